@@ -1,0 +1,42 @@
+# make demo      sample data, training, detection, in one go
+# make test      lint, types, the whole suite
+# make install   the environment alone
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: install demo test clean
+
+install: .venv/installed
+
+# supervision's and imaug's OpenCV comes in two distributions that share their files; the one put in last stays, and the
+# headless one needs no graphics libraries of the system.
+OPENCV := $(PIP) install --force-reinstall --no-deps -c requirements.lock opencv-python-headless
+
+.venv/installed: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: Python 3.11 or newer is needed, found " + sys.version.split()[0] + "; set PYTHON=python3.11")'
+	@echo "installing into .venv (this takes a minute or more, once)"
+	@$(PYTHON) -m venv .venv
+	@$(PIP) install -c requirements.lock -e .
+	@$(OPENCV)
+	@touch $@
+
+.venv/installed-test: .venv/installed
+	@$(PIP) install -c requirements.lock -e ".[test]"
+	@$(OPENCV)
+	@touch $@
+
+demo: install
+	@bash download.sh sample
+	@$(BIN)/python train.py --config=config.yaml --set train_images=data/sample --set name=demo
+	@$(BIN)/python run.py --model models/demo --image 'data/sample/images/slide5*.jpg' --annotations data/sample/test.json --output results/demo
+	@echo "pictures with boxes: results/demo/annotated   table: results/demo/detections.csv   figures: results/demo/metrics.json"
+
+test: .venv/installed-test
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+clean:
+	rm -rf .venv .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
