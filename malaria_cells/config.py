@@ -1,0 +1,187 @@
+"""Every key of the configuration: type, default, unit, meaning. Strict: an unknown key or a wrong type is an error.
+
+Precedence: the defaults below, then the YAML file, then ``--set key=value``. The resolved configuration is saved with
+the model.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from malaria_cells.errors import InputError, nearest
+
+SIX_CLASSES = ["red blood cell", "leukocyte", "gametocyte", "ring", "trophozoite", "schizont"]
+PARASITES = ["gametocyte", "ring", "trophozoite", "schizont"]
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Config(BaseModel):
+    """One run's settings. Field descriptions are the documentation of the keys."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: str | None = Field(None, description="Name of the model folder; null: date and time.")
+    output_models: str = Field("models", description="Folder that model folders are written to.")
+    random_state: int = Field(42, ge=0, description="Seed of every random choice: split, sampling, augmentation, weights.")
+
+    train_images: str | list[str] = Field(
+        default_factory=lambda: ["data/bbbc041", "data/sample"],
+        description="Folder of the data set; of a list, the first that exists.",
+    )
+    annotations: str | None = Field(None, description="Annotation file; null: training.json or annotations.json in train_images.")
+    test_annotations: str | None = Field(None, description="Annotation file of the test part; null: test.json in train_images, if there.")
+    annotation_format: str = Field("auto", description="Name of the annotation's format; auto looks at the content.")
+    split_file: str | None = Field(
+        None, description='JSON {"train": [pictures], "test": [pictures]}; null: split.json in train_images, if there.'
+    )
+    group: str | None = Field(
+        None,
+        description="Keeps pictures of one slide on one side of every split: 'folder', or a regular expression whose (group) in the "
+        "picture's path names the slide; null: each picture on its own.",
+    )
+    labels: list[str] = Field(default_factory=lambda: list(SIX_CLASSES), description="Class names; their order is that of the class ids.")
+    ignore_labels: list[str] = Field(
+        default_factory=lambda: ["difficult"], description="Categories that are neither trained on nor scored: ignore regions."
+    )
+    infected_labels: list[str] | None = Field(
+        None, description="Labels that are infected red cells; null: those of gametocyte, ring, trophozoite, schizont in labels; []: none."
+    )
+    red_cell_labels: list[str] | None = Field(
+        None, description="Labels that are red cells, beside the infected ones; null: 'red blood cell' if it is in labels."
+    )
+    min_box_size: float = Field(4, ge=1, description="Boxes whose shorter side is under this many pixels are dropped.")
+    test_size: Fraction = Field(0.2, description="Share of the pictures held out for the test, where no test part is named.")
+    validation_size: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.15, description="Share of the other pictures for validation: early stopping, calibration, thresholds."
+    )
+
+    image_size: tuple[Count, Count] = Field((64, 64), description="Height and width of a patch in pixels: the classifier's input.")
+    context: float = Field(1.25, ge=1, description="Side of the square cut around a box, as a multiple of the box's longer side.")
+    background_per_image: int = Field(
+        10, ge=0, description="Patches cut from each picture where no box is, for the reject class of detection; 0: no such class."
+    )
+    patch_cache: str = Field(".cache/patches", description="Folder of the patch stores, which are rebuilt when their pictures change.")
+
+    model: str = Field("compact", description="Architecture: compact, vgg.")
+    dropout: Fraction = Field(0.3, description="Dropout before the dense layers.")
+    epochs: Count = Field(12, description="Passes at most.")
+    batch_size: Count = Field(64, description="Patches a step.")
+    steps_per_epoch: Count | None = Field(None, description="Steps of a pass; null: as many as show every patch once.")
+    validation_steps: Count | None = Field(None, description="Validation batches a pass; null: all.")
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = Field("adamw", description="Optimizer.")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(0.002, description="Highest learning rate.")
+    schedule: Literal["cosine", "plateau", "constant"] = Field(
+        "cosine", description="Learning rate over time: cosine decay to zero, halved when val_loss stalls, or constant."
+    )
+    balance: Literal["class_weight", "sampling", "none"] = Field(
+        "sampling", description="Against rare classes being ignored: balanced class weights, balanced sampling, or nothing."
+    )
+    augmentation: str = Field("stain", description="Named policy: none, flips, stain.")
+    early_stopping: Count | None = Field(6, description="Passes without a better val_macro_f1 before training stops; null: never.")
+
+    proposals: Literal["watershed", "sliding"] = Field("watershed", description="How detection finds candidate boxes.")
+    nms: Literal["agnostic", "class"] = Field("agnostic", description="agnostic: one label a cell; class: labels suppress only their own.")
+    nms_iou: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="Overlap (IoU) from which the lower-scored box is suppressed.")
+    score_threshold: Fraction = Field(0.05, description="Detections scored lower are not written.")
+    tta: Annotated[int, Field(ge=1, le=8)] = Field(1, description="Views averaged for each cell: flips and quarter turns; 1 is none.")
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_not_empty(cls, value: list[str]) -> list[str]:
+        if not value:
+            raise ValueError("expected at least one label")
+        return value
+
+    @field_validator("learning_rate", "context", "min_box_size", "dropout", "test_size", mode="before")
+    @classmethod
+    def _exponents(cls, value: Any) -> Any:
+        # YAML 1.1 reads 1e-3 (no dot) as a string.
+        try:
+            return float(value) if isinstance(value, str) else value
+        except ValueError:
+            return value
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _as_tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _cells_and_shares(self) -> "Config":
+        if min(self.image_size) < 16:
+            raise ValueError(f"image_size: {list(self.image_size)} is under 16 pixels; a patch that small shows no parasite")
+        return self
+
+    @property
+    def infected(self) -> list[str]:
+        """The infected labels, with the default resolved."""
+        return [n for n in self.labels if n in PARASITES] if self.infected_labels is None else self.infected_labels
+
+    @property
+    def red_cells(self) -> list[str]:
+        """The red-cell labels, with the default resolved."""
+        return [n for n in self.labels if n == SIX_CLASSES[0]] if self.red_cell_labels is None else self.red_cell_labels
+
+    def to_yaml(self) -> str:
+        """The configuration as YAML that `load_config` reads back to an equal one."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> Config:
+    """Read a YAML file, lay ``key=value`` overrides over it, check everything.
+
+    Args:
+        path: the YAML file.
+        overrides: strings ``key=value``; the value is read as YAML.
+
+    Raises:
+        InputError: no such file, no YAML, an unknown key (the nearest known one is named), a value of the wrong type.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such config file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(content, dict | None):
+        raise InputError(f"{path}: found a {type(content).__name__}, expected keys with values such as 'epochs: 12'")
+    return make_config((content or {}) | _parse_overrides(overrides or []), str(path))
+
+
+def make_config(values: dict[str, Any], source: str) -> Config:
+    """Check a dictionary of settings; `source` names it in errors.
+
+    Raises:
+        InputError: an unknown key or a wrong value.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise InputError("\n".join(_explain(problem, source) for problem in error.errors())) from None
+
+
+def _parse_overrides(overrides: list[str]) -> dict[str, Any]:
+    values = {}
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise InputError(f"--set {text}: expected key=value, for example --set epochs=3")
+        try:
+            values[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"--set {text}: the value is not valid YAML: {error}") from error
+    return values
+
+
+def _explain(problem: Any, source: str) -> str:
+    key = ".".join(str(part) for part in problem["loc"] if part not in {"str", "list[str]"})
+    if problem["type"] == "extra_forbidden":
+        return f"{source}: unknown key '{key}'{nearest(key, Config.model_fields)}; the keys are listed in docs/config.md"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not key:
+        return f"{source}: {message}"
+    return f"{source}: {key}: {message}; found {problem['input']!r}"

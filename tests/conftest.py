@@ -1,0 +1,111 @@
+"""Data that several tests share: a small rendered data set, a model folder that needs no training, the real photographs."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["MALARIA_CELLS_RETRY_SECONDS"] = "0.01"
+
+REPOSITORY = Path(__file__).parent.parent
+REAL_DATA = Path(os.environ.get("MALARIA_CELLS_REAL_DATA", REPOSITORY.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory) -> Path:
+    """Eight training and four test smears of 640 x 480."""
+    from malaria_cells.sample import write_sample
+
+    folder = tmp_path_factory.mktemp("data") / "sample"
+    write_sample(folder, training=8, test=4, seed=7, size_wh=(640, 480))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def iml() -> Path:
+    folder = REAL_DATA / "iml_malaria"
+    if not (folder / "annotations.json").is_file():
+        pytest.skip(f"the IML-Malaria photographs are not at {folder}; set MALARIA_CELLS_REAL_DATA to the folder that holds iml_malaria")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bbbc041_file() -> Path:
+    path = REAL_DATA / "bbbc041" / "test.json"
+    if not path.is_file():
+        pytest.skip(f"the genuine BBBC041 annotation is not at {path}; set MALARIA_CELLS_REAL_DATA to the folder that holds bbbc041")
+    return path
+
+
+@pytest.fixture(scope="session")
+def six_classes():
+    from malaria_cells.config import PARASITES, SIX_CLASSES
+    from malaria_cells.labels import LabelSet
+
+    return LabelSet(tuple(SIX_CLASSES), ("difficult",), tuple(PARASITES), ("red blood cell",))
+
+
+@pytest.fixture(scope="session")
+def untrained_model(tmp_path_factory, six_classes) -> Path:
+    """A model folder whose network has random weights: right in form, wrong in content, made in seconds."""
+    import keras
+
+    from malaria_cells.calibration import Calibration
+    from malaria_cells.detection import DetectionSettings
+    from malaria_cells.model_folder import ModelDescription, save_model
+    from malaria_cells.models import build_classifier
+
+    keras.utils.set_random_seed(0)
+    network = build_classifier("compact", (32, 32), 7, 0.0)
+    description = ModelDescription(
+        labels=six_classes,
+        model="compact",
+        rejects=True,
+        image_size_hw=(32, 32),
+        context=1.25,
+        cell_size=72.0,
+        proposals="watershed",
+        settings=DetectionSettings(score_threshold=0.0),
+        # The reject class is held down, so that random weights detect something.
+        calibration=Calibration(1.0, 1.0, (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -20.0)),
+        fingerprints={"train": "none"},
+        seed=0,
+    )
+    folder = tmp_path_factory.mktemp("models") / "untrained"
+    folder.mkdir()
+    save_model(folder, network, description)
+    return folder
+
+
+def write_picture(path: Path, size_wh: tuple[int, int] = (100, 80), value: int = 200) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((size_wh[1], size_wh[0], 3), value, dtype=np.uint8)).save(path)
+
+
+def bbbc041_entry(name: str, objects: list[tuple], size_wh: tuple[int, int] = (100, 80)) -> dict:
+    """An entry of BBBC041's JSON; objects are (category, x_min, y_min, x_max, y_max)."""
+    return {
+        "image": {"checksum": "", "pathname": name, "shape": {"r": size_wh[1], "c": size_wh[0], "channels": 3}},
+        "objects": [
+            {"category": c, "bounding_box": {"minimum": {"r": top, "c": left}, "maximum": {"r": bottom, "c": right}}}
+            for c, left, top, right, bottom in objects
+        ],
+    }
+
+
+def write_bbbc041(folder: Path, pictures: dict[str, list[tuple]], size_wh: tuple[int, int] = (100, 80), name: str = "training.json") -> Path:
+    """A data set of grey pictures in BBBC041's layout."""
+    for key in pictures:
+        write_picture(folder / key, size_wh)
+    path = folder / name
+    path.write_text(json.dumps([bbbc041_entry(f"/{key}", objects, size_wh) for key, objects in pictures.items()]), encoding="utf-8")
+    return path
