@@ -1,0 +1,100 @@
+"""The one in-memory form of annotated pictures that everything after the readers works on."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from malaria_cells import boxes
+from malaria_cells.labels import LabelSet
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One annotated picture.
+
+    Attributes:
+        key: path relative to the data set's folder, with forward slashes; what everything is keyed by.
+        path: where the file is.
+        size_wh: width and height of the upright picture in pixels.
+        group: pictures of one group (a slide, a patient) never straddle a split; the key itself where nothing groups.
+        boxes_xyxy: float32 (n, 4), pixels, inside the picture, with area.
+        class_ids: int64 (n,), index into the labels; -1 for ignore regions.
+        ignore: bool (n,), True for regions that are neither trained on nor scored.
+    """
+
+    key: str
+    path: Path
+    size_wh: tuple[int, int]
+    group: str
+    boxes_xyxy: np.ndarray
+    class_ids: np.ndarray
+    ignore: np.ndarray
+
+    @property
+    def cells_xyxy(self) -> np.ndarray:
+        """Boxes that are not ignore regions: float32 (m, 4)."""
+        return self.boxes_xyxy[~self.ignore]
+
+    @property
+    def cell_class_ids(self) -> np.ndarray:
+        """Class ids of `cells_xyxy`: int64 (m,)."""
+        return self.class_ids[~self.ignore]
+
+    @property
+    def ignored_xyxy(self) -> np.ndarray:
+        """Ignore regions: float32 (k, 4)."""
+        return self.boxes_xyxy[self.ignore]
+
+
+@dataclass(frozen=True)
+class AnnotationSet:
+    """Pictures with boxes, in the order of their keys, and the labels that the class ids refer to.
+
+    Attributes:
+        labels: names and meanings of the classes.
+        pictures: one entry a picture, those without boxes included.
+        oddities: one line for each kind of fault that was met and mended or dropped, as it was warned of.
+    """
+
+    labels: LabelSet
+    pictures: tuple[Picture, ...]
+    oddities: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def subset(self, keys: Iterable[str]) -> "AnnotationSet":
+        """The pictures with the given keys, in this set's order."""
+        wanted = set(keys)
+        return replace(self, pictures=tuple(p for p in self.pictures if p.key in wanted))
+
+    @cached_property
+    def class_counts(self) -> np.ndarray:
+        """Cells of each class: int64 (n_labels,); ignore regions are not counted."""
+        return self.class_counts_by_picture.sum(axis=0)
+
+    @cached_property
+    def class_counts_by_picture(self) -> np.ndarray:
+        """Cells of each class in each picture: int64 (n_pictures, n_labels)."""
+        counts = [np.bincount(p.cell_class_ids, minlength=len(self.labels)) for p in self.pictures]
+        return np.array(counts, dtype=np.int64).reshape(len(self.pictures), len(self.labels))
+
+    @cached_property
+    def median_cell_size(self) -> float:
+        """Median of the longer sides of all cells, in pixels; 0 without cells."""
+        sizes = np.concatenate([boxes.cell_sizes(p.cells_xyxy) for p in self.pictures] or [np.zeros(0)])
+        return float(np.median(sizes)) if len(sizes) else 0.0
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the annotation (keys, sizes, boxes, classes, labels), not of the pictures' pixels."""
+        digest = hashlib.blake2b(repr(self.labels).encode(), digest_size=16)
+        for p in self.pictures:
+            digest.update(f"\0{p.key}\0{p.size_wh}\0{p.group}\0".encode())
+            for array in (p.boxes_xyxy, p.class_ids, p.ignore):
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()

@@ -1,0 +1,65 @@
+"""Checks and mends boxes as annotators leave them, and says what it met."""
+
+import logging
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from malaria_cells import boxes
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Oddities:
+    """Counts what was mended or dropped, by reason, and keeps the first example of each."""
+
+    found: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def note(self, reason: str, example: str, count: int = 1) -> None:
+        """Add `count` cases of `reason`."""
+        self.found[reason].extend([example] * count)
+
+    def lines(self, source: object) -> tuple[str, ...]:
+        """One line a reason: how many, what was done, the first example."""
+        return tuple(f"{source}: {len(cases)} {reason}; first: {cases[0]}" for reason, cases in self.found.items())
+
+
+def clean_boxes(boxes_xyxy: np.ndarray, size_wh: tuple[int, int], min_size: float, key: str, oddities: Oddities) -> tuple[np.ndarray, np.ndarray]:
+    """Clip boxes to the picture and drop those that cannot be a cell.
+
+    Args:
+        boxes_xyxy: (n, 4) as read.
+        size_wh: the picture's width and height in pixels.
+        min_size: the shorter side that a box must have after clipping, in pixels.
+        key: the picture's key, for the examples.
+        oddities: takes a note of every box that was clipped or dropped.
+
+    Returns:
+        The boxes kept, float32 (m, 4), and which they were, bool (n,).
+    """
+    raw = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
+    finite = np.isfinite(raw).all(axis=1)
+    extent = raw[:, 2:] - raw[:, :2]
+    clipped = boxes.clip(np.nan_to_num(raw), size_wh)
+    side = np.min(clipped[:, 2:] - clipped[:, :2], axis=1, initial=np.inf)
+    faults = {
+        "boxes with a coordinate that is not a number, dropped": ~finite,
+        "boxes with swapped corners, dropped": (extent < 0).any(axis=1),
+        "boxes without area, dropped": (extent == 0).any(axis=1),
+        "boxes wholly outside the picture, dropped": side <= 0,
+        f"boxes under {min_size:g} pixels (min_box_size), dropped": side < min_size,
+    }
+    kept = np.ones(len(raw), dtype=bool)
+    for reason, faulty in faults.items():
+        for i in np.flatnonzero(faulty & kept):
+            oddities.note(reason, f"{key} {_text(raw[i])}")
+        kept &= ~faulty
+    for i in np.flatnonzero(kept & (np.abs(clipped - raw) > 1e-3).any(axis=1)):
+        oddities.note("boxes that leave the picture, clipped", f"{key} {_text(raw[i])}")
+    return clipped[kept], kept
+
+
+def _text(box: np.ndarray) -> str:
+    return "[" + ", ".join(f"{v:g}" for v in box) + "]"

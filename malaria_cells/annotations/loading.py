@@ -1,0 +1,137 @@
+"""From an annotation file to an `AnnotationSet`: recognise the format, find the pictures, check every box."""
+
+import logging
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+
+from malaria_cells.annotations import bbbc041, iml
+from malaria_cells.annotations.annotation_set import AnnotationSet, Picture
+from malaria_cells.annotations.cleaning import Oddities, clean_boxes
+from malaria_cells.annotations.locate import PictureFinder, PictureFolder
+from malaria_cells.annotations.source import RawPicture, Source
+from malaria_cells.errors import InputError, nearest
+from malaria_cells.labels import IGNORED, LabelSet
+from malaria_cells.pictures import picture_size
+
+log = logging.getLogger(__name__)
+
+FORMATS = (bbbc041, iml)
+FORMAT_NAMES = tuple(module.NAME for module in FORMATS)
+
+
+def load_annotations(
+    path: Path,
+    labels: LabelSet,
+    *,
+    root: Path | None = None,
+    finder: PictureFinder | None = None,
+    annotation_format: str = "auto",
+    group: str | None = None,
+    min_box_size: float = 4,
+    pictures: Literal["required", "declared", "found"] = "required",
+) -> AnnotationSet:
+    """Read an annotation file of any format known.
+
+    Args:
+        path: the annotation file.
+        labels: class names to map categories to.
+        root: folder of the pictures; the annotation's own folder by default. Keys are relative to it.
+        finder: looks the pictures up instead, with a root of its own.
+        annotation_format: one of `FORMAT_NAMES`, or ``auto`` to look at the content.
+        group: ``folder`` (pictures of one folder are one group), or a regular expression whose first group, searched
+            in the key, names the picture's group; None: every picture on its own.
+        min_box_size: boxes whose shorter side is under this many pixels are dropped.
+        pictures: ``required``: all must be there; ``found``: those that are not there are left out, silently;
+            ``declared``: none need be there, the sizes are those that the annotation declares.
+
+    Raises:
+        InputError: no such file, unknown format or category, missing pictures.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such annotation file")
+    source = Source(path)
+    raw = _reader(source, annotation_format)(source)
+    if not raw:
+        raise InputError(f"{path}: holds no picture")
+    folder = finder or PictureFolder(root if root is not None else path.parent)
+    if pictures == "declared":
+        files, sizes = [folder.root / r.name for r in raw], _declared_sizes(raw, path)
+    else:
+        raw, files = _files(raw, folder, path, may_miss=pictures == "found")
+        sizes = _sizes(files)
+    class_ids = labels.class_ids([c for r in raw for c in r.categories], str(path))
+    split_at = np.cumsum([len(r.categories) for r in raw])[:-1]
+    oddities = Oddities()
+    found = []
+    for r, file, size, ids in zip(raw, files, sizes, np.split(class_ids, split_at) if raw else [], strict=True):
+        key = file.relative_to(folder.root).as_posix()
+        kept_boxes, kept = clean_boxes(r.boxes_xyxy, size, min_box_size, key, oddities)
+        ignore = (ids[kept] == IGNORED) | (r.ignore[kept] if len(r.ignore) else False)
+        found.append(Picture(key, file, size, _group(key, group), kept_boxes, np.where(ignore, IGNORED, ids[kept]), ignore))
+    _check_unique(found, path)
+    for line in oddities.lines(path):
+        log.warning(line)
+    return AnnotationSet(labels, tuple(sorted(found, key=lambda p: p.key)), oddities.lines(path))
+
+
+def _reader(source: Source, annotation_format: str) -> Callable[[Source], list[RawPicture]]:
+    if annotation_format != "auto":
+        for module in FORMATS:
+            if module.NAME == annotation_format:
+                return module.read
+        raise InputError(
+            f"annotation_format: '{annotation_format}' is unknown{nearest(annotation_format, FORMAT_NAMES)}; "
+            f"expected auto, {', '.join(FORMAT_NAMES)}"
+        )
+    for module in FORMATS:
+        if module.recognises(source):
+            return module.read
+    raise InputError(f"{source.path}: not an annotation of a known format; expected one of {', '.join(FORMAT_NAMES)}")
+
+
+def _files(raw: list[RawPicture], folder: PictureFinder, source: Path, may_miss: bool) -> tuple[list[RawPicture], list[Path]]:
+    if not folder.root.is_dir():
+        raise InputError(f"{folder.root}: no such folder of pictures")
+    pairs = [(r, folder.find(r.name)) for r in raw]
+    missing = [r.name for r, file in pairs if file is None]
+    if missing and not may_miss:
+        raise InputError(f"{source}: {len(missing)} of {len(raw)} pictures are not in {folder.root}; first: {missing[0]}")
+    found = [(r, file) for r, file in pairs if file is not None]
+    return [r for r, _ in found], [file for _, file in found]
+
+
+def _sizes(files: list[Path]) -> list[tuple[int, int]]:
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(picture_size, files))
+
+
+def _declared_sizes(raw: list[RawPicture], source: Path) -> list[tuple[int, int]]:
+    sizes = [r.size_wh for r in raw]
+    if None in sizes:
+        raise InputError(f"{source}: picture '{raw[sizes.index(None)].name}' declares no size; the pictures themselves are needed")
+    return [size for size in sizes if size is not None]
+
+
+def _group(key: str, group: str | None) -> str:
+    if group is None:
+        return key
+    if group == "folder":
+        return PurePosixPath(key).parent.as_posix()
+    try:
+        found = re.search(group, key)
+        return found.group(1) if found else key
+    except (re.error, IndexError) as error:
+        raise InputError(f"group: '{group}' is not a regular expression with one (group): {error}") from error
+
+
+def _check_unique(pictures: list[Picture], source: Path) -> None:
+    seen: set[str] = set()
+    for picture in pictures:
+        if picture.key in seen:
+            raise InputError(f"{source}: picture '{picture.key}' is listed twice; merge its boxes into one entry")
+        seen.add(picture.key)

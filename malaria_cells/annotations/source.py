@@ -1,0 +1,69 @@
+"""What a reader is given, and what it returns before anything is checked."""
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from malaria_cells.errors import InputError
+
+
+@dataclass(frozen=True)
+class RawPicture:
+    """One picture as its annotation file has it: nothing clipped, dropped or mapped yet.
+
+    Attributes:
+        name: the picture's path as written.
+        categories: one name a box.
+        boxes_xyxy: float64 (n, 4), may hold NaN, swapped corners, or lie outside.
+        ignore: bool (n,), regions that the format itself marks as not to be scored (COCO's crowds).
+        size_wh: width and height as declared, if the format declares them.
+    """
+
+    name: str
+    categories: list[str]
+    boxes_xyxy: np.ndarray
+    ignore: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    size_wh: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """An annotation file or folder, parsed at most once."""
+
+    path: Path
+
+    @cached_property
+    def json(self) -> Any:
+        """The parsed content, or None where the path is not a JSON file.
+
+        Raises:
+            InputError: a file that ends in .json and is none.
+        """
+        if self.path.suffix.lower() != ".json":
+            return None
+        try:
+            return json.loads(self.path.read_bytes())
+        except ValueError as error:
+            raise InputError(f"{self.path}: not valid JSON ({error}); the file may be cut off, fetch or export it again") from error
+
+
+def numbers(source: Path, picture: str, *values: Any) -> list[float]:
+    """Read coordinates that may be written as strings; None becomes NaN.
+
+    Raises:
+        InputError: a value that is no number; names the file and the picture.
+    """
+    try:
+        return [float("nan") if v is None else float(v) for v in values]
+    except (TypeError, ValueError):
+        raise InputError(f"{source}: picture '{picture}' has a box with the coordinates {values}; expected four numbers") from None
+
+
+def malformed(source: Path, expected: str, error: Exception) -> InputError:
+    """The error for a file of a known format that lacks one of its parts."""
+    found = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
+    return InputError(f"{source}: {found}; expected {expected}")

@@ -1,0 +1,115 @@
+"""The one reader of pictures: upright uint8 RGB, whatever is on disk.
+
+Training and use read through here alone, because two JPEG decoders differ enough to flip a decision near a threshold.
+"""
+
+import glob
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from malaria_cells.errors import InputError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif"})
+MAX_PIXELS = 400_000_000
+# EXIF orientations 5 to 8 lay the picture on its side, so that width and height change places.
+_ORIENTATION_TAG = 0x0112
+_SIDEWAYS = frozenset({5, 6, 7, 8})
+
+Image.MAX_IMAGE_PIXELS = None  # our own limit below is checked from the header and names the file
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Read a picture upright (EXIF rotation applied) as RGB.
+
+    Grey becomes three equal channels, palettes are looked up, transparency is laid on white, 16-bit values are divided
+    by 257.
+
+    Returns:
+        uint8 (H, W, 3), values 0 to 255.
+
+    Raises:
+        InputError: missing, no picture, broken, or over `MAX_PIXELS`; the message names the file.
+    """
+    try:
+        with Image.open(path) as image:
+            _check_size(path, image.size)
+            return np.asarray(_rgb(ImageOps.exif_transpose(image)))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such picture") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: not a picture that can be read; expected JPEG, PNG, TIFF, BMP, WebP or GIF") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: the picture is broken ({error}); export or copy it again") from error
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels of the upright picture, from the header alone.
+
+    Raises:
+        InputError: as `read_picture`.
+    """
+    try:
+        with Image.open(path) as image:
+            _check_size(path, image.size)
+            width, height = image.size
+            sideways = image.getexif().get(_ORIENTATION_TAG) in _SIDEWAYS
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such picture") from None
+    except (OSError, SyntaxError) as error:
+        raise InputError(f"{path}: not a picture that can be read ({error})") from error
+    return (height, width) if sideways else (width, height)
+
+
+def _check_size(path: Path, size_wh: tuple[int, int]) -> None:
+    if size_wh[0] * size_wh[1] > MAX_PIXELS:
+        raise InputError(f"{path}: {size_wh[0]} x {size_wh[1]} pixels; the limit is {MAX_PIXELS:,} pixels, cut it into parts")
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image).astype(np.float64)
+        # 16-bit files use the full range of 65,535; 65,535 / 257 = 255.
+        image = Image.fromarray(np.clip(np.rint(values / 257.0), 0, 255).astype(np.uint8))
+    if "transparency" in image.info or image.mode in {"RGBA", "LA", "PA", "La", "RGBa"}:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, rgba)
+    return image.convert("RGB")
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file's name ends like a picture's and is not hidden."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def list_pictures(where: str | Path) -> tuple[Path, list[str]]:
+    """Find the pictures of one file, a directory (recursively) or a glob.
+
+    Args:
+        where: a path, or a pattern with ``*``, ``?`` or ``[``; ``**`` crosses folders.
+
+    Returns:
+        The folder that keys are relative to, and the sorted keys (relative paths with forward slashes).
+
+    Raises:
+        InputError: nothing is there, or nothing of it is a picture.
+    """
+    path = Path(where)
+    if path.is_dir():
+        root, found = path, [p for p in path.rglob("*") if p.is_file() and is_picture(p)]
+    elif path.is_file():
+        return path.parent, [path.name]
+    elif glob.has_magic(str(where)):
+        parts = path.parts
+        fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+        root = Path(*parts[:fixed])
+        found = [p for p in map(Path, glob.glob(str(where), recursive=True)) if p.is_file() and is_picture(p)]
+    else:
+        raise InputError(f"{where}: no such picture or directory")
+    if not found:
+        raise InputError(f"{where}: found no picture; expected files ending in {', '.join(sorted(SUFFIXES))}")
+    return root, sorted(p.relative_to(root).as_posix() for p in found)

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from malaria_cells.errors import InputError
+from malaria_cells.pictures import list_pictures, picture_size, read_picture
+
+
+def marked(width=30, height=20):
+    """Upright: red in the top left corner, blue in the bottom right one."""
+    pixels = np.full((height, width, 3), 255, dtype=np.uint8)
+    pixels[:5, :5] = [255, 0, 0]
+    pixels[-5:, -5:] = [0, 0, 255]
+    return pixels
+
+
+UNDO = {  # how a camera that writes this orientation has stored an upright picture
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a),
+    7: lambda a: a.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda a: np.rot90(a, 3),
+}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_comes_out_upright(tmp_path, orientation):
+    image = Image.fromarray(np.ascontiguousarray(UNDO[orientation](marked())))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "p.png", exif=exif)
+    assert np.array_equal(read_picture(tmp_path / "p.png"), marked())
+    assert picture_size(tmp_path / "p.png") == (30, 20)
+
+
+def test_grey_palette_transparent_and_16_bit_become_rgb(tmp_path):
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    Image.fromarray(marked()).convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "palette.png")
+    rgba = np.zeros((4, 4, 4), dtype=np.uint8)
+    rgba[:2] = [10, 20, 30, 255]
+    Image.fromarray(rgba).save(tmp_path / "rgba.png")
+    Image.fromarray((grey.astype(np.uint16) * 257)).save(tmp_path / "deep.png")
+    assert np.array_equal(read_picture(tmp_path / "grey.png"), np.repeat(grey[..., None], 3, axis=2))
+    assert np.array_equal(read_picture(tmp_path / "palette.png"), marked())
+    see_through = read_picture(tmp_path / "rgba.png")
+    assert see_through[0, 0].tolist() == [10, 20, 30]
+    assert see_through[3, 0].tolist() == [255, 255, 255]
+    assert np.array_equal(read_picture(tmp_path / "deep.png")[..., 0], grey)
+
+
+def test_one_pixel(tmp_path):
+    Image.new("RGB", (1, 1), (1, 2, 3)).save(tmp_path / "p.png")
+    assert read_picture(tmp_path / "p.png").tolist() == [[[1, 2, 3]]]
+
+
+def test_broken_pictures_name_the_file(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 60, 3), dtype=np.uint8)).save(tmp_path / "whole.jpg")
+    content = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
+    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(InputError, match=r"cut\.jpg: the picture is broken"):
+        read_picture(tmp_path / "cut.jpg")
+    for name in ("text.jpg", "empty.png"):
+        with pytest.raises(InputError, match=f"{name}: not a picture"):
+            read_picture(tmp_path / name)
+        with pytest.raises(InputError, match=f"{name}: not a picture"):
+            picture_size(tmp_path / name)
+    with pytest.raises(InputError, match=r"none\.png: no such picture"):
+        read_picture(tmp_path / "none.png")
+
+
+def test_too_large_is_seen_from_the_header(tmp_path, monkeypatch):
+    monkeypatch.setattr("malaria_cells.pictures.MAX_PIXELS", 99)
+    Image.new("RGB", (10, 10)).save(tmp_path / "p.png")
+    with pytest.raises(InputError, match=r"p\.png: 10 x 10 pixels; the limit is 99"):
+        read_picture(tmp_path / "p.png")
+
+
+def test_listing_file_directory_glob(tmp_path):
+    for name in ("b/x.png", "a/x.png", "a/y.JPG", "a/deep/z.tif", "a/notes.txt", "a/.hidden.png", "ø ß/ü.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert list_pictures(tmp_path) == (tmp_path, ["a/deep/z.tif", "a/x.png", "a/y.JPG", "b/x.png", "ø ß/ü.png"])
+    assert list_pictures(tmp_path / "a" / "x.png") == (tmp_path / "a", ["x.png"])
+    assert list_pictures(f"{tmp_path}/*/x.png") == (tmp_path, ["a/x.png", "b/x.png"])
+    assert list_pictures(f"{tmp_path}/**/z.*")[1] == ["a/deep/z.tif"]
+
+
+def test_listing_nothing(tmp_path):
+    with pytest.raises(InputError, match="no such picture or directory"):
+        list_pictures(tmp_path / "none")
+    with pytest.raises(InputError, match="found no picture"):
+        list_pictures(tmp_path)
+    with pytest.raises(InputError, match="found no picture"):
+        list_pictures(f"{tmp_path}/*.png")
