@@ -1,0 +1,112 @@
+"""From a configuration to the annotated pictures of the training, validation and test parts."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from malaria_cells.annotations import AnnotationSet, load_annotations
+from malaria_cells.config import Config
+from malaria_cells.errors import InputError
+from malaria_cells.labels import LabelSet
+from malaria_cells.splits import read_split, split_pictures
+
+log = logging.getLogger(__name__)
+
+TRAINING_NAMES = ("training.json", "annotations.json")
+TEST_NAMES = ("test.json",)
+SPLIT_NAMES = ("split.json",)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The three parts; no group of pictures is in two of them.
+
+    Attributes:
+        train: what weights are fitted to.
+        validation: what everything is chosen on: the best pass, calibration, thresholds.
+        test: never looked at while choosing; None where the config wants none.
+    """
+
+    train: AnnotationSet
+    validation: AnnotationSet
+    test: AnnotationSet | None
+
+    @property
+    def parts(self) -> dict[str, AnnotationSet]:
+        """The parts that are there, by name."""
+        return {name: part for name, part in vars(self).items() if part is not None}
+
+    @property
+    def all_pictures(self) -> AnnotationSet:
+        """All parts together."""
+        pictures = tuple(p for part in self.parts.values() for p in part.pictures)
+        return AnnotationSet(self.train.labels, tuple(sorted(pictures, key=lambda p: p.key)))
+
+
+def label_set(config: Config) -> LabelSet:
+    """The config's labels with their meanings."""
+    return LabelSet(tuple(config.labels), tuple(config.ignore_labels), tuple(config.infected), tuple(config.red_cells))
+
+
+def load_data_set(config: Config) -> DataSet:
+    """Read the data set that a config names and split it.
+
+    The test part is, in this order: the pictures of `test_annotations`; the ``test`` list of `split_file`; a random
+    share `test_size` of the groups. The validation part is always drawn from the rest.
+
+    Raises:
+        InputError: absent data set (names the commands that provide one), or whatever the readers find wrong.
+    """
+    root = _root(config)
+    training = _file(root, config.annotations, TRAINING_NAMES)
+    if training is None:
+        raise InputError(
+            f"{root}: holds no {' or '.join(TRAINING_NAMES)}.\nName the annotation file with `annotations:` in the config or --set annotations=FILE."
+        )
+    everything = _load(config, root, training)
+    test_file = _file(root, config.test_annotations, TEST_NAMES)
+    split_file = _file(root, config.split_file, SPLIT_NAMES)
+    test: AnnotationSet | None
+    if test_file is not None:
+        rest, test = everything, _load(config, root, test_file)
+        shared = {p.group for p in rest.pictures} & {p.group for p in test.pictures}
+        if shared:
+            raise InputError(f"{test_file}: '{sorted(shared)[0]}' is in {training} too; a picture or group belongs to one part")
+    elif split_file is not None:
+        rest, test = read_split(split_file, everything)
+    elif config.test_size > 0:
+        rest, test = split_pictures(everything, config.test_size, config.random_state)
+    else:
+        rest, test = everything, None
+    train, validation = split_pictures(rest, config.validation_size, config.random_state)
+    return DataSet(train, validation, test)
+
+
+def _root(config: Config) -> Path:
+    candidates = [config.train_images] if isinstance(config.train_images, str) else config.train_images
+    for candidate in candidates:
+        if Path(candidate).is_dir():
+            return Path(candidate)
+    raise InputError(
+        f"train_images: no such folder: {', '.join(candidates)}.\n"
+        "Fetch the data with `bash download.sh`, or render a small sample with `bash download.sh sample`."
+    )
+
+
+def _file(root: Path, named: str | None, usual: tuple[str, ...]) -> Path | None:
+    if named is not None:
+        path = Path(named)
+        # Beside the pictures, or from here: both are what people write.
+        return path if path.exists() or not (root / named).exists() else root / named
+    return next((root / name for name in usual if (root / name).is_file()), None)
+
+
+def _load(config: Config, root: Path, path: Path) -> AnnotationSet:
+    return load_annotations(
+        path,
+        label_set(config),
+        root=root,
+        annotation_format=config.annotation_format,
+        group=config.group,
+        min_box_size=config.min_box_size,
+    )

@@ -1,0 +1,202 @@
+"""Cuts cells out of photographs and keeps them in one memory-mapped store on disk.
+
+`AnnotationSet` in, `PatchStore` out. The store is a cache: its name is a hash of the annotation, of the pictures' bytes
+and of the cropping options, so a change of any of them makes a new one, and it appears whole or not at all.
+"""
+
+import hashlib
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from malaria_cells import boxes, files
+from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.errors import InputError
+from malaria_cells.pictures import read_picture
+from malaria_cells.progress import progress
+
+log = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+BACKGROUND_TRIES = 40  # random squares drawn for each background patch wanted
+
+
+@dataclass(frozen=True)
+class Cropping:
+    """How patches are cut.
+
+    Attributes:
+        image_size_hw: height and width of a patch in pixels.
+        context: side of the square cut, as a multiple of the box's longer side.
+        background_per_image: patches without a cell cut from each picture.
+        seed: of the places of the background patches.
+    """
+
+    image_size_hw: tuple[int, int]
+    context: float
+    background_per_image: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class PatchStore:
+    """Patches with what they are and where they come from.
+
+    Attributes:
+        patches: uint8 (N, H, W, 3), memory-mapped, read-only.
+        class_ids: int64 (N,); background patches have the id ``n_labels``.
+        picture_ids: int64 (N,), index into `keys`.
+        boxes_xyxy: float32 (N, 4), the boxes in pixels of their pictures.
+        keys: keys of the pictures.
+        n_labels: number of classes, background not counted.
+        fingerprint: what the store is named by.
+    """
+
+    patches: np.ndarray
+    class_ids: np.ndarray
+    picture_ids: np.ndarray
+    boxes_xyxy: np.ndarray
+    keys: tuple[str, ...]
+    n_labels: int
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.class_ids)
+
+    def rows_of(self, annotations: AnnotationSet) -> np.ndarray:
+        """Rows whose picture is in `annotations`: int64 (n,)."""
+        wanted = {p.key for p in annotations.pictures}
+        return np.flatnonzero(np.array([key in wanted for key in self.keys])[self.picture_ids])
+
+
+def crop_squares(picture: np.ndarray, squares_xyxy: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """Cut squares out of a picture, reflected at the border, and resize them.
+
+    The one function that makes the classifier's input, in training and in use.
+
+    Args:
+        picture: uint8 RGB (H, W, 3).
+        squares_xyxy: int (n, 4) from `boxes.squares_around`; may leave the picture.
+        size_hw: height and width of the patches in pixels.
+
+    Returns:
+        uint8 (n, h, w, 3).
+    """
+    height, width = picture.shape[:2]
+    patches = np.empty((len(squares_xyxy), *size_hw, 3), dtype=np.uint8)
+    if len(squares_xyxy) == 0:
+        return patches
+    margin = int(max(0, -squares_xyxy[:, :2].min(), (squares_xyxy[:, 2:] - [width, height]).max()))
+    if margin:
+        picture = cv2.copyMakeBorder(picture, margin, margin, margin, margin, cv2.BORDER_REFLECT_101)
+    for patch, (left, top, right, bottom) in zip(patches, squares_xyxy + margin, strict=True):
+        square = picture[top:bottom, left:right]
+        shrinks = square.shape[0] >= size_hw[0] and square.shape[1] >= size_hw[1]
+        cv2.resize(square, size_hw[::-1], dst=patch, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return patches
+
+
+def crop_boxes(picture: np.ndarray, boxes_xyxy: np.ndarray, context: float, size_hw: tuple[int, int]) -> np.ndarray:
+    """Cut the square with `context` around each box: uint8 (n, h, w, 3)."""
+    return crop_squares(picture, boxes.squares_around(boxes_xyxy, context), size_hw)
+
+
+def background_boxes(picture: Picture, count: int, typical: float, seed: int) -> np.ndarray:
+    """Random squares that touch no box, ignore regions included.
+
+    Args:
+        picture: its boxes and size.
+        count: how many are wanted; fewer come back where cells leave no room.
+        typical: usual cell size in pixels; the squares' sides are 0.4 to 1.2 of it.
+        seed: with the picture's key it fixes the places.
+
+    Returns:
+        float32 (n, 4), n <= count.
+    """
+    key_seed = int.from_bytes(hashlib.blake2b(picture.key.encode(), digest_size=8).digest(), "big")
+    rng = np.random.default_rng([seed, key_seed])
+    width, height = picture.size_wh
+    side = np.minimum(typical * rng.uniform(0.4, 1.2, count * BACKGROUND_TRIES), min(width, height))
+    corner = rng.uniform(size=(len(side), 2)) * (np.array([width, height]) - side[:, None])
+    squares = np.concatenate([corner, corner + side[:, None]], axis=1).astype(np.float32)
+    free = boxes.intersection_matrix(squares, picture.boxes_xyxy).sum(axis=1) == 0
+    return squares[free][:count]
+
+
+def build_patch_store(annotations: AnnotationSet, cropping: Cropping, cache: Path) -> PatchStore:
+    """Cut all cells of a set, or open the store that already has them.
+
+    Args:
+        annotations: the pictures; each is decoded once.
+        cropping: how patches are cut.
+        cache: folder of the stores.
+
+    Raises:
+        InputError: no cell at all, or a picture that cannot be read.
+    """
+    if annotations.class_counts.sum() == 0:
+        raise InputError("the data set holds no labelled cell to cut out; check `labels`, `ignore_labels` and the annotation")
+    fingerprint = _fingerprint(annotations, cropping)
+    folder = cache / fingerprint
+    if not (folder / "store.json").is_file():
+        with files.replacing_folder(folder) as beside:
+            _write(beside, annotations, cropping)
+    return _open(folder, fingerprint)
+
+
+def _fingerprint(annotations: AnnotationSet, cropping: Cropping) -> str:
+    digest = hashlib.blake2b(f"{FORMAT_VERSION} {cropping} {annotations.fingerprint}".encode(), digest_size=12)
+    with ThreadPoolExecutor() as pool:
+        for content in pool.map(_file_hash, (p.path for p in annotations.pictures)):
+            digest.update(content)
+    return digest.hexdigest()
+
+
+def _file_hash(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").digest()
+
+
+def _write(folder: Path, annotations: AnnotationSet, cropping: Cropping) -> None:
+    typical = annotations.median_cell_size
+    wanted = cropping.background_per_image
+    background = [background_boxes(p, wanted, typical, cropping.seed) for p in annotations.pictures]
+    picture_boxes = [np.concatenate([p.cells_xyxy, b]) for p, b in zip(annotations.pictures, background, strict=True)]
+    lengths = [len(b) for b in picture_boxes]
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    shape = (int(starts[-1]), *cropping.image_size_hw, 3)
+    patches = np.lib.format.open_memmap(folder / "patches.npy", mode="w+", dtype=np.uint8, shape=shape)
+
+    def cut(i: int) -> None:
+        picture = read_picture(annotations.pictures[i].path)
+        patches[starts[i] : starts[i + 1]] = crop_boxes(picture, picture_boxes[i], cropping.context, cropping.image_size_hw)
+
+    with ThreadPoolExecutor() as pool:  # decoding and resizing release the GIL
+        for _ in progress(pool.map(cut, range(len(annotations))), len(annotations), "cutting cells", "image"):
+            pass
+    patches.flush()
+    reject_id = len(annotations.labels)
+    class_ids = [
+        np.concatenate([p.cell_class_ids, np.full(len(b), reject_id)]) for p, b in zip(annotations.pictures, background, strict=True)
+    ]
+    np.savez(
+        folder / "table.npz",
+        class_ids=np.concatenate(class_ids).astype(np.int64),
+        picture_ids=np.repeat(np.arange(len(annotations)), lengths),
+        boxes_xyxy=np.concatenate(picture_boxes).astype(np.float32),
+    )
+    about = {"keys": [p.key for p in annotations.pictures], "n_labels": len(annotations.labels), "labels": annotations.labels.names}
+    files.write_json(folder / "store.json", about)
+
+
+def _open(folder: Path, fingerprint: str) -> PatchStore:
+    about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+    with np.load(folder / "table.npz") as table:
+        columns = {name: table[name] for name in ("class_ids", "picture_ids", "boxes_xyxy")}
+    patches = np.load(folder / "patches.npy", mmap_mode="r")
+    return PatchStore(patches=patches, keys=tuple(about["keys"]), n_labels=about["n_labels"], fingerprint=fingerprint, **columns)

@@ -1,0 +1,128 @@
+"""`PatchStore` to batches: tf.data of (patches, class ids, weights).
+
+Which patches make a batch, and how they are augmented, depends on the seed, the pass and the batch's number alone, so
+that a run that was cut off and resumed sees what an uninterrupted one would have seen.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+from sklearn.utils.class_weight import compute_class_weight
+
+from malaria_cells.augment import Augmenter
+from malaria_cells.patches import PatchStore
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws the rows of each batch of each pass.
+
+    Attributes:
+        rows: int64 (n,), rows of the store to train on.
+        class_ids: int64 (n,), their classes.
+        batch_size: rows a batch.
+        steps: batches a pass; None: as many as show every row once.
+        balanced: draw every class that is present equally often; else every row once a pass, shuffled.
+        seed: of the drawing.
+    """
+
+    rows: np.ndarray
+    class_ids: np.ndarray
+    batch_size: int
+    steps: int | None
+    balanced: bool
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of one pass."""
+        return self.steps or -(-len(self.rows) // self.batch_size)
+
+    def batches(self, epoch: int) -> Iterator[np.ndarray]:
+        """Rows of each batch of one pass: int64 (batch_size,) each; the last may be shorter."""
+        rng = np.random.default_rng([self.seed, epoch])
+        order = self._balanced_order(rng) if self.balanced else self._shuffled_order(rng)
+        for step in range(self.steps_per_epoch):
+            yield self.rows[order[step * self.batch_size : (step + 1) * self.batch_size]]
+
+    def _shuffled_order(self, rng: np.random.Generator) -> np.ndarray:
+        if self.steps is None:
+            return rng.permutation(len(self.rows))
+        rounds = -(-self.steps * self.batch_size // len(self.rows))
+        return np.concatenate([rng.permutation(len(self.rows)) for _ in range(rounds)])
+
+    def _balanced_order(self, rng: np.random.Generator) -> np.ndarray:
+        total = self.steps_per_epoch * self.batch_size
+        classes = np.unique(self.class_ids)
+        drawn = rng.permutation(np.resize(classes, total))  # each class equally often, to within one
+        order = np.empty(total, dtype=np.int64)
+        for c in classes:
+            members = np.flatnonzero(self.class_ids == c)
+            places = np.flatnonzero(drawn == c)
+            rounds = -(-len(places) // len(members))
+            order[places] = np.concatenate([rng.permutation(members) for _ in range(rounds)])[: len(places)]
+        return order
+
+
+def class_weights(class_ids: np.ndarray, n_classes: int) -> np.ndarray:
+    """Balanced class weights (scikit-learn's n / (k * n_c)): float32 (n_classes,); 1 for absent classes."""
+    weights = np.ones(n_classes, dtype=np.float32)
+    present = np.unique(class_ids)
+    weights[present] = compute_class_weight("balanced", classes=present, y=class_ids)
+    return weights
+
+
+def training_batches(store: PatchStore, sampler: Sampler, weights: np.ndarray, augment: Augmenter, first_epoch: int) -> tf.data.Dataset:
+    """Endless augmented batches from pass `first_epoch` on.
+
+    Returns:
+        Dataset of (float32 (b, H, W, 3) in 0..255, int32 (b,), float32 (b,)).
+    """
+
+    def batches() -> Iterator[tuple[np.ndarray, int]]:
+        epoch = first_epoch
+        while True:
+            for step, rows in enumerate(sampler.batches(epoch)):
+                yield rows, (sampler.seed * 1_000_003 + epoch * 10_007 + step) % 2**31
+            epoch += 1
+
+    def load(rows: np.ndarray, seed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        patches = augment(_fetch(store, rows), int(seed))
+        ids = store.class_ids[rows]
+        return patches.astype(np.float32), ids.astype(np.int32), weights[ids]
+
+    signature = (tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.int64))
+    return _batched(tf.data.Dataset.from_generator(batches, output_signature=signature), load, store)
+
+
+def plain_batches(store: PatchStore, rows: np.ndarray, batch_size: int, weights: np.ndarray) -> tf.data.Dataset:
+    """The given rows once, in their order, not augmented; the same form as `training_batches`."""
+
+    def load(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        ids = store.class_ids[batch]
+        return _fetch(store, batch).astype(np.float32), ids.astype(np.int32), weights[ids]
+
+    return _batched(tf.data.Dataset.from_tensor_slices(np.asarray(rows, dtype=np.int64)).batch(batch_size), load, store)
+
+
+def _fetch(store: PatchStore, rows: np.ndarray) -> np.ndarray:
+    # In the file's order, so that a cold store is read forwards.
+    order = np.argsort(rows, kind="stable")
+    patches = np.empty((len(rows), *store.patches.shape[1:]), dtype=np.uint8)
+    patches[order] = store.patches[rows[order]]
+    return patches
+
+
+def _batched(source: tf.data.Dataset, load, store: PatchStore) -> tf.data.Dataset:  # type: ignore[no-untyped-def]
+    height, width = store.patches.shape[1:3]
+
+    def to_tensors(*arguments):  # type: ignore[no-untyped-def]
+        images, ids, weights = tf.numpy_function(load, arguments, (tf.float32, tf.int32, tf.float32))
+        images.set_shape((None, height, width, 3))
+        ids.set_shape((None,))
+        weights.set_shape((None,))
+        return images, ids, weights
+
+    return source.map(to_tensors, num_parallel_calls=2, deterministic=True).prefetch(4)

@@ -1,0 +1,87 @@
+"""Splits by picture or group (slide), never by cell."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from sklearn.model_selection import GroupShuffleSplit
+
+from malaria_cells.annotations import AnnotationSet
+from malaria_cells.errors import InputError
+
+CANDIDATES = 300
+
+
+def split_pictures(annotations: AnnotationSet, share: float, seed: int) -> tuple[AnnotationSet, AnnotationSet]:
+    """Part a set in two, groups whole, with every class in both parts where the data allow it.
+
+    Of `CANDIDATES` seeded random splits of the groups, the one is taken that misses the fewest classes in either part,
+    and of those the one whose class shares differ least from the whole.
+
+    Args:
+        annotations: at least two groups.
+        share: share of the groups that go to the second part, in (0, 1).
+        seed: same seed and same set, same split.
+
+    Returns:
+        The larger part and the held-out part.
+
+    Raises:
+        InputError: fewer than two groups.
+    """
+    names = [p.group for p in annotations.pictures]
+    groups, group_ids = np.unique(names, return_inverse=True)
+    if len(groups) < 2:
+        raise InputError(f"the data set has {len(groups)} group of pictures; a split needs two: add pictures, or change `group`")
+    counts = np.zeros((len(groups), len(annotations.labels)))
+    np.add.at(counts, group_ids, annotations.class_counts_by_picture)
+    held_out = min(max(round(share * len(groups)), 1), len(groups) - 1)
+    shuffles = GroupShuffleSplit(n_splits=CANDIDATES, test_size=held_out, random_state=seed)
+    chosen = np.zeros((CANDIDATES, len(groups)), dtype=bool)
+    for row, (_, second) in zip(chosen, shuffles.split(groups, groups=np.arange(len(groups))), strict=True):
+        row[second] = True
+    best = chosen[_best_candidate(chosen, counts)]
+    in_second = best[group_ids]
+    parts = [[p.key for p, second in zip(annotations.pictures, in_second, strict=True) if second == part] for part in (False, True)]
+    return annotations.subset(parts[0]), annotations.subset(parts[1])
+
+
+def _best_candidate(chosen: np.ndarray, counts: np.ndarray) -> int:
+    total = counts.sum(axis=0)
+    second = chosen @ counts  # (candidates, classes)
+    present = total > 0
+    missing = ((second == 0) & present).sum(axis=1) + ((second == total) & present).sum(axis=1)
+    wanted = chosen.mean(axis=1, keepdims=True)
+    # Relative to the root of the count, the spread of a random draw, so that a frequent class does not drown a rare one.
+    deviation = (np.abs(second - wanted * total) / np.sqrt(np.maximum(total, 1))).sum(axis=1)
+    return int(np.lexsort((deviation, missing))[0])
+
+
+def read_split(path: Path, annotations: AnnotationSet) -> tuple[AnnotationSet, AnnotationSet]:
+    """Part a set as a JSON file ``{"train": [names], "test": [names]}`` says.
+
+    Names are keys, or the ends of keys.
+
+    Raises:
+        InputError: no such file, no such form, a name that fits no picture or several, a picture on both sides.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        parts = {part: list(content[part]) for part in ("train", "test")}
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such split file") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f'{path}: expected {{"train": [pictures], "test": [pictures]}} ({error})') from error
+    keys = {part: {_fitting_key(name, annotations, path) for name in names} for part, names in parts.items()}
+    both = sorted(keys["train"] & keys["test"])
+    if both:
+        raise InputError(f"{path}: '{both[0]}' is in train and in test; a picture belongs to one part")
+    return annotations.subset(keys["train"]), annotations.subset(keys["test"])
+
+
+def _fitting_key(name: str, annotations: AnnotationSet, path: Path) -> str:
+    keys = [p.key for p in annotations.pictures if p.key == name or p.key.endswith(f"/{name}")]
+    if len(keys) != 1:
+        what = "fits no picture" if not keys else f"fits several pictures ({keys[0]}, {keys[1]})"
+        raise InputError(f"{path}: '{name}' {what} of the annotation")
+    return keys[0]

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.utils.class_weight import compute_sample_weight
+
+from malaria_cells.augment import POLICY_NAMES, make_augmenter
+from malaria_cells.errors import InputError
+from malaria_cells.patches import PatchStore
+from malaria_cells.pipeline import Sampler, class_weights, plain_batches, training_batches
+
+
+def make_store(class_ids, size=16):
+    n = len(class_ids)
+    patches = np.random.default_rng(0).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
+    patches[:, 0, 0, 0] = np.arange(n)
+    return PatchStore(patches, np.array(class_ids), np.zeros(n, dtype=np.int64), np.zeros((n, 4)), ("a.png",), 3, "f")
+
+
+@pytest.mark.parametrize("policy", POLICY_NAMES)
+def test_policies_keep_form_and_follow_the_seed(policy):
+    batch = np.random.default_rng(0).integers(0, 256, (5, 24, 24, 3), dtype=np.uint8)
+    before = batch.copy()
+    augment = make_augmenter(policy)
+    one = augment(batch, 1)
+    assert one.shape == batch.shape
+    assert one.dtype == np.uint8
+    assert np.array_equal(one, make_augmenter(policy)(batch, 1))
+    assert np.array_equal(one, augment(batch, 1))
+    assert np.array_equal(batch, before)
+    if policy != "none":
+        assert not np.array_equal(one, augment(batch, 2))
+
+
+def test_flips_only_move_pixels():
+    batch = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+    flipped = make_augmenter("flips")(batch, 3)
+    assert np.array_equal(np.sort(flipped.reshape(20, -1)), np.sort(batch.reshape(20, -1)))
+
+
+def test_unknown_policy():
+    with pytest.raises(InputError, match=r"augmentation: 'stains' is unknown \(did you mean 'stain'\?\)"):
+        make_augmenter("stains")
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(1, 16), st.one_of(st.none(), st.integers(1, 20)), st.booleans())
+def test_sampler(class_ids, batch_size, steps, balanced):
+    ids = np.array(class_ids)
+    rows = np.arange(len(ids)) * 7
+    sampler = Sampler(rows, ids, batch_size, steps, balanced, seed=1)
+    batches = list(sampler.batches(0))
+    assert len(batches) == sampler.steps_per_epoch
+    drawn = np.concatenate(batches)
+    assert set(drawn) <= set(rows)
+    assert all(np.array_equal(a, b) for a, b in zip(batches, sampler.batches(0), strict=True))
+    if balanced:
+        counts = np.bincount(ids[drawn // 7], minlength=4)[np.unique(ids)]
+        assert counts.max() - counts.min() <= 1
+    elif steps is None:
+        assert sorted(drawn) == sorted(rows)
+    else:
+        assert len(drawn) == steps * batch_size
+
+
+def test_epochs_differ():
+    sampler = Sampler(np.arange(50), np.zeros(50, dtype=int), 10, None, False, seed=1)
+    assert not np.array_equal(np.concatenate(list(sampler.batches(0))), np.concatenate(list(sampler.batches(1))))
+
+
+def test_class_weights_are_scikit_learns():
+    ids = np.array([0] * 90 + [1] * 9 + [3])
+    weights = class_weights(ids, 5)
+    assert np.allclose(weights[ids], compute_sample_weight("balanced", ids))
+    assert weights[[2, 4]].tolist() == [1, 1]
+
+
+def test_batches_carry_patches_classes_weights():
+    store = make_store([0, 1, 2, 3, 0])
+    weights = np.array([1, 2, 3, 4], dtype=np.float32)
+    images, ids, w = next(iter(plain_batches(store, np.array([4, 1, 3]), 8, weights)))
+    assert np.array_equal(images.numpy(), store.patches[[4, 1, 3]].astype(np.float32))
+    assert ids.numpy().tolist() == [0, 1, 3]
+    assert w.numpy().tolist() == [1, 2, 4]
+
+
+def test_a_run_resumed_at_a_pass_sees_the_same_batches():
+    store = make_store(np.arange(40) % 4)
+    sampler = Sampler(np.arange(40), store.class_ids, 8, 3, True, seed=5)
+    weights, augment = np.ones(4, dtype=np.float32), make_augmenter("stain")
+    whole = list(training_batches(store, sampler, weights, augment, 0).take(9))
+    resumed = list(training_batches(store, sampler, weights, augment, 2).take(3))
+    for a, b in zip(whole[6:], resumed, strict=True):
+        assert all(np.array_equal(x.numpy(), y.numpy()) for x, y in zip(a, b, strict=True))

@@ -1,0 +1,82 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.errors import InputError
+from malaria_cells.labels import LabelSet
+from malaria_cells.splits import read_split, split_pictures
+
+
+def make_set(classes_by_picture, groups=None, n_labels=3):
+    pictures = []
+    for i, classes in enumerate(classes_by_picture):
+        n = len(classes)
+        key = f"d/p{i:03d}.png"
+        boxes = np.tile(np.array([[0, 0, 9, 9]], dtype=np.float32), (n, 1))
+        pictures.append(Picture(key, None, (50, 50), groups[i] if groups else key, boxes, np.array(classes, dtype=np.int64), np.zeros(n, dtype=bool)))
+    return AnnotationSet(LabelSet(tuple("abc"[:n_labels])), tuple(pictures))
+
+
+sets = st.lists(st.tuples(st.integers(0, 5), st.lists(st.integers(0, 2), max_size=6)), min_size=2, max_size=40)
+
+
+@given(sets, st.floats(0.05, 0.9), st.integers(0, 5))
+def test_parts_are_disjoint_whole_and_keep_groups_together(pictures, share, seed):
+    whole = make_set([c for _, c in pictures], [f"g{g}" for g, _ in pictures])
+    if len({p.group for p in whole.pictures}) < 2:
+        with pytest.raises(InputError, match="a split needs two"):
+            split_pictures(whole, share, seed)
+        return
+    first, second = split_pictures(whole, share, seed)
+    assert {p.key for p in first.pictures} | {p.key for p in second.pictures} == {p.key for p in whole.pictures}
+    assert not {p.group for p in first.pictures} & {p.group for p in second.pictures}
+    assert len(first)
+    assert len(second)
+    again = split_pictures(whole, share, seed)
+    assert [p.key for p in again[1].pictures] == [p.key for p in second.pictures]
+
+
+def test_every_class_is_in_both_parts_where_the_data_allow_it():
+    """Class 2 lives in two of thirty pictures: a random fifth would miss it in two of three splits."""
+    for seed in range(10):
+        pictures = [[0, 0, 0, 1] for _ in range(30)]
+        pictures[seed].append(2)
+        pictures[29 - seed].append(2)
+        first, second = split_pictures(make_set(pictures), 0.2, seed)
+        assert len(second) == 6
+        assert (first.class_counts > 0).all()
+        assert (second.class_counts > 0).all()
+
+
+def test_seed_changes_the_split():
+    whole = make_set([[0]] * 40)
+    assert [p.key for p in split_pictures(whole, 0.3, 1)[1].pictures] != [p.key for p in split_pictures(whole, 0.3, 2)[1].pictures]
+
+
+def test_split_file(tmp_path):
+    whole = make_set([[0]] * 4)
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps({"train": ["p000.png", "d/p001.png"], "test": ["p003.png"]}))
+    first, second = read_split(path, whole)
+    assert [p.key for p in first.pictures] == ["d/p000.png", "d/p001.png"]
+    assert [p.key for p in second.pictures] == ["d/p003.png"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"train": ["p000.png"], "test": ["p000.png"]}, "is in train and in test"),
+        ({"train": ["p9.png"], "test": []}, r"'p9\.png' fits no picture"),
+        ({"train": []}, "expected {"),
+        ([], "expected {"),
+    ],
+)
+def test_wrong_split_files(tmp_path, content, message):
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=message):
+        read_split(path, make_set([[0]] * 4))
