@@ -1,0 +1,74 @@
+"""A trained network with everything that turns patches into calibrated class probabilities."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from malaria_cells.calibration import Calibration
+from malaria_cells.labels import BACKGROUND, LabelSet
+from malaria_cells.tta import averaged
+
+BATCH = 256  # patches a call: larger ones gained nothing on two cores and take memory
+
+
+@dataclass(frozen=True)
+class PatchClassifier:
+    """Patches in, probabilities out.
+
+    Attributes:
+        labels: the classes.
+        rejects: whether there is one more class after the labels: background.
+        image_size_hw: height and width of its input in pixels.
+        context: side of the square to cut around a box, as a multiple of the box's longer side.
+        calibration: applied to the network's output.
+        network: from uint8 or float patches (n, H, W, 3) to its raw output, (n, c) or (n, 1) for one sigmoid unit.
+    """
+
+    labels: LabelSet
+    rejects: bool
+    image_size_hw: tuple[int, int]
+    context: float
+    calibration: Calibration
+    network: Callable[[np.ndarray], np.ndarray]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the probability columns."""
+        return (*self.labels.names, BACKGROUND) if self.rejects else self.labels.names
+
+    def __call__(self, patches: np.ndarray, views: int = 1) -> np.ndarray:
+        """Calibrated probabilities.
+
+        Args:
+            patches: uint8 (n, H, W, 3), n may be 0.
+            views: views averaged for each patch, 1 to 8 (see `tta`).
+
+        Returns:
+            float32 (n, n_classes), rows sum to 1.
+        """
+        if len(patches) == 0:
+            return np.zeros((0, len(self.class_names)), dtype=np.float32)
+        return self.calibration(averaged(self._raw, patches, views))
+
+    def _raw(self, patches: np.ndarray) -> np.ndarray:
+        outputs = [self.network(patches[i : i + BATCH]) for i in range(0, len(patches), BATCH)]
+        return both_classes(np.concatenate(outputs))
+
+
+def both_classes(output: np.ndarray) -> np.ndarray:
+    """Turn one sigmoid unit's output (n, 1) into two columns; leave softmax (n, c) as it is."""
+    return np.concatenate([1 - output, output], axis=1) if output.shape[1] == 1 else output
+
+
+def compiled(model) -> Callable[[np.ndarray], np.ndarray]:  # type: ignore[no-untyped-def]
+    """Wrap a Keras model as one graph with a free batch size: 4 times faster on a small batch than `predict`."""
+    import tensorflow as tf
+
+    height, width = model.input_shape[1:3]
+
+    @tf.function(input_signature=[tf.TensorSpec((None, height, width, 3), tf.uint8)])
+    def graph(patches):  # type: ignore[no-untyped-def]
+        return model(tf.cast(patches, tf.float32), training=False)
+
+    return lambda patches: np.asarray(graph(tf.constant(patches)))

@@ -1,0 +1,188 @@
+"""A trained model on disk: everything a prediction needs, checked at load.
+
+``classifier.keras`` holds the network, ``model.yaml`` all the rest. Loading runs no code from the folder (Keras' safe
+mode, no pickles, no lambdas) and compares the network's answer on fixed pixels with the one it gave when it was saved.
+"""
+
+import hashlib
+import importlib.metadata
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from malaria_cells.calibration import Calibration
+from malaria_cells.classifier import PatchClassifier, compiled
+from malaria_cells.detection import CellDetector, DetectionSettings
+from malaria_cells.errors import InputError
+from malaria_cells.labels import LabelSet
+from malaria_cells.proposals import METHODS, make_proposer
+
+FORMAT_VERSION = 1
+CLASSIFIER = "classifier.keras"
+ABOUT = "model.yaml"
+LIBRARIES = ("malaria-cells", "tensorflow", "keras", "numpy", "opencv-python-headless", "pillow", "scikit-learn")
+# Other processors and library versions round otherwise; a wrong file is off by far more.
+GOLDEN_TOLERANCE = 2e-3
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """The content of ``model.yaml``, but for versions and the golden output.
+
+    Attributes:
+        labels: the classes.
+        model: name of the architecture.
+        rejects: whether the network has a background class after the labels.
+        image_size_hw: the classifier's input in pixels.
+        context: side of the square cut around a box, as a multiple of its longer side.
+        cell_size: usual longer side of a cell in the training pictures in pixels; None where there were no boxes.
+        proposals: method that finds candidates.
+        settings: thresholds and the rest of the decision.
+        calibration: of the probabilities.
+        fingerprints: of data and config, by name.
+        seed: `random_state` of the training.
+    """
+
+    labels: LabelSet
+    model: str
+    rejects: bool
+    image_size_hw: tuple[int, int]
+    context: float
+    cell_size: float | None
+    proposals: str
+    settings: DetectionSettings
+    calibration: Calibration
+    fingerprints: dict[str, str]
+    seed: int
+
+
+def save_model(folder: Path, network: Any, description: ModelDescription) -> None:
+    """Write ``classifier.keras`` and ``model.yaml`` into an existing folder.
+
+    Args:
+        folder: where to.
+        network: the Keras model.
+        description: the rest.
+    """
+    network.save(folder / CLASSIFIER)
+    content = {
+        "format_version": FORMAT_VERSION,
+        **_plain(asdict(description)),
+        "preprocessing": "RGB pixels 0 to 255; squares cut with `context`, reflected at the border, resized; scaling is inside the network",
+        "libraries": _versions(),
+        "golden_output": [[round(float(v), 6) for v in row] for row in compiled(network)(_golden_input(description.image_size_hw))],
+    }
+    (folder / ABOUT).write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def load_description(folder: Path) -> tuple[ModelDescription, np.ndarray]:
+    """Read ``model.yaml``: the description and the golden output.
+
+    Raises:
+        InputError: no model folder, a newer format, or a damaged file.
+    """
+    path = folder / ABOUT
+    if not path.is_file():
+        raise InputError(f"{folder}: not a model folder, {ABOUT} is missing; train.py writes one, below `output_models`")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        version = content["format_version"]
+    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: damaged ({error}); copy or train the model again") from error
+    if version != FORMAT_VERSION:
+        raise InputError(f"{path}: format {version}, this version reads {FORMAT_VERSION}; update malaria-cells or train the model again")
+    try:
+        return _description(content), np.array(content["golden_output"], dtype=np.float32)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: damaged ({error!r}); copy or train the model again") from error
+
+
+def _description(content: dict[str, Any]) -> ModelDescription:
+    settings = dict(content["settings"])
+    settings["box_margins"] = tuple(settings["box_margins"])
+    calibration = content["calibration"]
+    if content["proposals"] not in METHODS:
+        raise ValueError(f"proposals: {content['proposals']}")
+    return ModelDescription(
+        labels=LabelSet(**{key: tuple(names) for key, names in content["labels"].items()}),
+        model=content["model"],
+        rejects=content["rejects"],
+        image_size_hw=tuple(content["image_size_hw"]),
+        context=content["context"],
+        cell_size=content["cell_size"],
+        proposals=content["proposals"],
+        settings=DetectionSettings(**settings),
+        calibration=Calibration(calibration["temperature"], calibration["shift"], tuple(calibration["log_prior_ratio"])),
+        fingerprints=content["fingerprints"],
+        seed=content["seed"],
+    )
+
+
+def load_detector(folder: Path) -> tuple[CellDetector, ModelDescription]:
+    """Load a model folder.
+
+    Raises:
+        InputError: see `load_description`; also a network that cannot be loaded or answers otherwise than when saved.
+    """
+    description, golden = load_description(folder)
+    network = compiled(load_network(folder / CLASSIFIER))
+    found = network(_golden_input(description.image_size_hw))
+    if found.shape != golden.shape or np.abs(found - golden).max() > GOLDEN_TOLERANCE:
+        raise InputError(f"{folder / CLASSIFIER}: the network does not answer as when it was saved; the file is not the one of {ABOUT}")
+    return assemble(description, network), description
+
+
+def assemble(description: ModelDescription, network) -> CellDetector:  # type: ignore[no-untyped-def]
+    """Put a detector together from a description and a network (see `PatchClassifier.network`)."""
+    classifier = PatchClassifier(
+        description.labels, description.rejects, description.image_size_hw, description.context, description.calibration, network
+    )
+    proposer = make_proposer(description.proposals, description.cell_size)
+    return CellDetector(proposer, classifier, description.settings, description.cell_size)
+
+
+def load_network(path: Path):  # type: ignore[no-untyped-def]
+    """Load a Keras model without running code from the file.
+
+    Raises:
+        InputError: no such file, or not a `.keras` model.
+    """
+    import keras
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises whatever the broken part raises
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: not a Keras model that can be loaded: {reason}") from error
+
+
+def file_fingerprint(text: str) -> str:
+    """Short hash of a text."""
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def _golden_input(image_size_hw: tuple[int, int]) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (4, *image_size_hw, 3), dtype=np.uint8)
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,95 @@
+"""What happens at the end of each pass: figures for people, the record on disk, decisions replayed on resume."""
+
+import math
+import sys
+import time
+from typing import Any
+
+import keras
+from tqdm import tqdm
+
+from malaria_cells.training.unfinished import UnfinishedRun
+
+MONITOR = "val_macro_f1"
+
+
+class Record(keras.callbacks.Callback):
+    """Keeps the run on disk, and tells on resume what the passes before had shown.
+
+    Args:
+        run: where to.
+        followers: callbacks with a memory (early stopping, plateau); on resume they are shown the old passes again, so
+            that they decide as if the run had never been cut off.
+    """
+
+    def __init__(self, run: UnfinishedRun, followers: list[keras.callbacks.Callback]):
+        super().__init__()
+        self.run = run
+        self.followers = followers
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Replay the passes before; the followers' own `on_train_begin` has already reset them."""
+        for epoch, row in enumerate(self.run.history):
+            for follower in self.followers:
+                follower.on_epoch_end(epoch, dict(row))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Save."""
+        row = {key: float(value) for key, value in (logs or {}).items()}
+        best = self.run.best_epoch
+        better = best is None or row[MONITOR] > self.run.history[best][MONITOR]
+        self.run.save(self.model, row, better)
+
+
+class LearningRate(keras.callbacks.Callback):
+    """Writes the learning rate that a pass ended with into its figures; must come before `Record`."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Add the key ``learning_rate``."""
+        if logs is not None:
+            logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+
+class Lines(keras.callbacks.Callback):
+    """One line a pass, with the time left; on a terminal also a bar through the pass.
+
+    Args:
+        epochs: passes at most.
+        steps: batches a pass.
+    """
+
+    def __init__(self, epochs: int, steps: int):
+        super().__init__()
+        self.epochs = epochs
+        self.steps = steps
+        self.bar: tqdm | None = None
+        self.start = 0.0
+        self.passes = 0
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Start the clock."""
+        self.start = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Start a bar."""
+        self.bar = tqdm(total=self.steps, desc=f"pass {epoch + 1}/{self.epochs}", unit="batch", leave=False, disable=not sys.stderr.isatty())
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Move the bar."""
+        if self.bar is not None:
+            self.bar.update()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Print the line."""
+        if self.bar is not None:
+            self.bar.close()
+        self.passes += 1
+        logs = logs or {}
+        each = (time.monotonic() - self.start) / self.passes
+        figures = "  ".join(f"{key} {logs[key]:.3f}" for key in ("loss", "val_loss", "val_accuracy", MONITOR) if key in logs)
+        left = each * (self.epochs - epoch - 1)
+        print(f"pass {epoch + 1}/{self.epochs}  {figures}  {each:.0f} s a pass, {_minutes(left)} left at most", file=sys.stderr, flush=True)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{math.ceil(seconds)} s" if seconds < 90 else f"{seconds / 60:.0f} min"

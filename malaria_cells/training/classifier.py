@@ -1,0 +1,155 @@
+"""Trains the patch classifier: store and parts in, fitted network and its history out."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from malaria_cells.augment import make_augmenter
+from malaria_cells.classifier import both_classes, compiled
+from malaria_cells.config import Config
+from malaria_cells.errors import InputError
+from malaria_cells.models import build_classifier
+from malaria_cells.patches import PatchStore
+from malaria_cells.pipeline import Sampler, class_weights, plain_batches, training_batches
+from malaria_cells.training.callbacks import MONITOR, LearningRate, Lines, Record
+from malaria_cells.training.metrics import MacroF1
+from malaria_cells.training.unfinished import UnfinishedRun
+
+PLATEAU_PATIENCE = 3
+PLATEAU_FACTOR = 0.5
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fitted network.
+
+    Attributes:
+        model: with the weights of its best pass.
+        history: one row of figures a pass.
+        best_epoch: index of the best pass.
+        shown_shares: float (n_classes,), share of each class in what training showed, by count times weight.
+    """
+
+    model: keras.Model
+    history: list[dict[str, float]]
+    best_epoch: int
+    shown_shares: np.ndarray
+
+
+def train_classifier(
+    store: PatchStore, train_rows: np.ndarray, validation_rows: np.ndarray, n_classes: int, config: Config, run: UnfinishedRun
+) -> Trained:
+    """Fit the network that the config names.
+
+    Args:
+        store: the patches.
+        train_rows: int64 (n,), rows to fit to.
+        validation_rows: int64 (m,), rows to compare passes on.
+        n_classes: number of classes, the reject class counted.
+        config: the recipe.
+        run: record of the run; passes that it already holds are not run again.
+
+    Raises:
+        InputError: the training did not end in numbers.
+    """
+    keras.utils.set_random_seed(config.random_state)
+    train_ids = store.class_ids[train_rows]
+    balanced = class_weights(train_ids, n_classes)
+    ones = np.ones(n_classes, dtype=np.float32)
+    sampler = Sampler(train_rows, train_ids, config.batch_size, config.steps_per_epoch, config.balance == "sampling", config.random_state)
+    shown = _shown_shares(train_ids, n_classes, config.balance)
+    model = _compiled_model(config, n_classes, sampler.steps_per_epoch, _prior_ratio(train_ids, shown))
+    first_epoch = len(run.history)
+    if first_epoch:
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(run.weights)
+    weights = (balanced if config.balance == "class_weight" else ones, ones if config.balance == "none" else balanced)
+    _fit(model, store, sampler, validation_rows, config, run, weights)
+    if run.best_epoch is None or not np.isfinite(run.history[-1]["loss"]):
+        raise InputError(f"the loss became {run.history[-1]['loss'] if run.history else 'no number'}; lower `learning_rate` ({config.learning_rate})")
+    model.load_weights(run.best_weights)
+    return Trained(model, run.history, run.best_epoch, shown)
+
+
+def predict_rows(model: keras.Model, store: PatchStore, rows: np.ndarray, batch: int = 256) -> np.ndarray:
+    """Raw class probabilities of rows of a store, in their order: float32 (n, n_classes)."""
+    network = compiled(model)
+    parts = [both_classes(network(np.asarray(store.patches[rows[i : i + batch]]))) for i in range(0, len(rows), batch)]
+    return np.concatenate(parts) if parts else np.zeros((0, 2 if model.output_shape[-1] == 1 else model.output_shape[-1]), dtype=np.float32)
+
+
+def _compiled_model(config: Config, n_classes: int, steps: int, prior_ratio: list[float]) -> keras.Model:
+    model = build_classifier(config.model, config.image_size, n_classes, config.dropout)
+    model.compile(
+        optimizer=_optimizer(config, steps),
+        loss=keras.losses.BinaryCrossentropy() if n_classes == 2 else keras.losses.SparseCategoricalCrossentropy(),
+        metrics=["accuracy", MacroF1(n_classes, prior_ratio)],
+        weighted_metrics=[],
+    )
+    return model
+
+
+def _optimizer(config: Config, steps: int) -> keras.optimizers.Optimizer:
+    rate: float | keras.optimizers.schedules.LearningRateSchedule = config.learning_rate
+    if config.schedule == "cosine":
+        total = steps * config.epochs
+        warm_up = min(total // 20, 200)
+        rate = keras.optimizers.schedules.CosineDecay(
+            config.learning_rate / 10, total - warm_up, warmup_target=config.learning_rate, warmup_steps=warm_up
+        )
+    makers = {
+        "adam": keras.optimizers.Adam,
+        "adamw": keras.optimizers.AdamW,
+        "sgd": lambda learning_rate: keras.optimizers.SGD(learning_rate, momentum=0.9, nesterov=True),
+        "rmsprop": keras.optimizers.RMSprop,
+    }
+    return makers[config.optimizer](learning_rate=rate)
+
+
+def _fit(
+    model: keras.Model,
+    store: PatchStore,
+    sampler: Sampler,
+    validation_rows: np.ndarray,
+    config: Config,
+    run: UnfinishedRun,
+    weights: tuple[np.ndarray, np.ndarray],
+) -> None:
+    followers: list[keras.callbacks.Callback] = []
+    if config.schedule == "plateau":
+        followers.append(keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=PLATEAU_FACTOR, patience=PLATEAU_PATIENCE))
+    if config.early_stopping:
+        followers.append(keras.callbacks.EarlyStopping(monitor=MONITOR, mode="max", patience=config.early_stopping))
+    first_epoch = len(run.history)
+    if first_epoch >= config.epochs or _already_stopped(run, config.early_stopping):
+        return
+    augment = make_augmenter(config.augmentation)
+    model.fit(
+        training_batches(store, sampler, weights[0], augment, first_epoch),
+        validation_data=plain_batches(store, validation_rows, config.batch_size * 4, weights[1]),
+        validation_steps=config.validation_steps,
+        epochs=config.epochs,
+        initial_epoch=first_epoch,
+        steps_per_epoch=sampler.steps_per_epoch,
+        callbacks=[keras.callbacks.TerminateOnNaN(), *followers, LearningRate(), Record(run, followers), Lines(config.epochs, sampler.steps_per_epoch)],
+        shuffle=False,
+        verbose=0,
+    )
+
+
+def _already_stopped(run: UnfinishedRun, patience: int | None) -> bool:
+    """Whether early stopping had ended the run before it was cut off."""
+    return patience is not None and run.best_epoch is not None and len(run.history) - 1 - run.best_epoch >= patience
+
+
+def _shown_shares(class_ids: np.ndarray, n_classes: int, balance: str) -> np.ndarray:
+    counts = np.bincount(class_ids, minlength=n_classes).astype(np.float64)
+    present = counts > 0
+    shown = counts if balance == "none" else present.astype(np.float64)
+    return shown / shown.sum()
+
+
+def _prior_ratio(class_ids: np.ndarray, shown: np.ndarray) -> list[float]:
+    shares = np.bincount(class_ids, minlength=len(shown)) / len(class_ids)
+    return [float(life / seen) if seen else 1.0 for life, seen in zip(shares, shown, strict=True)]

@@ -1,0 +1,103 @@
+"""The state of a training run on disk, so that a run killed at any moment goes on where its last whole pass ended."""
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from malaria_cells import files
+from malaria_cells.config import Config, load_config
+from malaria_cells.errors import InputError
+
+
+def folder_of(output_models: Path, name: str) -> Path:
+    """Where an unfinished run of that name is kept."""
+    return output_models / f".{name}.unfinished"
+
+
+def newest(output_models: Path) -> str | None:
+    """Name of the run worked on last that is not finished, or None."""
+    found = sorted(output_models.glob(".*.unfinished"), key=lambda p: p.stat().st_mtime)
+    return found[-1].name[1 : -len(".unfinished")] if found else None
+
+
+@dataclass
+class UnfinishedRun:
+    """A folder with the run's config and the state after its last whole pass.
+
+    Attributes:
+        folder: holds ``config.yaml``, ``best.weights.h5`` and ``state/``.
+        history: one row a pass so far.
+        best_epoch: index of the best pass so far, or None.
+    """
+
+    folder: Path
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int | None = None
+
+    @staticmethod
+    def start(folder: Path, config: Config) -> "UnfinishedRun":
+        """Begin anew; whatever an earlier run left in the folder goes."""
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        files.write_text(folder / "config.yaml", config.to_yaml())
+        return UnfinishedRun(folder)
+
+    @staticmethod
+    def resume(folder: Path, config: Config) -> "UnfinishedRun":
+        """Open an unfinished run.
+
+        Raises:
+            InputError: none there, or its config differs.
+        """
+        if not (folder / "config.yaml").is_file():
+            raise InputError(f"--resume: found no unfinished run at {folder}; start one without --resume")
+        before = load_config(folder / "config.yaml").model_dump()
+        now = config.model_dump()
+        different = sorted(key for key in now if now[key] != before[key] and key != "name")
+        if different:
+            raise InputError(
+                f"--resume: the config differs from the unfinished run's in {', '.join(different)}; "
+                "put the old values back, or start anew without --resume"
+            )
+        run = UnfinishedRun(folder)
+        if run.state_file.is_file():
+            state = json.loads(run.state_file.read_text(encoding="utf-8"))
+            run.history, run.best_epoch = state["history"], state["best_epoch"]
+        return run
+
+    @property
+    def state_file(self) -> Path:
+        """Pass by pass figures."""
+        return self.folder / "state" / "state.json"
+
+    @property
+    def weights(self) -> Path:
+        """Weights and optimizer after the last whole pass."""
+        return self.folder / "state" / "last.weights.h5"
+
+    @property
+    def best_weights(self) -> Path:
+        """Weights of the best pass."""
+        return self.folder / "best.weights.h5"
+
+    def save(self, model: Any, row: dict[str, float], better: bool) -> None:
+        """Take a whole pass into the record; a kill at any point leaves the old state or the new one."""
+        if better:
+            with files.replacing(self.best_weights) as beside:
+                # Keras insists on the suffix.
+                path = beside.with_name(f"{beside.stem}.weights.h5")
+                model.save_weights(path)
+                path.replace(beside)
+            self.best_epoch = len(self.history)
+        self.history.append(row)
+        with files.replacing_folder(self.folder / "state") as beside:
+            model.save_weights(beside / "last.weights.h5")
+            state = {"history": self.history, "best_epoch": self.best_epoch}
+            (beside / "state.json").write_text(json.dumps(state), encoding="utf-8")
+
+    def remove(self) -> None:
+        """The run is finished."""
+        shutil.rmtree(self.folder)
