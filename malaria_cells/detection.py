@@ -1,0 +1,161 @@
+"""Photograph in, cells out: proposals, classifier, rejection, non-maximum suppression."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import supervision as sv
+
+from malaria_cells import boxes
+from malaria_cells.classifier import PatchClassifier
+from malaria_cells.patches import crop_boxes
+from malaria_cells.proposals import Proposer
+
+
+@dataclass(frozen=True)
+class DetectionSettings:
+    """What is decided after the classifier has spoken.
+
+    Attributes:
+        nms: ``agnostic`` (one label a cell) or ``class``.
+        nms_iou: overlap from which the lower-scored box is suppressed.
+        score_threshold: detections scored lower are dropped.
+        infected_threshold: operating threshold: the score from which an infected label is a finding.
+        candidate_threshold: probability of any infection from which a cell is labelled with its stage at all; lower
+            than the operating threshold, so that a ranking has something to rank.
+        box_margins: correction of the proposals' left, top, right and bottom edges, in cell sizes, fitted to how the
+            annotators draw.
+        tta: views averaged for each cell, 1 to 8.
+    """
+
+    nms: str = "agnostic"
+    nms_iou: float = 0.5
+    score_threshold: float = 0.05
+    infected_threshold: float = 0.5
+    candidate_threshold: float = 0.1
+    box_margins: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    tta: int = 1
+
+
+@dataclass(frozen=True)
+class CellDetector:
+    """Finds and names the cells of a photograph.
+
+    Attributes:
+        proposer: from a picture to candidate boxes.
+        classifier: from patches to probabilities.
+        settings: the rest.
+        cell_size: usual longer side of a cell in pixels; None: unknown, the margins are then not applied.
+    """
+
+    proposer: Proposer
+    classifier: PatchClassifier
+    settings: DetectionSettings
+    cell_size: float | None = None
+
+    def detect(self, picture: np.ndarray | str | Path) -> sv.Detections:
+        """Detect the cells of one picture.
+
+        Args:
+            picture: uint8 RGB (H, W, 3), or a file.
+
+        Returns:
+            Detections, best score first, with ``data["probabilities"]``, float32 (n, n_classes), the reject class last,
+            and ``data["class_name"]``.
+
+        Raises:
+            InputError: a file that cannot be read.
+        """
+        if not isinstance(picture, np.ndarray):
+            from malaria_cells.pictures import read_picture
+
+            picture = read_picture(Path(picture))
+        candidates = self.candidates(picture)
+        return self.decide(candidates, self.classify(picture, candidates))
+
+    def candidates(self, picture: np.ndarray) -> np.ndarray:
+        """Candidate boxes with the margins applied, inside the picture: float32 (n, 4)."""
+        found = self.proposer(picture)
+        if self.cell_size is not None:
+            found = found + np.array(self.settings.box_margins, dtype=np.float32) * np.float32(self.cell_size)
+        found = boxes.clip(found, (picture.shape[1], picture.shape[0]))
+        return found[(found[:, 2] - found[:, 0] >= 1) & (found[:, 3] - found[:, 1] >= 1)]
+
+    def classify(self, picture: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
+        """Probabilities of each box: float32 (n, n_classes)."""
+        patches = crop_boxes(picture, boxes_xyxy, self.classifier.context, self.classifier.image_size_hw)
+        return self.classifier(patches, self.settings.tta)
+
+    def decide(self, boxes_xyxy: np.ndarray, probabilities: np.ndarray) -> sv.Detections:
+        """Label, reject, suppress: needs no picture, so that thresholds can be changed without running the network again."""
+        class_ids, scores = label_and_score(probabilities, self.classifier, self.settings.candidate_threshold)
+        keep = scores >= self.settings.score_threshold
+        if self.classifier.rejects:
+            keep &= probabilities.argmax(axis=1) != probabilities.shape[1] - 1
+        kept = np.flatnonzero(keep)
+        groups = class_ids[kept] if self.settings.nms == "class" else None
+        kept = kept[suppress(boxes_xyxy[kept], scores[kept], self.settings.nms_iou, groups)]
+        return sv.Detections(
+            xyxy=boxes_xyxy[kept].reshape(-1, 4),
+            confidence=scores[kept],
+            class_id=class_ids[kept],
+            data={
+                "probabilities": probabilities[kept],
+                "class_name": np.array([self.classifier.labels.names[i] for i in class_ids[kept]], dtype=object),
+            },
+        )
+
+    def with_settings(self, **changes: object) -> "CellDetector":
+        """A copy with some settings changed."""
+        return replace(self, settings=replace(self.settings, **changes))  # type: ignore[arg-type]
+
+
+def label_and_score(probabilities: np.ndarray, classifier: PatchClassifier, candidate_threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Give each cell a label and a score to rank it by.
+
+    A cell whose probability of being infected, with any stage, reaches `candidate_threshold` is labelled with its most
+    probable stage, and scored by the geometric mean of the probability of infection and that of the stage: the first
+    ranks findings, the second stages. Any other cell has its most probable label and that label's probability.
+
+    Returns:
+        int64 (n,) class ids within the labels and float32 (n,) scores.
+    """
+    labels = classifier.labels
+    p = probabilities[:, : len(labels)]
+    if not labels.is_infected.any():
+        return p.argmax(axis=1), p.max(axis=1, initial=0)
+    p_infected = p[:, labels.is_infected].sum(axis=1)
+    stage = np.flatnonzero(labels.is_infected)[p[:, labels.is_infected].argmax(axis=1)]
+    is_candidate = p_infected >= candidate_threshold
+    healthy = np.where(labels.is_infected, -1, p)
+    rows = np.arange(len(p))
+    other = healthy.argmax(axis=1)
+    if labels.is_infected.all():
+        is_candidate[:] = True
+    class_ids = np.where(is_candidate, stage, other)
+    scores = np.where(is_candidate, np.sqrt(p_infected * p[rows, stage]), p[rows, other])
+    return class_ids, scores.astype(np.float32)
+
+
+def suppress(boxes_xyxy: np.ndarray, scores: np.ndarray, iou: float, groups: np.ndarray | None) -> np.ndarray:
+    """Greedy non-maximum suppression by OpenCV.
+
+    Args:
+        boxes_xyxy: (n, 4).
+        scores: (n,).
+        iou: overlap above which the lower-scored box goes.
+        groups: int (n,), boxes suppress only their own group; None: any other.
+
+    Returns:
+        Indices kept, best score first: int64 (m,).
+    """
+    if len(boxes_xyxy) == 0:
+        return np.zeros(0, dtype=np.int64)
+    corner_and_size = np.concatenate([boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]], axis=1).astype(np.float64)
+    if groups is None:
+        kept = cv2.dnn.NMSBoxes(corner_and_size.tolist(), scores.tolist(), 0.0, iou)
+    else:
+        kept = cv2.dnn.NMSBoxesBatched(corner_and_size.tolist(), scores.tolist(), groups.tolist(), 0.0, iou)
+    kept = np.asarray(kept, dtype=np.int64).ravel()
+    return kept[np.argsort(-scores[kept], kind="stable")]

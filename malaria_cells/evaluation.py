@@ -1,0 +1,240 @@
+"""Figures of a detection against full-image boxes, and of a classification against true classes.
+
+Average precision is COCO's (Lin et al. 2014, arXiv:1405.0312) by faster-coco-eval, with the cap on detections raised to
+the fullest picture: COCO's own cap of 100 hides cells, since most thin-smear fields hold more. Cells that annotators left
+out count as false positives; that is in the nature of the data and should be said beside the figures.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import supervision as sv
+from faster_coco_eval import COCO, COCOeval_faster
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+from malaria_cells import boxes, coco
+from malaria_cells.annotations import Picture
+from malaria_cells.counting import count, decided_class_ids
+from malaria_cells.labels import IGNORED, LabelSet
+
+MATCH_IOU = 0.5
+
+
+@dataclass(frozen=True)
+class AveragePrecision:
+    """COCO's figures; an entry is None where a class has no true box.
+
+    Attributes:
+        ap: mean over IoU 0.5 to 0.95, by class.
+        ap50: at IoU 0.5, by class.
+        ap75: at IoU 0.75, by class.
+        recall50: share of the true boxes found at IoU 0.5, at any score, by class.
+        n: true boxes, by class; ignore regions are not counted.
+    """
+
+    ap: list[float | None]
+    ap50: list[float | None]
+    ap75: list[float | None]
+    recall50: list[float | None]
+    n: list[int]
+
+
+def average_precision(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet) -> AveragePrecision:
+    """COCO's average precision of each class.
+
+    Args:
+        pictures: the truth.
+        detections: one entry a picture, in the same order.
+        labels: what the class ids of both refer to.
+    """
+    n = [int(c) for c in sum((np.bincount(p.cell_class_ids, minlength=len(labels)) for p in pictures), np.zeros(len(labels)))]
+    results = coco.results(detections)
+    if not results or not sum(n):
+        nothing = [0.0 if c else None for c in n]
+        return AveragePrecision(nothing, nothing, nothing, nothing, n)
+    truth = COCO(coco.truth(pictures, labels), print_function=_silent)
+    # loadRes writes into what it is given and expects only these keys.
+    predicted = truth.loadRes([{k: r[k] for k in ("image_id", "category_id", "bbox", "score")} for r in results])
+    evaluation = COCOeval_faster(truth, predicted, iouType="bbox", print_function=_silent)
+    fullest = max(max(len(d) for d in detections), max(len(p.boxes_xyxy) for p in pictures), 100)
+    evaluation.params.maxDets = [1, 10, fullest]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    precision = evaluation.eval["precision"][..., 0, -1]  # (iou, recall, class), all areas, highest cap
+    recall = evaluation.eval["recall"][..., 0, -1]  # (iou, class)
+    return AveragePrecision(
+        _by_class(precision.mean(axis=(0, 1)), n),
+        _by_class(precision[0].mean(axis=0), n),
+        _by_class(precision[5].mean(axis=0), n),
+        _by_class(recall[0], n),
+        n,
+    )
+
+
+def _silent(*_: object) -> None:
+    """faster-coco-eval prints what it does."""
+
+
+def _by_class(values: np.ndarray, n: list[int]) -> list[float | None]:
+    return [float(v) if c else None for v, c in zip(values, n, strict=True)]
+
+
+def mean_present(values: list[float | None]) -> float | None:
+    """Mean of the entries that are not None; None if none is."""
+    present = [v for v in values if v is not None]
+    return float(np.mean(present)) if present else None
+
+
+def detection_metrics(
+    pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, infected_threshold: float, seconds_per_image: float | None
+) -> dict[str, Any]:
+    """The content of ``metrics.json`` of a detection.
+
+    Args:
+        pictures: the truth.
+        detections: one entry a picture, in the same order, with ``data["probabilities"]``.
+        labels: the classes.
+        infected_threshold: operating threshold of the infected labels.
+        seconds_per_image: as measured, or None.
+    """
+    by_class = average_precision(pictures, detections, labels)
+    cell = _as_one_class(pictures, detections, labels, np.ones(len(labels), dtype=bool))
+    metrics: dict[str, Any] = {
+        "images": len(pictures),
+        "seconds_per_image": seconds_per_image,
+        "mAP": mean_present(by_class.ap),
+        "mAP50": mean_present(by_class.ap50),
+        "mAP75": mean_present(by_class.ap75),
+        "per_class": {
+            name: {"AP": by_class.ap[i], "AP50": by_class.ap50[i], "n": by_class.n[i]} for i, name in enumerate(labels.names)
+        },
+        "cell": {"AP50": cell.ap50[0], "recall50": cell.recall50[0]},
+        "micro_f1": micro_f1(pictures, detections, labels, infected_threshold),
+    }
+    if labels.is_infected.any():
+        ap50 = _as_one_class(pictures, detections, labels, labels.is_infected).ap50[0]
+        metrics["infected"] = infected_figures(pictures, detections, labels, infected_threshold) | {"AP50": ap50}
+        metrics["parasitemia"] = parasitemia_errors(pictures, detections, labels, infected_threshold)
+    return metrics
+
+
+def _as_one_class(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, members: np.ndarray) -> AveragePrecision:
+    """Average precision with the member classes taken as one, and all else left out."""
+    one = LabelSet(("cell",))
+    merged = []
+    for p in pictures:
+        kept = p.ignore | members[p.class_ids]
+        ids = np.where(p.ignore[kept], IGNORED, 0)
+        merged.append(replace(p, boxes_xyxy=p.boxes_xyxy[kept], class_ids=ids, ignore=p.ignore[kept]))
+    found = [d[members[d.class_id]] if len(d) else d for d in detections]
+    return average_precision(merged, [_with_class(d, 0) for d in found], one)
+
+
+def _with_class(detections: sv.Detections, class_id: int) -> sv.Detections:
+    return sv.Detections(xyxy=detections.xyxy, confidence=detections.confidence, class_id=np.full(len(detections), class_id))
+
+
+def infected_figures(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, threshold: float) -> dict[str, float | None]:
+    """Precision, recall and F1 of "this cell is infected", whatever the stage, and the rate of false alarms.
+
+    A finding is a detection with an infected label and a score of `threshold` or more; it is right if it lies on an
+    infected box (IoU 0.5), and left out if it lies on an ignore region. False alarms are per 1,000 annotated red cells
+    that are healthy. A figure is None where its denominator is 0.
+    """
+    right = wrong = infected = healthy = 0
+    for picture, found in zip(pictures, detections, strict=True):
+        truth = picture.cells_xyxy[labels.is_infected[picture.cell_class_ids]]
+        infected += len(truth)
+        healthy += int((labels.is_red_cell & ~labels.is_infected)[picture.cell_class_ids].sum())
+        if len(found) == 0:
+            continue
+        findings = found[labels.is_infected[found.class_id] & (found.confidence >= threshold)]
+        hits, misses = _hits_and_misses(findings, truth, picture)
+        right, wrong = right + hits, wrong + misses
+    return {
+        "precision": _ratio(right, right + wrong),
+        "recall": _ratio(right, infected),
+        "f1": _ratio(2 * right, right + wrong + infected),
+        "false_alarms_per_1000_red_cells": _ratio(1000 * wrong, healthy),
+    }
+
+
+def _hits_and_misses(findings: sv.Detections, truth_xyxy: np.ndarray, picture: Picture) -> tuple[int, int]:
+    findings = findings[np.argsort(-findings.confidence, kind="stable")]
+    matched = boxes.match(findings.xyxy, truth_xyxy, MATCH_IOU) >= 0
+    inside = boxes.intersection_matrix(findings.xyxy, picture.ignored_xyxy).max(axis=1, initial=0)
+    ignored = inside >= MATCH_IOU * boxes.areas(findings.xyxy)
+    return int(matched.sum()), int((~matched & ~ignored).sum())
+
+
+def micro_f1(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, infected_threshold: float) -> float | None:
+    """F1 over all cells of all classes, each cell having one label, as it is counted (IoU 0.5)."""
+    right = wrong = total = 0
+    for picture, found in zip(pictures, detections, strict=True):
+        total += len(picture.cells_xyxy)
+        decided = decided_class_ids(found, labels, infected_threshold) if len(found) else np.zeros(0, dtype=np.int64)
+        for class_id in range(len(labels)):
+            if len(found):
+                truth = picture.cells_xyxy[picture.cell_class_ids == class_id]
+                hits, misses = _hits_and_misses(found[decided == class_id], truth, picture)
+                right, wrong = right + hits, wrong + misses
+    return _ratio(2 * right, right + wrong + total)
+
+
+def parasitemia_errors(
+    pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, infected_threshold: float
+) -> dict[str, float | None]:
+    """Mean absolute error and mean signed error (predicted less annotated) of the parasitemia by picture, as fractions.
+
+    Pictures where the annotation or the detection has no red cell have no parasitemia and are left out.
+    """
+    errors = []
+    for picture, found in zip(pictures, detections, strict=True):
+        annotated = count(picture.cell_class_ids, labels).parasitemia
+        decided = decided_class_ids(found, labels, infected_threshold) if len(found) else np.zeros(0, dtype=np.int64)
+        predicted = count(decided, labels).parasitemia
+        if annotated is not None and predicted is not None:
+            errors.append(predicted - annotated)
+    if not errors:
+        return {"mean_absolute_error": None, "bias": None}
+    return {"mean_absolute_error": float(np.mean(np.abs(errors))), "bias": float(np.mean(errors))}
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+def classification_metrics(class_ids: np.ndarray, probabilities: np.ndarray, names: tuple[str, ...]) -> dict[str, Any]:
+    """Accuracy, micro and macro F1, and each class's precision, recall, F1.
+
+    Args:
+        class_ids: int (n,), true classes.
+        probabilities: (n, n_classes).
+        names: of the classes.
+
+    Returns:
+        JSON-ready; classes that do not occur in the truth have None and do not count in the macro mean.
+    """
+    predicted = probabilities.argmax(axis=1)
+    all_ids = list(range(len(names)))
+    precision, recall, f1, support = precision_recall_fscore_support(class_ids, predicted, labels=all_ids, zero_division=0)
+    per_class = {
+        name: {
+            "precision": float(precision[i]) if support[i] else None,
+            "recall": float(recall[i]) if support[i] else None,
+            "f1": float(f1[i]) if support[i] else None,
+            "n": int(support[i]),
+        }
+        for i, name in enumerate(names)
+    }
+    accuracy = float((predicted == class_ids).mean()) if len(class_ids) else None
+    return {
+        "patches": len(class_ids),
+        "accuracy": accuracy,
+        "micro_f1": accuracy,  # with one label a patch, micro F1, precision and recall are the accuracy
+        "macro_f1": mean_present([c["f1"] for c in per_class.values()]),
+        "balanced_accuracy": mean_present([c["recall"] for c in per_class.values()]),
+        "per_class": per_class,
+        "confusion": confusion_matrix(class_ids, predicted, labels=all_ids).tolist(),
+    }

@@ -1,0 +1,52 @@
+"""Plots of a training: curves, confusion."""
+
+from pathlib import Path
+
+import numpy as np
+
+from malaria_cells.report.style import PALETTE, QUIET, figure
+
+
+def training_curves(history: list[dict[str, float]], best_epoch: int, path: Path) -> None:
+    """Loss and macro F1 by pass, the best pass marked.
+
+    Args:
+        history: one row a pass, with keys as Keras names them.
+        best_epoch: index of the pass whose weights were kept.
+        path: PNG to write.
+    """
+    passes = np.arange(1, len(history) + 1)
+    with figure(path, 9, 3.6, columns=2) as axes:
+        for ax, key, title in zip(axes, ("loss", "macro_f1"), ("Loss", "Macro F1"), strict=True):
+            ax.plot(passes, [row[key] for row in history], color=QUIET, marker="o", markersize=3, label="training (augmented)")
+            ax.plot(passes, [row[f"val_{key}"] for row in history], color=PALETTE[1], marker="o", markersize=3, label="validation")
+            ax.axvline(best_epoch + 1, color=PALETTE[0], linestyle=":", label=f"kept: pass {best_epoch + 1}")
+            ax.set(title=title, xlabel="pass")
+            ax.xaxis.get_major_locator().set_params(integer=True)
+            ax.set_ylim(bottom=0, top=1 if key == "macro_f1" else None)
+        axes[1].legend(loc="lower right", fontsize=9)
+
+
+def confusion_matrix(counts: np.ndarray, names: tuple[str, ...], title: str, path: Path) -> None:
+    """Counts, shaded by row share.
+
+    Args:
+        counts: int (n, n), rows true, columns predicted.
+        names: of the classes.
+        title: says which patches.
+        path: PNG to write.
+    """
+    counts = np.asarray(counts)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = 2.6 + 0.75 * len(names)
+    with figure(path, side + 1.2, side) as ax:
+        image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), n in np.ndenumerate(counts):
+            share = shares[row, column]
+            colour = "white" if share > 0.55 else "black" if n else "#B0B0B0"
+            text = f"{n:,}" if not n or counts[row].sum() == 0 else f"{n:,}\n{share:.0%}"
+            ax.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+        ax.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
+        ax.set_yticks(range(len(names)), names)
+        ax.set(title=title, xlabel="predicted", ylabel="annotated")
+        ax.figure.colorbar(image, ax=ax, shrink=0.7, label="share of the annotated class")

@@ -1,0 +1,53 @@
+"""One look for every plot and overlay: colours that colour-blind readers can tell apart, readable type."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from malaria_cells import files
+from malaria_cells.labels import LabelSet
+
+# Okabe and Ito (jfly.uni-koeln.de/color, 2008), strong ones first; black and the pale yellow are left out.
+PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7B3294", "#8C510A", "#4D4D4D", "#1B7837")
+QUIET = "#6F7C85"  # healthy red cells: seen, but not looked at
+
+
+def class_colours(labels: LabelSet) -> dict[str, str]:
+    """A colour for each label; red cells that are not infected get the quiet one."""
+    strong = iter(PALETTE * (len(labels) // len(PALETTE) + 1))
+    quiet = labels.is_red_cell & ~labels.is_infected
+    return {name: QUIET if quiet[i] else next(strong) for i, name in enumerate(labels.names)}
+
+
+@contextmanager
+def figure(path: Path, width: float, height: float, rows: int = 1, columns: int = 1, **grid: object) -> Iterator:
+    """Yield axes to draw on; the picture is written to `path`, whole or not at all.
+
+    Args:
+        path: ends in .png.
+        width: in inches, at 150 dots an inch.
+        height: likewise.
+        rows: of axes.
+        columns: of axes.
+        grid: further arguments of `Figure.subplots`.
+    """
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    look = {
+        "font.size": 10,
+        "axes.titlesize": 11,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": False,
+        "legend.frameon": False,
+    }
+    with mpl.rc_context(look):
+        drawing = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(drawing)
+        yield drawing.subplots(rows, columns, **grid)
+        with files.replacing(path) as beside:
+            drawing.savefig(beside, dpi=150)
