@@ -1,0 +1,128 @@
+"""The command line: arguments only. Whatever is heavy is imported once a command starts."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from malaria_cells.errors import InputError
+
+PROPOSALS = ("watershed", "sliding")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 2 wrong request, 3 some pictures failed, 130 interrupted."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    try:
+        return int(options.command(options))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def script(command: str) -> int:
+    """What ``train.py`` and ``run.py`` call: `main` with the command's name before the arguments."""
+    return main([command, *sys.argv[1:]])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="malaria-cells", description="Finds and names blood cells in photographs of stained smears.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in (_add_train, _add_run, _add_download, _add_sample):
+        add(commands)
+    return parser
+
+
+def _command(commands: argparse._SubParsersAction, name: str, summary: str, run: Callable) -> argparse.ArgumentParser:
+    # In front of a script of the same name the command's own name would be in the way.
+    is_script = Path(sys.argv[0]).name == f"{name}.py"
+    parser = commands.add_parser(name, help=summary, description=summary, prog=f"{name}.py" if is_script else None)
+    parser.set_defaults(command=run)
+    return parser
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    def train(options: argparse.Namespace) -> int:
+        from malaria_cells.commands.train import train
+
+        return train(options.config, options.set, options.resume)
+
+    parser = _command(commands, "train", "Train a model on an annotated data set.", train)
+    parser.add_argument("--config", type=Path, default=Path("config.yaml"), help="YAML file of settings (default: %(default)s)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config; may be repeated")
+    parser.add_argument("--resume", action="store_true", help="go on with a run that was cut off")
+
+
+def _add_run(commands: argparse._SubParsersAction) -> None:
+    def run(options: argparse.Namespace) -> int:
+        from malaria_cells.commands.run import RunRequest, run
+
+        values = {k: v for k, v in vars(options).items() if k != "command"}
+        values["labels"] = [name.strip() for name in values["labels"].split(",")] if values["labels"] else None
+        return run(RunRequest(**values))
+
+    parser = _command(commands, "run", "Detect cells in pictures, or classify pictures.", run)
+    parser.add_argument("--model", type=Path, required=True, help="model folder, or a .keras classifier")
+    parser.add_argument("--image", required=True, help="picture, directory (searched recursively), or glob in quotes")
+    parser.add_argument("--output", type=Path, default=Path("results"), help="folder for the results (default: %(default)s)")
+    parser.add_argument(
+        "--mode", choices=("auto", "classify", "detect"), default="auto", help="auto: detect if the model was trained for it (default: %(default)s)"
+    )
+    parser.add_argument("--annotations", type=Path, help="annotation file; what is predicted is scored by it")
+    parser.add_argument("--split", type=Path, metavar="FILE", help='JSON {"test": [pictures], ..}; work on the pictures of one part only')
+    parser.add_argument("--part", default="test", help="which part of --split (default: %(default)s)")
+    parser.add_argument("--score-threshold", type=_fraction, metavar="S", help="leave out detections scored lower, 0 to 1 (default: the model's)")
+    parser.add_argument("--nms", choices=("agnostic", "class"), help="one label a cell, or labels apart (default: the model's)")
+    parser.add_argument("--nms-iou", type=_fraction, metavar="IOU", help="overlap from which one of two boxes goes (default: the model's)")
+    parser.add_argument("--tta", type=int, choices=range(1, 9), metavar="N", help="views averaged for each cell, 1 to 8 (default: the model's)")
+    parser.add_argument("--proposals", choices=PROPOSALS, help="how candidate boxes are found (default: the model's)")
+    parser.add_argument("--labels", metavar="A,B,..", help="class names of a bare .keras model")
+
+
+def _add_download(commands: argparse._SubParsersAction) -> None:
+    def download(options: argparse.Namespace) -> int:
+        from malaria_cells.commands.download import download, list_names
+
+        return list_names() if options.list else download(options.names, options.data)
+
+    parser = _command(commands, "download", "Fetch public data sets, or render the sample.", download)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="data sets to fetch (default: bbbc041)")
+    parser.add_argument("--list", action="store_true", help="list the names and end")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder to put data sets in (default: %(default)s)")
+
+
+def _add_sample(commands: argparse._SubParsersAction) -> None:
+    def sample(options: argparse.Namespace) -> int:
+        from malaria_cells.commands.sample import sample
+
+        return sample(options.folder, options.training, options.test, options.seed)
+
+    parser = _command(commands, "sample", "Render a data set of thin blood smears.", sample)
+    parser.add_argument("folder", type=Path, help="folder to write")
+    parser.add_argument("--training", type=_count, default=40, help="training pictures (default: %(default)s)")
+    parser.add_argument("--test", type=_count, default=16, help="test pictures (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=42, help="same seed, same pictures (default: %(default)s)")
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

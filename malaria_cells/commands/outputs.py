@@ -1,0 +1,180 @@
+"""The files that ``run`` writes: names, columns and keys are a contract."""
+
+import csv
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import supervision as sv
+from PIL import Image
+
+from malaria_cells import coco, files
+from malaria_cells.annotations import AnnotationSet
+from malaria_cells.classifier import PatchClassifier
+from malaria_cells.counting import Count, count, decided_class_ids
+from malaria_cells.detection import CellDetector
+from malaria_cells.evaluation import classification_metrics, detection_metrics
+from malaria_cells.labels import LabelSet
+from malaria_cells.report.overlay import draw_detections
+
+if TYPE_CHECKING:
+    from malaria_cells.commands.run import Finished
+
+NAMES = ("detections.csv", "predictions.csv", "counts.csv", "detections.json", "failed.csv", "metrics.json")
+ANNOTATED = "annotated"
+
+
+@dataclass
+class DetectionOutput:
+    """Writes a detection run into a folder.
+
+    Attributes:
+        folder: where to; tables of an earlier run in it are replaced.
+        detector: for its labels and thresholds.
+        root: folder that the picture keys are relative to.
+    """
+
+    folder: Path
+    detector: CellDetector
+    root: Path
+
+    @property
+    def labels(self) -> LabelSet:
+        """The classes."""
+        return self.detector.classifier.labels
+
+    def decided(self, found: sv.Detections) -> np.ndarray:
+        """The label each detection is counted as: int64 (n,)."""
+        return decided_class_ids(found, self.labels, self.detector.settings.infected_threshold)
+
+    def picture(self, key: str, picture: np.ndarray, found: sv.Detections) -> None:
+        """Write ``annotated/<image>.png``."""
+        scene = draw_detections(picture, found, self.decided(found), self.labels)
+        path = self.folder / ANNOTATED / f"{key}.png"
+        with files.replacing(path) as beside:
+            Image.fromarray(scene).save(beside, format="PNG", compress_level=1)
+
+    def tables(self, finished: "Finished", truth: AnnotationSet | None) -> None:
+        """Write every table, and ``metrics.json`` where there is something to score by."""
+        results = finished.results
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write_csv(self.folder / "detections.csv", ("image", "label", "score", "x_min", "y_min", "x_max", "y_max"), self._rows(results))
+        _write_csv(self.folder / "counts.csv", *self._counts(results))
+        files.write_json(self.folder / "detections.json", self._coco(finished))
+        _write_failed(self.folder, finished.failed)
+        scored = [p for p in truth.pictures if p.key in results] if truth is not None else []
+        if truth is not None:
+            metrics = detection_metrics(
+                scored,
+                [results[p.key] for p in scored],
+                self.labels,
+                self.detector.settings.infected_threshold,
+                round(finished.seconds / len(results), 4) if results else None,
+            )
+            files.write_json(self.folder / "metrics.json", metrics)
+            self._say_metrics(metrics)
+
+    def _rows(self, results: dict[str, sv.Detections]) -> Iterable[tuple]:
+        for key, found in sorted(results.items()):
+            for i in np.argsort(-found.confidence, kind="stable"):
+                box = (f"{v:.1f}" for v in found.xyxy[i])
+                yield key, self.labels.names[found.class_id[i]], f"{found.confidence[i]:.4f}", *box
+
+    def _counts(self, results: dict[str, sv.Detections]) -> tuple[tuple[str, ...], list[tuple]]:
+        has_infected = bool(self.labels.is_infected.any())
+        columns = ("image", *self.labels.names, *(("infected",) if has_infected else ()), "red_cells")
+        columns += ("parasitemia", "parasitemia_low", "parasitemia_high") if has_infected else ()
+        counts = {key: count(self.decided(found), self.labels) for key, found in sorted(results.items())}
+        total = sum(counts.values(), Count(np.zeros(len(self.labels), dtype=np.int64), 0, 0))
+        rows = [_count_row(key, c, has_infected) for key, c in [*counts.items(), ("TOTAL", total)]]
+        return columns, rows
+
+    def _coco(self, finished: "Finished") -> dict[str, Any]:
+        keys = sorted(finished.results)
+        return {
+            "info": {},
+            "images": coco.images({key: finished.sizes_wh[key] for key in keys}),
+            "annotations": coco.results([finished.results[key] for key in keys]),
+            "categories": coco.categories(self.labels),
+        }
+
+    def _say_metrics(self, metrics: dict[str, Any]) -> None:
+        def text(value: float | None) -> str:
+            return "none" if value is None else f"{value:.3f}"
+
+        print(f"mAP50 {text(metrics['mAP50'])}  mAP {text(metrics['mAP'])}  cell AP50 {text(metrics['cell']['AP50'])}  ", end="")
+        print(f"cell recall {text(metrics['cell']['recall50'])}", end="")
+        if "infected" in metrics:
+            print(f"  infected F1 {text(metrics['infected']['f1'])}", end="")
+        print(f"  on {metrics['images']} annotated pictures")
+
+    def say(self, finished: "Finished") -> None:
+        """Tell where things are."""
+        n = sum(len(found) for found in finished.results.values())
+        print(f"{n:,} cells in {len(finished.results)} pictures: {self.folder / 'detections.csv'}, {self.folder / 'counts.csv'}")
+        print(f"pictures with boxes: {self.folder / ANNOTATED}")
+        _say_ending(self.folder, finished)
+
+
+def write_detection(folder: Path, detector: CellDetector, root: Path) -> DetectionOutput:
+    """Start an output folder: what an earlier run left in it under these names goes, so that all tables belong together."""
+    _clear(folder)
+    return DetectionOutput(folder, detector, root)
+
+
+def write_classification(folder: Path, classifier: PatchClassifier, finished: "Finished", truth: AnnotationSet | None) -> None:
+    """Write ``predictions.csv``, and ``metrics.json`` where each picture has one true label."""
+    _clear(folder)
+    names = classifier.class_names
+    rows = []
+    for key, p in sorted(finished.results.items()):
+        best = int(p.argmax())
+        rows.append((key, names[best], f"{p[best]:.4f}", *(f"{v:.4f}" for v in p)))
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_csv(folder / "predictions.csv", ("image", "label", "score", *(f"p_{name}" for name in names)), rows)
+    _write_failed(folder, finished.failed)
+    if truth is not None:
+        scored = [p for p in truth.pictures if p.key in finished.results]
+        class_ids = np.array([p.cell_class_ids[0] for p in scored], dtype=np.int64)
+        probabilities = np.array([finished.results[p.key] for p in scored]).reshape(-1, len(names))
+        files.write_json(folder / "metrics.json", classification_metrics(class_ids, probabilities, names))
+    print(f"{len(rows)} pictures classified: {folder / 'predictions.csv'}")
+    _say_ending(folder, finished)
+
+
+def _count_row(key: str, c: Count, has_infected: bool) -> tuple:
+    row = (key, *c.by_label.tolist())
+    if not has_infected:
+        return (*row, c.red_cells)
+    share, interval = c.parasitemia, c.interval
+    figures = ("", "", "") if share is None or interval is None else (f"{share:.6f}", f"{interval[0]:.6f}", f"{interval[1]:.6f}")
+    return (*row, c.infected, c.red_cells, *figures)
+
+
+def _clear(folder: Path) -> None:
+    for name in NAMES:
+        (folder / name).unlink(missing_ok=True)
+    if (folder / ANNOTATED).is_dir():
+        shutil.rmtree(folder / ANNOTATED)
+
+
+def _write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[tuple]) -> None:
+    with files.replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def _write_failed(folder: Path, failed: dict[str, str]) -> None:
+    if failed:
+        _write_csv(folder / "failed.csv", ("image", "reason"), sorted(failed.items()))
+
+
+def _say_ending(folder: Path, finished: "Finished") -> None:
+    if finished.failed:
+        print(f"{len(finished.failed)} pictures could not be read: {folder / 'failed.csv'}")
+    if finished.interrupted:
+        print("interrupted: the tables hold what was finished")

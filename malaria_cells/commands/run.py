@@ -1,0 +1,248 @@
+"""``run``: pictures and a model in, tables and annotated pictures out."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from malaria_cells.annotations import AnnotationSet, PictureList, load_annotations
+from malaria_cells.commands.outputs import write_classification, write_detection
+from malaria_cells.engine import start_tensorflow
+from malaria_cells.errors import InputError
+from malaria_cells.labels import LabelSet
+from malaria_cells.pictures import list_pictures, read_picture
+from malaria_cells.progress import progress
+
+log = logging.getLogger(__name__)
+
+AHEAD = 2  # pictures decoded ahead of the one that is worked on
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What a person asked `run` for; None means: as the model says."""
+
+    model: Path
+    image: str
+    output: Path
+    mode: str = "auto"
+    annotations: Path | None = None
+    split: Path | None = None
+    part: str = "test"
+    score_threshold: float | None = None
+    nms: str | None = None
+    nms_iou: float | None = None
+    tta: int | None = None
+    proposals: str | None = None
+    labels: list[str] | None = None
+
+
+@dataclass
+class Finished:
+    """What has been worked through so far.
+
+    Attributes:
+        results: by picture key, in order.
+        failed: reason by picture key.
+        seconds: for the pictures in `results`, reading included.
+        interrupted: whether a person stopped the run.
+    """
+
+    results: dict[str, Any] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    sizes_wh: dict[str, tuple[int, int]] = field(default_factory=dict)
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """130 interrupted, 3 some pictures failed, 0 all done."""
+        return 130 if self.interrupted else 3 if self.failed else 0
+
+
+def run(request: RunRequest) -> int:
+    """Detect or classify, and write the tables.
+
+    Returns:
+        Exit code: 0, 3 (some pictures failed), 130 (interrupted; what was finished is written).
+
+    Raises:
+        InputError: the request is wrong; nothing is written then.
+    """
+    root, keys = list_pictures(request.image)
+    keys = _of_part(keys, request)
+    if not request.model.exists():
+        raise InputError(f"--model {request.model}: no such model; train.py writes one below `output_models` (models/)")
+    if request.output.exists() and not request.output.is_dir():
+        raise InputError(f"--output {request.output}: is a file; name a folder")
+    loaded = _load(request)
+    truth = _truth(request, root, keys, loaded.labels)
+    if request.mode == "classify" or (request.mode == "auto" and not loaded.detects):
+        return _classify(request, loaded, root, keys, truth)
+    return _detect(request, loaded, root, keys, truth)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model, ready: a detector (its classifier serves alone too) and whether it was made for detection."""
+
+    detector: Any
+    labels: LabelSet
+    detects: bool
+
+
+def _load(request: RunRequest) -> Loaded:
+    from malaria_cells.model_folder import load_detector
+
+    start_tensorflow()
+    if request.model.is_dir():
+        detector, description = load_detector(request.model)
+        detects = description.rejects
+    else:
+        detector, detects = _bare_detector(request), False
+    changes = {
+        key: getattr(request, key) for key in ("score_threshold", "nms", "nms_iou", "tta") if getattr(request, key) is not None
+    }
+    detector = detector.with_settings(**changes)
+    if request.proposals is not None:
+        from dataclasses import replace
+
+        from malaria_cells.proposals import make_proposer
+
+        detector = replace(detector, proposer=make_proposer(request.proposals, detector.cell_size))
+    return Loaded(detector, detector.classifier.labels, detects)
+
+
+def _bare_detector(request: RunRequest):  # type: ignore[no-untyped-def]
+    """A `.keras` file alone: its labels come from a model.yaml beside it, from --labels, or are numbered."""
+    from malaria_cells.calibration import Calibration
+    from malaria_cells.classifier import PatchClassifier, compiled
+    from malaria_cells.config import Config
+    from malaria_cells.dataset import label_set
+    from malaria_cells.detection import CellDetector, DetectionSettings
+    from malaria_cells.labels import BACKGROUND
+    from malaria_cells.model_folder import ABOUT, load_description, load_network
+    from malaria_cells.proposals import make_proposer
+
+    network = load_network(request.model)
+    if len(network.inputs) != 1 or len(network.input_shape) != 4 or None in network.input_shape[1:3]:
+        raise InputError(f"{request.model}: expected a model of one picture of fixed size, found input shape {network.input_shape}")
+    n_classes = 2 if network.output_shape[-1] == 1 else network.output_shape[-1]
+    names, context = request.labels, 1.25
+    if names is None and (request.model.parent / ABOUT).is_file():
+        description, _ = load_description(request.model.parent)
+        names = [*description.labels.names, *([BACKGROUND] if description.rejects else [])]
+        context = description.context
+    if names is None:
+        names = [f"class {i}" for i in range(n_classes)]
+        log.warning(f"{request.model}: a bare model names no labels; they are numbered. Name them with --labels A,B,..., or give the model folder")
+    if len(names) != n_classes:
+        raise InputError(f"--labels: found {len(names)} names, {request.model} has {n_classes} classes")
+    rejects = names[-1] == BACKGROUND
+    labels = label_set(Config(labels=names[:-1] if rejects else names))
+    classifier = PatchClassifier(labels, rejects, tuple(network.input_shape[1:3]), context, Calibration.none(n_classes), compiled(network))
+    return CellDetector(make_proposer("watershed", None), classifier, DetectionSettings())
+
+
+def _of_part(keys: list[str], request: RunRequest) -> list[str]:
+    if request.split is None:
+        return keys
+    import json
+
+    try:
+        names = json.loads(request.split.read_bytes())[request.part]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f'--split {request.split}: expected {{"{request.part}": [pictures]}} ({error!r})') from error
+    kept = [key for key in keys if any(key == name or key.endswith(f"/{name}") for name in names)]
+    if not kept:
+        raise InputError(f"--split {request.split}: none of the {len(keys)} pictures is in its '{request.part}' part")
+    return kept
+
+
+def _truth(request: RunRequest, root: Path, keys: list[str], labels: LabelSet) -> AnnotationSet | None:
+    if request.annotations is None:
+        return None
+    finder = PictureList(root, keys, request.annotations)
+    truth = load_annotations(request.annotations, labels, finder=finder, pictures="found")
+    if not len(truth):
+        raise InputError(f"--annotations {request.annotations}: annotates none of the {len(keys)} pictures of {request.image}")
+    if len(truth) < len(keys):
+        log.warning(f"{request.annotations}: {len(keys) - len(truth)} of {len(keys)} pictures are not annotated there and not scored")
+    return truth
+
+
+def _detect(request: RunRequest, loaded: Loaded, root: Path, keys: list[str], truth: AnnotationSet | None) -> int:
+    write = write_detection(request.output, loaded.detector, root)
+    finished = _work(loaded.detector.detect, root, keys, "detecting", write.picture)
+    write.tables(finished, truth)
+    write.say(finished)
+    return finished.exit_code
+
+
+def _classify(request: RunRequest, loaded: Loaded, root: Path, keys: list[str], truth: AnnotationSet | None) -> int:
+    import cv2
+
+    classifier, views = loaded.detector.classifier, loaded.detector.settings.tta
+    if truth is not None and any(len(p.cells_xyxy) != 1 for p in truth.pictures):
+        raise InputError(f"--annotations {request.annotations}: --mode classify scores one label a picture, these have boxes; use --mode detect")
+    height, width = classifier.image_size_hw
+
+    def one(picture: np.ndarray) -> np.ndarray:
+        shrinks = picture.shape[0] >= height and picture.shape[1] >= width
+        patch = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        return classifier(patch[None], views)[0]
+
+    finished = _work(one, root, keys, "classifying", lambda key, picture, result: None)
+    write_classification(request.output, classifier, finished, truth)
+    return finished.exit_code
+
+
+def _work(
+    step: Callable[[np.ndarray], Any], root: Path, keys: list[str], what: str, after: Callable[[str, np.ndarray, Any], None]
+) -> Finished:
+    """Work through the pictures: the next ones are decoded, and the last one's picture written, while one is worked on."""
+    finished = Finished()
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        writing: deque[Future] = deque()
+        try:
+            # A first call traces the network; it is start-up, not part of a picture's time.
+            step(np.full((256, 256, 3), 200, dtype=np.uint8))
+            started = time.perf_counter()
+            for key, picture in progress(_read_ahead(reader, root, keys), len(keys), what, "image"):
+                if isinstance(picture, InputError):
+                    finished.failed[key] = str(picture)
+                    continue
+                finished.results[key] = step(picture)
+                finished.sizes_wh[key] = (picture.shape[1], picture.shape[0])
+                finished.seconds = time.perf_counter() - started
+                writing.append(writer.submit(after, key, picture, finished.results[key]))
+                while len(writing) > AHEAD:
+                    writing.popleft().result()
+        except KeyboardInterrupt:
+            finished.interrupted = True
+        for written in writing:
+            written.result()
+    return finished
+
+
+def _read_ahead(reader: ThreadPoolExecutor, root: Path, keys: list[str]) -> Iterator[tuple[str, np.ndarray | InputError]]:
+    def read(key: str) -> np.ndarray | InputError:
+        try:
+            return read_picture(root / key)
+        except InputError as error:
+            return error
+
+    pending: deque[tuple[str, Future]] = deque()
+    for key in keys:
+        pending.append((key, reader.submit(read, key)))
+        if len(pending) > AHEAD:
+            first, future = pending.popleft()
+            yield first, future.result()
+    for first, future in pending:
+        yield first, future.result()

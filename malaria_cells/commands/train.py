@@ -1,0 +1,160 @@
+"""``train``: a data set and a config in, a model folder out."""
+
+import csv
+import datetime
+import logging
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from malaria_cells import files
+from malaria_cells.augment import make_augmenter
+from malaria_cells.calibration import Calibration, calibration_error, fit_calibration
+from malaria_cells.config import Config, load_config
+from malaria_cells.dataset import DataSet, load_data_set
+from malaria_cells.engine import start_tensorflow
+from malaria_cells.errors import InputError
+from malaria_cells.evaluation import classification_metrics
+from malaria_cells.labels import BACKGROUND
+from malaria_cells.models import check_model_name
+from malaria_cells.patches import Cropping, PatchStore, build_patch_store
+from malaria_cells.training import unfinished
+
+log = logging.getLogger(__name__)
+
+
+def train(config_path: Path, overrides: list[str], resume: bool) -> int:
+    """Train what a config asks for and write the model folder.
+
+    Returns:
+        Exit code.
+
+    Raises:
+        InputError: the config or the data are wrong; nothing is written then.
+    """
+    config = load_config(config_path, overrides)
+    check_model_name(config.model)
+    make_augmenter(config.augmentation)
+    output = Path(config.output_models)
+    name = _name(config, output, resume)
+    folder = output / name
+    if resume and (folder / "model.yaml").is_file() and not unfinished.folder_of(output, name).exists():
+        print(f"{folder} is complete; there is nothing to resume")
+        return 0
+    data = load_data_set(config)
+    _describe(data)
+    begin = unfinished.UnfinishedRun.resume if resume else unfinished.UnfinishedRun.start
+    store = build_patch_store(data.all_pictures, _cropping(config), Path(config.patch_cache))
+    run = begin(unfinished.folder_of(output, name), config)
+    started = time.monotonic()
+    start_tensorflow()
+    with files.replacing_folder(folder) as beside:
+        metrics = _train_into(beside, config, data, store, run)
+    run.remove()
+    _say_done(folder, metrics, time.monotonic() - started)
+    return 0
+
+
+def _name(config: Config, output: Path, resume: bool) -> str:
+    if config.name:
+        return config.name
+    if resume:
+        name = unfinished.newest(output)
+        if name is None:
+            raise InputError(f"--resume: found no unfinished run in {output}; start one without --resume")
+        return name
+    return datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
+
+
+def _cropping(config: Config) -> Cropping:
+    return Cropping(config.image_size, config.context, config.background_per_image, config.random_state)
+
+
+def _describe(data: DataSet) -> None:
+    names = data.train.labels.names
+    print(f"{'':12}{'pictures':>9}" + "".join(f"  {n:>{max(len(n), 6)}}" for n in names))
+    for part, annotations in data.parts.items():
+        print(f"{part:12}{len(annotations):>9}" + "".join(f"  {c:>{max(len(n), 6)}}" for n, c in zip(names, annotations.class_counts, strict=True)))
+    sys.stdout.flush()
+    for name, n in zip(names, data.train.class_counts, strict=True):
+        if n == 0:
+            log.warning(f"labels: '{name}' does not occur in the training part; the model cannot learn it")
+
+
+def _train_into(folder: Path, config: Config, data: DataSet, store: PatchStore, run: unfinished.UnfinishedRun) -> dict[str, Any]:
+    from malaria_cells.model_folder import save_model
+    from malaria_cells.report.plots import confusion_matrix, training_curves
+    from malaria_cells.training.classifier import predict_rows, train_classifier
+
+    rejects = config.background_per_image > 0 and bool((store.class_ids == store.n_labels).any())
+    names = (*config.labels, BACKGROUND) if rejects else tuple(config.labels)
+    rows = {part: store.rows_of(annotations) for part, annotations in data.parts.items()}
+    trained = train_classifier(store, rows["train"], rows["validation"], len(names), config, run)
+    raw = {part: predict_rows(trained.model, store, rows[part]) for part in rows if part != "train"}
+    truth = {part: store.class_ids[rows[part]] for part in raw}
+    calibration = fit_calibration(raw["validation"], truth["validation"], trained.shown_shares)
+    metrics: dict[str, Any] = {"best_epoch": trained.best_epoch + 1, "epochs": len(trained.history)}
+    for part, probabilities in raw.items():
+        calibrated = calibration(probabilities)
+        metrics[part] = classification_metrics(truth[part], calibrated, names)
+        metrics[part]["calibration_error"] = calibration_error(calibrated, truth[part])
+    description = _description(config, data, store, rejects, calibration)
+    if rejects:
+        description = _with_thresholds(description, trained.model, data)
+    save_model(folder, trained.model, description)
+    files.write_text(folder / "config.yaml", config.to_yaml())
+    _write_history(folder / "history.csv", trained.history)
+    files.write_json(folder / "metrics.json", metrics)
+    training_curves(trained.history, trained.best_epoch, folder / "training_curves.png")
+    shown = "test" if "test" in metrics else "validation"
+    confusion_matrix(np.array(metrics[shown]["confusion"]), names, f"{shown} patches: {metrics[shown]['patches']:,}", folder / "confusion_matrix.png")
+    return metrics
+
+
+def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool, calibration: Calibration):  # type: ignore[no-untyped-def]
+    from malaria_cells.detection import DetectionSettings
+    from malaria_cells.model_folder import ModelDescription, file_fingerprint
+
+    settings = DetectionSettings(config.nms, config.nms_iou, config.score_threshold, tta=config.tta)
+    fingerprints = {"patches": store.fingerprint, "config": file_fingerprint(config.to_yaml())}
+    fingerprints |= {part: annotations.fingerprint for part, annotations in data.parts.items()}
+    return ModelDescription(
+        labels=data.train.labels,
+        model=config.model,
+        rejects=rejects,
+        image_size_hw=config.image_size,
+        context=config.context,
+        cell_size=data.train.median_cell_size,
+        proposals=config.proposals,
+        settings=settings,
+        calibration=calibration,
+        fingerprints=fingerprints,
+        seed=config.random_state,
+    )
+
+
+def _with_thresholds(description, model, data: DataSet):  # type: ignore[no-untyped-def]
+    from malaria_cells.classifier import compiled
+    from malaria_cells.model_folder import assemble
+    from malaria_cells.training.thresholds import choose_thresholds, with_margins
+
+    detector = with_margins(assemble(description, compiled(model)), data.train)
+    return replace(description, settings=choose_thresholds(detector, data.validation).settings)
+
+
+def _write_history(path: Path, history: list[dict[str, float]]) -> None:
+    with files.replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["epoch", *history[0]])
+        writer.writeheader()
+        writer.writerows({"epoch": i, **row} for i, row in enumerate(history, start=1))
+
+
+def _say_done(folder: Path, metrics: dict[str, Any], seconds: float) -> None:
+    part = "test" if "test" in metrics else "validation"
+    figures = metrics[part]
+    print(f"{part}: accuracy {figures['accuracy']:.3f}, macro F1 {figures['macro_f1']:.3f} on {figures['patches']:,} patches ({seconds:.0f} s)")
+    print(f"model: {folder}\nnext:  python run.py --model {folder} --image PICTURES")

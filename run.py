@@ -1,0 +1,9 @@
+#!/usr/bin/env python3
+"""Detect cells in pictures: ``python run.py --model MODEL --image PATH``."""
+
+import sys
+
+from malaria_cells.cli import script
+
+if __name__ == "__main__":
+    sys.exit(script("run"))
