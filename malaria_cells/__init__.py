@@ -1,0 +1,1 @@
+"""Finds, names and counts blood cells in photographs of stained smears."""

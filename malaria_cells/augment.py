@@ -33,7 +33,7 @@ def make_augmenter(policy: str) -> Augmenter:
         raise InputError(f"augmentation: '{policy}' is unknown{nearest(policy, _POLICIES)}; expected one of {', '.join(_POLICIES)}")
     build = _POLICIES[policy]
     if build is None:
-        return lambda patches, seed: patches
+        return lambda patches, _: patches
     own = threading.local()  # an augmenter holds its random state: threads must not share one
 
     def augment(patches: np.ndarray, seed: int) -> np.ndarray:

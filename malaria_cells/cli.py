@@ -34,7 +34,7 @@ def script(command: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="malaria-cells", description="Finds and names blood cells in photographs of stained smears.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_train, _add_run, _add_download, _add_sample):
+    for add in (_add_train, _add_run, _add_download, _add_sample, _add_keys):
         add(commands)
     return parser
 
@@ -72,15 +72,22 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--image", required=True, help="picture, directory (searched recursively), or glob in quotes")
     parser.add_argument("--output", type=Path, default=Path("results"), help="folder for the results (default: %(default)s)")
     parser.add_argument(
-        "--mode", choices=("auto", "classify", "detect"), default="auto", help="auto: detect if the model was trained for it (default: %(default)s)"
+        "--mode",
+        choices=("auto", "classify", "detect"),
+        default="auto",
+        help="auto: detect if the model was trained for it (default: %(default)s)",
     )
     parser.add_argument("--annotations", type=Path, help="annotation file; what is predicted is scored by it")
     parser.add_argument("--split", type=Path, metavar="FILE", help='JSON {"test": [pictures], ..}; work on the pictures of one part only')
     parser.add_argument("--part", default="test", help="which part of --split (default: %(default)s)")
-    parser.add_argument("--score-threshold", type=_fraction, metavar="S", help="leave out detections scored lower, 0 to 1 (default: the model's)")
+    parser.add_argument(
+        "--score-threshold", type=_fraction, metavar="S", help="leave out detections scored lower, 0 to 1 (default: the model's)"
+    )
     parser.add_argument("--nms", choices=("agnostic", "class"), help="one label a cell, or labels apart (default: the model's)")
     parser.add_argument("--nms-iou", type=_fraction, metavar="IOU", help="overlap from which one of two boxes goes (default: the model's)")
-    parser.add_argument("--tta", type=int, choices=range(1, 9), metavar="N", help="views averaged for each cell, 1 to 8 (default: the model's)")
+    parser.add_argument(
+        "--tta", type=int, choices=range(1, 9), metavar="N", help="views averaged for each cell, 1 to 8 (default: the model's)"
+    )
     parser.add_argument("--proposals", choices=PROPOSALS, help="how candidate boxes are found (default: the model's)")
     parser.add_argument("--labels", metavar="A,B,..", help="class names of a bare .keras model")
 
@@ -108,6 +115,16 @@ def _add_sample(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--training", type=_count, default=40, help="training pictures (default: %(default)s)")
     parser.add_argument("--test", type=_count, default=16, help="test pictures (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=42, help="same seed, same pictures (default: %(default)s)")
+
+
+def _add_keys(commands: argparse._SubParsersAction) -> None:
+    def keys(_: argparse.Namespace) -> int:
+        from malaria_cells.config import reference
+
+        print(reference(), end="")
+        return 0
+
+    _command(commands, "keys", "Print every key of the configuration, as Markdown.", keys)
 
 
 def _fraction(text: str) -> float:

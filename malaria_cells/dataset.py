@@ -61,7 +61,8 @@ def load_data_set(config: Config) -> DataSet:
     training = _file(root, config.annotations, TRAINING_NAMES)
     if training is None:
         raise InputError(
-            f"{root}: holds no {' or '.join(TRAINING_NAMES)}.\nName the annotation file with `annotations:` in the config or --set annotations=FILE."
+            f"{root}: holds no {' or '.join(TRAINING_NAMES)}.\n"
+            "Name the annotation file with `annotations:` in the config or --set annotations=FILE."
         )
     everything = _load(config, root, training)
     test_file = _file(root, config.test_annotations, TEST_NAMES)

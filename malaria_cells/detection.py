@@ -157,5 +157,5 @@ def suppress(boxes_xyxy: np.ndarray, scores: np.ndarray, iou: float, groups: np.
         kept = cv2.dnn.NMSBoxes(corner_and_size.tolist(), scores.tolist(), 0.0, iou)
     else:
         kept = cv2.dnn.NMSBoxesBatched(corner_and_size.tolist(), scores.tolist(), groups.tolist(), 0.0, iou)
-    kept = np.asarray(kept, dtype=np.int64).ravel()
-    return kept[np.argsort(-scores[kept], kind="stable")]
+    indices = np.asarray(kept, dtype=np.int64).ravel()
+    return indices[np.argsort(-scores[indices], kind="stable")]

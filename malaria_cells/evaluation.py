@@ -99,27 +99,25 @@ def detection_metrics(
         seconds_per_image: as measured, or None.
     """
     by_class = average_precision(pictures, detections, labels)
-    cell = _as_one_class(pictures, detections, labels, np.ones(len(labels), dtype=bool))
+    cell = _as_one_class(pictures, detections, np.ones(len(labels), dtype=bool))
     metrics: dict[str, Any] = {
         "images": len(pictures),
         "seconds_per_image": seconds_per_image,
         "mAP": mean_present(by_class.ap),
         "mAP50": mean_present(by_class.ap50),
         "mAP75": mean_present(by_class.ap75),
-        "per_class": {
-            name: {"AP": by_class.ap[i], "AP50": by_class.ap50[i], "n": by_class.n[i]} for i, name in enumerate(labels.names)
-        },
+        "per_class": {name: {"AP": by_class.ap[i], "AP50": by_class.ap50[i], "n": by_class.n[i]} for i, name in enumerate(labels.names)},
         "cell": {"AP50": cell.ap50[0], "recall50": cell.recall50[0]},
         "micro_f1": micro_f1(pictures, detections, labels, infected_threshold),
     }
     if labels.is_infected.any():
-        ap50 = _as_one_class(pictures, detections, labels, labels.is_infected).ap50[0]
+        ap50 = _as_one_class(pictures, detections, labels.is_infected).ap50[0]
         metrics["infected"] = infected_figures(pictures, detections, labels, infected_threshold) | {"AP50": ap50}
         metrics["parasitemia"] = parasitemia_errors(pictures, detections, labels, infected_threshold)
     return metrics
 
 
-def _as_one_class(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, members: np.ndarray) -> AveragePrecision:
+def _as_one_class(pictures: list[Picture], detections: list[sv.Detections], members: np.ndarray) -> AveragePrecision:
     """Average precision with the member classes taken as one, and all else left out."""
     one = LabelSet(("cell",))
     merged = []
@@ -135,7 +133,9 @@ def _with_class(detections: sv.Detections, class_id: int) -> sv.Detections:
     return sv.Detections(xyxy=detections.xyxy, confidence=detections.confidence, class_id=np.full(len(detections), class_id))
 
 
-def infected_figures(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, threshold: float) -> dict[str, float | None]:
+def infected_figures(
+    pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, threshold: float
+) -> dict[str, float | None]:
     """Precision, recall and F1 of "this cell is infected", whatever the stage, and the rate of false alarms.
 
     A finding is a detection with an infected label and a score of `threshold` or more; it is right if it lies on an

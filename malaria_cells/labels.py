@@ -52,7 +52,7 @@ class LabelSet:
     @cached_property
     def _ids(self) -> dict[str, int]:
         ids = {name: i for i, name in enumerate(self.names)}
-        return ids | {name: IGNORED for name in self.ignored}
+        return ids | dict.fromkeys(self.ignored, IGNORED)
 
     def class_ids(self, categories: Iterable[str], source: str) -> np.ndarray:
         """Map categories to class ids, `IGNORED` (-1) for ignore regions.
@@ -79,10 +79,10 @@ class LabelSet:
 
     @cached_property
     def is_infected(self) -> np.ndarray:
-        """bool (n_labels,): which class ids are infected red cells."""
+        """Bool (n_labels,): which class ids are infected red cells."""
         return np.array([n in self.infected for n in self.names], dtype=bool)
 
     @cached_property
     def is_red_cell(self) -> np.ndarray:
-        """bool (n_labels,): which class ids are red cells, the infected ones included."""
+        """Bool (n_labels,): which class ids are red cells, the infected ones included."""
         return np.array([n in self.red_cells for n in self.names], dtype=bool) | self.is_infected

@@ -61,8 +61,8 @@ class Sampler:
         for c in classes:
             members = np.flatnonzero(self.class_ids == c)
             places = np.flatnonzero(drawn == c)
-            rounds = -(-len(places) // len(members))
-            order[places] = np.concatenate([rng.permutation(members) for _ in range(rounds)])[: len(places)]
+            rounds = range(0, len(places), len(members))
+            order[places] = np.concatenate([members[:0], *(rng.permutation(members) for _ in rounds)])[: len(places)]
         return order
 
 

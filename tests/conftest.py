@@ -102,7 +102,9 @@ def bbbc041_entry(name: str, objects: list[tuple], size_wh: tuple[int, int] = (1
     }
 
 
-def write_bbbc041(folder: Path, pictures: dict[str, list[tuple]], size_wh: tuple[int, int] = (100, 80), name: str = "training.json") -> Path:
+def write_bbbc041(
+    folder: Path, pictures: dict[str, list[tuple]], size_wh: tuple[int, int] = (100, 80), name: str = "training.json"
+) -> Path:
     """A data set of grey pictures in BBBC041's layout."""
     for key in pictures:
         write_picture(folder / key, size_wh)

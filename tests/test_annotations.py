@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -24,7 +25,9 @@ def test_genuine_bbbc041(bbbc041_file, six_classes):
 
 def test_genuine_bbbc041_is_row_column(bbbc041_file, six_classes):
     first = json.loads(bbbc041_file.read_text())[0]
-    found = next(p for p in load_annotations(bbbc041_file, six_classes, pictures="declared").pictures if p.key == first["image"]["pathname"][1:])
+    found = next(
+        p for p in load_annotations(bbbc041_file, six_classes, pictures="declared").pictures if p.key == first["image"]["pathname"][1:]
+    )
     corner = first["objects"][0]["bounding_box"]
     assert found.boxes_xyxy[0].tolist() == [corner["minimum"]["c"], corner["minimum"]["r"], corner["maximum"]["c"], corner["maximum"]["r"]]
 
@@ -63,14 +66,7 @@ def test_faulty_boxes_are_dropped_counted_and_named(tmp_path, six_classes, caplo
     assert found.oddities[0].startswith(f"{path}: 2 boxes")
     assert "first: images/a.png [" in found.oddities[0]
     assert [r.message for r in caplog.records] == list(found.oddities)
-    assert pytest.raises(AssertionError, lambda: _match("nonsense", found.oddities[0]))
-    _match(reason, found.oddities[0])
-
-
-def _match(pattern, text):
-    import re
-
-    assert re.search(pattern, text)
+    assert re.search(reason, found.oddities[0])
 
 
 def test_boxes_past_the_border_are_clipped_and_counted(tmp_path, six_classes):
@@ -138,7 +134,10 @@ def test_iml_form_with_numbers_as_strings(tmp_path, six_classes):
         ("[]", "not an annotation of a known format"),
         ('[{"image": {"pathname": "a.png"}}]', "key 'objects' is missing; expected a list of"),
         ('[{"image_name": "a.png", "objects": [{"type": "ring", "bbox": {"x": 1}}]}]', "key 'y' is missing"),
-        ('[{"image_name": "a.png", "objects": [{"type": "ring", "bbox": {"x": "one", "y": 1, "w": 2, "h": 3}}]}]', "picture 'a.png' has a box with the coordinates"),
+        (
+            '[{"image_name": "a.png", "objects": [{"type": "ring", "bbox": {"x": "one", "y": 1, "w": 2, "h": 3}}]}]',
+            "picture 'a.png' has a box with the coordinates",
+        ),
         ('[{"image_name": "none.png", "objects": []}]', r"1 of 1 pictures are not in .*; first: none\.png"),
         ('[{"image_name": "a.png", "objects": []}, {"image_name": "a.png", "objects": []}]', r"picture 'a\.png' is listed twice"),
     ],

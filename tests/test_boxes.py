@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 
 from malaria_cells import boxes
 
-box = st.tuples(st.integers(0, 50), st.integers(0, 50), st.integers(1, 30), st.integers(1, 30)).map(lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3]))
+box = st.tuples(st.integers(0, 50), st.integers(0, 50), st.integers(1, 30), st.integers(1, 30)).map(
+    lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
+)
 many = st.lists(box, min_size=1, max_size=12).map(lambda b: np.array(b, dtype=np.float32))
 
 

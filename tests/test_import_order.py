@@ -37,7 +37,19 @@ ORDER = [
     "cli",
 ]
 NO_TENSORFLOW = {"errors", "files", "progress", "config", "labels", "pictures", "boxes", "annotations", "sample", "splits", "dataset"}
-NO_TENSORFLOW |= {"patches", "augment", "calibration", "tta", "classifier", "proposals", "detection", "counting", "coco", "evaluation", "cli"}
+NO_TENSORFLOW |= {
+    "patches",
+    "augment",
+    "calibration",
+    "tta",
+    "classifier",
+    "proposals",
+    "detection",
+    "counting",
+    "coco",
+    "evaluation",
+    "cli",
+}
 
 
 def imports(path: Path, only_top: bool = False) -> set[str]:
@@ -55,7 +67,11 @@ def imports(path: Path, only_top: bool = False) -> set[str]:
 
 def modules(repository: Path) -> list[tuple[str, Path]]:
     package = repository / "malaria_cells"
-    return [(path.relative_to(package).parts[0].removesuffix(".py"), path) for path in sorted(package.rglob("*.py")) if path.parent != package or path.stem != "__init__"]
+    return [
+        (path.relative_to(package).parts[0].removesuffix(".py"), path)
+        for path in sorted(package.rglob("*.py"))
+        if path.parent != package or path.stem != "__init__"
+    ]
 
 
 def test_every_module_has_its_place(repository):
@@ -74,5 +90,11 @@ def test_imports_point_upwards(repository):
 
 def test_tensorflow_is_not_imported_early(repository):
     heavy = {"tensorflow", "keras", "keras_cv"}
-    wrong = [f"{path.name}: {i}" for name, path in modules(repository) if name in NO_TENSORFLOW for i in imports(path, only_top=True) if i.split(".")[0] in heavy]
+    wrong = [
+        f"{path.name}: {i}"
+        for name, path in modules(repository)
+        if name in NO_TENSORFLOW
+        for i in imports(path, only_top=True)
+        if i.split(".")[0] in heavy
+    ]
     assert not wrong

@@ -11,7 +11,9 @@ def test_ids_follow_the_order_and_ignored_are_minus_one(six_classes):
 
 
 def test_unknown_category_lists_what_was_found_and_the_nearest(six_classes):
-    with pytest.raises(InputError, match=r"f\.json: category 'Trophozoit' .*did you mean 'trophozoite'.*Found: Trophozoit, ring\. Expected: red blood cell"):
+    with pytest.raises(
+        InputError, match=r"f\.json: category 'Trophozoit' .*did you mean 'trophozoite'.*Found: Trophozoit, ring\. Expected: red blood cell"
+    ):
         six_classes.class_ids(["ring", "Trophozoit"], "f.json")
 
 

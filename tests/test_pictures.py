@@ -43,7 +43,7 @@ def test_grey_palette_transparent_and_16_bit_become_rgb(tmp_path):
     rgba = np.zeros((4, 4, 4), dtype=np.uint8)
     rgba[:2] = [10, 20, 30, 255]
     Image.fromarray(rgba).save(tmp_path / "rgba.png")
-    Image.fromarray((grey.astype(np.uint16) * 257)).save(tmp_path / "deep.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
     assert np.array_equal(read_picture(tmp_path / "grey.png"), np.repeat(grey[..., None], 3, axis=2))
     assert np.array_equal(read_picture(tmp_path / "palette.png"), marked())
     see_through = read_picture(tmp_path / "rgba.png")

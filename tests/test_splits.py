@@ -17,7 +17,9 @@ def make_set(classes_by_picture, groups=None, n_labels=3):
         n = len(classes)
         key = f"d/p{i:03d}.png"
         boxes = np.tile(np.array([[0, 0, 9, 9]], dtype=np.float32), (n, 1))
-        pictures.append(Picture(key, None, (50, 50), groups[i] if groups else key, boxes, np.array(classes, dtype=np.int64), np.zeros(n, dtype=bool)))
+        pictures.append(
+            Picture(key, None, (50, 50), groups[i] if groups else key, boxes, np.array(classes, dtype=np.int64), np.zeros(n, dtype=bool))
+        )
     return AnnotationSet(LabelSet(tuple("abc"[:n_labels])), tuple(pictures))
 
 

@@ -5,7 +5,9 @@ import numpy as np
 from malaria_cells.annotations.source import RawPicture, Source, malformed, numbers
 
 NAME = "bbbc041"
-_EXPECTED = 'a list of {"image": {"pathname": ..}, "objects": [{"category": .., "bounding_box": {"minimum": {"r": .., "c": ..}, "maximum": ..}}]}'
+_EXPECTED = (
+    'a list of {"image": {"pathname": ..}, "objects": [{"category": .., "bounding_box": {"minimum": {"r": .., "c": ..}, "maximum": ..}}]}'
+)
 
 
 def recognises(source: Source) -> bool:

@@ -26,7 +26,9 @@ class Oddities:
         return tuple(f"{source}: {len(cases)} {reason}; first: {cases[0]}" for reason, cases in self.found.items())
 
 
-def clean_boxes(boxes_xyxy: np.ndarray, size_wh: tuple[int, int], min_size: float, key: str, oddities: Oddities) -> tuple[np.ndarray, np.ndarray]:
+def clean_boxes(
+    boxes_xyxy: np.ndarray, size_wh: tuple[int, int], min_size: float, key: str, oddities: Oddities
+) -> tuple[np.ndarray, np.ndarray]:
     """Clip boxes to the picture and drop those that cannot be a cell.
 
     Args:

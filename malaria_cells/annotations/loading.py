@@ -82,7 +82,7 @@ def load_annotations(
 def _reader(source: Source, annotation_format: str) -> Callable[[Source], list[RawPicture]]:
     if annotation_format != "auto":
         for module in FORMATS:
-            if module.NAME == annotation_format:
+            if annotation_format == module.NAME:
                 return module.read
         raise InputError(
             f"annotation_format: '{annotation_format}' is unknown{nearest(annotation_format, FORMAT_NAMES)}; "

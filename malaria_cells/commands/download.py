@@ -126,7 +126,9 @@ def _fetch(url: str, part: Path) -> None:
             reason: object = "the connection closed early"
         except urllib.error.HTTPError as error:
             if error.code < 500:
-                raise InputError(f"{url}: the server answers {error.code} {error.reason}; the data may have moved, see the project's page") from error
+                raise InputError(
+                    f"{url}: the server answers {error.code} {error.reason}; the data may have moved, see the project's page"
+                ) from error
             reason = error
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
@@ -147,7 +149,7 @@ def _fetch_rest(url: str, part: Path) -> bool:
         if stamp.exists():  # a changed archive is sent whole, not as a wrong rest
             request.add_header("If-Range", stamp.read_text(encoding="utf-8"))
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)  # noqa: S310  the addresses are ours or the mirror's
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code == 416:  # nothing after `have`: it is whole, or not of this archive; unpacking tells
             return True

@@ -106,9 +106,7 @@ def _load(request: RunRequest) -> Loaded:
         detects = description.rejects
     else:
         detector, detects = _bare_detector(request), False
-    changes = {
-        key: getattr(request, key) for key in ("score_threshold", "nms", "nms_iou", "tta") if getattr(request, key) is not None
-    }
+    changes = {key: getattr(request, key) for key in ("score_threshold", "nms", "nms_iou", "tta") if getattr(request, key) is not None}
     detector = detector.with_settings(**changes)
     if request.proposals is not None:
         from dataclasses import replace
@@ -141,7 +139,9 @@ def _bare_detector(request: RunRequest):  # type: ignore[no-untyped-def]
         context = description.context
     if names is None:
         names = [f"class {i}" for i in range(n_classes)]
-        log.warning(f"{request.model}: a bare model names no labels; they are numbered. Name them with --labels A,B,..., or give the model folder")
+        log.warning(
+            f"{request.model}: a bare model names no labels; they are numbered. Name them with --labels A,B,..., or give the model folder"
+        )
     if len(names) != n_classes:
         raise InputError(f"--labels: found {len(names)} names, {request.model} has {n_classes} classes")
     rejects = names[-1] == BACKGROUND
@@ -190,7 +190,9 @@ def _classify(request: RunRequest, loaded: Loaded, root: Path, keys: list[str], 
 
     classifier, views = loaded.detector.classifier, loaded.detector.settings.tta
     if truth is not None and any(len(p.cells_xyxy) != 1 for p in truth.pictures):
-        raise InputError(f"--annotations {request.annotations}: --mode classify scores one label a picture, these have boxes; use --mode detect")
+        raise InputError(
+            f"--annotations {request.annotations}: --mode classify scores one label a picture, these have boxes; use --mode detect"
+        )
     height, width = classifier.image_size_hw
 
     def one(picture: np.ndarray) -> np.ndarray:
@@ -198,7 +200,7 @@ def _classify(request: RunRequest, loaded: Loaded, root: Path, keys: list[str], 
         patch = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
         return classifier(patch[None], views)[0]
 
-    finished = _work(one, root, keys, "classifying", lambda key, picture, result: None)
+    finished = _work(one, root, keys, "classifying", lambda *_: None)
     write_classification(request.output, classifier, finished, truth)
     return finished.exit_code
 

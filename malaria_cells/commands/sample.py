@@ -15,5 +15,7 @@ def sample(folder: Path, training: int, test: int, seed: int) -> int:
     if folder.exists() and any(folder.iterdir()) and not (folder / "training.json").is_file():
         raise InputError(f"{folder}: holds other files; name a new folder")
     write_sample(folder, training, test, seed)
-    print(f"{training} training and {test} test pictures: {folder}\nnext:  python train.py --config=config.yaml --set train_images={folder}")
+    print(
+        f"{training} training and {test} test pictures: {folder}\nnext:  python train.py --config=config.yaml --set train_images={folder}"
+    )
     return 0

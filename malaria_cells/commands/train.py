@@ -1,7 +1,7 @@
 """``train``: a data set and a config in, a model folder out."""
 
 import csv
-import datetime
+import datetime as dt
 import logging
 import sys
 import time
@@ -67,7 +67,7 @@ def _name(config: Config, output: Path, resume: bool) -> str:
         if name is None:
             raise InputError(f"--resume: found no unfinished run in {output}; start one without --resume")
         return name
-    return datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    return dt.datetime.now().strftime("%Y-%m-%d-%H%M%S")
 
 
 def _cropping(config: Config) -> Cropping:
@@ -78,7 +78,10 @@ def _describe(data: DataSet) -> None:
     names = data.train.labels.names
     print(f"{'':12}{'pictures':>9}" + "".join(f"  {n:>{max(len(n), 6)}}" for n in names))
     for part, annotations in data.parts.items():
-        print(f"{part:12}{len(annotations):>9}" + "".join(f"  {c:>{max(len(n), 6)}}" for n, c in zip(names, annotations.class_counts, strict=True)))
+        print(
+            f"{part:12}{len(annotations):>9}"
+            + "".join(f"  {c:>{max(len(n), 6)}}" for n, c in zip(names, annotations.class_counts, strict=True))
+        )
     sys.stdout.flush()
     for name, n in zip(names, data.train.class_counts, strict=True):
         if n == 0:
@@ -111,7 +114,9 @@ def _train_into(folder: Path, config: Config, data: DataSet, store: PatchStore, 
     files.write_json(folder / "metrics.json", metrics)
     training_curves(trained.history, trained.best_epoch, folder / "training_curves.png")
     shown = "test" if "test" in metrics else "validation"
-    confusion_matrix(np.array(metrics[shown]["confusion"]), names, f"{shown} patches: {metrics[shown]['patches']:,}", folder / "confusion_matrix.png")
+    confusion_matrix(
+        np.array(metrics[shown]["confusion"]), names, f"{shown} patches: {metrics[shown]['patches']:,}", folder / "confusion_matrix.png"
+    )
     return metrics
 
 
@@ -155,6 +160,6 @@ def _write_history(path: Path, history: list[dict[str, float]]) -> None:
 
 def _say_done(folder: Path, metrics: dict[str, Any], seconds: float) -> None:
     part = "test" if "test" in metrics else "validation"
-    figures = metrics[part]
-    print(f"{part}: accuracy {figures['accuracy']:.3f}, macro F1 {figures['macro_f1']:.3f} on {figures['patches']:,} patches ({seconds:.0f} s)")
+    f = metrics[part]
+    print(f"{part}: accuracy {f['accuracy']:.3f}, macro F1 {f['macro_f1']:.3f} on {f['patches']:,} patches ({seconds:.0f} s)")
     print(f"model: {folder}\nnext:  python run.py --model {folder} --image PICTURES")

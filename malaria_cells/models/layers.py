@@ -5,7 +5,9 @@ import keras
 
 def conv_norm_relu(x, filters: int, name: str, strides: int = 1, kernel: int = 3):  # type: ignore[no-untyped-def]
     """Convolution without bias, batch normalisation, ReLU; `x` is (b, h, w, c)."""
-    x = keras.layers.Conv2D(filters, kernel, strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv")(x)
+    x = keras.layers.Conv2D(filters, kernel, strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv")(
+        x
+    )
     # 0.95: the statistics settle within a hundred steps, which small data sets do not have many more of.
     x = keras.layers.BatchNormalization(momentum=0.95, name=f"{name}_norm")(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)

@@ -72,7 +72,7 @@ def foreground(picture: np.ndarray, cell: float) -> np.ndarray:
     # A field with few or pale cells pulls Otsu's level into the noise of the background or into the dark stain of nuclei.
     mask = levels < np.clip(threshold, 130, 188)
     mask = _fill_pallor(mask, ratio, cell)
-    opening = max(int(round(0.12 * cell)), 1)
+    opening = max(round(0.12 * cell), 1)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * (opening // 2) + 1,) * 2)
     return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, kernel).astype(bool)
 
@@ -108,9 +108,11 @@ def estimate_cell_size(picture: np.ndarray) -> float:
 
 def _empty_field(light: np.ndarray, cell: float) -> np.ndarray:
     """Brightness that the picture would have without cells: a high percentile of coarse blocks, smoothed."""
-    block = max(int(round(4 * cell)), 8)
+    block = max(round(4 * cell), 8)
     rows, columns = (max(1, round(n / block)) for n in light.shape)
-    bright = np.array([[np.percentile(b, 97) for b in np.array_split(strip, columns, axis=1)] for strip in np.array_split(light, rows, axis=0)])
+    bright = np.array(
+        [[np.percentile(b, 97) for b in np.array_split(strip, columns, axis=1)] for strip in np.array_split(light, rows, axis=0)]
+    )
     # Blocks packed with cells have no empty pixel: never let the field fall far under its neighbours' level.
     bright = np.maximum(bright, 0.94 * np.median(bright)).astype(np.float32)
     return cv2.resize(bright, light.shape[::-1], interpolation=cv2.INTER_CUBIC if min(bright.shape) > 3 else cv2.INTER_LINEAR)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from malaria_cells import files
 from malaria_cells.labels import LabelSet
@@ -20,7 +21,7 @@ def class_colours(labels: LabelSet) -> dict[str, str]:
 
 
 @contextmanager
-def figure(path: Path, width: float, height: float, rows: int = 1, columns: int = 1, **grid: object) -> Iterator:
+def figure(path: Path, width: float, height: float, rows: int = 1, columns: int = 1, **grid: Any) -> Iterator:
     """Yield axes to draw on; the picture is written to `path`, whole or not at all.
 
     Args:
@@ -35,7 +36,7 @@ def figure(path: Path, width: float, height: float, rows: int = 1, columns: int 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    look = {
+    look: Any = {
         "font.size": 10,
         "axes.titlesize": 11,
         "axes.titleweight": "bold",

@@ -115,10 +115,12 @@ def _trophozoite(canvas: Canvas, body: np.ndarray, rng: np.random.Generator) -> 
     blob *= 1 - 0.85 * canvas.disc((hole[0], hole[1]), rng.uniform(0.1, 0.18), 3)
     nucleus = centre + rng.normal(0, 0.22, 2)
     chromatin = canvas.inside(
-        canvas.polar((nucleus[0], nucleus[1]))[0] - rng.uniform(0.12, 0.18) * outline(canvas.polar((nucleus[0], nucleus[1]))[1], rng, 0.1, 0.3), 2
+        canvas.polar((nucleus[0], nucleus[1]))[0]
+        - rng.uniform(0.12, 0.18) * outline(canvas.polar((nucleus[0], nucleus[1]))[1], rng, 0.1, 0.3),
+        2,
     )
     total = blob[..., None] * CYTOPLASM * rng.uniform(0.8, 1.15) + chromatin[..., None] * CHROMATIN * 0.9
-    return (total + _pigment(canvas, blob, rng, rng.integers(3, 9), 0.25)) * body[..., None] + _stippling(canvas, body, rng, 0.5)
+    return (total + _pigment(canvas, blob, rng, int(rng.integers(3, 9)), 0.25)) * body[..., None] + _stippling(canvas, body, rng, 0.5)
 
 
 def _schizont(canvas: Canvas, body: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -132,7 +134,7 @@ def _schizont(canvas: Canvas, body: np.ndarray, rng: np.random.Generator) -> np.
         total += canvas.disc((x, y), 0.15, 4)[..., None] * CYTOPLASM * 0.55
         distance, around = canvas.polar((x, y))
         total += canvas.inside(distance - rng.uniform(0.07, 0.1) * outline(around, rng, 0.05, 0.4), 2)[..., None] * CHROMATIN * 0.9
-    return total * body[..., None] + _pigment(canvas, body, rng, rng.integers(10, 18), 0.08)
+    return total * body[..., None] + _pigment(canvas, body, rng, int(rng.integers(10, 18)), 0.08)
 
 
 def _gametocyte(canvas: Canvas, body: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -144,7 +146,7 @@ def _gametocyte(canvas: Canvas, body: np.ndarray, rng: np.random.Generator) -> n
     away, around = canvas.polar(spot)
     chromatin = canvas.inside(away - (0.2 if female else 0.34) * outline(around, rng, 0.1, 0.3), 5)
     total = plasm[..., None] * tint + chromatin[..., None] * CHROMATIN * (0.65 if female else 0.35)
-    return (total + _pigment(canvas, body, rng, rng.integers(12, 26), 0.4)) * body[..., None]
+    return (total + _pigment(canvas, body, rng, int(rng.integers(12, 26)), 0.4)) * body[..., None]
 
 
 def _leukocyte(canvas: Canvas, rng: np.random.Generator) -> DrawnCell:

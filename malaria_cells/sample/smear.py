@@ -102,7 +102,7 @@ def _names(count: int, parasitemia: float, rng: np.random.Generator) -> list[str
 
 def _places(names: list[str], size_wh: tuple[int, int], radius: float, rng: np.random.Generator) -> list[tuple[float, float]]:
     """Centres, one a name; fewer where there is no room left."""
-    placed = np.zeros((0, 3))
+    placed: np.ndarray = np.zeros((0, 3))
     for name in names:
         own = radius * (1.8 if name == "leukocyte" else 1.15 if name != "red blood cell" else 1.0)
         # A parasite that the border cuts off is told from nothing; healthy cells may be half outside.

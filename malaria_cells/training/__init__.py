@@ -1,0 +1,1 @@
+"""Training: one file a trainee, and what they share."""

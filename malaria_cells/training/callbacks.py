@@ -72,7 +72,9 @@ class Lines(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Start a bar."""
-        self.bar = tqdm(total=self.steps, desc=f"pass {epoch + 1}/{self.epochs}", unit="batch", leave=False, disable=not sys.stderr.isatty())
+        self.bar = tqdm(
+            total=self.steps, desc=f"pass {epoch + 1}/{self.epochs}", unit="batch", leave=False, disable=not sys.stderr.isatty()
+        )
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Move the bar."""

@@ -64,10 +64,23 @@ def train_classifier(
     if first_epoch:
         model.optimizer.build(model.trainable_variables)
         model.load_weights(run.weights)
-    weights = (balanced if config.balance == "class_weight" else ones, ones if config.balance == "none" else balanced)
-    _fit(model, store, sampler, validation_rows, config, run, weights)
+    if first_epoch < config.epochs and not _already_stopped(run, config.early_stopping):
+        shown_weights = balanced if config.balance == "class_weight" else ones
+        model.fit(
+            training_batches(store, sampler, shown_weights, make_augmenter(config.augmentation), first_epoch),
+            validation_data=plain_batches(store, validation_rows, config.batch_size * 4, ones if config.balance == "none" else balanced),
+            validation_steps=config.validation_steps,
+            epochs=config.epochs,
+            initial_epoch=first_epoch,
+            steps_per_epoch=sampler.steps_per_epoch,
+            callbacks=_callbacks(config, run, sampler.steps_per_epoch),
+            shuffle=False,
+            verbose=0,
+        )
     if run.best_epoch is None or not np.isfinite(run.history[-1]["loss"]):
-        raise InputError(f"the loss became {run.history[-1]['loss'] if run.history else 'no number'}; lower `learning_rate` ({config.learning_rate})")
+        raise InputError(
+            f"the loss became {run.history[-1]['loss'] if run.history else 'no number'}; lower `learning_rate` ({config.learning_rate})"
+        )
     model.load_weights(run.best_weights)
     return Trained(model, run.history, run.best_epoch, shown)
 
@@ -107,35 +120,13 @@ def _optimizer(config: Config, steps: int) -> keras.optimizers.Optimizer:
     return makers[config.optimizer](learning_rate=rate)
 
 
-def _fit(
-    model: keras.Model,
-    store: PatchStore,
-    sampler: Sampler,
-    validation_rows: np.ndarray,
-    config: Config,
-    run: UnfinishedRun,
-    weights: tuple[np.ndarray, np.ndarray],
-) -> None:
+def _callbacks(config: Config, run: UnfinishedRun, steps: int) -> list[keras.callbacks.Callback]:
     followers: list[keras.callbacks.Callback] = []
     if config.schedule == "plateau":
         followers.append(keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=PLATEAU_FACTOR, patience=PLATEAU_PATIENCE))
     if config.early_stopping:
         followers.append(keras.callbacks.EarlyStopping(monitor=MONITOR, mode="max", patience=config.early_stopping))
-    first_epoch = len(run.history)
-    if first_epoch >= config.epochs or _already_stopped(run, config.early_stopping):
-        return
-    augment = make_augmenter(config.augmentation)
-    model.fit(
-        training_batches(store, sampler, weights[0], augment, first_epoch),
-        validation_data=plain_batches(store, validation_rows, config.batch_size * 4, weights[1]),
-        validation_steps=config.validation_steps,
-        epochs=config.epochs,
-        initial_epoch=first_epoch,
-        steps_per_epoch=sampler.steps_per_epoch,
-        callbacks=[keras.callbacks.TerminateOnNaN(), *followers, LearningRate(), Record(run, followers), Lines(config.epochs, sampler.steps_per_epoch)],
-        shuffle=False,
-        verbose=0,
-    )
+    return [keras.callbacks.TerminateOnNaN(), *followers, LearningRate(), Record(run, followers), Lines(config.epochs, steps)]
 
 
 def _already_stopped(run: UnfinishedRun, patience: int | None) -> bool:
