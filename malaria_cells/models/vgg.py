@@ -12,7 +12,7 @@ DENSE = (256, 256)
 
 
 def build(image_size_hw: tuple[int, int], n_classes: int, dropout: float) -> keras.Model:
-    """Build the network; arguments and result as `compact.build`; the input has at least 38 pixels a side."""
+    """Build the network; arguments and result as `compact.build`; the input has at least 42 pixels a side."""
     inputs = keras.Input((*image_size_hw, 3), name="pixels")
     x = keras.layers.Rescaling(1 / 255, name="rescale")(inputs)
     for i, widths in enumerate(BLOCKS, start=1):

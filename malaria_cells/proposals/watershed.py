@@ -20,6 +20,7 @@ WORKING_CELL_SIZE = 40.0
 PALLOR_AREA = 0.08  # at most, in squared cell sizes
 PALLOR_BRIGHTNESS = 0.90  # at most, of the empty field
 PALLOR_EXTENT = 0.62  # at least, area by bounding box: a disc has 0.785, a triangle 0.5
+LAMP_ROUNDS = 5
 FALLBACK_CELL_SHARE = 1 / 14  # of the shorter side, where no cell size is known: a 100x oil field
 
 
@@ -113,9 +114,20 @@ def _empty_field(light: np.ndarray, cell: float) -> np.ndarray:
     bright = np.array(
         [[np.percentile(b, 97) for b in np.array_split(strip, columns, axis=1)] for strip in np.array_split(light, rows, axis=0)]
     )
-    # Blocks packed with cells have no empty pixel: never let the field fall far under its neighbours' level.
-    bright = np.maximum(bright, 0.94 * np.median(bright)).astype(np.float32)
+    # Blocks packed with cells have no empty pixel: never let the field fall far under what the picture's other blocks say.
+    bright = np.maximum(bright, 0.94 * _lamp(bright)).astype(np.float32)
     return cv2.resize(bright, light.shape[::-1], interpolation=cv2.INTER_CUBIC if min(bright.shape) > 3 else cv2.INTER_LINEAR)
+
+
+def _lamp(bright: np.ndarray) -> np.ndarray:
+    """Light of the lamp at each block: a quadratic surface fitted to the blocks, those that lie under it counting little."""
+    rows, columns = np.meshgrid(*(np.linspace(-1, 1, n) if n > 2 else np.zeros(n) for n in bright.shape), indexing="ij")
+    terms = np.stack([np.ones(bright.shape), rows, columns, rows**2, columns**2, rows * columns], axis=-1).reshape(-1, 6)
+    weights = np.ones(bright.size)
+    for _ in range(LAMP_ROUNDS):
+        fitted = terms @ np.linalg.lstsq(terms * weights[:, None], bright.ravel() * weights, rcond=None)[0]
+        weights = np.where(bright.ravel() < 0.97 * fitted, 0.2, 1.0)
+    return fitted.reshape(bright.shape)
 
 
 def _fill_pallor(mask: np.ndarray, ratio: np.ndarray, cell: float) -> np.ndarray:

@@ -136,7 +136,7 @@ def _lay(field: np.ndarray, density: np.ndarray, body: np.ndarray, column: int, 
     part = np.s_[top - row + half : bottom - row + half, left - column + half : right - column + half]
     field[top:bottom, left:right] += density[part]
     visible = body[part] > 0.5
-    if visible.sum() < 0.1 * (body > 0.5).sum():
+    if visible.sum() <= 0.1 * (body > 0.5).sum():
         return None
     rows, columns = np.flatnonzero(visible.any(axis=1)), np.flatnonzero(visible.any(axis=0))
     return int(left + columns[0]), int(top + rows[0]), int(left + columns[-1] + 1), int(top + rows[-1] + 1)

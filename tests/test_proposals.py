@@ -1,0 +1,85 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from malaria_cells import boxes
+from malaria_cells.proposals import METHODS, Sliding, Watershed, estimate_cell_size, make_proposer
+from malaria_cells.sample.smear import Slide, render_smear
+
+
+@pytest.fixture(scope="module")
+def smears():
+    drawn = []
+    for seed in range(4):
+        slide = Slide.draw(np.random.default_rng(seed))
+        drawn.append(render_smear(slide, np.random.default_rng([seed, 1])))
+    return drawn
+
+
+def recall(proposer, smears):
+    found = total = 0
+    for smear in smears:
+        best = boxes.iou_matrix(smear.boxes_xyxy, proposer(smear.picture)).max(axis=1, initial=0)
+        found += int((best >= 0.5).sum())
+        total += len(best)
+    return found / total
+
+
+def test_watershed_finds_the_cells_of_crowded_fields(smears):
+    assert recall(Watershed(72), smears) >= 0.85
+    assert recall(Watershed(None), smears) >= 0.85  # the cell size estimated from each picture
+
+
+def test_watershed_is_not_moved_by_uneven_light(smears):
+    ramp = np.linspace(0.6, 1.1, smears[0].picture.shape[1])[None, :, None]
+    dimmed = [replace(smear, picture=np.clip(smear.picture * ramp, 0, 255).astype(np.uint8)) for smear in smears]
+    assert recall(Watershed(72), dimmed) >= recall(Watershed(72), smears) - 0.05
+
+
+def test_watershed_parts_two_touching_discs():
+    y, x = np.mgrid[0:120, 0:200]
+    discs = (np.hypot(x - 70, y - 60) < 32) | (np.hypot(x - 128, y - 60) < 32)
+    picture = np.where(discs[..., None], [190, 120, 160], [225, 235, 225]).astype(np.uint8)
+    found = Watershed(64)(picture)
+    assert len(found) == 2
+    best = boxes.iou_matrix(found[np.argsort(found[:, 0])], np.array([[38, 28, 103, 93], [96, 28, 161, 93]]))
+    assert best.diagonal().min() > 0.8
+
+
+@pytest.mark.parametrize("radius", [18.0, 36.0, 60.0])
+def test_cell_size_is_estimated(radius):
+    smear = render_smear(Slide.draw(np.random.default_rng(1)), np.random.default_rng(2), radius=radius)
+    assert estimate_cell_size(smear.picture) == pytest.approx(2 * radius, rel=0.3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("cell_size", [None, 40.0])
+def test_boxes_lie_inside_any_picture(method, cell_size, smears):
+    blank = np.full((90, 130, 3), 200, dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (101, 77, 3), dtype=np.uint8)
+    tiny = np.full((5, 4, 3), 90, dtype=np.uint8)
+    for picture in (blank, noise, tiny, smears[0].picture):
+        found = make_proposer(method, cell_size)(picture)
+        height, width = picture.shape[:2]
+        assert found.dtype == np.float32
+        assert found.shape[1:] == (4,)
+        assert (found[:, :2] >= 0).all()
+        assert (found[:, 2:] <= [width + 1e-3, height + 1e-3]).all()
+        assert (found[:, 2:] > found[:, :2]).all()
+
+
+def test_empty_field_has_no_cells():
+    noise = np.random.default_rng(0).normal(215, 2, (300, 400, 3)).astype(np.uint8)
+    assert len(Watershed(60)(noise)) == 0
+
+
+def test_sliding_reaches_every_cell_of_its_sizes():
+    picture = np.zeros((300, 400, 3), dtype=np.uint8)
+    squares = Sliding(60.0)(picture)
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, [340, 240], (200, 2))
+    cells = np.concatenate([corner, corner + 60], axis=1)
+    assert boxes.iou_matrix(cells, squares).max(axis=1).min() >= 0.5
+    assert squares[:, 2].max() == 400
+    assert squares[:, 3].max() == 300
