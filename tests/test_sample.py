@@ -75,7 +75,9 @@ def test_boxes_are_tight_around_a_cell_drawn_alone(label):
 
 def test_parasites_are_darker_than_their_cells():
     stain = np.array([0.3, 0.8, 0.4], dtype=np.float32)
-    darkest = {label: np.percentile(draw_cell(label, RADIUS, (0, 0), stain, np.random.default_rng(1)).density[..., 0], 99.5) for label in LABELS}
+    darkest = {
+        label: np.percentile(draw_cell(label, RADIUS, (0, 0), stain, np.random.default_rng(1)).density[..., 0], 99.5) for label in LABELS
+    }
     assert all(darkest[label] > 1.3 * darkest["red blood cell"] for label in LABELS if label != "red blood cell")
 
 

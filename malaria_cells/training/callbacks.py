@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import keras
+import numpy as np
 from tqdm import tqdm
 
 from malaria_cells.training.unfinished import UnfinishedRun
@@ -39,6 +40,24 @@ class Record(keras.callbacks.Callback):
         best = self.run.best_epoch
         better = best is None or row[MONITOR] > self.run.history[best][MONITOR]
         self.run.save(self.model, row, better)
+
+
+class SeededPasses(keras.callbacks.Callback):
+    """Seeds the model's own randomness (dropout) anew at each pass, since Keras saves its state with no weights file.
+
+    Args:
+        seed: with the pass's number it fixes what is dropped.
+    """
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self.seed = seed
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Set the state of every seed generator."""
+        states = [v for v in self.model.non_trainable_variables if v.path.endswith("seed_generator_state")]
+        for i, state in enumerate(states):
+            state.assign(np.random.default_rng([self.seed, epoch, i]).integers(0, 2**31, size=2).astype(state.dtype))
 
 
 class LearningRate(keras.callbacks.Callback):

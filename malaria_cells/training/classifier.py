@@ -12,7 +12,7 @@ from malaria_cells.errors import InputError
 from malaria_cells.models import build_classifier
 from malaria_cells.patches import PatchStore
 from malaria_cells.pipeline import Sampler, class_weights, plain_batches, training_batches
-from malaria_cells.training.callbacks import MONITOR, LearningRate, Lines, Record
+from malaria_cells.training.callbacks import MONITOR, LearningRate, Lines, Record, SeededPasses
 from malaria_cells.training.metrics import MacroF1
 from malaria_cells.training.unfinished import UnfinishedRun
 
@@ -126,7 +126,14 @@ def _callbacks(config: Config, run: UnfinishedRun, steps: int) -> list[keras.cal
         followers.append(keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=PLATEAU_FACTOR, patience=PLATEAU_PATIENCE))
     if config.early_stopping:
         followers.append(keras.callbacks.EarlyStopping(monitor=MONITOR, mode="max", patience=config.early_stopping))
-    return [keras.callbacks.TerminateOnNaN(), *followers, LearningRate(), Record(run, followers), Lines(config.epochs, steps)]
+    return [
+        SeededPasses(config.random_state),
+        keras.callbacks.TerminateOnNaN(),
+        *followers,
+        LearningRate(),
+        Record(run, followers),
+        Lines(config.epochs, steps),
+    ]
 
 
 def _already_stopped(run: UnfinishedRun, patience: int | None) -> bool:

@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from malaria_cells import boxes, tta
+from malaria_cells.calibration import Calibration
+from malaria_cells.classifier import PatchClassifier, both_classes
+from malaria_cells.detection import CellDetector, DetectionSettings, label_and_score, suppress
+from malaria_cells.labels import LabelSet
+from malaria_cells.proposals import Watershed
+
+
+def plain_loop(boxes_xyxy, scores, iou, groups):
+    """Non-maximum suppression as the text books have it."""
+    kept = []
+    for i in np.argsort(-scores, kind="stable"):
+        rivals = [j for j in kept if groups is None or groups[j] == groups[i]]
+        if all(boxes.iou_matrix(boxes_xyxy[i : i + 1], boxes_xyxy[j : j + 1])[0, 0] <= iou for j in rivals):
+            kept.append(i)
+    return np.array(kept, dtype=np.int64)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 100_000), st.integers(0, 40), st.floats(0.1, 0.9), st.booleans())
+def test_suppression_is_that_of_a_plain_loop(seed, n, iou, by_class):
+    rng = np.random.default_rng(seed)
+    corner = rng.uniform(0, 100, (n, 2))
+    found = np.concatenate([corner, corner + rng.uniform(5, 40, (n, 2))], axis=1).astype(np.float32)
+    scores = rng.permutation(np.linspace(0.1, 0.9, n)).astype(np.float32)
+    groups = rng.integers(0, 3, n) if by_class else None
+    assert suppress(found, scores, iou, groups).tolist() == plain_loop(found, scores, iou, groups).tolist()
+
+
+def classifier(labels, network=None, rejects=True):
+    n = len(labels) + rejects
+    return PatchClassifier(labels, rejects, (16, 16), 1.25, Calibration.none(n), network or (lambda p: np.full((len(p), n), 1 / n)))
+
+
+def test_label_and_score_by_hand(six_classes):
+    p = np.array(
+        [
+            [0.90, 0, 0.02, 0.06, 0.02, 0, 0.00],  # healthy, but infected by 0.1: a candidate
+            [0.95, 0, 0.00, 0.04, 0.00, 0, 0.01],  # healthy
+            [0.05, 0.9, 0.00, 0.05, 0.00, 0, 0.00],  # leukocyte
+        ]
+    )
+    ids, scores = label_and_score(p, classifier(six_classes), 0.1)
+    assert ids.tolist() == [3, 0, 1]
+    assert scores == pytest.approx([np.sqrt(0.1 * 0.06), 0.95, 0.9])
+
+
+def test_labels_without_the_notion_of_infection_take_the_most_probable():
+    p = np.array([[0.3, 0.6, 0.1]])
+    ids, scores = label_and_score(p, classifier(LabelSet(("cell", "debris"))), 0.1)
+    assert (ids.tolist(), scores.tolist()) == ([1], [pytest.approx(0.6)])
+
+
+def test_decide_rejects_background_and_low_scores(six_classes):
+    detector = CellDetector(Watershed(40), classifier(six_classes), DetectionSettings(score_threshold=0.3))
+    squares = np.array([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]], dtype=np.float32)
+    p = np.array([[0.6, 0, 0, 0, 0, 0, 0.4], [0.4, 0, 0, 0, 0, 0, 0.6], [0.28, 0.2, 0.08, 0.1, 0.1, 0.1, 0.14]])
+    found = detector.decide(squares, p)
+    assert found.xyxy.tolist() == [[0, 0, 10, 10]]
+    assert found.data["class_name"].tolist() == ["red blood cell"]
+
+
+def test_agnostic_suppression_leaves_one_label_a_cell(six_classes):
+    squares = np.array([[0, 0, 10, 10], [0, 0, 10, 11]], dtype=np.float32)
+    p = np.array([[0.9, 0.1, 0, 0, 0, 0, 0], [0.1, 0.8, 0, 0.1, 0, 0, 0]])
+    detector = CellDetector(Watershed(40), classifier(six_classes), DetectionSettings(candidate_threshold=0.5))
+    assert len(detector.decide(squares, p)) == 1
+    assert len(detector.with_settings(nms="class").decide(squares, p)) == 2
+
+
+def test_nothing_proposed_nothing_found(six_classes):
+    detector = CellDetector(lambda _: np.zeros((0, 4), dtype=np.float32), classifier(six_classes), DetectionSettings())
+    found = detector.detect(np.zeros((50, 60, 3), dtype=np.uint8))
+    assert len(found) == 0
+    assert found.data["probabilities"].shape == (0, 7)
+
+
+def test_margins_move_the_edges_in_cell_sizes(six_classes):
+    settings_ = DetectionSettings(box_margins=(-0.1, -0.05, 0.1, 0.2))
+    detector = CellDetector(lambda _: np.array([[20, 20, 40, 40]], dtype=np.float32), classifier(six_classes), settings_, cell_size=20.0)
+    assert detector.candidates(np.zeros((50, 60, 3), dtype=np.uint8)).tolist() == [[18, 19, 42, 44]]
+
+
+def test_test_time_augmentation_is_the_mean_over_views():
+    rng = np.random.default_rng(0)
+    patches = rng.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    weights = rng.normal(size=(8 * 8 * 3, 4))
+
+    def predict(p):
+        return np.tanh(p.reshape(len(p), -1) / 255 @ weights)
+
+    views = [np.rot90(p, k, axes=(1, 2)) for p in (patches, patches[:, :, ::-1]) for k in range(4)]
+    expected = np.mean([predict(np.ascontiguousarray(v)) for v in views], axis=0)
+    assert tta.averaged(predict, patches, 8) == pytest.approx(expected)
+    assert np.array_equal(tta.averaged(predict, patches, 1), predict(patches))
+
+
+def test_all_views_differ_and_keep_the_shape():
+    patch = np.arange(48).reshape(1, 4, 4, 3)
+    assert len({tta.view(patch, n).tobytes() for n in range(8)}) == 8
+    oblong = np.arange(72).reshape(1, 4, 6, 3)
+    assert {tta.view(oblong, n).shape for n in range(8)} == {(1, 4, 6, 3)}
+
+
+def test_many_patches_are_answered_in_batches_and_in_order():
+    sizes = []
+
+    def network(p):
+        sizes.append(len(p))
+        first = p[:, 0, 0, :1].astype(np.float32) / 255
+        return np.concatenate([first, 1 - first], axis=1)
+
+    labels = LabelSet(("a", "b"))
+    patches = np.zeros((600, 16, 16, 3), dtype=np.uint8)
+    patches[:, 0, 0, 0] = np.arange(600) % 255
+    answer = classifier(labels, network, rejects=False)(patches)
+    assert max(sizes) <= 256
+    assert len(sizes) == 3
+    assert answer[:, 0] == pytest.approx((np.arange(600) % 255) / 255, abs=1e-5)
+    assert classifier(labels, network, rejects=False)(patches[:0]).shape == (0, 2)
+
+
+def test_one_sigmoid_unit_becomes_two_columns():
+    assert both_classes(np.array([[0.25]])).tolist() == [[0.75, 0.25]]
+
+
+def test_the_compiled_network_answers_as_keras_does(untrained_model):
+    from malaria_cells.classifier import compiled
+    from malaria_cells.model_folder import load_network
+
+    network = load_network(untrained_model / "classifier.keras")
+    patches = np.random.default_rng(1).integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)
+    assert compiled(network)(patches) == pytest.approx(network.predict(patches.astype(np.float32), verbose=0), abs=1e-5)

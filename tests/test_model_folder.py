@@ -1,0 +1,100 @@
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+
+from malaria_cells.errors import InputError
+from malaria_cells.model_folder import load_description, load_detector, load_network
+
+
+@pytest.fixture
+def folder(untrained_model, tmp_path):
+    return shutil.copytree(untrained_model, tmp_path / "model")
+
+
+def change(folder, **values):
+    path = folder / "model.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | values))
+
+
+def test_what_is_saved_is_what_is_loaded(folder, six_classes):
+    detector, description = load_detector(folder)
+    assert description.labels == six_classes
+    assert (description.image_size_hw, description.cell_size, description.proposals) == ((32, 32), 72.0, "watershed")
+    assert detector.settings == description.settings
+    content = yaml.safe_load((folder / "model.yaml").read_text())
+    assert {
+        "format_version",
+        "labels",
+        "image_size_hw",
+        "context",
+        "preprocessing",
+        "calibration",
+        "libraries",
+        "fingerprints",
+        "seed",
+    } <= content.keys()
+    assert content["settings"]["infected_threshold"] == 0.5
+    assert content["libraries"]["keras"][0].isdigit()
+
+
+def test_a_newer_format_is_refused(folder):
+    change(folder, format_version=99)
+    with pytest.raises(InputError, match=r"model\.yaml: format 99, this version reads 1; update malaria-cells"):
+        load_detector(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "model.yaml").unlink(), r"not a model folder, model\.yaml is missing"),
+        (lambda f: (f / "model.yaml").write_text("a: ["), r"model\.yaml: damaged"),
+        (lambda f: (f / "model.yaml").write_text("- 1"), r"model\.yaml: damaged"),
+        (lambda f: change(f, settings={"nms": "agnostic"}), r"model\.yaml: damaged"),
+        (lambda f: change(f, proposals="magic"), r"model\.yaml: damaged"),
+        (lambda f: (f / "classifier.keras").unlink(), r"classifier\.keras: no such file"),
+        (
+            lambda f: (f / "classifier.keras").write_bytes((f / "classifier.keras").read_bytes()[:5000]),
+            r"classifier\.keras: not a Keras model",
+        ),
+    ],
+)
+def test_damage_is_named(folder, damage, message):
+    damage(folder)
+    with pytest.raises(InputError, match=message):
+        load_detector(folder)
+
+
+def test_another_network_than_the_described_one_is_refused(folder):
+    import keras
+
+    network = load_network(folder / "classifier.keras")
+    keras.utils.set_random_seed(1)
+    for variable in network.trainable_variables:
+        variable.assign(np.random.default_rng(1).normal(0, 0.2, variable.shape))
+    network.save(folder / "classifier.keras")
+    with pytest.raises(InputError, match="does not answer as when it was saved"):
+        load_detector(folder)
+
+
+def test_a_file_that_carries_code_is_not_run(tmp_path):
+    import keras
+
+    ran = tmp_path / "ran"
+    inputs = keras.Input((4,))
+    where = str(ran)
+    model = keras.Model(inputs, keras.layers.Lambda(lambda x: (__import__("pathlib").Path(where).touch(), x)[1])(inputs))
+    ran.unlink(missing_ok=True)
+    model.save(tmp_path / "evil.keras")
+    with pytest.raises(InputError, match=r"evil\.keras: not a Keras model that can be loaded"):
+        load_network(tmp_path / "evil.keras")
+    assert not ran.exists()
+
+
+def test_description_survives_a_round_trip(folder):
+    description, golden = load_description(folder)
+    again, golden_again = load_description(folder)
+    assert description == again
+    assert golden.shape == (4, 7)
+    assert np.array_equal(golden, golden_again)

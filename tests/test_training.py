@@ -1,0 +1,192 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from malaria_cells.config import make_config
+from malaria_cells.errors import InputError
+from malaria_cells.labels import LabelSet
+from malaria_cells.patches import PatchStore
+from malaria_cells.training.classifier import train_classifier
+from malaria_cells.training.metrics import MacroF1
+from malaria_cells.training.thresholds import _middle_of_best
+from malaria_cells.training.unfinished import UnfinishedRun, folder_of, newest
+
+
+def test_macro_f1_is_scikit_learns_over_the_classes_present():
+    rng = np.random.default_rng(0)
+    truth = rng.choice([0, 1, 3], 300)  # class 2 does not occur
+    p = rng.dirichlet(np.ones(4), 300).astype(np.float32)
+    metric = MacroF1(4)
+    for start in range(0, 300, 64):
+        metric.update_state(truth[start : start + 64], p[start : start + 64])
+    expected = f1_score(truth, p.argmax(axis=1), labels=[0, 1, 3], average="macro", zero_division=0)
+    assert float(metric.result()) == pytest.approx(expected, abs=1e-6)
+    metric.reset_state()
+    assert float(metric.result()) == 0
+
+
+def test_macro_f1_of_one_sigmoid_unit_and_of_shifted_priors():
+    truth, p = np.array([0, 0, 1, 1]), np.array([[0.2], [0.6], [0.7], [0.9]], dtype=np.float32)
+    metric = MacroF1(2)
+    metric.update_state(truth, p)
+    assert float(metric.result()) == pytest.approx(f1_score(truth, [0, 1, 1, 1], average="macro"))
+    shifted = MacroF1(2, [2.0, 1.0])  # 0.6 against 2 * 0.4: healthy after all
+    shifted.update_state(truth, p)
+    assert float(shifted.result()) == 1
+
+
+def make_store(n=240, size=32, seed=0):
+    """Three classes of patches told apart by colour, with noise."""
+    rng = np.random.default_rng(seed)
+    ids = rng.choice(3, n, p=[0.7, 0.2, 0.1]).astype(np.int64)
+    colours = np.array([[180, 90, 90], [90, 180, 90], [90, 90, 180]])
+    patches = np.clip(colours[ids][:, None, None, :] + rng.normal(0, 60, (n, size, size, 3)), 0, 255).astype(np.uint8)
+    return PatchStore(patches, ids, np.zeros(n, dtype=np.int64), np.zeros((n, 4), dtype=np.float32), ("a",), 3, "test")
+
+
+def settings(**changes):
+    values = {
+        "labels": ["a", "b", "c"],
+        "image_size": [32, 32],
+        "epochs": 4,
+        "steps_per_epoch": 4,
+        "batch_size": 16,
+        "early_stopping": None,
+    }
+    return make_config(values | {"augmentation": "flips", "learning_rate": 0.01} | changes, "test")
+
+
+def fit(tmp_path, config, store, name="run", resume=False):
+    begin = UnfinishedRun.resume if resume else UnfinishedRun.start
+    run = begin(tmp_path / name, config)
+    rows = np.arange(len(store))
+    return train_classifier(store, rows[:180], rows[180:], 3, config, run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("balance", ["sampling", "class_weight", "none"])
+def test_learns_what_can_be_learnt(tmp_path, balance):
+    trained = fit(tmp_path, settings(balance=balance, epochs=6, steps_per_epoch=12), make_store())
+    assert trained.history[trained.best_epoch]["val_accuracy"] > 0.9
+    assert trained.history[0]["loss"] > trained.history[-1]["loss"]
+    assert trained.shown_shares.sum() == pytest.approx(1)
+    assert {"loss", "val_loss", "macro_f1", "val_macro_f1", "learning_rate"} <= trained.history[0].keys()
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing of ours catches it."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path, monkeypatch, schedule):
+    config, store = settings(schedule=schedule, epochs=5, early_stopping=4), make_store()
+    whole = fit(tmp_path, config, store, "whole")
+    save = UnfinishedRun.save
+
+    def save_and_die(run, model, row, better):
+        save(run, model, row, better)
+        if len(run.history) == 2:
+            raise Killed
+
+    monkeypatch.setattr(UnfinishedRun, "save", save_and_die)
+    with pytest.raises(Killed):
+        fit(tmp_path, config, store, "cut")
+    monkeypatch.setattr(UnfinishedRun, "save", save)
+    resumed = fit(tmp_path, config, store, "cut", resume=True)
+    assert len(resumed.history) == len(whole.history)
+    assert resumed.best_epoch == whole.best_epoch
+    for ours, theirs in zip(resumed.history, whole.history, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-4)
+    for ours, theirs in zip(resumed.model.get_weights(), whole.model.get_weights(), strict=True):
+        assert np.allclose(ours, theirs, atol=1e-3)
+
+
+def test_resume_wants_the_same_config(tmp_path):
+    UnfinishedRun.start(tmp_path / "run", settings())
+    with pytest.raises(InputError, match="differs from the unfinished run's in epochs, random_state"):
+        UnfinishedRun.resume(tmp_path / "run", settings(epochs=9, random_state=1))
+    with pytest.raises(InputError, match="found no unfinished run"):
+        UnfinishedRun.resume(tmp_path / "other", settings())
+
+
+def test_the_newest_unfinished_run_is_found(tmp_path):
+    assert newest(tmp_path) is None
+    for i, name in enumerate(("2026-01-02", "2026-01-01")):
+        UnfinishedRun.start(folder_of(tmp_path, name), settings())
+        os.utime(folder_of(tmp_path, name), (1000 + i, 1000 + i))
+    assert newest(tmp_path) == "2026-01-01"
+
+
+def test_a_plateau_of_thresholds_is_answered_by_its_middle():
+    assert _middle_of_best((0.1, 0.2, 0.3, 0.4, 0.5), [0.1, 0.9, 0.9, 0.9, 0.2]) == 0.3
+
+
+def test_thresholds_are_chosen_on_validation(six_classes):
+    from malaria_cells.training import thresholds
+    from tests.test_detection import classifier
+
+    assert thresholds.choose_thresholds.__doc__
+    labels = LabelSet(("cell",))
+    from malaria_cells.annotations import AnnotationSet
+    from malaria_cells.detection import CellDetector, DetectionSettings
+    from malaria_cells.proposals import Watershed
+
+    detector = CellDetector(Watershed(40), classifier(labels), DetectionSettings())
+    assert thresholds.choose_thresholds(detector, AnnotationSet(labels, ())) is detector  # no infected label, nothing to choose
+
+
+def train_command(repository, sample, folder, *more):
+    settings = {
+        "train_images": sample,
+        "output_models": folder,
+        "patch_cache": folder.parent / "cache",
+        "name": "m",
+        "epochs": 6,
+        "steps_per_epoch": 12,
+        "image_size": "[32, 32]",
+        "early_stopping": "null",
+    }
+    sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    return [sys.executable, str(repository / "train.py"), f"--config={repository / 'config.yaml'}", *sets, *more]
+
+
+@pytest.mark.slow
+def test_kill_9_and_resume(repository, sample, tmp_path):
+    models = tmp_path / "models"
+    killed = subprocess.Popen(train_command(repository, sample, models), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    state = folder_of(models, "m") / "state" / "state.json"
+    deadline = time.monotonic() + 180
+    while not state.exists() and time.monotonic() < deadline and killed.poll() is None:
+        time.sleep(0.02)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    done = len(json.loads(state.read_text())["history"])
+    assert 1 <= done < 6
+    assert not (models / "m").exists()
+    resumed = subprocess.run(train_command(repository, sample, models, "--resume"), capture_output=True, text=True, check=False)
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"pass {done + 1}/6" in resumed.stderr
+    assert f"pass {done}/6" not in resumed.stderr
+    written = {p.name for p in (models / "m").iterdir()}
+    contract = {
+        "classifier.keras",
+        "model.yaml",
+        "config.yaml",
+        "history.csv",
+        "metrics.json",
+        "training_curves.png",
+        "confusion_matrix.png",
+    }
+    assert written == contract
+    assert len((models / "m" / "history.csv").read_text().splitlines()) == 7
+    assert not folder_of(models, "m").exists()
+    again = subprocess.run(train_command(repository, sample, models, "--resume"), capture_output=True, text=True, check=False)
+    assert (again.returncode, "nothing to resume" in again.stdout) == (0, True)
