@@ -86,7 +86,7 @@ class Config(BaseModel):
 
     proposals: Literal["watershed", "sliding"] = Field("watershed", description="How detection finds candidate boxes.")
     nms: Literal["agnostic", "class"] = Field("agnostic", description="agnostic: one label a cell; class: labels suppress only their own.")
-    nms_iou: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="Overlap (IoU) from which the lower-scored box is suppressed.")
+    nms_iou: Annotated[float, Field(gt=0, le=1)] = Field(0.4, description="Overlap (IoU) from which the lower-scored box is suppressed.")
     score_threshold: Fraction = Field(0.05, description="Detections scored lower are not written.")
     tta: Annotated[int, Field(ge=1, le=8)] = Field(1, description="Views averaged for each cell: flips and quarter turns; 1 is none.")
 

@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 import supervision as sv
 
-from malaria_cells import boxes
 from malaria_cells.classifier import PatchClassifier
 from malaria_cells.patches import crop_boxes
 from malaria_cells.proposals import Proposer
@@ -24,17 +23,14 @@ class DetectionSettings:
         infected_threshold: operating threshold: the score from which an infected label is a finding.
         candidate_threshold: probability of any infection from which a cell is labelled with its stage at all; lower
             than the operating threshold, so that a ranking has something to rank.
-        box_margins: correction of the proposals' left, top, right and bottom edges, in cell sizes, fitted to how the
-            annotators draw.
         tta: views averaged for each cell, 1 to 8.
     """
 
     nms: str = "agnostic"
-    nms_iou: float = 0.5
+    nms_iou: float = 0.4
     score_threshold: float = 0.05
     infected_threshold: float = 0.5
     candidate_threshold: float = 0.1
-    box_margins: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     tta: int = 1
 
 
@@ -46,13 +42,11 @@ class CellDetector:
         proposer: from a picture to candidate boxes.
         classifier: from patches to probabilities.
         settings: the rest.
-        cell_size: usual longer side of a cell in pixels; None: unknown, the margins are then not applied.
     """
 
     proposer: Proposer
     classifier: PatchClassifier
     settings: DetectionSettings
-    cell_size: float | None = None
 
     def detect(self, picture: np.ndarray | str | Path) -> sv.Detections:
         """Detect the cells of one picture.
@@ -71,16 +65,8 @@ class CellDetector:
             from malaria_cells.pictures import read_picture
 
             picture = read_picture(Path(picture))
-        candidates = self.candidates(picture)
+        candidates = self.proposer(picture)
         return self.decide(candidates, self.classify(picture, candidates))
-
-    def candidates(self, picture: np.ndarray) -> np.ndarray:
-        """Candidate boxes with the margins applied, inside the picture: float32 (n, 4)."""
-        found = self.proposer(picture)
-        if self.cell_size is not None:
-            found = found + np.array(self.settings.box_margins, dtype=np.float32) * np.float32(self.cell_size)
-        found = boxes.clip(found, (picture.shape[1], picture.shape[0]))
-        return found[(found[:, 2] - found[:, 0] >= 1) & (found[:, 3] - found[:, 1] >= 1)]
 
     def classify(self, picture: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
         """Probabilities of each box: float32 (n, n_classes)."""

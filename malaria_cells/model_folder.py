@@ -6,7 +6,7 @@ mode, no pickles, no lambdas) and compares the network's answer on fixed pixels 
 
 import hashlib
 import importlib.metadata
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from malaria_cells.classifier import PatchClassifier, compiled
 from malaria_cells.detection import CellDetector, DetectionSettings
 from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
-from malaria_cells.proposals import METHODS, make_proposer
+from malaria_cells.proposals import METHODS, Margins, Proposer
 
 FORMAT_VERSION = 1
 CLASSIFIER = "classifier.keras"
@@ -40,6 +40,7 @@ class ModelDescription:
         context: side of the square cut around a box, as a multiple of its longer side.
         cell_size: usual longer side of a cell in the training pictures in pixels; None where there were no boxes.
         proposals: method that finds candidates.
+        box_margins: see `proposals.Proposer`.
         settings: thresholds and the rest of the decision.
         calibration: of the probabilities.
         fingerprints: of data and config, by name.
@@ -53,6 +54,7 @@ class ModelDescription:
     context: float
     cell_size: float | None
     proposals: str
+    box_margins: dict[str, Margins]
     settings: DetectionSettings
     calibration: Calibration
     fingerprints: dict[str, str]
@@ -101,8 +103,6 @@ def load_description(folder: Path) -> tuple[ModelDescription, np.ndarray]:
 
 
 def _description(content: dict[str, Any]) -> ModelDescription:
-    settings = dict(content["settings"])
-    settings["box_margins"] = tuple(settings["box_margins"])
     calibration = content["calibration"]
     if content["proposals"] not in METHODS:
         raise ValueError(f"proposals: {content['proposals']}")
@@ -114,7 +114,8 @@ def _description(content: dict[str, Any]) -> ModelDescription:
         context=content["context"],
         cell_size=content["cell_size"],
         proposals=content["proposals"],
-        settings=DetectionSettings(**settings),
+        box_margins={source: tuple(margins) for source, margins in content["box_margins"].items()},
+        settings=DetectionSettings(**{f.name: content["settings"][f.name] for f in fields(DetectionSettings)}),
         calibration=Calibration(calibration["temperature"], calibration["shift"], tuple(calibration["log_prior_ratio"])),
         fingerprints=content["fingerprints"],
         seed=content["seed"],
@@ -140,8 +141,8 @@ def assemble(description: ModelDescription, network) -> CellDetector:  # type: i
     classifier = PatchClassifier(
         description.labels, description.rejects, description.image_size_hw, description.context, description.calibration, network
     )
-    proposer = make_proposer(description.proposals, description.cell_size)
-    return CellDetector(proposer, classifier, description.settings, description.cell_size)
+    proposer = Proposer(description.proposals, description.cell_size, description.box_margins)
+    return CellDetector(proposer, classifier, description.settings)
 
 
 def load_network(path: Path):  # type: ignore[no-untyped-def]

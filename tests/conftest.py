@@ -74,6 +74,7 @@ def untrained_model(tmp_path_factory, six_classes) -> Path:
         context=1.25,
         cell_size=72.0,
         proposals="watershed",
+        box_margins={"regions": (-0.01, -0.01, 0.01, 0.01)},
         settings=DetectionSettings(score_threshold=0.0),
         # The reject class is held down, so that random weights detect something.
         calibration=Calibration(1.0, 1.0, (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -20.0)),

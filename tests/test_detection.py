@@ -8,7 +8,7 @@ from malaria_cells.calibration import Calibration
 from malaria_cells.classifier import PatchClassifier, both_classes
 from malaria_cells.detection import CellDetector, DetectionSettings, label_and_score, suppress
 from malaria_cells.labels import LabelSet
-from malaria_cells.proposals import Watershed
+from malaria_cells.proposals import Proposer
 
 
 def plain_loop(boxes_xyxy, scores, iou, groups):
@@ -57,7 +57,7 @@ def test_labels_without_the_notion_of_infection_take_the_most_probable():
 
 
 def test_decide_rejects_background_and_low_scores(six_classes):
-    detector = CellDetector(Watershed(40), classifier(six_classes), DetectionSettings(score_threshold=0.3))
+    detector = CellDetector(Proposer(cell_size=40), classifier(six_classes), DetectionSettings(score_threshold=0.3))
     squares = np.array([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]], dtype=np.float32)
     p = np.array([[0.6, 0, 0, 0, 0, 0, 0.4], [0.4, 0, 0, 0, 0, 0, 0.6], [0.28, 0.2, 0.08, 0.1, 0.1, 0.1, 0.14]])
     found = detector.decide(squares, p)
@@ -68,7 +68,7 @@ def test_decide_rejects_background_and_low_scores(six_classes):
 def test_agnostic_suppression_leaves_one_label_a_cell(six_classes):
     squares = np.array([[0, 0, 10, 10], [0, 0, 10, 11]], dtype=np.float32)
     p = np.array([[0.9, 0.1, 0, 0, 0, 0, 0], [0.1, 0.8, 0, 0.1, 0, 0, 0]])
-    detector = CellDetector(Watershed(40), classifier(six_classes), DetectionSettings(candidate_threshold=0.5))
+    detector = CellDetector(Proposer(cell_size=40), classifier(six_classes), DetectionSettings(candidate_threshold=0.5))
     assert len(detector.decide(squares, p)) == 1
     assert len(detector.with_settings(nms="class").decide(squares, p)) == 2
 
@@ -78,12 +78,6 @@ def test_nothing_proposed_nothing_found(six_classes):
     found = detector.detect(np.zeros((50, 60, 3), dtype=np.uint8))
     assert len(found) == 0
     assert found.data["probabilities"].shape == (0, 7)
-
-
-def test_margins_move_the_edges_in_cell_sizes(six_classes):
-    settings_ = DetectionSettings(box_margins=(-0.1, -0.05, 0.1, 0.2))
-    detector = CellDetector(lambda _: np.array([[20, 20, 40, 40]], dtype=np.float32), classifier(six_classes), settings_, cell_size=20.0)
-    assert detector.candidates(np.zeros((50, 60, 3), dtype=np.uint8)).tolist() == [[18, 19, 42, 44]]
 
 
 def test_test_time_augmentation_is_the_mean_over_views():

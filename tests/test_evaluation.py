@@ -107,14 +107,14 @@ def test_parity_with_pycocotools_beyond_a_hundred_boxes_a_picture():
 def test_parity_on_real_photographs(iml):
     from malaria_cells.annotations import load_annotations
     from malaria_cells.pictures import read_picture
-    from malaria_cells.proposals import Watershed
+    from malaria_cells.proposals import Proposer
 
     labels = LabelSet(("red blood cell", "gametocyte", "ring", "trophozoite", "schizont"), ("difficult",))
     pictures = list(load_annotations(iml / "annotations.json", labels).pictures[:12])
     rng = np.random.default_rng(0)
     found = []
     for p in pictures:
-        proposed = Watershed(80)(read_picture(p.path))
+        proposed = Proposer(cell_size=80)(read_picture(p.path))
         best = boxes.iou_matrix(proposed, p.boxes_xyxy).argmax(axis=1)
         ids = np.where(rng.uniform(size=len(best)) < 0.9, np.maximum(p.class_ids[best], 0), rng.integers(0, 5, len(best)))
         found.append(detections(proposed, ids, rng.uniform(0.1, 1, len(ids)).round(4)))

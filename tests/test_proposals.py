@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from malaria_cells import boxes
-from malaria_cells.proposals import METHODS, Sliding, Watershed, estimate_cell_size, make_proposer
+from malaria_cells.proposals import METHODS, Proposer, estimate_cell_size, find_sources
 from malaria_cells.sample.smear import Slide, render_smear
 
 
@@ -27,21 +27,42 @@ def recall(proposer, smears):
 
 
 def test_watershed_finds_the_cells_of_crowded_fields(smears):
-    assert recall(Watershed(72), smears) >= 0.85
-    assert recall(Watershed(None), smears) >= 0.85  # the cell size estimated from each picture
+    assert recall(Proposer(cell_size=72), smears) >= 0.97
+    assert recall(Proposer(), smears) >= 0.97  # the cell size estimated from each picture
 
 
 def test_watershed_is_not_moved_by_uneven_light(smears):
     ramp = np.linspace(0.6, 1.1, smears[0].picture.shape[1])[None, :, None]
     dimmed = [replace(smear, picture=np.clip(smear.picture * ramp, 0, 255).astype(np.uint8)) for smear in smears]
-    assert recall(Watershed(72), dimmed) >= recall(Watershed(72), smears) - 0.05
+    assert recall(Proposer(cell_size=72), dimmed) >= recall(Proposer(cell_size=72), smears) - 0.05
+
+
+def test_regions_alone_miss_what_outlines_find(smears):
+    regions = recall(lambda picture: find_sources("watershed", picture, 72)["regions"], smears)
+    assert 0.8 < regions < 0.95
+
+
+def test_leukocytes_are_found_by_their_nuclei():
+    slide = Slide.draw(np.random.default_rng(0))
+    smears = [render_smear(slide, np.random.default_rng([5, i])) for i in range(8)]
+    whites = [replace(s, boxes_xyxy=s.boxes_xyxy[np.array(s.labels) == "leukocyte"]) for s in smears if "leukocyte" in s.labels]
+    assert len(whites) >= 3
+    assert recall(Proposer(cell_size=72), whites) == 1
+
+
+def test_margins_move_the_edges_in_cell_sizes():
+    picture = np.zeros((300, 400, 3), dtype=np.uint8)
+    plain = Proposer("sliding", 40.0)(picture)
+    moved = Proposer("sliding", 40.0, {"window": (-0.1, -0.05, 0.1, 0.2), "regions": (9, 9, 9, 9)})(picture)
+    inside = ((plain[:, :2] > 5) & (plain[:, 2:] < [390, 290])).all(axis=1)
+    assert moved[inside] - plain[inside] == pytest.approx(np.tile([-4, -2, 4, 8], (inside.sum(), 1)), abs=1e-4)
 
 
 def test_watershed_parts_two_touching_discs():
     y, x = np.mgrid[0:120, 0:200]
     discs = (np.hypot(x - 70, y - 60) < 32) | (np.hypot(x - 128, y - 60) < 32)
     picture = np.where(discs[..., None], [190, 120, 160], [225, 235, 225]).astype(np.uint8)
-    found = Watershed(64)(picture)
+    found = find_sources("watershed", picture, 64)["regions"]
     assert len(found) == 2
     best = boxes.iou_matrix(found[np.argsort(found[:, 0])], np.array([[38, 28, 103, 93], [96, 28, 161, 93]]))
     assert best.diagonal().min() > 0.8
@@ -60,7 +81,7 @@ def test_boxes_lie_inside_any_picture(method, cell_size, smears):
     noise = np.random.default_rng(0).integers(0, 256, (101, 77, 3), dtype=np.uint8)
     tiny = np.full((5, 4, 3), 90, dtype=np.uint8)
     for picture in (blank, noise, tiny, smears[0].picture):
-        found = make_proposer(method, cell_size)(picture)
+        found = Proposer(method, cell_size)(picture)
         height, width = picture.shape[:2]
         assert found.dtype == np.float32
         assert found.shape[1:] == (4,)
@@ -71,12 +92,12 @@ def test_boxes_lie_inside_any_picture(method, cell_size, smears):
 
 def test_empty_field_has_no_cells():
     noise = np.random.default_rng(0).normal(215, 2, (300, 400, 3)).astype(np.uint8)
-    assert len(Watershed(60)(noise)) == 0
+    assert len(Proposer(cell_size=60)(noise)) == 0
 
 
 def test_sliding_reaches_every_cell_of_its_sizes():
     picture = np.zeros((300, 400, 3), dtype=np.uint8)
-    squares = Sliding(60.0)(picture)
+    squares = Proposer("sliding", 60.0)(picture)
     rng = np.random.default_rng(0)
     corner = rng.uniform(0, [340, 240], (200, 2))
     cells = np.concatenate([corner, corner + 60], axis=1)

@@ -137,9 +137,9 @@ def test_thresholds_are_chosen_on_validation(six_classes):
     labels = LabelSet(("cell",))
     from malaria_cells.annotations import AnnotationSet
     from malaria_cells.detection import CellDetector, DetectionSettings
-    from malaria_cells.proposals import Watershed
+    from malaria_cells.proposals import Proposer
 
-    detector = CellDetector(Watershed(40), classifier(labels), DetectionSettings())
+    detector = CellDetector(Proposer(cell_size=40), classifier(labels), DetectionSettings())
     assert thresholds.choose_thresholds(detector, AnnotationSet(labels, ())) is detector  # no infected label, nothing to choose
 
 

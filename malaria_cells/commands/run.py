@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +109,7 @@ def _load(request: RunRequest) -> Loaded:
     changes = {key: getattr(request, key) for key in ("score_threshold", "nms", "nms_iou", "tta") if getattr(request, key) is not None}
     detector = detector.with_settings(**changes)
     if request.proposals is not None:
-        from dataclasses import replace
-
-        from malaria_cells.proposals import make_proposer
-
-        detector = replace(detector, proposer=make_proposer(request.proposals, detector.cell_size))
+        detector = replace(detector, proposer=replace(detector.proposer, method=request.proposals))
     return Loaded(detector, detector.classifier.labels, detects)
 
 
@@ -126,7 +122,7 @@ def _bare_detector(request: RunRequest):  # type: ignore[no-untyped-def]
     from malaria_cells.detection import CellDetector, DetectionSettings
     from malaria_cells.labels import BACKGROUND
     from malaria_cells.model_folder import ABOUT, load_description, load_network
-    from malaria_cells.proposals import make_proposer
+    from malaria_cells.proposals import Proposer
 
     network = load_network(request.model)
     if len(network.inputs) != 1 or len(network.input_shape) != 4 or None in network.input_shape[1:3]:
@@ -147,7 +143,7 @@ def _bare_detector(request: RunRequest):  # type: ignore[no-untyped-def]
     rejects = names[-1] == BACKGROUND
     labels = label_set(Config(labels=names[:-1] if rejects else names))
     classifier = PatchClassifier(labels, rejects, tuple(network.input_shape[1:3]), context, Calibration.none(n_classes), compiled(network))
-    return CellDetector(make_proposer("watershed", None), classifier, DetectionSettings())
+    return CellDetector(Proposer(), classifier, DetectionSettings())
 
 
 def _of_part(keys: list[str], request: RunRequest) -> list[str]:

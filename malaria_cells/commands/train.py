@@ -135,6 +135,7 @@ def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool
         context=config.context,
         cell_size=data.train.median_cell_size,
         proposals=config.proposals,
+        box_margins={},
         settings=settings,
         calibration=calibration,
         fingerprints=fingerprints,
@@ -145,10 +146,11 @@ def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool
 def _with_thresholds(description, model, data: DataSet):  # type: ignore[no-untyped-def]
     from malaria_cells.classifier import compiled
     from malaria_cells.model_folder import assemble
-    from malaria_cells.training.thresholds import choose_thresholds, with_margins
+    from malaria_cells.training.thresholds import choose_thresholds, fit_margins
 
-    detector = with_margins(assemble(description, compiled(model)), data.train)
-    return replace(description, settings=choose_thresholds(detector, data.validation).settings)
+    description = replace(description, box_margins=fit_margins(description.proposals, data.train))
+    detector = choose_thresholds(assemble(description, compiled(model)), data.validation)
+    return replace(description, settings=detector.settings)
 
 
 def _write_history(path: Path, history: list[dict[str, float]]) -> None:

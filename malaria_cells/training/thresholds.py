@@ -1,6 +1,6 @@
 """Chooses what the detector decides by, on the training and validation pictures alone."""
 
-from dataclasses import replace
+from collections import defaultdict
 
 import numpy as np
 import supervision as sv
@@ -11,27 +11,33 @@ from malaria_cells.detection import CellDetector
 from malaria_cells.evaluation import average_precision, infected_figures, mean_present
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
-from malaria_cells.proposals import Proposer
+from malaria_cells.proposals import Margins, find_sources
 
 MARGIN_PICTURES = 40
+FEWEST_OFFSETS = 20  # a median of fewer is no better than none
 CANDIDATE_GRID = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5)
 OPERATING_GRID = tuple(np.round(np.arange(0.05, 0.96, 0.01), 2).tolist())
 
 
-def fit_margins(proposer: Proposer, train: AnnotationSet, cell_size: float) -> tuple[float, float, float, float]:
-    """How far the annotators' left, top, right and bottom edges lie from the proposals', in cell sizes.
+def fit_margins(method: str, train: AnnotationSet) -> dict[str, Margins]:
+    """How far the annotators' left, top, right and bottom edges lie from those of a method's sources, in cell sizes.
 
-    The median over proposals that overlap a true box by IoU 0.5, on up to `MARGIN_PICTURES` training pictures.
+    The median over boxes that overlap a true one by IoU 0.5, on up to `MARGIN_PICTURES` training pictures.
     """
-    step = max(len(train) // MARGIN_PICTURES, 1)
-    offsets = [np.zeros((0, 4), dtype=np.float32)]
-    for picture in train.pictures[::step]:
-        found = proposer(read_picture(picture.path))
-        matched = boxes.match(found, picture.cells_xyxy)
-        offsets.append(picture.cells_xyxy[matched[matched >= 0]] - found[matched >= 0])
-    every = np.concatenate(offsets)
-    left, top, right, bottom = np.median(every, axis=0) / cell_size if len(every) else np.zeros(4)
-    return float(left), float(top), float(right), float(bottom)
+    cell_size = train.median_cell_size
+    offsets: dict[str, list[np.ndarray]] = defaultdict(list)
+    for picture in train.pictures[:: max(len(train) // MARGIN_PICTURES, 1)]:
+        for source, found in find_sources(method, read_picture(picture.path), cell_size).items():
+            matched = boxes.match(found, picture.cells_xyxy)
+            offsets[source].append(picture.cells_xyxy[matched[matched >= 0]] - found[matched >= 0])
+    return {source: _median_margins(np.concatenate(parts) / cell_size) for source, parts in offsets.items()}
+
+
+def _median_margins(offsets: np.ndarray) -> Margins:
+    if len(offsets) < FEWEST_OFFSETS:
+        return (0.0, 0.0, 0.0, 0.0)
+    left, top, right, bottom = np.median(offsets, axis=0).tolist()
+    return left, top, right, bottom
 
 
 def choose_thresholds(detector: CellDetector, validation: AnnotationSet) -> CellDetector:
@@ -63,18 +69,10 @@ def choose_thresholds(detector: CellDetector, validation: AnnotationSet) -> Cell
 
 def _look(detector: CellDetector, picture: Picture) -> tuple[np.ndarray, np.ndarray]:
     pixels = read_picture(picture.path)
-    found = detector.candidates(pixels)
+    found = detector.proposer(pixels)
     return found, detector.classify(pixels, found)
 
 
 def _middle_of_best(grid: tuple[float, ...], values: list[float]) -> float:
     best = np.flatnonzero(np.array(values) >= max(values) - 1e-9)
     return float(grid[best[len(best) // 2]])
-
-
-def with_margins(detector: CellDetector, train: AnnotationSet) -> CellDetector:
-    """Fit the margins and put them into a detector that knows its cell size."""
-    if detector.cell_size is None:
-        return detector
-    margins = fit_margins(detector.proposer, train, detector.cell_size)
-    return replace(detector, settings=replace(detector.settings, box_margins=margins))
