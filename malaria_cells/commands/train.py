@@ -52,8 +52,13 @@ def train(config_path: Path, overrides: list[str], resume: bool) -> int:
     run = begin(unfinished.folder_of(output, name), config)
     started = time.monotonic()
     start_tensorflow()
-    with files.replacing_folder(folder) as beside:
-        metrics = _train_into(beside, config, data, store, run)
+    try:
+        with files.replacing_folder(folder) as beside:
+            metrics = _train_into(beside, config, data, store, run)
+    except InputError:
+        if not run.history:  # nothing was trained yet: there is nothing to resume
+            run.remove()
+        raise
     run.remove()
     _say_done(folder, metrics, time.monotonic() - started)
     return 0

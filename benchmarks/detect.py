@@ -1,0 +1,67 @@
+"""Seconds for one photograph, by step, beside a peer in the same run: the notebook's way, one `predict` a cell.
+
+python benchmarks/detect.py --model models/iml --image 'data/iml/images/*.JPG'
+"""
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from malaria_cells.engine import start_tensorflow
+from malaria_cells.patches import crop_boxes
+from malaria_cells.pictures import list_pictures, read_picture
+
+
+def main() -> None:
+    """Time and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--image", required=True)
+    parser.add_argument("--count", type=int, default=20, help="photographs to time (default: %(default)s)")
+    options = parser.parse_args()
+    start_tensorflow()
+    from malaria_cells.model_folder import CLASSIFIER, load_detector, load_network
+
+    detector, description = load_detector(options.model)
+    network = load_network(options.model / CLASSIFIER)
+    root, keys = list_pictures(options.image)
+    paths = [root / key for key in keys[:: max(len(keys) // options.count, 1)][: options.count]]
+    detector.detect(read_picture(paths[0]))  # traces the network
+    steps: dict[str, list[float]] = {"read": [], "propose": [], "classify": [], "decide": []}
+    proposals = 0
+    for path in paths:
+        t = [time.perf_counter()]
+        picture = read_picture(path)
+        t.append(time.perf_counter())
+        boxes = detector.proposer(picture)
+        t.append(time.perf_counter())
+        probabilities = detector.classify(picture, boxes)
+        t.append(time.perf_counter())
+        detector.decide(boxes, probabilities)
+        t.append(time.perf_counter())
+        proposals += len(boxes)
+        for name, seconds in zip(steps, np.diff(t), strict=True):
+            steps[name].append(float(seconds))
+    total = sum(np.median(v) for v in steps.values())
+    print(
+        f"{picture.shape[1]} x {picture.shape[0]}, {len(paths)} photographs, {os.cpu_count()} cores, {detector.settings.tta} views, "
+        f"{proposals / len(paths):.0f} candidates a photograph"
+    )
+    print("  ".join(f"{name} {1000 * np.median(v):.0f} ms" for name, v in steps.items()) + f"  together {1000 * total:.0f} ms (medians)")
+    patches = crop_boxes(picture, boxes[:40], description.context, description.image_size_hw).astype(np.float32)
+    network.predict(patches[:1], verbose=0)
+    started = time.perf_counter()
+    for patch in patches:
+        for _ in range(detector.settings.tta):
+            network.predict(patch[None], verbose=0)
+    each = (time.perf_counter() - started) / len(patches) * proposals / len(paths)
+    print(
+        f"one predict a cell instead: {each:.1f} s for the same candidates, {each / np.median(steps['classify']):.0f} times as long as 'classify'"
+    )
+
+
+if __name__ == "__main__":
+    main()

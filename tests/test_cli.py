@@ -1,0 +1,85 @@
+import subprocess
+import sys
+import time
+
+import pytest
+
+from malaria_cells.cli import main
+
+
+@pytest.mark.parametrize("script", ["train.py", "run.py"])
+def test_help_is_instant_and_names_every_option(repository, script):
+    command = [sys.executable, str(repository / script), "--help"]
+    subprocess.run(command, capture_output=True, check=True)  # compiles
+    started = time.perf_counter()
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    # 0.5 s is promised to a person at an idle machine; tests share theirs.
+    assert time.perf_counter() - started < 2
+    options = {
+        "train.py": ["--config", "--set", "--resume"],
+        "run.py": ["--model", "--image", "--mode", "--annotations", "--output", "--score-threshold", "--nms-iou", "--tta", "--proposals"],
+    }[script]
+    assert all(option in shown for option in options)
+    assert f"usage: {script}" in shown
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["keys"], ["download", "--list"]])
+def test_light_commands_import_nothing_heavy(arguments):
+    code = (
+        "import sys\nfrom malaria_cells.cli import main\n"
+        f"try: main({arguments})\nexcept SystemExit: pass\n"
+        "heavy = {'tensorflow', 'keras', 'cv2', 'scipy', 'sklearn', 'supervision', 'matplotlib', 'imgaug'} & set(sys.modules)\n"
+        "sys.exit(', '.join(sorted(heavy)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_absent_data_name_both_commands_in_two_lines(repository, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", f"--config={repository / 'config.yaml'}"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "data/bbbc041, data/sample" in lines[0]
+    assert "bash download.sh`" in lines[1]
+    assert "bash download.sh sample`" in lines[1]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["epoch=3"], "unknown key 'epoch' (did you mean 'epochs'?)"),
+        (["epochs=soon"], "epochs: "),
+        (["model=vggg"], "model: 'vggg' is unknown (did you mean 'vgg'?)"),
+        (["augmentation=stains"], "augmentation: 'stains' is unknown (did you mean 'stain'?)"),
+        (["labels=[red blood cell]"], "in neither labels nor ignore_labels"),
+        (["annotation_format=bbbc"], "annotation_format: 'bbbc' is unknown"),
+        (["annotations=none.json"], "none.json: no such annotation file"),
+        (["model=vgg", "image_size=[20, 20]"], "does not fit model 'vgg'"),
+    ],
+)
+def test_a_wrong_training_writes_no_model(repository, sample, tmp_path, capsys, overrides, message):
+    settings = [f"train_images={sample}", f"output_models={tmp_path / 'models'}", f"patch_cache={tmp_path / 'cache'}", "name=m", *overrides]
+    sets = [part for setting in settings for part in ("--set", setting)]
+    assert main(["train", f"--config={repository / 'config.yaml'}", *sets]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "models").exists() or not list((tmp_path / "models").iterdir())
+
+
+def test_arguments_out_of_range(capsys):
+    for arguments in (["--tta", "9"], ["--score-threshold", "1.5"], ["--nms-iou", "x"], ["--mode", "guess"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["run", "--model", "m", "--image", "i", *arguments])
+        assert ended.value.code == 2
+    assert "1.5 is not between 0 and 1" in capsys.readouterr().err
+
+
+def test_sample_command(tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.txt").write_text("a")
+    assert main(["sample", str(tmp_path / "mine")]) == 2
+    assert "holds other files" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "a.txt").read_text() == "a"

@@ -1,0 +1,244 @@
+"""``download.sh`` really run, against a small server on loopback that holds archives of the genuine structure."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from malaria_cells.commands.download import ARCHIVES, SAMPLE
+from tests.conftest import bbbc041_entry
+
+PATHS = {"bbbc041": "/bbbc/BBBC041/malaria.zip", "iml": ARCHIVES["iml"].url.split("github.com", 1)[1]}
+
+
+def archive(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as zipped:
+        for name, content in members.items():
+            zipped.writestr(name, content)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def bbbc041_zip():
+    entry = bbbc041_entry("/images/a.png", [("ring", 5, 5, 30, 30)])
+    noise = os.urandom(300_000)
+    return archive({"malaria/images/a.png": noise, "malaria/training.json": json.dumps([entry]).encode(), "malaria/test.json": b"[]"})
+
+
+class Mirror(ThreadingHTTPServer):
+    """Serves `files` with ranges; `cut` bytes into the first answers the connection breaks."""
+
+    def __init__(self, files):
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.files, self.cut, self.breaks, self.requests, self.ranges, self.status = files, None, 0, [], True, None
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Answer(BaseHTTPRequestHandler):
+    def do_GET(self):
+        server = self.server
+        wanted = self.headers.get("Range")
+        server.requests.append((self.path, wanted))
+        content = server.files.get(self.path)
+        if server.status or content is None:
+            self.send_error(server.status or 404)
+            return
+        tag = f'"{hash(content)}"'
+        start = 0
+        if wanted and server.ranges and self.headers.get("If-Range", tag) == tag:
+            start = int(wanted.split("=")[1].split("-")[0])
+            if start >= len(content):
+                self.send_error(416)
+                return
+            self.send_response(206)
+        else:
+            self.send_response(200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.send_header("ETag", tag)
+        self.end_headers()
+        body = content[start:]
+        if server.breaks > 0:
+            server.breaks -= 1
+            body = body[: server.cut]
+        self.wfile.write(body)
+        self.close_connection = True
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def mirror(bbbc041_zip):
+    server = Mirror({PATHS["bbbc041"]: bbbc041_zip})
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def download(repository, tmp_path, mirror, *arguments):
+    env = os.environ | {"MALARIA_CELLS_MIRROR": mirror.url, "MALARIA_CELLS_RETRY_SECONDS": "0.01"}
+    return subprocess.run(
+        ["bash", str(repository / "download.sh"), *arguments], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+
+
+def everything(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*")}
+
+
+def test_without_a_name_it_is_bbbc041(repository, tmp_path, mirror):
+    done = download(repository, tmp_path, mirror)
+    assert done.returncode == 0, done.stderr
+    assert everything(tmp_path / "data") == {f"bbbc041{p}" for p in ("", "/images", "/images/a.png", "/training.json", "/test.json")}
+    assert "next:  python train.py --config=config.yaml" in done.stdout
+
+
+def test_already_there_asks_no_server(repository, tmp_path, mirror):
+    download(repository, tmp_path, mirror)
+    asked = len(mirror.requests)
+    again = download(repository, tmp_path, mirror, "bbbc041")
+    assert again.returncode == 0
+    assert "already there" in again.stdout
+    assert "next:" in again.stdout
+    assert len(mirror.requests) == asked
+
+
+def test_broken_connections_are_resumed_within_a_call(repository, tmp_path, mirror):
+    mirror.cut, mirror.breaks = 100_000, 2
+    done = download(repository, tmp_path, mirror)
+    assert done.returncode == 0, done.stderr
+    assert [r for _, r in mirror.requests] == [None, "bytes=100000-", "bytes=200000-"]
+    assert (tmp_path / "data" / "bbbc041" / "training.json").is_file()
+
+
+def test_a_download_that_failed_is_continued_by_the_next_call(repository, tmp_path, mirror):
+    mirror.cut, mirror.breaks = 20_000, 100
+    failed = download(repository, tmp_path, mirror)
+    assert failed.returncode == 2
+    assert re.search(r"Check the network\. [\d,]+ bytes are kept in .*run the command again", failed.stderr)
+    assert not (tmp_path / "data" / "bbbc041").exists()
+    mirror.breaks = 0
+    done = download(repository, tmp_path, mirror)
+    assert done.returncode == 0, done.stderr
+    assert mirror.requests[-1][1] == "bytes=100000-"
+    assert everything(tmp_path / "data") >= {"bbbc041/images/a.png"}
+
+
+def test_a_server_without_ranges_sends_it_whole(repository, tmp_path, mirror):
+    mirror.cut, mirror.breaks, mirror.ranges = 100_000, 1, False
+    done = download(repository, tmp_path, mirror)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_archive_that_changed_meanwhile_is_fetched_anew(repository, tmp_path, mirror, bbbc041_zip):
+    mirror.cut, mirror.breaks = 50_000, 100
+    assert download(repository, tmp_path, mirror).returncode == 2
+    mirror.breaks = 0
+    mirror.files[PATHS["bbbc041"]] = archive({"new/training.json": b"[1]", "new/images/b.png": os.urandom(300_000)})
+    done = download(repository, tmp_path, mirror)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "data" / "bbbc041" / "training.json").read_bytes() == b"[1]"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda z: z[: len(z) // 2], "the archive is broken"),
+        (lambda z: z[:50_000] + bytes(1000) + z[51_000:], "fails its checksum"),
+        (lambda z: b"<html>maintenance</html>", "the archive is broken"),
+    ],
+)
+def test_a_corrupt_archive_is_not_unpacked(repository, tmp_path, mirror, bbbc041_zip, damage, message):
+    mirror.files[PATHS["bbbc041"]] = damage(bbbc041_zip)
+    done = download(repository, tmp_path, mirror)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert everything(tmp_path / "data") == set()  # the next call begins anew
+    mirror.files[PATHS["bbbc041"]] = bbbc041_zip
+    assert download(repository, tmp_path, mirror).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["../outside.txt", "/tmp/outside.txt", "malaria/../../outside.txt", "..\\outside.txt", "C:/outside.txt"])
+def test_members_that_would_land_outside_are_refused(repository, tmp_path, mirror, name):
+    mirror.files[PATHS["bbbc041"]] = archive({"malaria/training.json": b"[]", name: b"evil"})
+    done = download(repository, tmp_path, mirror)
+    assert done.returncode == 2
+    assert "would land outside" in done.stderr
+    assert not list(tmp_path.rglob("outside.txt"))
+    assert not (tmp_path / "data" / "bbbc041").exists()
+
+
+def test_a_link_in_the_archive_is_refused(repository, tmp_path, mirror):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as zipped:
+        zipped.writestr("malaria/training.json", b"[]")
+        link = zipfile.ZipInfo("malaria/images")
+        link.external_attr = 0o120777 << 16
+        zipped.writestr(link, "/etc")
+    mirror.files[PATHS["bbbc041"]] = buffer.getvalue()
+    assert "would land outside" in download(repository, tmp_path, mirror).stderr
+
+
+def test_several_names_in_their_own_layouts(repository, tmp_path, mirror):
+    iml = [{"image_name": "PA171710.JPG", "objects": [{"type": "ring", "bbox": {"x": "1", "y": "2", "h": "30", "w": "31"}}]}]
+    mirror.files[PATHS["iml"]] = archive({"repo-main/README.md": b"", "repo-main/Dataset/annotations.json": json.dumps(iml).encode()})
+    done = download(repository, tmp_path, mirror, "iml", "bbbc041")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "data" / "iml" / "annotations.json").is_file()
+    assert (tmp_path / "data" / "bbbc041" / "training.json").is_file()
+    assert "configs/iml.yaml" in done.stdout
+
+
+def test_absent_on_the_server(repository, tmp_path, mirror):
+    mirror.files.clear()
+    done = download(repository, tmp_path, mirror)
+    assert done.returncode == 2
+    assert "the server answers 404" in done.stderr
+    assert len(mirror.requests) == 1  # asking again would not help
+    assert everything(tmp_path / "data") == set()
+
+
+def test_names(repository, tmp_path, mirror):
+    listed = download(repository, tmp_path, mirror, "--list")
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == ["bbbc041", "iml", SAMPLE]
+    wrong = download(repository, tmp_path, mirror, "bbbc41")
+    assert (wrong.returncode, "did you mean 'bbbc041'?" in wrong.stderr) == (2, True)
+    assert not mirror.requests
+    assert not (tmp_path / "data").exists()
+
+
+def test_files_in_the_way_are_kept(repository, tmp_path, mirror):
+    (tmp_path / "data" / "bbbc041").mkdir(parents=True)
+    (tmp_path / "data" / "bbbc041" / "mine.txt").write_text("mine")
+    done = download(repository, tmp_path, mirror)
+    assert done.returncode == 2
+    assert "move it away" in done.stderr
+    assert (tmp_path / "data" / "bbbc041" / "mine.txt").read_text() == "mine"
+
+
+def test_the_sample_needs_no_server(repository, tmp_path, monkeypatch, capsys):
+    from malaria_cells import sample as package
+    from malaria_cells.cli import main
+
+    rendered = package.write_sample
+    monkeypatch.setattr(package, "write_sample", lambda folder, **_: rendered(folder, training=2, test=1, seed=1, size_wh=(320, 240)))
+    monkeypatch.setenv("MALARIA_CELLS_MIRROR", "http://127.0.0.1:9")
+    monkeypatch.chdir(tmp_path)
+    assert main(["download", "sample"]) == 0
+    assert (tmp_path / "data" / "sample" / "training.json").is_file()
+    assert "next:  python train.py" in capsys.readouterr().out
+    assert main(["download", "sample"]) == 0
+    assert "already there" in capsys.readouterr().out

@@ -1,0 +1,275 @@
+"""``run.py`` as a person uses it: the files it writes are a contract."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from pycocotools.coco import COCO
+
+from malaria_cells.cli import main
+from tests.conftest import write_bbbc041, write_picture
+
+
+def run(*arguments):
+    return main(["run", *map(str, arguments)])
+
+
+def rows(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def finished(untrained_model, sample, tmp_path_factory):
+    """A scored detection of the sample's test pictures."""
+    output = tmp_path_factory.mktemp("run") / "results"
+    code = run("--model", untrained_model, "--image", sample / "images", "--annotations", sample / "test.json", "--output", output)
+    assert code == 0
+    return output
+
+
+def test_files_are_those_of_the_contract(finished, sample):
+    names = {p.name for p in finished.iterdir()}
+    assert names == {"detections.csv", "counts.csv", "detections.json", "metrics.json", "annotated"}
+    pictures = {p.name for p in (sample / "images").iterdir()}
+    assert {p.name for p in (finished / "annotated").iterdir()} == {f"{n}.png" for n in pictures}
+    with Image.open(next((finished / "annotated").iterdir())) as image:
+        assert (image.format, image.size) == ("PNG", (640, 480))
+
+
+def test_detections_table(finished, six_classes):
+    text = (finished / "detections.csv").read_text(encoding="utf-8")
+    assert text.splitlines()[0] == "image,label,score,x_min,y_min,x_max,y_max"
+    found = rows(finished / "detections.csv")
+    assert len(found) > 100
+    assert [(r["image"], -float(r["score"])) for r in found] == sorted((r["image"], -float(r["score"])) for r in found)
+    for r in found:
+        assert r["label"] in six_classes.names
+        assert len(r["score"].split(".")[1]) == 4
+        left, top, right, bottom = (float(r[k]) for k in ("x_min", "y_min", "x_max", "y_max"))
+        assert 0 <= left < right <= 640
+        assert 0 <= top < bottom <= 480
+        assert all(len(r[k].split(".")[1]) == 1 for k in ("x_min", "y_min", "x_max", "y_max"))
+
+
+def test_counts_table(finished, untrained_model, six_classes):
+    columns = (finished / "counts.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
+    assert columns == ["image", *six_classes.names, "infected", "red_cells", "parasitemia", "parasitemia_low", "parasitemia_high"]
+    *pictures, total = rows(finished / "counts.csv")
+    assert total["image"] == "TOTAL"
+    for column in [*six_classes.names, "infected", "red_cells"]:
+        assert int(total[column]) == sum(int(r[column]) for r in pictures)
+    found = rows(finished / "detections.csv")
+    threshold = yaml.safe_load((untrained_model / "model.yaml").read_text())["settings"]["infected_threshold"]
+    for r in pictures:
+        own = [d for d in found if d["image"] == r["image"]]
+        infected = [d for d in own if d["label"] in six_classes.infected and float(d["score"]) >= threshold]
+        assert int(r["infected"]) == len(infected)
+        assert sum(int(r[n]) for n in six_classes.names) == len(own)
+        if int(r["red_cells"]):
+            assert float(r["parasitemia_low"]) <= float(r["parasitemia"]) <= float(r["parasitemia_high"]) <= 1
+
+
+def test_coco_file_is_loaded_by_pycocotools(finished, six_classes, capsys):
+    loaded = COCO(str(finished / "detections.json"))
+    capsys.readouterr()
+    assert [c["name"] for c in loaded.loadCats(loaded.getCatIds())] == list(six_classes.names)
+    assert len(loaded.anns) == len(rows(finished / "detections.csv"))
+    assert all("score" in a for a in loaded.anns.values())
+    with_size = loaded.loadImgs(loaded.getImgIds())[0]
+    assert (with_size["width"], with_size["height"]) == (640, 480)
+
+
+def test_metrics_keys(finished, six_classes):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    top = {"images", "seconds_per_image", "mAP", "mAP50", "mAP75", "per_class", "cell", "infected", "micro_f1", "parasitemia"}
+    assert set(metrics) == top
+    assert metrics["images"] == 4  # of twelve; the others are not annotated in test.json
+    assert metrics["seconds_per_image"] > 0
+    assert list(metrics["per_class"]) == list(six_classes.names)
+    assert all(set(v) == {"AP", "AP50", "n"} for v in metrics["per_class"].values())
+    assert set(metrics["cell"]) == {"AP50", "recall50"}
+    assert set(metrics["infected"]) == {"precision", "recall", "f1", "AP50", "false_alarms_per_1000_red_cells"}
+    assert set(metrics["parasitemia"]) == {"mean_absolute_error", "bias"}
+
+
+def test_same_request_same_bytes(finished, untrained_model, sample, tmp_path):
+    run("--model", untrained_model, "--image", sample / "images", "--output", tmp_path / "again")
+    for name in ("detections.csv", "counts.csv", "detections.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (finished / name).read_bytes()
+    assert not (tmp_path / "again" / "metrics.json").exists()
+
+
+def test_one_picture_glob_and_folders_with_equal_names(untrained_model, sample, tmp_path, capsys):
+    picture = sorted((sample / "images").iterdir())[0]
+    for folder in ("a", "b/c"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        shutil.copy(picture, tmp_path / "in" / folder / "x.jpg")
+    (tmp_path / "in" / "notes.txt").write_text("no picture")
+    assert run("--model", untrained_model, "--image", picture, "--output", tmp_path / "one") == 0
+    assert {r["image"] for r in rows(tmp_path / "one" / "detections.csv")} == {picture.name}
+    assert run("--model", untrained_model, "--image", tmp_path / "in", "--output", tmp_path / "all") == 0
+    assert {r["image"] for r in rows(tmp_path / "all" / "detections.csv")} == {"a/x.jpg", "b/c/x.jpg"}
+    assert (tmp_path / "all" / "annotated" / "b" / "c" / "x.jpg.png").is_file()
+    assert run("--model", untrained_model, "--image", tmp_path / "in" / "*" / "*.jpg", "--output", tmp_path / "glob") == 0
+    assert {r["image"] for r in rows(tmp_path / "glob" / "detections.csv")} == {"a/x.jpg"}
+
+
+def test_broken_pictures_are_listed_and_the_rest_is_done(untrained_model, sample, tmp_path, capsys):
+    source = sorted((sample / "images").iterdir())[:2]
+    (tmp_path / "in").mkdir()
+    shutil.copy(source[0], tmp_path / "in" / "good.jpg")
+    (tmp_path / "in" / "cut.jpg").write_bytes(source[1].read_bytes()[:2000])
+    (tmp_path / "in" / "text.png").write_text("not a picture")
+    (tmp_path / "in" / "empty.png").write_bytes(b"")
+    assert run("--model", untrained_model, "--image", tmp_path / "in", "--output", tmp_path / "out") == 3
+    failed = {r["image"]: r["reason"] for r in rows(tmp_path / "out" / "failed.csv")}
+    assert set(failed) == {"cut.jpg", "empty.png", "text.png"}
+    assert "broken" in failed["cut.jpg"]
+    assert [r["image"] for r in rows(tmp_path / "out" / "counts.csv")] == ["good.jpg", "TOTAL"]
+    assert "3 pictures could not be read" in capsys.readouterr().out
+    # A later run in the same folder leaves nothing of this one behind.
+    assert run("--model", untrained_model, "--image", tmp_path / "in" / "good.jpg", "--output", tmp_path / "out") == 0
+    assert not (tmp_path / "out" / "failed.csv").exists()
+
+
+def test_a_picture_without_any_cell(untrained_model, tmp_path):
+    write_picture(tmp_path / "blank.png", (300, 200))
+    assert run("--model", untrained_model, "--image", tmp_path / "blank.png", "--output", tmp_path / "out") == 0
+    assert rows(tmp_path / "out" / "detections.csv") == []
+    counted = rows(tmp_path / "out" / "counts.csv")
+    assert [r["parasitemia"] for r in counted] == ["", ""]
+    assert json.loads((tmp_path / "out" / "detections.json").read_text())["annotations"] == []
+
+
+def test_options_change_what_is_found(untrained_model, sample, tmp_path):
+    picture = sorted((sample / "images").iterdir())[0]
+
+    def found(*options):
+        assert run("--model", untrained_model, "--image", picture, "--output", tmp_path / "out", *options) == 0
+        return rows(tmp_path / "out" / "detections.csv")
+
+    plain = found()
+    strict = found("--score-threshold", "0.3")
+    assert strict == [r for r in plain if float(r["score"]) >= 0.3]
+    assert len(found("--nms-iou", "0.95")) > len(plain) > len(found("--nms-iou", "0.02"))
+    assert len(found("--nms", "class")) >= len(plain)
+    assert found("--tta", "4") != plain
+    assert len(found("--proposals", "sliding")) > 0
+
+
+def test_classify_with_a_model_folder_and_with_a_bare_network(untrained_model, tmp_path, six_classes, capsys):
+    rng = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    for i in range(3):
+        Image.fromarray(rng.integers(0, 256, (40 + i, 50, 3), dtype=np.uint8)).save(tmp_path / "in" / f"{i}.png")
+    assert run("--model", untrained_model, "--image", tmp_path / "in", "--mode", "classify", "--output", tmp_path / "folder") == 0
+    table = rows(tmp_path / "folder" / "predictions.csv")
+    names = [*six_classes.names, "background"]
+    assert list(table[0]) == ["image", "label", "score", *(f"p_{n}" for n in names)]
+    for r in table:
+        p = np.array([float(r[f"p_{n}"]) for n in names])
+        assert p.sum() == pytest.approx(1, abs=1e-3)
+        assert (r["label"], float(r["score"])) == (names[p.argmax()], p.max())
+    bare = tmp_path / "alone.keras"
+    shutil.copy(untrained_model / "classifier.keras", bare)
+    assert run("--model", bare, "--image", tmp_path / "in", "--output", tmp_path / "bare") == 0  # auto: a bare network classifies
+    assert list(rows(tmp_path / "bare" / "predictions.csv")[0])[3:] == [f"p_class {i}" for i in range(7)]
+    assert run("--model", bare, "--image", tmp_path / "in", "--labels", "a,b,c,d,e,f,g", "--output", tmp_path / "named") == 0
+    assert list(rows(tmp_path / "named" / "predictions.csv")[0])[3:] == [f"p_{c}" for c in "abcdefg"]
+    assert run("--model", bare, "--image", tmp_path / "in", "--labels", "a,b", "--output", tmp_path / "wrong") == 2
+    assert "found 2 names" in capsys.readouterr().err
+    assert not (tmp_path / "wrong").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--model": "nowhere"}, "nowhere: no such model; train.py writes one"),
+        ({"--image": "nowhere.jpg"}, "nowhere.jpg: no such picture or directory"),
+        ({"--annotations": "nowhere.json"}, "nowhere.json: no such annotation file"),
+        ({"--split": "nowhere.json"}, "--split nowhere.json: expected"),
+    ],
+)
+def test_a_wrong_request_writes_nothing(untrained_model, sample, tmp_path, capsys, change, message):
+    request = {"--model": untrained_model, "--image": sample / "images", "--output": tmp_path / "out"} | change
+    assert run(*(part for pair in request.items() for part in pair)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_request_leaves_earlier_results_whole(finished, untrained_model, sample, tmp_path):
+    output = shutil.copytree(finished, tmp_path / "results")
+    before = {p: p.read_bytes() for p in output.rglob("*") if p.is_file()}
+    unknown = write_bbbc041(tmp_path / "other", {"images/a.png": [("Ringg", 5, 5, 30, 30)]})
+    assert run("--model", untrained_model, "--image", tmp_path / "other", "--annotations", unknown, "--output", output) == 2
+    assert {p: p.read_bytes() for p in output.rglob("*") if p.is_file()} == before
+
+
+def test_only_one_part_of_a_split(untrained_model, sample, tmp_path):
+    names = sorted(p.name for p in (sample / "images").iterdir())
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"train": names[2:], "test": names[:2]}))
+    assert run("--model", untrained_model, "--image", sample, "--split", split, "--output", tmp_path / "out") == 0
+    assert {r["image"] for r in rows(tmp_path / "out" / "detections.csv")} == {f"images/{n}" for n in names[:2]}
+
+
+def test_progress_in_a_pipe_is_plain_lines(untrained_model, sample, tmp_path, capsys):
+    run("--model", untrained_model, "--image", sample / "images", "--output", tmp_path / "out")
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("detecting")]
+    assert lines
+    assert "\r" not in "".join(lines)
+    assert "12/12 images" in lines[-1]
+    assert "images/s" in lines[-1]
+
+
+def test_progress_on_a_terminal_is_a_bar(monkeypatch):
+    from malaria_cells import progress
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert list(progress.progress(range(3), 3, "detecting", "image")) == [0, 1, 2]
+    assert "detecting" in terminal.getvalue()
+    assert "\r" in terminal.getvalue()
+
+
+@pytest.mark.slow
+def test_interrupted_runs_keep_what_was_finished(repository, untrained_model, sample, tmp_path):
+    (tmp_path / "in").mkdir()
+    source = sorted((sample / "images").iterdir())[0]
+    for i in range(400):
+        (tmp_path / "in" / f"{i:03}.jpg").symlink_to(source)
+    command = [sys.executable, str(repository / "run.py"), "--model", str(untrained_model)]
+    process = subprocess.Popen(
+        [*command, "--image", str(tmp_path / "in"), "--output", str(tmp_path / "out")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "out" / "annotated").glob("*.png"))) < 5 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "interrupted: the tables hold what was finished" in output
+    counted = rows(tmp_path / "out" / "counts.csv")
+    assert 5 <= len(counted) - 1 < 400
+    assert len(list((tmp_path / "out" / "annotated").glob("*.png"))) == len(counted) - 1
