@@ -44,9 +44,14 @@ def confusion_matrix(counts: np.ndarray, names: tuple[str, ...], title: str, pat
         for (row, column), n in np.ndenumerate(counts):
             share = shares[row, column]
             colour = "white" if share > 0.55 else "black" if n else "#B0B0B0"
-            text = f"{n:,}" if not n or counts[row].sum() == 0 else f"{n:,}\n{share:.0%}"
+            text = f"{n:,}" if not n or counts[row].sum() == 0 else f"{n:,}\n{_percent(share)}"
             ax.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
         ax.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
         ax.set_yticks(range(len(names)), names)
         ax.set(title=title, xlabel="predicted", ylabel="annotated")
         ax.figure.colorbar(image, ax=ax, shrink=0.7, label="share of the annotated class")
+
+
+def _percent(share: float) -> str:
+    """Whole percent; what is neither none nor all is not rounded to it."""
+    return "<1%" if 0 < share < 0.005 else ">99%" if 0.995 < share < 1 else f"{share:.0%}"
