@@ -18,6 +18,7 @@ PALLOR_BRIGHTNESS = 0.90  # at most, of the empty field
 PALLOR_EXTENT = 0.62  # at least, area by bounding box: a disc has 0.785, a triangle 0.5
 SMOOTHING = 0.045  # of the distance map, standard deviation in cell sizes: more parts less
 SPACING = 0.2  # least distance of two cells' centres, in cell sizes
+LARGEST = 2.0  # longer side of a part, in cell sizes: a larger one is a cluster, whose cells have outlines of their own
 FALLBACK_CELL_SHARE = 1 / 14  # of the shorter side, where a picture shows no cell: a 100x oil field
 
 
@@ -82,4 +83,5 @@ def _region_boxes(regions: np.ndarray, cell: float) -> np.ndarray:
     # Under a third of the usual size it is a platelet or dirt, unless the picture's border cuts it.
     size = np.min(found[:, 2:] - found[:, :2], axis=1, initial=np.inf)
     at_border = (found[:, :2] <= 1).any(axis=1) | (found[:, 2:] >= np.array(regions.shape[::-1]) - 1).any(axis=1)
-    return found[size >= np.where(at_border, 0.12, 0.3) * cell]
+    is_cluster = np.max(found[:, 2:] - found[:, :2], axis=1, initial=0) > LARGEST * cell
+    return found[(size >= np.where(at_border, 0.12, 0.3) * cell) & ~is_cluster]
