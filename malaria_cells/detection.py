@@ -7,9 +7,12 @@ import cv2
 import numpy as np
 import supervision as sv
 
+from malaria_cells import boxes
 from malaria_cells.classifier import PatchClassifier
 from malaria_cells.patches import crop_boxes
 from malaria_cells.proposals import Proposer
+
+NESTED = 0.8  # share of the smaller box that lies in the larger
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,9 @@ class CellDetector:
         kept = np.flatnonzero(keep)
         groups = class_ids[kept] if self.settings.nms == "class" else None
         kept = kept[suppress(boxes_xyxy[kept], scores[kept], self.settings.nms_iou, groups)]
+        if self.settings.nms == "agnostic":
+            labels = self.classifier.labels
+            kept = kept[drop_nested(boxes_xyxy[kept], class_ids[kept], labels.is_red_cell.any() & ~labels.is_red_cell)]
         return sv.Detections(
             xyxy=boxes_xyxy[kept].reshape(-1, 4),
             confidence=scores[kept],
@@ -122,6 +128,31 @@ def label_and_score(probabilities: np.ndarray, classifier: PatchClassifier, cand
     class_ids = np.where(is_candidate, stage, other)
     scores = np.where(is_candidate, np.sqrt(p_infected * p[rows, stage]), p[rows, other])
     return class_ids, scores.astype(np.float32)
+
+
+def drop_nested(boxes_xyxy: np.ndarray, class_ids: np.ndarray, parts_look_alike: np.ndarray) -> np.ndarray:
+    """Leave one of two boxes of which one lies in the other, which IoU alone does not see.
+
+    It is the one with the better score: a box around a clump of cells, or of a cell's half. Only where both have the same
+    label and a part of such a cell looks like the whole (a leukocyte's nucleus) is it the larger one.
+
+    Args:
+        boxes_xyxy: (n, 4), best score first.
+        class_ids: int (n,).
+        parts_look_alike: bool (n_labels,).
+
+    Returns:
+        Indices kept: int64 (m,), in their order.
+    """
+    area = boxes.areas(boxes_xyxy)
+    shared = boxes.intersection_matrix(boxes_xyxy, boxes_xyxy)
+    nested = np.triu(shared >= NESTED * np.minimum(area[:, None], area[None, :]), k=1)
+    keep = np.ones(len(area), dtype=bool)
+    for i, j in np.argwhere(nested):
+        if keep[i] and keep[j]:
+            is_part = class_ids[i] == class_ids[j] and parts_look_alike[class_ids[i]] and area[j] > area[i]
+            keep[i if is_part else j] = False
+    return np.flatnonzero(keep)
 
 
 def suppress(boxes_xyxy: np.ndarray, scores: np.ndarray, iou: float, groups: np.ndarray | None) -> np.ndarray:

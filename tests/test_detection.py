@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from malaria_cells import boxes, tta
 from malaria_cells.calibration import Calibration
 from malaria_cells.classifier import PatchClassifier, both_classes
-from malaria_cells.detection import CellDetector, DetectionSettings, label_and_score, suppress
+from malaria_cells.detection import CellDetector, DetectionSettings, drop_nested, label_and_score, suppress
 from malaria_cells.labels import LabelSet
 from malaria_cells.proposals import Proposer
 
@@ -71,6 +71,18 @@ def test_agnostic_suppression_leaves_one_label_a_cell(six_classes):
     detector = CellDetector(Proposer(cell_size=40), classifier(six_classes), DetectionSettings(candidate_threshold=0.5))
     assert len(detector.decide(squares, p)) == 1
     assert len(detector.with_settings(nms="class").decide(squares, p)) == 2
+
+
+def test_of_nested_boxes_the_better_one_stays_and_of_leukocytes_the_larger():
+    red, white = 0, 1
+    look_alike = np.array([False, True])
+    whole, part, apart = [0, 0, 40, 40], [10, 10, 30, 30], [30, 30, 70, 70]
+    squares = np.array([part, whole, apart], dtype=np.float32)  # best score first
+    assert drop_nested(squares, np.array([red, red, red]), look_alike).tolist() == [0, 2]
+    assert drop_nested(squares, np.array([white, white, red]), look_alike).tolist() == [1, 2]
+    assert drop_nested(squares, np.array([white, red, red]), look_alike).tolist() == [0, 2]
+    assert drop_nested(squares[[1, 0]], np.array([white, white]), look_alike).tolist() == [0]
+    assert drop_nested(squares[:0], np.zeros(0, dtype=int), look_alike).tolist() == []
 
 
 def test_nothing_proposed_nothing_found(six_classes):
