@@ -160,10 +160,11 @@ def test_options_change_what_is_found(untrained_model, sample, tmp_path):
         return rows(tmp_path / "out" / "detections.csv")
 
     plain = found()
-    strict = found("--score-threshold", "0.3")
-    assert strict == [r for r in plain if float(r["score"]) >= 0.3]
-    assert len(found("--nms-iou", "0.95")) > len(plain) > len(found("--nms-iou", "0.02"))
-    assert len(found("--nms", "class")) >= len(plain)
+    by_class = found("--nms", "class")
+    assert len(by_class) >= len(plain)
+    strict = found("--nms", "class", "--score-threshold", "0.3")
+    assert strict == [r for r in by_class if float(r["score"]) >= 0.3]
+    assert len(found("--nms", "class", "--nms-iou", "0.95")) > len(by_class) > len(found("--nms", "class", "--nms-iou", "0.02"))
     assert found("--tta", "4") != plain
     assert len(found("--proposals", "sliding")) > 0
 
