@@ -33,7 +33,7 @@ class Config(BaseModel):
         default_factory=lambda: ["data/bbbc041", "data/sample"],
         description="Folder of the data set; of a list, the first that exists.",
     )
-    annotations: str | None = Field(None, description="Annotation file; null: training.json or annotations.json in train_images.")
+    annotations: str | None = Field(None, description="Annotation file or folder; null: what train_images holds, recognised by content.")
     test_annotations: str | None = Field(None, description="Annotation file of the test part; null: test.json in train_images, if there.")
     annotation_format: str = Field("auto", description="Name of the annotation's format; auto looks at the content.")
     split_file: str | None = Field(
@@ -58,6 +58,10 @@ class Config(BaseModel):
     test_size: Fraction = Field(0.2, description="Share of the pictures held out for the test, where no test part is named.")
     validation_size: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.15, description="Share of the other pictures for validation: early stopping, calibration, thresholds."
+    )
+
+    train_size: Count | None = Field(
+        None, description="Examples of each class to use: pictures where labels are of whole pictures, else training cells; null: all."
     )
 
     image_size: tuple[Count, Count] = Field((64, 64), description="Height and width of a patch in pixels: the classifier's input.")

@@ -4,15 +4,15 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from malaria_cells.annotations import AnnotationSet, load_annotations
+from malaria_cells.annotations import AnnotationSet, find_annotation, load_annotations
 from malaria_cells.config import Config
 from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
-from malaria_cells.splits import read_split, split_pictures
+from malaria_cells.splits import draw_pictures, read_split, split_pictures
 
 log = logging.getLogger(__name__)
 
-TRAINING_NAMES = ("training.json", "annotations.json")
+TRAINING_NAMES = ("training.json", "annotations.json", "_annotations.coco.json", "data.yaml", "train.csv")
 TEST_NAMES = ("test.json",)
 SPLIT_NAMES = ("split.json",)
 
@@ -51,20 +51,23 @@ def label_set(config: Config) -> LabelSet:
 def load_data_set(config: Config) -> DataSet:
     """Read the data set that a config names and split it.
 
-    The test part is, in this order: the pictures of `test_annotations`; the ``test`` list of `split_file`; a random
-    share `test_size` of the groups. The validation part is always drawn from the rest.
+    The test part is, in this order: the pictures of `test_annotations`; the ``test`` list of `split_file`; what the data
+    set itself calls its test part (VOC's ImageSets, YOLO's data.yaml); a random share `test_size` of the groups. The
+    validation part is the data set's own, or drawn from the rest.
 
     Raises:
         InputError: absent data set (names the commands that provide one), or whatever the readers find wrong.
     """
     root = _root(config)
-    training = _file(root, config.annotations, TRAINING_NAMES)
+    training = _file(root, config.annotations, ()) or find_annotation(root, TRAINING_NAMES)
     if training is None:
         raise InputError(
-            f"{root}: holds no {' or '.join(TRAINING_NAMES)}.\n"
+            f"{root}: holds no {', '.join(TRAINING_NAMES)}, no VOC folder and no folder a class.\n"
             "Name the annotation file with `annotations:` in the config or --set annotations=FILE."
         )
     everything = _load(config, root, training)
+    if config.train_size is not None and everything.whole:
+        everything = draw_pictures(everything, config.train_size, config.random_state)
     test_file = _file(root, config.test_annotations, TEST_NAMES)
     split_file = _file(root, config.split_file, SPLIT_NAMES)
     test: AnnotationSet | None
@@ -75,12 +78,21 @@ def load_data_set(config: Config) -> DataSet:
             raise InputError(f"{test_file}: '{sorted(shared)[0]}' is in {training} too; a picture or group belongs to one part")
     elif split_file is not None:
         rest, test = read_split(split_file, everything)
+    elif any(p.part == "test" for p in everything.pictures):
+        rest, test = _part(everything, "train", "validation"), _part(everything, "test")
     elif config.test_size > 0:
         rest, test = split_pictures(everything, config.test_size, config.random_state)
     else:
         rest, test = everything, None
+    if any(p.part == "validation" for p in rest.pictures):
+        return DataSet(_part(rest, "train"), _part(rest, "validation"), test)
     train, validation = split_pictures(rest, config.validation_size, config.random_state)
     return DataSet(train, validation, test)
+
+
+def _part(annotations: AnnotationSet, *parts: str) -> AnnotationSet:
+    """Pictures that the data set itself puts into these parts; those that it puts nowhere are for training."""
+    return annotations.subset(p.key for p in annotations.pictures if (p.part or "train") in parts)
 
 
 def _root(config: Config) -> Path:

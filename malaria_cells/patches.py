@@ -95,10 +95,14 @@ def crop_squares(picture: np.ndarray, squares_xyxy: np.ndarray, size_hw: tuple[i
     if margin:
         picture = cv2.copyMakeBorder(picture, margin, margin, margin, margin, cv2.BORDER_REFLECT_101)
     for patch, (left, top, right, bottom) in zip(patches, squares_xyxy + margin, strict=True):
-        square = picture[top:bottom, left:right]
-        shrinks = square.shape[0] >= size_hw[0] and square.shape[1] >= size_hw[1]
-        cv2.resize(square, size_hw[::-1], dst=patch, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        patch[:] = resize(picture[top:bottom, left:right], size_hw)
     return patches
+
+
+def resize(picture: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """Resize uint8 RGB (H, W, 3) to (h, w, 3), averaging where it shrinks; the aspect may change."""
+    shrinks = picture.shape[0] >= size_hw[0] and picture.shape[1] >= size_hw[1]
+    return cv2.resize(picture, size_hw[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 def crop_boxes(picture: np.ndarray, boxes_xyxy: np.ndarray, context: float, size_hw: tuple[int, int]) -> np.ndarray:
@@ -174,7 +178,10 @@ def _write(folder: Path, annotations: AnnotationSet, cropping: Cropping) -> None
 
     def cut(i: int) -> None:
         picture = read_picture(annotations.pictures[i].path)
-        patches[starts[i] : starts[i + 1]] = crop_boxes(picture, picture_boxes[i], cropping.context, cropping.image_size_hw)
+        if annotations.pictures[i].whole:
+            patches[starts[i] : starts[i + 1]] = resize(picture, cropping.image_size_hw)
+        else:
+            patches[starts[i] : starts[i + 1]] = crop_boxes(picture, picture_boxes[i], cropping.context, cropping.image_size_hw)
 
     with ThreadPoolExecutor() as pool:  # decoding and resizing release the GIL
         for _ in progress(pool.map(cut, range(len(annotations))), len(annotations), "cutting cells", "image"):

@@ -1,6 +1,7 @@
 """Splits by picture or group (slide), never by cell."""
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ from sklearn.model_selection import GroupShuffleSplit
 
 from malaria_cells.annotations import AnnotationSet
 from malaria_cells.errors import InputError
+
+log = logging.getLogger(__name__)
 
 CANDIDATES = 300
 
@@ -44,6 +47,22 @@ def split_pictures(annotations: AnnotationSet, share: float, seed: int) -> tuple
     in_second = best[group_ids]
     parts = [[p.key for p, second in zip(annotations.pictures, in_second, strict=True) if second == part] for part in (False, True)]
     return annotations.subset(parts[0]), annotations.subset(parts[1])
+
+
+def draw_pictures(annotations: AnnotationSet, per_class: int, seed: int) -> AnnotationSet:
+    """Draw at most `per_class` pictures of each class of a set whose labels are of whole pictures.
+
+    A class that has fewer is taken whole, with a warning.
+    """
+    rng = np.random.default_rng(seed)
+    class_ids = np.array([p.class_ids[0] for p in annotations.pictures])
+    keys = []
+    for class_id, name in enumerate(annotations.labels.names):
+        own = [p.key for p, c in zip(annotations.pictures, class_ids, strict=True) if c == class_id]
+        if len(own) < per_class:
+            log.warning(f"train_size: '{name}' has {len(own)} pictures, {per_class} were asked for; all are taken")
+        keys += rng.permutation(own)[:per_class].tolist()
+    return annotations.subset(keys)
 
 
 def _best_candidate(chosen: np.ndarray, counts: np.ndarray) -> int:

@@ -22,8 +22,10 @@ class Picture:
         size_wh: width and height of the upright picture in pixels.
         group: pictures of one group (a slide, a patient) never straddle a split; the key itself where nothing groups.
         boxes_xyxy: float32 (n, 4), pixels, inside the picture, with area.
-        class_ids: int64 (n,), index into the labels; -1 for ignore regions.
+        class_ids: int64 (n,), index into the labels; -1 for ignore regions of no class.
         ignore: bool (n,), True for regions that are neither trained on nor scored.
+        part: ``train``, ``validation`` or ``test``, where the data set itself says so.
+        whole: the one label is of the picture as a whole, which is the only box.
     """
 
     key: str
@@ -33,6 +35,8 @@ class Picture:
     boxes_xyxy: np.ndarray
     class_ids: np.ndarray
     ignore: np.ndarray
+    part: str | None = None
+    whole: bool = False
 
     @property
     def cells_xyxy(self) -> np.ndarray:
@@ -82,6 +86,11 @@ class AnnotationSet:
         """Cells of each class in each picture: int64 (n_pictures, n_labels)."""
         counts = [np.bincount(p.cell_class_ids, minlength=len(self.labels)) for p in self.pictures]
         return np.array(counts, dtype=np.int64).reshape(len(self.pictures), len(self.labels))
+
+    @property
+    def whole(self) -> bool:
+        """Whether labels are of whole pictures, not of boxes."""
+        return all(p.whole for p in self.pictures)
 
     @cached_property
     def median_cell_size(self) -> float:

@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 
-from malaria_cells.annotations import bbbc041, iml
+from malaria_cells.annotations import bbbc041, class_folders, coco_json, csv_table, iml, voc, yolo
 from malaria_cells.annotations.annotation_set import AnnotationSet, Picture
-from malaria_cells.annotations.cleaning import Oddities, clean_boxes
+from malaria_cells.annotations.cleaning import clean_boxes
 from malaria_cells.annotations.locate import PictureFinder, PictureFolder
 from malaria_cells.annotations.source import RawPicture, Source
 from malaria_cells.errors import InputError, nearest
@@ -20,13 +20,13 @@ from malaria_cells.pictures import picture_size
 
 log = logging.getLogger(__name__)
 
-FORMATS = (bbbc041, iml)
+FORMATS = (bbbc041, iml, coco_json, csv_table, yolo, voc, class_folders)  # folders of classes last: they are the least particular
 FORMAT_NAMES = tuple(module.NAME for module in FORMATS)
 
 
 def load_annotations(
     path: Path,
-    labels: LabelSet,
+    labels: LabelSet | None,
     *,
     root: Path | None = None,
     finder: PictureFinder | None = None,
@@ -38,19 +38,20 @@ def load_annotations(
     """Read an annotation file of any format known.
 
     Args:
-        path: the annotation file.
-        labels: class names to map categories to.
+        path: the annotation file or folder.
+        labels: class names to map categories to; None: the categories found, in alphabetical order.
         root: folder of the pictures; the annotation's own folder by default. Keys are relative to it.
         finder: looks the pictures up instead, with a root of its own.
         annotation_format: one of `FORMAT_NAMES`, or ``auto`` to look at the content.
         group: ``folder`` (pictures of one folder are one group), or a regular expression whose first group, searched
             in the key, names the picture's group; None: every picture on its own.
         min_box_size: boxes whose shorter side is under this many pixels are dropped.
-        pictures: ``required``: all must be there; ``found``: those that are not there are left out, silently;
-            ``declared``: none need be there, the sizes are those that the annotation declares.
+        pictures: ``required``: those that are not there are left out with a warning, an error if they are more than
+            half; ``found``: those that are not there are left out, silently; ``declared``: none need be there, the sizes
+            are those that the annotation declares.
 
     Raises:
-        InputError: no such file, unknown format or category, missing pictures.
+        InputError: no such file, unknown format or category, too many pictures missing.
     """
     if not path.exists():
         raise InputError(f"{path}: no such annotation file")
@@ -58,25 +59,36 @@ def load_annotations(
     raw = _reader(source, annotation_format)(source)
     if not raw:
         raise InputError(f"{path}: holds no picture")
-    folder = finder or PictureFolder(root if root is not None else path.parent)
+    folder = finder or PictureFolder(root if root is not None else path if path.is_dir() else path.parent)
     if pictures == "declared":
         files, sizes = [folder.root / r.name for r in raw], _declared_sizes(raw, path)
     else:
-        raw, files = _files(raw, folder, path, may_miss=pictures == "found")
+        raw, files = _files(raw, folder, source, may_miss=pictures == "found")
         sizes = _sizes(files)
-    class_ids = labels.class_ids([c for r in raw for c in r.categories], str(path))
+    categories = [c for r in raw for c in r.categories]
+    labels = labels or LabelSet(tuple(sorted(set(categories))))
+    class_ids = labels.class_ids(categories, str(path))
     split_at = np.cumsum([len(r.categories) for r in raw])[:-1]
-    oddities = Oddities()
     found = []
     for r, file, size, ids in zip(raw, files, sizes, np.split(class_ids, split_at) if raw else [], strict=True):
         key = file.relative_to(folder.root).as_posix()
-        kept_boxes, kept = clean_boxes(r.boxes_xyxy, size, min_box_size, key, oddities)
+        boxes_xyxy = np.array([[0, 0, *size]]) if r.whole else r.boxes_xyxy
+        kept_boxes, kept = clean_boxes(boxes_xyxy, size, min_box_size, key, source.oddities)
         ignore = (ids[kept] == IGNORED) | (r.ignore[kept] if len(r.ignore) else False)
-        found.append(Picture(key, file, size, _group(key, group), kept_boxes, np.where(ignore, IGNORED, ids[kept]), ignore))
+        found.append(Picture(key, file, size, _group(key, group), kept_boxes, ids[kept], ignore, r.part, r.whole))
     _check_unique(found, path)
-    for line in oddities.lines(path):
+    for line in source.oddities.lines(path):
         log.warning(line)
-    return AnnotationSet(labels, tuple(sorted(found, key=lambda p: p.key)), oddities.lines(path))
+    return AnnotationSet(labels, tuple(sorted(found, key=lambda p: p.key)), source.oddities.lines(path))
+
+
+def find_annotation(root: Path, usual_names: tuple[str, ...]) -> Path | None:
+    """The annotation of a data set's folder: the first of the usual files that is there, or the folder itself, or None."""
+    for name in usual_names:
+        if (root / name).is_file():
+            return root / name
+    source = Source(root)
+    return root if any(module.recognises(source) for module in FORMATS) else None
 
 
 def _reader(source: Source, annotation_format: str) -> Callable[[Source], list[RawPicture]]:
@@ -94,13 +106,15 @@ def _reader(source: Source, annotation_format: str) -> Callable[[Source], list[R
     raise InputError(f"{source.path}: not an annotation of a known format; expected one of {', '.join(FORMAT_NAMES)}")
 
 
-def _files(raw: list[RawPicture], folder: PictureFinder, source: Path, may_miss: bool) -> tuple[list[RawPicture], list[Path]]:
+def _files(raw: list[RawPicture], folder: PictureFinder, source: Source, may_miss: bool) -> tuple[list[RawPicture], list[Path]]:
     if not folder.root.is_dir():
         raise InputError(f"{folder.root}: no such folder of pictures")
     pairs = [(r, folder.find(r.name)) for r in raw]
     missing = [r.name for r, file in pairs if file is None]
+    if len(missing) > len(raw) / 2 and not may_miss:
+        raise InputError(f"{source.path}: {len(missing)} of {len(raw)} pictures are not in {folder.root}; first: {missing[0]}")
     if missing and not may_miss:
-        raise InputError(f"{source}: {len(missing)} of {len(raw)} pictures are not in {folder.root}; first: {missing[0]}")
+        source.oddities.note(f"pictures are not in {folder.root}, left out", missing[0], len(missing))
     found = [(r, file) for r, file in pairs if file is not None]
     return [r for r, _ in found], [file for _, file in found]
 

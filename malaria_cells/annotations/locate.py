@@ -56,7 +56,7 @@ class PictureList:
 
     def __init__(self, root: Path, keys: list[str], annotation: Path):
         self.root = root
-        self._beside = annotation.resolve().parent
+        self._beside = annotation.resolve() if annotation.is_dir() else annotation.resolve().parent
         self._by_path = {(root / key).resolve(): root / key for key in keys}
         self._names = _by_name(self._by_path)
 
@@ -74,15 +74,17 @@ class PictureList:
 
 
 def _by_name(paths: Iterable[Path]) -> dict[str, list[Path]]:
+    """Pictures by their names, with and without the suffix: some tables leave it out."""
     found = defaultdict(list)
     for path in paths:
         found[path.name].append(path)
+        found[path.stem].append(path)
     return found
 
 
 def _only_fitting(name: str, by_name: dict[str, list[Path]], root: Path) -> Path | None:
     parts = PurePosixPath(name.replace("\\", "/")).parts
-    fitting = [p for p in by_name.get(parts[-1], []) if p.parts[-len(parts) :] == parts]
+    fitting = [p for p in by_name.get(parts[-1], []) if parts in {p.parts[-len(parts) :], p.with_suffix("").parts[-len(parts) :]}]
     if len(fitting) > 1:
         raise InputError(f"{name}: fits several pictures in {root} ({fitting[0]}, {fitting[1]}); write the path from {root} on")
     return fitting[0] if fitting else None

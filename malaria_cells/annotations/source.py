@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from malaria_cells.annotations.cleaning import Oddities
 from malaria_cells.errors import InputError
 
 
@@ -21,6 +22,8 @@ class RawPicture:
         boxes_xyxy: float64 (n, 4), may hold NaN, swapped corners, or lie outside.
         ignore: bool (n,), regions that the format itself marks as not to be scored (COCO's crowds).
         size_wh: width and height as declared, if the format declares them.
+        part: ``train``, ``validation`` or ``test``, if the format says so.
+        whole: the only category is of the picture as a whole; the box is without meaning.
     """
 
     name: str
@@ -28,13 +31,21 @@ class RawPicture:
     boxes_xyxy: np.ndarray
     ignore: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
     size_wh: tuple[int, int] | None = None
+    part: str | None = None
+    whole: bool = False
+
+
+def whole_picture(name: str, category: str) -> RawPicture:
+    """A picture that is an example of a category as a whole."""
+    return RawPicture(name, [category], np.zeros((1, 4)), whole=True)
 
 
 @dataclass(frozen=True)
 class Source:
-    """An annotation file or folder, parsed at most once."""
+    """An annotation file or folder, parsed at most once, and what was odd about it."""
 
     path: Path
+    oddities: Oddities = field(default_factory=Oddities)
 
     @cached_property
     def json(self) -> Any:

@@ -182,19 +182,16 @@ def _detect(request: RunRequest, loaded: Loaded, root: Path, keys: list[str], tr
 
 
 def _classify(request: RunRequest, loaded: Loaded, root: Path, keys: list[str], truth: AnnotationSet | None) -> int:
-    import cv2
+    from malaria_cells.patches import resize
 
     classifier, views = loaded.detector.classifier, loaded.detector.settings.tta
     if truth is not None and any(len(p.cells_xyxy) != 1 for p in truth.pictures):
         raise InputError(
             f"--annotations {request.annotations}: --mode classify scores one label a picture, these have boxes; use --mode detect"
         )
-    height, width = classifier.image_size_hw
 
     def one(picture: np.ndarray) -> np.ndarray:
-        shrinks = picture.shape[0] >= height and picture.shape[1] >= width
-        patch = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-        return classifier(patch[None], views)[0]
+        return classifier(resize(picture, classifier.image_size_hw)[None], views)[0]
 
     finished = _work(one, root, keys, "classifying", lambda *_: None)
     write_classification(request.output, classifier, finished, truth)

@@ -101,6 +101,8 @@ def _train_into(folder: Path, config: Config, data: DataSet, store: PatchStore, 
     rejects = config.background_per_image > 0 and bool((store.class_ids == store.n_labels).any())
     names = (*config.labels, BACKGROUND) if rejects else tuple(config.labels)
     rows = {part: store.rows_of(annotations) for part, annotations in data.parts.items()}
+    if config.train_size is not None and not data.train.whole:
+        rows["train"] = _drawn(rows["train"], store, config)
     trained = train_classifier(store, rows["train"], rows["validation"], len(names), config, run)
     raw = {part: predict_rows(trained.model, store, rows[part]) for part in rows if part != "train"}
     truth = {part: store.class_ids[rows[part]] for part in raw}
@@ -125,6 +127,13 @@ def _train_into(folder: Path, config: Config, data: DataSet, store: PatchStore, 
     return metrics
 
 
+def _drawn(rows: np.ndarray, store: PatchStore, config: Config) -> np.ndarray:
+    """At most `train_size` rows of each class, background included."""
+    rng = np.random.default_rng(config.random_state)
+    by_class = [rng.permutation(rows[store.class_ids[rows] == c])[: config.train_size] for c in np.unique(store.class_ids[rows])]
+    return np.sort(np.concatenate(by_class))
+
+
 def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool, calibration: Calibration):  # type: ignore[no-untyped-def]
     from malaria_cells.detection import DetectionSettings
     from malaria_cells.model_folder import ModelDescription, file_fingerprint
@@ -138,7 +147,7 @@ def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool
         rejects=rejects,
         image_size_hw=config.image_size,
         context=config.context,
-        cell_size=data.train.median_cell_size,
+        cell_size=None if data.train.whole else data.train.median_cell_size,
         proposals=config.proposals,
         box_margins={},
         settings=settings,

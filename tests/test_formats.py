@@ -1,0 +1,240 @@
+"""One test a habit of each format, on data sets generated in their layouts."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from malaria_cells.annotations import load_annotations
+from malaria_cells.config import make_config
+from malaria_cells.dataset import load_data_set
+from malaria_cells.errors import InputError
+from malaria_cells.labels import LabelSet
+from tests.conftest import write_picture
+
+
+def camera_traps(folder, missing=1):
+    """COCO Camera Traps' habits (lila.science): string ids, empty pictures, labels without a box, pictures that are not there."""
+    for i in range(4):
+        write_picture(folder / "images" / f"{i}.jpg")
+    images = [{"id": f"img-{i}", "file_name": f"images/{i}.jpg", "width": 100, "height": 80} for i in range(4 + missing)]
+    annotations = [
+        {"id": "a", "image_id": "img-0", "category_id": 7, "bbox": [10.5, 20.25, 30.0, 40.5]},
+        {"id": "b", "image_id": "img-0", "category_id": 9, "bbox": [-5.0, 10.0, 40.0, 20.0]},
+        {"id": "c", "image_id": "img-1", "category_id": 7, "bbox": [10, 10, 20, 20], "iscrowd": 1},
+        {"id": "d", "image_id": "img-2", "category_id": 0},
+        {"id": "e", "image_id": "gone", "category_id": 7, "bbox": [1, 1, 9, 9]},
+    ]
+    categories = [{"id": 0, "name": "empty"}, {"id": 7, "name": "bird"}, {"id": 9, "name": "fox"}]
+    path = folder / "annotations.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories, "info": {}}))
+    return path
+
+
+def test_coco_with_camera_traps_habits(tmp_path, caplog):
+    labels = LabelSet(("bird", "fox"))
+    with caplog.at_level(logging.WARNING):
+        found = load_annotations(camera_traps(tmp_path), labels)
+    assert [p.key for p in found.pictures] == [f"images/{i}.jpg" for i in range(4)]
+    assert found.pictures[0].boxes_xyxy.tolist() == [[10.5, 20.25, 40.5, 60.75], [0, 10, 35, 30]]
+    assert found.pictures[0].class_ids.tolist() == [0, 1]
+    assert found.pictures[1].ignore.tolist() == [True]
+    assert found.class_counts.tolist() == [1, 1]  # the crowd is no example
+    assert len(found.pictures[3].boxes_xyxy) == 0
+    text = "\n".join(found.oddities)
+    assert "1 pictures are not in" in text
+    assert "left out; first: images/4.jpg" in text
+    assert "1 annotations without a box, left out; first: images/2.jpg" in text
+    assert "1 annotations of a picture that `images` does not list, left out; first: image_id gone" in text
+    assert "1 boxes that leave the picture, clipped" in text
+    assert [r.message for r in caplog.records] == list(found.oddities)
+
+
+def test_coco_with_most_pictures_missing_is_an_error(tmp_path):
+    with pytest.raises(InputError, match=r"6 of 10 pictures are not in .*; first: images/4\.jpg"):
+        load_annotations(camera_traps(tmp_path, missing=6), LabelSet(("bird", "fox")))
+
+
+def test_coco_without_a_part_of_it(tmp_path):
+    path = camera_traps(tmp_path)
+    content = json.loads(path.read_text())
+    del content["categories"][1]
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="key '7' is missing; expected"):
+        load_annotations(path, LabelSet(("bird", "fox")))
+
+
+def bccd(folder, n=6):
+    """BCCD's layout (github.com/Shenggan/BCCD_Dataset): Annotations, JPEGImages, ImageSets/Main; RBC, WBC, Platelets."""
+    for name in ("Annotations", "ImageSets/Main"):
+        (folder / name).mkdir(parents=True)
+    for i in range(n):
+        stem = f"BloodImage_{i:05}"
+        write_picture(folder / "JPEGImages" / f"{stem}.jpg", (64, 48))
+        objects = "".join(
+            f"<object><name>{name}</name><pose>Unspecified</pose><truncated>0</truncated><difficult>{difficult}</difficult>"
+            f"<bndbox><xmin>{x}</xmin><ymin>{y}</ymin><xmax>{x + 9}</xmax><ymax>{y + 11}</ymax></bndbox></object>"
+            for name, x, y, difficult in [("RBC", 1, 1, 0), ("WBC", 21, 11, 0), ("Platelets", 41, 21, int(i == 0))]
+        )
+        (folder / "Annotations" / f"{stem}.xml").write_text(
+            f"<annotation><folder>JPEGImages</folder><filename>{stem}.jpg</filename>"
+            f"<size><width>64</width><height>48</height><depth>3</depth></size>{objects}</annotation>"
+        )
+    stems = [f"BloodImage_{i:05}" for i in range(n)]
+    lists = {"train": stems[: n - 2], "val": stems[n - 2 : n - 1], "trainval": stems[: n - 1], "test": stems[n - 1 :]}
+    for name, part in lists.items():
+        (folder / "ImageSets" / "Main" / f"{name}.txt").write_text("\n".join(part) + "\n")
+    return folder
+
+
+def test_voc_in_the_bccd_layout(tmp_path):
+    labels = LabelSet(("RBC", "WBC", "Platelets"))
+    found = load_annotations(bccd(tmp_path / "BCCD"), labels)
+    assert found.pictures[0].key == "JPEGImages/BloodImage_00000.jpg"
+    # VOC counts pixels from 1, both corners belong to the box: 1 to 10 are ten pixels.
+    assert found.pictures[0].boxes_xyxy[0].tolist() == [0, 0, 10, 12]
+    assert found.pictures[0].ignore.tolist() == [False, False, True]
+    assert found.class_counts.tolist() == [6, 6, 5]
+    assert [p.part for p in found.pictures] == ["train"] * 4 + ["validation", "test"]
+    data = load_data_set(make_config({"train_images": str(tmp_path / "BCCD"), "labels": list(labels.names)}, "test"))
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [4, 1, 1]
+
+
+def test_voc_files_that_were_renamed_or_cut(tmp_path):
+    folder = bccd(tmp_path / "BCCD")
+    first = folder / "Annotations" / "BloodImage_00000.xml"
+    first.write_text(first.read_text().replace("BloodImage_00000.jpg", "old name"))
+    assert load_annotations(folder, None).pictures[0].key == "JPEGImages/BloodImage_00000.jpg"
+    first.write_text(first.read_text()[:200])
+    with pytest.raises(InputError, match=r"BloodImage_00000\.xml: not valid XML"):
+        load_annotations(folder, None)
+    first.write_text("<annotation><object><bndbox/></object></annotation>")
+    with pytest.raises(InputError, match="an object without a name; expected <annotation>"):
+        load_annotations(folder, None)
+
+
+def yolo(folder, names=("ring", "red blood cell")):
+    for part in ("train", "valid", "test"):
+        write_picture(folder / part / "images" / f"{part}.png", (200, 100))
+        (folder / part / "labels").mkdir()
+        (folder / part / "labels" / f"{part}.txt").write_text("1 0.5 0.5 0.2 0.4\n0 0.1 0.2 0.1 0.2 0.93\n\n0 0.5 0.5 0.7 0.5 0.6 0.9\n")
+    write_picture(folder / "train" / "images" / "empty.png", (200, 100))
+    content = {"train": "../train/images", "val": "../valid/images", "test": "../test/images", "nc": 2, "names": list(names)}
+    (folder / "data.yaml").write_text(yaml.safe_dump(content))
+    return folder
+
+
+def test_yolo_as_roboflow_writes_it(tmp_path):
+    found = load_annotations(yolo(tmp_path / "set"), LabelSet(("red blood cell", "ring")))
+    assert [(p.key, p.part) for p in found.pictures] == [
+        ("test/images/test.png", "test"),
+        ("train/images/empty.png", "train"),
+        ("train/images/train.png", "train"),
+        ("valid/images/valid.png", "validation"),
+    ]
+    assert len(found.pictures[1].boxes_xyxy) == 0
+    # a box, a box with a score, an outline of three corners
+    assert found.pictures[0].boxes_xyxy == pytest.approx(np.array([[80, 30, 120, 70], [10, 10, 30, 30], [100, 50, 140, 90]]))
+    assert found.pictures[0].class_ids.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("0 0.1 0.2", "line 1 is '0 0.1 0.2'; expected: class"), ("a b", "line 1 is"), ("5 0.5 0.5 0.1 0.1", "class 5 is not in")],
+)
+def test_yolo_lines_that_are_none(tmp_path, line, message):
+    folder = yolo(tmp_path / "set")
+    (folder / "train" / "labels" / "train.txt").write_text(line)
+    with pytest.raises(InputError, match=message):
+        load_annotations(folder, None)
+
+
+def write_modes(folder):
+    """Grey, RGBA, 16-bit and palette pictures."""
+    folder.mkdir(parents=True)
+    grey = np.tile(np.arange(0, 250, 5, dtype=np.uint8), (40, 1))
+    Image.fromarray(grey).save(folder / "grey.png")
+    Image.fromarray(np.dstack([grey, grey, grey, np.full_like(grey, 255)])).save(folder / "rgba.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(folder / "deep.png")
+    Image.fromarray(grey).convert("P").save(folder / "palette.png")
+    return grey
+
+
+def test_folder_per_class_as_nih_has_it(tmp_path):
+    """NIH's cell_images (Rajaraman et al. 2018, PeerJ 6:e4568) holds Thumbs.db files; modes are of other public sets."""
+    root = tmp_path / "cell_images"
+    grey = write_modes(root / "Parasitized")
+    write_picture(root / "Uninfected" / "a.png", (30, 20))
+    (root / "Uninfected" / "Thumbs.db").write_bytes(b"no picture")
+    found = load_annotations(root, LabelSet(("Uninfected", "Parasitized")))
+    assert found.whole
+    assert [(p.key, p.class_ids.tolist()) for p in found.pictures] == [
+        *((f"Parasitized/{n}.png", [1]) for n in ("deep", "grey", "palette", "rgba")),
+        ("Uninfected/a.png", [0]),
+    ]
+    assert found.pictures[-1].boxes_xyxy.tolist() == [[0, 0, 30, 20]]
+    assert found.oddities == (f"{root}: 1 files that are no pictures, skipped; first: Uninfected/Thumbs.db",)
+    from malaria_cells.patches import Cropping, build_patch_store
+
+    store = build_patch_store(found, Cropping((40, 50), 1.25, 10, 0), tmp_path / "cache")
+    assert len(store) == 5  # no background: the label is of the whole picture
+    for patch in store.patches[:4]:
+        assert np.abs(patch.astype(int) - grey[..., None]).max() <= 1
+
+
+def test_a_folder_that_is_no_class(tmp_path):
+    for name in ("NORMAL", "PNEUMONIA", "broken"):
+        write_picture(tmp_path / name / "a.png")
+    with pytest.raises(InputError, match=r"category 'broken' is in neither labels nor ignore_labels.*Found: NORMAL, PNEUMONIA, broken"):
+        load_annotations(tmp_path, LabelSet(("NORMAL", "PNEUMONIA")))
+
+
+def cassava(folder, header="image_id,label"):
+    """Cassava's layout (kaggle.com/c/cassava-leaf-disease-classification): train.csv beside train_images."""
+    for i in range(6):
+        write_picture(folder / "train_images" / f"{i}.jpg")
+    path = folder / "train.csv"
+    path.write_text("\n".join([header, *(f"{i}.jpg,{i % 3}" for i in range(6))]) + "\n")
+    return path
+
+
+def test_csv_as_cassava_has_it(tmp_path):
+    found = load_annotations(cassava(tmp_path), LabelSet(("0", "1", "2")))
+    assert found.whole
+    assert [(p.key, p.class_ids[0]) for p in found.pictures] == [(f"train_images/{i}.jpg", i % 3) for i in range(6)]
+
+
+def test_csv_names_the_columns_that_it_found(tmp_path):
+    with pytest.raises(InputError, match=r"train\.csv: found the columns picture, label; expected one for the picture \(image_id"):
+        load_annotations(cassava(tmp_path, "picture,label"), LabelSet(("0", "1", "2")))
+
+
+def test_csv_of_names_without_suffix_and_of_boxes(tmp_path):
+    cassava(tmp_path)
+    (tmp_path / "train.csv").write_text("id_code,diagnosis\n0,healthy\n3,ill\n")
+    assert [p.key for p in load_annotations(tmp_path / "train.csv", None).pictures] == ["train_images/0.jpg", "train_images/3.jpg"]
+    (tmp_path / "b.csv").write_text("image,label,score,x_min,y_min,x_max,y_max\n0.jpg,ring,0.9,1,2,30,40\n0.jpg,wbc,0.8,5.5,6,50,60\n")
+    boxes = load_annotations(tmp_path / "b.csv", None).pictures[0]
+    assert boxes.boxes_xyxy.tolist() == [[1, 2, 30, 40], [5.5, 6, 50, 60]]
+
+
+def test_train_size_is_pictures_a_class(tmp_path, caplog):
+    for i in range(8):
+        write_picture(tmp_path / "NORMAL" / f"{i}.png", value=100 + i)
+    for i in range(5):
+        write_picture(tmp_path / "PNEUMONIA" / f"{i}.png", value=100 + i)
+    values = {"train_images": str(tmp_path), "labels": ["NORMAL", "PNEUMONIA"], "train_size": 6, "test_size": 0.3}
+    with caplog.at_level(logging.WARNING):
+        data = load_data_set(make_config(values, "test"))
+    assert data.all_pictures.class_counts.tolist() == [6, 5]
+    assert "train_size: 'PNEUMONIA' has 5 pictures, 6 were asked for; all are taken" in caplog.text
+    assert data.all_pictures.fingerprint == load_data_set(make_config(values, "test")).all_pictures.fingerprint
+
+
+def test_a_folder_that_holds_nothing_known(tmp_path):
+    write_picture(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"holds no training\.json, .*no VOC folder and no folder a class"):
+        load_data_set(make_config({"train_images": str(tmp_path)}, "test"))
