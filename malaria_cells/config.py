@@ -20,6 +20,15 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
+class ScanSettings(BaseModel):
+    """Test-time augmentation of whole pictures: `scan` overlapping crops, each augmented `runs` times."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    runs: Count
+    scan: Count
+
+
 class Config(BaseModel):
     """One run's settings. Field descriptions are the documentation of the keys."""
 
@@ -71,28 +80,61 @@ class Config(BaseModel):
     )
     patch_cache: str = Field(".cache/patches", description="Folder of the patch stores, which are rebuilt when their pictures change.")
 
-    model: str = Field("compact", description="Architecture: compact, vgg.")
+    model: str = Field(
+        "compact",
+        description="Architecture: compact, vgg, baseline, augmented, efficientnetb0 to b7, efficientnetv2b0 to b3, s, m, l, or a full "
+        "name such as keras.applications.ResNet50V2.",
+    )
+    weights: str | None = Field("none", description="Of a backbone: imagenet, none, or a file.")
+    freeze: bool = Field(False, description="Whether a backbone keeps its weights and only the head is trained.")
+    adapt_normalization: bool = Field(
+        True, description="Fit mean and variance of the network's normalisation layer, if it has one, to the training patches."
+    )
     dropout: Fraction = Field(0.3, description="Dropout before the dense layers.")
     epochs: Count = Field(12, description="Passes at most.")
     batch_size: Count = Field(64, description="Patches a step.")
     steps_per_epoch: Count | None = Field(None, description="Steps of a pass; null: as many as show every patch once.")
     validation_steps: Count | None = Field(None, description="Validation batches a pass; null: all.")
+    loss: Literal["cross_entropy", "focal"] = Field("cross_entropy", description="Loss.")
+    focal_alpha: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.25, description="Weight of the focal loss (Lin et al. 2017, arXiv:1708.02002); with two labels, of the second."
+    )
+    focal_gamma: float = Field(2.0, ge=0, description="How much the focal loss leaves easy examples alone; 0: cross-entropy.")
+    label_smoothing: Fraction = Field(0.0, description="Share of the label that is spread over all classes.")
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = Field("adamw", description="Optimizer.")
     learning_rate: Annotated[float, Field(gt=0)] = Field(0.002, description="Highest learning rate.")
     schedule: Literal["cosine", "plateau", "constant"] = Field(
-        "cosine", description="Learning rate over time: cosine decay to zero, halved when val_loss stalls, or constant."
+        "cosine", description="Learning rate over time: cosine decay, reduced when val_loss stalls, or constant."
     )
+    cosine_alpha: Fraction = Field(0.0, description="Where cosine decay ends, as a share of the learning rate.")
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="What the learning rate is multiplied by then.")
+    plateau_patience: Count = Field(3, description="Passes without a better val_loss before that.")
     balance: Literal["class_weight", "sampling", "none"] = Field(
         "sampling", description="Against rare classes being ignored: balanced class weights, balanced sampling, or nothing."
     )
-    augmentation: str = Field("stain", description="Named policy: none, flips, stain.")
+    augmentation: str = Field(
+        "stain", description="Named policy: none, flips, stain, shifts, microscope, layers, randaugment, cutmix, mixup."
+    )
     early_stopping: Count | None = Field(6, description="Passes without a better val_macro_f1 before training stops; null: never.")
+
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        "float32", description="Of the network's arithmetic; the mixed ones are for hardware that is made for them."
+    )
+    keep_checkpoints: int = Field(
+        0, ge=0, description="Weights of so many last passes are kept in the model folder, beside the best pass's."
+    )
+    tensorboard: bool = Field(False, description="Write scalars and weight histograms for TensorBoard into the model folder.")
+    plot_training_data: bool = Field(False, description="Draw training examples of each class into the model folder.")
 
     proposals: Literal["watershed", "sliding"] = Field("watershed", description="How detection finds candidate boxes.")
     nms: Literal["agnostic", "class"] = Field("agnostic", description="agnostic: one label a cell; class: labels suppress only their own.")
     nms_iou: Annotated[float, Field(gt=0, le=1)] = Field(0.4, description="Overlap (IoU) from which the lower-scored box is suppressed.")
     score_threshold: Fraction = Field(0.05, description="Detections scored lower are not written.")
-    tta: Annotated[int, Field(ge=1, le=8)] = Field(1, description="Views averaged for each cell: flips and quarter turns; 1 is none.")
+    tta: Annotated[int, Field(ge=1, le=8)] | ScanSettings = Field(
+        1,
+        description="Views averaged for each cell, 1 to 8: flips and quarter turns; 1 is none. For whole pictures also {runs: 4, scan: 4}: "
+        "so many crops of image_size, each seen so many times under flips, zoom and contrast.",
+    )
 
     @field_validator("labels")
     @classmethod
@@ -100,6 +142,11 @@ class Config(BaseModel):
         if not value:
             raise ValueError("expected at least one label")
         return value
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _no_weights(cls, value: Any) -> Any:
+        return "none" if value is None else value
 
     @field_validator("learning_rate", "context", "min_box_size", "dropout", "test_size", mode="before")
     @classmethod
@@ -210,6 +257,8 @@ def _type_name(annotation: Any) -> str:
         return " and ".join(_type_name(part) for part in get_args(annotation))
     if get_origin(annotation) is list:
         return "list of " + _type_name(get_args(annotation)[0])
+    if annotation is ScanSettings:
+        return "{runs, scan}"
     names = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
     return names[annotation]
 
@@ -228,7 +277,7 @@ def _parse_overrides(overrides: list[str]) -> dict[str, Any]:
 
 
 def _explain(problem: Any, source: str) -> str:
-    key = ".".join(str(part) for part in problem["loc"] if part not in {"str", "list[str]"})
+    key = ".".join(str(part) for part in problem["loc"] if part not in {"str", "list[str]", "constrained-int", "ScanSettings"})
     if problem["type"] == "extra_forbidden":
         return f"{source}: unknown key '{key}'{nearest(key, Config.model_fields)}; the keys are listed in docs/config.md"
     message = problem["msg"].removeprefix("Value error, ")

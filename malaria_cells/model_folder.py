@@ -45,6 +45,7 @@ class ModelDescription:
         calibration: of the probabilities.
         fingerprints: of data and config, by name.
         seed: `random_state` of the training.
+        scan: `runs` and `scan` of a test-time augmentation of whole pictures, or None.
     """
 
     labels: LabelSet
@@ -59,6 +60,7 @@ class ModelDescription:
     calibration: Calibration
     fingerprints: dict[str, str]
     seed: int
+    scan: dict[str, int] | None = None
 
 
 def save_model(folder: Path, network: Any, description: ModelDescription) -> None:
@@ -119,6 +121,7 @@ def _description(content: dict[str, Any]) -> ModelDescription:
         calibration=Calibration(calibration["temperature"], calibration["shift"], tuple(calibration["log_prior_ratio"])),
         fingerprints=content["fingerprints"],
         seed=content["seed"],
+        scan=content["scan"],
     )
 
 

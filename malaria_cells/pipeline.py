@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.utils.class_weight import compute_class_weight
 
-from malaria_cells.augment import Augmenter
+from malaria_cells.augment import Augmenter, BatchPolicy
 from malaria_cells.patches import PatchStore
 
 
@@ -74,11 +74,35 @@ def class_weights(class_ids: np.ndarray, n_classes: int) -> np.ndarray:
     return weights
 
 
-def training_batches(store: PatchStore, sampler: Sampler, weights: np.ndarray, augment: Augmenter, first_epoch: int) -> tf.data.Dataset:
+@dataclass(frozen=True)
+class Targets:
+    """What a batch carries beside its patches.
+
+    Attributes:
+        weights: float32 (n_classes,), weight of each class.
+        soft: labels as shares of classes, float32 (b, n_classes), or (b, 1) for two; else class ids, int32 (b,). Losses that
+            smooth or focus, and policies that mix, need them.
+    """
+
+    weights: np.ndarray
+    soft: bool = False
+
+
+def training_batches(
+    store: PatchStore, sampler: Sampler, targets: Targets, augment: Augmenter, first_epoch: int, policy: BatchPolicy | None = None
+) -> tf.data.Dataset:
     """Endless augmented batches from pass `first_epoch` on.
 
+    Args:
+        store: the patches.
+        sampler: which make a batch.
+        targets: form of labels and weights; a `policy` needs soft labels.
+        augment: applied to uint8 batches.
+        first_epoch: pass to begin with.
+        policy: applied to tensors after it.
+
     Returns:
-        Dataset of (float32 (b, H, W, 3) in 0..255, int32 (b,), float32 (b,)).
+        Dataset of (float32 (b, H, W, 3) in 0..255, labels, float32 (b,) weights).
     """
 
     def batches() -> Iterator[tuple[np.ndarray, int]]:
@@ -91,20 +115,31 @@ def training_batches(store: PatchStore, sampler: Sampler, weights: np.ndarray, a
     def load(rows: np.ndarray, seed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         patches = augment(_fetch(store, rows), int(seed))
         ids = store.class_ids[rows]
-        return patches.astype(np.float32), ids.astype(np.int32), weights[ids]
+        return patches.astype(np.float32), ids.astype(np.int32), targets.weights[ids]
 
     signature = (tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.int64))
-    return _batched(tf.data.Dataset.from_generator(batches, output_signature=signature), load, store)
+    found = _batched(tf.data.Dataset.from_generator(batches, output_signature=signature), load, store, targets)
+    if policy is not None:
+        # One at a time: the policies draw from one random state, and the order of the draws must not change.
+        found = found.map(lambda images, labels, _: _mixed(policy, images, labels, targets), num_parallel_calls=1)
+    return found.prefetch(4)
 
 
-def plain_batches(store: PatchStore, rows: np.ndarray, batch_size: int, weights: np.ndarray) -> tf.data.Dataset:
+def _mixed(policy: BatchPolicy, images, labels, targets: Targets):  # type: ignore[no-untyped-def]
+    images, labels = policy(images, labels)
+    shares = labels if len(targets.weights) > 2 else tf.concat([1 - labels, labels], axis=1)
+    return tf.clip_by_value(images, 0, 255), labels, tf.linalg.matvec(shares, tf.constant(targets.weights))
+
+
+def plain_batches(store: PatchStore, rows: np.ndarray, batch_size: int, targets: Targets) -> tf.data.Dataset:
     """The given rows once, in their order, not augmented; the same form as `training_batches`."""
 
     def load(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         ids = store.class_ids[batch]
-        return _fetch(store, batch).astype(np.float32), ids.astype(np.int32), weights[ids]
+        return _fetch(store, batch).astype(np.float32), ids.astype(np.int32), targets.weights[ids]
 
-    return _batched(tf.data.Dataset.from_tensor_slices(np.asarray(rows, dtype=np.int64)).batch(batch_size), load, store)
+    batches = tf.data.Dataset.from_tensor_slices(np.asarray(rows, dtype=np.int64)).batch(batch_size)
+    return _batched(batches, load, store, targets).prefetch(4)
 
 
 def _fetch(store: PatchStore, rows: np.ndarray) -> np.ndarray:
@@ -115,14 +150,18 @@ def _fetch(store: PatchStore, rows: np.ndarray) -> np.ndarray:
     return patches
 
 
-def _batched(source: tf.data.Dataset, load, store: PatchStore) -> tf.data.Dataset:  # type: ignore[no-untyped-def]
+def _batched(source: tf.data.Dataset, load, store: PatchStore, targets: Targets) -> tf.data.Dataset:  # type: ignore[no-untyped-def]
     height, width = store.patches.shape[1:3]
+    n_classes = len(targets.weights)
 
     def to_tensors(*arguments):  # type: ignore[no-untyped-def]
         images, ids, weights = tf.numpy_function(load, arguments, (tf.float32, tf.int32, tf.float32))
         images.set_shape((None, height, width, 3))
         ids.set_shape((None,))
         weights.set_shape((None,))
-        return images, ids, weights
+        if not targets.soft:
+            return images, ids, weights
+        labels = tf.cast(ids[:, None], tf.float32) if n_classes == 2 else tf.one_hot(ids, n_classes)
+        return images, labels, weights
 
-    return source.map(to_tensors, num_parallel_calls=2, deterministic=True).prefetch(4)
+    return source.map(to_tensors, num_parallel_calls=2, deterministic=True)

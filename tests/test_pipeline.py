@@ -1,13 +1,14 @@
+import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_sample_weight
 
-from malaria_cells.augment import POLICY_NAMES, make_augmenter
+from malaria_cells.augment import imgaug_policies, keras_policies, make_augmenter, make_batch_policy
 from malaria_cells.errors import InputError
 from malaria_cells.patches import PatchStore
-from malaria_cells.pipeline import Sampler, class_weights, plain_batches, training_batches
+from malaria_cells.pipeline import Sampler, Targets, class_weights, plain_batches, training_batches
 
 
 def make_store(class_ids, size=16):
@@ -17,7 +18,7 @@ def make_store(class_ids, size=16):
     return PatchStore(patches, np.array(class_ids), np.zeros(n, dtype=np.int64), np.zeros((n, 4)), ("a.png",), 3, "f")
 
 
-@pytest.mark.parametrize("policy", POLICY_NAMES)
+@pytest.mark.parametrize("policy", list(imgaug_policies.POLICIES))
 def test_policies_keep_form_and_follow_the_seed(policy):
     batch = np.random.default_rng(0).integers(0, 256, (5, 24, 24, 3), dtype=np.uint8)
     before = batch.copy()
@@ -78,7 +79,7 @@ def test_class_weights_are_scikit_learns():
 def test_batches_carry_patches_classes_weights():
     store = make_store([0, 1, 2, 3, 0])
     weights = np.array([1, 2, 3, 4], dtype=np.float32)
-    images, ids, w = next(iter(plain_batches(store, np.array([4, 1, 3]), 8, weights)))
+    images, ids, w = next(iter(plain_batches(store, np.array([4, 1, 3]), 8, Targets(weights))))
     assert np.array_equal(images.numpy(), store.patches[[4, 1, 3]].astype(np.float32))
     assert ids.numpy().tolist() == [0, 1, 3]
     assert w.numpy().tolist() == [1, 2, 4]
@@ -88,7 +89,37 @@ def test_a_run_resumed_at_a_pass_sees_the_same_batches():
     store = make_store(np.arange(40) % 4)
     sampler = Sampler(np.arange(40), store.class_ids, 8, 3, True, seed=5)
     weights, augment = np.ones(4, dtype=np.float32), make_augmenter("stain")
-    whole = list(training_batches(store, sampler, weights, augment, 0).take(9))
-    resumed = list(training_batches(store, sampler, weights, augment, 2).take(3))
+    whole = list(training_batches(store, sampler, Targets(weights), augment, 0).take(9))
+    resumed = list(training_batches(store, sampler, Targets(weights), augment, 2).take(3))
     for a, b in zip(whole[6:], resumed, strict=True):
         assert all(np.array_equal(x.numpy(), y.numpy()) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("policy", list(keras_policies.POLICIES))
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_policies_of_layers_keep_form_and_repeat(policy, n_classes):
+    store = make_store(np.arange(32) % n_classes, size=24)
+    sampler = Sampler(np.arange(32), store.class_ids, 8, 3, True, seed=5)
+    targets = Targets(np.arange(1, n_classes + 1, dtype=np.float32), soft=True)
+
+    def run():
+        keras.utils.set_random_seed(3)
+        layers = make_batch_policy(policy, (24, 24), 3)
+        return [
+            [x.numpy() for x in batch] for batch in training_batches(store, sampler, targets, make_augmenter(policy), 0, layers).take(3)
+        ]
+
+    batches = run()
+    plain = list(training_batches(store, sampler, targets, make_augmenter("none"), 0).take(3))
+    for (images, labels, weights), (untouched, hard, _) in zip(batches, plain, strict=True):
+        assert images.shape == (8, 24, 24, 3)
+        assert images.min() >= 0
+        assert images.max() <= 255
+        assert not np.array_equal(images, untouched.numpy())
+        assert labels.shape == ((8, 1) if n_classes == 2 else (8, n_classes))
+        shares = np.concatenate([1 - labels, labels], axis=1) if n_classes == 2 else labels
+        assert shares.sum(axis=1) == pytest.approx(1, abs=1e-5)
+        assert weights == pytest.approx(shares @ targets.weights, abs=1e-4)
+        assert np.array_equal(labels, hard.numpy()) == (policy in {"layers", "randaugment"})
+    for a, b in zip(batches, run(), strict=True):
+        assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))

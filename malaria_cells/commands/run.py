@@ -95,6 +95,8 @@ class Loaded:
     detector: Any
     labels: LabelSet
     detects: bool
+    scan: dict[str, int] | None = None
+    seed: int = 0
 
 
 def _load(request: RunRequest) -> Loaded:
@@ -103,14 +105,14 @@ def _load(request: RunRequest) -> Loaded:
     start_tensorflow()
     if request.model.is_dir():
         detector, description = load_detector(request.model)
-        detects = description.rejects
+        detects, scan, seed = description.rejects, description.scan, description.seed
     else:
-        detector, detects = _bare_detector(request), False
+        detector, detects, scan, seed = _bare_detector(request), False, None, 0
     changes = {key: getattr(request, key) for key in ("score_threshold", "nms", "nms_iou", "tta") if getattr(request, key) is not None}
     detector = detector.with_settings(**changes)
     if request.proposals is not None:
         detector = replace(detector, proposer=replace(detector.proposer, method=request.proposals))
-    return Loaded(detector, detector.classifier.labels, detects)
+    return Loaded(detector, detector.classifier.labels, detects, scan if request.tta is None else None, seed)
 
 
 def _bare_detector(request: RunRequest):  # type: ignore[no-untyped-def]
@@ -183,6 +185,7 @@ def _detect(request: RunRequest, loaded: Loaded, root: Path, keys: list[str], tr
 
 def _classify(request: RunRequest, loaded: Loaded, root: Path, keys: list[str], truth: AnnotationSet | None) -> int:
     from malaria_cells.patches import resize
+    from malaria_cells.tta import scanned
 
     classifier, views = loaded.detector.classifier, loaded.detector.settings.tta
     if truth is not None and any(len(p.cells_xyxy) != 1 for p in truth.pictures):
@@ -191,6 +194,8 @@ def _classify(request: RunRequest, loaded: Loaded, root: Path, keys: list[str], 
         )
 
     def one(picture: np.ndarray) -> np.ndarray:
+        if loaded.scan:
+            return scanned(classifier, picture, classifier.image_size_hw, **loaded.scan, seed=loaded.seed)
         return classifier(resize(picture, classifier.image_size_hw)[None], views)[0]
 
     finished = _work(one, root, keys, "classifying", lambda *_: None)

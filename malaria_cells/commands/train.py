@@ -3,6 +3,7 @@
 import csv
 import datetime as dt
 import logging
+import shutil
 import sys
 import time
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from malaria_cells import files
-from malaria_cells.augment import make_augmenter
+from malaria_cells.augment import check_policy
 from malaria_cells.calibration import Calibration, calibration_error, fit_calibration
 from malaria_cells.config import Config, load_config
 from malaria_cells.dataset import DataSet, load_data_set
@@ -38,7 +39,7 @@ def train(config_path: Path, overrides: list[str], resume: bool) -> int:
     """
     config = load_config(config_path, overrides)
     check_model_name(config.model)
-    make_augmenter(config.augmentation)
+    check_policy(config.augmentation)
     output = Path(config.output_models)
     name = _name(config, output, resume)
     folder = output / name
@@ -119,6 +120,9 @@ def _train_into(folder: Path, config: Config, data: DataSet, store: PatchStore, 
     files.write_text(folder / "config.yaml", config.to_yaml())
     _write_history(folder / "history.csv", trained.history)
     files.write_json(folder / "metrics.json", metrics)
+    for extra in (run.checkpoints, run.tensorboard):
+        if extra.is_dir():
+            shutil.copytree(extra, folder / extra.name)
     training_curves(trained.history, trained.best_epoch, folder / "training_curves.png")
     shown = "test" if "test" in metrics else "validation"
     confusion_matrix(
@@ -138,7 +142,8 @@ def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool
     from malaria_cells.detection import DetectionSettings
     from malaria_cells.model_folder import ModelDescription, file_fingerprint
 
-    settings = DetectionSettings(config.nms, config.nms_iou, config.score_threshold, tta=config.tta)
+    views, scan = (config.tta, None) if isinstance(config.tta, int) else (1, config.tta.model_dump())
+    settings = DetectionSettings(config.nms, config.nms_iou, config.score_threshold, tta=views)
     fingerprints = {"patches": store.fingerprint, "config": file_fingerprint(config.to_yaml())}
     fingerprints |= {part: annotations.fingerprint for part, annotations in data.parts.items()}
     return ModelDescription(
@@ -154,6 +159,7 @@ def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool
         calibration=calibration,
         fingerprints=fingerprints,
         seed=config.random_state,
+        scan=scan,
     )
 
 

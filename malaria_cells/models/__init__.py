@@ -2,32 +2,53 @@
 
 from malaria_cells.errors import InputError, nearest
 
-NAMES = ("compact", "vgg")
+PLAIN = ("compact", "vgg", "baseline", "augmented")
+EFFICIENTNETS = (*(f"efficientnetb{i}" for i in range(8)), *(f"efficientnetv2{i}" for i in ("b0", "b1", "b2", "b3", "s", "m", "l")))
+NAMES = (*PLAIN, *EFFICIENTNETS)
+OTHERS = ("keras.applications.", "keras_cv.models.")
 
 
-def build_classifier(name: str, image_size_hw: tuple[int, int], n_classes: int, dropout: float):  # type: ignore[no-untyped-def]
-    """Build an untrained `keras.Model` from pixels (b, H, W, 3) to probabilities.
+def build_classifier(  # type: ignore[no-untyped-def]
+    name: str, image_size_hw: tuple[int, int], n_classes: int, dropout: float, weights: str = "none", freeze: bool = False
+):
+    """Build a `keras.Model` from pixels (b, H, W, 3) to probabilities.
 
     Args:
-        name: one of `NAMES`.
+        name: one of `NAMES`, or a full name in one of `OTHERS`.
         image_size_hw: input height and width in pixels.
         n_classes: number of classes, the reject class counted; two classes give one sigmoid unit.
-        dropout: share dropped before the last layers, in [0, 1).
+        dropout: share dropped before the last layers, in [0, 1); `baseline` and `augmented` have none.
+        weights: of a backbone: ``imagenet``, ``none`` or a file.
+        freeze: whether a backbone keeps its weights.
 
     Raises:
-        InputError: unknown name, or an input too small for the architecture.
+        InputError: unknown name, weights that cannot be had, or an input too small for the architecture.
     """
     check_model_name(name)
-    from malaria_cells.models import compact, vgg
+    if name in PLAIN and (weights != "none" or freeze):
+        raise InputError(f"model: '{name}' has no pretrained backbone; set `weights: none` and `freeze: false`, or choose an efficientnet")
+    from malaria_cells.models import backbones, compact, plain, vgg
 
-    builder = {"compact": compact, "vgg": vgg}[name]
     try:
-        return builder.build(image_size_hw, n_classes, dropout)
+        if name == "compact":
+            return compact.build(image_size_hw, n_classes, dropout)
+        if name == "vgg":
+            return vgg.build(image_size_hw, n_classes, dropout)
+        if name == "baseline":
+            return plain.build_baseline(image_size_hw, n_classes)
+        if name == "augmented":
+            return plain.build_augmented(image_size_hw, n_classes)
+        return backbones.build(image_size_hw, n_classes, dropout, name, weights, freeze)
     except ValueError as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"image_size: {list(image_size_hw)} does not fit model '{name}': {str(error).splitlines()[0]}") from error
 
 
 def check_model_name(name: str) -> None:
-    """Raise `InputError` unless `name` is an architecture known."""
-    if name not in NAMES:
-        raise InputError(f"model: '{name}' is unknown{nearest(name, NAMES)}; expected one of {', '.join(NAMES)}")
+    """Raise `InputError` unless `name` is an architecture known, or a full name in a library known."""
+    if name not in NAMES and not name.startswith(OTHERS):
+        raise InputError(
+            f"model: '{name}' is unknown{nearest(name, NAMES)}; expected one of {', '.join(NAMES)}, "
+            f"or a full name such as {OTHERS[0]}ResNet50V2"
+        )

@@ -21,12 +21,14 @@ class Record(keras.callbacks.Callback):
         run: where to.
         followers: callbacks with a memory (early stopping, plateau); on resume they are shown the old passes again, so
             that they decide as if the run had never been cut off.
+        keep: weights of so many last passes are kept as files of their own.
     """
 
-    def __init__(self, run: UnfinishedRun, followers: list[keras.callbacks.Callback]):
+    def __init__(self, run: UnfinishedRun, followers: list[keras.callbacks.Callback], keep: int = 0):
         super().__init__()
         self.run = run
         self.followers = followers
+        self.keep = keep
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Replay the passes before; the followers' own `on_train_begin` has already reset them."""
@@ -40,6 +42,8 @@ class Record(keras.callbacks.Callback):
         best = self.run.best_epoch
         better = best is None or row[MONITOR] > self.run.history[best][MONITOR]
         self.run.save(self.model, row, better)
+        if self.keep:
+            self.run.keep_checkpoint(self.model, self.keep)
 
 
 class SeededPasses(keras.callbacks.Callback):

@@ -1,23 +1,23 @@
 """Trains the patch classifier: store and parts in, fitted network and its history out."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import numpy as np
 
-from malaria_cells.augment import make_augmenter
+from malaria_cells.augment import make_augmenter, make_batch_policy
 from malaria_cells.classifier import both_classes, compiled
 from malaria_cells.config import Config
 from malaria_cells.errors import InputError
 from malaria_cells.models import build_classifier
 from malaria_cells.patches import PatchStore
-from malaria_cells.pipeline import Sampler, class_weights, plain_batches, training_batches
+from malaria_cells.pipeline import Sampler, Targets, class_weights, plain_batches, training_batches
 from malaria_cells.training.callbacks import MONITOR, LearningRate, Lines, Record, SeededPasses
 from malaria_cells.training.metrics import MacroF1
+from malaria_cells.training.normalization import adapt_normalization
+from malaria_cells.training.recipe import make_loss, make_optimizer, needs_soft_labels
 from malaria_cells.training.unfinished import UnfinishedRun
-
-PLATEAU_PATIENCE = 3
-PLATEAU_FACTOR = 0.5
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ def train_classifier(
         InputError: the training did not end in numbers.
     """
     keras.utils.set_random_seed(config.random_state)
+    keras.mixed_precision.set_global_policy(config.precision)
     train_ids = store.class_ids[train_rows]
     balanced = class_weights(train_ids, n_classes)
     ones = np.ones(n_classes, dtype=np.float32)
@@ -61,14 +62,21 @@ def train_classifier(
     shown = _shown_shares(train_ids, n_classes, config.balance)
     model = _compiled_model(config, n_classes, sampler.steps_per_epoch, _prior_ratio(train_ids, shown))
     first_epoch = len(run.history)
+    if not first_epoch and config.adapt_normalization:
+        adapt_normalization(model, store, train_rows, Path(config.patch_cache))
     if first_epoch:
         model.optimizer.build(model.trainable_variables)
         model.load_weights(run.weights)
     if first_epoch < config.epochs and not _already_stopped(run, config.early_stopping):
         shown_weights = balanced if config.balance == "class_weight" else ones
+        policy = make_batch_policy(config.augmentation, config.image_size, config.random_state)
+        soft = needs_soft_labels(config)
+        augment = make_augmenter(config.augmentation)
         model.fit(
-            training_batches(store, sampler, shown_weights, make_augmenter(config.augmentation), first_epoch),
-            validation_data=plain_batches(store, validation_rows, config.batch_size * 4, ones if config.balance == "none" else balanced),
+            training_batches(store, sampler, Targets(shown_weights, soft), augment, first_epoch, policy),
+            validation_data=plain_batches(
+                store, validation_rows, config.batch_size * 4, Targets(ones if config.balance == "none" else balanced, soft)
+            ),
             validation_steps=config.validation_steps,
             epochs=config.epochs,
             initial_epoch=first_epoch,
@@ -93,47 +101,28 @@ def predict_rows(model: keras.Model, store: PatchStore, rows: np.ndarray, batch:
 
 
 def _compiled_model(config: Config, n_classes: int, steps: int, prior_ratio: list[float]) -> keras.Model:
-    model = build_classifier(config.model, config.image_size, n_classes, config.dropout)
+    model = build_classifier(config.model, config.image_size, n_classes, config.dropout, config.weights or "none", config.freeze)
     model.compile(
-        optimizer=_optimizer(config, steps),
-        loss=keras.losses.BinaryCrossentropy() if n_classes == 2 else keras.losses.SparseCategoricalCrossentropy(),
+        optimizer=make_optimizer(config, steps),
+        loss=make_loss(config, n_classes),
         metrics=["accuracy", MacroF1(n_classes, prior_ratio)],
         weighted_metrics=[],
     )
     return model
 
 
-def _optimizer(config: Config, steps: int) -> keras.optimizers.Optimizer:
-    rate: float | keras.optimizers.schedules.LearningRateSchedule = config.learning_rate
-    if config.schedule == "cosine":
-        total = steps * config.epochs
-        warm_up = min(total // 20, 200)
-        rate = keras.optimizers.schedules.CosineDecay(
-            config.learning_rate / 10, total - warm_up, warmup_target=config.learning_rate, warmup_steps=warm_up
-        )
-    makers = {
-        "adam": keras.optimizers.Adam,
-        "adamw": keras.optimizers.AdamW,
-        "sgd": lambda learning_rate: keras.optimizers.SGD(learning_rate, momentum=0.9, nesterov=True),
-        "rmsprop": keras.optimizers.RMSprop,
-    }
-    return makers[config.optimizer](learning_rate=rate)
-
-
 def _callbacks(config: Config, run: UnfinishedRun, steps: int) -> list[keras.callbacks.Callback]:
     followers: list[keras.callbacks.Callback] = []
     if config.schedule == "plateau":
-        followers.append(keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=PLATEAU_FACTOR, patience=PLATEAU_PATIENCE))
+        followers.append(
+            keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=config.plateau_factor, patience=config.plateau_patience)
+        )
     if config.early_stopping:
         followers.append(keras.callbacks.EarlyStopping(monitor=MONITOR, mode="max", patience=config.early_stopping))
-    return [
-        SeededPasses(config.random_state),
-        keras.callbacks.TerminateOnNaN(),
-        *followers,
-        LearningRate(),
-        Record(run, followers),
-        Lines(config.epochs, steps),
-    ]
+    watchers: list[keras.callbacks.Callback] = [LearningRate(), Record(run, followers, config.keep_checkpoints)]
+    if config.tensorboard:
+        watchers.append(keras.callbacks.TensorBoard(run.tensorboard, histogram_freq=1, write_graph=False))
+    return [SeededPasses(config.random_state), keras.callbacks.TerminateOnNaN(), *followers, *watchers, Lines(config.epochs, steps)]
 
 
 def _already_stopped(run: UnfinishedRun, patience: int | None) -> bool:

@@ -8,8 +8,8 @@ from keras import ops
 class MacroF1(keras.metrics.Metric):
     """Mean F1 of the classes that occur in the truth.
 
-    Unlike `keras.metrics.F1Score` it takes class ids, leaves out absent classes instead of counting them as 0, and can
-    undo the shift of a training that shows rare classes more often than they are.
+    Unlike `keras.metrics.F1Score` it takes class ids (or shares of classes, of which the largest counts), leaves out absent
+    classes instead of counting them as 0, and can undo the shift of a training that shows rare classes more often than they are.
 
     Args:
         n_classes: number of classes; with two, predictions (b, 1) of one sigmoid unit are understood.
@@ -25,7 +25,9 @@ class MacroF1(keras.metrics.Metric):
 
     def update_state(self, y_true, y_pred, sample_weight=None):  # type: ignore[no-untyped-def]
         """Count a batch; `sample_weight` is disregarded: cells are counted as they come."""
-        y_true = ops.cast(ops.reshape(y_true, (-1,)), "int32")
+        if len(y_true.shape) == 2 and y_true.shape[-1] == self.n_classes:
+            y_true = ops.argmax(y_true, axis=-1)
+        y_true = ops.cast(ops.round(ops.reshape(ops.cast(y_true, self.dtype), (-1,))), "int32")
         both = ops.concatenate([1 - y_pred, y_pred], axis=-1) if y_pred.shape[-1] == 1 else y_pred
         predicted = ops.argmax(both * ops.convert_to_tensor(self.prior_ratio, dtype=both.dtype), axis=-1)
         pairs = ops.one_hot(y_true * self.n_classes + ops.cast(predicted, "int32"), self.n_classes**2)

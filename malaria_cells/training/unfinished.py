@@ -83,6 +83,25 @@ class UnfinishedRun:
         """Weights of the best pass."""
         return self.folder / "best.weights.h5"
 
+    @property
+    def checkpoints(self) -> Path:
+        """Weights of the last passes, one file each."""
+        return self.folder / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Event files."""
+        return self.folder / "tensorboard"
+
+    def keep_checkpoint(self, model: Any, keep: int) -> None:
+        """Write the weights of the pass that has just been saved, and remove all but the last `keep`."""
+        self.checkpoints.mkdir(exist_ok=True)
+        beside = self.checkpoints / ".writing.weights.h5"
+        model.save_weights(beside)
+        beside.replace(self.checkpoints / f"pass_{len(self.history):03}.weights.h5")
+        for old in sorted(self.checkpoints.glob("pass_*.weights.h5"))[:-keep]:
+            old.unlink()
+
     def save(self, model: Any, row: dict[str, float], better: bool) -> None:
         """Take a whole pass into the record; a kill at any point leaves the old state or the new one."""
         if better:

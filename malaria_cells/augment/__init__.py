@@ -1,0 +1,48 @@
+"""Named augmentation policies.
+
+none: nothing.
+flips: mirror images and quarter turns; a smear has no upright.
+stain: flips, and any rotation, shifts by 8 % and scales by 12 % (a proposal's box is never exact), colour casts by channel,
+    hue, saturation and brightness (stains and white balances differ from slide to slide).
+shifts: zoom, shift, shear by 5 % and rotation by 25 degrees, as malaria tutorials have it.
+microscope: stain, and uneven light, defocus and sensor noise.
+layers: random crop, flips, rotation by a quarter, zoom to 20 %, contrast by 20 %, as Keras layers.
+randaugment: RandAugment (Cubuk et al. 2020, arXiv:1909.13719) of keras-cv.
+cutmix, mixup: patches and labels mixed (Yun et al. 2019, arXiv:1905.04899; Zhang et al. 2018, arXiv:1710.09412), by keras-cv.
+"""
+
+from malaria_cells.augment import imgaug_policies, keras_policies
+from malaria_cells.augment.imgaug_policies import Augmenter
+from malaria_cells.augment.keras_policies import BatchPolicy
+from malaria_cells.errors import InputError, nearest
+
+POLICY_NAMES = (*imgaug_policies.POLICIES, *keras_policies.POLICIES)
+
+
+def check_policy(policy: str) -> None:
+    """Raise `InputError` unless the policy is known."""
+    if policy not in POLICY_NAMES:
+        raise InputError(f"augmentation: '{policy}' is unknown{nearest(policy, POLICY_NAMES)}; expected one of {', '.join(POLICY_NAMES)}")
+
+
+def make_augmenter(policy: str) -> Augmenter:
+    """The part of a policy that works on uint8 batches; that of the layer policies does nothing.
+
+    Raises:
+        InputError: unknown policy.
+    """
+    check_policy(policy)
+    return imgaug_policies.make(policy if policy in imgaug_policies.POLICIES else "none")
+
+
+def make_batch_policy(policy: str, image_size_hw: tuple[int, int], seed: int) -> BatchPolicy | None:
+    """The part of a policy that works on tensors, or None.
+
+    Raises:
+        InputError: unknown policy.
+    """
+    check_policy(policy)
+    return keras_policies.make(policy, image_size_hw, seed) if policy in keras_policies.POLICIES else None
+
+
+__all__ = ["POLICY_NAMES", "Augmenter", "BatchPolicy", "check_policy", "make_augmenter", "make_batch_policy"]

@@ -1,0 +1,92 @@
+"""Policies made of imgaug's augmenters: uint8 batches in, uint8 batches out, fixed by a seed for each batch."""
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+Augmenter = Callable[[np.ndarray, int], np.ndarray]
+
+
+def make(policy: str) -> Augmenter:
+    """Build one of `POLICIES`.
+
+    Returns:
+        A function of a uint8 batch (n, H, W, 3) and a seed that returns a new uint8 batch; it may be called by several
+        threads at once, and gives the same answer whichever calls it.
+    """
+    build = POLICIES[policy]
+    if build is None:
+        return lambda patches, _: patches
+    own = threading.local()  # an augmenter holds its random state: threads must not share one
+
+    def augment(patches: np.ndarray, seed: int) -> np.ndarray:
+        if not hasattr(own, "augmenter"):
+            own.augmenter = build()
+        own.augmenter.seed_(seed)
+        return np.asarray(own.augmenter(images=patches))
+
+    return augment
+
+
+def _flips():  # type: ignore[no-untyped-def]
+    import imgaug.augmenters as iaa
+
+    return iaa.Sequential([iaa.Fliplr(0.5), iaa.Rot90((0, 3), keep_size=True)])
+
+
+def _stain():  # type: ignore[no-untyped-def]
+    import imgaug.augmenters as iaa
+
+    geometry = iaa.Affine(rotate=(-180, 180), translate_percent=(-0.08, 0.08), scale=(0.88, 1.12), mode="reflect", order=1)
+    colour = [
+        iaa.Multiply((0.85, 1.15), per_channel=0.7),
+        iaa.Sometimes(0.5, iaa.AddToHueAndSaturation((-14, 14), per_channel=True)),
+        iaa.Sometimes(0.3, iaa.LinearContrast((0.8, 1.25))),
+        iaa.Sometimes(0.2, iaa.GaussianBlur((0.0, 1.0))),
+    ]
+    return iaa.Sequential([iaa.Fliplr(0.5), geometry, *colour])
+
+
+def _shifts():  # type: ignore[no-untyped-def]
+    import imgaug.augmenters as iaa
+
+    geometry = iaa.Affine(rotate=(-25, 25), translate_percent=(-0.05, 0.05), scale=(0.95, 1.05), shear=(-3, 3), mode="edge", order=1)
+    return iaa.Sequential([iaa.Fliplr(0.5), geometry])
+
+
+def _uneven_light(images, random_state, parents, hooks):  # type: ignore[no-untyped-def]  # noqa: ARG001  imgaug calls it so
+    """A lamp that lights one side more, up to 25 % from edge to edge."""
+    lit = []
+    for image in images:
+        y, x = np.mgrid[-0.5 : 0.5 : image.shape[0] * 1j, -0.5 : 0.5 : image.shape[1] * 1j]
+        angle, strength = random_state.uniform(0, 2 * np.pi, ()), random_state.uniform(0.05, 0.25, ())
+        factor = 1 + strength * (np.cos(angle) * x + np.sin(angle) * y)
+        lit.append(np.clip(np.rint(image * factor[..., None]), 0, 255).astype(np.uint8))
+    return np.stack(lit) if isinstance(images, np.ndarray) else lit
+
+
+def _microscope():  # type: ignore[no-untyped-def]
+    import imgaug.augmenters as iaa
+
+    return iaa.Sequential(
+        [
+            iaa.Fliplr(0.5),
+            iaa.Affine(rotate=(-180, 180), translate_percent=(-0.05, 0.05), scale=(0.9, 1.1), mode="reflect", order=1),
+            iaa.Multiply((0.85, 1.15), per_channel=0.7),
+            iaa.Sometimes(0.5, iaa.AddToHueAndSaturation((-14, 14), per_channel=True)),
+            # imgaug's own gradients do not follow `seed_`.
+            iaa.Sometimes(0.4, iaa.Lambda(func_images=_uneven_light)),
+            iaa.Sometimes(0.4, iaa.GaussianBlur((0.3, 1.5))),
+            iaa.Sometimes(0.4, iaa.AdditiveGaussianNoise(scale=(2, 10), per_channel=True)),
+        ]
+    )
+
+
+POLICIES: dict[str, Callable | None] = {
+    "none": None,
+    "flips": _flips,
+    "stain": _stain,
+    "shifts": _shifts,
+    "microscope": _microscope,
+}

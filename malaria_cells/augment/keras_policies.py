@@ -1,0 +1,70 @@
+"""Policies made of Keras' and keras-cv's layers, which work on batches of tensors and may mix labels too.
+
+Each is seeded once a run, not once a batch: a run repeated from its start sees the same, one that was cut off and resumed
+goes on with other draws.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+# images (b, H, W, 3) float32 0..255, labels (b, c) float32 -> the same, changed
+BatchPolicy = Callable[[Any, Any], tuple[Any, Any]]
+
+CROP_FROM = 1.12  # a picture is enlarged by so much before a crop of its own size is taken at random
+RAND_AUGMENT_MAGNITUDE = 0.3
+
+
+def make(policy: str, image_size_hw: tuple[int, int], seed: int) -> BatchPolicy:
+    """Build one of `POLICIES` for patches of one size."""
+    return POLICIES[policy](image_size_hw, seed)
+
+
+def _layers(image_size_hw: tuple[int, int], seed: int) -> BatchPolicy:
+    import keras
+
+    larger = [round(n * CROP_FROM) for n in image_size_hw]
+    chain = [
+        keras.layers.Resizing(*larger),
+        keras.layers.RandomCrop(*image_size_hw, seed=seed),
+        keras.layers.RandomFlip("horizontal_and_vertical", seed=seed + 1),
+        keras.layers.RandomRotation(0.25, fill_mode="reflect", seed=seed + 2),
+        keras.layers.RandomZoom((-0.2, 0.0), fill_mode="reflect", seed=seed + 3),
+        keras.layers.RandomContrast(0.2, value_range=(0, 255), seed=seed + 4),
+    ]
+
+    def apply(images, labels):  # type: ignore[no-untyped-def]
+        for layer in chain:
+            images = layer(images, training=True)
+        return images, labels
+
+    return apply
+
+
+def _rand_augment(image_size_hw: tuple[int, int], seed: int) -> BatchPolicy:  # noqa: ARG001
+    import keras_cv
+
+    layer = keras_cv.layers.RandAugment(value_range=(0, 255), augmentations_per_image=2, magnitude=RAND_AUGMENT_MAGNITUDE, seed=seed)
+    return lambda images, labels: (layer(images, training=True), labels)
+
+
+def _mixing(name: str) -> Callable[[tuple[int, int], int], BatchPolicy]:
+    def build(image_size_hw: tuple[int, int], seed: int) -> BatchPolicy:  # noqa: ARG001
+        import keras_cv
+
+        layer = getattr(keras_cv.layers, name)(seed=seed)
+
+        def apply(images, labels):  # type: ignore[no-untyped-def]
+            mixed = layer({"images": images, "labels": labels}, training=True)
+            return mixed["images"], mixed["labels"]
+
+        return apply
+
+    return build
+
+
+POLICIES: dict[str, Callable[[tuple[int, int], int], BatchPolicy]] = {
+    "layers": _layers,
+    "randaugment": _rand_augment,
+    "cutmix": _mixing("CutMix"),
+    "mixup": _mixing("MixUp"),
+}

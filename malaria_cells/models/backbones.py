@@ -1,0 +1,120 @@
+"""Published backbones under a light head: global average pooling, dropout, probabilities.
+
+EfficientNet (Tan and Le 2019, arXiv:1905.11946), EfficientNetV2 (2021, arXiv:2104.00298), and any other network of
+`keras.applications` or `keras_cv.models` by its full name.
+"""
+
+import importlib
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from malaria_cells.errors import InputError, nearest
+from malaria_cells.models.layers import head
+
+
+def build(image_size_hw: tuple[int, int], n_classes: int, dropout: float, name: str, weights: str, freeze: bool) -> keras.Model:
+    """Build the network.
+
+    Args:
+        image_size_hw: input height and width in pixels.
+        n_classes: the reject class counted.
+        dropout: before the last layer.
+        name: ``efficientnetb3`` or a full name such as ``keras.applications.ResNet50V2``.
+        weights: ``imagenet``, ``none``, or a file of weights of the backbone.
+        freeze: whether the backbone keeps its weights.
+
+    Returns:
+        A model from (b, H, W, 3) pixels in 0..255 to probabilities; the backbone's own preprocessing is inside.
+
+    Raises:
+        InputError: no such network, or weights that cannot be had.
+    """
+    backbone = _from_keras_cv(name, image_size_hw, weights) if name.startswith("keras_cv.") else _from_keras(name, image_size_hw, weights)
+    backbone.trainable = not freeze
+    inputs = keras.Input((*image_size_hw, 3), name="pixels")
+    x = inputs
+    if not name.startswith("keras_cv."):
+        x = _preprocessing(_factory(name))(x)
+    x = backbone(x)
+    x = keras.layers.GlobalAveragePooling2D(name="mean")(x)
+    x = keras.layers.Dropout(dropout, name="dropout")(x)
+    return keras.Model(inputs, head(x, n_classes), name=re.sub(r"\W", "_", name.lower()))
+
+
+def _factory(name: str) -> Callable:
+    """The function of `keras.applications` for a full name, or for ``efficientnet..`` in small letters."""
+    wanted = name.rsplit(".", 1)[-1]
+    known = {n.lower(): n for n in dir(keras.applications) if n[0].isupper()}
+    if wanted.lower() not in known:
+        raise InputError(f"model: '{name}' is not in keras.applications{nearest(wanted, known.values())}")
+    return getattr(keras.applications, known[wanted.lower()])
+
+
+def _from_keras(name: str, image_size_hw: tuple[int, int], weights: str) -> keras.Model:
+    from_file = weights not in {"imagenet", "none"}
+    try:
+        backbone = _factory(name)(include_top=False, weights="imagenet" if weights == "imagenet" else None, input_shape=(*image_size_hw, 3))
+    except ValueError:
+        raise
+    except Exception as error:  # Keras' downloader raises a bare Exception
+        raise _unavailable(name, error) from error
+    return _with_weights(backbone, name, weights) if from_file else backbone
+
+
+def _from_keras_cv(name: str, image_size_hw: tuple[int, int], weights: str) -> keras.Model:
+    from keras_cv import models
+
+    wanted = name.rsplit(".", 1)[-1]
+    if not hasattr(models, wanted):
+        raise InputError(f"model: '{name}' is not in keras_cv.models{nearest(wanted, dir(models))}")
+    try:
+        backbone = getattr(models, wanted)(include_rescaling=True, input_shape=(*image_size_hw, 3))
+    except ValueError:
+        raise
+    except Exception as error:  # keras-cv fetches the layout of its named networks; whatever the network raises comes here
+        raise _unavailable(name, error) from error
+    if weights == "imagenet":
+        raise InputError(f"weights: imagenet is not offered for {name}; set `weights:` to a file of its weights, or to none")
+    return backbone if weights == "none" else _with_weights(backbone, name, weights)
+
+
+def _with_weights(backbone: keras.Model, name: str, weights: str) -> keras.Model:
+    if not Path(weights).is_file():
+        raise InputError(f"weights: {weights}: no such file; expected imagenet, none, or a file of weights of {name}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # Keras skips what does not fit, and only warns
+            backbone.load_weights(weights)
+    except (ValueError, OSError, KeyError, UserWarning) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"weights: {weights} does not fit {name} without its top: {reason}") from error
+    return backbone
+
+
+def _unavailable(name: str, error: Exception) -> InputError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return InputError(
+        f"model: what {name} needs from the network could not be fetched ({reason}). With a network, run again; without one, copy a "
+        "file of its weights here (for keras.applications: NAME_notop.h5 from storage.googleapis.com/keras-applications) and set "
+        "`weights: FILE`, or set `weights: none` to train from scratch."
+    )
+
+
+def _preprocessing(factory: Callable) -> Callable:
+    """The network's own `preprocess_input` as a fixed 1 x 1 convolution: each of them is affine in the three channels."""
+    module = importlib.import_module(factory.__module__)
+    function = getattr(module, "preprocess_input", lambda x: x)
+    offset = np.asarray(function(np.zeros((1, 1, 1, 3), dtype=np.float32)))[0, 0, 0]
+    unit = np.eye(3, dtype=np.float32).reshape(3, 1, 1, 3)
+    matrix = np.asarray(function(unit.copy()))[:, 0, 0, :] - offset
+    if np.array_equal(matrix, np.eye(3)) and not offset.any():
+        return lambda x: x
+    layer = keras.layers.Conv2D(3, 1, trainable=False, name="preprocess")
+    layer.build((None, None, None, 3))
+    layer.set_weights([matrix.reshape(1, 1, 3, 3), offset])
+    return layer

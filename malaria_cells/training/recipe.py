@@ -1,0 +1,50 @@
+"""Loss and optimizer as the config names them."""
+
+import keras
+
+from malaria_cells.augment import keras_policies
+from malaria_cells.config import Config
+
+
+def needs_soft_labels(config: Config) -> bool:
+    """Whether labels must come as shares of classes instead of class ids."""
+    return config.loss == "focal" or config.label_smoothing > 0 or config.augmentation in keras_policies.POLICIES
+
+
+def make_loss(config: Config, n_classes: int) -> keras.losses.Loss:
+    """Loss for the labels that `needs_soft_labels` announces; one sigmoid unit for two classes."""
+    smoothing = config.label_smoothing
+    if config.loss == "focal" and n_classes == 2:
+        return keras.losses.BinaryFocalCrossentropy(
+            apply_class_balancing=True, alpha=config.focal_alpha, gamma=config.focal_gamma, label_smoothing=smoothing
+        )
+    if config.loss == "focal":
+        return keras.losses.CategoricalFocalCrossentropy(alpha=config.focal_alpha, gamma=config.focal_gamma, label_smoothing=smoothing)
+    if n_classes == 2:
+        return keras.losses.BinaryCrossentropy(label_smoothing=smoothing)
+    if needs_soft_labels(config):
+        return keras.losses.CategoricalCrossentropy(label_smoothing=smoothing)
+    return keras.losses.SparseCategoricalCrossentropy()
+
+
+def make_optimizer(config: Config, steps: int) -> keras.optimizers.Optimizer:
+    """Optimizer with its schedule.
+
+    Args:
+        config: the recipe.
+        steps: batches a pass.
+    """
+    rate: float | keras.optimizers.schedules.LearningRateSchedule = config.learning_rate
+    if config.schedule == "cosine":
+        total = steps * config.epochs
+        warm_up = min(total // 20, 200)
+        rate = keras.optimizers.schedules.CosineDecay(
+            config.learning_rate / 10, total - warm_up, config.cosine_alpha, warmup_target=config.learning_rate, warmup_steps=warm_up
+        )
+    makers = {
+        "adam": keras.optimizers.Adam,
+        "adamw": keras.optimizers.AdamW,
+        "sgd": lambda learning_rate: keras.optimizers.SGD(learning_rate, momentum=0.9, nesterov=True),
+        "rmsprop": keras.optimizers.RMSprop,
+    }
+    return makers[config.optimizer](learning_rate=rate)
