@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import supervision as sv
 from faster_coco_eval import COCO, COCOeval_faster
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score
 
 from malaria_cells import boxes, coco
 from malaria_cells.annotations import Picture
@@ -214,7 +214,7 @@ def classification_metrics(class_ids: np.ndarray, probabilities: np.ndarray, nam
         names: of the classes.
 
     Returns:
-        JSON-ready; classes that do not occur in the truth have None and do not count in the macro mean.
+        JSON-ready; a class's recall is its accuracy; ``roc_auc`` where there are two classes and both occur; classes that do not occur in the truth have None and do not count in the macro mean.
     """
     predicted = probabilities.argmax(axis=1)
     all_ids = list(range(len(names)))
@@ -235,6 +235,13 @@ def classification_metrics(class_ids: np.ndarray, probabilities: np.ndarray, nam
         "micro_f1": accuracy,  # with one label a patch, micro F1, precision and recall are the accuracy
         "macro_f1": mean_present([c["f1"] for c in per_class.values()]),
         "balanced_accuracy": mean_present([c["recall"] for c in per_class.values()]),
+        "roc_auc": _roc_auc(class_ids, probabilities),
         "per_class": per_class,
         "confusion": confusion_matrix(class_ids, predicted, labels=all_ids).tolist(),
     }
+
+
+def _roc_auc(class_ids: np.ndarray, probabilities: np.ndarray) -> float | None:
+    if probabilities.shape[1] != 2 or len(np.unique(class_ids)) < 2:
+        return None
+    return float(roc_auc_score(class_ids, probabilities[:, 1]))

@@ -27,6 +27,8 @@ from malaria_cells.training import unfinished
 
 log = logging.getLogger(__name__)
 
+EXAMPLES = 10  # of each class in the sheet of training data
+
 
 def train(config_path: Path, overrides: list[str], resume: bool) -> int:
     """Train what a config asks for and write the model folder.
@@ -97,6 +99,7 @@ def _describe(data: DataSet) -> None:
 def _train_into(folder: Path, config: Config, data: DataSet, store: PatchStore, run: unfinished.UnfinishedRun) -> dict[str, Any]:
     from malaria_cells.model_folder import save_model
     from malaria_cells.report.plots import confusion_matrix, training_curves
+    from malaria_cells.report.sheet import patch_sheet
     from malaria_cells.training.classifier import predict_rows, train_classifier
 
     rejects = config.background_per_image > 0 and bool((store.class_ids == store.n_labels).any())
@@ -104,6 +107,8 @@ def _train_into(folder: Path, config: Config, data: DataSet, store: PatchStore, 
     rows = {part: store.rows_of(annotations) for part, annotations in data.parts.items()}
     if config.train_size is not None and not data.train.whole:
         rows["train"] = _drawn(rows["train"], store, config)
+    if config.plot_training_data:
+        patch_sheet(_examples(store, rows["train"], names), "training examples, as cut", folder / "training_data.png")
     trained = train_classifier(store, rows["train"], rows["validation"], len(names), config, run)
     raw = {part: predict_rows(trained.model, store, rows[part]) for part in rows if part != "train"}
     truth = {part: store.class_ids[rows[part]] for part in raw}
@@ -129,6 +134,12 @@ def _train_into(folder: Path, config: Config, data: DataSet, store: PatchStore, 
         np.array(metrics[shown]["confusion"]), names, f"{shown} patches: {metrics[shown]['patches']:,}", folder / "confusion_matrix.png"
     )
     return metrics
+
+
+def _examples(store: PatchStore, rows: np.ndarray, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """The same few patches of each class for the same rows."""
+    by_class = {name: rows[store.class_ids[rows] == i] for i, name in enumerate(names)}
+    return {name: store.patches[own[:: max(len(own) // EXAMPLES, 1)][:EXAMPLES]] for name, own in by_class.items()}
 
 
 def _drawn(rows: np.ndarray, store: PatchStore, config: Config) -> np.ndarray:

@@ -77,7 +77,7 @@ def train_classifier(
             validation_data=plain_batches(
                 store, validation_rows, config.batch_size * 4, Targets(ones if config.balance == "none" else balanced, soft)
             ),
-            validation_steps=config.validation_steps,
+            validation_steps=_validation_steps(config, len(validation_rows)),
             epochs=config.epochs,
             initial_epoch=first_epoch,
             steps_per_epoch=sampler.steps_per_epoch,
@@ -123,6 +123,12 @@ def _callbacks(config: Config, run: UnfinishedRun, steps: int) -> list[keras.cal
     if config.tensorboard:
         watchers.append(keras.callbacks.TensorBoard(run.tensorboard, histogram_freq=1, write_graph=False))
     return [SeededPasses(config.random_state), keras.callbacks.TerminateOnNaN(), *followers, *watchers, Lines(config.epochs, steps)]
+
+
+def _validation_steps(config: Config, rows: int) -> int | None:
+    if config.validation_steps is None:
+        return None
+    return min(config.validation_steps, max(-(-rows // (config.batch_size * 4)), 1))
 
 
 def _already_stopped(run: UnfinishedRun, patience: int | None) -> bool:
