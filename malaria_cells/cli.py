@@ -68,7 +68,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         return run(RunRequest(**values))
 
     parser = _command(commands, "run", "Detect cells in pictures, or classify pictures.", run)
-    parser.add_argument("--model", type=Path, required=True, help="model folder, or a .keras classifier")
+    parser.add_argument("--model", type=Path, required=True, help="model folder, or a .keras or .h5 classifier")
     parser.add_argument("--image", required=True, help="picture, directory (searched recursively), or glob in quotes")
     parser.add_argument("--output", type=Path, default=Path("results"), help="folder for the results (default: %(default)s)")
     parser.add_argument(
@@ -89,7 +89,10 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         "--tta", type=int, choices=range(1, 9), metavar="N", help="views averaged for each cell, 1 to 8 (default: the model's)"
     )
     parser.add_argument("--proposals", choices=PROPOSALS, help="how candidate boxes are found (default: the model's)")
-    parser.add_argument("--labels", metavar="A,B,..", help="class names of a bare .keras model")
+    parser.add_argument("--labels", metavar="A,B,..", help="class names of a bare .keras or .h5 model")
+    parser.add_argument(
+        "--input-divisor", type=float, metavar="N", help="divide pixels by N first, for a bare model that was trained on scaled pixels"
+    )
 
 
 def _add_download(commands: argparse._SubParsersAction) -> None:

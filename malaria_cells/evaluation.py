@@ -214,7 +214,8 @@ def classification_metrics(class_ids: np.ndarray, probabilities: np.ndarray, nam
         names: of the classes.
 
     Returns:
-        JSON-ready; a class's recall is its accuracy; ``roc_auc`` where there are two classes and both occur; classes that do not occur in the truth have None and do not count in the macro mean.
+        JSON-ready; a class's recall is its accuracy; ``roc_auc`` is there where both of two classes occur; classes that do not
+        occur in the truth have None and do not count in the macro mean.
     """
     predicted = probabilities.argmax(axis=1)
     all_ids = list(range(len(names)))

@@ -17,6 +17,7 @@ from malaria_cells.calibration import Calibration
 from malaria_cells.classifier import PatchClassifier, compiled
 from malaria_cells.detection import CellDetector, DetectionSettings
 from malaria_cells.errors import InputError
+from malaria_cells.keras2 import load_keras2
 from malaria_cells.labels import LabelSet
 from malaria_cells.proposals import METHODS, Margins, Proposer
 
@@ -149,15 +150,17 @@ def assemble(description: ModelDescription, network) -> CellDetector:  # type: i
 
 
 def load_network(path: Path):  # type: ignore[no-untyped-def]
-    """Load a Keras model without running code from the file.
+    """Load a Keras model without running code from the file: ``.keras``, or ``.h5`` of Keras 2 (see `keras2`).
 
     Raises:
-        InputError: no such file, or not a `.keras` model.
+        InputError: no such file, or no such model.
     """
     import keras
 
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    if path.suffix.lower() in {".h5", ".hdf5"}:
+        return load_keras2(path)
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever the broken part raises

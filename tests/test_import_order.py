@@ -30,6 +30,7 @@ ORDER = [
     "counting",
     "coco",
     "evaluation",
+    "keras2",
     "model_folder",
     "training",
     "report",

@@ -41,6 +41,7 @@ class RunRequest:
     tta: int | None = None
     proposals: str | None = None
     labels: list[str] | None = None
+    input_divisor: float | None = None
 
 
 @dataclass
@@ -116,7 +117,7 @@ def _load(request: RunRequest) -> Loaded:
 
 
 def _bare_detector(request: RunRequest):  # type: ignore[no-untyped-def]
-    """A `.keras` file alone: its labels come from a model.yaml beside it, from --labels, or are numbered."""
+    """A network's file alone: its labels come from a model.yaml beside it, from --labels, or are numbered."""
     from malaria_cells.calibration import Calibration
     from malaria_cells.classifier import PatchClassifier, compiled
     from malaria_cells.config import Config
@@ -142,9 +143,20 @@ def _bare_detector(request: RunRequest):  # type: ignore[no-untyped-def]
         )
     if len(names) != n_classes:
         raise InputError(f"--labels: found {len(names)} names, {request.model} has {n_classes} classes")
+    if request.input_divisor is None and not any(type(layer).__name__ in {"Rescaling", "Normalization"} for layer in network.layers):
+        log.warning(
+            f"{request.model}: no layer of it scales pixels, it is given 0 to 255; if its training divided by 255, add --input-divisor 255"
+        )
     rejects = names[-1] == BACKGROUND
     labels = label_set(Config(labels=names[:-1] if rejects else names))
-    classifier = PatchClassifier(labels, rejects, tuple(network.input_shape[1:3]), context, Calibration.none(n_classes), compiled(network))
+    classifier = PatchClassifier(
+        labels,
+        rejects,
+        tuple(network.input_shape[1:3]),
+        context,
+        Calibration.none(n_classes),
+        compiled(network, request.input_divisor or 1.0),
+    )
     return CellDetector(Proposer(), classifier, DetectionSettings())
 
 
