@@ -34,7 +34,7 @@ def script(command: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="malaria-cells", description="Finds and names blood cells in photographs of stained smears.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_train, _add_run, _add_download, _add_sample, _add_keys):
+    for add in (_add_train, _add_run, _add_download, _add_explore, _add_convert, _add_sample, _add_keys):
         add(commands)
     return parser
 
@@ -105,6 +105,33 @@ def _add_download(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="data sets to fetch (default: bbbc041)")
     parser.add_argument("--list", action="store_true", help="list the names and end")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder to put data sets in (default: %(default)s)")
+
+
+def _add_explore(commands: argparse._SubParsersAction) -> None:
+    def explore(options: argparse.Namespace) -> int:
+        from malaria_cells.commands.explore import explore
+
+        return explore(options.source, options.config, options.set, options.output, options.augment)
+
+    parser = _command(commands, "explore", "Say and draw what a data set holds.", explore)
+    parser.add_argument("source", type=Path, nargs="?", help="annotation file or data set folder (default: the config's)")
+    parser.add_argument("--config", type=Path, help="take data set, labels and patch size from a config")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config; may be repeated")
+    parser.add_argument("--output", type=Path, default=Path("results/explore"), help="folder for the pictures (default: %(default)s)")
+    parser.add_argument("--augment", metavar="POLICY", help="show what an augmentation policy does to sixteen patches")
+
+
+def _add_convert(commands: argparse._SubParsersAction) -> None:
+    def convert(options: argparse.Namespace) -> int:
+        from malaria_cells.commands.convert import convert
+
+        return convert(options.source, options.target, options.to, options.format)
+
+    parser = _command(commands, "convert", "Write any annotation as COCO, VOC or YOLO.", convert)
+    parser.add_argument("source", type=Path, help="annotation file or data set folder")
+    parser.add_argument("target", type=Path, help="new folder to write")
+    parser.add_argument("--to", choices=("coco", "voc", "yolo"), required=True, help="form to write")
+    parser.add_argument("--format", default="auto", help="form of the source (default: recognised by content)")
 
 
 def _add_sample(commands: argparse._SubParsersAction) -> None:

@@ -53,7 +53,10 @@ class Config(BaseModel):
         description="Keeps pictures of one slide on one side of every split: 'folder', or a regular expression whose (group) in the "
         "picture's path names the slide; null: each picture on its own.",
     )
-    labels: list[str] = Field(default_factory=lambda: list(SIX_CLASSES), description="Class names; their order is that of the class ids.")
+    labels: list[str] | None = Field(
+        default_factory=lambda: list(SIX_CLASSES),
+        description="Class names; their order is that of the class ids; null: the categories found, in alphabetical order.",
+    )
     ignore_labels: list[str] = Field(
         default_factory=lambda: ["difficult"], description="Categories that are neither trained on nor scored: ignore regions."
     )
@@ -138,8 +141,8 @@ class Config(BaseModel):
 
     @field_validator("labels")
     @classmethod
-    def _labels_not_empty(cls, value: list[str]) -> list[str]:
-        if not value:
+    def _labels_not_empty(cls, value: list[str] | None) -> list[str] | None:
+        if value == []:
             raise ValueError("expected at least one label")
         return value
 
@@ -171,12 +174,12 @@ class Config(BaseModel):
     @property
     def infected(self) -> list[str]:
         """The infected labels, with the default resolved."""
-        return [n for n in self.labels if n in PARASITES] if self.infected_labels is None else self.infected_labels
+        return [n for n in self.labels or [] if n in PARASITES] if self.infected_labels is None else self.infected_labels
 
     @property
     def red_cells(self) -> list[str]:
         """The red-cell labels, with the default resolved."""
-        return [n for n in self.labels if n == SIX_CLASSES[0]] if self.red_cell_labels is None else self.red_cell_labels
+        return [n for n in self.labels or [] if n == SIX_CLASSES[0]] if self.red_cell_labels is None else self.red_cell_labels
 
     def to_yaml(self) -> str:
         """The configuration as YAML that `load_config` reads back to an equal one."""

@@ -1,7 +1,7 @@
 """From a configuration to the annotated pictures of the training, validation and test parts."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from malaria_cells.annotations import AnnotationSet, find_annotation, load_annotations
@@ -40,12 +40,25 @@ class DataSet:
     def all_pictures(self) -> AnnotationSet:
         """All parts together."""
         pictures = tuple(p for part in self.parts.values() for p in part.pictures)
-        return AnnotationSet(self.train.labels, tuple(sorted(pictures, key=lambda p: p.key)))
+        return AnnotationSet(self.train.labels, tuple(sorted(pictures, key=lambda p: p.key)), self.train.oddities)
 
 
 def label_set(config: Config) -> LabelSet:
-    """The config's labels with their meanings."""
-    return LabelSet(tuple(config.labels), tuple(config.ignore_labels), tuple(config.infected), tuple(config.red_cells))
+    """The config's labels with their meanings; see `with_labels` for a config that leaves them to the data."""
+    return LabelSet(tuple(config.labels or ()), tuple(config.ignore_labels), tuple(config.infected), tuple(config.red_cells))
+
+
+def with_labels(config: Config) -> Config:
+    """The config, with the categories found as its labels where it names none.
+
+    Raises:
+        InputError: as `load_data_set`.
+    """
+    if config.labels is not None:
+        return config
+    root = _root(config)
+    found = load_annotations(_training_file(config, root), None, root=root, annotation_format=config.annotation_format)
+    return config.model_copy(update={"labels": [name for name in found.labels.names if name not in config.ignore_labels]})
 
 
 def load_data_set(config: Config) -> DataSet:
@@ -58,13 +71,9 @@ def load_data_set(config: Config) -> DataSet:
     Raises:
         InputError: absent data set (names the commands that provide one), or whatever the readers find wrong.
     """
+    config = with_labels(config)
     root = _root(config)
-    training = _file(root, config.annotations, ()) or find_annotation(root, TRAINING_NAMES)
-    if training is None:
-        raise InputError(
-            f"{root}: holds no {', '.join(TRAINING_NAMES)}, no VOC folder and no folder a class.\n"
-            "Name the annotation file with `annotations:` in the config or --set annotations=FILE."
-        )
+    training = _training_file(config, root)
     everything = _load(config, root, training)
     if config.train_size is not None and everything.whole:
         everything = draw_pictures(everything, config.train_size, config.random_state)
@@ -72,7 +81,7 @@ def load_data_set(config: Config) -> DataSet:
     split_file = _file(root, config.split_file, SPLIT_NAMES)
     test: AnnotationSet | None
     if test_file is not None:
-        rest, test = everything, _load(config, root, test_file)
+        rest, test = everything, _load_test(config, root, test_file)
         shared = {p.group for p in rest.pictures} & {p.group for p in test.pictures}
         if shared:
             raise InputError(f"{test_file}: '{sorted(shared)[0]}' is in {training} too; a picture or group belongs to one part")
@@ -106,12 +115,30 @@ def _root(config: Config) -> Path:
     )
 
 
+def _training_file(config: Config, root: Path) -> Path:
+    found = _file(root, config.annotations, ()) or find_annotation(root, TRAINING_NAMES)
+    if found is None:
+        raise InputError(
+            f"{root}: holds no {', '.join(TRAINING_NAMES)}, no VOC folder and no folder a class.\n"
+            "Name the annotation file with `annotations:` in the config or --set annotations=FILE."
+        )
+    return found
+
+
 def _file(root: Path, named: str | None, usual: tuple[str, ...]) -> Path | None:
     if named is not None:
         path = Path(named)
         # Beside the pictures, or from here: both are what people write.
         return path if path.exists() or not (root / named).exists() else root / named
     return next((root / name for name in usual if (root / name).is_file()), None)
+
+
+def _load_test(config: Config, root: Path, path: Path) -> AnnotationSet:
+    if not path.is_dir():
+        return _load(config, root, path)
+    # A folder of its own has names of its own, which may be those of training pictures: the folder's name keeps them apart.
+    test = _load(config, path, path)
+    return replace(test, pictures=tuple(replace(p, key=f"{path.name}/{p.key}", group=f"{path.name}/{p.group}") for p in test.pictures))
 
 
 def _load(config: Config, root: Path, path: Path) -> AnnotationSet:

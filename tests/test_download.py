@@ -1,11 +1,13 @@
 """``download.sh`` really run, against a small server on loopback that holds archives of the genuine structure."""
 
+import base64
 import io
 import json
 import os
 import re
 import subprocess
 import threading
+import urllib.parse
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -39,6 +41,7 @@ class Mirror(ThreadingHTTPServer):
     def __init__(self, files):
         super().__init__(("127.0.0.1", 0), Answer)
         self.files, self.cut, self.breaks, self.requests, self.ranges, self.status = files, None, 0, [], True, None
+        self.authorizations = []
 
     @property
     def url(self):
@@ -50,6 +53,7 @@ class Answer(BaseHTTPRequestHandler):
         server = self.server
         wanted = self.headers.get("Range")
         server.requests.append((self.path, wanted))
+        server.authorizations.append(self.headers.get("Authorization"))
         content = server.files.get(self.path)
         if server.status or content is None:
             self.send_error(server.status or 404)
@@ -213,7 +217,16 @@ def test_absent_on_the_server(repository, tmp_path, mirror):
 
 def test_names(repository, tmp_path, mirror):
     listed = download(repository, tmp_path, mirror, "--list")
-    assert [line.split()[0] for line in listed.stdout.splitlines()] == ["bbbc041", "iml", SAMPLE]
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == [
+        "bbbc041",
+        "iml",
+        "nih",
+        "ena24",
+        "bccd",
+        "pneumonia",
+        "cassava",
+        SAMPLE,
+    ]
     wrong = download(repository, tmp_path, mirror, "bbbc41")
     assert (wrong.returncode, "did you mean 'bbbc041'?" in wrong.stderr) == (2, True)
     assert not mirror.requests
@@ -242,3 +255,68 @@ def test_the_sample_needs_no_server(repository, tmp_path, monkeypatch, capsys):
     assert "next:  python train.py" in capsys.readouterr().out
     assert main(["download", "sample"]) == 0
     assert "already there" in capsys.readouterr().out
+
+
+def path_of(name):
+    return urllib.parse.urlparse(ARCHIVES[name].url).path
+
+
+def one_each(folder, *names):
+    return {f"{folder}/{name}": b"content" for name in names}
+
+
+@pytest.mark.parametrize(
+    ("name", "members", "found"),
+    [
+        ("nih", one_each("cell_images", "Parasitized/a.png", "Uninfected/b.png", "Uninfected/Thumbs.db"), "Parasitized/a.png"),
+        (
+            "bccd",
+            one_each("BCCD_Dataset-master/BCCD", "Annotations/a.xml", "JPEGImages/a.jpg", "ImageSets/Main/test.txt"),
+            "Annotations/a.xml",
+        ),
+        (
+            "pneumonia",
+            one_each("__MACOSX/chest_xray", "train/._x") | one_each("chest_xray", "train/NORMAL/a.jpeg", "test/PNEUMONIA/b.jpeg"),
+            "test/PNEUMONIA/b.jpeg",
+        ),
+    ],
+)
+def test_other_public_sets_in_their_own_layouts(repository, tmp_path, mirror, name, members, found):
+    mirror.files[path_of(name)] = archive(members)
+    done = download(repository, tmp_path, mirror, name)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "data" / name / found).read_bytes() == b"content"
+    assert f"configs/{name}.yaml" in done.stdout
+    assert (repository / "configs" / f"{name}.yaml").is_file()
+
+
+def test_ena24_has_its_annotation_beside_the_archive(repository, tmp_path, mirror):
+    mirror.files[path_of("ena24")] = archive(one_each("images", "1.jpg", "2.jpg"))
+    mirror.files["/public-datasets-lila/ena24/ena24.json"] = b'{"images": []}'
+    done = download(repository, tmp_path, mirror, "ena24")
+    assert done.returncode == 0, done.stderr
+    assert everything(tmp_path / "data") == {f"ena24{p}" for p in ("", "/annotations.json", "/images", "/images/1.jpg", "/images/2.jpg")}
+
+
+def test_cassava_needs_a_token(repository, tmp_path, mirror, monkeypatch):
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "kaggle"))
+    for key in ("KAGGLE_USERNAME", "KAGGLE_KEY"):
+        monkeypatch.delenv(key, raising=False)
+    mirror.files[path_of("cassava")] = archive({"train.csv": b"image_id,label\n", "train_images/1.jpg": b""})
+    refused = download(repository, tmp_path, mirror, "cassava")
+    assert refused.returncode == 2
+    assert f"there is no token at {tmp_path / 'kaggle' / 'kaggle.json'}" in refused.stderr
+    assert "Create New Token" in refused.stderr
+    assert ARCHIVES["cassava"].rules in refused.stderr
+    assert not mirror.requests
+    (tmp_path / "kaggle").mkdir()
+    (tmp_path / "kaggle" / "kaggle.json").write_text("{}")
+    assert "create the token again" in download(repository, tmp_path, mirror, "cassava").stderr
+    (tmp_path / "kaggle" / "kaggle.json").write_text('{"username": "me", "key": "secret"}')
+    mirror.status = 403
+    assert "rules are not accepted" in download(repository, tmp_path, mirror, "cassava").stderr
+    mirror.status = None
+    done = download(repository, tmp_path, mirror, "cassava")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "data" / "cassava" / "train.csv").is_file()
+    assert mirror.authorizations[-1] == "Basic " + base64.b64encode(b"me:secret").decode()

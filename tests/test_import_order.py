@@ -29,6 +29,7 @@ ORDER = [
     "detection",
     "counting",
     "coco",
+    "writers",
     "evaluation",
     "keras2",
     "model_folder",
@@ -48,6 +49,7 @@ NO_TENSORFLOW |= {
     "detection",
     "counting",
     "coco",
+    "writers",
     "evaluation",
     "cli",
 }

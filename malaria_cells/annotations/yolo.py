@@ -41,8 +41,11 @@ def read(source: Source) -> list[RawPicture]:
     if not isinstance(names, dict):
         raise InputError(f"{path}: names: found {names!r}, expected a list of class names")
     by_id = {int(i): str(n) for i, n in names.items()}
-    placed = [(picture, part) for key, part in _PARTS.items() for picture in _pictures(path, content, key)]
-    found = [_read_picture(picture, path.parent, by_id, part) for picture, part in placed]
+    placed: dict[Path, str] = {}
+    for key, part in _PARTS.items():
+        for picture in _pictures(path, content, key):
+            placed.setdefault(picture, part)  # where there is no validation part, `val` often names the training part again
+    found = [_read_picture(picture, path.parent, by_id, part) for picture, part in placed.items()]
     if not found:
         raise InputError(f"{path}: found no pictures in the folders of train, val and test; paths are looked for from {path.parent}")
     return found

@@ -1,6 +1,8 @@
 """``download``: fetch a public data set, or render the sample. Standard library only, so that it runs before anything is installed."""
 
+import base64
 import http.client
+import json
 import os
 import shutil
 import sys
@@ -10,7 +12,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from malaria_cells.errors import InputError, nearest
@@ -27,15 +29,19 @@ class Archive:
 
     Attributes:
         url: where it is.
-        marker: a file that the unpacked data set holds; the folder that it lies in becomes the data set's folder.
+        marker: a file or folder that the unpacked data set holds; the folder that it lies in becomes the data set's folder.
         about: one line: what it is, how large, its terms.
         next_step: what to type once it is there.
+        extras: further files by the name that they get in the data set's folder.
+        rules: page where Kaggle wants its rules to be accepted; such an archive needs a token.
     """
 
     url: str
     marker: str
     about: str
     next_step: str
+    extras: dict[str, str] = field(default_factory=dict)
+    rules: str | None = None
 
 
 ARCHIVES = {
@@ -51,6 +57,38 @@ ARCHIVES = {
         "annotations.json",
         "IML-Malaria: fields of P. vivax smears, boxed cells of five classes, published for research (arXiv:2102.08708)",
         "python train.py --config=configs/iml.yaml",
+    ),
+    "nih": Archive(
+        "https://data.lhncbc.nlm.nih.gov/public/Malaria/cell_images.zip",
+        "Parasitized",
+        "NIH malaria cells: 27,558 pictures of single cells, infected or not, P. falciparum, public domain (Rajaraman et al. 2018)",
+        "python train.py --config=configs/nih.yaml",
+    ),
+    "ena24": Archive(
+        "https://storage.googleapis.com/public-datasets-lila/ena24/ena24.zip",
+        "annotations.json",
+        "ENA24: 10,000 camera-trap pictures, boxed animals of 23 species, CDLA-permissive (Yousif et al. 2019); 3.6 GB",
+        "python train.py --config=configs/ena24.yaml",
+        extras={"annotations.json": "https://storage.googleapis.com/public-datasets-lila/ena24/ena24.json"},
+    ),
+    "bccd": Archive(
+        "https://codeload.github.com/Shenggan/BCCD_Dataset/zip/refs/heads/master",
+        "Annotations",
+        "BCCD: 364 fields of blood, boxed red and white cells and platelets, MIT (github.com/Shenggan/BCCD_Dataset)",
+        "python train.py --config=configs/bccd.yaml",
+    ),
+    "pneumonia": Archive(
+        "https://data.mendeley.com/public-files/datasets/rscbjbr9sj/files/f12eaf6d-6023-432f-acc9-80c9d7393433/file_downloaded",
+        "train",
+        "Chest X-rays: 5,856 pictures, normal or pneumonia, CC BY 4.0 (Kermany et al. 2018, doi 10.17632/rscbjbr9sj.2); 1.2 GB",
+        "python train.py --config=configs/pneumonia.yaml",
+    ),
+    "cassava": Archive(
+        "https://www.kaggle.com/api/v1/competitions/data/download-all/cassava-leaf-disease-classification",
+        "train.csv",
+        "Cassava leaves: 21,397 pictures of five classes; needs a Kaggle token (Mwebaze et al. 2019); 6 GB",
+        "python train.py --config=configs/cassava.yaml",
+        rules="https://www.kaggle.com/competitions/cassava-leaf-disease-classification/rules",
     ),
 }
 SAMPLE = "sample"
@@ -99,15 +137,20 @@ def _provide_sample(folder: Path) -> None:
 
 
 def _provide(archive: Archive, folder: Path) -> None:
-    if (folder / archive.marker).is_file():
+    if (folder / archive.marker).exists():
         print(f"{folder}: already there")
     else:
+        authorization = _kaggle_authorization(archive) if archive.rules else None
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = folder.parent / f".{folder.name}.zip.part"
-        _fetch(_address(archive.url), part)
-        _unpack(part, archive, folder)
-        part.unlink()
-        _stamp(part).unlink(missing_ok=True)
+        _fetch(_address(archive.url), part, authorization)
+        extras = {name: folder.parent / f".{folder.name}.{name}.part" for name in archive.extras}
+        for name, extra in extras.items():
+            _fetch(_address(archive.extras[name]), extra)
+        _unpack(part, archive, folder, extras)
+        for done in (part, *extras.values()):
+            done.unlink(missing_ok=True)
+            _stamp(done).unlink(missing_ok=True)
         print(f"{folder}: done")
     print(f"next:  {archive.next_step}")
 
@@ -117,14 +160,39 @@ def _address(url: str) -> str:
     return mirror.rstrip("/") + urllib.parse.urlparse(url).path if mirror else url
 
 
-def _fetch(url: str, part: Path) -> None:
+def _kaggle_authorization(archive: Archive) -> str:
+    """Kaggle's basic authorization, from the environment or from the token's file."""
+    user, key = os.environ.get("KAGGLE_USERNAME"), os.environ.get("KAGGLE_KEY")
+    path = Path(os.environ.get("KAGGLE_CONFIG_DIR", Path.home() / ".kaggle")) / "kaggle.json"
+    if not (user and key) and path.is_file():
+        try:
+            token = json.loads(path.read_text(encoding="utf-8"))
+            user, key = token["username"], token["key"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f'{path}: expected {{"username": .., "key": ..}} as Kaggle writes it ({error!r}); create the token again'
+            ) from error
+    if not (user and key):
+        raise InputError(
+            f"Kaggle gives these data to members only, and there is no token at {path}.\n"
+            "On kaggle.com choose Settings, API, Create New Token; put the file kaggle.json there (or set KAGGLE_USERNAME and KAGGLE_KEY); "
+            f"accept the rules at {archive.rules}; then run the command again."
+        )
+    return "Basic " + base64.b64encode(f"{user}:{key}".encode()).decode()
+
+
+def _fetch(url: str, part: Path, authorization: str | None = None) -> None:
     """Fetch `url` into `part`, going on where an earlier try ended, several times if the connection breaks."""
     for attempt in range(1, TRIES + 1):
         try:
-            if _fetch_rest(url, part):
+            if _fetch_rest(url, part, authorization):
                 return
             reason: object = "the connection closed early"
         except urllib.error.HTTPError as error:
+            if error.code in {401, 403} and authorization:
+                raise InputError(
+                    f"{url}: Kaggle answers {error.code}; the token is not valid, or the competition's rules are not accepted"
+                ) from error
             if error.code < 500:
                 raise InputError(
                     f"{url}: the server answers {error.code} {error.reason}; the data may have moved, see the project's page"
@@ -139,11 +207,13 @@ def _fetch(url: str, part: Path) -> None:
     raise InputError(f"{url}: {reason}. Check the network.{kept}")
 
 
-def _fetch_rest(url: str, part: Path) -> bool:
+def _fetch_rest(url: str, part: Path, authorization: str | None) -> bool:
     """Fetch what is missing of `part`; whether it is whole now."""
     have = part.stat().st_size if part.exists() else 0
     stamp = _stamp(part)
     request = urllib.request.Request(url, headers={"User-Agent": "malaria-cells"})
+    if authorization:
+        request.add_unredirected_header("Authorization", authorization)  # the storage that it leads to must not see it
     if have:
         request.add_header("Range", f"bytes={have}-")
         if stamp.exists():  # a changed archive is sent whole, not as a wrong rest
@@ -187,7 +257,7 @@ def _copy(response: http.client.HTTPResponse, file, done: int, total: int | None
     return done
 
 
-def _unpack(part: Path, archive: Archive, folder: Path) -> None:
+def _unpack(part: Path, archive: Archive, folder: Path, extras: dict[str, Path]) -> None:
     """Test the archive, unpack it beside `folder`, and move the data set into place."""
     try:
         with zipfile.ZipFile(part) as zipped:
@@ -197,6 +267,8 @@ def _unpack(part: Path, archive: Archive, folder: Path) -> None:
             _check_members(zipped)
             with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as beside:
                 zipped.extractall(beside)
+                for name, extra in extras.items():
+                    shutil.copyfile(extra, Path(beside) / name)
                 _move_into_place(Path(beside), archive, folder)
     except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         part.unlink()

@@ -16,7 +16,7 @@ from malaria_cells import files
 from malaria_cells.augment import check_policy
 from malaria_cells.calibration import Calibration, calibration_error, fit_calibration
 from malaria_cells.config import Config, load_config
-from malaria_cells.dataset import DataSet, load_data_set
+from malaria_cells.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.engine import start_tensorflow
 from malaria_cells.errors import InputError
 from malaria_cells.evaluation import classification_metrics
@@ -48,6 +48,7 @@ def train(config_path: Path, overrides: list[str], resume: bool) -> int:
     if resume and (folder / "model.yaml").is_file() and not unfinished.folder_of(output, name).exists():
         print(f"{folder} is complete; there is nothing to resume")
         return 0
+    config = with_labels(config)
     data = load_data_set(config)
     _describe(data)
     begin = unfinished.UnfinishedRun.resume if resume else unfinished.UnfinishedRun.start
@@ -103,7 +104,7 @@ def _train_into(folder: Path, config: Config, data: DataSet, store: PatchStore, 
     from malaria_cells.training.classifier import predict_rows, train_classifier
 
     rejects = config.background_per_image > 0 and bool((store.class_ids == store.n_labels).any())
-    names = (*config.labels, BACKGROUND) if rejects else tuple(config.labels)
+    names = (*data.train.labels.names, BACKGROUND) if rejects else data.train.labels.names
     rows = {part: store.rows_of(annotations) for part, annotations in data.parts.items()}
     if config.train_size is not None and not data.train.whole:
         rows["train"] = _drawn(rows["train"], store, config)

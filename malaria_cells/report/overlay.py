@@ -7,33 +7,38 @@ from malaria_cells.labels import LabelSet
 from malaria_cells.report.style import class_colours
 
 
-def draw_detections(picture: np.ndarray, detections: sv.Detections, class_ids: np.ndarray, labels: LabelSet) -> np.ndarray:
+def draw_detections(
+    picture: np.ndarray, detections: sv.Detections, class_ids: np.ndarray, labels: LabelSet, quiet: np.ndarray | None = None
+) -> np.ndarray:
     """Draw boxes on a copy of a picture.
 
-    Healthy red cells get a thin quiet box; every other cell a thick coloured one with its name and score. Line widths
-    follow the size of the picture.
+    Cells of quiet classes, by default healthy red cells, get a thin quiet box; every other cell a thick coloured one with
+    its name and score. Line widths follow the size of the picture.
 
     Args:
         picture: uint8 RGB (H, W, 3).
         detections: the cells.
         class_ids: int (n,), the label each is counted as (see `counting.decided_class_ids`).
         labels: the classes.
+        quiet: bool (n_labels,), the classes that are not looked at.
 
     Returns:
         uint8 RGB (H, W, 3).
     """
     scene = np.ascontiguousarray(picture[..., ::-1])  # supervision draws in OpenCV's order of channels
-    palette = sv.ColorPalette.from_hex(list(class_colours(labels).values()))
+    quiet_classes = (labels.is_red_cell & ~labels.is_infected) if quiet is None else quiet
+    palette = sv.ColorPalette.from_hex(list(class_colours(labels, quiet_classes).values()))
     unit = max(picture.shape[0], picture.shape[1]) / 1280
-    quiet = (labels.is_red_cell & ~labels.is_infected)[class_ids]
+    is_quiet = quiet_classes[class_ids]
     shown = sv.Detections(xyxy=detections.xyxy, confidence=detections.confidence, class_id=np.asarray(class_ids))
     thin = sv.BoxAnnotator(color=palette, thickness=max(round(unit), 1))
     thick = sv.BoxAnnotator(color=palette, thickness=max(round(3 * unit), 2))
     tag = sv.LabelAnnotator(color=palette, text_scale=0.5 * unit, text_thickness=max(round(unit), 1), text_padding=max(round(4 * unit), 2))
-    scene = thin.annotate(scene, shown[quiet])
-    loud = shown[~quiet]
+    scene = thin.annotate(scene, shown[is_quiet])
+    loud = shown[~is_quiet]
     scene = thick.annotate(scene, loud)
     if len(loud):
-        texts = [f"{labels.names[c]} {s:.2f}" for c, s in zip(loud.class_id, loud.confidence, strict=True)]
+        scores = [""] * len(loud) if loud.confidence is None else [f" {s:.2f}" for s in loud.confidence]
+        texts = [f"{labels.names[c]}{s}" for c, s in zip(loud.class_id, scores, strict=True)]
         scene = tag.annotate(scene, loud, labels=texts)
     return scene[..., ::-1]

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from malaria_cells import files
 from malaria_cells.labels import LabelSet
 
@@ -13,10 +15,9 @@ PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 QUIET = "#6F7C85"  # healthy red cells: seen, but not looked at
 
 
-def class_colours(labels: LabelSet) -> dict[str, str]:
-    """A colour for each label; red cells that are not infected get the quiet one."""
+def class_colours(labels: LabelSet, quiet: np.ndarray) -> dict[str, str]:
+    """A colour for each label; quiet ones, bool (n_labels,), get the quiet one."""
     strong = iter(PALETTE * (len(labels) // len(PALETTE) + 1))
-    quiet = labels.is_red_cell & ~labels.is_infected
     return {name: QUIET if quiet[i] else next(strong) for i, name in enumerate(labels.names)}
 
 

@@ -1,0 +1,28 @@
+"""``convert``: any annotation in, a data set in another tool's form out."""
+
+from pathlib import Path
+
+from malaria_cells import files
+from malaria_cells.commands.explore import read_any
+from malaria_cells.errors import InputError
+from malaria_cells.writers import WRITERS
+
+
+def convert(source: Path, target: Path, form: str, annotation_format: str) -> int:
+    """Read `source`, write it to the folder `target`, and say what the form could not hold.
+
+    Raises:
+        InputError: no annotation known, labels of whole pictures, or a folder in the way.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"{target}: is already there; name a new folder")
+    annotations = read_any(source, annotation_format)
+    if annotations.whole:
+        raise InputError(f"{source}: its labels are of whole pictures; there are no boxes that {form} could hold")
+    with files.replacing_folder(target) as beside:
+        left_out = WRITERS[form](annotations, beside)
+    for line in left_out:
+        print(line)
+    cells = int(annotations.class_counts.sum())
+    print(f"{len(annotations)} pictures, {cells:,} boxes of {len(annotations.labels)} classes: {target}")
+    return 0

@@ -1,0 +1,148 @@
+"""``explore``: what a data set holds, in figures and pictures."""
+
+from pathlib import Path
+
+import numpy as np
+
+from malaria_cells import boxes
+from malaria_cells.annotations import AnnotationSet, find_annotation, load_annotations
+from malaria_cells.augment import check_policy
+from malaria_cells.config import load_config
+from malaria_cells.dataset import TRAINING_NAMES, load_data_set
+from malaria_cells.errors import InputError
+from malaria_cells.patches import Cropping, build_patch_store
+
+EXAMPLES = 12  # patches of each class
+AUGMENTED = 16  # patches that a policy is shown on
+SHOWN_PICTURES = 4
+NO_BACKGROUND = 0
+
+
+def explore(source: Path | None, config_path: Path | None, overrides: list[str], output: Path, policy: str | None) -> int:
+    """Print what a data set holds and draw it.
+
+    Args:
+        source: annotation file or data set folder; None: as the config says.
+        config_path: config to take data set, labels and cropping from; None: labels are the categories found.
+        overrides: ``key=value`` for the config.
+        output: folder for the pictures.
+        policy: augmentation to show on sixteen patches, or None.
+
+    Raises:
+        InputError: neither source nor config, or whatever the readers find wrong.
+    """
+    if policy is not None:
+        check_policy(policy)
+    if source is None and config_path is None:
+        raise InputError("explore: name an annotation file or a data set folder, or a config with --config")
+    size, context, cache = (64, 64), 1.25, Path(".cache/patches")
+    if config_path is not None:
+        config = load_config(config_path, [*overrides, *([f"train_images={source}"] if source else [])])
+        annotations = load_data_set(config).all_pictures
+        size, context, cache = config.image_size, config.context, Path(config.patch_cache)
+    else:
+        annotations = read_any(source, "auto")  # type: ignore[arg-type]
+    print(summary(annotations))
+    _draw(annotations, Cropping(size, context, NO_BACKGROUND, 0), cache, output, policy)
+    return 0
+
+
+def read_any(source: Path, annotation_format: str) -> AnnotationSet:
+    """An annotation file, or the annotation of a data set's folder; the labels are the categories found.
+
+    Raises:
+        InputError: nothing known is there.
+    """
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder")
+    path = find_annotation(source, TRAINING_NAMES) if source.is_dir() and annotation_format == "auto" else source
+    if path is None:
+        raise InputError(f"{source}: holds no annotation of a known form")
+    return load_annotations(path, None, root=source if source.is_dir() else None, annotation_format=annotation_format)
+
+
+def summary(annotations: AnnotationSet) -> str:
+    """The figures, as lines of text."""
+    counts = annotations.class_counts
+    total = int(counts.sum())
+    ignored = sum(int(p.ignore.sum()) for p in annotations.pictures)
+    what = "pictures labelled as a whole" if annotations.whole else "boxes"
+    lines = [f"{len(annotations):,} pictures, {total:,} {what}" + (f", {ignored} ignore regions" if ignored else "")]
+    sizes = {p.size_wh for p in annotations.pictures}
+    shown = ", ".join(f"{w} x {h}" for w, h in sorted(sizes)[:3])
+    lines.append(f"picture sizes: {shown}" + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""))
+    parts = {part: sum((p.part or "train") == part for p in annotations.pictures) for part in ("train", "validation", "test")}
+    if any(p.part for p in annotations.pictures):
+        lines.append("the data set's own parts: " + ", ".join(f"{name} {n}" for name, n in parts.items() if n))
+    lines += ["", *_class_table(annotations)]
+    if not annotations.whole:
+        each = annotations.class_counts_by_picture.sum(axis=1)
+        lines += ["", f"boxes a picture: median {np.median(each):g}, most {each.max()}, pictures without any {int((each == 0).sum())}"]
+    if annotations.oddities:
+        lines += ["", "oddities:", *(f"  {line}" for line in annotations.oddities)]
+    return "\n".join(lines)
+
+
+def _class_table(annotations: AnnotationSet) -> list[str]:
+    names, counts = annotations.labels.names, annotations.class_counts
+    width = max(len(n) for n in names)
+    every = np.concatenate([p.cells_xyxy for p in annotations.pictures])
+    ids = np.concatenate([p.cell_class_ids for p in annotations.pictures])
+    lines = [f"{'class':{width}}  {'count':>8}  {'share':>7}  {'pictures':>8}  {'size, median (5 to 95 %)':>26}  {'area, median':>12}"]
+    for i, name in enumerate(names):
+        own = every[ids == i]
+        pictures = int((annotations.class_counts_by_picture[:, i] > 0).sum())
+        size = area = ""
+        if len(own):
+            low, middle, high = np.percentile(boxes.cell_sizes(own), [5, 50, 95])
+            size, area = f"{middle:.0f} px ({low:.0f} to {high:.0f})", f"{np.median(boxes.areas(own)):,.0f}"
+        share = counts[i] / max(counts.sum(), 1)
+        lines.append(f"{name:{width}}  {counts[i]:>8,}  {share:>7.2%}  {pictures:>8,}  {size:>26}  {area:>12}")
+    return lines
+
+
+def _draw(annotations: AnnotationSet, cropping: Cropping, cache: Path, output: Path, policy: str | None) -> None:
+    from malaria_cells.report.data_set import annotated_pictures, box_figures
+    from malaria_cells.report.sheet import patch_sheet
+
+    store = build_patch_store(annotations, cropping, cache)
+    rows = {}
+    for i, name in enumerate(annotations.labels.names):
+        own = np.flatnonzero(store.class_ids == i)
+        rows[name] = store.patches[own[:: max(len(own) // EXAMPLES, 1)][:EXAMPLES]]
+    patch_sheet(rows, f"{len(store):,} examples, a few of each class", output / "patches.png")
+    written = ["patches.png"]
+    if not annotations.whole:
+        annotated_pictures(annotations, SHOWN_PICTURES, output / "pictures.png")
+        box_figures(annotations, output / "boxes.png")
+        written += ["pictures.png", "boxes.png"]
+    if policy is not None:
+        name = f"augmentation_{policy}.png"
+        patch_sheet(_augmented(store.patches, store.class_ids, policy), f"augmentation: {policy}", output / name)
+        written.append(name)
+    print(f"\npictures: {', '.join(str(output / name) for name in written)}")
+
+
+def _augmented(patches: np.ndarray, class_ids: np.ndarray, policy: str) -> dict[str, np.ndarray]:
+    """Sixteen patches of all classes in turn, as cut and as four passes of training would show them."""
+    from malaria_cells.augment import make_augmenter, make_batch_policy
+
+    by_class = [np.flatnonzero(class_ids == c) for c in np.unique(class_ids)]
+    turns = [own[i % len(own)] for i in range(AUGMENTED) for own in by_class][:AUGMENTED]
+    chosen = np.ascontiguousarray(patches[turns])
+    augment, layers = make_augmenter(policy), make_batch_policy(policy, (chosen.shape[1], chosen.shape[2]), 0)
+    rows = {"as cut": chosen}
+    for number in range(1, 5):
+        changed = augment(chosen, number)
+        if layers is not None:
+            labels = np.eye(AUGMENTED, dtype=np.float32)
+            images, _ = layers(_tensor(changed), _tensor(labels))
+            changed = np.clip(np.asarray(images), 0, 255).astype(np.uint8)
+        rows[f"pass {number}"] = changed
+    return rows
+
+
+def _tensor(array: np.ndarray):  # type: ignore[no-untyped-def]
+    import tensorflow as tf
+
+    return tf.constant(array, dtype=tf.float32)

@@ -1,0 +1,70 @@
+"""A data set in pictures: some photographs with their boxes, and how large and how many the boxes are."""
+
+from pathlib import Path
+
+import numpy as np
+import supervision as sv
+
+from malaria_cells import boxes
+from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.labels import LabelSet
+from malaria_cells.pictures import read_picture
+from malaria_cells.report.overlay import draw_detections
+from malaria_cells.report.style import QUIET, class_colours, figure
+
+
+def annotated_pictures(annotations: AnnotationSet, count: int, path: Path) -> None:
+    """The photographs that show most classes, with the annotated boxes; ignore regions are left out.
+
+    Args:
+        annotations: the data set.
+        count: how many photographs.
+        path: PNG to write.
+    """
+    shown = annotations.class_counts_by_picture
+    quiet = _common(annotations)
+    order = np.lexsort((-shown.sum(axis=1), -(shown > 0).sum(axis=1)))[:count]
+    columns = min(2, len(order))
+    rows = -(-len(order) // columns)
+    with figure(path, 7 * columns, 5.4 * rows, rows=rows, columns=columns, squeeze=False) as axes:
+        for ax in axes.ravel():
+            ax.axis("off")
+        for ax, i in zip(axes.ravel(), order, strict=False):
+            picture = annotations.pictures[i]
+            ax.imshow(_drawn(picture, annotations.labels, quiet))
+            ax.set_title(f"{picture.key}: {len(picture.cells_xyxy)} boxes", fontsize=9)
+
+
+def _common(annotations: AnnotationSet) -> np.ndarray:
+    """The class that has more than half of the boxes, bool (n_labels,): with its name on every box nothing else is seen."""
+    counts = annotations.class_counts
+    return counts > 0.5 * counts.sum()
+
+
+def _drawn(picture: Picture, labels: LabelSet, quiet: np.ndarray) -> np.ndarray:
+    ids = picture.cell_class_ids
+    found = sv.Detections(xyxy=picture.cells_xyxy, class_id=ids)
+    return draw_detections(read_picture(picture.path), found, ids, labels, quiet)
+
+
+def box_figures(annotations: AnnotationSet, path: Path) -> None:
+    """Sizes of the boxes by class, and boxes a picture.
+
+    Args:
+        annotations: the data set.
+        path: PNG to write.
+    """
+    sizes = np.concatenate([boxes.cell_sizes(p.cells_xyxy) for p in annotations.pictures])
+    ids = np.concatenate([p.cell_class_ids for p in annotations.pictures])
+    colours = class_colours(annotations.labels, _common(annotations))
+    present = [(i, n) for i, n in enumerate(annotations.labels.names) if (ids == i).any()]
+    with figure(path, 11, 3.8, columns=2, width_ratios=(3, 2)) as (left, right):
+        drawn = left.boxplot(
+            [sizes[ids == i] for i, _ in present], orientation="horizontal", patch_artist=True, whis=(5, 95), showfliers=False
+        )
+        for box, (_, name) in zip(drawn["boxes"], present, strict=True):
+            box.set(facecolor=colours[name], alpha=0.6)
+        left.set_yticks(range(1, len(present) + 1), [name for _, name in present])
+        left.set(title="Longer side of the boxes", xlabel="pixels (box: half of them; whiskers: 5 to 95 %)", xlim=(0, None))
+        right.hist(annotations.class_counts_by_picture.sum(axis=1), bins=20, color=QUIET)
+        right.set(title="Boxes a picture", xlabel="boxes", ylabel="pictures")

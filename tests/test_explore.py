@@ -1,0 +1,66 @@
+import pytest
+from PIL import Image
+
+from malaria_cells.augment import POLICY_NAMES
+from malaria_cells.cli import main
+from tests.conftest import write_picture
+from tests.test_formats import camera_traps
+
+
+@pytest.fixture(autouse=True)
+def somewhere_else(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_data_set_with_boxes(sample, tmp_path, capsys):
+    assert main(["explore", str(sample), "--output", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "8 pictures, " in said
+    assert "picture sizes: 640 x 480" in said
+    assert "boxes a picture: median " in said
+    line = next(line for line in said.splitlines() if line.startswith("red blood cell"))
+    assert "%" in line
+    assert "px (" in line
+    for name in ("patches.png", "pictures.png", "boxes.png"):
+        with Image.open(tmp_path / "out" / name) as image:
+            assert min(image.size) > 150
+
+
+def test_oddities_are_named(tmp_path, capsys):
+    assert main(["explore", str(camera_traps(tmp_path / "set"))]) == 0
+    said = capsys.readouterr().out
+    assert "4 pictures, 2 boxes, 1 ignore regions" in said
+    assert "oddities:" in said
+    assert "1 annotations without a box, left out; first: images/2.jpg" in said
+    assert "pictures without any 3" in said
+
+
+def test_a_data_set_of_whole_pictures_by_config(tmp_path, capsys):
+    for name, n in (("NORMAL", 6), ("PNEUMONIA", 4)):
+        for i in range(n):
+            write_picture(tmp_path / "set" / name / f"{i}.png", value=60 + i)
+    (tmp_path / "c.yaml").write_text("train_images: set\nlabels: [PNEUMONIA, NORMAL]\n")
+    assert main(["explore", "--config", "c.yaml", "--output", "out"]) == 0
+    said = capsys.readouterr().out
+    assert "10 pictures, 10 pictures labelled as a whole" in said
+    assert said.index("PNEUMONIA") < said.index("NORMAL   ")
+    assert "40.00%" in said
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"patches.png"}
+
+
+@pytest.mark.parametrize("policy", [pytest.param(p, marks=pytest.mark.slow) if p in POLICY_NAMES[-4:] else p for p in POLICY_NAMES])
+def test_what_a_policy_does_is_drawn(sample, tmp_path, policy):
+    assert main(["explore", str(sample), "--augment", policy, "--output", "out"]) == 0
+    with Image.open(tmp_path / "out" / f"augmentation_{policy}.png") as image:
+        assert image.size[0] > 1000
+
+
+def test_wrong_requests(sample, capsys):
+    for arguments, message in [
+        ([], "name an annotation file or a data set folder"),
+        (["gone"], "gone: no such file or folder"),
+        ([str(sample), "--augment", "stian"], "did you mean 'stain'?"),
+        ([str(sample / "images")], "holds no annotation of a known form"),
+    ]:
+        assert main(["explore", *arguments]) == 2
+        assert message in capsys.readouterr().err

@@ -1,0 +1,99 @@
+"""What is written in another tool's form reads back as it was."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from malaria_cells.annotations import load_annotations
+from malaria_cells.cli import main
+from malaria_cells.writers import WRITERS
+from tests.conftest import bbbc041_entry, write_bbbc041, write_picture
+
+OBJECTS = {
+    "images/a/x.png": [("ring", 5, 6, 30, 41), ("red blood cell", 40, 1, 99, 79)],
+    "images/b/x.png": [("schizont", 10, 10, 44, 50)],
+    "images/c.png": [],
+}
+
+
+@pytest.fixture
+def source(tmp_path):
+    return write_bbbc041(tmp_path / "source", OBJECTS)
+
+
+def content(annotations):
+    names = annotations.labels.names
+    return sorted(
+        (p.path.read_bytes(), sorted((names[c], *b.round(2).tolist()) for c, b in zip(p.cell_class_ids, p.cells_xyxy, strict=True)))
+        for p in annotations.pictures
+    )
+
+
+@pytest.mark.parametrize("form", list(WRITERS))
+def test_round_trip_to_pixel_accuracy(source, tmp_path, form, capsys):
+    assert main(["convert", str(source), str(tmp_path / form), "--to", form]) == 0
+    assert "3 pictures, 3 boxes of 3 classes" in capsys.readouterr().out
+    assert content(load_annotations(find(tmp_path / form), None)) == content(load_annotations(source, None))
+
+
+def find(folder):
+    from malaria_cells.annotations import find_annotation
+    from malaria_cells.dataset import TRAINING_NAMES
+
+    return find_annotation(folder, TRAINING_NAMES)
+
+
+@pytest.mark.parametrize(("form", "expected"), [("coco", [False, True]), ("voc", [False, True]), ("yolo", [False])])
+def test_ignore_regions(tmp_path, form, expected, capsys):
+    write_picture(tmp_path / "s" / "images" / "a.jpg")
+    crowd = {"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [{"id": 1, "name": "cell"}]}
+    boxes = [{"image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 20], "iscrowd": i} for i in (0, 1)]
+    (tmp_path / "s" / "annotations.json").write_text(json.dumps(crowd | {"annotations": boxes}))
+    assert main(["convert", str(tmp_path / "s"), str(tmp_path / form), "--to", form]) == 0
+    found = load_annotations(find(tmp_path / form), None).pictures[0]
+    assert found.ignore.tolist() == expected
+    assert ("1 ignore regions, which YOLO cannot say, were left out" in capsys.readouterr().out) == (form == "yolo")
+
+
+@pytest.mark.parametrize("form", ["voc", "yolo"])
+def test_parts_survive(tmp_path, form):
+    from tests.test_formats import bccd
+
+    bccd(tmp_path / "BCCD")
+    assert main(["convert", str(tmp_path / "BCCD"), str(tmp_path / form), "--to", form]) == 0
+    found = load_annotations(find(tmp_path / form), None)
+    assert sorted(p.part for p in found.pictures) == ["test", "train", "train", "train", "train", "validation"]
+
+
+def test_pictures_that_exif_turns_are_written_upright(tmp_path):
+    image = Image.fromarray(np.arange(100 * 80 * 3, dtype=np.uint8).reshape(80, 100, 3))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    (tmp_path / "s").mkdir()
+    image.save(tmp_path / "s" / "a.png", exif=exif)
+    (tmp_path / "s" / "training.json").write_text(json.dumps([bbbc041_entry("a.png", [("ring", 10, 70, 50, 98)])]))
+    assert main(["convert", str(tmp_path / "s"), str(tmp_path / "coco"), "--to", "coco"]) == 0
+    with Image.open(tmp_path / "coco" / "images" / "a.png") as written:
+        assert written.size == (80, 100)
+        assert written.getexif().get(0x0112, 1) == 1
+
+
+def test_converting_writes_whole_or_not_at_all(source, tmp_path, capsys):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    assert main(["convert", str(source), str(tmp_path / "full"), "--to", "coco"]) == 2
+    assert "is already there; name a new folder" in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "full").iterdir()] == ["mine.txt"]
+    assert main(["convert", str(tmp_path / "gone"), str(tmp_path / "new"), "--to", "coco"]) == 2
+    (source.parent / "images" / "a" / "x.png").write_bytes(b"broken")
+    assert main(["convert", str(source), str(tmp_path / "new"), "--to", "voc"]) == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_labels_of_whole_pictures_have_no_boxes_to_convert(tmp_path, capsys):
+    for name in ("NORMAL", "PNEUMONIA"):
+        write_picture(tmp_path / "s" / name / "a.png")
+    assert main(["convert", str(tmp_path / "s"), str(tmp_path / "coco"), "--to", "coco"]) == 2
+    assert "its labels are of whole pictures" in capsys.readouterr().err
