@@ -77,7 +77,7 @@ def _best_candidate(chosen: np.ndarray, counts: np.ndarray) -> int:
 
 
 def read_split(path: Path, annotations: AnnotationSet) -> tuple[AnnotationSet, AnnotationSet]:
-    """Part a set as a JSON file ``{"train": [names], "test": [names]}`` says.
+    """Part a set as a JSON file ``{"train": [names], "test": [names]}`` says; a list ``validation`` is taken into the first.
 
     Names are keys, or the ends of keys.
 
@@ -86,7 +86,7 @@ def read_split(path: Path, annotations: AnnotationSet) -> tuple[AnnotationSet, A
     """
     try:
         content = json.loads(path.read_bytes())
-        parts = {part: list(content[part]) for part in ("train", "test")}
+        parts = {"train": [*content["train"], *content.get("validation", [])], "test": list(content["test"])}
     except FileNotFoundError:
         raise InputError(f"{path}: no such split file") from None
     except (ValueError, KeyError, TypeError) as error:

@@ -184,6 +184,7 @@ def test_kill_9_and_resume(repository, sample, tmp_path):
         "metrics.json",
         "training_curves.png",
         "confusion_matrix.png",
+        "split.json",
     }
     assert written == contract
     assert len((models / "m" / "history.csv").read_text().splitlines()) == 7

@@ -77,7 +77,7 @@ def run(request: RunRequest) -> int:
         InputError: the request is wrong; nothing is written then.
     """
     root, keys = list_pictures(request.image)
-    keys = _of_part(keys, request)
+    keys = _of_part(root, keys, request)
     if not request.model.exists():
         raise InputError(f"--model {request.model}: no such model; train.py writes one below `output_models` (models/)")
     if request.output.exists() and not request.output.is_dir():
@@ -160,7 +160,7 @@ def _bare_detector(request: RunRequest):  # type: ignore[no-untyped-def]
     return CellDetector(Proposer(), classifier, DetectionSettings())
 
 
-def _of_part(keys: list[str], request: RunRequest) -> list[str]:
+def _of_part(root: Path, keys: list[str], request: RunRequest) -> list[str]:
     if request.split is None:
         return keys
     import json
@@ -169,7 +169,8 @@ def _of_part(keys: list[str], request: RunRequest) -> list[str]:
         names = json.loads(request.split.read_bytes())[request.part]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f'--split {request.split}: expected {{"{request.part}": [pictures]}} ({error!r})') from error
-    kept = [key for key in keys if any(key == name or key.endswith(f"/{name}") for name in names)]
+    ends = tuple(f"/{name}" for name in names)
+    kept = [key for key in keys if (root / key).absolute().as_posix().endswith(ends)]
     if not kept:
         raise InputError(f"--split {request.split}: none of the {len(keys)} pictures is in its '{request.part}' part")
     return kept

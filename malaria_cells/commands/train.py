@@ -126,6 +126,7 @@ def _train_into(folder: Path, config: Config, data: DataSet, store: PatchStore, 
     files.write_text(folder / "config.yaml", config.to_yaml())
     _write_history(folder / "history.csv", trained.history)
     files.write_json(folder / "metrics.json", metrics)
+    files.write_json(folder / "split.json", {part: [p.key for p in annotations.pictures] for part, annotations in data.parts.items()})
     for extra in (run.checkpoints, run.tensorboard):
         if extra.is_dir():
             shutil.copytree(extra, folder / extra.name)

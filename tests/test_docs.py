@@ -1,0 +1,59 @@
+"""What the documents tell people to type is typed."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from malaria_cells.cli import main
+from malaria_cells.sample import write_sample
+
+
+def blocks(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+@pytest.mark.slow
+def test_every_command_of_the_retraining_page_works(repository, tmp_path, monkeypatch, capsys):
+    page = (repository / "docs" / "retrain.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    write_sample(tmp_path / "source", training=16, test=1, seed=11, size_wh=(640, 480))
+    assert main(["convert", "source/training.json", "my_smears", "--to", "coco"]) == 0
+    (settings,) = blocks(page, "yaml")
+    short = {"epochs": 3, "steps_per_epoch": 30}  # the page's own numbers take minutes
+    (tmp_path / "my_smears.yaml").write_text(yaml.safe_dump(yaml.safe_load(settings) | short))
+    commands = [shlex.split(line) for block in blocks(page, "sh") for line in block.splitlines() if line.strip()]
+    assert len(commands) == 7
+    for command in commands:
+        if command[0] == "python":
+            program = [sys.executable, str(repository / command[1]), *command[2:]]
+        else:
+            assert command[0] == "malaria-cells"
+            program = [sys.executable, "-m", "malaria_cells.cli", *command[1:]]
+        done = subprocess.run(program, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
+    for name in (
+        "explore/patches.png",
+        "explore/augmentation_stain.png",
+        "all/metrics.json",
+        "test/annotated",
+        "use/counts.csv",
+        "as_yolo/data.yaml",
+    ):
+        assert (tmp_path / "results" / name).exists(), name
+    assert len((tmp_path / "results" / "test" / "counts.csv").read_text().splitlines()) == 4 + 2
+
+
+def test_links_of_the_documents_lead_somewhere(repository):
+    for path in [repository / "README.md", repository / "CONTRIBUTING.md", *(repository / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_files_that_the_readme_names_are_there(repository):
+    named = set(re.findall(r"`((?:configs|docs|pretrained)/[\w./-]+)`", (repository / "README.md").read_text(encoding="utf-8")))
+    assert all((repository / Path(name)).exists() for name in named)
