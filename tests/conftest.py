@@ -6,10 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["MALARIA_CELLS_RETRY_SECONDS"] = "0.01"
+
+# The same cases in every run; to look for new ones: pytest --hypothesis-profile=default.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 REPOSITORY = Path(__file__).parent.parent
 REAL_DATA = Path(os.environ.get("MALARIA_CELLS_REAL_DATA", REPOSITORY.parent / "shared" / "data"))
