@@ -238,3 +238,23 @@ def test_a_folder_that_holds_nothing_known(tmp_path):
     write_picture(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"holds no training\.json, .*no VOC folder and no folder a class"):
         load_data_set(make_config({"train_images": str(tmp_path)}, "test"))
+
+
+def test_a_test_folder_with_the_names_of_the_training_folder(tmp_path):
+    """chest_xray has train/NORMAL and test/NORMAL; nothing keeps their file names apart."""
+    for part in ("train", "test"):
+        for name in ("NORMAL", "PNEUMONIA"):
+            for i in range(4):
+                write_picture(tmp_path / part / name / f"{i}.png", value=90 + i)
+    values = {"train_images": str(tmp_path / "train"), "test_annotations": str(tmp_path / "test"), "labels": ["NORMAL", "PNEUMONIA"]}
+    data = load_data_set(make_config(values, "test"))
+    assert len(data.train) + len(data.validation) == 8
+    assert sorted(p.key for p in data.test.pictures) == sorted(f"test/{n}/{i}.png" for n in ("NORMAL", "PNEUMONIA") for i in range(4))
+    assert len({p.key for p in data.all_pictures.pictures}) == 16
+
+
+def test_labels_left_to_the_data(tmp_path):
+    camera_traps(tmp_path)
+    data = load_data_set(make_config({"train_images": str(tmp_path), "labels": None, "ignore_labels": ["fox"]}, "test"))
+    assert data.train.labels.names == ("bird",)
+    assert data.train.labels.ignored == ("fox",)
