@@ -8,7 +8,7 @@ from pathlib import Path
 
 from malaria_cells.errors import InputError
 
-PROPOSALS = ("watershed", "sliding")
+PROPOSALS = ("watershed", "sliding", "learned")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -129,7 +129,11 @@ class Config(BaseModel):
     tensorboard: bool = Field(False, description="Write scalars and weight histograms for TensorBoard into the model folder.")
     plot_training_data: bool = Field(False, description="Draw training examples of each class into the model folder.")
 
-    proposals: Literal["watershed", "sliding"] = Field("watershed", description="How detection finds candidate boxes.")
+    proposals: Literal["watershed", "sliding", "learned"] = Field(
+        "watershed", description="How detection finds candidate boxes; learned trains a network for it from the same boxes."
+    )
+    proposer_epochs: Count = Field(18, description="Passes of the training of learned proposals.")
+    proposer_steps: Count = Field(100, description="Steps of such a pass, of 8 crops of 256 x 256 pixels.")
     nms: Literal["agnostic", "class"] = Field("agnostic", description="agnostic: one label a cell; class: labels suppress only their own.")
     nms_iou: Annotated[float, Field(gt=0, le=1)] = Field(0.4, description="Overlap (IoU) from which the lower-scored box is suppressed.")
     score_threshold: Fraction = Field(0.05, description="Detections scored lower are not written.")

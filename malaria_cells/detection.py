@@ -27,6 +27,7 @@ class DetectionSettings:
         candidate_threshold: probability of any infection from which a cell is labelled with its stage at all; lower
             than the operating threshold, so that a ranking has something to rank.
         tta: views averaged for each cell, 1 to 8.
+        proposal_weight: power of the proposer's score in a detection's score; 0: it does not count.
     """
 
     nms: str = "agnostic"
@@ -35,6 +36,7 @@ class DetectionSettings:
     infected_threshold: float = 0.5
     candidate_threshold: float = 0.1
     tta: int = 1
+    proposal_weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,17 +70,25 @@ class CellDetector:
             from malaria_cells.pictures import read_picture
 
             picture = read_picture(Path(picture))
-        candidates = self.proposer(picture)
-        return self.decide(candidates, self.classify(picture, candidates))
+        candidates, sureness = self.proposer.candidates(picture)
+        return self.decide(candidates, self.classify(picture, candidates), sureness)
 
     def classify(self, picture: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
         """Probabilities of each box: float32 (n, n_classes)."""
         patches = crop_boxes(picture, boxes_xyxy, self.classifier.context, self.classifier.image_size_hw)
         return self.classifier(patches, self.settings.tta)
 
-    def decide(self, boxes_xyxy: np.ndarray, probabilities: np.ndarray) -> sv.Detections:
-        """Label, reject, suppress: needs no picture, so that thresholds can be changed without running the network again."""
+    def decide(self, boxes_xyxy: np.ndarray, probabilities: np.ndarray, sureness: np.ndarray | None = None) -> sv.Detections:
+        """Label, reject, suppress: needs no picture, so that thresholds can be changed without running the network again.
+
+        Args:
+            boxes_xyxy: candidates, float32 (n, 4).
+            probabilities: of the classifier, float32 (n, n_classes).
+            sureness: of the proposer, float32 (n,); None: 1.
+        """
         class_ids, scores = label_and_score(probabilities, self.classifier, self.settings.candidate_threshold)
+        if sureness is not None:
+            scores = scores * sureness**self.settings.proposal_weight
         keep = scores >= self.settings.score_threshold
         if self.classifier.rejects:
             keep &= probabilities.argmax(axis=1) != probabilities.shape[1] - 1

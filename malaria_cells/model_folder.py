@@ -19,10 +19,11 @@ from malaria_cells.detection import CellDetector, DetectionSettings
 from malaria_cells.errors import InputError
 from malaria_cells.keras2 import load_keras2
 from malaria_cells.labels import LabelSet
-from malaria_cells.proposals import METHODS, Margins, Proposer
+from malaria_cells.proposals import METHODS, CentreNetwork, Margins, Proposer
 
 FORMAT_VERSION = 1
 CLASSIFIER = "classifier.keras"
+PROPOSER = "proposer.keras"
 ABOUT = "model.yaml"
 LIBRARIES = ("malaria-cells", "tensorflow", "keras", "numpy", "opencv-python-headless", "pillow", "scikit-learn")
 # Other processors and library versions round otherwise; a wrong file is off by far more.
@@ -64,15 +65,18 @@ class ModelDescription:
     scan: dict[str, int] | None = None
 
 
-def save_model(folder: Path, network: Any, description: ModelDescription) -> None:
-    """Write ``classifier.keras`` and ``model.yaml`` into an existing folder.
+def save_model(folder: Path, network: Any, description: ModelDescription, proposer: Any = None) -> None:
+    """Write ``classifier.keras``, ``model.yaml`` and, if there is one, ``proposer.keras`` into an existing folder.
 
     Args:
         folder: where to.
-        network: the Keras model.
+        network: the Keras model of the classifier.
         description: the rest.
+        proposer: the Keras model of the learned proposals (`models.centres`), or None.
     """
     network.save(folder / CLASSIFIER)
+    if proposer is not None:
+        proposer.save(folder / PROPOSER)
     content = {
         "format_version": FORMAT_VERSION,
         **_plain(asdict(description)),
@@ -137,16 +141,30 @@ def load_detector(folder: Path) -> tuple[CellDetector, ModelDescription]:
     found = network(_golden_input(description.image_size_hw))
     if found.shape != golden.shape or np.abs(found - golden).max() > GOLDEN_TOLERANCE:
         raise InputError(f"{folder / CLASSIFIER}: the network does not answer as when it was saved; the file is not the one of {ABOUT}")
-    return assemble(description, network), description
+    centres = None
+    if (folder / PROPOSER).is_file() or description.proposals == "learned":
+        centres = compiled_centres(load_network(folder / PROPOSER))
+    return assemble(description, network, centres), description
 
 
-def assemble(description: ModelDescription, network) -> CellDetector:  # type: ignore[no-untyped-def]
-    """Put a detector together from a description and a network (see `PatchClassifier.network`)."""
+def assemble(description: ModelDescription, network, centres: CentreNetwork | None = None) -> CellDetector:  # type: ignore[no-untyped-def]
+    """Put a detector together from a description, a network (see `PatchClassifier.network`) and one of learned proposals."""
     classifier = PatchClassifier(
         description.labels, description.rejects, description.image_size_hw, description.context, description.calibration, network
     )
-    proposer = Proposer(description.proposals, description.cell_size, description.box_margins)
+    proposer = Proposer(description.proposals, description.cell_size, description.box_margins, centres)
     return CellDetector(proposer, classifier, description.settings)
+
+
+def compiled_centres(model) -> CentreNetwork:  # type: ignore[no-untyped-def]
+    """Wrap the Keras model of the learned proposals as one graph for pictures of any size."""
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec((1, None, None, 3), tf.uint8)])
+    def graph(pixels):  # type: ignore[no-untyped-def]
+        return model(tf.cast(pixels, tf.float32), training=False)
+
+    return lambda pixels: np.asarray(graph(tf.constant(pixels)))
 
 
 def load_network(path: Path):  # type: ignore[no-untyped-def]

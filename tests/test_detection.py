@@ -86,8 +86,9 @@ def test_of_nested_boxes_the_better_one_stays_and_of_leukocytes_the_larger():
 
 
 def test_nothing_proposed_nothing_found(six_classes):
-    detector = CellDetector(lambda _: np.zeros((0, 4), dtype=np.float32), classifier(six_classes), DetectionSettings())
-    found = detector.detect(np.zeros((50, 60, 3), dtype=np.uint8))
+    empty = np.full((64, 64, 3), 215, dtype=np.uint8)
+    detector = CellDetector(Proposer(cell_size=20), classifier(six_classes), DetectionSettings())
+    found = detector.detect(empty)
     assert len(found) == 0
     assert found.data["probabilities"].shape == (0, 7)
 

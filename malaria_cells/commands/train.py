@@ -27,6 +27,7 @@ from malaria_cells.training import unfinished
 
 log = logging.getLogger(__name__)
 
+PROPOSER_BATCH = 8  # crops a step
 EXAMPLES = 10  # of each class in the sheet of training data
 
 
@@ -120,9 +121,11 @@ def _train_into(folder: Path, config: Config, data: DataSet, store: PatchStore, 
         metrics[part] = classification_metrics(truth[part], calibrated, names)
         metrics[part]["calibration_error"] = calibration_error(calibrated, truth[part])
     description = _description(config, data, store, rejects, calibration)
+    proposer = None
     if rejects:
-        description = _with_thresholds(description, trained.model, data)
-    save_model(folder, trained.model, description)
+        proposer = _proposer(config, data, run) if config.proposals == "learned" else None
+        description = _with_thresholds(description, trained.model, proposer, data)
+    save_model(folder, trained.model, description, proposer)
     files.write_text(folder / "config.yaml", config.to_yaml())
     _write_history(folder / "history.csv", trained.history)
     files.write_json(folder / "metrics.json", metrics)
@@ -176,13 +179,31 @@ def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool
     )
 
 
-def _with_thresholds(description, model, data: DataSet):  # type: ignore[no-untyped-def]
+def _proposer(config: Config, data: DataSet, run: unfinished.UnfinishedRun):  # type: ignore[no-untyped-def]
+    """The network of the learned proposals: trained, or as a run that was cut off later had it."""
+    from malaria_cells.model_folder import PROPOSER, load_network
+    from malaria_cells.training.proposer import train_proposer
+
+    path = run.folder / PROPOSER
+    if not path.is_file():
+        print("training the proposer", file=sys.stderr)
+        model = train_proposer(
+            data.train, data.train.median_cell_size, config.proposer_epochs, config.proposer_steps, PROPOSER_BATCH, config.random_state
+        )
+        with files.replacing(path) as beside:
+            model.save(beside)
+    return load_network(path)
+
+
+def _with_thresholds(description, model, proposer, data: DataSet):  # type: ignore[no-untyped-def]
     from malaria_cells.classifier import compiled
-    from malaria_cells.model_folder import assemble
+    from malaria_cells.model_folder import assemble, compiled_centres
     from malaria_cells.training.thresholds import choose_thresholds, fit_margins
 
-    description = replace(description, box_margins=fit_margins(description.proposals, data.train))
-    detector = choose_thresholds(assemble(description, compiled(model)), data.validation)
+    method = "sliding" if description.proposals == "sliding" else "watershed"  # which a learned proposer can be exchanged for
+    description = replace(description, box_margins=fit_margins(method, data.train))
+    centres = compiled_centres(proposer) if proposer is not None else None
+    detector = choose_thresholds(assemble(description, compiled(model), centres), data.validation)
     return replace(description, settings=detector.settings)
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from malaria_cells.errors import InputError
+from malaria_cells.proposals.learned import CentreNetwork, learned_boxes
 from malaria_cells.proposals.outlines import nucleus_boxes, round_boxes
 from malaria_cells.proposals.sliding import sliding_boxes
 from malaria_cells.proposals.transmission import Field
@@ -12,7 +14,7 @@ from malaria_cells.proposals.watershed import estimate_cell_size, watershed_boxe
 
 Margins = tuple[float, float, float, float]
 
-METHODS = ("watershed", "sliding")
+METHODS = ("watershed", "sliding", "learned")
 _NO_MARGINS: Margins = (0.0, 0.0, 0.0, 0.0)
 
 
@@ -21,24 +23,54 @@ class Proposer:
     """Finds candidates.
 
     Attributes:
-        method: ``watershed`` (regions by watershed, round outlines, dark nuclei) or ``sliding`` (a window of several sizes).
+        method: ``learned`` (a network's centres), ``watershed`` (regions by watershed, round outlines, dark nuclei) or
+            ``sliding`` (a window of several sizes).
         cell_size: usual longer side of a cell in pixels; None: estimated from each picture.
         margins: by source, correction of the left, top, right and bottom edges in cell sizes, fitted to how the annotators
             of the training pictures draw.
+        network: of the method ``learned``.
     """
 
     method: str = "watershed"
     cell_size: float | None = None
     margins: Mapping[str, Margins] = field(default_factory=dict)
+    network: CentreNetwork | None = None
+
+    def __post_init__(self) -> None:
+        if self.method == "learned" and self.network is None:
+            raise InputError(
+                "--proposals learned: this model holds no learned proposer; train one with `proposals: learned`, or use watershed"
+            )
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
-        """Candidates of uint8 RGB (H, W, 3): float32 (n, 4), xyxy in pixels, inside the picture, with area."""
+        """Candidate boxes alone; see `candidates`."""
+        return self.candidates(picture)[0]
+
+    def candidates(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Candidates of a picture.
+
+        Args:
+            picture: uint8 RGB (H, W, 3).
+
+        Returns:
+            float32 (n, 4), xyxy in pixels, inside the picture, with area; and float32 (n,), how sure the method is that
+            there is a cell, 0 to 1 (1 from methods that do not say).
+        """
         cell_size = self.cell_size or estimate_cell_size(picture)
+        if self.method == "learned" and self.network is not None:
+            found, scores = learned_boxes(self.network, picture, cell_size)
+        else:
+            found = self._classical(picture, cell_size)
+            scores = np.ones(len(found), dtype=np.float32)
+        height, width = picture.shape[:2]
+        inside = np.clip(found, 0, np.array([width, height] * 2, dtype=np.float32))
+        has_area = (inside[:, 2:] - inside[:, :2] >= 1).all(axis=1)
+        return inside[has_area], scores[has_area]
+
+    def _classical(self, picture: np.ndarray, cell_size: float) -> np.ndarray:
         sources = find_sources(self.method, picture, cell_size)
         moved = [found + np.asarray(self.margins.get(name, _NO_MARGINS), dtype=np.float32) * cell_size for name, found in sources.items()]
-        height, width = picture.shape[:2]
-        inside = np.clip(np.concatenate(moved), 0, np.array([width, height] * 2, dtype=np.float32))
-        return inside[(inside[:, 2:] - inside[:, :2] >= 1).all(axis=1)]
+        return np.concatenate(moved)
 
 
 def find_sources(method: str, picture: np.ndarray, cell_size: float) -> dict[str, np.ndarray]:
@@ -50,4 +82,4 @@ def find_sources(method: str, picture: np.ndarray, cell_size: float) -> dict[str
     return {name: find(seen) for name, find in by_name.items()}
 
 
-__all__ = ["METHODS", "Margins", "Proposer", "estimate_cell_size", "find_sources"]
+__all__ = ["METHODS", "CentreNetwork", "Margins", "Proposer", "estimate_cell_size", "find_sources"]

@@ -16,6 +16,7 @@ from malaria_cells.proposals import Margins, find_sources
 MARGIN_PICTURES = 40
 FEWEST_OFFSETS = 20  # a median of fewer is no better than none
 CANDIDATE_GRID = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5)
+WEIGHT_GRID = (0.0, 0.25, 0.5, 1.0)
 OPERATING_GRID = tuple(np.round(np.arange(0.05, 0.96, 0.01), 2).tolist())
 
 
@@ -43,11 +44,13 @@ def _median_margins(offsets: np.ndarray) -> Margins:
 def choose_thresholds(detector: CellDetector, validation: AnnotationSet) -> CellDetector:
     """Set the thresholds that serve the validation pictures best.
 
-    The candidate threshold maximises mean AP50 over the classes present, the operating threshold the infected F1. A
-    plateau is answered by its middle. Without infected labels there is nothing to choose.
+    The weight of a learned proposer's score and the candidate threshold maximise mean AP50 over the classes present, the
+    operating threshold the infected F1. A plateau is answered by its middle. Without infected labels there are no thresholds
+    to choose.
     """
     labels = validation.labels
-    if not labels.is_infected.any():
+    is_learned = detector.proposer.method == "learned"
+    if not labels.is_infected.any() and not is_learned:
         return detector
     pictures = list(validation.pictures)
     looked_at = [_look(detector, p) for p in progress(pictures, len(pictures), "choosing thresholds", "image")]
@@ -55,11 +58,15 @@ def choose_thresholds(detector: CellDetector, validation: AnnotationSet) -> Cell
     def decided(d: CellDetector) -> list[sv.Detections]:
         return [d.decide(*seen) for seen in looked_at]
 
-    def mean_ap50(threshold: float) -> float:
-        found = decided(detector.with_settings(candidate_threshold=threshold))
-        return mean_present(average_precision(pictures, found, labels).ap50) or 0.0
+    def mean_ap50(**changes: float) -> float:
+        return mean_present(average_precision(pictures, decided(detector.with_settings(**changes)), labels).ap50) or 0.0
 
-    detector = detector.with_settings(candidate_threshold=_middle_of_best(CANDIDATE_GRID, [mean_ap50(t) for t in CANDIDATE_GRID]))
+    if is_learned:
+        detector = detector.with_settings(proposal_weight=_middle_of_best(WEIGHT_GRID, [mean_ap50(proposal_weight=w) for w in WEIGHT_GRID]))
+    if not labels.is_infected.any():
+        return detector
+    best = _middle_of_best(CANDIDATE_GRID, [mean_ap50(candidate_threshold=t) for t in CANDIDATE_GRID])
+    detector = detector.with_settings(candidate_threshold=best)
     found = decided(detector)
     f1 = [infected_figures(pictures, found, labels, t)["f1"] or 0.0 for t in OPERATING_GRID]
     if not any(f1):
@@ -67,10 +74,10 @@ def choose_thresholds(detector: CellDetector, validation: AnnotationSet) -> Cell
     return detector.with_settings(infected_threshold=_middle_of_best(OPERATING_GRID, f1))
 
 
-def _look(detector: CellDetector, picture: Picture) -> tuple[np.ndarray, np.ndarray]:
+def _look(detector: CellDetector, picture: Picture) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     pixels = read_picture(picture.path)
-    found = detector.proposer(pixels)
-    return found, detector.classify(pixels, found)
+    found, sureness = detector.proposer.candidates(pixels)
+    return found, detector.classify(pixels, found), sureness
 
 
 def _middle_of_best(grid: tuple[float, ...], values: list[float]) -> float:

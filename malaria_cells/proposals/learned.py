@@ -1,0 +1,62 @@
+"""Learned proposals: a network sees the whole picture once and says where cells are (see `models.centres`)."""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+WORKING_CELL_SIZE = 40.0  # pixels of the usual cell in the network's input
+STRIDE = 4
+MULTIPLE = 16
+LEAST_HEAT = 0.05  # of a centre to be a candidate at all; the classifier and the thresholds decide the rest
+LARGEST_LOG_SIZE = 1.5  # of width and height in cell sizes: 4.5 times
+
+# from uint8 pixels (1, H, W, 3) to places (1, H/4, W/4, 5)
+CentreNetwork = Callable[[np.ndarray], np.ndarray]
+
+
+def to_working_scale(picture: np.ndarray, cell_size: float) -> np.ndarray:
+    """Resize uint8 RGB so that the usual cell has `WORKING_CELL_SIZE`; enlarges small cells too."""
+    scale = WORKING_CELL_SIZE / cell_size
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=interpolation)
+
+
+def learned_boxes(network: CentreNetwork, picture: np.ndarray, cell_size: float) -> tuple[np.ndarray, np.ndarray]:
+    """Candidates of a picture.
+
+    Args:
+        network: the trained network.
+        picture: uint8 RGB (H, W, 3).
+        cell_size: usual longer side of a cell in its pixels.
+
+    Returns:
+        float32 (n, 4), xyxy in pixels of the picture, and float32 (n,), how sure the network is of each, 0 to 1.
+    """
+    small = to_working_scale(picture, cell_size)
+    height, width = small.shape[:2]
+    padded = cv2.copyMakeBorder(small, 0, -height % MULTIPLE, 0, -width % MULTIPLE, cv2.BORDER_REFLECT_101)
+    places = network(padded[None])[0]
+    found, scores = decode(places, (height, width))
+    return found * np.array([picture.shape[1] / width, picture.shape[0] / height] * 2, dtype=np.float32), scores
+
+
+def decode(places: np.ndarray, shape_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes at the peaks of the heat map.
+
+    Args:
+        places: (h, w, 5) from the network.
+        shape_hw: height and width of what of its input is picture, not padding.
+
+    Returns:
+        float32 (n, 4), xyxy in pixels of the network's input, and float32 (n,).
+    """
+    heat = np.ascontiguousarray(places[..., 0])
+    highest = cv2.dilate(heat, np.ones((3, 3), dtype=np.uint8))
+    rows, columns = np.nonzero((heat >= highest) & (heat >= LEAST_HEAT))
+    offset, size = places[rows, columns, 1:3], places[rows, columns, 3:5]
+    centre = (np.stack([columns, rows], axis=1) + offset) * STRIDE
+    half = np.exp(np.clip(size, -LARGEST_LOG_SIZE, LARGEST_LOG_SIZE)) * WORKING_CELL_SIZE / 2
+    inside = ((centre >= 0) & (centre < [shape_hw[1], shape_hw[0]])).all(axis=1)
+    found = np.concatenate([centre - half, centre + half], axis=1)[inside]
+    return found.astype(np.float32), heat[rows, columns][inside].astype(np.float32)

@@ -1,0 +1,193 @@
+"""Trains the network of learned proposals: annotated pictures in, fitted network out.
+
+Annotators miss cells in crowds. A place that looks stained but lies in no box may be such a cell: its share of the loss is
+cut to `UNMARKED_WEIGHT`, so that the network learns from the clear field what no cell is. Ignore regions have no share.
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.models import centres
+from malaria_cells.pictures import read_picture
+from malaria_cells.progress import progress
+from malaria_cells.proposals.learned import STRIDE, WORKING_CELL_SIZE, to_working_scale
+from malaria_cells.proposals.transmission import Field
+from malaria_cells.training.callbacks import Lines
+
+CROP = 256  # pixels at the working scale: some 40 cells of a crowded field
+UNMARKED_WEIGHT = 0.2
+SCALE_JITTER = (0.8, 1.25)
+# Standard deviation of the target around a centre, as a share of the cell's size: at the usual size 1.1 places.
+SPREAD = 0.11
+EMA_MOMENTUM = 0.99
+
+
+@dataclass(frozen=True)
+class WorkingPicture:
+    """A training picture at the working scale.
+
+    Attributes:
+        pixels: uint8 RGB (h, w, 3).
+        boxes_xyxy: float32 (n, 4) in its pixels.
+        ignored_xyxy: float32 (k, 4).
+        weight: float32 (h/4, w/4), share of each place in the loss where there is no centre.
+    """
+
+    pixels: np.ndarray
+    boxes_xyxy: np.ndarray
+    ignored_xyxy: np.ndarray
+    weight: np.ndarray
+
+
+def train_proposer(train: AnnotationSet, cell_size: float, epochs: int, steps: int, batch_size: int, seed: int) -> keras.Model:
+    """Fit a network to annotated pictures.
+
+    Args:
+        train: the training part alone.
+        cell_size: usual longer side of a cell in its pictures in pixels.
+        epochs: passes.
+        steps: batches a pass.
+        batch_size: crops a batch.
+        seed: of crops, augmentation and weights.
+    """
+    keras.utils.set_random_seed(seed)
+    model = centres.build()
+    total = steps * epochs
+    warm_up = max(total // 20, 1)
+    rate = keras.optimizers.schedules.CosineDecay(2e-4, max(total - warm_up, 1), warmup_target=2e-3, warmup_steps=warm_up)
+    model.compile(optimizer=keras.optimizers.AdamW(rate, use_ema=True, ema_momentum=EMA_MOMENTUM, clipnorm=5.0), loss=centre_loss)
+    pictures = [_prepared(p, cell_size) for p in progress(train.pictures, len(train), "preparing pictures", "image")]
+    model.fit(
+        _batches(pictures, batch_size, seed),
+        epochs=epochs,
+        steps_per_epoch=steps,
+        callbacks=[Lines(epochs, steps)],
+        shuffle=False,
+        verbose=0,
+    )
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    _settle_statistics(model, pictures, batch_size, seed)
+    return model
+
+
+def centre_loss(y_true, y_pred):  # type: ignore[no-untyped-def]
+    """Penalty-reduced focal loss of the heat map (CenterNet, eq. 1), and L1 of offset and size at centres, by cell.
+
+    Args:
+        y_true: (b, h, w, 7): heat, is a centre, offset x and y, log width and height, weight.
+        y_pred: (b, h, w, 5): what the network gives.
+    """
+    heat = ops.clip(y_pred[..., 0], 1e-4, 1 - 1e-4)
+    target, centre, weight = y_true[..., 0], y_true[..., 1], y_true[..., 6]
+    hit = -centre * (1 - heat) ** 2 * ops.log(heat)
+    miss = -(1 - centre) * weight * (1 - target) ** 4 * heat**2 * ops.log(1 - heat)
+    shape = centre[..., None] * ops.abs(y_true[..., 2:6] - y_pred[..., 1:5])
+    return (ops.sum(hit) + ops.sum(miss) + ops.sum(shape)) / ops.maximum(ops.sum(centre), 1)
+
+
+def _prepared(picture: Picture, cell_size: float) -> WorkingPicture:
+    pixels = to_working_scale(read_picture(picture.path), cell_size)
+    short = [max(CROP - n, 0) for n in pixels.shape[:2]]
+    if any(short):
+        pixels = cv2.copyMakeBorder(pixels, 0, short[0], 0, short[1], cv2.BORDER_REFLECT_101)
+    scale = WORKING_CELL_SIZE / cell_size
+    boxes = picture.cells_xyxy * np.float32(scale)
+    field = Field.of(pixels, WORKING_CELL_SIZE)
+    unmarked = field.transmission < field.threshold
+    for left, top, right, bottom in np.rint(boxes).astype(int):
+        unmarked[max(top, 0) : bottom, max(left, 0) : right] = False
+    size = (-(-pixels.shape[1] // STRIDE), -(-pixels.shape[0] // STRIDE))
+    weight = 1 - (1 - UNMARKED_WEIGHT) * cv2.resize(unmarked.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    return WorkingPicture(pixels, boxes, picture.ignored_xyxy * np.float32(scale), weight.astype(np.float32))
+
+
+def _batches(pictures: list[WorkingPicture], batch_size: int, seed: int) -> tf.data.Dataset:
+    def crop(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng([seed, int(number)])
+        return _crop(pictures[rng.integers(len(pictures))], rng)
+
+    def to_tensors(number):  # type: ignore[no-untyped-def]
+        pixels, target = tf.numpy_function(crop, [number], (tf.float32, tf.float32))
+        pixels.set_shape((CROP, CROP, 3))
+        target.set_shape((CROP // STRIDE, CROP // STRIDE, 7))
+        return pixels, target
+
+    return tf.data.Dataset.counter().map(to_tensors, num_parallel_calls=2, deterministic=True).batch(batch_size).prefetch(4)
+
+
+def _crop(picture: WorkingPicture, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A square of the picture, enlarged or shrunk a little, turned, mirrored, its colours moved; and its targets."""
+    height, width = picture.pixels.shape[:2]
+    side = int(min(CROP / rng.uniform(*SCALE_JITTER), height, width))
+    top, left = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
+    scale = CROP / side
+    pixels = cv2.resize(picture.pixels[top : top + side, left : left + side], (CROP, CROP), interpolation=cv2.INTER_LINEAR)
+    places = CROP // STRIDE
+    low, high = (
+        slice(top // STRIDE, max((top + side) // STRIDE, top // STRIDE + 1)),
+        slice(left // STRIDE, max((left + side) // STRIDE, left // STRIDE + 1)),
+    )
+    weight = cv2.resize(picture.weight[low, high], (places, places), interpolation=cv2.INTER_LINEAR)
+    corner = np.array([left, top, left, top], dtype=np.float32)
+    target = _target((picture.boxes_xyxy - corner) * scale, (picture.ignored_xyxy - corner) * scale, weight)
+    return _turned(_recoloured(pixels, rng), target, rng)
+
+
+def _target(boxes: np.ndarray, ignored: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Targets of a crop, float32 (places, places, 7); boxes in its pixels."""
+    places = len(weight)
+    target = np.zeros((places, places, 7), dtype=np.float32)
+    target[..., 6] = weight
+    for left, top, right, bottom in np.clip(np.rint(ignored / STRIDE), 0, places).astype(int):
+        target[top:bottom, left:right, 6] = 0
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2 / STRIDE
+    inside = ((centre >= 0) & (centre < places)).all(axis=1)
+    centre, size = centre[inside], (boxes[:, 2:] - boxes[:, :2])[inside]
+    if len(centre) == 0:
+        return target
+    place = np.floor(centre).astype(int)
+    spread = np.maximum(SPREAD * np.sqrt(size.prod(axis=1)) / STRIDE, 0.6)
+    axis = np.arange(places)
+    across = np.exp(-((axis[None] - place[:, :1]) ** 2) / (2 * spread[:, None] ** 2))
+    down = np.exp(-((axis[None] - place[:, 1:]) ** 2) / (2 * spread[:, None] ** 2))
+    target[..., 0] = (down[:, :, None] * across[:, None, :]).max(axis=0)
+    columns, rows = place.T
+    target[rows, columns, 1] = 1
+    target[rows, columns, 2:4] = centre - place
+    target[rows, columns, 4:6] = np.log(np.maximum(size, 2) / WORKING_CELL_SIZE)
+    return target
+
+
+def _recoloured(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    gain = rng.uniform(0.85, 1.15, 3) * rng.uniform(0.85, 1.15)
+    mean = pixels.mean(axis=(0, 1))
+    moved = (pixels - mean) * rng.uniform(0.8, 1.25) + mean
+    if rng.uniform() < 0.3:
+        moved = cv2.GaussianBlur(moved, (0, 0), rng.uniform(0.4, 1.2))
+    return np.clip(moved * gain, 0, 255).astype(np.float32)
+
+
+def _turned(pixels: np.ndarray, target: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """One of the eight ways to lay a square; offsets and sizes turn with it."""
+    if rng.uniform() < 0.5:
+        pixels, target = pixels[:, ::-1], target[:, ::-1].copy()
+        target[..., 2] = np.where(target[..., 1] > 0, 1 - target[..., 2], 0)
+    if rng.uniform() < 0.5:
+        pixels, target = pixels[::-1], target[::-1].copy()
+        target[..., 3] = np.where(target[..., 1] > 0, 1 - target[..., 3], 0)
+    if rng.uniform() < 0.5:
+        pixels, target = pixels.transpose(1, 0, 2), target.transpose(1, 0, 2)[..., [0, 1, 3, 2, 5, 4, 6]]
+    return np.ascontiguousarray(pixels), np.ascontiguousarray(target)
+
+
+def _settle_statistics(model: keras.Model, pictures: list[WorkingPicture], batch_size: int, seed: int) -> None:
+    """Let the statistics of the batch normalisation follow the averaged weights."""
+    for pixels, _ in _batches(pictures, batch_size, seed + 1).take(math.ceil(400 / batch_size)):
+        model(pixels, training=True)
