@@ -23,6 +23,7 @@ from malaria_cells.training.callbacks import Lines
 
 CROP = 256  # pixels at the working scale: some 40 cells of a crowded field
 UNMARKED_WEIGHT = 0.2
+RARE_SHARE = 0.35  # of the crops are laid around a cell drawn by class; the network is else least sure of the rarest
 SCALE_JITTER = (0.8, 1.25)
 # Standard deviation of the target around a centre, as a share of the cell's size: at the usual size 1.1 places.
 SPREAD = 0.11
@@ -46,6 +47,30 @@ class WorkingPicture:
     weight: np.ndarray
 
 
+@dataclass(frozen=True)
+class RareCells:
+    """Where the cells of each class are, so that crops can be laid around rare ones.
+
+    Attributes:
+        by_class: for each class present, int64 (n, 2): index of the picture, and of the box in it.
+    """
+
+    by_class: tuple[np.ndarray, ...]
+
+    @staticmethod
+    def of(train: AnnotationSet) -> "RareCells":
+        """Find them."""
+        rows = [(i, j, c) for i, p in enumerate(train.pictures) for j, c in enumerate(p.cell_class_ids.tolist())]
+        table = np.array(rows, dtype=np.int64).reshape(-1, 3)
+        return RareCells(tuple(table[table[:, 2] == c, :2] for c in np.unique(table[:, 2])))
+
+    def draw(self, rng: np.random.Generator) -> tuple[int, int]:
+        """A cell, every class being drawn equally often."""
+        own = self.by_class[rng.integers(len(self.by_class))]
+        picture, box = own[rng.integers(len(own))]
+        return int(picture), int(box)
+
+
 def train_proposer(train: AnnotationSet, cell_size: float, epochs: int, steps: int, batch_size: int, seed: int) -> keras.Model:
     """Fit a network to annotated pictures.
 
@@ -64,16 +89,11 @@ def train_proposer(train: AnnotationSet, cell_size: float, epochs: int, steps: i
     rate = keras.optimizers.schedules.CosineDecay(2e-4, max(total - warm_up, 1), warmup_target=2e-3, warmup_steps=warm_up)
     model.compile(optimizer=keras.optimizers.AdamW(rate, use_ema=True, ema_momentum=EMA_MOMENTUM, clipnorm=5.0), loss=centre_loss)
     pictures = [_prepared(p, cell_size) for p in progress(train.pictures, len(train), "preparing pictures", "image")]
-    model.fit(
-        _batches(pictures, batch_size, seed),
-        epochs=epochs,
-        steps_per_epoch=steps,
-        callbacks=[Lines(epochs, steps)],
-        shuffle=False,
-        verbose=0,
-    )
+    rare = RareCells.of(train)
+    batches = _batches(pictures, rare, batch_size, seed)
+    model.fit(batches, epochs=epochs, steps_per_epoch=steps, callbacks=[Lines(epochs, steps)], shuffle=False, verbose=0)
     model.optimizer.finalize_variable_values(model.trainable_variables)
-    _settle_statistics(model, pictures, batch_size, seed)
+    _settle_statistics(model, _batches(pictures, rare, batch_size, seed + 1), batch_size)
     return model
 
 
@@ -108,9 +128,12 @@ def _prepared(picture: Picture, cell_size: float) -> WorkingPicture:
     return WorkingPicture(pixels, boxes, picture.ignored_xyxy * np.float32(scale), weight.astype(np.float32))
 
 
-def _batches(pictures: list[WorkingPicture], batch_size: int, seed: int) -> tf.data.Dataset:
+def _batches(pictures: list[WorkingPicture], rare: RareCells, batch_size: int, seed: int) -> tf.data.Dataset:
     def crop(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng([seed, int(number)])
+        if rng.uniform() < RARE_SHARE:
+            picture, box = rare.draw(rng)
+            return _crop(pictures[picture], rng, pictures[picture].boxes_xyxy[box])
         return _crop(pictures[rng.integers(len(pictures))], rng)
 
     def to_tensors(number):  # type: ignore[no-untyped-def]
@@ -122,11 +145,20 @@ def _batches(pictures: list[WorkingPicture], batch_size: int, seed: int) -> tf.d
     return tf.data.Dataset.counter().map(to_tensors, num_parallel_calls=2, deterministic=True).batch(batch_size).prefetch(4)
 
 
-def _crop(picture: WorkingPicture, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A square of the picture, enlarged or shrunk a little, turned, mirrored, its colours moved; and its targets."""
+def _crop(picture: WorkingPicture, rng: np.random.Generator, around: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """A square of the picture, enlarged or shrunk a little, turned, mirrored, its colours moved; and its targets.
+
+    Args:
+        picture: where from.
+        rng: draws everything.
+        around: xyxy (4,) of a cell that the square shall hold, anywhere in it; None: any square.
+    """
     height, width = picture.pixels.shape[:2]
     side = int(min(CROP / rng.uniform(*SCALE_JITTER), height, width))
-    top, left = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
+    top, left = int(rng.integers(0, height - side + 1)), int(rng.integers(0, width - side + 1))
+    if around is not None:
+        x, y = (around[:2] + around[2:]) / 2 - rng.uniform(0.1, 0.9, 2) * side
+        top, left = int(np.clip(y, 0, height - side)), int(np.clip(x, 0, width - side))
     scale = CROP / side
     pixels = cv2.resize(picture.pixels[top : top + side, left : left + side], (CROP, CROP), interpolation=cv2.INTER_LINEAR)
     places = CROP // STRIDE
@@ -187,7 +219,7 @@ def _turned(pixels: np.ndarray, target: np.ndarray, rng: np.random.Generator) ->
     return np.ascontiguousarray(pixels), np.ascontiguousarray(target)
 
 
-def _settle_statistics(model: keras.Model, pictures: list[WorkingPicture], batch_size: int, seed: int) -> None:
+def _settle_statistics(model: keras.Model, batches: tf.data.Dataset, batch_size: int) -> None:
     """Let the statistics of the batch normalisation follow the averaged weights."""
-    for pixels, _ in _batches(pictures, batch_size, seed + 1).take(math.ceil(400 / batch_size)):
+    for pixels, _ in batches.take(math.ceil(400 / batch_size)):
         model(pixels, training=True)
