@@ -100,7 +100,6 @@ def _describe(data: DataSet) -> None:
 
 def _train_into(folder: Path, config: Config, data: DataSet, store: PatchStore, run: unfinished.UnfinishedRun) -> dict[str, Any]:
     from malaria_cells.model_folder import save_model
-    from malaria_cells.report.plots import confusion_matrix, training_curves
     from malaria_cells.report.sheet import patch_sheet
     from malaria_cells.training.classifier import predict_rows, train_classifier
 
@@ -127,18 +126,24 @@ def _train_into(folder: Path, config: Config, data: DataSet, store: PatchStore, 
         description = _with_thresholds(description, trained.model, proposer, data)
     save_model(folder, trained.model, description, proposer)
     files.write_text(folder / "config.yaml", config.to_yaml())
-    _write_history(folder / "history.csv", trained.history)
     files.write_json(folder / "metrics.json", metrics)
     files.write_json(folder / "split.json", {part: [p.key for p in annotations.pictures] for part, annotations in data.parts.items()})
     for extra in (run.checkpoints, run.tensorboard):
         if extra.is_dir():
             shutil.copytree(extra, folder / extra.name)
-    training_curves(trained.history, trained.best_epoch, folder / "training_curves.png")
-    shown = "test" if "test" in metrics else "validation"
-    confusion_matrix(
-        np.array(metrics[shown]["confusion"]), names, f"{shown} patches: {metrics[shown]['patches']:,}", folder / "confusion_matrix.png"
-    )
+    _report(folder, trained.history, trained.best_epoch, metrics, names)
     return metrics
+
+
+def _report(folder: Path, history: list[dict[str, float]], best_epoch: int, metrics: dict[str, Any], names: tuple[str, ...]) -> None:
+    """What a person looks at: the course of the training, and what is taken for what."""
+    from malaria_cells.report.plots import confusion_matrix, training_curves
+
+    _write_history(folder / "history.csv", history)
+    training_curves(history, best_epoch, folder / "training_curves.png")
+    shown = "test" if "test" in metrics else "validation"
+    title = f"{shown} patches: {metrics[shown]['patches']:,}"
+    confusion_matrix(np.array(metrics[shown]["confusion"]), names, title, folder / "confusion_matrix.png")
 
 
 def _examples(store: PatchStore, rows: np.ndarray, names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -169,7 +174,7 @@ def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool
         image_size_hw=config.image_size,
         context=config.context,
         cell_size=None if data.train.whole else data.train.median_cell_size,
-        proposals=config.proposals,
+        proposals=config.proposals if rejects else "watershed",
         box_margins={},
         settings=settings,
         calibration=calibration,
