@@ -170,16 +170,58 @@ def _hits_and_misses(findings: sv.Detections, truth_xyxy: np.ndarray, picture: P
 
 def micro_f1(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, infected_threshold: float) -> float | None:
     """F1 over all cells of all classes, each cell having one label, as it is counted (IoU 0.5)."""
-    right = wrong = total = 0
+    rows = class_matches(pictures, detections, labels, infected_threshold)
+    return _ratio(2 * sum(r.matched for r in rows), sum(r.predicted + r.annotated for r in rows))
+
+
+@dataclass(frozen=True)
+class ClassMatches:
+    """How the cells of one class were found, each cell having the one label that it is counted as (IoU 0.5).
+
+    Attributes:
+        label: name of the class.
+        annotated: true boxes.
+        predicted: detections counted as the class, those on ignore regions left out.
+        matched: detections of the class on a true box of the class, one each.
+        ap50: average precision over all scores.
+    """
+
+    label: str
+    annotated: int
+    predicted: int
+    matched: int
+    ap50: float | None
+
+    @property
+    def recall(self) -> float | None:
+        """Matched by annotated."""
+        return _ratio(self.matched, self.annotated)
+
+    @property
+    def precision(self) -> float | None:
+        """Matched by predicted."""
+        return _ratio(self.matched, self.predicted)
+
+    @property
+    def predicted_by_annotated(self) -> float | None:
+        """What some notebooks print as accuracy: counts alone, of which wrong cells can make up for missed ones."""
+        return _ratio(self.predicted, self.annotated)
+
+
+def class_matches(
+    pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, infected_threshold: float
+) -> list[ClassMatches]:
+    """Annotated, predicted and matched cells of each class; arguments as `detection_metrics`."""
+    ap50 = average_precision(pictures, detections, labels).ap50
+    counts = np.zeros((len(labels), 3), dtype=np.int64)
     for picture, found in zip(pictures, detections, strict=True):
-        total += len(picture.cells_xyxy)
         decided = decided_class_ids(found, labels, infected_threshold) if len(found) else np.zeros(0, dtype=np.int64)
         for class_id in range(len(labels)):
-            if len(found):
-                truth = picture.cells_xyxy[picture.cell_class_ids == class_id]
-                hits, misses = _hits_and_misses(found[decided == class_id], truth, picture)
-                right, wrong = right + hits, wrong + misses
-    return _ratio(2 * right, right + wrong + total)
+            truth = picture.cells_xyxy[picture.cell_class_ids == class_id]
+            hits, misses = _hits_and_misses(found[decided == class_id], truth, picture) if len(found) else (0, 0)
+            counts[class_id] += [len(truth), hits + misses, hits]
+    rows = zip(labels.names, counts.tolist(), ap50, strict=True)
+    return [ClassMatches(name, annotated, predicted, matched, ap) for name, (annotated, predicted, matched), ap in rows]
 
 
 def parasitemia_errors(

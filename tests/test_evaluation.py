@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 
 from malaria_cells import boxes, coco
 from malaria_cells.annotations import Picture
-from malaria_cells.evaluation import average_precision, classification_metrics, detection_metrics, infected_figures
+from malaria_cells.evaluation import average_precision, class_matches, classification_metrics, detection_metrics, infected_figures
 from malaria_cells.labels import IGNORED, LabelSet
 
 LABELS = LabelSet(("red blood cell", "leukocyte", "ring", "schizont"), ("difficult",), ("ring", "schizont"), ("red blood cell",))
@@ -188,6 +188,19 @@ def test_infected_figures_by_hand():
     assert figures["recall"] == pytest.approx(2 / 3)
     assert figures["f1"] == pytest.approx(2 / 3)
     assert figures["false_alarms_per_1000_red_cells"] == pytest.approx(1000 / 3)
+
+
+def test_annotated_predicted_and_matched_by_hand():
+    rows = [[x, 10, x + 30, 40] for x in range(10, 250, 40)]
+    p = picture(rows, [2, 2, 3, 0, 0, 0])
+    # A ring found, a ring missed, the schizont called a ring, a healthy cell called a ring, a ring under the threshold.
+    found = detections([rows[0], rows[2], rows[3], rows[1]], [2, 2, 2, 2], [0.9, 0.8, 0.7, 0.2])
+    ring = next(r for r in class_matches([p], [found], LABELS, 0.5) if r.label == "ring")
+    assert (ring.annotated, ring.predicted, ring.matched) == (2, 3, 1)
+    assert (ring.recall, ring.precision) == (0.5, pytest.approx(1 / 3))
+    assert ring.predicted_by_annotated == 1.5  # more were "found" than there are, and half were missed
+    white = next(r for r in class_matches([p], [found], LABELS, 0.5) if r.label == "leukocyte")
+    assert (white.recall, white.precision, white.ap50) == (None, None, None)
 
 
 def test_nothing_found_and_nothing_there():

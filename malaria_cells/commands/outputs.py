@@ -16,14 +16,14 @@ from malaria_cells.annotations import AnnotationSet
 from malaria_cells.classifier import PatchClassifier
 from malaria_cells.counting import Count, count, decided_class_ids
 from malaria_cells.detection import CellDetector
-from malaria_cells.evaluation import classification_metrics, detection_metrics
+from malaria_cells.evaluation import ClassMatches, class_matches, classification_metrics, detection_metrics
 from malaria_cells.labels import LabelSet
 from malaria_cells.report.overlay import draw_detections
 
 if TYPE_CHECKING:
     from malaria_cells.commands.run import Finished
 
-NAMES = ("detections.csv", "predictions.csv", "counts.csv", "detections.json", "failed.csv", "metrics.json")
+NAMES = ("detections.csv", "predictions.csv", "counts.csv", "detections.json", "failed.csv", "metrics.json", "per_class.csv")
 ANNOTATED = "annotated"
 
 
@@ -76,6 +76,7 @@ class DetectionOutput:
             )
             files.write_json(self.folder / "metrics.json", metrics)
             self._say_metrics(metrics)
+            self._matches(class_matches(scored, [results[p.key] for p in scored], self.labels, self.detector.settings.infected_threshold))
 
     def _rows(self, results: dict[str, sv.Detections]) -> Iterable[tuple]:
         for key, found in sorted(results.items()):
@@ -100,6 +101,17 @@ class DetectionOutput:
             "annotations": coco.results([finished.results[key] for key in keys]),
             "categories": coco.categories(self.labels),
         }
+
+    def _matches(self, rows: list[ClassMatches]) -> None:
+        """Write and print what was annotated, predicted and matched."""
+        columns = ("label", "annotated", "predicted", "matched", "recall", "precision", "AP50", "predicted_by_annotated")
+        figures = [(r.recall, r.precision, r.ap50, r.predicted_by_annotated) for r in rows]
+        table = [(r.label, r.annotated, r.predicted, r.matched, *(_figure(v) for v in f)) for r, f in zip(rows, figures, strict=True)]
+        _write_csv(self.folder / "per_class.csv", columns, table)
+        width = max(len(r.label) for r in rows)
+        print(f"{'':{width}}  annotated  predicted  matched  recall  precision   AP50  predicted/annotated")
+        for label, annotated, predicted, matched, recall, precision, ap50, ratio in table:
+            print(f"{label:{width}}  {annotated:>9}  {predicted:>9}  {matched:>7}  {recall:>6}  {precision:>9}  {ap50:>5}  {ratio:>19}")
 
     def _say_metrics(self, metrics: dict[str, Any]) -> None:
         def text(value: float | None) -> str:
@@ -143,6 +155,10 @@ def write_classification(folder: Path, classifier: PatchClassifier, finished: "F
         files.write_json(folder / "metrics.json", classification_metrics(class_ids, probabilities, names))
     print(f"{len(rows)} pictures classified: {folder / 'predictions.csv'}")
     _say_ending(folder, finished)
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _count_row(key: str, c: Count, has_infected: bool) -> tuple:
