@@ -74,9 +74,9 @@ def save_model(folder: Path, network: Any, description: ModelDescription, propos
         description: the rest.
         proposer: the Keras model of the learned proposals (`models.centres`), or None.
     """
-    network.save(folder / CLASSIFIER)
+    _save_plain(network, folder / CLASSIFIER)
     if proposer is not None:
-        proposer.save(folder / PROPOSER)
+        _save_plain(proposer, folder / PROPOSER)
     content = {
         "format_version": FORMAT_VERSION,
         **_plain(asdict(description)),
@@ -85,6 +85,13 @@ def save_model(folder: Path, network: Any, description: ModelDescription, propos
         "golden_output": [[round(float(v), 6) for v in row] for row in compiled(network)(_golden_input(description.image_size_hw))],
     }
     (folder / ABOUT).write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _save_plain(model: Any, path: Path) -> None:
+    """Save without the optimizer's state, which is twice as large as the weights and of no use here."""
+    import keras
+
+    keras.Model(model.inputs[0], model.outputs[0], name=model.name).save(path)
 
 
 def load_description(folder: Path) -> tuple[ModelDescription, np.ndarray]:

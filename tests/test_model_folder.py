@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from malaria_cells.errors import InputError
-from malaria_cells.model_folder import load_description, load_detector, load_network
+from malaria_cells.model_folder import load_description, load_detector, load_network, save_model
 
 
 @pytest.fixture
@@ -98,3 +98,18 @@ def test_description_survives_a_round_trip(folder):
     assert description == again
     assert golden.shape == (4, 7)
     assert np.array_equal(golden, golden_again)
+
+
+def test_no_optimizer_is_saved(untrained_model, tmp_path):
+    network = load_network(untrained_model / "classifier.keras")
+    network.compile("adam", "categorical_crossentropy")
+    network.optimizer.build(network.trainable_variables)
+    network.save(tmp_path / "with_optimizer.keras")
+    description, _ = load_description(untrained_model)
+    (tmp_path / "m").mkdir()
+    save_model(tmp_path / "m", network, description)
+    size = (tmp_path / "m" / "classifier.keras").stat().st_size
+    assert size < 0.5 * (tmp_path / "with_optimizer.keras").stat().st_size
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+    again = load_network(tmp_path / "m" / "classifier.keras")
+    assert np.asarray(again(pixels)) == pytest.approx(np.asarray(network(pixels)), abs=1e-6)
