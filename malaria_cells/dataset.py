@@ -1,6 +1,5 @@
 """From a configuration to the annotated pictures of the training, validation and test parts."""
 
-import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,8 +8,6 @@ from malaria_cells.config import Config
 from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
 from malaria_cells.splits import draw_pictures, read_split, split_pictures
-
-log = logging.getLogger(__name__)
 
 TRAINING_NAMES = ("training.json", "annotations.json", "_annotations.coco.json", "data.yaml", "train.csv")
 TEST_NAMES = ("test.json",)

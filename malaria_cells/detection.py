@@ -10,6 +10,7 @@ import supervision as sv
 from malaria_cells import boxes
 from malaria_cells.classifier import PatchClassifier
 from malaria_cells.patches import crop_boxes
+from malaria_cells.pictures import read_picture
 from malaria_cells.proposals import Proposer
 
 NESTED = 0.8  # share of the smaller box that lies in the larger
@@ -67,8 +68,6 @@ class CellDetector:
             InputError: a file that cannot be read.
         """
         if not isinstance(picture, np.ndarray):
-            from malaria_cells.pictures import read_picture
-
             picture = read_picture(Path(picture))
         candidates, sureness = self.proposer.candidates(picture)
         return self.decide(candidates, self.classify(picture, candidates), sureness)

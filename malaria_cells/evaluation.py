@@ -170,8 +170,8 @@ def _hits_and_misses(findings: sv.Detections, truth_xyxy: np.ndarray, picture: P
 
 def micro_f1(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, infected_threshold: float) -> float | None:
     """F1 over all cells of all classes, each cell having one label, as it is counted (IoU 0.5)."""
-    rows = class_matches(pictures, detections, labels, infected_threshold)
-    return _ratio(2 * sum(r.matched for r in rows), sum(r.predicted + r.annotated for r in rows))
+    annotated, predicted, matched = _match_counts(pictures, detections, labels, infected_threshold).sum(axis=0).tolist()
+    return _ratio(2 * matched, predicted + annotated)
 
 
 @dataclass(frozen=True)
@@ -209,10 +209,16 @@ class ClassMatches:
 
 
 def class_matches(
-    pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, infected_threshold: float
+    pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, infected_threshold: float, ap50: list[float | None]
 ) -> list[ClassMatches]:
-    """Annotated, predicted and matched cells of each class; arguments as `detection_metrics`."""
-    ap50 = average_precision(pictures, detections, labels).ap50
+    """Annotated, predicted and matched cells of each class; arguments as `detection_metrics`, and the `ap50` of `average_precision`."""
+    counts = _match_counts(pictures, detections, labels, infected_threshold)
+    rows = zip(labels.names, counts.tolist(), ap50, strict=True)
+    return [ClassMatches(name, annotated, predicted, matched, ap) for name, (annotated, predicted, matched), ap in rows]
+
+
+def _match_counts(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, infected_threshold: float) -> np.ndarray:
+    """Annotated, predicted and matched cells: int64 (n_labels, 3)."""
     counts = np.zeros((len(labels), 3), dtype=np.int64)
     for picture, found in zip(pictures, detections, strict=True):
         decided = decided_class_ids(found, labels, infected_threshold) if len(found) else np.zeros(0, dtype=np.int64)
@@ -220,8 +226,7 @@ def class_matches(
             truth = picture.cells_xyxy[picture.cell_class_ids == class_id]
             hits, misses = _hits_and_misses(found[decided == class_id], truth, picture) if len(found) else (0, 0)
             counts[class_id] += [len(truth), hits + misses, hits]
-    rows = zip(labels.names, counts.tolist(), ap50, strict=True)
-    return [ClassMatches(name, annotated, predicted, matched, ap) for name, (annotated, predicted, matched), ap in rows]
+    return counts
 
 
 def parasitemia_errors(

@@ -6,7 +6,6 @@ and of the cropping options, so a change of any of them makes a new one, and it 
 
 import hashlib
 import json
-import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,6 @@ from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.errors import InputError
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
-
-log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 BACKGROUND_TRIES = 40  # random squares drawn for each background patch wanted

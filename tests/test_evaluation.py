@@ -195,11 +195,12 @@ def test_annotated_predicted_and_matched_by_hand():
     p = picture(rows, [2, 2, 3, 0, 0, 0])
     # A ring found, a ring missed, the schizont called a ring, a healthy cell called a ring, a ring under the threshold.
     found = detections([rows[0], rows[2], rows[3], rows[1]], [2, 2, 2, 2], [0.9, 0.8, 0.7, 0.2])
-    ring = next(r for r in class_matches([p], [found], LABELS, 0.5) if r.label == "ring")
+    matches = class_matches([p], [found], LABELS, 0.5, average_precision([p], [found], LABELS).ap50)
+    ring = next(r for r in matches if r.label == "ring")
     assert (ring.annotated, ring.predicted, ring.matched) == (2, 3, 1)
     assert (ring.recall, ring.precision) == (0.5, pytest.approx(1 / 3))
     assert ring.predicted_by_annotated == 1.5  # more were "found" than there are, and half were missed
-    white = next(r for r in class_matches([p], [found], LABELS, 0.5) if r.label == "leukocyte")
+    white = next(r for r in matches if r.label == "leukocyte")
     assert (white.recall, white.precision, white.ap50) == (None, None, None)
 
 

@@ -38,21 +38,8 @@ ORDER = [
     "commands",
     "cli",
 ]
-NO_TENSORFLOW = {"errors", "files", "progress", "config", "labels", "pictures", "boxes", "annotations", "sample", "splits", "dataset"}
-NO_TENSORFLOW |= {
-    "patches",
-    "augment",
-    "calibration",
-    "tta",
-    "classifier",
-    "proposals",
-    "detection",
-    "counting",
-    "coco",
-    "writers",
-    "evaluation",
-    "cli",
-}
+MAY_IMPORT_TENSORFLOW = {"pipeline", "models", "training"}
+NO_TENSORFLOW = set(ORDER) - MAY_IMPORT_TENSORFLOW
 
 
 def imports(path: Path, only_top: bool = False) -> set[str]:

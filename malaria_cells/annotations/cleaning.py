@@ -1,14 +1,11 @@
 """Checks and mends boxes as annotators leave them, and says what it met."""
 
-import logging
 from collections import defaultdict
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from malaria_cells import boxes
-
-log = logging.getLogger(__name__)
 
 
 @dataclass

@@ -103,14 +103,11 @@ def _class_table(annotations: AnnotationSet) -> list[str]:
 
 def _draw(annotations: AnnotationSet, cropping: Cropping, cache: Path, output: Path, policy: str | None) -> None:
     from malaria_cells.report.data_set import annotated_pictures, box_figures
-    from malaria_cells.report.sheet import patch_sheet
+    from malaria_cells.report.sheet import examples, patch_sheet
 
     store = build_patch_store(annotations, cropping, cache)
-    rows = {}
-    for i, name in enumerate(annotations.labels.names):
-        own = np.flatnonzero(store.class_ids == i)
-        rows[name] = store.patches[own[:: max(len(own) // EXAMPLES, 1)][:EXAMPLES]]
-    patch_sheet(rows, f"{len(store):,} examples, a few of each class", output / "patches.png")
+    shown = examples(store, np.arange(len(store)), annotations.labels.names, EXAMPLES)
+    patch_sheet(shown, f"{len(store):,} examples, a few of each class", output / "patches.png")
     written = ["patches.png"]
     if not annotations.whole:
         annotated_pictures(annotations, SHOWN_PICTURES, output / "pictures.png")

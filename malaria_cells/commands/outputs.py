@@ -3,16 +3,16 @@
 import csv
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import supervision as sv
 from PIL import Image
 
 from malaria_cells import coco, files
-from malaria_cells.annotations import AnnotationSet
+from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.classifier import PatchClassifier
 from malaria_cells.counting import Count, count, decided_class_ids
 from malaria_cells.detection import CellDetector
@@ -20,11 +20,31 @@ from malaria_cells.evaluation import ClassMatches, class_matches, classification
 from malaria_cells.labels import LabelSet
 from malaria_cells.report.overlay import draw_detections
 
-if TYPE_CHECKING:
-    from malaria_cells.commands.run import Finished
-
 NAMES = ("detections.csv", "predictions.csv", "counts.csv", "detections.json", "failed.csv", "metrics.json", "per_class.csv")
 ANNOTATED = "annotated"
+
+
+@dataclass
+class Finished:
+    """What has been worked through so far.
+
+    Attributes:
+        results: by picture key, in order.
+        failed: reason by picture key.
+        seconds: for the pictures in `results`, reading included.
+        interrupted: whether a person stopped the run.
+    """
+
+    results: dict[str, Any] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    sizes_wh: dict[str, tuple[int, int]] = field(default_factory=dict)
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """130 interrupted, 3 some pictures failed, 0 all done."""
+        return 130 if self.interrupted else 3 if self.failed else 0
 
 
 @dataclass
@@ -34,12 +54,16 @@ class DetectionOutput:
     Attributes:
         folder: where to; tables of an earlier run in it are replaced.
         detector: for its labels and thresholds.
-        root: folder that the picture keys are relative to.
     """
 
     folder: Path
     detector: CellDetector
-    root: Path
+
+    @staticmethod
+    def start(folder: Path, detector: CellDetector) -> "DetectionOutput":
+        """Begin: what an earlier run left in the folder under these names goes, so that all tables belong together."""
+        _clear(folder)
+        return DetectionOutput(folder, detector)
 
     @property
     def labels(self) -> LabelSet:
@@ -57,7 +81,7 @@ class DetectionOutput:
         with files.replacing(path) as beside:
             Image.fromarray(scene).save(beside, format="PNG", compress_level=1)
 
-    def tables(self, finished: "Finished", truth: AnnotationSet | None) -> None:
+    def tables(self, finished: Finished, truth: AnnotationSet | None) -> None:
         """Write every table, and ``metrics.json`` where there is something to score by."""
         results = finished.results
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -65,18 +89,19 @@ class DetectionOutput:
         _write_csv(self.folder / "counts.csv", *self._counts(results))
         files.write_json(self.folder / "detections.json", self._coco(finished))
         _write_failed(self.folder, finished.failed)
-        scored = [p for p in truth.pictures if p.key in results] if truth is not None else []
         if truth is not None:
-            metrics = detection_metrics(
-                scored,
-                [results[p.key] for p in scored],
-                self.labels,
-                self.detector.settings.infected_threshold,
-                round(finished.seconds / len(results), 4) if results else None,
-            )
-            files.write_json(self.folder / "metrics.json", metrics)
-            self._say_metrics(metrics)
-            self._matches(class_matches(scored, [results[p.key] for p in scored], self.labels, self.detector.settings.infected_threshold))
+            self._score(finished, [p for p in truth.pictures if p.key in results])
+
+    def _score(self, finished: Finished, pictures: list[Picture]) -> None:
+        """Write and say the figures of the pictures that are annotated."""
+        results, threshold = finished.results, self.detector.settings.infected_threshold
+        found = [results[p.key] for p in pictures]
+        seconds = round(finished.seconds / len(results), 4) if results else None
+        metrics = detection_metrics(pictures, found, self.labels, threshold, seconds)
+        files.write_json(self.folder / "metrics.json", metrics)
+        self._say_metrics(metrics)
+        ap50 = [metrics["per_class"][name]["AP50"] for name in self.labels.names]
+        self._matches(class_matches(pictures, found, self.labels, threshold, ap50))
 
     def _rows(self, results: dict[str, sv.Detections]) -> Iterable[tuple]:
         for key, found in sorted(results.items()):
@@ -93,7 +118,7 @@ class DetectionOutput:
         rows = [_count_row(key, c, has_infected) for key, c in [*counts.items(), ("TOTAL", total)]]
         return columns, rows
 
-    def _coco(self, finished: "Finished") -> dict[str, Any]:
+    def _coco(self, finished: Finished) -> dict[str, Any]:
         keys = sorted(finished.results)
         return {
             "info": {},
@@ -115,7 +140,7 @@ class DetectionOutput:
 
     def _say_metrics(self, metrics: dict[str, Any]) -> None:
         def text(value: float | None) -> str:
-            return "none" if value is None else f"{value:.3f}"
+            return _figure(value) or "none"
 
         print(f"mAP50 {text(metrics['mAP50'])}  mAP {text(metrics['mAP'])}  cell AP50 {text(metrics['cell']['AP50'])}  ", end="")
         print(f"cell recall {text(metrics['cell']['recall50'])}", end="")
@@ -123,21 +148,16 @@ class DetectionOutput:
             print(f"  infected F1 {text(metrics['infected']['f1'])}", end="")
         print(f"  on {metrics['images']} annotated pictures")
 
-    def say(self, finished: "Finished") -> None:
+    def say(self, finished: Finished) -> None:
         """Tell where things are."""
         n = sum(len(found) for found in finished.results.values())
         print(f"{n:,} cells in {len(finished.results)} pictures: {self.folder / 'detections.csv'}, {self.folder / 'counts.csv'}")
-        print(f"pictures with boxes: {self.folder / ANNOTATED}")
+        if finished.results:
+            print(f"pictures with boxes: {self.folder / ANNOTATED}")
         _say_ending(self.folder, finished)
 
 
-def write_detection(folder: Path, detector: CellDetector, root: Path) -> DetectionOutput:
-    """Start an output folder: what an earlier run left in it under these names goes, so that all tables belong together."""
-    _clear(folder)
-    return DetectionOutput(folder, detector, root)
-
-
-def write_classification(folder: Path, classifier: PatchClassifier, finished: "Finished", truth: AnnotationSet | None) -> None:
+def write_classification(folder: Path, classifier: PatchClassifier, finished: Finished, truth: AnnotationSet | None) -> None:
     """Write ``predictions.csv``, and ``metrics.json`` where each picture has one true label."""
     _clear(folder)
     names = classifier.class_names
@@ -189,8 +209,9 @@ def _write_failed(folder: Path, failed: dict[str, str]) -> None:
         _write_csv(folder / "failed.csv", ("image", "reason"), sorted(failed.items()))
 
 
-def _say_ending(folder: Path, finished: "Finished") -> None:
+def _say_ending(folder: Path, finished: Finished) -> None:
     if finished.failed:
-        print(f"{len(finished.failed)} pictures could not be read: {folder / 'failed.csv'}")
+        n = len(finished.failed)
+        print(f"{n} picture{'' if n == 1 else 's'} could not be read: {folder / 'failed.csv'}")
     if finished.interrupted:
         print("interrupted: the tables hold what was finished")

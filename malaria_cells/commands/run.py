@@ -5,14 +5,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from malaria_cells.annotations import AnnotationSet, PictureList, load_annotations
-from malaria_cells.commands.outputs import write_classification, write_detection
+from malaria_cells.commands.outputs import DetectionOutput, Finished, write_classification
 from malaria_cells.engine import start_tensorflow
 from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
@@ -42,29 +42,6 @@ class RunRequest:
     proposals: str | None = None
     labels: list[str] | None = None
     input_divisor: float | None = None
-
-
-@dataclass
-class Finished:
-    """What has been worked through so far.
-
-    Attributes:
-        results: by picture key, in order.
-        failed: reason by picture key.
-        seconds: for the pictures in `results`, reading included.
-        interrupted: whether a person stopped the run.
-    """
-
-    results: dict[str, Any] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    sizes_wh: dict[str, tuple[int, int]] = field(default_factory=dict)
-    seconds: float = 0.0
-    interrupted: bool = False
-
-    @property
-    def exit_code(self) -> int:
-        """130 interrupted, 3 some pictures failed, 0 all done."""
-        return 130 if self.interrupted else 3 if self.failed else 0
 
 
 def run(request: RunRequest) -> int:
@@ -189,7 +166,7 @@ def _truth(request: RunRequest, root: Path, keys: list[str], labels: LabelSet) -
 
 
 def _detect(request: RunRequest, loaded: Loaded, root: Path, keys: list[str], truth: AnnotationSet | None) -> int:
-    write = write_detection(request.output, loaded.detector, root)
+    write = DetectionOutput.start(request.output, loaded.detector)
     finished = _work(loaded.detector.detect, root, keys, "detecting", write.picture)
     write.tables(finished, truth)
     write.say(finished)

@@ -100,7 +100,7 @@ def _describe(data: DataSet) -> None:
 
 def _train_into(folder: Path, config: Config, data: DataSet, store: PatchStore, run: unfinished.UnfinishedRun) -> dict[str, Any]:
     from malaria_cells.model_folder import save_model
-    from malaria_cells.report.sheet import patch_sheet
+    from malaria_cells.report.sheet import examples, patch_sheet
     from malaria_cells.training.classifier import predict_rows, train_classifier
 
     rejects = config.background_per_image > 0 and bool((store.class_ids == store.n_labels).any())
@@ -109,7 +109,7 @@ def _train_into(folder: Path, config: Config, data: DataSet, store: PatchStore, 
     if config.train_size is not None and not data.train.whole:
         rows["train"] = _drawn(rows["train"], store, config)
     if config.plot_training_data:
-        patch_sheet(_examples(store, rows["train"], names), "training examples, as cut", folder / "training_data.png")
+        patch_sheet(examples(store, rows["train"], names, EXAMPLES), "training examples, as cut", folder / "training_data.png")
     trained = train_classifier(store, rows["train"], rows["validation"], len(names), config, run)
     raw = {part: predict_rows(trained.model, store, rows[part]) for part in rows if part != "train"}
     truth = {part: store.class_ids[rows[part]] for part in raw}
@@ -144,12 +144,6 @@ def _report(folder: Path, history: list[dict[str, float]], best_epoch: int, metr
     shown = "test" if "test" in metrics else "validation"
     title = f"{shown} patches: {metrics[shown]['patches']:,}"
     confusion_matrix(np.array(metrics[shown]["confusion"]), names, title, folder / "confusion_matrix.png")
-
-
-def _examples(store: PatchStore, rows: np.ndarray, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """The same few patches of each class for the same rows."""
-    by_class = {name: rows[store.class_ids[rows] == i] for i, name in enumerate(names)}
-    return {name: store.patches[own[:: max(len(own) // EXAMPLES, 1)][:EXAMPLES]] for name, own in by_class.items()}
 
 
 def _drawn(rows: np.ndarray, store: PatchStore, config: Config) -> np.ndarray:

@@ -7,8 +7,6 @@ import keras
 
 from malaria_cells.models.layers import conv_norm_relu
 
-STRIDE = 4  # pixels of the input for each place of the output
-MULTIPLE = 16  # the input's sides must be multiples of it
 # Places are cells far more rarely than not: the first guess is one in ten (Lin et al. 2017, arXiv:1708.02002, section 4.1).
 PRIOR_BIAS = -2.19
 
@@ -17,7 +15,7 @@ def build() -> keras.Model:
     """Build the network.
 
     Returns:
-        A model from pixels (b, H, W, 3) in 0..255, H and W multiples of `MULTIPLE`, to (b, H/4, W/4, 5): probability of a
+        A model from pixels (b, H, W, 3) in 0..255, H and W multiples of 16, to (b, H/4, W/4, 5): probability of a
         centre, its offset within the place (x, y; in places), and the logarithms of width and height in cell sizes.
     """
     inputs = keras.Input((None, None, 3), name="pixels")
