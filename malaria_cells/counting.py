@@ -4,9 +4,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import supervision as sv
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 from malaria_cells.labels import LabelSet
+
+
+@dataclass(frozen=True)
+class ErrorRates:
+    """How often a detector was right about red cells whose state is known: counts, so that their own uncertainty is known too.
+
+    Attributes:
+        infected: annotated infected red cells.
+        found: those of them that it found.
+        healthy: annotated healthy red cells.
+        false_alarms: findings on no infected cell.
+    """
+
+    infected: int
+    found: int
+    healthy: int
+    false_alarms: int
 
 
 @dataclass(frozen=True)
@@ -28,11 +45,21 @@ class Count:
         """Infected red cells by all red cells, a fraction of 1; None without red cells."""
         return self.infected / self.red_cells if self.red_cells else None
 
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """Wilson's 95 % interval of the parasitemia (Wilson 1927, JASA 22(158)); None without red cells."""
+    def interval(self, errors: ErrorRates | None = None) -> tuple[float, float] | None:
+        """95 % interval of the true parasitemia, a fraction of 1; None without red cells.
+
+        With the detector's error rates it is that of Lang and Reiczigel (2014, Preventive Veterinary Medicine 113(1),
+        13-22, section 2): of the share that is truly infected, given that cells are a sample, that some infected ones are
+        missed and some healthy ones taken for infected, and that the rates of both were themselves measured on few cells.
+        It is widened, where it must be, to hold the share that was counted. Without error rates, or with too few cells
+        to know them, it is Wilson's (1927, JASA 22(158)), which knows of sampling alone.
+        """
         if not self.red_cells:
             return None
+        share = self.infected / self.red_cells
+        if errors is not None and errors.infected and errors.healthy:
+            low, high = _lang_reiczigel(self.infected, self.red_cells, errors)
+            return min(low, share), max(high, share)
         found = binomtest(self.infected, self.red_cells).proportion_ci(0.95, method="wilson")
         return float(found.low), float(found.high)
 
@@ -41,21 +68,41 @@ class Count:
 
 
 def count(class_ids: np.ndarray, labels: LabelSet) -> Count:
-    """Count cells given their class ids, int (n,), all within the labels."""
-    by_label = np.bincount(class_ids, minlength=len(labels))
+    """Count cells given their class ids, int (n,); negative ones are not counted."""
+    by_label = np.bincount(class_ids[class_ids >= 0], minlength=len(labels))
     return Count(by_label, int(by_label[labels.is_infected].sum()), int(by_label[labels.is_red_cell].sum()))
 
 
-def decided_class_ids(detections: sv.Detections, labels: LabelSet, infected_threshold: float) -> np.ndarray:
-    """The label that each detection is counted as: int64 (n,).
+def counted_as(detections: sv.Detections, labels: LabelSet, infected_threshold: float, cell_threshold: float) -> np.ndarray:
+    """The label that each detection is counted as: int64 (n,), -1 for one that is not counted.
 
-    A detection with an infected label whose score is under the operating threshold is no finding: it is counted as the
-    most probable label that is not infected.
+    A detection with an infected label is a finding if its score reaches `infected_threshold`. If not, it is counted as its
+    most probable label that is not infected; that, like any other detection, only if its ``data["existence"]``, the
+    probability that it is a cell, reaches `cell_threshold`.
     """
     class_ids = np.array(detections.class_id, dtype=np.int64)
-    if len(class_ids) == 0 or labels.is_infected.all():
+    if len(class_ids) == 0:
         return class_ids
-    doubtful = labels.is_infected[class_ids] & (detections.confidence < infected_threshold)
-    healthy = np.array(detections.data["probabilities"], dtype=np.float64)[:, : len(labels)].copy()
-    healthy[:, labels.is_infected] = -1
-    return np.where(doubtful, healthy.argmax(axis=1), class_ids)
+    is_finding = labels.is_infected[class_ids] & (np.asarray(detections.confidence) >= infected_threshold)
+    if not labels.is_infected.all():
+        healthy = np.array(detections.data["probabilities"], dtype=np.float64)[:, : len(labels)].copy()
+        healthy[:, labels.is_infected] = -1
+        class_ids = np.where(labels.is_infected[class_ids] & ~is_finding, healthy.argmax(axis=1), class_ids)
+    return np.where(is_finding | (np.asarray(detections.data["existence"]) >= cell_threshold), class_ids, -1)
+
+
+def _lang_reiczigel(positive: int, n: int, errors: ErrorRates) -> tuple[float, float]:
+    z = float(norm.ppf(0.975))
+    right_alarms = max(errors.healthy - errors.false_alarms, 0)
+    sensitivity = (errors.found + 1) / (errors.infected + 2)
+    specificity = (right_alarms + 1) / (errors.healthy + 2)
+    informed = max(sensitivity + specificity - 1, 1e-6)
+    n_adjusted = n + z**2
+    p = (positive + z**2 / 2) / n_adjusted
+    share = (p + specificity - 1) / informed
+    miss = sensitivity * (1 - sensitivity) / errors.infected
+    alarm = specificity * (1 - specificity) / errors.healthy
+    shift = 2 * z**2 * (share * miss - (1 - share) * alarm)
+    spread = z * np.sqrt(p * (1 - p) / n_adjusted + share**2 * miss + (1 - share) ** 2 * alarm) / informed
+    low, high = np.clip([share + shift - spread, share + shift + spread], 0, 1)
+    return float(low), float(high)

@@ -9,6 +9,8 @@ import supervision as sv
 
 from malaria_cells import boxes
 from malaria_cells.classifier import PatchClassifier
+from malaria_cells.counting import ErrorRates, counted_as
+from malaria_cells.labels import LabelSet
 from malaria_cells.patches import crop_boxes
 from malaria_cells.pictures import read_picture
 from malaria_cells.proposals import Proposer
@@ -25,6 +27,7 @@ class DetectionSettings:
         nms_iou: overlap from which the lower-scored box is suppressed.
         score_threshold: detections scored lower are dropped.
         infected_threshold: operating threshold: the score from which an infected label is a finding.
+        cell_threshold: operating threshold of the rest: the probability of being a cell at all from which one is counted.
         candidate_threshold: probability of any infection from which a cell is labelled with its stage at all; lower
             than the operating threshold, so that a ranking has something to rank.
         tta: views averaged for each cell, 1 to 8.
@@ -35,6 +38,7 @@ class DetectionSettings:
     nms_iou: float = 0.4
     score_threshold: float = 0.05
     infected_threshold: float = 0.5
+    cell_threshold: float = 0.5
     candidate_threshold: float = 0.1
     tta: int = 1
     proposal_weight: float = 0.0
@@ -48,11 +52,13 @@ class CellDetector:
         proposer: from a picture to candidate boxes.
         classifier: from patches to probabilities.
         settings: the rest.
+        errors: how often it was right about the validation pictures' red cells; None where that is not known.
     """
 
     proposer: Proposer
     classifier: PatchClassifier
     settings: DetectionSettings
+    errors: ErrorRates | None = None
 
     def detect(self, picture: np.ndarray | str | Path) -> sv.Detections:
         """Detect the cells of one picture.
@@ -61,8 +67,9 @@ class CellDetector:
             picture: uint8 RGB (H, W, 3), or a file.
 
         Returns:
-            Detections, best score first, with ``data["probabilities"]``, float32 (n, n_classes), the reject class last,
-            and ``data["class_name"]``.
+            Detections, best score first, with ``data["probabilities"]``, float32 (n, n_classes), the reject class last;
+            ``data["existence"]``, float32 (n,), the probability of being a cell; ``data["counted_as"]``, int64 (n,), the
+            label each is counted as, -1 if it is not (see `counting.counted_as`); and ``data["class_name"]``.
 
         Raises:
             InputError: a file that cannot be read.
@@ -85,47 +92,59 @@ class CellDetector:
             probabilities: of the classifier, float32 (n, n_classes).
             sureness: of the proposer, float32 (n,); None: 1.
         """
-        class_ids, scores = label_and_score(probabilities, self.classifier, self.settings.candidate_threshold)
-        if sureness is not None:
-            scores = scores * sureness**self.settings.proposal_weight
+        labels = self.classifier.labels
+        existence = probability_of_a_cell(probabilities, len(labels), sureness, self.settings.proposal_weight)
+        class_ids, scores = label_and_score(probabilities, labels, self.settings.candidate_threshold)
+        scores = scores * existence
         keep = scores >= self.settings.score_threshold
-        if self.classifier.rejects:
-            keep &= probabilities.argmax(axis=1) != probabilities.shape[1] - 1
         kept = np.flatnonzero(keep)
         groups = class_ids[kept] if self.settings.nms == "class" else None
         kept = kept[suppress(boxes_xyxy[kept], scores[kept], self.settings.nms_iou, groups)]
         if self.settings.nms == "agnostic":
-            labels = self.classifier.labels
             kept = kept[drop_nested(boxes_xyxy[kept], class_ids[kept], labels.is_red_cell.any() & ~labels.is_red_cell)]
-        return sv.Detections(
+        found = sv.Detections(
             xyxy=boxes_xyxy[kept].reshape(-1, 4),
             confidence=scores[kept],
             class_id=class_ids[kept],
             data={
                 "probabilities": probabilities[kept],
-                "class_name": np.array([self.classifier.labels.names[i] for i in class_ids[kept]], dtype=object),
+                "existence": existence[kept],
+                "class_name": np.array([labels.names[i] for i in class_ids[kept]], dtype=object),
             },
         )
+        found.data["counted_as"] = counted_as(found, labels, self.settings.infected_threshold, self.settings.cell_threshold)
+        return found
 
     def with_settings(self, **changes: object) -> "CellDetector":
         """A copy with some settings changed."""
         return replace(self, settings=replace(self.settings, **changes))  # type: ignore[arg-type]
 
 
-def label_and_score(probabilities: np.ndarray, classifier: PatchClassifier, candidate_threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Give each cell a label and a score to rank it by.
+def probability_of_a_cell(probabilities: np.ndarray, n_labels: int, sureness: np.ndarray | None, weight: float) -> np.ndarray:
+    """The proposer's sureness to the power `weight`, times the classifier's probability of any label: float32 (n,)."""
+    existence = probabilities[:, :n_labels].sum(axis=1)
+    return (existence if sureness is None else existence * sureness**weight).astype(np.float32)
+
+
+def label_and_score(probabilities: np.ndarray, labels: LabelSet, candidate_threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Give each candidate the label it would have if it is a cell, and a score to rank it by among cells.
 
     A cell whose probability of being infected, with any stage, reaches `candidate_threshold` is labelled with its most
     probable stage, and scored by the geometric mean of the probability of infection and that of the stage: the first
     ranks findings, the second stages. Any other cell has its most probable label and that label's probability.
 
+    Args:
+        probabilities: float (n, n_classes); a reject class after the labels does not count.
+        labels: the classes.
+        candidate_threshold: in [0, 1].
+
     Returns:
         int64 (n,) class ids within the labels and float32 (n,) scores.
     """
-    labels = classifier.labels
     p = probabilities[:, : len(labels)]
+    p = p / np.maximum(p.sum(axis=1, keepdims=True), 1e-9)
     if not labels.is_infected.any():
-        return p.argmax(axis=1), p.max(axis=1, initial=0)
+        return p.argmax(axis=1), p.max(axis=1, initial=0).astype(np.float32)
     p_infected = p[:, labels.is_infected].sum(axis=1)
     stage = np.flatnonzero(labels.is_infected)[p[:, labels.is_infected].argmax(axis=1)]
     is_candidate = p_infected >= candidate_threshold

@@ -15,7 +15,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, r
 
 from malaria_cells import boxes, coco
 from malaria_cells.annotations import Picture
-from malaria_cells.counting import count, decided_class_ids
+from malaria_cells.counting import ErrorRates, count
 from malaria_cells.labels import IGNORED, LabelSet
 
 MATCH_IOU = 0.5
@@ -87,19 +87,18 @@ def mean_present(values: list[float | None]) -> float | None:
 
 
 def detection_metrics(
-    pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, infected_threshold: float, seconds_per_image: float | None
+    pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, seconds_per_image: float | None
 ) -> dict[str, Any]:
     """The content of ``metrics.json`` of a detection.
 
     Args:
         pictures: the truth.
-        detections: one entry a picture, in the same order, with ``data["probabilities"]``.
+        detections: one entry a picture, in the same order, with ``data["counted_as"]`` (see `CellDetector.detect`).
         labels: the classes.
-        infected_threshold: operating threshold of the infected labels.
         seconds_per_image: as measured, or None.
     """
     by_class = average_precision(pictures, detections, labels)
-    cell = _as_one_class(pictures, detections, np.ones(len(labels), dtype=bool))
+    cell = cell_figures(pictures, detections, labels)
     metrics: dict[str, Any] = {
         "images": len(pictures),
         "seconds_per_image": seconds_per_image,
@@ -108,13 +107,18 @@ def detection_metrics(
         "mAP75": mean_present(by_class.ap75),
         "per_class": {name: {"AP": by_class.ap[i], "AP50": by_class.ap50[i], "n": by_class.n[i]} for i, name in enumerate(labels.names)},
         "cell": {"AP50": cell.ap50[0], "recall50": cell.recall50[0]},
-        "micro_f1": micro_f1(pictures, detections, labels, infected_threshold),
+        "micro_f1": micro_f1(pictures, detections, labels),
     }
     if labels.is_infected.any():
         ap50 = _as_one_class(pictures, detections, labels.is_infected).ap50[0]
-        metrics["infected"] = infected_figures(pictures, detections, labels, infected_threshold) | {"AP50": ap50}
-        metrics["parasitemia"] = parasitemia_errors(pictures, detections, labels, infected_threshold)
+        metrics["infected"] = infected_figures(pictures, detections, labels) | {"AP50": ap50}
+        metrics["parasitemia"] = parasitemia_errors(pictures, detections, labels)
     return metrics
+
+
+def cell_figures(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet) -> AveragePrecision:
+    """Average precision of cells, whatever their class."""
+    return _as_one_class(pictures, detections, np.ones(len(labels), dtype=bool))
 
 
 def _as_one_class(pictures: list[Picture], detections: list[sv.Detections], members: np.ndarray) -> AveragePrecision:
@@ -133,31 +137,37 @@ def _with_class(detections: sv.Detections, class_id: int) -> sv.Detections:
     return sv.Detections(xyxy=detections.xyxy, confidence=detections.confidence, class_id=np.full(len(detections), class_id))
 
 
-def infected_figures(
-    pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, threshold: float
-) -> dict[str, float | None]:
+def infected_figures(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet) -> dict[str, float | None]:
     """Precision, recall and F1 of "this cell is infected", whatever the stage, and the rate of false alarms.
 
-    A finding is a detection with an infected label and a score of `threshold` or more; it is right if it lies on an
-    infected box (IoU 0.5), and left out if it lies on an ignore region. False alarms are per 1,000 annotated red cells
-    that are healthy. A figure is None where its denominator is 0.
+    False alarms are per 1,000 annotated red cells that are healthy. A figure is None where its denominator is 0.
     """
-    right = wrong = infected = healthy = 0
-    for picture, found in zip(pictures, detections, strict=True):
+    rates = error_rates(pictures, detections, labels)
+    return {
+        "precision": _ratio(rates.found, rates.found + rates.false_alarms),
+        "recall": _ratio(rates.found, rates.infected),
+        "f1": _ratio(2 * rates.found, rates.found + rates.false_alarms + rates.infected),
+        "false_alarms_per_1000_red_cells": _ratio(1000 * rates.false_alarms, rates.healthy),
+    }
+
+
+def error_rates(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet) -> ErrorRates:
+    """Count right and wrong findings.
+
+    A finding is a detection that is counted as infected; it is right if it lies on an infected box (IoU 0.5), and left out
+    if it lies on an ignore region.
+    """
+    found = false_alarms = infected = healthy = 0
+    for picture, detected in zip(pictures, detections, strict=True):
         truth = picture.cells_xyxy[labels.is_infected[picture.cell_class_ids]]
         infected += len(truth)
         healthy += int((labels.is_red_cell & ~labels.is_infected)[picture.cell_class_ids].sum())
-        if len(found) == 0:
+        if len(detected) == 0:
             continue
-        findings = found[labels.is_infected[found.class_id] & (found.confidence >= threshold)]
+        findings = detected[_member(labels.is_infected, detected.data["counted_as"])]
         hits, misses = _hits_and_misses(findings, truth, picture)
-        right, wrong = right + hits, wrong + misses
-    return {
-        "precision": _ratio(right, right + wrong),
-        "recall": _ratio(right, infected),
-        "f1": _ratio(2 * right, right + wrong + infected),
-        "false_alarms_per_1000_red_cells": _ratio(1000 * wrong, healthy),
-    }
+        found, false_alarms = found + hits, false_alarms + misses
+    return ErrorRates(infected, found, healthy, false_alarms)
 
 
 def _hits_and_misses(findings: sv.Detections, truth_xyxy: np.ndarray, picture: Picture) -> tuple[int, int]:
@@ -168,9 +178,9 @@ def _hits_and_misses(findings: sv.Detections, truth_xyxy: np.ndarray, picture: P
     return int(matched.sum()), int((~matched & ~ignored).sum())
 
 
-def micro_f1(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, infected_threshold: float) -> float | None:
+def micro_f1(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet) -> float | None:
     """F1 over all cells of all classes, each cell having one label, as it is counted (IoU 0.5)."""
-    annotated, predicted, matched = _match_counts(pictures, detections, labels, infected_threshold).sum(axis=0).tolist()
+    annotated, predicted, matched = _match_counts(pictures, detections, labels).sum(axis=0).tolist()
     return _ratio(2 * matched, predicted + annotated)
 
 
@@ -209,19 +219,19 @@ class ClassMatches:
 
 
 def class_matches(
-    pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, infected_threshold: float, ap50: list[float | None]
+    pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, ap50: list[float | None]
 ) -> list[ClassMatches]:
     """Annotated, predicted and matched cells of each class; arguments as `detection_metrics`, and the `ap50` of `average_precision`."""
-    counts = _match_counts(pictures, detections, labels, infected_threshold)
+    counts = _match_counts(pictures, detections, labels)
     rows = zip(labels.names, counts.tolist(), ap50, strict=True)
     return [ClassMatches(name, annotated, predicted, matched, ap) for name, (annotated, predicted, matched), ap in rows]
 
 
-def _match_counts(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, infected_threshold: float) -> np.ndarray:
+def _match_counts(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet) -> np.ndarray:
     """Annotated, predicted and matched cells: int64 (n_labels, 3)."""
     counts = np.zeros((len(labels), 3), dtype=np.int64)
     for picture, found in zip(pictures, detections, strict=True):
-        decided = decided_class_ids(found, labels, infected_threshold) if len(found) else np.zeros(0, dtype=np.int64)
+        decided = _counted(found)
         for class_id in range(len(labels)):
             truth = picture.cells_xyxy[picture.cell_class_ids == class_id]
             hits, misses = _hits_and_misses(found[decided == class_id], truth, picture) if len(found) else (0, 0)
@@ -229,9 +239,7 @@ def _match_counts(pictures: list[Picture], detections: list[sv.Detections], labe
     return counts
 
 
-def parasitemia_errors(
-    pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, infected_threshold: float
-) -> dict[str, float | None]:
+def parasitemia_errors(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet) -> dict[str, float | None]:
     """Mean absolute error and mean signed error (predicted less annotated) of the parasitemia by picture, as fractions.
 
     Pictures where the annotation or the detection has no red cell have no parasitemia and are left out.
@@ -239,13 +247,22 @@ def parasitemia_errors(
     errors = []
     for picture, found in zip(pictures, detections, strict=True):
         annotated = count(picture.cell_class_ids, labels).parasitemia
-        decided = decided_class_ids(found, labels, infected_threshold) if len(found) else np.zeros(0, dtype=np.int64)
+        decided = _counted(found)
         predicted = count(decided, labels).parasitemia
         if annotated is not None and predicted is not None:
             errors.append(predicted - annotated)
     if not errors:
         return {"mean_absolute_error": None, "bias": None}
     return {"mean_absolute_error": float(np.mean(np.abs(errors))), "bias": float(np.mean(errors))}
+
+
+def _counted(found: sv.Detections) -> np.ndarray:
+    return found.data["counted_as"] if len(found) else np.zeros(0, dtype=np.int64)
+
+
+def _member(is_member: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
+    """Whether each class id, -1 for none, is one of the members."""
+    return (class_ids >= 0) & is_member[class_ids]
 
 
 def _ratio(part: float, whole: float) -> float | None:

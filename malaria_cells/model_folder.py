@@ -15,13 +15,14 @@ import yaml
 
 from malaria_cells.calibration import Calibration
 from malaria_cells.classifier import PatchClassifier, compiled
+from malaria_cells.counting import ErrorRates
 from malaria_cells.detection import CellDetector, DetectionSettings
 from malaria_cells.errors import InputError
 from malaria_cells.keras2 import load_keras2
 from malaria_cells.labels import LabelSet
 from malaria_cells.proposals import METHODS, CentreNetwork, Margins, Proposer
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CLASSIFIER = "classifier.keras"
 PROPOSER = "proposer.keras"
 ABOUT = "model.yaml"
@@ -47,6 +48,7 @@ class ModelDescription:
         calibration: of the probabilities.
         fingerprints: of data and config, by name.
         seed: `random_state` of the training.
+        errors: how often the detector was right about the validation pictures, or None.
         scan: `runs` and `scan` of a test-time augmentation of whole pictures, or None.
     """
 
@@ -63,6 +65,7 @@ class ModelDescription:
     fingerprints: dict[str, str]
     seed: int
     scan: dict[str, int] | None = None
+    errors: ErrorRates | None = None
 
 
 def save_model(folder: Path, network: Any, description: ModelDescription, proposer: Any = None) -> None:
@@ -109,11 +112,15 @@ def load_description(folder: Path) -> tuple[ModelDescription, np.ndarray]:
     except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: damaged ({error}); copy or train the model again") from error
     if version != FORMAT_VERSION:
-        raise InputError(f"{path}: format {version}, this version reads {FORMAT_VERSION}; update malaria-cells or train the model again")
+        raise InputError(f"{path}: format {version}, this version reads {FORMAT_VERSION}; {_way_out(version)}")
     try:
         return _description(content), np.array(content["golden_output"], dtype=np.float32)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: damaged ({error!r}); copy or train the model again") from error
+
+
+def _way_out(version: object) -> str:
+    return "update malaria-cells" if isinstance(version, int) and version > FORMAT_VERSION else "train the model again"
 
 
 def _description(content: dict[str, Any]) -> ModelDescription:
@@ -134,6 +141,7 @@ def _description(content: dict[str, Any]) -> ModelDescription:
         fingerprints=content["fingerprints"],
         seed=content["seed"],
         scan=content["scan"],
+        errors=ErrorRates(**content["errors"]) if content["errors"] else None,
     )
 
 
@@ -160,7 +168,7 @@ def assemble(description: ModelDescription, network, centres: CentreNetwork | No
         description.labels, description.rejects, description.image_size_hw, description.context, description.calibration, network
     )
     proposer = Proposer(description.proposals, description.cell_size, description.box_margins, centres)
-    return CellDetector(proposer, classifier, description.settings)
+    return CellDetector(proposer, classifier, description.settings, description.errors)
 
 
 def compiled_centres(model) -> CentreNetwork:  # type: ignore[no-untyped-def]

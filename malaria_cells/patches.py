@@ -6,6 +6,7 @@ and of the cropping options, so a change of any of them makes a new one, and it 
 
 import hashlib
 import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,13 @@ import numpy as np
 
 from malaria_cells import boxes, files
 from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.candidates import Candidates
 from malaria_cells.errors import InputError
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+NO_CANDIDATES = Candidates(np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.int64))
 BACKGROUND_TRIES = 40  # random squares drawn for each background patch wanted
 
 
@@ -49,6 +52,7 @@ class PatchStore:
         class_ids: int64 (N,); background patches have the id ``n_labels``.
         picture_ids: int64 (N,), index into `keys`.
         boxes_xyxy: float32 (N, 4), the boxes in pixels of their pictures.
+        proposed: bool (N,), whether a proposer found the box; else it is annotated, or background drawn at random.
         keys: keys of the pictures.
         n_labels: number of classes, background not counted.
         fingerprint: what the store is named by.
@@ -58,6 +62,7 @@ class PatchStore:
     class_ids: np.ndarray
     picture_ids: np.ndarray
     boxes_xyxy: np.ndarray
+    proposed: np.ndarray
     keys: tuple[str, ...]
     n_labels: int
     fingerprint: str
@@ -129,29 +134,35 @@ def background_boxes(picture: Picture, count: int, typical: float, seed: int) ->
     return squares[free][:count]
 
 
-def build_patch_store(annotations: AnnotationSet, cropping: Cropping, cache: Path) -> PatchStore:
+def build_patch_store(
+    annotations: AnnotationSet, cropping: Cropping, cache: Path, candidates: Mapping[str, Candidates] | None = None
+) -> PatchStore:
     """Cut all cells of a set, or open the store that already has them.
 
     Args:
         annotations: the pictures; each is decoded once.
         cropping: how patches are cut.
         cache: folder of the stores.
+        candidates: by the key of their picture, labelled boxes that a proposer found, to be cut too.
 
     Raises:
         InputError: no cell at all, or a picture that cannot be read.
     """
     if annotations.class_counts.sum() == 0:
         raise InputError("the data set holds no labelled cell to cut out; check `labels`, `ignore_labels` and the annotation")
-    fingerprint = _fingerprint(annotations, cropping)
+    proposed = [(candidates or {}).get(p.key, NO_CANDIDATES) for p in annotations.pictures]
+    fingerprint = _fingerprint(annotations, cropping, proposed)
     folder = cache / fingerprint
     if not (folder / "store.json").is_file():
         with files.replacing_folder(folder) as beside:
-            _write(beside, annotations, cropping)
+            _write(beside, annotations, cropping, proposed)
     return _open(folder, fingerprint)
 
 
-def _fingerprint(annotations: AnnotationSet, cropping: Cropping) -> str:
+def _fingerprint(annotations: AnnotationSet, cropping: Cropping, proposed: list[Candidates]) -> str:
     digest = hashlib.blake2b(f"{FORMAT_VERSION} {cropping} {annotations.fingerprint}".encode(), digest_size=12)
+    for found in proposed:
+        digest.update(found.boxes_xyxy.tobytes() + found.class_ids.tobytes())
     with ThreadPoolExecutor() as pool:
         for content in pool.map(_file_hash, (p.path for p in annotations.pictures)):
             digest.update(content)
@@ -163,11 +174,10 @@ def _file_hash(path: Path) -> bytes:
         return hashlib.file_digest(file, "blake2b").digest()
 
 
-def _write(folder: Path, annotations: AnnotationSet, cropping: Cropping) -> None:
-    typical = annotations.median_cell_size
-    wanted = cropping.background_per_image
-    background = [background_boxes(p, wanted, typical, cropping.seed) for p in annotations.pictures]
-    picture_boxes = [np.concatenate([p.cells_xyxy, b]) for p, b in zip(annotations.pictures, background, strict=True)]
+def _write(folder: Path, annotations: AnnotationSet, cropping: Cropping, proposed: list[Candidates]) -> None:
+    typical, reject_id = annotations.median_cell_size, len(annotations.labels)
+    by_picture = [_to_cut(p, found, cropping, typical, reject_id) for p, found in zip(annotations.pictures, proposed, strict=True)]
+    picture_boxes = [b for b, _, _ in by_picture]
     lengths = [len(b) for b in picture_boxes]
     starts = np.concatenate([[0], np.cumsum(lengths)])
     shape = (int(starts[-1]), *cropping.image_size_hw, 3)
@@ -184,23 +194,30 @@ def _write(folder: Path, annotations: AnnotationSet, cropping: Cropping) -> None
         for _ in progress(pool.map(cut, range(len(annotations))), len(annotations), "cutting cells", "image"):
             pass
     patches.flush()
-    reject_id = len(annotations.labels)
-    class_ids = [
-        np.concatenate([p.cell_class_ids, np.full(len(b), reject_id)]) for p, b in zip(annotations.pictures, background, strict=True)
-    ]
     np.savez(
         folder / "table.npz",
-        class_ids=np.concatenate(class_ids).astype(np.int64),
+        class_ids=np.concatenate([c for _, c, _ in by_picture]).astype(np.int64),
         picture_ids=np.repeat(np.arange(len(annotations)), lengths),
         boxes_xyxy=np.concatenate(picture_boxes).astype(np.float32),
+        proposed=np.concatenate([f for _, _, f in by_picture]),
     )
     about = {"keys": [p.key for p in annotations.pictures], "n_labels": len(annotations.labels), "labels": annotations.labels.names}
     files.write_json(folder / "store.json", about)
 
 
+def _to_cut(
+    picture: Picture, found: Candidates, cropping: Cropping, typical: float, reject_id: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes, class ids, and which of them a proposer found."""
+    background = background_boxes(picture, cropping.background_per_image, typical, cropping.seed)
+    own = len(picture.cells_xyxy) + len(background)
+    class_ids = np.concatenate([picture.cell_class_ids, np.full(len(background), reject_id), found.class_ids])
+    return np.concatenate([picture.cells_xyxy, background, found.boxes_xyxy]), class_ids, np.arange(len(class_ids)) >= own
+
+
 def _open(folder: Path, fingerprint: str) -> PatchStore:
     about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
     with np.load(folder / "table.npz") as table:
-        columns = {name: table[name] for name in ("class_ids", "picture_ids", "boxes_xyxy")}
+        columns = {name: table[name] for name in ("class_ids", "picture_ids", "boxes_xyxy", "proposed")}
     patches = np.load(folder / "patches.npy", mmap_mode="r")
     return PatchStore(patches=patches, keys=tuple(about["keys"]), n_labels=about["n_labels"], fingerprint=fingerprint, **columns)

@@ -41,28 +41,34 @@ def test_label_and_score_by_hand(six_classes):
     p = np.array(
         [
             [0.90, 0, 0.02, 0.06, 0.02, 0, 0.00],  # healthy, but infected by 0.1: a candidate
-            [0.95, 0, 0.00, 0.04, 0.00, 0, 0.01],  # healthy
+            [0.48, 0, 0.00, 0.02, 0.00, 0, 0.50],  # healthy, if it is a cell at all
             [0.05, 0.9, 0.00, 0.05, 0.00, 0, 0.00],  # leukocyte
         ]
     )
-    ids, scores = label_and_score(p, classifier(six_classes), 0.1)
+    ids, scores = label_and_score(p, six_classes, 0.1)
     assert ids.tolist() == [3, 0, 1]
-    assert scores == pytest.approx([np.sqrt(0.1 * 0.06), 0.95, 0.9])
+    assert scores == pytest.approx([np.sqrt(0.1 * 0.06), 0.96, 0.9])
 
 
 def test_labels_without_the_notion_of_infection_take_the_most_probable():
     p = np.array([[0.3, 0.6, 0.1]])
-    ids, scores = label_and_score(p, classifier(LabelSet(("cell", "debris"))), 0.1)
-    assert (ids.tolist(), scores.tolist()) == ([1], [pytest.approx(0.6)])
+    ids, scores = label_and_score(p, LabelSet(("cell", "debris")), 0.1)
+    assert (ids.tolist(), scores.tolist()) == ([1], [pytest.approx(2 / 3)])
 
 
-def test_decide_rejects_background_and_low_scores(six_classes):
+def test_decide_does_not_count_background_and_drops_low_scores(six_classes):
     detector = CellDetector(Proposer(cell_size=40), classifier(six_classes), DetectionSettings(score_threshold=0.3))
     squares = np.array([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]], dtype=np.float32)
     p = np.array([[0.6, 0, 0, 0, 0, 0, 0.4], [0.4, 0, 0, 0, 0, 0, 0.6], [0.28, 0.2, 0.08, 0.1, 0.1, 0.1, 0.14]])
     found = detector.decide(squares, p)
-    assert found.xyxy.tolist() == [[0, 0, 10, 10]]
-    assert found.data["class_name"].tolist() == ["red blood cell"]
+    assert found.xyxy[:, 0].tolist() == [0, 20]
+    assert found.data["class_name"].tolist() == ["red blood cell"] * 2
+    assert found.data["existence"].tolist() == pytest.approx([0.6, 0.4])
+    assert found.data["counted_as"].tolist() == [0, -1]
+    # A proposer's sureness counts with its weight.
+    settings_changed = detector.with_settings(proposal_weight=2.0, score_threshold=0.0)
+    again = settings_changed.decide(squares[:1], p[:1], np.array([0.5], dtype=np.float32))
+    assert again.confidence.tolist() == pytest.approx([0.15])
 
 
 def test_agnostic_suppression_leaves_one_label_a_cell(six_classes):
@@ -99,12 +105,29 @@ def test_test_time_augmentation_is_the_mean_over_views():
     weights = rng.normal(size=(8 * 8 * 3, 4))
 
     def predict(p):
-        return np.tanh(p.reshape(len(p), -1) / 255 @ weights)
+        return 0.5 * np.tanh(p.reshape(len(p), -1) / 255 @ weights)
 
     views = [np.rot90(p, k, axes=(1, 2)) for p in (patches, patches[:, :, ::-1]) for k in range(4)]
     expected = np.mean([predict(np.ascontiguousarray(v)) for v in views], axis=0)
     assert tta.averaged(predict, patches, 8) == pytest.approx(expected)
     assert np.array_equal(tta.averaged(predict, patches, 1), predict(patches))
+
+
+def test_what_is_certain_at_first_sight_is_seen_once():
+    asked = []
+
+    def predict(p):
+        asked.append(len(p))
+        share = p[:, 0, 0, 0] / 255
+        return np.stack([share, 1 - share], axis=1)
+
+    patches = np.zeros((4, 8, 8, 3), dtype=np.uint8)
+    patches[:, 0, 0, 0] = [255, 128, 0, 250]
+    answer = tta.averaged(predict, patches, 4)
+    assert asked == [4, 2, 2, 2]
+    assert answer[[0, 2], 0].tolist() == [1, 0]
+    expected = np.mean([predict(tta.view(patches[[1, 3]], n)) for n in tta._ORDER[:4]], axis=0)
+    assert answer[[1, 3]] == pytest.approx(expected)
 
 
 def test_all_views_differ_and_keep_the_shape():

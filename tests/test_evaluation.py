@@ -14,6 +14,7 @@ from pycocotools.cocoeval import COCOeval
 
 from malaria_cells import boxes, coco
 from malaria_cells.annotations import Picture
+from malaria_cells.counting import counted_as
 from malaria_cells.evaluation import average_precision, class_matches, classification_metrics, detection_metrics, infected_figures
 from malaria_cells.labels import IGNORED, LabelSet
 
@@ -25,20 +26,22 @@ def picture(boxes_xyxy, class_ids, key="a.png", size_wh=(400, 300)):
     return Picture(key, Path(key), size_wh, key, np.array(boxes_xyxy, dtype=np.float32).reshape(-1, 4), ids, ids == IGNORED)
 
 
-def detections(boxes_xyxy, class_ids, scores, n_classes=5):
+def detections(boxes_xyxy, class_ids, scores, n_classes=5, labels=None):
     ids = np.array(class_ids, dtype=np.int64)
     probabilities = np.zeros((len(ids), n_classes), dtype=np.float32)
     probabilities[np.arange(len(ids)), ids] = scores
-    return sv.Detections(
+    found = sv.Detections(
         xyxy=np.array(boxes_xyxy, dtype=np.float32).reshape(-1, 4),
         class_id=ids,
         confidence=np.array(scores, dtype=np.float32),
-        data={"probabilities": probabilities},
+        data={"probabilities": probabilities, "existence": np.ones(len(ids), dtype=np.float32)},
     )
+    found.data["counted_as"] = counted_as(found, labels or LABELS, 0.5, 0.5)
+    return found
 
 
-def truth_as_prediction(p):
-    return detections(p.cells_xyxy, p.cell_class_ids, np.full(len(p.cells_xyxy), 0.9))
+def truth_as_prediction(p, labels=LABELS):
+    return detections(p.cells_xyxy, p.cell_class_ids, np.full(len(p.cells_xyxy), 0.9), labels=labels)
 
 
 def random_boxes(rng, n, size_wh=(400, 300)):
@@ -117,7 +120,7 @@ def test_parity_on_real_photographs(iml):
         proposed = Proposer(cell_size=80)(read_picture(p.path))
         best = boxes.iou_matrix(proposed, p.boxes_xyxy).argmax(axis=1)
         ids = np.where(rng.uniform(size=len(best)) < 0.9, np.maximum(p.class_ids[best], 0), rng.integers(0, 5, len(best)))
-        found.append(detections(proposed, ids, rng.uniform(0.1, 1, len(ids)).round(4)))
+        found.append(detections(proposed, ids, rng.uniform(0.1, 1, len(ids)).round(4), labels=labels))
     assert sum(len(f) for f in found) > 1000
     assert_parity(pictures, found, labels)
 
@@ -126,7 +129,7 @@ def test_parity_on_real_photographs(iml):
 @given(st.integers(0, 10_000))
 def test_truth_given_back_scores_exactly_one(seed):
     pictures, _ = random_case(seed, n_pictures=3)
-    metrics = detection_metrics(pictures, [truth_as_prediction(p) for p in pictures], LABELS, 0.5, None)
+    metrics = detection_metrics(pictures, [truth_as_prediction(p) for p in pictures], LABELS, None)
     present = np.unique(np.concatenate([p.cell_class_ids for p in pictures]))
     if len(present) == 0:
         assert metrics["mAP"] is None
@@ -147,7 +150,7 @@ def test_truth_given_back_scores_one_with_more_than_a_hundred_cells():
     grid = np.stack(np.meshgrid(np.arange(16), np.arange(14)), axis=-1).reshape(-1, 2) * 20.0
     p = picture(np.concatenate([grid, grid + 15], axis=1), [0] * len(grid))
     assert len(grid) == 224
-    metrics = detection_metrics([p], [truth_as_prediction(p)], LABELS, 0.5, None)
+    metrics = detection_metrics([p], [truth_as_prediction(p)], LABELS, None)
     assert metrics["mAP"] == 1
     assert metrics["cell"]["recall50"] == 1
     # What COCO's own cap of 100 makes of the same perfect answer:
@@ -158,20 +161,20 @@ def test_ignore_regions_are_neither_hit_nor_miss():
     ring, region = [10, 10, 40, 40], [100, 100, 160, 160]
     with_region = picture([ring, region], [2, IGNORED])
     inside = detections([ring, [105, 105, 140, 140], [110, 110, 150, 150]], [2, 2, 0], [0.9, 0.95, 0.8])
-    metrics = detection_metrics([with_region], [inside], LABELS, 0.5, None)
+    metrics = detection_metrics([with_region], [inside], LABELS, None)
     assert metrics["mAP"] == 1
     assert metrics["per_class"]["ring"]["n"] == 1
     assert metrics["infected"]["precision"] == metrics["infected"]["recall"] == metrics["micro_f1"] == 1
     assert metrics["infected"]["false_alarms_per_1000_red_cells"] is None  # no healthy red cell is annotated
     # The same detections where no region excuses them:
-    without = detection_metrics([picture([ring], [2])], [inside], LABELS, 0.5, None)
+    without = detection_metrics([picture([ring], [2])], [inside], LABELS, None)
     assert without["infected"]["precision"] == 0.5
 
 
 def test_stage_confusion_is_still_an_infected_cell():
     p = picture([[10, 10, 40, 40]], [2])
     found = detections([[10, 10, 40, 40]], [3], [0.9])
-    metrics = detection_metrics([p], [found], LABELS, 0.5, None)
+    metrics = detection_metrics([p], [found], LABELS, None)
     assert metrics["infected"]["f1"] == 1
     assert metrics["per_class"]["ring"]["AP50"] == 0
     assert metrics["cell"]["AP50"] == 1
@@ -183,7 +186,7 @@ def test_infected_figures_by_hand():
     p = picture(rows, [2, 2, 3, 0, 0, 0])
     # Found: one ring, one schizont as ring, a healthy cell as ring, and a ring under the threshold.
     found = detections([rows[0], rows[2], rows[3], rows[1]], [2, 2, 2, 2], [0.9, 0.8, 0.7, 0.2])
-    figures = infected_figures([p], [found], LABELS, 0.5)
+    figures = infected_figures([p], [found], LABELS)
     assert figures["precision"] == pytest.approx(2 / 3)
     assert figures["recall"] == pytest.approx(2 / 3)
     assert figures["f1"] == pytest.approx(2 / 3)
@@ -195,7 +198,7 @@ def test_annotated_predicted_and_matched_by_hand():
     p = picture(rows, [2, 2, 3, 0, 0, 0])
     # A ring found, a ring missed, the schizont called a ring, a healthy cell called a ring, a ring under the threshold.
     found = detections([rows[0], rows[2], rows[3], rows[1]], [2, 2, 2, 2], [0.9, 0.8, 0.7, 0.2])
-    matches = class_matches([p], [found], LABELS, 0.5, average_precision([p], [found], LABELS).ap50)
+    matches = class_matches([p], [found], LABELS, average_precision([p], [found], LABELS).ap50)
     ring = next(r for r in matches if r.label == "ring")
     assert (ring.annotated, ring.predicted, ring.matched) == (2, 3, 1)
     assert (ring.recall, ring.precision) == (0.5, pytest.approx(1 / 3))
@@ -207,13 +210,13 @@ def test_annotated_predicted_and_matched_by_hand():
 def test_nothing_found_and_nothing_there():
     empty = detections([], [], [])
     p = picture([[10, 10, 40, 40]], [0])
-    metrics = detection_metrics([p], [empty], LABELS, 0.5, None)
+    metrics = detection_metrics([p], [empty], LABELS, None)
     assert metrics["mAP"] == metrics["cell"]["recall50"] == metrics["micro_f1"] == 0
     assert metrics["infected"]["recall"] is None
-    nothing = detection_metrics([picture([], [])], [empty], LABELS, 0.5, None)
+    nothing = detection_metrics([picture([], [])], [empty], LABELS, None)
     assert nothing["mAP"] is None
     assert nothing["micro_f1"] is None
-    invented = detection_metrics([picture([], [])], [detections([[1, 1, 9, 9]], [2], [0.9])], LABELS, 0.5, None)
+    invented = detection_metrics([picture([], [])], [detections([[1, 1, 9, 9]], [2], [0.9])], LABELS, None)
     assert invented["mAP"] is None
     assert invented["infected"]["precision"] == 0
 
@@ -224,14 +227,14 @@ def test_parasitemia_error_by_hand():
     found = detections(rows, [0, 0, 2, 2], [0.9] * 4)  # 2 of 4
     other = picture(rows, [0, 0, 2, 2], "b.png")  # 2 of 4, and 1 of 4 found
     found_other = detections(rows, [0, 0, 0, 2], [0.9] * 4)
-    metrics = detection_metrics([truth, other], [found, found_other], LABELS, 0.5, None)
+    metrics = detection_metrics([truth, other], [found, found_other], LABELS, None)
     assert metrics["parasitemia"] == {"mean_absolute_error": 0.25, "bias": 0.0}
 
 
 def test_without_infected_labels_the_keys_are_absent():
     labels = LabelSet(("cell", "debris"))
     p = picture([[10, 10, 40, 40]], [0])
-    metrics = detection_metrics([p], [truth_as_prediction(p)], labels, 0.5, 0.1)
+    metrics = detection_metrics([p], [truth_as_prediction(p, labels)], labels, 0.1)
     assert not {"infected", "parasitemia"} & metrics.keys()
     assert metrics["per_class"]["debris"] == {"AP": None, "AP50": None, "n": 0}
     assert metrics["mAP"] == 1

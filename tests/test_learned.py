@@ -10,7 +10,7 @@ from malaria_cells import boxes
 from malaria_cells.cli import main
 from malaria_cells.errors import InputError
 from malaria_cells.proposals import Proposer
-from malaria_cells.proposals.learned import MULTIPLE, STRIDE, WORKING_CELL_SIZE, decode, learned_boxes
+from malaria_cells.proposals.learned import FRAME, MULTIPLE, STRIDE, WORKING_CELL_SIZE, decode, learned_boxes
 from malaria_cells.training.proposer import CROP, RareCells, _crop, _target, _turned, centre_loss, train_proposer
 
 PLACES = CROP // STRIDE
@@ -40,7 +40,7 @@ def test_decoding_a_target_gives_its_boxes(seed):
     truth = cells(np.random.default_rng(seed))
     target = _target(truth, np.zeros((0, 4), dtype=np.float32), np.ones((PLACES, PLACES), dtype=np.float32))
     found, scores = decode(as_places(target), (CROP, CROP))
-    same_boxes(found, truth)
+    same_boxes(found + FRAME, truth)
     assert scores.tolist() == [1.0] * len(truth)
 
 
@@ -55,6 +55,7 @@ def test_targets_turn_with_the_pixels():
         turned_pixels, turned = _turned(pixels, target, np.random.default_rng(seed))
         seen.add(turned_pixels.tobytes())
         found, _ = decode(as_places(turned), (CROP, CROP))
+        found = found + FRAME
         assert len(found) == len(truth)
         # The frames of the turned picture lie on the turned boxes: edges are bright where a box begins.
         edges = turned_pixels[..., 0] > 0
@@ -112,7 +113,9 @@ def test_boxes_are_in_pixels_of_the_picture(shape):
         rows, columns = pixels.shape[1] // STRIDE, pixels.shape[2] // STRIDE
         scale = np.array([round(width * WORKING_CELL_SIZE / cell_size) / width, round(height * WORKING_CELL_SIZE / cell_size) / height] * 2)
         side = max(rows, columns)
-        target = _target((truth * scale).astype(np.float32), np.zeros((0, 4), dtype=np.float32), np.ones((side, side), dtype=np.float32))
+        target = _target(
+            (truth * scale + FRAME).astype(np.float32), np.zeros((0, 4), dtype=np.float32), np.ones((side, side), dtype=np.float32)
+        )
         return as_places(target)[None, :rows, :columns]
 
     found, scores = learned_boxes(network, np.zeros((*shape, 3), dtype=np.uint8), cell_size)
@@ -145,6 +148,20 @@ def test_crops_hold_the_rare_cell(annotated):
         assert target[..., 1].sum() >= 1
         again = _crop(picture, np.random.default_rng(seed), picture.boxes_xyxy[0])
         assert np.array_equal(pixels, again[0])
+
+
+def test_what_the_edge_cuts_off_is_not_excused(annotated):
+    """Stain that no box holds counts less, but not at the edge, where annotators leave cells out on purpose."""
+    from malaria_cells.training.proposer import CUT_OFF, UNMARKED_WEIGHT, _prepared
+
+    bare = replace(annotated.pictures[0], **{k: getattr(annotated.pictures[0], k)[:0] for k in ("boxes_xyxy", "class_ids", "ignore")})
+    picture = _prepared(bare, 72.0)
+    rim = int(FRAME + CUT_OFF * WORKING_CELL_SIZE) // STRIDE - 1
+    inner = picture.weight[rim:-rim, rim:-rim]
+    assert inner.min() == pytest.approx(UNMARKED_WEIGHT)
+    assert picture.weight[:rim].min() == picture.weight[:, :rim].min() == 1
+    assert (picture.pixels[:FRAME] == 0).all()
+    assert (picture.pixels[:, :FRAME] == 0).all()
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,10 @@ def test_what_is_saved_is_what_is_loaded(folder, six_classes):
 
 def test_a_newer_format_is_refused(folder):
     change(folder, format_version=99)
-    with pytest.raises(InputError, match=r"model\.yaml: format 99, this version reads 1; update malaria-cells"):
+    with pytest.raises(InputError, match=r"model\.yaml: format 99, this version reads 2; update malaria-cells"):
+        load_detector(folder)
+    change(folder, format_version=1)
+    with pytest.raises(InputError, match=r"model\.yaml: format 1, this version reads 2; train the model again"):
         load_detector(folder)
 
 

@@ -15,7 +15,9 @@ def make_store(class_ids, size=16):
     n = len(class_ids)
     patches = np.random.default_rng(0).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
     patches[:, 0, 0, 0] = np.arange(n)
-    return PatchStore(patches, np.array(class_ids), np.zeros(n, dtype=np.int64), np.zeros((n, 4)), ("a.png",), 3, "f")
+    return PatchStore(
+        patches, np.array(class_ids), np.zeros(n, dtype=np.int64), np.zeros((n, 4)), np.zeros(n, dtype=bool), ("a.png",), 3, "f"
+    )
 
 
 @pytest.mark.parametrize("policy", list(imgaug_policies.POLICIES))

@@ -14,7 +14,7 @@ from PIL import Image
 from malaria_cells import coco, files
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.classifier import PatchClassifier
-from malaria_cells.counting import Count, count, decided_class_ids
+from malaria_cells.counting import Count, ErrorRates, count
 from malaria_cells.detection import CellDetector
 from malaria_cells.evaluation import ClassMatches, class_matches, classification_metrics, detection_metrics
 from malaria_cells.labels import LabelSet
@@ -70,13 +70,9 @@ class DetectionOutput:
         """The classes."""
         return self.detector.classifier.labels
 
-    def decided(self, found: sv.Detections) -> np.ndarray:
-        """The label each detection is counted as: int64 (n,)."""
-        return decided_class_ids(found, self.labels, self.detector.settings.infected_threshold)
-
     def picture(self, key: str, picture: np.ndarray, found: sv.Detections) -> None:
         """Write ``annotated/<image>.png``."""
-        scene = draw_detections(picture, found, self.decided(found), self.labels)
+        scene = draw_detections(picture, found, self.labels)
         path = self.folder / ANNOTATED / f"{key}.png"
         with files.replacing(path) as beside:
             Image.fromarray(scene).save(beside, format="PNG", compress_level=1)
@@ -94,14 +90,14 @@ class DetectionOutput:
 
     def _score(self, finished: Finished, pictures: list[Picture]) -> None:
         """Write and say the figures of the pictures that are annotated."""
-        results, threshold = finished.results, self.detector.settings.infected_threshold
+        results = finished.results
         found = [results[p.key] for p in pictures]
         seconds = round(finished.seconds / len(results), 4) if results else None
-        metrics = detection_metrics(pictures, found, self.labels, threshold, seconds)
+        metrics = detection_metrics(pictures, found, self.labels, seconds)
         files.write_json(self.folder / "metrics.json", metrics)
         self._say_metrics(metrics)
         ap50 = [metrics["per_class"][name]["AP50"] for name in self.labels.names]
-        self._matches(class_matches(pictures, found, self.labels, threshold, ap50))
+        self._matches(class_matches(pictures, found, self.labels, ap50))
 
     def _rows(self, results: dict[str, sv.Detections]) -> Iterable[tuple]:
         for key, found in sorted(results.items()):
@@ -113,9 +109,10 @@ class DetectionOutput:
         has_infected = bool(self.labels.is_infected.any())
         columns = ("image", *self.labels.names, *(("infected",) if has_infected else ()), "red_cells")
         columns += ("parasitemia", "parasitemia_low", "parasitemia_high") if has_infected else ()
-        counts = {key: count(self.decided(found), self.labels) for key, found in sorted(results.items())}
+        counts = {key: count(found.data["counted_as"], self.labels) for key, found in sorted(results.items())}
         total = sum(counts.values(), Count(np.zeros(len(self.labels), dtype=np.int64), 0, 0))
-        rows = [_count_row(key, c, has_infected) for key, c in [*counts.items(), ("TOTAL", total)]]
+        errors = self.detector.errors if has_infected else None
+        rows = [_count_row(key, c, has_infected, errors) for key, c in [*counts.items(), ("TOTAL", total)]]
         return columns, rows
 
     def _coco(self, finished: Finished) -> dict[str, Any]:
@@ -181,11 +178,11 @@ def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _count_row(key: str, c: Count, has_infected: bool) -> tuple:
+def _count_row(key: str, c: Count, has_infected: bool, errors: ErrorRates | None) -> tuple:
     row = (key, *c.by_label.tolist())
     if not has_infected:
         return (*row, c.red_cells)
-    share, interval = c.parasitemia, c.interval
+    share, interval = c.parasitemia, c.interval(errors)
     figures = ("", "", "") if share is None or interval is None else (f"{share:.6f}", f"{interval[0]:.6f}", f"{interval[1]:.6f}")
     return (*row, c.infected, c.red_cells, *figures)
 

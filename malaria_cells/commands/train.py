@@ -15,6 +15,7 @@ import numpy as np
 from malaria_cells import files
 from malaria_cells.augment import check_policy
 from malaria_cells.calibration import Calibration, calibration_error, fit_calibration
+from malaria_cells.candidates import Candidates, label_candidates
 from malaria_cells.config import Config, load_config
 from malaria_cells.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.engine import start_tensorflow
@@ -23,6 +24,8 @@ from malaria_cells.evaluation import classification_metrics
 from malaria_cells.labels import BACKGROUND
 from malaria_cells.models import check_model_name
 from malaria_cells.patches import Cropping, PatchStore, build_patch_store
+from malaria_cells.pictures import read_picture
+from malaria_cells.progress import progress
 from malaria_cells.training import unfinished
 
 log = logging.getLogger(__name__)
@@ -53,13 +56,12 @@ def train(config_path: Path, overrides: list[str], resume: bool) -> int:
     data = load_data_set(config)
     _describe(data)
     begin = unfinished.UnfinishedRun.resume if resume else unfinished.UnfinishedRun.start
-    store = build_patch_store(data.all_pictures, _cropping(config), Path(config.patch_cache))
     run = begin(unfinished.folder_of(output, name), config)
     started = time.monotonic()
     start_tensorflow()
     try:
         with files.replacing_folder(folder) as beside:
-            metrics = _train_into(beside, config, data, store, run)
+            metrics = _train_into(beside, config, data, run)
     except InputError:
         if not run.history:  # nothing was trained yet: there is nothing to resume
             run.remove()
@@ -98,20 +100,27 @@ def _describe(data: DataSet) -> None:
             log.warning(f"labels: '{name}' does not occur in the training part; the model cannot learn it")
 
 
-def _train_into(folder: Path, config: Config, data: DataSet, store: PatchStore, run: unfinished.UnfinishedRun) -> dict[str, Any]:
+def _train_into(folder: Path, config: Config, data: DataSet, run: unfinished.UnfinishedRun) -> dict[str, Any]:
     from malaria_cells.model_folder import save_model
     from malaria_cells.report.sheet import examples, patch_sheet
     from malaria_cells.training.classifier import predict_rows, train_classifier
 
+    proposer = _proposer(config, data, run) if config.proposals == "learned" and _wants_detection(config, data) else None
+    candidates = _candidates(proposer, data) if proposer is not None else {}
+    store = build_patch_store(data.all_pictures, _cropping(config), Path(config.patch_cache), candidates)
     rejects = config.background_per_image > 0 and bool((store.class_ids == store.n_labels).any())
     names = (*data.train.labels.names, BACKGROUND) if rejects else data.train.labels.names
     rows = {part: store.rows_of(annotations) for part, annotations in data.parts.items()}
+    if candidates:  # passes are compared, and probabilities calibrated, on what the detector will meet
+        met = {part: rows[part][store.proposed[rows[part]]] for part in rows if part != "train"}
+        rows |= {part: found for part, found in met.items() if len(found)}
     if config.train_size is not None and not data.train.whole:
         rows["train"] = _drawn(rows["train"], store, config)
     if config.plot_training_data:
         patch_sheet(examples(store, rows["train"], names, EXAMPLES), "training examples, as cut", folder / "training_data.png")
     trained = train_classifier(store, rows["train"], rows["validation"], len(names), config, run)
-    raw = {part: predict_rows(trained.model, store, rows[part]) for part in rows if part != "train"}
+    views = config.tta if isinstance(config.tta, int) else 1
+    raw = {part: predict_rows(trained.model, store, rows[part], views) for part in rows if part != "train"}
     truth = {part: store.class_ids[rows[part]] for part in raw}
     calibration = fit_calibration(raw["validation"], truth["validation"], trained.shown_shares)
     metrics: dict[str, Any] = {"best_epoch": trained.best_epoch + 1, "epochs": len(trained.history)}
@@ -120,9 +129,7 @@ def _train_into(folder: Path, config: Config, data: DataSet, store: PatchStore, 
         metrics[part] = classification_metrics(truth[part], calibrated, names)
         metrics[part]["calibration_error"] = calibration_error(calibrated, truth[part])
     description = _description(config, data, store, rejects, calibration)
-    proposer = None
     if rejects:
-        proposer = _proposer(config, data, run) if config.proposals == "learned" else None
         description = _with_thresholds(description, trained.model, proposer, data)
     save_model(folder, trained.model, description, proposer)
     files.write_text(folder / "config.yaml", config.to_yaml())
@@ -194,6 +201,24 @@ def _proposer(config: Config, data: DataSet, run: unfinished.UnfinishedRun):  # 
     return load_network(path)
 
 
+def _wants_detection(config: Config, data: DataSet) -> bool:
+    return config.background_per_image > 0 and not data.train.whole
+
+
+def _candidates(proposer, data: DataSet) -> dict[str, Candidates]:  # type: ignore[no-untyped-def]
+    """What the proposer finds in every picture, labelled by the annotation."""
+    from malaria_cells.model_folder import compiled_centres
+    from malaria_cells.proposals import Proposer
+
+    find = Proposer("learned", data.train.median_cell_size, network=compiled_centres(proposer))
+    everything = data.all_pictures
+    reject_id = len(everything.labels)
+    return {
+        p.key: label_candidates(p, *find.candidates(read_picture(p.path)), reject_id)
+        for p in progress(everything.pictures, len(everything), "finding candidates", "image")
+    }
+
+
 def _with_thresholds(description, model, proposer, data: DataSet):  # type: ignore[no-untyped-def]
     from malaria_cells.classifier import compiled
     from malaria_cells.model_folder import assemble, compiled_centres
@@ -203,7 +228,7 @@ def _with_thresholds(description, model, proposer, data: DataSet):  # type: igno
     description = replace(description, box_margins=fit_margins(method, data.train))
     centres = compiled_centres(proposer) if proposer is not None else None
     detector = choose_thresholds(assemble(description, compiled(model), centres), data.validation)
-    return replace(description, settings=detector.settings)
+    return replace(description, settings=detector.settings, errors=detector.errors)
 
 
 def _write_history(path: Path, history: list[dict[str, float]]) -> None:

@@ -5,12 +5,18 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from malaria_cells.tiles import in_tiles
+
 WORKING_CELL_SIZE = 40.0  # pixels of the usual cell in the network's input
 STRIDE = 4
 MULTIPLE = 16
-# Of a centre to be a candidate. On IML-Malaria's validation part 0.05 finds no more cells of any class than 0.2, but three
-# times as many candidates that are none; 0.3 loses the rarest cells, of which the network is least sure.
-LEAST_HEAT = 0.2
+# Black around a picture, in pixels of the network's input: it tells a cell that the picture's edge cuts off, which
+# annotators mark only if most of it is there, from one that goes on.
+FRAME = 16
+SIGHT = 64  # pixels that a place depends on in each direction, rounded up to `MULTIPLE`
+# Of a centre to be a candidate. On IML-Malaria's validation part 0.1 finds 98.7 % of the cells by 139 candidates a photograph,
+# 0.2 98.5 % by 123, 0.05 98.8 % by 177.
+LEAST_HEAT = 0.1
 LARGEST_LOG_SIZE = 1.5  # of width and height in cell sizes: 4.5 times
 
 # from uint8 pixels (1, H, W, 3) to places (1, H/4, W/4, 5)
@@ -37,27 +43,32 @@ def learned_boxes(network: CentreNetwork, picture: np.ndarray, cell_size: float)
     """
     small = to_working_scale(picture, cell_size)
     height, width = small.shape[:2]
-    padded = cv2.copyMakeBorder(small, 0, -height % MULTIPLE, 0, -width % MULTIPLE, cv2.BORDER_REFLECT_101)
-    places = network(padded[None])[0]
+    places = in_tiles(network, framed(small), STRIDE, MULTIPLE, SIGHT)
     found, scores = decode(places, (height, width))
     return found * np.array([picture.shape[1] / width, picture.shape[0] / height] * 2, dtype=np.float32), scores
+
+
+def framed(small: np.ndarray) -> np.ndarray:
+    """Put a picture at the working scale into its black frame; sizes become multiples of `MULTIPLE`."""
+    below, right = (FRAME + -(n + 2 * FRAME) % MULTIPLE for n in small.shape[:2])
+    return cv2.copyMakeBorder(small, FRAME, below, FRAME, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
 
 
 def decode(places: np.ndarray, shape_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Boxes at the peaks of the heat map.
 
     Args:
-        places: (h, w, 5) from the network.
-        shape_hw: height and width of what of its input is picture, not padding.
+        places: (h, w, 5) from the network for a framed picture.
+        shape_hw: height and width of the picture in the frame, in pixels of the network's input.
 
     Returns:
-        float32 (n, 4), xyxy in pixels of the network's input, and float32 (n,).
+        float32 (n, 4), xyxy in pixels of that picture, and float32 (n,).
     """
     heat = np.ascontiguousarray(places[..., 0])
     highest = cv2.dilate(heat, np.ones((3, 3), dtype=np.uint8))
     rows, columns = np.nonzero((heat >= highest) & (heat >= LEAST_HEAT))
     offset, size = places[rows, columns, 1:3], places[rows, columns, 3:5]
-    centre = (np.stack([columns, rows], axis=1) + offset) * STRIDE
+    centre = (np.stack([columns, rows], axis=1) + offset) * STRIDE - FRAME
     half = np.exp(np.clip(size, -LARGEST_LOG_SIZE, LARGEST_LOG_SIZE)) * WORKING_CELL_SIZE / 2
     inside = ((centre >= 0) & (centre < [shape_hw[1], shape_hw[0]])).all(axis=1)
     found = np.concatenate([centre - half, centre + half], axis=1)[inside]

@@ -44,7 +44,7 @@ def _common(annotations: AnnotationSet) -> np.ndarray:
 def _drawn(picture: Picture, labels: LabelSet, quiet: np.ndarray) -> np.ndarray:
     ids = picture.cell_class_ids
     found = sv.Detections(xyxy=picture.cells_xyxy, class_id=ids)
-    return draw_detections(read_picture(picture.path), found, ids, labels, quiet)
+    return draw_detections(read_picture(picture.path), found, labels, quiet)
 
 
 def box_figures(annotations: AnnotationSet, path: Path) -> None:

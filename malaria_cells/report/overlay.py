@@ -7,18 +7,15 @@ from malaria_cells.labels import LabelSet
 from malaria_cells.report.style import class_colours
 
 
-def draw_detections(
-    picture: np.ndarray, detections: sv.Detections, class_ids: np.ndarray, labels: LabelSet, quiet: np.ndarray | None = None
-) -> np.ndarray:
-    """Draw boxes on a copy of a picture.
+def draw_detections(picture: np.ndarray, detections: sv.Detections, labels: LabelSet, quiet: np.ndarray | None = None) -> np.ndarray:
+    """Draw the boxes that are counted on a copy of a picture.
 
     Cells of quiet classes, by default healthy red cells, get a thin quiet box; every other cell a thick coloured one with
     its name and score. Line widths follow the size of the picture.
 
     Args:
         picture: uint8 RGB (H, W, 3).
-        detections: the cells.
-        class_ids: int (n,), the label each is counted as (see `counting.decided_class_ids`).
+        detections: the cells, with ``data["counted_as"]``; without it, their class ids are what they are drawn as.
         labels: the classes.
         quiet: bool (n_labels,), the classes that are not looked at.
 
@@ -29,8 +26,11 @@ def draw_detections(
     quiet_classes = (labels.is_red_cell & ~labels.is_infected) if quiet is None else quiet
     palette = sv.ColorPalette.from_hex(list(class_colours(labels, quiet_classes).values()))
     unit = max(picture.shape[0], picture.shape[1]) / 1280
-    is_quiet = quiet_classes[class_ids]
-    shown = sv.Detections(xyxy=detections.xyxy, confidence=detections.confidence, class_id=np.asarray(class_ids))
+    class_ids = np.asarray(detections.data.get("counted_as", detections.class_id), dtype=np.int64)
+    counted = class_ids >= 0
+    scores = None if detections.confidence is None else detections.confidence[counted]
+    shown = sv.Detections(xyxy=detections.xyxy[counted], confidence=scores, class_id=class_ids[counted])
+    is_quiet = quiet_classes[class_ids[counted]]
     thin = sv.BoxAnnotator(color=palette, thickness=max(round(unit), 1))
     thick = sv.BoxAnnotator(color=palette, thickness=max(round(3 * unit), 2))
     tag = sv.LabelAnnotator(color=palette, text_scale=0.5 * unit, text_thickness=max(round(unit), 1), text_padding=max(round(4 * unit), 2))
@@ -38,7 +38,7 @@ def draw_detections(
     loud = shown[~is_quiet]
     scene = thick.annotate(scene, loud)
     if len(loud):
-        scores = [""] * len(loud) if loud.confidence is None else [f" {s:.2f}" for s in loud.confidence]
-        texts = [f"{labels.names[c]}{s}" for c, s in zip(loud.class_id, scores, strict=True)]
+        figures = [""] * len(loud) if loud.confidence is None else [f" {s:.2f}" for s in loud.confidence]
+        texts = [f"{labels.names[c]}{f}" for c, f in zip(loud.class_id, figures, strict=True)]
         scene = tag.annotate(scene, loud, labels=texts)
     return scene[..., ::-1]

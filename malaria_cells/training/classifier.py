@@ -18,6 +18,7 @@ from malaria_cells.training.metrics import MacroF1
 from malaria_cells.training.normalization import adapt_normalization
 from malaria_cells.training.recipe import make_loss, make_optimizer, needs_soft_labels
 from malaria_cells.training.unfinished import UnfinishedRun
+from malaria_cells.tta import averaged
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,22 @@ def train_classifier(
     return Trained(model, run.history, run.best_epoch, shown)
 
 
-def predict_rows(model: keras.Model, store: PatchStore, rows: np.ndarray, batch: int = 256) -> np.ndarray:
-    """Raw class probabilities of rows of a store, in their order: float32 (n, n_classes)."""
+def predict_rows(model: keras.Model, store: PatchStore, rows: np.ndarray, views: int = 1, batch: int = 256) -> np.ndarray:
+    """Class probabilities of rows of a store as the network gives them, not calibrated: float32 (n, n_classes), in their order.
+
+    Args:
+        model: from `train_classifier`.
+        store: the patches.
+        rows: int64 (n,).
+        views: averaged for each patch (see `tta.averaged`).
+        batch: patches a call.
+    """
     network = compiled(model)
-    parts = [both_classes(network(np.asarray(store.patches[rows[i : i + batch]]))) for i in range(0, len(rows), batch)]
+
+    def predict(patches: np.ndarray) -> np.ndarray:
+        return both_classes(network(patches))
+
+    parts = [averaged(predict, np.asarray(store.patches[rows[i : i + batch]]), views) for i in range(0, len(rows), batch)]
     return np.concatenate(parts) if parts else np.zeros((0, 2 if model.output_shape[-1] == 1 else model.output_shape[-1]), dtype=np.float32)
 
 

@@ -1,7 +1,8 @@
 """Trains the network of learned proposals: annotated pictures in, fitted network out.
 
 Annotators miss cells in crowds. A place that looks stained but lies in no box may be such a cell: its share of the loss is
-cut to `UNMARKED_WEIGHT`, so that the network learns from the clear field what no cell is. Ignore regions have no share.
+cut to `UNMARKED_WEIGHT`, so that the network learns from the clear field what no cell is; where the picture's edge cuts a
+cell off the share is whole, since there annotators leave cells out on purpose. Ignore regions have no share.
 """
 
 import math
@@ -17,12 +18,13 @@ from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.models import centres
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
-from malaria_cells.proposals.learned import STRIDE, WORKING_CELL_SIZE, to_working_scale
+from malaria_cells.proposals.learned import FRAME, STRIDE, WORKING_CELL_SIZE, framed, to_working_scale
 from malaria_cells.proposals.transmission import Field
 from malaria_cells.training.callbacks import Lines
 
 CROP = 256  # pixels at the working scale: some 40 cells of a crowded field
 UNMARKED_WEIGHT = 0.2
+CUT_OFF = 0.35  # a cell whose centre lies this near to the picture's edge, in cell sizes, is cut off by it
 RARE_SHARE = 0.35  # of the crops are laid around a cell drawn by class; the network is else least sure of the rarest
 SCALE_JITTER = (0.8, 1.25)
 # Standard deviation of the target around a centre, as a share of the cell's size: at the usual size 1.1 places.
@@ -113,19 +115,24 @@ def centre_loss(y_true, y_pred):  # type: ignore[no-untyped-def]
 
 
 def _prepared(picture: Picture, cell_size: float) -> WorkingPicture:
-    pixels = to_working_scale(read_picture(picture.path), cell_size)
+    small = to_working_scale(read_picture(picture.path), cell_size)
+    scale = np.float32(WORKING_CELL_SIZE / cell_size)
+    field = Field.of(small, WORKING_CELL_SIZE)
+    pixels = framed(small)
     short = [max(CROP - n, 0) for n in pixels.shape[:2]]
     if any(short):
-        pixels = cv2.copyMakeBorder(pixels, 0, short[0], 0, short[1], cv2.BORDER_REFLECT_101)
-    scale = WORKING_CELL_SIZE / cell_size
-    boxes = picture.cells_xyxy * np.float32(scale)
-    field = Field.of(pixels, WORKING_CELL_SIZE)
-    unmarked = field.transmission < field.threshold
+        pixels = cv2.copyMakeBorder(pixels, 0, short[0], 0, short[1], cv2.BORDER_CONSTANT, value=(0, 0, 0))
+    boxes = picture.cells_xyxy * scale + FRAME
+    unmarked = np.zeros(pixels.shape[:2], dtype=np.float32)
+    stained = field.transmission < field.threshold
+    rim = int(CUT_OFF * WORKING_CELL_SIZE)
+    inner = np.s_[rim : small.shape[0] - rim, rim : small.shape[1] - rim]
+    unmarked[FRAME : FRAME + small.shape[0], FRAME : FRAME + small.shape[1]][inner] = stained[inner]
     for left, top, right, bottom in np.rint(boxes).astype(int):
-        unmarked[max(top, 0) : bottom, max(left, 0) : right] = False
+        unmarked[top:bottom, left:right] = 0
     size = (-(-pixels.shape[1] // STRIDE), -(-pixels.shape[0] // STRIDE))
-    weight = 1 - (1 - UNMARKED_WEIGHT) * cv2.resize(unmarked.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    return WorkingPicture(pixels, boxes, picture.ignored_xyxy * np.float32(scale), weight.astype(np.float32))
+    weight = 1 - (1 - UNMARKED_WEIGHT) * cv2.resize(unmarked, size, interpolation=cv2.INTER_AREA)
+    return WorkingPicture(pixels, boxes, picture.ignored_xyxy * scale + FRAME, weight.astype(np.float32))
 
 
 def _batches(pictures: list[WorkingPicture], rare: RareCells, batch_size: int, seed: int) -> tf.data.Dataset:
@@ -198,12 +205,15 @@ def _target(boxes: np.ndarray, ignored: np.ndarray, weight: np.ndarray) -> np.nd
 
 
 def _recoloured(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    frame = (pixels == 0).all(axis=2)
     gain = rng.uniform(0.85, 1.15, 3) * rng.uniform(0.85, 1.15)
     mean = pixels.mean(axis=(0, 1))
     moved = (pixels - mean) * rng.uniform(0.8, 1.25) + mean
     if rng.uniform() < 0.3:
         moved = cv2.GaussianBlur(moved, (0, 0), rng.uniform(0.4, 1.2))
-    return np.clip(moved * gain, 0, 255).astype(np.float32)
+    recoloured = np.clip(moved * gain, 0, 255).astype(np.float32)
+    recoloured[frame] = 0
+    return recoloured
 
 
 def _turned(pixels: np.ndarray, target: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -1,14 +1,16 @@
 """Chooses what the detector decides by, on the training and validation pictures alone."""
 
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import supervision as sv
 
 from malaria_cells import boxes
 from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.counting import counted_as
 from malaria_cells.detection import CellDetector
-from malaria_cells.evaluation import average_precision, infected_figures, mean_present
+from malaria_cells.evaluation import average_precision, cell_figures, error_rates, infected_figures, mean_present
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
 from malaria_cells.proposals import Margins, find_sources
@@ -17,6 +19,7 @@ MARGIN_PICTURES = 40
 FEWEST_OFFSETS = 20  # a median of fewer is no better than none
 CANDIDATE_GRID = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5)
 WEIGHT_GRID = (0.0, 0.25, 0.5, 1.0)
+CELL_GRID = tuple(np.round(np.arange(0.05, 0.81, 0.05), 2).tolist())
 OPERATING_GRID = tuple(np.round(np.arange(0.05, 0.96, 0.01), 2).tolist())
 
 
@@ -44,34 +47,56 @@ def _median_margins(offsets: np.ndarray) -> Margins:
 def choose_thresholds(detector: CellDetector, validation: AnnotationSet) -> CellDetector:
     """Set the thresholds that serve the validation pictures best.
 
-    The weight of a learned proposer's score and the candidate threshold maximise mean AP50 over the classes present, the
-    operating threshold the infected F1. A plateau is answered by its middle. Without infected labels there are no thresholds
-    to choose.
+    The weight of a learned proposer's score maximises the average precision of cells whatever their class, the cell threshold
+    their F1, the candidate threshold the mean AP50 over the classes present, the operating threshold the infected F1. A
+    plateau is answered by its middle. Without infected labels only the first two are chosen.
     """
     labels = validation.labels
-    is_learned = detector.proposer.method == "learned"
-    if not labels.is_infected.any() and not is_learned:
-        return detector
     pictures = list(validation.pictures)
     looked_at = [_look(detector, p) for p in progress(pictures, len(pictures), "choosing thresholds", "image")]
 
     def decided(d: CellDetector) -> list[sv.Detections]:
         return [d.decide(*seen) for seen in looked_at]
 
-    def mean_ap50(**changes: float) -> float:
-        return mean_present(average_precision(pictures, decided(detector.with_settings(**changes)), labels).ap50) or 0.0
-
-    if is_learned:
-        detector = detector.with_settings(proposal_weight=_middle_of_best(WEIGHT_GRID, [mean_ap50(proposal_weight=w) for w in WEIGHT_GRID]))
+    if detector.proposer.method == "learned":
+        tried = [decided(detector.with_settings(proposal_weight=w)) for w in WEIGHT_GRID]
+        precision = [cell_figures(pictures, found, labels).ap50[0] or 0.0 for found in tried]
+        detector = detector.with_settings(proposal_weight=_middle_of_best(WEIGHT_GRID, precision))
+    detector = detector.with_settings(cell_threshold=_best_cell_threshold(pictures, decided(detector)))
     if not labels.is_infected.any():
         return detector
-    best = _middle_of_best(CANDIDATE_GRID, [mean_ap50(candidate_threshold=t) for t in CANDIDATE_GRID])
+
+    def mean_ap50(threshold: float) -> float:
+        found = decided(detector.with_settings(candidate_threshold=threshold))
+        return mean_present(average_precision(pictures, found, labels).ap50) or 0.0
+
+    best = _middle_of_best(CANDIDATE_GRID, [mean_ap50(t) for t in CANDIDATE_GRID])
     detector = detector.with_settings(candidate_threshold=best)
     found = decided(detector)
-    f1 = [infected_figures(pictures, found, labels, t)["f1"] or 0.0 for t in OPERATING_GRID]
+    f1 = [infected_figures(pictures, _recounted(found, detector, t), labels)["f1"] or 0.0 for t in OPERATING_GRID]
     if not any(f1):
         return detector  # no infected cell in the validation part: nothing to choose by
-    return detector.with_settings(infected_threshold=_middle_of_best(OPERATING_GRID, f1))
+    threshold = _middle_of_best(OPERATING_GRID, f1)
+    errors = error_rates(pictures, _recounted(found, detector, threshold), labels)
+    return replace(detector.with_settings(infected_threshold=threshold), errors=errors)
+
+
+def _recounted(found: list[sv.Detections], detector: CellDetector, infected_threshold: float) -> list[sv.Detections]:
+    labels, cell_threshold = detector.classifier.labels, detector.settings.cell_threshold
+    for detections in found:
+        detections.data["counted_as"] = counted_as(detections, labels, infected_threshold, cell_threshold)
+    return found
+
+
+def _best_cell_threshold(pictures: list[Picture], found: list[sv.Detections]) -> float:
+    """The probability of being a cell from which counting gives the best F1 of cells, whatever their class (IoU 0.5)."""
+    by_existence = [d[np.argsort(-d.data["existence"], kind="stable")] for d in found]
+    right = np.concatenate([boxes.match(d.xyxy, p.cells_xyxy) >= 0 for p, d in zip(pictures, by_existence, strict=True)])
+    existence = np.concatenate([d.data["existence"] for d in by_existence])
+    annotated = sum(len(p.cells_xyxy) for p in pictures)
+    counted = existence >= np.array(CELL_GRID)[:, None]
+    f1 = 2 * (counted & right).sum(axis=1) / np.maximum(counted.sum(axis=1) + annotated, 1)
+    return _middle_of_best(CELL_GRID, f1.tolist())
 
 
 def _look(detector: CellDetector, picture: Picture) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import numpy as np
+
+from malaria_cells import boxes
+from malaria_cells.annotations import Picture
+from malaria_cells.candidates import label_candidates
+from malaria_cells.labels import IGNORED
+from malaria_cells.patches import Cropping, build_patch_store
+
+REJECT = 5
+
+
+def picture(boxes_xyxy, class_ids):
+    ids = np.array(class_ids, dtype=np.int64)
+    return Picture("a.png", Path("a.png"), (400, 300), "a.png", np.array(boxes_xyxy, dtype=np.float32), ids, ids == IGNORED)
+
+
+def test_candidates_by_hand():
+    truth = picture([[100, 100, 140, 140], [130, 100, 170, 140], [200, 200, 260, 260]], [3, 0, IGNORED])
+    found = {
+        (102, 100, 142, 140): 3,  # the ring, a little off
+        (128, 100, 168, 140): 0,  # its neighbour, of which it overlaps more
+        (118, 100, 158, 140): 0,  # between both: nearer to the second
+        (100, 115, 140, 155): None,  # neither the ring nor clearly none (IoU 0.45)
+        (100, 130, 140, 170): REJECT,  # below it
+        (205, 205, 250, 250): None,  # in the ignore region
+        (300, 100, 340, 140): REJECT,  # nothing there, and the proposer was not sure
+        (50, 200, 90, 240): None,  # nothing marked, but the proposer was sure: a cell left out?
+        (0, 200, 25, 240): REJECT,  # the same at the edge, where cells are left out on purpose
+        (380, 100, 400, 140): REJECT,
+    }
+    sure = np.array([0.9, 0.9, 0.9, 0.9, 0.3, 0.9, 0.2, 0.8, 0.8, 0.8], dtype=np.float32)
+    labelled = label_candidates(truth, np.array(list(found), dtype=np.float32), sure, REJECT)
+    expected = {box: c for box, c in found.items() if c is not None}
+    assert labelled.boxes_xyxy.tolist() == [list(map(float, box)) for box in expected]
+    assert labelled.class_ids.tolist() == list(expected.values())
+
+
+def test_a_picture_without_boxes_and_a_proposer_without_candidates():
+    empty = picture(np.zeros((0, 4)), [])
+    found = np.array([[10, 10, 50, 50]], dtype=np.float32)
+    assert label_candidates(empty, found, np.array([0.1], dtype=np.float32), REJECT).class_ids.tolist() == [REJECT]
+    assert len(label_candidates(empty, found[:0], np.zeros(0, dtype=np.float32), REJECT).class_ids) == 0
+
+
+def test_candidates_are_cut_beside_what_is_annotated(sample, six_classes, tmp_path):
+    from malaria_cells.annotations import load_annotations
+
+    data = load_annotations(sample / "training.json", six_classes)
+    cropping = Cropping((32, 32), 1.25, background_per_image=3, seed=0)
+    plain = build_patch_store(data, cropping, tmp_path)
+    first = data.pictures[0]
+    found = label_candidates(first, first.cells_xyxy + 2, np.ones(len(first.cells_xyxy), dtype=np.float32), 6)
+    store = build_patch_store(data, cropping, tmp_path, {first.key: found})
+    assert store.fingerprint != plain.fingerprint
+    assert store.proposed.sum() == len(found.class_ids) > 0
+    assert not plain.proposed.any()
+    assert set(store.picture_ids[store.proposed]) == {0}
+    assert boxes.iou_matrix(store.boxes_xyxy[store.proposed], found.boxes_xyxy).diagonal().min() == 1
+    assert np.array_equal(store.patches[~store.proposed], plain.patches)
