@@ -94,6 +94,11 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         "--input-divisor", type=float, metavar="N", help="divide pixels by N first, for a bare model that was trained on scaled pixels"
     )
 
+    parser.add_argument(
+        "--review", type=_count, metavar="N", help="write the N most doubtful cells as a sheet, and their pictures to correct and train on"
+    )
+    parser.add_argument("--compare", action="store_true", help="draw what is annotated beside what is detected (needs --annotations)")
+
 
 def _add_download(commands: argparse._SubParsersAction) -> None:
     def download(options: argparse.Namespace) -> int:

@@ -43,6 +43,10 @@ class Config(BaseModel):
         description="Folder of the data set; of a list, the first that exists.",
     )
     annotations: str | None = Field(None, description="Annotation file or folder; null: what train_images holds, recognised by content.")
+    corrections: str | None = Field(
+        None,
+        description="Corrected pictures, as run.py --review writes them: they join the training part or replace its same photographs.",
+    )
     test_annotations: str | None = Field(None, description="Annotation file of the test part; null: test.json in train_images, if there.")
     annotation_format: str = Field("auto", description="Name of the annotation's format; auto looks at the content.")
     split_file: str | None = Field(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from malaria_cells.annotations import AnnotationSet, find_annotation, load_annotations
 from malaria_cells.config import Config
+from malaria_cells.corrections import with_corrections
 from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
 from malaria_cells.splits import draw_pictures, read_split, split_pictures
@@ -90,6 +91,8 @@ def load_data_set(config: Config) -> DataSet:
         rest, test = split_pictures(everything, config.test_size, config.random_state)
     else:
         rest, test = everything, None
+    if config.corrections is not None:
+        rest = with_corrections(rest, test, _corrected(config), config.corrections)
     if any(p.part == "validation" for p in rest.pictures):
         return DataSet(_part(rest, "train"), _part(rest, "validation"), test)
     train, validation = split_pictures(rest, config.validation_size, config.random_state)
@@ -136,6 +139,12 @@ def _load_test(config: Config, root: Path, path: Path) -> AnnotationSet:
     # A folder of its own has names of its own, which may be those of training pictures: the folder's name keeps them apart.
     test = _load(config, path, path)
     return replace(test, pictures=tuple(replace(p, key=f"{path.name}/{p.key}", group=f"{path.name}/{p.group}") for p in test.pictures))
+
+
+def _corrected(config: Config) -> AnnotationSet:
+    path = Path(str(config.corrections))
+    root = path if path.is_dir() else path.parent
+    return _load(config, root, find_annotation(path, TRAINING_NAMES) or path if path.is_dir() else path)
 
 
 def _load(config: Config, root: Path, path: Path) -> AnnotationSet:

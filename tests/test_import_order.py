@@ -17,6 +17,7 @@ ORDER = [
     "annotations",
     "sample",
     "splits",
+    "corrections",
     "dataset",
     "candidates",
     "patches",

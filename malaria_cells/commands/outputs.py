@@ -18,10 +18,14 @@ from malaria_cells.counting import Count, ErrorRates, count
 from malaria_cells.detection import CellDetector
 from malaria_cells.evaluation import ClassMatches, class_matches, classification_metrics, detection_metrics
 from malaria_cells.labels import LabelSet
+from malaria_cells.pictures import read_picture
+from malaria_cells.report.compare import compared
 from malaria_cells.report.overlay import draw_detections
+from malaria_cells.report.review import FOLDER, write_review
 
 NAMES = ("detections.csv", "predictions.csv", "counts.csv", "detections.json", "failed.csv", "metrics.json", "per_class.csv")
 ANNOTATED = "annotated"
+COMPARED = "compared"
 
 
 @dataclass
@@ -87,6 +91,29 @@ class DetectionOutput:
         _write_failed(self.folder, finished.failed)
         if truth is not None:
             self._score(finished, [p for p in truth.pictures if p.key in results])
+
+    def compare(self, finished: Finished, truth: AnnotationSet) -> None:
+        """Write ``compared/<image>.png`` and the same ``_without_red_cells`` for every picture that is annotated."""
+        versions = {"": True, "_without_red_cells": False} if self.labels.is_red_cell.any() else {"": True}
+        for p in truth.pictures:
+            if p.key not in finished.results:
+                continue
+            pixels = read_picture(p.path)
+            for suffix, with_red_cells in versions.items():
+                scene = compared(pixels, p, finished.results[p.key], self.labels, with_red_cells)
+                with files.replacing(self.folder / COMPARED / f"{p.key}{suffix}.png") as beside:
+                    Image.fromarray(scene).save(beside, format="PNG", compress_level=1)
+        print(f"annotated beside detected: {self.folder / COMPARED}")
+
+    def review(self, finished: Finished, root: Path, count: int) -> None:
+        """Write the most doubtful cells as a sheet and a data set to correct."""
+        n = write_review(self.folder / FOLDER, finished.results, root, self.labels, count)
+        if n:
+            folder = self.folder / FOLDER
+            print(f"{n} doubtful cells: {folder}")
+            print(f"correct its annotations.json, then train with --set corrections={folder}")
+        else:
+            print("review: no cell was counted, there is nothing to review")
 
     def _score(self, finished: Finished, pictures: list[Picture]) -> None:
         """Write and say the figures of the pictures that are annotated."""
@@ -190,8 +217,9 @@ def _count_row(key: str, c: Count, has_infected: bool, errors: ErrorRates | None
 def _clear(folder: Path) -> None:
     for name in NAMES:
         (folder / name).unlink(missing_ok=True)
-    if (folder / ANNOTATED).is_dir():
-        shutil.rmtree(folder / ANNOTATED)
+    for name in (ANNOTATED, COMPARED):  # not the review: it may hold corrections
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
 
 
 def _write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[tuple]) -> None:

@@ -18,6 +18,7 @@ from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
 from malaria_cells.pictures import list_pictures, read_picture
 from malaria_cells.progress import progress
+from malaria_cells.report.review import FOLDER as REVIEW
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ class RunRequest:
     proposals: str | None = None
     labels: list[str] | None = None
     input_divisor: float | None = None
+    review: int | None = None
+    compare: bool = False
 
 
 def run(request: RunRequest) -> int:
@@ -59,9 +62,17 @@ def run(request: RunRequest) -> int:
         raise InputError(f"--model {request.model}: no such model; train.py writes one below `output_models` (models/)")
     if request.output.exists() and not request.output.is_dir():
         raise InputError(f"--output {request.output}: is a file; name a folder")
+    if request.review and (request.output / REVIEW).exists():
+        raise InputError(
+            f"--review: {request.output / REVIEW} is there already and may hold corrections; move it, or choose another --output"
+        )
+    if request.compare and request.annotations is None:
+        raise InputError("--compare: draws what is annotated beside what is detected; name the annotation with --annotations")
     loaded = _load(request)
     truth = _truth(request, root, keys, loaded.labels)
     if request.mode == "classify" or (request.mode == "auto" and not loaded.detects):
+        if request.review or request.compare:
+            raise InputError("--review and --compare are for detections; this run classifies whole pictures")
         return _classify(request, loaded, root, keys, truth)
     return _detect(request, loaded, root, keys, truth)
 
@@ -169,6 +180,10 @@ def _detect(request: RunRequest, loaded: Loaded, root: Path, keys: list[str], tr
     write = DetectionOutput.start(request.output, loaded.detector)
     finished = _work(loaded.detector.detect, root, keys, "detecting", write.picture)
     write.tables(finished, truth)
+    if request.compare and truth is not None:
+        write.compare(finished, truth)
+    if request.review:
+        write.review(finished, root, request.review)
     write.say(finished)
     return finished.exit_code
 
