@@ -36,11 +36,11 @@ def main() -> None:
         t = [time.perf_counter()]
         picture = read_picture(path)
         t.append(time.perf_counter())
-        boxes = detector.proposer(picture)
+        boxes, sureness = detector.proposer.candidates(picture)
         t.append(time.perf_counter())
         probabilities = detector.classify(picture, boxes)
         t.append(time.perf_counter())
-        detector.decide(boxes, probabilities)
+        detector.decide(boxes, probabilities, sureness)
         t.append(time.perf_counter())
         proposals += len(boxes)
         for name, seconds in zip(steps, np.diff(t), strict=True):

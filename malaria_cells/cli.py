@@ -68,7 +68,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         return run(RunRequest(**values))
 
     parser = _command(commands, "run", "Detect cells in pictures, or classify pictures.", run)
-    parser.add_argument("--model", type=Path, required=True, help="model folder, or a .keras or .h5 classifier")
+    parser.add_argument("--model", type=Path, help="model folder, or .keras or .h5 classifier (default: the shipped pretrained/vivax)")
     parser.add_argument("--image", required=True, help="picture, directory (searched recursively), or glob in quotes")
     parser.add_argument("--output", type=Path, default=Path("results"), help="folder for the results (default: %(default)s)")
     parser.add_argument(
@@ -154,7 +154,7 @@ def _add_sample(commands: argparse._SubParsersAction) -> None:
 
 def _add_keys(commands: argparse._SubParsersAction) -> None:
     def keys(_: argparse.Namespace) -> int:
-        from malaria_cells.config import reference
+        from malaria_cells.config_reference import reference
 
         print(reference(), end="")
         return 0

@@ -5,8 +5,7 @@ the model.
 """
 
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -27,6 +26,21 @@ class ScanSettings(BaseModel):
 
     runs: Count
     scan: Count
+
+
+class Anchors(BaseModel):
+    """Boxes that RetinaNet starts from: one size a level, from stride 8 to 128, in every scale and ratio."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    sizes: list[float] = Field(default_factory=lambda: [32.0, 64.0, 128.0, 256.0, 512.0], min_length=5, max_length=5)
+    scales: list[float] = Field(default_factory=lambda: [1.0, 1.26, 1.59], min_length=1)
+    ratios: list[float] = Field(default_factory=lambda: [0.75, 1.0, 1.33], min_length=1)
+
+    @field_validator("sizes", "scales", "ratios", mode="before")
+    @classmethod
+    def _whole_numbers_too(cls, value: Any) -> Any:
+        return [float(v) if isinstance(v, int) else v for v in value] if isinstance(value, list) else value
 
 
 class Config(BaseModel):
@@ -133,6 +147,16 @@ class Config(BaseModel):
     tensorboard: bool = Field(False, description="Write scalars and weight histograms for TensorBoard into the model folder.")
     plot_training_data: bool = Field(False, description="Draw training examples of each class into the model folder.")
 
+    detector: Literal["two_stage", "yolo", "retinanet"] = Field(
+        "two_stage", description="two_stage: proposals and a patch classifier; or one network for both, keras-cv's YOLOV8 or RetinaNet."
+    )
+    detector_size: tuple[Count, Count] | None = Field(
+        None, description="Of yolo and retinanet: height and width of the input; null: so that the usual cell has 40 pixels."
+    )
+    detector_batch: Count = Field(4, description="Of yolo and retinanet: pictures a step.")
+    anchors: Anchors = Field(
+        default_factory=Anchors, description="Of retinanet: {sizes, scales, ratios}; five sizes in pixels of its input, one a level."
+    )
     proposals: Literal["watershed", "sliding", "learned"] = Field(
         "watershed", description="How detection finds candidate boxes; learned trains a network for it from the same boxes."
     )
@@ -168,7 +192,7 @@ class Config(BaseModel):
         except ValueError:
             return value
 
-    @field_validator("image_size", mode="before")
+    @field_validator("image_size", "detector_size", mode="before")
     @classmethod
     def _as_tuple(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
@@ -225,53 +249,6 @@ def make_config(values: dict[str, Any], source: str) -> Config:
         return Config.model_validate(values)
     except ValidationError as error:
         raise InputError("\n".join(_explain(problem, source) for problem in error.errors())) from None
-
-
-def reference() -> str:
-    """All keys with types, defaults and meanings, as the Markdown of ``docs/config.md``."""
-    rows = [
-        f"| `{key}` | {_type_name(field.annotation)} | `{_default(field)}` | {field.description} |"
-        for key, field in Config.model_fields.items()
-    ]
-    return "\n".join(
-        [
-            "# Configuration keys",
-            "",
-            "Written by `malaria-cells keys`. What counts, from weak to strong: the default, the YAML file, `--set key=value`.",
-            "An unknown key or a value of the wrong type is an error. The model folder holds the configuration as resolved.",
-            "",
-            "| key | type | default | meaning |",
-            "|---|---|---|---|",
-            *rows,
-            "",
-        ]
-    )
-
-
-def _default(field: Any) -> str:
-    value = field.get_default(call_default_factory=True)
-    return (
-        yaml.safe_dump(list(value) if isinstance(value, tuple) else value, default_flow_style=True, width=1000)
-        .removesuffix("...\n")
-        .strip()
-    )
-
-
-def _type_name(annotation: Any) -> str:
-    if get_origin(annotation) is Annotated:
-        return _type_name(get_args(annotation)[0])
-    if get_origin(annotation) is Literal:
-        return " or ".join(get_args(annotation))
-    if get_origin(annotation) in {UnionType, Union}:
-        return " or ".join(_type_name(part) for part in get_args(annotation))
-    if get_origin(annotation) is tuple:
-        return " and ".join(_type_name(part) for part in get_args(annotation))
-    if get_origin(annotation) is list:
-        return "list of " + _type_name(get_args(annotation)[0])
-    if annotation is ScanSettings:
-        return "{runs, scan}"
-    names = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
-    return names[annotation]
 
 
 def _parse_overrides(overrides: list[str]) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Photograph in, cells out: proposals, classifier, rejection, non-maximum suppression."""
 
-from dataclasses import dataclass, replace
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
@@ -44,21 +46,36 @@ class DetectionSettings:
     proposal_weight: float = 0.0
 
 
+Look = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+
+
 @dataclass(frozen=True)
-class CellDetector:
-    """Finds and names the cells of a photograph.
+class Detector(ABC):
+    """Finds and names the cells of a photograph: what its kinds share is how they decide on what they saw.
 
     Attributes:
-        proposer: from a picture to candidate boxes.
-        classifier: from patches to probabilities.
-        settings: the rest.
+        settings: thresholds.
         errors: how often it was right about the validation pictures' red cells; None where that is not known.
     """
 
-    proposer: Proposer
-    classifier: PatchClassifier
-    settings: DetectionSettings
-    errors: ErrorRates | None = None
+    settings: DetectionSettings = field(kw_only=True)
+    errors: ErrorRates | None = field(default=None, kw_only=True)
+
+    @property
+    @abstractmethod
+    def labels(self) -> LabelSet:
+        """The classes."""
+
+    @abstractmethod
+    def look(self, picture: np.ndarray) -> Look:
+        """Run the networks.
+
+        Args:
+            picture: uint8 RGB (H, W, 3).
+
+        Returns:
+            The arguments of `decide`.
+        """
 
     def detect(self, picture: np.ndarray | str | Path) -> sv.Detections:
         """Detect the cells of one picture.
@@ -76,23 +93,17 @@ class CellDetector:
         """
         if not isinstance(picture, np.ndarray):
             picture = read_picture(Path(picture))
-        candidates, sureness = self.proposer.candidates(picture)
-        return self.decide(candidates, self.classify(picture, candidates), sureness)
-
-    def classify(self, picture: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
-        """Probabilities of each box: float32 (n, n_classes)."""
-        patches = crop_boxes(picture, boxes_xyxy, self.classifier.context, self.classifier.image_size_hw)
-        return self.classifier(patches, self.settings.tta)
+        return self.decide(*self.look(picture))
 
     def decide(self, boxes_xyxy: np.ndarray, probabilities: np.ndarray, sureness: np.ndarray | None = None) -> sv.Detections:
         """Label, reject, suppress: needs no picture, so that thresholds can be changed without running the network again.
 
         Args:
             boxes_xyxy: candidates, float32 (n, 4).
-            probabilities: of the classifier, float32 (n, n_classes).
+            probabilities: float32 (n, n_classes), what is no cell after the labels.
             sureness: of the proposer, float32 (n,); None: 1.
         """
-        labels = self.classifier.labels
+        labels = self.labels
         existence = probability_of_a_cell(probabilities, len(labels), sureness, self.settings.proposal_weight)
         class_ids, scores = label_and_score(probabilities, labels, self.settings.candidate_threshold)
         scores = scores * existence
@@ -115,9 +126,41 @@ class CellDetector:
         found.data["counted_as"] = counted_as(found, labels, self.settings.infected_threshold, self.settings.cell_threshold)
         return found
 
-    def with_settings(self, **changes: object) -> "CellDetector":
+    def with_settings(self, **changes: object) -> Self:
         """A copy with some settings changed."""
         return replace(self, settings=replace(self.settings, **changes))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class CellDetector(Detector):
+    """Candidate boxes, then a classifier of the patch in each.
+
+    Attributes:
+        proposer: from a picture to candidate boxes.
+        classifier: from patches to probabilities.
+    """
+
+    proposer: Proposer
+    classifier: PatchClassifier
+
+    @property
+    def labels(self) -> LabelSet:
+        """The classes."""
+        return self.classifier.labels
+
+    def look(self, picture: np.ndarray) -> Look:
+        """Candidates, probabilities, and how sure the proposer is; see `Detector.look`."""
+        candidates, sureness = self.proposer.candidates(picture)
+        return candidates, self.classify(picture, candidates), sureness
+
+    def with_proposals(self, method: str) -> Self:
+        """A copy that finds candidates by another method."""
+        return replace(self, proposer=replace(self.proposer, method=method))
+
+    def classify(self, picture: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
+        """Probabilities of each box: float32 (n, n_classes)."""
+        patches = crop_boxes(picture, boxes_xyxy, self.classifier.context, self.classifier.image_size_hw)
+        return self.classifier(patches, self.settings.tta)
 
 
 def probability_of_a_cell(probabilities: np.ndarray, n_labels: int, sureness: np.ndarray | None, weight: float) -> np.ndarray:

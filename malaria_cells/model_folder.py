@@ -1,7 +1,8 @@
 """A trained model on disk: everything a prediction needs, checked at load.
 
-``classifier.keras`` holds the network, ``model.yaml`` all the rest. Loading runs no code from the folder (Keras' safe
-mode, no pickles, no lambdas) and compares the network's answer on fixed pixels with the one it gave when it was saved.
+``classifier.keras`` holds the network (``detector.keras`` a one-stage one), ``model.yaml`` all the rest. Loading runs no
+code from the folder (Keras' safe mode, no pickles, no lambdas) and compares the network's answer on fixed pixels with the
+one it gave when it was saved.
 """
 
 import hashlib
@@ -16,15 +17,17 @@ import yaml
 from malaria_cells.calibration import Calibration
 from malaria_cells.classifier import PatchClassifier, compiled
 from malaria_cells.counting import ErrorRates
-from malaria_cells.detection import CellDetector, DetectionSettings
+from malaria_cells.detection import CellDetector, DetectionSettings, Detector
 from malaria_cells.errors import InputError
 from malaria_cells.keras2 import load_keras2
 from malaria_cells.labels import LabelSet
+from malaria_cells.one_stage import OneStageDetector
 from malaria_cells.proposals import METHODS, CentreNetwork, Margins, Proposer
 
 FORMAT_VERSION = 2
 CLASSIFIER = "classifier.keras"
 PROPOSER = "proposer.keras"
+ONE_STAGE = "detector.keras"
 ABOUT = "model.yaml"
 LIBRARIES = ("malaria-cells", "tensorflow", "keras", "numpy", "opencv-python-headless", "pillow", "scikit-learn")
 # Other processors and library versions round otherwise; a wrong file is off by far more.
@@ -48,6 +51,7 @@ class ModelDescription:
         calibration: of the probabilities.
         fingerprints: of data and config, by name.
         seed: `random_state` of the training.
+        detector: ``two_stage``, or a kind of `models.one_stage`, whose input `image_size_hw` is then.
         errors: how often the detector was right about the validation pictures, or None.
         scan: `runs` and `scan` of a test-time augmentation of whole pictures, or None.
     """
@@ -66,6 +70,12 @@ class ModelDescription:
     seed: int
     scan: dict[str, int] | None = None
     errors: ErrorRates | None = None
+    detector: str = "two_stage"
+
+    @property
+    def file(self) -> str:
+        """Name of the network's file."""
+        return CLASSIFIER if self.detector == "two_stage" else ONE_STAGE
 
 
 def save_model(folder: Path, network: Any, description: ModelDescription, proposer: Any = None) -> None:
@@ -73,11 +83,11 @@ def save_model(folder: Path, network: Any, description: ModelDescription, propos
 
     Args:
         folder: where to.
-        network: the Keras model of the classifier.
+        network: the Keras model of the classifier, or of a one-stage detector.
         description: the rest.
         proposer: the Keras model of the learned proposals (`models.centres`), or None.
     """
-    _save_plain(network, folder / CLASSIFIER)
+    _save_plain(network, folder / description.file)
     if proposer is not None:
         _save_plain(proposer, folder / PROPOSER)
     content = {
@@ -85,7 +95,7 @@ def save_model(folder: Path, network: Any, description: ModelDescription, propos
         **_plain(asdict(description)),
         "preprocessing": "RGB pixels 0 to 255; squares cut with `context`, reflected at the border, resized; scaling is inside the network",
         "libraries": _versions(),
-        "golden_output": [[round(float(v), 6) for v in row] for row in compiled(network)(_golden_input(description.image_size_hw))],
+        "golden_output": [[round(float(v), 6) for v in row] for row in _golden_output(compiled(network), description)],
     }
     (folder / ABOUT).write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
@@ -141,25 +151,37 @@ def _description(content: dict[str, Any]) -> ModelDescription:
         fingerprints=content["fingerprints"],
         seed=content["seed"],
         scan=content["scan"],
+        detector=content["detector"],
         errors=ErrorRates(**content["errors"]) if content["errors"] else None,
     )
 
 
-def load_detector(folder: Path) -> tuple[CellDetector, ModelDescription]:
+def load_detector(folder: Path) -> tuple[Detector, ModelDescription]:
     """Load a model folder.
 
     Raises:
         InputError: see `load_description`; also a network that cannot be loaded or answers otherwise than when saved.
     """
     description, golden = load_description(folder)
-    network = compiled(load_network(folder / CLASSIFIER))
-    found = network(_golden_input(description.image_size_hw))
-    if found.shape != golden.shape or np.abs(found - golden).max() > GOLDEN_TOLERANCE:
-        raise InputError(f"{folder / CLASSIFIER}: the network does not answer as when it was saved; the file is not the one of {ABOUT}")
+    network = compiled(load_network(folder / description.file))
+    found = _golden_output(network, description)
+    if found.shape != golden.shape or np.abs(found - golden).max() > GOLDEN_TOLERANCE * max(np.abs(golden).max(), 1):
+        raise InputError(
+            f"{folder / description.file}: the network does not answer as when it was saved; the file is not the one of {ABOUT}"
+        )
+    if description.detector != "two_stage":
+        return assemble_one_stage(description, network), description
     centres = None
     if (folder / PROPOSER).is_file() or description.proposals == "learned":
         centres = compiled_centres(load_network(folder / PROPOSER))
     return assemble(description, network, centres), description
+
+
+def assemble_one_stage(description: ModelDescription, network) -> OneStageDetector:  # type: ignore[no-untyped-def]
+    """Put a one-stage detector together from a description and a network (see `OneStageDetector.network`)."""
+    return OneStageDetector(
+        network, description.image_size_hw, description.labels, settings=description.settings, errors=description.errors
+    )
 
 
 def assemble(description: ModelDescription, network, centres: CentreNetwork | None = None) -> CellDetector:  # type: ignore[no-untyped-def]
@@ -168,7 +190,7 @@ def assemble(description: ModelDescription, network, centres: CentreNetwork | No
         description.labels, description.rejects, description.image_size_hw, description.context, description.calibration, network
     )
     proposer = Proposer(description.proposals, description.cell_size, description.box_margins, centres)
-    return CellDetector(proposer, classifier, description.settings, description.errors)
+    return CellDetector(proposer, classifier, settings=description.settings, errors=description.errors)
 
 
 def compiled_centres(model) -> CentreNetwork:  # type: ignore[no-untyped-def]
@@ -192,6 +214,8 @@ def load_network(path: Path):  # type: ignore[no-untyped-def]
 
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    if path.name == ONE_STAGE:
+        import malaria_cells.models.one_stage  # noqa: F401  registers the layers that the file names
     if path.suffix.lower() in {".h5", ".hdf5"}:
         return load_keras2(path)
     try:
@@ -206,8 +230,14 @@ def file_fingerprint(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
-def _golden_input(image_size_hw: tuple[int, int]) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (4, *image_size_hw, 3), dtype=np.uint8)
+def _golden_output(network, description: ModelDescription) -> np.ndarray:  # type: ignore[no-untyped-def]
+    """What a network answers to fixed pixels: float32 (4, k); of a one-stage detector, that to four places of a picture."""
+    shape = (*description.image_size_hw, 3)
+    rng = np.random.default_rng(0)
+    if description.detector == "two_stage":
+        return network(rng.integers(0, 256, (4, *shape), dtype=np.uint8))
+    places = network(rng.integers(0, 256, (1, *shape), dtype=np.uint8))[0]
+    return places[:: len(places) // 4][:4]
 
 
 def _versions() -> dict[str, str]:

@@ -50,7 +50,8 @@ def make_store(n=240, size=32, seed=0):
     ids = rng.choice(3, n, p=[0.7, 0.2, 0.1]).astype(np.int64)
     colours = np.array([[180, 90, 90], [90, 180, 90], [90, 90, 180]])
     patches = np.clip(colours[ids][:, None, None, :] + rng.normal(0, 60, (n, size, size, 3)), 0, 255).astype(np.uint8)
-    return PatchStore(patches, ids, np.zeros(n, dtype=np.int64), np.zeros((n, 4), dtype=np.float32), ("a",), 3, "test")
+    table = ids, np.zeros(n, dtype=np.int64), np.zeros((n, 4), dtype=np.float32), np.zeros(n, dtype=bool)
+    return PatchStore(patches, *table, ("a",), 3, "test")
 
 
 def settings(**changes):
@@ -148,8 +149,9 @@ def test_thresholds_are_chosen_on_validation(six_classes, monkeypatch):
     p[2] = [0.7, 0, 0, 0.3, 0, 0, 0]  # a healthy cell that looks a little like a ring
     ids = np.array([ring] * 2 + [red] * 8)
     truth = Picture("a.png", Path("a.png"), (640, 64), "a.png", squares[:10], ids, np.zeros(10, dtype=bool))
-    monkeypatch.setattr(thresholds, "_look", lambda *_: (squares, p, np.ones(15, dtype=np.float32)))
-    untuned = CellDetector(Proposer(cell_size=40), classifier(six_classes), DetectionSettings())
+    monkeypatch.setattr(CellDetector, "look", lambda *_: (squares, p, None))
+    monkeypatch.setattr(thresholds, "read_picture", lambda _: None)
+    untuned = CellDetector(Proposer(cell_size=40), classifier(six_classes), settings=DetectionSettings())
     detector = thresholds.choose_thresholds(untuned, AnnotationSet(six_classes, (truth,)))
     assert 0.3 < detector.settings.cell_threshold <= 0.8
     assert 0.3 < detector.settings.infected_threshold <= 0.65

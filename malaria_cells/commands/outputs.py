@@ -15,7 +15,7 @@ from malaria_cells import coco, files
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.classifier import PatchClassifier
 from malaria_cells.counting import Count, ErrorRates, count
-from malaria_cells.detection import CellDetector
+from malaria_cells.detection import Detector
 from malaria_cells.evaluation import ClassMatches, class_matches, classification_metrics, detection_metrics
 from malaria_cells.labels import LabelSet
 from malaria_cells.pictures import read_picture
@@ -61,10 +61,10 @@ class DetectionOutput:
     """
 
     folder: Path
-    detector: CellDetector
+    detector: Detector
 
     @staticmethod
-    def start(folder: Path, detector: CellDetector) -> "DetectionOutput":
+    def start(folder: Path, detector: Detector) -> "DetectionOutput":
         """Begin: what an earlier run left in the folder under these names goes, so that all tables belong together."""
         _clear(folder)
         return DetectionOutput(folder, detector)
@@ -72,7 +72,7 @@ class DetectionOutput:
     @property
     def labels(self) -> LabelSet:
         """The classes."""
-        return self.detector.classifier.labels
+        return self.detector.labels
 
     def picture(self, key: str, picture: np.ndarray, found: sv.Detections) -> None:
         """Write ``annotated/<image>.png``."""

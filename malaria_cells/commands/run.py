@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,11 @@ AHEAD = 2  # pictures decoded ahead of the one that is worked on
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What a person asked `run` for; None means: as the model says."""
+    """What a person asked `run` for; None means: as the model says, and of the model: the shipped one."""
 
-    model: Path
     image: str
     output: Path
+    model: Path | None = None
     mode: str = "auto"
     annotations: Path | None = None
     split: Path | None = None
@@ -58,8 +58,9 @@ def run(request: RunRequest) -> int:
     """
     root, keys = list_pictures(request.image)
     keys = _of_part(root, keys, request)
-    if not request.model.exists():
-        raise InputError(f"--model {request.model}: no such model; train.py writes one below `output_models` (models/)")
+    model = _shipped() if request.model is None else request.model
+    if not model.exists():
+        raise InputError(f"--model {model}: no such model; train.py writes one below `output_models` (models/)")
     if request.output.exists() and not request.output.is_dir():
         raise InputError(f"--output {request.output}: is a file; name a folder")
     if request.review and (request.output / REVIEW).exists():
@@ -68,13 +69,21 @@ def run(request: RunRequest) -> int:
         )
     if request.compare and request.annotations is None:
         raise InputError("--compare: draws what is annotated beside what is detected; name the annotation with --annotations")
-    loaded = _load(request)
+    loaded = _load(request, model)
     truth = _truth(request, root, keys, loaded.labels)
     if request.mode == "classify" or (request.mode == "auto" and not loaded.detects):
         if request.review or request.compare:
             raise InputError("--review and --compare are for detections; this run classifies whole pictures")
         return _classify(request, loaded, root, keys, truth)
     return _detect(request, loaded, root, keys, truth)
+
+
+def _shipped() -> Path:
+    """The model that comes with the repository."""
+    found = Path(__file__).parents[2] / "pretrained" / "vivax"
+    if not found.exists():
+        raise InputError("--model: name a model; the shipped one is in the repository's pretrained/vivax, which is not here")
+    return found
 
 
 @dataclass(frozen=True)
@@ -88,23 +97,29 @@ class Loaded:
     seed: int = 0
 
 
-def _load(request: RunRequest) -> Loaded:
+def _load(request: RunRequest, model: Path) -> Loaded:
+    from malaria_cells.detection import CellDetector
     from malaria_cells.model_folder import load_detector
 
     start_tensorflow()
-    if request.model.is_dir():
-        detector, description = load_detector(request.model)
+    if model.is_dir():
+        detector, description = load_detector(model)
         detects, scan, seed = description.rejects, description.scan, description.seed
+        if description.detector != "two_stage":
+            refused = [flag for flag, value in (("--proposals", request.proposals), ("--tta", request.tta)) if value is not None]
+            refused += ["--mode classify"] if request.mode == "classify" else []
+            if refused:
+                raise InputError(f"{refused[0]}: {model} is a {description.detector} detector, which has one network for all")
     else:
-        detector, detects, scan, seed = _bare_detector(request), False, None, 0
+        detector, detects, scan, seed = _bare_detector(request, model), False, None, 0
     changes = {key: getattr(request, key) for key in ("score_threshold", "nms", "nms_iou", "tta") if getattr(request, key) is not None}
     detector = detector.with_settings(**changes)
-    if request.proposals is not None:
-        detector = replace(detector, proposer=replace(detector.proposer, method=request.proposals))
-    return Loaded(detector, detector.classifier.labels, detects, scan if request.tta is None else None, seed)
+    if request.proposals is not None and isinstance(detector, CellDetector):
+        detector = detector.with_proposals(request.proposals)
+    return Loaded(detector, detector.labels, detects, scan if request.tta is None else None, seed)
 
 
-def _bare_detector(request: RunRequest):  # type: ignore[no-untyped-def]
+def _bare_detector(request: RunRequest, model: Path):  # type: ignore[no-untyped-def]
     """A network's file alone: its labels come from a model.yaml beside it, from --labels, or are numbered."""
     from malaria_cells.calibration import Calibration
     from malaria_cells.classifier import PatchClassifier, compiled
@@ -115,26 +130,22 @@ def _bare_detector(request: RunRequest):  # type: ignore[no-untyped-def]
     from malaria_cells.model_folder import ABOUT, load_description, load_network
     from malaria_cells.proposals import Proposer
 
-    network = load_network(request.model)
+    network = load_network(model)
     if len(network.inputs) != 1 or len(network.input_shape) != 4 or None in network.input_shape[1:3]:
-        raise InputError(f"{request.model}: expected a model of one picture of fixed size, found input shape {network.input_shape}")
+        raise InputError(f"{model}: expected a model of one picture of fixed size, found input shape {network.input_shape}")
     n_classes = 2 if network.output_shape[-1] == 1 else network.output_shape[-1]
     names, context = request.labels, 1.25
-    if names is None and (request.model.parent / ABOUT).is_file():
-        description, _ = load_description(request.model.parent)
+    if names is None and (model.parent / ABOUT).is_file():
+        description, _ = load_description(model.parent)
         names = [*description.labels.names, *([BACKGROUND] if description.rejects else [])]
         context = description.context
     if names is None:
         names = [f"class {i}" for i in range(n_classes)]
-        log.warning(
-            f"{request.model}: a bare model names no labels; they are numbered. Name them with --labels A,B,..., or give the model folder"
-        )
+        log.warning(f"{model}: a bare model names no labels; they are numbered. Name them with --labels A,B,..., or give the model folder")
     if len(names) != n_classes:
-        raise InputError(f"--labels: found {len(names)} names, {request.model} has {n_classes} classes")
+        raise InputError(f"--labels: found {len(names)} names, {model} has {n_classes} classes")
     if request.input_divisor is None and not any(type(layer).__name__ in {"Rescaling", "Normalization"} for layer in network.layers):
-        log.warning(
-            f"{request.model}: no layer of it scales pixels, it is given 0 to 255; if its training divided by 255, add --input-divisor 255"
-        )
+        log.warning(f"{model}: no layer of it scales pixels, it is given 0 to 255; if its training divided by 255, add --input-divisor 255")
     rejects = names[-1] == BACKGROUND
     labels = label_set(Config(labels=names[:-1] if rejects else names))
     classifier = PatchClassifier(
@@ -145,7 +156,7 @@ def _bare_detector(request: RunRequest):  # type: ignore[no-untyped-def]
         Calibration.none(n_classes),
         compiled(network, request.input_divisor or 1.0),
     )
-    return CellDetector(Proposer(), classifier, DetectionSettings())
+    return CellDetector(Proposer(), classifier, settings=DetectionSettings())
 
 
 def _of_part(root: Path, keys: list[str], request: RunRequest) -> list[str]:

@@ -1,9 +1,7 @@
 """``train``: a data set and a config in, a model folder out."""
 
-import csv
 import datetime as dt
 import logging
-import shutil
 import sys
 import time
 from dataclasses import replace
@@ -16,6 +14,8 @@ from malaria_cells import files
 from malaria_cells.augment import check_policy
 from malaria_cells.calibration import Calibration, calibration_error, fit_calibration
 from malaria_cells.candidates import Candidates, label_candidates
+from malaria_cells.commands.records import keep_record
+from malaria_cells.commands.train_one_stage import train_one_stage_into
 from malaria_cells.config import Config, load_config
 from malaria_cells.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.engine import start_tensorflow
@@ -61,7 +61,8 @@ def train(config_path: Path, overrides: list[str], resume: bool) -> int:
     start_tensorflow()
     try:
         with files.replacing_folder(folder) as beside:
-            metrics = _train_into(beside, config, data, run)
+            into = _train_into if config.detector == "two_stage" else train_one_stage_into
+            metrics = into(beside, config, data, run)
     except InputError:
         if not run.history:  # nothing was trained yet: there is nothing to resume
             run.remove()
@@ -132,12 +133,7 @@ def _train_into(folder: Path, config: Config, data: DataSet, run: unfinished.Unf
     if rejects:
         description = _with_thresholds(description, trained.model, proposer, data)
     save_model(folder, trained.model, description, proposer)
-    files.write_text(folder / "config.yaml", config.to_yaml())
-    files.write_json(folder / "metrics.json", metrics)
-    files.write_json(folder / "split.json", {part: [p.key for p in annotations.pictures] for part, annotations in data.parts.items()})
-    for extra in (run.checkpoints, run.tensorboard):
-        if extra.is_dir():
-            shutil.copytree(extra, folder / extra.name)
+    keep_record(folder, config, data, metrics, run)
     _report(folder, trained.history, trained.best_epoch, metrics, names)
     return metrics
 
@@ -146,7 +142,6 @@ def _report(folder: Path, history: list[dict[str, float]], best_epoch: int, metr
     """What a person looks at: the course of the training, and what is taken for what."""
     from malaria_cells.report.plots import confusion_matrix, training_curves
 
-    _write_history(folder / "history.csv", history)
     training_curves(history, best_epoch, folder / "training_curves.png")
     shown = "test" if "test" in metrics else "validation"
     title = f"{shown} patches: {metrics[shown]['patches']:,}"
@@ -231,15 +226,11 @@ def _with_thresholds(description, model, proposer, data: DataSet):  # type: igno
     return replace(description, settings=detector.settings, errors=detector.errors)
 
 
-def _write_history(path: Path, history: list[dict[str, float]]) -> None:
-    with files.replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["epoch", *history[0]])
-        writer.writeheader()
-        writer.writerows({"epoch": i, **row} for i, row in enumerate(history, start=1))
-
-
 def _say_done(folder: Path, metrics: dict[str, Any], seconds: float) -> None:
     part = "test" if "test" in metrics else "validation"
     f = metrics[part]
-    print(f"{part}: accuracy {f['accuracy']:.3f}, macro F1 {f['macro_f1']:.3f} on {f['patches']:,} patches ({seconds:.0f} s)")
+    if "mAP50" in f:
+        print(f"{part}: mAP50 {f['mAP50']:.3f}, cell AP50 {f['cell']['AP50']:.3f} on {f['images']} pictures ({seconds:.0f} s)")
+    else:
+        print(f"{part}: accuracy {f['accuracy']:.3f}, macro F1 {f['macro_f1']:.3f} on {f['patches']:,} patches ({seconds:.0f} s)")
     print(f"model: {folder}\nnext:  python run.py --model {folder} --image PICTURES")

@@ -6,25 +6,28 @@ import numpy as np
 
 from malaria_cells.report.style import PALETTE, QUIET, figure
 
+CLASSIFIER_PANELS = {"loss": "Loss", "macro_f1": "Macro F1"}
 
-def training_curves(history: list[dict[str, float]], best_epoch: int, path: Path) -> None:
-    """Loss and macro F1 by pass, the best pass marked.
+
+def training_curves(history: list[dict[str, float]], best_epoch: int, path: Path, panels: dict[str, str] = CLASSIFIER_PANELS) -> None:
+    """Two figures by pass, the best pass marked.
 
     Args:
         history: one row a pass, with keys as Keras names them.
         best_epoch: index of the pass whose weights were kept.
         path: PNG to write.
+        panels: title by key.
     """
     passes = np.arange(1, len(history) + 1)
     with figure(path, 9, 3.6, columns=2) as axes:
-        for ax, key, title in zip(axes, ("loss", "macro_f1"), ("Loss", "Macro F1"), strict=True):
+        for ax, key, title in zip(axes, *zip(*panels.items(), strict=True), strict=True):
             ax.plot(passes, [row[key] for row in history], color=QUIET, marker="o", markersize=3, label="training (augmented)")
             ax.plot(passes, [row[f"val_{key}"] for row in history], color=PALETTE[1], marker="o", markersize=3, label="validation")
             ax.axvline(best_epoch + 1, color=PALETTE[0], linestyle=":", label=f"kept: pass {best_epoch + 1}")
             ax.set(title=title, xlabel="pass")
             ax.xaxis.get_major_locator().set_params(integer=True)
             ax.set_ylim(bottom=0, top=1 if key == "macro_f1" else None)
-        axes[1].legend(loc="lower right", fontsize=9)
+        axes[1].legend(loc="lower right" if "macro_f1" in panels else "upper right", fontsize=9)
 
 
 def confusion_matrix(counts: np.ndarray, names: tuple[str, ...], title: str, path: Path) -> None:

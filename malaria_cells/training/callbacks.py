@@ -22,13 +22,24 @@ class Record(keras.callbacks.Callback):
         followers: callbacks with a memory (early stopping, plateau); on resume they are shown the old passes again, so
             that they decide as if the run had never been cut off.
         keep: weights of so many last passes are kept as files of their own.
+        monitor: the figure that makes a pass the best.
+        higher_is_better: of that figure.
     """
 
-    def __init__(self, run: UnfinishedRun, followers: list[keras.callbacks.Callback], keep: int = 0):
+    def __init__(
+        self,
+        run: UnfinishedRun,
+        followers: list[keras.callbacks.Callback],
+        keep: int = 0,
+        monitor: str = MONITOR,
+        higher_is_better: bool = True,
+    ):
         super().__init__()
         self.run = run
         self.followers = followers
         self.keep = keep
+        self.monitor = monitor
+        self.sign = 1 if higher_is_better else -1
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Replay the passes before; the followers' own `on_train_begin` has already reset them."""
@@ -40,7 +51,7 @@ class Record(keras.callbacks.Callback):
         """Save."""
         row = {key: float(value) for key, value in (logs or {}).items()}
         best = self.run.best_epoch
-        better = best is None or row[MONITOR] > self.run.history[best][MONITOR]
+        better = best is None or self.sign * (row[self.monitor] - self.run.history[best][self.monitor]) > 0
         self.run.save(self.model, row, better)
         if self.keep:
             self.run.keep_checkpoint(self.model, self.keep)

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import supervision as sv
@@ -9,11 +10,13 @@ import supervision as sv
 from malaria_cells import boxes
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.counting import counted_as
-from malaria_cells.detection import CellDetector
+from malaria_cells.detection import CellDetector, Detector
 from malaria_cells.evaluation import average_precision, cell_figures, error_rates, infected_figures, mean_present
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
 from malaria_cells.proposals import Margins, find_sources
+
+D = TypeVar("D", bound=Detector)
 
 MARGIN_PICTURES = 40
 FEWEST_OFFSETS = 20  # a median of fewer is no better than none
@@ -44,7 +47,7 @@ def _median_margins(offsets: np.ndarray) -> Margins:
     return left, top, right, bottom
 
 
-def choose_thresholds(detector: CellDetector, validation: AnnotationSet) -> CellDetector:
+def choose_thresholds(detector: D, validation: AnnotationSet) -> D:
     """Set the thresholds that serve the validation pictures best.
 
     The weight of a learned proposer's score maximises the average precision of cells whatever their class, the cell threshold
@@ -53,12 +56,12 @@ def choose_thresholds(detector: CellDetector, validation: AnnotationSet) -> Cell
     """
     labels = validation.labels
     pictures = list(validation.pictures)
-    looked_at = [_look(detector, p) for p in progress(pictures, len(pictures), "choosing thresholds", "image")]
+    looked_at = [detector.look(read_picture(p.path)) for p in progress(pictures, len(pictures), "choosing thresholds", "image")]
 
-    def decided(d: CellDetector) -> list[sv.Detections]:
+    def decided(d: Detector) -> list[sv.Detections]:
         return [d.decide(*seen) for seen in looked_at]
 
-    if detector.proposer.method == "learned":
+    if isinstance(detector, CellDetector) and detector.proposer.method == "learned":
         tried = [decided(detector.with_settings(proposal_weight=w)) for w in WEIGHT_GRID]
         precision = [cell_figures(pictures, found, labels).ap50[0] or 0.0 for found in tried]
         detector = detector.with_settings(proposal_weight=_middle_of_best(WEIGHT_GRID, precision))
@@ -81,8 +84,8 @@ def choose_thresholds(detector: CellDetector, validation: AnnotationSet) -> Cell
     return replace(detector.with_settings(infected_threshold=threshold), errors=errors)
 
 
-def _recounted(found: list[sv.Detections], detector: CellDetector, infected_threshold: float) -> list[sv.Detections]:
-    labels, cell_threshold = detector.classifier.labels, detector.settings.cell_threshold
+def _recounted(found: list[sv.Detections], detector: Detector, infected_threshold: float) -> list[sv.Detections]:
+    labels, cell_threshold = detector.labels, detector.settings.cell_threshold
     for detections in found:
         detections.data["counted_as"] = counted_as(detections, labels, infected_threshold, cell_threshold)
     return found
@@ -97,12 +100,6 @@ def _best_cell_threshold(pictures: list[Picture], found: list[sv.Detections]) ->
     counted = existence >= np.array(CELL_GRID)[:, None]
     f1 = 2 * (counted & right).sum(axis=1) / np.maximum(counted.sum(axis=1) + annotated, 1)
     return _middle_of_best(CELL_GRID, f1.tolist())
-
-
-def _look(detector: CellDetector, picture: Picture) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    pixels = read_picture(picture.path)
-    found, sureness = detector.proposer.candidates(pixels)
-    return found, detector.classify(pixels, found), sureness
 
 
 def _middle_of_best(grid: tuple[float, ...], values: list[float]) -> float:

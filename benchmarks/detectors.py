@@ -1,0 +1,177 @@
+"""Whole detectors beside each other: trained and run on the same split, on the same machine, one after the other.
+
+python benchmarks/detectors.py --config configs/iml.yaml
+
+Ours is trained by the config; keras-cv's YOLOV8 (xs), and Ultralytics' nano model where it is installed, from scratch for as
+many minutes. The sliding window is the tutorials': our classifier, one `predict` a window, timed on a few photographs.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+TIMED_STEPS = 12  # of which the first half traces the graph
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system's figures; None: not measured."""
+
+    name: str
+    metrics: dict
+    seconds: float
+    peak_mib: float | None
+    minutes: float | None
+
+
+def main() -> None:
+    """Train, run, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, default=Path("configs/iml.yaml"))
+    parser.add_argument("--model", type=Path, help="take this trained model of ours instead of training one")
+    parser.add_argument("--minutes", type=float, help="for the peers (default: what our training took; needed with --model)")
+    parser.add_argument("--output", type=Path, default=Path("results/benchmark"))
+    parser.add_argument("--sliding-pictures", type=int, default=2, help="photographs to time windows on (default: %(default)s)")
+    options = parser.parse_args()
+    if options.model and options.minutes is None:
+        parser.error("--model needs --minutes: how long its peers are trained")
+    data = Path(yaml.safe_load(options.config.read_text())["train_images"])
+    options.output.mkdir(parents=True, exist_ok=True)
+    rows = []
+    ours, minutes = options.model, options.minutes
+    if ours is None:
+        ours, minutes = train(options.config, options.output, "ours")
+    rows.append(run("ours", ours, data, options.output, minutes))
+    yolo, spent = train(options.config, options.output, "yolo", *settings_for(options.config, options.output, options.minutes or minutes))
+    rows.append(run("YOLOV8 xs (keras-cv)", yolo, data, options.output, spent))
+    rows.append(sliding(ours, data, options.output, options.sliding_pictures))
+    if find_spec("ultralytics"):
+        rows.append(ultralytics(options.config, options.output, options.minutes or minutes))
+    report(rows)
+
+
+def train(config: Path, output: Path, name: str, *settings: str) -> tuple[Path, float]:
+    """Train by ``train.py``: the model folder, and minutes."""
+    sets = [part for s in (f"name={name}", f"output_models={output}", *settings) for part in ("--set", s)]
+    started = time.monotonic()
+    subprocess.run([sys.executable, str(ROOT / "train.py"), f"--config={config}", *sets], check=True)
+    return output / name, (time.monotonic() - started) / 60
+
+
+def settings_for(config: Path, output: Path, minutes: float) -> list[str]:
+    """Passes and steps of YOLO that take as many minutes: a step is timed first."""
+    common = ["detector=yolo", "learning_rate=0.001", "early_stopping=null", "score_threshold=0.02"]
+    trial = [train(config, output, "timing", *common, "epochs=2", f"steps_per_epoch={n}") for n in (1, TIMED_STEPS)]
+    fixed, longer = (m * 60 for _, m in trial)
+    each = max((longer - fixed) / (2 * (TIMED_STEPS - 1)), 1e-3)
+    steps = max(int((minutes * 60 - fixed) / each), 20)
+    passes = 10
+    print(f"YOLO: {each:.2f} s a step, {steps} steps in {minutes:.0f} minutes", flush=True)
+    return [*common, f"epochs={passes}", f"steps_per_epoch={max(steps // passes, 1)}"]
+
+
+def run(name: str, model: Path, data: Path, output: Path, minutes: float | None, *options: str) -> Row:
+    """Score by ``run.py`` on the test part, in a process of its own, whose peak memory is read."""
+    target = output / f"results_{model.name}{'_'.join(options).replace('-', '')}"
+    arguments = ["--model", model, "--image", data / "images", "--annotations", data / "annotations.json"]
+    arguments += ["--split", data / "split.json", "--output", target, *options]
+    process = subprocess.Popen([sys.executable, str(ROOT / "run.py"), *map(str, arguments)])
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{name}: run.py failed")
+    metrics = json.loads((target / "metrics.json").read_text())
+    return Row(name, metrics, metrics["seconds_per_image"], usage.ru_maxrss / 1024, minutes)
+
+
+def sliding(model: Path, data: Path, output: Path, pictures: int) -> Row:
+    """The tutorials' detector: a window at every step, the classifier asked once a window."""
+    row = run("sliding window", model, data, output, None, "--proposals", "sliding", "--tta", "1")
+    from malaria_cells.model_folder import CLASSIFIER, load_description, load_network
+    from malaria_cells.patches import crop_boxes
+    from malaria_cells.pictures import read_picture
+    from malaria_cells.proposals.sliding import sliding_boxes
+
+    description, _ = load_description(model)
+    network = load_network(model / CLASSIFIER)
+    names = json.loads((data / "split.json").read_text())["test"][:pictures]
+    each = []
+    for name in names:
+        picture = read_picture(data / "images" / Path(name).name)
+        windows = sliding_boxes(picture.shape, description.cell_size or 80.0)
+        patches = crop_boxes(picture, windows, description.context, description.image_size_hw).astype(np.float32)
+        network.predict(patches[:1], verbose=0)
+        asked = patches[:: max(len(patches) // 200, 1)]
+        started = time.perf_counter()
+        for patch in asked:
+            network.predict(patch[None], verbose=0)
+        each.append((time.perf_counter() - started) / len(asked) * len(patches))
+    return Row("sliding window, one predict a window", row.metrics, float(np.mean(each)), row.peak_mib, None)
+
+
+def ultralytics(config: Path, output: Path, minutes: float) -> Row:
+    """Ultralytics' nano model from scratch for as long, its boxes scored by the same code."""
+    import resource
+
+    import supervision as sv
+    from ultralytics import YOLO
+
+    from malaria_cells.annotations import AnnotationSet
+    from malaria_cells.config import load_config
+    from malaria_cells.dataset import load_data_set
+    from malaria_cells.detection import DetectionSettings
+    from malaria_cells.evaluation import detection_metrics
+    from malaria_cells.one_stage import OneStageDetector, as_probabilities
+    from malaria_cells.pictures import read_picture
+    from malaria_cells.writers import WRITERS
+
+    parts = load_data_set(load_config(config))
+    for part, annotations in (("train", parts.train), ("validation", parts.validation)):
+        WRITERS["yolo"](AnnotationSet(annotations.labels, annotations.pictures), output / "ultralytics" / part)
+    labels = parts.train.labels
+    about = {"path": str((output / "ultralytics").resolve()), "train": "train/images", "val": "validation/images"}
+    described = output / "ultralytics" / "both.yaml"
+    described.write_text(yaml.safe_dump(about | {"names": dict(enumerate(labels.names))}))
+    model = YOLO("yolov8n.yaml")
+    model.train(data=str(described), time=minutes / 60, imgsz=640, max_det=1000, project=str(output / "ultralytics"), verbose=False)
+    test = list(parts.test.pictures) if parts.test else []
+    decide = OneStageDetector(lambda p: p, (640, 640), labels, settings=DetectionSettings(score_threshold=0.02)).decide
+    found: list[sv.Detections] = []
+    seconds = 0.0
+    for p in test:
+        picture = read_picture(p.path)
+        started = time.perf_counter()
+        answer = model.predict(picture[..., ::-1], conf=0.02, max_det=1000, agnostic_nms=True, verbose=False)[0].boxes
+        seconds += time.perf_counter() - started
+        scores = np.zeros((len(answer), len(labels)), dtype=np.float32)
+        scores[np.arange(len(answer)), answer.cls.cpu().numpy().astype(int)] = answer.conf.cpu().numpy()
+        found.append(decide(answer.xyxy.cpu().numpy().astype(np.float32), as_probabilities(scores)))
+    metrics = detection_metrics(test, found, labels, seconds / max(len(test), 1))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Row("YOLOv8n (Ultralytics)", metrics, seconds / max(len(test), 1), peak, minutes)
+
+
+def report(rows: list[Row]) -> None:
+    """Print the table as Markdown."""
+    print(f"\n{os.cpu_count()} cores, {rows[0].metrics['images']} photographs\n")
+    print("| | mAP50 | cell AP50 | cell recall | infected F1 | infected AP50 | s a photograph | peak MiB | training min |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for r in rows:
+        infected = r.metrics["infected"]
+        figures = [r.metrics["mAP50"], r.metrics["cell"]["AP50"], r.metrics["cell"]["recall50"], infected["f1"], infected["AP50"]]
+        texts = ["" if v is None else f"{v:.3f}" for v in figures]
+        texts += [f"{r.seconds:.3f}", f"{r.peak_mib:.0f}" if r.peak_mib else "", f"{r.minutes:.0f}" if r.minutes else ""]
+        print(f"| {r.name} | {' | '.join(texts)} |")
+
+
+if __name__ == "__main__":
+    main()

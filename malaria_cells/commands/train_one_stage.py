@@ -1,0 +1,67 @@
+"""The course of a training of a one-stage detector, for ``train``."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from malaria_cells.calibration import Calibration
+from malaria_cells.commands.records import keep_record
+from malaria_cells.config import Config
+from malaria_cells.dataset import DataSet
+from malaria_cells.errors import InputError
+from malaria_cells.pictures import read_picture
+from malaria_cells.progress import progress
+from malaria_cells.training.unfinished import UnfinishedRun
+
+
+def train_one_stage_into(folder: Path, config: Config, data: DataSet, run: UnfinishedRun) -> dict[str, Any]:
+    """Train, choose thresholds, write the model folder; returns the content of ``metrics.json``."""
+    from malaria_cells.classifier import compiled
+    from malaria_cells.evaluation import detection_metrics
+    from malaria_cells.model_folder import assemble_one_stage, save_model
+    from malaria_cells.report.plots import training_curves
+    from malaria_cells.training.one_stage import train_one_stage
+    from malaria_cells.training.thresholds import choose_thresholds
+
+    if data.train.whole:
+        raise InputError(f"detector: {config.detector} wants boxes; these labels are of whole pictures, set detector: two_stage")
+    model, size_hw = train_one_stage(data, config, run)
+    description = _description(config, data, size_hw)
+    detector = choose_thresholds(assemble_one_stage(description, compiled(model)), data.validation)
+    save_model(folder, model, replace(description, settings=detector.settings, errors=detector.errors))
+    metrics: dict[str, Any] = {"best_epoch": (run.best_epoch or 0) + 1, "epochs": len(run.history)}
+    for part, annotations in data.parts.items():
+        if part != "train":
+            found = [detector.detect(read_picture(p.path)) for p in progress(annotations.pictures, len(annotations), part, "image")]
+            metrics[part] = detection_metrics(list(annotations.pictures), found, data.train.labels, None)
+    keep_record(folder, config, data, metrics, run)
+    training_curves(run.history, run.best_epoch or 0, folder / "training_curves.png", _panels(run.history[0]))
+    return metrics
+
+
+def _panels(row: dict[str, float]) -> dict[str, str]:
+    """Titles of the two parts of the loss, which keras-cv's detectors name differently."""
+    labels = next(key for key in row if key.startswith("class") and key.endswith("_loss"))
+    return {"box_loss": "Loss of boxes", labels: "Loss of labels"}
+
+
+def _description(config: Config, data: DataSet, size_hw: tuple[int, int]):  # type: ignore[no-untyped-def]
+    from malaria_cells.detection import DetectionSettings
+    from malaria_cells.model_folder import ModelDescription, file_fingerprint
+
+    fingerprints = {"config": file_fingerprint(config.to_yaml())}
+    return ModelDescription(
+        labels=data.train.labels,
+        model=config.detector,
+        rejects=True,
+        image_size_hw=size_hw,
+        context=1.0,
+        cell_size=data.train.median_cell_size,
+        proposals="watershed",
+        box_margins={},
+        settings=DetectionSettings(config.nms, config.nms_iou, config.score_threshold),
+        calibration=Calibration.none(len(data.train.labels) + 1),
+        fingerprints=fingerprints | {part: annotations.fingerprint for part, annotations in data.parts.items()},
+        seed=config.random_state,
+        detector=config.detector,
+    )

@@ -1,0 +1,148 @@
+"""YOLOV8 and RetinaNet of keras-cv: our decoding is theirs, losses by hand, and the whole way from train to run."""
+
+import csv
+import json
+import warnings
+
+import numpy as np
+import pytest
+
+from malaria_cells.cli import main
+from malaria_cells.labels import LabelSet
+from malaria_cells.one_stage import as_probabilities, letterbox
+
+SIZE = (128, 256)
+ANCHORS = {"sizes": [32.0, 64.0, 128.0, 256.0, 512.0], "scales": [1.0, 1.26], "ratios": [0.5, 1.0, 2.0]}
+
+
+def test_letterbox_and_back():
+    picture = np.full((100, 300, 3), 90, dtype=np.uint8)
+    canvas, scale = letterbox(picture, SIZE)
+    assert canvas.shape == (*SIZE, 3)
+    assert scale == pytest.approx(256 / 300)
+    assert (canvas[: round(100 * scale)] == 90).all()
+    assert (canvas[round(100 * scale) :] == 0).all()
+
+
+def test_scores_become_shares():
+    p = as_probabilities(np.array([[0.6, 0.2], [0.0, 0.0]], dtype=np.float32))
+    assert p == pytest.approx(np.array([[0.45, 0.15, 0.4], [0, 0, 1]]))
+    assert as_probabilities(np.zeros((0, 3), dtype=np.float32)).shape == (0, 4)
+
+
+def test_weighted_focal_loss_by_hand():
+    from malaria_cells.models.one_stage import WeightedFocal
+
+    truth, p = np.array([[[1.0, 0.0]]], dtype=np.float32), np.array([[[0.25, 0.4]]], dtype=np.float32)
+    hit, miss = -np.log(0.25), -np.log(0.6)
+    assert float(WeightedFocal((3.0, 1.0), None, 0.0, False)(truth, p)) == pytest.approx(3 * hit + miss, rel=1e-5)
+    focal = 0.25 * 3 * 0.75**2 * hit + 0.75 * 0.4**2 * miss
+    logits = np.log(p / (1 - p))
+    assert float(WeightedFocal((3.0, 1.0), 0.25, 2.0, True)(truth, logits)) == pytest.approx(focal, rel=1e-5)
+
+
+def test_unweighted_it_is_the_focal_loss_of_keras():
+    import keras
+
+    from malaria_cells.models.one_stage import WeightedFocal
+
+    rng = np.random.default_rng(0)
+    truth, p = rng.integers(0, 2, (3, 7, 4)).astype(np.float32), rng.uniform(0.01, 0.99, (3, 7, 4)).astype(np.float32)
+    theirs = keras.losses.BinaryFocalCrossentropy(apply_class_balancing=True, alpha=0.25, gamma=2.0, reduction="sum")(truth, p)
+    assert float(WeightedFocal((1.0,) * 4, 0.25, 2.0, False)(truth, p)) == pytest.approx(float(theirs) * 4, rel=1e-4)  # they take the mean
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["yolo", "retinanet"])
+def test_decoding_is_that_of_keras_cv(kind):
+    import keras
+    import keras_cv
+
+    from malaria_cells.models.one_stage import build, for_use
+
+    keras.utils.set_random_seed(0)
+    detector = build(kind, SIZE, 5, ANCHORS)
+    pixels = np.random.default_rng(0).uniform(0, 255, (1, *SIZE, 3)).astype(np.float32)
+    answer = np.asarray(for_use(detector, kind, SIZE)(pixels))[0]
+    detector.prediction_decoder = keras_cv.layers.MultiClassNonMaxSuppression(
+        "xyxy", from_logits=kind == "retinanet", iou_threshold=1.0, confidence_threshold=0.0, max_detections=9, max_detections_per_class=9
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = detector.decode_predictions(detector(pixels, training=False), pixels)
+    best = np.argsort(-answer[:, 4:].max(axis=1))[:1]
+    assert answer[best, 4:].max(axis=1) == pytest.approx(np.asarray(theirs["confidence"])[0, :1], abs=1e-5)
+    assert answer[best, :4] == pytest.approx(np.asarray(theirs["boxes"])[0, :1], abs=1e-2)
+
+
+def test_boxes_turn_with_the_picture():
+    from malaria_cells.training.one_stage import NO_BOX, Canvases, _turned
+
+    pixels = np.zeros((1, 64, 96, 3), dtype=np.uint8)
+    pixels[0, 10:20, 30:50] = 255
+    boxes = np.array([[[30, 10, 50, 20], [NO_BOX] * 4]], dtype=np.float32)
+    seen = set()
+    for seed in range(20):
+        turned, moved = _turned(Canvases(pixels, boxes, np.zeros((1, 2), dtype=np.float32)), 0, np.random.default_rng(seed))
+        left, top, right, bottom = moved[0].astype(int)
+        assert (turned[top:bottom, left:right] > 100).all()
+        assert (turned > 0).any(axis=2).sum() == 200
+        assert (moved[1] == NO_BOX).all()
+        seen.add((left, top))
+    assert len(seen) == 4
+
+
+@pytest.mark.slow
+def test_train_run_and_resume(sample, tmp_path, capsys):
+    """A short training finds some cells; its folder loads, runs and scores; a second call with --resume has nothing to do."""
+    values = {"train_images": sample, "output_models": tmp_path / "models", "name": "y", "detector": "yolo", "epochs": 2}
+    values |= {"steps_per_epoch": 6, "detector_size": "[256, 384]", "keep_checkpoints": 1}
+    sets = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
+    assert main(["train", "--config", "config.yaml", *sets]) == 0
+    folder = tmp_path / "models" / "y"
+    written = {p.name for p in folder.iterdir()}
+    assert written == {
+        "detector.keras",
+        "model.yaml",
+        "config.yaml",
+        "history.csv",
+        "metrics.json",
+        "split.json",
+        "training_curves.png",
+        "checkpoints",
+    }
+    assert len(list((folder / "checkpoints").iterdir())) == 1
+    with (folder / "history.csv").open(newline="") as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    assert losses[1] < losses[0]
+    output = tmp_path / "results"
+    arguments = [
+        "--model",
+        str(folder),
+        "--image",
+        str(sample / "images"),
+        "--annotations",
+        str(sample / "test.json"),
+        "--output",
+        str(output),
+    ]
+    assert main(["run", *arguments]) == 0
+    assert json.loads((output / "metrics.json").read_text())["images"] > 0
+    assert (output / "counts.csv").is_file()
+    assert main(["run", *arguments, "--proposals", "watershed"]) == 2
+    assert "one network for all" in capsys.readouterr().err
+    assert main(["train", "--config", "config.yaml", *sets, "--resume"]) == 0
+    assert "nothing to resume" in capsys.readouterr().out
+
+
+def test_labels_of_a_one_stage_detector():
+    from malaria_cells.detection import DetectionSettings
+    from malaria_cells.one_stage import OneStageDetector
+
+    labels = LabelSet(("cell", "debris"))
+    answer = np.array([[10, 10, 40, 40, 0.9, 0.1], [60, 10, 300, 40, 0.1, 0.6], [5, 5, 9, 9, 0.01, 0.01]], dtype=np.float32)
+    detector = OneStageDetector(lambda _: answer[None], (128, 128), labels, settings=DetectionSettings())
+    found = detector.detect(np.zeros((64, 64, 3), dtype=np.uint8))  # enlarged twice: boxes come back half as large
+    assert found.xyxy.tolist() == [[5, 5, 20, 20], [30, 5, 64, 20]]
+    assert found.data["class_name"].tolist() == ["cell", "debris"]
+    assert found.confidence.tolist() == pytest.approx([0.81, 0.6 * 0.6 / 0.7], abs=1e-5)
