@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,11 +24,13 @@ def test_every_command_of_the_retraining_page_works(repository, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     write_sample(tmp_path / "source", training=16, test=1, seed=11, size_wh=(640, 480))
     assert main(["convert", "source/training.json", "my_smears", "--to", "coco"]) == 0
+    write_sample(tmp_path / "new", training=2, test=1, seed=12, size_wh=(640, 480))
+    shutil.copytree(tmp_path / "new" / "images", tmp_path / "new_photographs")
     (settings,) = blocks(page, "yaml")
     short = {"epochs": 3, "steps_per_epoch": 30}  # the page's own numbers take minutes
     (tmp_path / "my_smears.yaml").write_text(yaml.safe_dump(yaml.safe_load(settings) | short))
     commands = [shlex.split(line) for block in blocks(page, "sh") for line in block.splitlines() if line.strip()]
-    assert len(commands) == 7
+    assert len(commands) == 9
     for command in commands:
         if command[0] == "python":
             program = [sys.executable, str(repository / command[1]), *command[2:]]
@@ -43,6 +46,7 @@ def test_every_command_of_the_retraining_page_works(repository, tmp_path, monkey
         "test/annotated",
         "use/counts.csv",
         "as_yolo/data.yaml",
+        "new/review/sheet.png",
     ):
         assert (tmp_path / "results" / name).exists(), name
     assert len((tmp_path / "results" / "test" / "counts.csv").read_text().splitlines()) == 4 + 2
