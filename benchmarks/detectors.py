@@ -48,15 +48,14 @@ def main() -> None:
     data = Path(yaml.safe_load(options.config.read_text())["train_images"])
     options.output.mkdir(parents=True, exist_ok=True)
     rows = []
-    ours, minutes = options.model, options.minutes
-    if ours is None:
-        ours, minutes = train(options.config, options.output, "ours")
-    rows.append(run("ours", ours, data, options.output, minutes))
-    yolo, spent = train(options.config, options.output, "yolo", *settings_for(options.config, options.output, options.minutes or minutes))
+    ours, spent = (options.model, None) if options.model else train(options.config, options.output, "ours")
+    rows.append(run("ours", ours, data, options.output, spent))
+    minutes = options.minutes or spent
+    yolo, spent = train(options.config, options.output, "yolo", *settings_for(options.config, options.output, minutes))
     rows.append(run("YOLOV8 xs (keras-cv)", yolo, data, options.output, spent))
     rows.append(sliding(ours, data, options.output, options.sliding_pictures))
     if find_spec("ultralytics"):
-        rows.append(ultralytics(options.config, options.output, options.minutes or minutes))
+        rows.append(ultralytics(options.config, options.output, minutes))
     report(rows)
 
 
@@ -70,7 +69,7 @@ def train(config: Path, output: Path, name: str, *settings: str) -> tuple[Path, 
 
 def settings_for(config: Path, output: Path, minutes: float) -> list[str]:
     """Passes and steps of YOLO that take as many minutes: a step is timed first."""
-    common = ["detector=yolo", "learning_rate=0.001", "early_stopping=null", "score_threshold=0.02"]
+    common = ["detector=yolo", "balance=none", "learning_rate=0.001", "early_stopping=null", "score_threshold=0.02"]
     trial = [train(config, output, "timing", *common, "epochs=2", f"steps_per_epoch={n}") for n in (1, TIMED_STEPS)]
     fixed, longer = (m * 60 for _, m in trial)
     each = max((longer - fixed) / (2 * (TIMED_STEPS - 1)), 1e-3)

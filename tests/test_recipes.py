@@ -1,6 +1,7 @@
 """Losses, schedules, checkpoints, normalisation, precision: each from a line of YAML."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -130,7 +131,7 @@ def test_an_efficientnet_trains_is_saved_and_loads_as_it_was(tmp_path):
 @pytest.mark.slow
 def test_two_classes_have_one_unit_of_which_the_second_label_is_one(tmp_path):
     store = make_store(200)
-    two = type(store)(store.patches, np.minimum(store.class_ids, 1), store.picture_ids, store.boxes_xyxy, store.keys, 2, "two")
+    two = replace(store, class_ids=np.minimum(store.class_ids, 1), n_labels=2, fingerprint="two")
     config = make_config(settings(epochs=6, steps_per_epoch=12, labels=["a", "b"]).model_dump(), "test")
     run = UnfinishedRun.start(tmp_path / "run", config)
     rows = np.arange(len(two))
