@@ -158,9 +158,10 @@ class Config(BaseModel):
         default_factory=Anchors, description="Of retinanet: {sizes, scales, ratios}; five sizes in pixels of its input, one a level."
     )
     proposals: Literal["watershed", "sliding", "learned"] = Field(
-        "watershed", description="How detection finds candidate boxes; learned trains a network for it from the same boxes."
+        "learned",
+        description="How detection finds candidate boxes; learned trains a network for it from the same boxes, the others need no training.",
     )
-    proposer_epochs: Count = Field(18, description="Passes of the training of learned proposals.")
+    proposer_epochs: Count = Field(30, description="Passes of the training of learned proposals.")
     proposer_steps: Count = Field(100, description="Steps of such a pass, of 8 crops of 256 x 256 pixels.")
     nms: Literal["agnostic", "class"] = Field("agnostic", description="agnostic: one label a cell; class: labels suppress only their own.")
     nms_iou: Annotated[float, Field(gt=0, le=1)] = Field(0.4, description="Overlap (IoU) from which the lower-scored box is suppressed.")

@@ -10,7 +10,7 @@ from malaria_cells.cli import main
 
 
 def train(repository, config, folder, **settings):
-    settings = {"output_models": folder / "models", "patch_cache": folder / "cache", "name": "m"} | settings
+    settings = {"output_models": folder / "models", "patch_cache": folder / "cache", "name": "m", "proposals": "watershed"} | settings
     sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     assert main(["train", f"--config={repository / config}", *sets]) == 0
     return folder / "models" / "m"
@@ -47,7 +47,7 @@ def test_real_photographs(repository, iml, tmp_path):
     (tmp_path / "few.json").write_text(json.dumps(kept))
     (tmp_path / "split.json").write_text(json.dumps(names))
     files = {"train_images": iml, "annotations": tmp_path / "few.json", "split_file": tmp_path / "split.json"}
-    model = train(repository, "configs/iml.yaml", tmp_path, **files, epochs=3, steps_per_epoch=40, tta=1, proposals="watershed")
+    model = train(repository, "configs/iml.yaml", tmp_path, **files, epochs=3, steps_per_epoch=40, tta=1)
     description = yaml.safe_load((model / "model.yaml").read_text())
     assert 60 < description["cell_size"] < 110
     request = ["run", "--model", str(model), "--image", str(iml / "images"), "--annotations", str(tmp_path / "few.json")]

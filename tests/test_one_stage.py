@@ -54,6 +54,16 @@ def test_unweighted_it_is_the_focal_loss_of_keras():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["yolo", "retinanet"])
+def test_before_training_a_cell_is_a_rare_thing(kind):
+    from malaria_cells.models.one_stage import build, for_use
+
+    model = for_use(build(kind, SIZE, 3, ANCHORS), kind, SIZE)
+    scores = np.asarray(model(np.full((1, *SIZE, 3), 200, dtype=np.float32), training=False))[..., 4:]
+    assert np.median(scores) == pytest.approx(0.01, abs=0.005)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["yolo", "retinanet"])
 def test_decoding_is_that_of_keras_cv(kind):
     import keras
     import keras_cv

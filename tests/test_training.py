@@ -172,6 +172,7 @@ def train_command(repository, sample, folder, *more):
         "steps_per_epoch": 12,
         "image_size": "[32, 32]",
         "early_stopping": "null",
+        "proposals": "watershed",
     }
     sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     return [sys.executable, str(repository / "train.py"), f"--config={repository / 'config.yaml'}", *sets, *more]

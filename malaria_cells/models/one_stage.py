@@ -17,6 +17,7 @@ KINDS = ("yolo", "retinanet")
 LEVELS = ("P3", "P4", "P5", "P6", "P7")
 MULTIPLE = 128  # the coarsest level's stride: sizes that it divides lose no border
 YOLO_XS = {"stackwise_channels": [32, 64, 128, 256], "stackwise_depth": [1, 2, 2, 1]}
+RARE_BIAS = -float(np.log(99.0))  # the first guess: one place in a hundred is a cell (arXiv:1708.02002, section 4.1)
 RESNET_18 = {"stackwise_filters": [64, 128, 256, 512], "stackwise_blocks": [2, 2, 2, 2], "stackwise_strides": [1, 2, 2, 2]}
 
 
@@ -36,7 +37,10 @@ def build(kind: str, size_hw: tuple[int, int], n_labels: int, anchors: dict[str,
     shape = (*size_hw, 3)
     if kind == "yolo":
         backbone = keras_cv.models.YOLOV8Backbone(**YOLO_XS, include_rescaling=True, input_shape=shape)
-        return keras_cv.models.YOLOV8Detector(num_classes=n_labels, bounding_box_format="xyxy", backbone=backbone, fpn_depth=1)
+        detector = keras_cv.models.YOLOV8Detector(num_classes=n_labels, bounding_box_format="xyxy", backbone=backbone, fpn_depth=1)
+        for head in (layer for layer in detector.layers if layer.name.endswith("_class_3_conv")):
+            head.bias.assign(np.full(n_labels, RARE_BIAS))
+        return detector
     backbone = keras_cv.models.ResNetBackbone(**RESNET_18, block_type="basic_block", include_rescaling=True, input_shape=shape)
     generator = keras_cv.layers.AnchorGenerator(
         bounding_box_format="xyxy",
@@ -47,7 +51,7 @@ def build(kind: str, size_hw: tuple[int, int], n_labels: int, anchors: dict[str,
         clip_boxes=False,
     )
     each = len(anchors["scales"]) * len(anchors["ratios"])
-    rare = keras.initializers.Constant(-np.log(99.0))  # one place in a hundred is a cell: arXiv:1708.02002, section 4.1
+    rare = keras.initializers.Constant(RARE_BIAS)
     return keras_cv.models.RetinaNet(
         backbone=backbone,
         num_classes=n_labels,

@@ -20,7 +20,8 @@ D = TypeVar("D", bound=Detector)
 
 MARGIN_PICTURES = 40
 FEWEST_OFFSETS = 20  # a median of fewer is no better than none
-CANDIDATE_GRID = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5)
+# Up to where a stage is named only if nothing else is likely: an undertrained network gives every label some of its score.
+CANDIDATE_GRID = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
 WEIGHT_GRID = (0.0, 0.25, 0.5, 1.0)
 CELL_GRID = tuple(np.round(np.arange(0.05, 0.81, 0.05), 2).tolist())
 OPERATING_GRID = tuple(np.round(np.arange(0.05, 0.96, 0.01), 2).tolist())
