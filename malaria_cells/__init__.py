@@ -1,1 +1,33 @@
-"""Finds, names and counts blood cells in photographs of stained smears."""
+"""Finds, names and counts blood cells in photographs of stained smears.
+
+The public names are loaded when they are first used, so that ``--help`` stays instant.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from malaria_cells.annotations import AnnotationSet, load_annotations
+    from malaria_cells.api import CellDetector
+    from malaria_cells.counting import Count
+    from malaria_cells.errors import InputError
+    from malaria_cells.evaluation import detection_metrics
+    from malaria_cells.pictures import read_picture
+
+_PLACES = {
+    "AnnotationSet": "annotations",
+    "CellDetector": "api",
+    "Count": "counting",
+    "InputError": "errors",
+    "detection_metrics": "evaluation",
+    "load_annotations": "annotations",
+    "read_picture": "pictures",
+}
+__all__ = ["AnnotationSet", "CellDetector", "Count", "InputError", "detection_metrics", "load_annotations", "read_picture"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'malaria_cells' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(f"malaria_cells.{_PLACES[name]}"), name)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from malaria_cells.errors import InputError
 
+ENGINES = ("keras", "onnx", "openvino", "litert", "savedmodel")
+FORMATS = ("savedmodel", "onnx", "openvino", "litert")
 PROPOSALS = ("watershed", "sliding", "learned")
 
 
@@ -34,7 +36,7 @@ def script(command: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="malaria-cells", description="Finds and names blood cells in photographs of stained smears.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_train, _add_run, _add_download, _add_explore, _add_convert, _add_sample, _add_keys):
+    for add in (_add_train, _add_run, _add_download, _add_explore, _add_export, _add_convert, _add_sample, _add_keys):
         add(commands)
     return parser
 
@@ -89,6 +91,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         "--tta", type=int, choices=range(1, 9), metavar="N", help="views averaged for each cell, 1 to 8 (default: the model's)"
     )
     parser.add_argument("--proposals", choices=PROPOSALS, help="how candidate boxes are found (default: the model's)")
+    parser.add_argument("--engine", choices=ENGINES, help="what runs the networks (default: what MODEL holds them for; see export)")
     parser.add_argument("--labels", metavar="A,B,..", help="class names of a bare .keras or .h5 model")
     parser.add_argument(
         "--input-divisor", type=float, metavar="N", help="divide pixels by N first, for a bare model that was trained on scaled pixels"
@@ -124,6 +127,20 @@ def _add_explore(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config; may be repeated")
     parser.add_argument("--output", type=Path, default=Path("results/explore"), help="folder for the pictures (default: %(default)s)")
     parser.add_argument("--augment", metavar="POLICY", help="show what an augmentation policy does to sixteen patches")
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    def export(options: argparse.Namespace) -> int:
+        from malaria_cells.commands.export import export
+
+        return export(options.model, options.format, options.int8, options.image, options.output)
+
+    parser = _command(commands, "export", "Write a trained detector for another engine.", export)
+    parser.add_argument("--model", type=Path, required=True, help="model folder that training wrote")
+    parser.add_argument("--format", choices=FORMATS, required=True, help="what to write it for")
+    parser.add_argument("--int8", action="store_true", help="eight-bit weights and activations: smaller, faster, a little less exact")
+    parser.add_argument("--image", help="with --int8: pictures that ranges are fitted to (default: those the model was trained on)")
+    parser.add_argument("--output", type=Path, help="folder to write (default: a subfolder of the model, named by the format)")
 
 
 def _add_convert(commands: argparse._SubParsersAction) -> None:

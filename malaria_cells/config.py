@@ -159,7 +159,7 @@ class Config(BaseModel):
     )
     proposals: Literal["watershed", "sliding", "learned"] = Field(
         "learned",
-        description="How detection finds candidate boxes; learned trains a network for it from the same boxes, the others need no training.",
+        description="How detection finds candidate boxes; learned trains a network for it, the others need no training.",
     )
     proposer_epochs: Count = Field(30, description="Passes of the training of learned proposals.")
     proposer_steps: Count = Field(100, description="Steps of such a pass, of 8 crops of 256 x 256 pixels.")

@@ -132,7 +132,7 @@ class Detector(ABC):
 
 
 @dataclass(frozen=True)
-class CellDetector(Detector):
+class TwoStageDetector(Detector):
     """Candidate boxes, then a classifier of the patch in each.
 
     Attributes:

@@ -93,7 +93,7 @@ def detection_metrics(
 
     Args:
         pictures: the truth.
-        detections: one entry a picture, in the same order, with ``data["counted_as"]`` (see `CellDetector.detect`).
+        detections: one entry a picture, in the same order, with ``data["counted_as"]`` (see `TwoStageDetector.detect`).
         labels: the classes.
         seconds_per_image: as measured, or None.
     """

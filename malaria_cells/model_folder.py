@@ -2,7 +2,7 @@
 
 ``classifier.keras`` holds the network (``detector.keras`` a one-stage one), ``model.yaml`` all the rest. Loading runs no
 code from the folder (Keras' safe mode, no pickles, no lambdas) and compares the network's answer on fixed pixels with the
-one it gave when it was saved.
+one it gave when it was saved. A folder that `export` wrote holds the networks in another form and the same ``model.yaml``.
 """
 
 import hashlib
@@ -17,7 +17,8 @@ import yaml
 from malaria_cells.calibration import Calibration
 from malaria_cells.classifier import PatchClassifier, compiled
 from malaria_cells.counting import ErrorRates
-from malaria_cells.detection import CellDetector, DetectionSettings, Detector
+from malaria_cells.detection import DetectionSettings, Detector, TwoStageDetector
+from malaria_cells.engines import KERAS, Network, exported_network, find_exported
 from malaria_cells.errors import InputError
 from malaria_cells.keras2 import load_keras2
 from malaria_cells.labels import LabelSet
@@ -90,12 +91,17 @@ def save_model(folder: Path, network: Any, description: ModelDescription, propos
     _save_plain(network, folder / description.file)
     if proposer is not None:
         _save_plain(proposer, folder / PROPOSER)
+    save_description(folder, compiled(network), description)
+
+
+def save_description(folder: Path, network: Network, description: ModelDescription) -> None:
+    """Write ``model.yaml`` for a network that is in the folder already, with its answer on fixed pixels."""
     content = {
         "format_version": FORMAT_VERSION,
         **_plain(asdict(description)),
         "preprocessing": "RGB pixels 0 to 255; squares cut with `context`, reflected at the border, resized; scaling is inside the network",
         "libraries": _versions(),
-        "golden_output": [[round(float(v), 6) for v in row] for row in _golden_output(compiled(network), description)],
+        "golden_output": [[round(float(v), 6) for v in row] for row in _golden_output(network, description)],
     }
     (folder / ABOUT).write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
@@ -156,25 +162,51 @@ def _description(content: dict[str, Any]) -> ModelDescription:
     )
 
 
-def load_detector(folder: Path) -> tuple[Detector, ModelDescription]:
+def load_detector(folder: Path, engine: str | None = None) -> tuple[Detector, ModelDescription]:
     """Load a model folder.
+
+    Args:
+        folder: as training or `export` wrote it.
+        engine: what runs the networks, one of `engines.ENGINES`; None: what the folder holds them for. Other engines than
+            Keras are looked for in the folder and in its subfolder of the engine's name.
 
     Raises:
         InputError: see `load_description`; also a network that cannot be loaded or answers otherwise than when saved.
     """
+    folder, engine = _with_engine(folder, engine)
     description, golden = load_description(folder)
-    network = compiled(load_network(folder / description.file))
-    found = _golden_output(network, description)
+
+    def network(file: str) -> Network:
+        if engine != KERAS:
+            return exported_network(folder, Path(file).stem, engine)
+        model = load_network(folder / file)
+        return compiled_centres(model) if file == PROPOSER else compiled(model)
+
+    main = network(description.file)
+    found = _golden_output(main, description)
     if found.shape != golden.shape or np.abs(found - golden).max() > GOLDEN_TOLERANCE * max(np.abs(golden).max(), 1):
         raise InputError(
             f"{folder / description.file}: the network does not answer as when it was saved; the file is not the one of {ABOUT}"
         )
     if description.detector != "two_stage":
-        return assemble_one_stage(description, network), description
-    centres = None
-    if (folder / PROPOSER).is_file() or description.proposals == "learned":
-        centres = compiled_centres(load_network(folder / PROPOSER))
-    return assemble(description, network, centres), description
+        return assemble_one_stage(description, main), description
+    has_proposer = description.proposals == "learned" or (engine == KERAS and (folder / PROPOSER).is_file())
+    return assemble(description, main, network(PROPOSER) if has_proposer else None), description
+
+
+def _with_engine(folder: Path, engine: str | None) -> tuple[Path, str]:
+    """The folder that holds the networks for an engine, and the engine where none was named."""
+    stems = {Path(CLASSIFIER).stem, Path(ONE_STAGE).stem}
+    here = next((found for stem in stems if (found := find_exported(folder, stem))), None)
+    if engine is None:
+        return folder, here or KERAS
+    if engine == KERAS or here == engine or not folder.is_dir():
+        return folder, engine
+    if any(find_exported(folder / engine, stem) == engine for stem in stems):
+        return folder / engine, engine
+    raise InputError(
+        f"--engine {engine}: {folder} has not been exported for it; do so once: malaria-cells export --model {folder} --format {engine}"
+    )
 
 
 def assemble_one_stage(description: ModelDescription, network) -> OneStageDetector:  # type: ignore[no-untyped-def]
@@ -184,13 +216,13 @@ def assemble_one_stage(description: ModelDescription, network) -> OneStageDetect
     )
 
 
-def assemble(description: ModelDescription, network, centres: CentreNetwork | None = None) -> CellDetector:  # type: ignore[no-untyped-def]
+def assemble(description: ModelDescription, network, centres: CentreNetwork | None = None) -> TwoStageDetector:  # type: ignore[no-untyped-def]
     """Put a detector together from a description, a network (see `PatchClassifier.network`) and one of learned proposals."""
     classifier = PatchClassifier(
         description.labels, description.rejects, description.image_size_hw, description.context, description.calibration, network
     )
     proposer = Proposer(description.proposals, description.cell_size, description.box_margins, centres)
-    return CellDetector(proposer, classifier, settings=description.settings, errors=description.errors)
+    return TwoStageDetector(proposer, classifier, settings=description.settings, errors=description.errors)
 
 
 def compiled_centres(model) -> CentreNetwork:  # type: ignore[no-untyped-def]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from malaria_cells import boxes, tta
 from malaria_cells.calibration import Calibration
 from malaria_cells.classifier import PatchClassifier, both_classes
-from malaria_cells.detection import CellDetector, DetectionSettings, drop_nested, label_and_score, suppress
+from malaria_cells.detection import DetectionSettings, TwoStageDetector, drop_nested, label_and_score, suppress
 from malaria_cells.labels import LabelSet
 from malaria_cells.proposals import Proposer
 
@@ -57,7 +57,7 @@ def test_labels_without_the_notion_of_infection_take_the_most_probable():
 
 
 def test_decide_does_not_count_background_and_drops_low_scores(six_classes):
-    detector = CellDetector(Proposer(cell_size=40), classifier(six_classes), settings=DetectionSettings(score_threshold=0.3))
+    detector = TwoStageDetector(Proposer(cell_size=40), classifier(six_classes), settings=DetectionSettings(score_threshold=0.3))
     squares = np.array([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]], dtype=np.float32)
     p = np.array([[0.6, 0, 0, 0, 0, 0, 0.4], [0.4, 0, 0, 0, 0, 0, 0.6], [0.28, 0.2, 0.08, 0.1, 0.1, 0.1, 0.14]])
     found = detector.decide(squares, p)
@@ -74,7 +74,7 @@ def test_decide_does_not_count_background_and_drops_low_scores(six_classes):
 def test_agnostic_suppression_leaves_one_label_a_cell(six_classes):
     squares = np.array([[0, 0, 10, 10], [0, 0, 10, 11]], dtype=np.float32)
     p = np.array([[0.9, 0.1, 0, 0, 0, 0, 0], [0.1, 0.8, 0, 0.1, 0, 0, 0]])
-    detector = CellDetector(Proposer(cell_size=40), classifier(six_classes), settings=DetectionSettings(candidate_threshold=0.5))
+    detector = TwoStageDetector(Proposer(cell_size=40), classifier(six_classes), settings=DetectionSettings(candidate_threshold=0.5))
     assert len(detector.decide(squares, p)) == 1
     assert len(detector.with_settings(nms="class").decide(squares, p)) == 2
 
@@ -93,7 +93,7 @@ def test_of_nested_boxes_the_better_one_stays_and_of_leukocytes_the_larger():
 
 def test_nothing_proposed_nothing_found(six_classes):
     empty = np.full((64, 64, 3), 215, dtype=np.uint8)
-    detector = CellDetector(Proposer(cell_size=20), classifier(six_classes), settings=DetectionSettings())
+    detector = TwoStageDetector(Proposer(cell_size=20), classifier(six_classes), settings=DetectionSettings())
     found = detector.detect(empty)
     assert len(found) == 0
     assert found.data["probabilities"].shape == (0, 7)

@@ -37,9 +37,12 @@ ORDER = [
     "writers",
     "evaluation",
     "keras2",
+    "engines",
     "model_folder",
+    "export",
     "training",
     "report",
+    "api",
     "commands",
     "cli",
 ]

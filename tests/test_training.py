@@ -136,7 +136,7 @@ def test_thresholds_are_chosen_on_validation(six_classes, monkeypatch):
     """Ten cells of which two are rings, and five candidates that are none: each threshold falls into its gap."""
     from malaria_cells.annotations import AnnotationSet, Picture
     from malaria_cells.counting import ErrorRates
-    from malaria_cells.detection import CellDetector, DetectionSettings
+    from malaria_cells.detection import DetectionSettings, TwoStageDetector
     from malaria_cells.proposals import Proposer
     from malaria_cells.training import thresholds
     from tests.test_detection import classifier
@@ -149,9 +149,9 @@ def test_thresholds_are_chosen_on_validation(six_classes, monkeypatch):
     p[2] = [0.7, 0, 0, 0.3, 0, 0, 0]  # a healthy cell that looks a little like a ring
     ids = np.array([ring] * 2 + [red] * 8)
     truth = Picture("a.png", Path("a.png"), (640, 64), "a.png", squares[:10], ids, np.zeros(10, dtype=bool))
-    monkeypatch.setattr(CellDetector, "look", lambda *_: (squares, p, None))
+    monkeypatch.setattr(TwoStageDetector, "look", lambda *_: (squares, p, None))
     monkeypatch.setattr(thresholds, "read_picture", lambda _: None)
-    untuned = CellDetector(Proposer(cell_size=40), classifier(six_classes), settings=DetectionSettings())
+    untuned = TwoStageDetector(Proposer(cell_size=40), classifier(six_classes), settings=DetectionSettings())
     detector = thresholds.choose_thresholds(untuned, AnnotationSet(six_classes, (truth,)))
     assert 0.3 < detector.settings.cell_threshold <= 0.8
     assert 0.3 < detector.settings.infected_threshold <= 0.65

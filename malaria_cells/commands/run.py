@@ -45,6 +45,7 @@ class RunRequest:
     input_divisor: float | None = None
     review: int | None = None
     compare: bool = False
+    engine: str | None = None
 
 
 def run(request: RunRequest) -> int:
@@ -98,12 +99,12 @@ class Loaded:
 
 
 def _load(request: RunRequest, model: Path) -> Loaded:
-    from malaria_cells.detection import CellDetector
+    from malaria_cells.detection import TwoStageDetector
     from malaria_cells.model_folder import load_detector
 
     start_tensorflow()
     if model.is_dir():
-        detector, description = load_detector(model)
+        detector, description = load_detector(model, request.engine)
         detects, scan, seed = description.rejects, description.scan, description.seed
         if description.detector != "two_stage":
             refused = [flag for flag, value in (("--proposals", request.proposals), ("--tta", request.tta)) if value is not None]
@@ -111,10 +112,12 @@ def _load(request: RunRequest, model: Path) -> Loaded:
             if refused:
                 raise InputError(f"{refused[0]}: {model} is a {description.detector} detector, which has one network for all")
     else:
+        if request.engine not in {None, "keras"}:
+            raise InputError(f"--engine {request.engine}: {model} is a bare Keras file; export works on a model folder")
         detector, detects, scan, seed = _bare_detector(request, model), False, None, 0
     changes = {key: getattr(request, key) for key in ("score_threshold", "nms", "nms_iou", "tta") if getattr(request, key) is not None}
     detector = detector.with_settings(**changes)
-    if request.proposals is not None and isinstance(detector, CellDetector):
+    if request.proposals is not None and isinstance(detector, TwoStageDetector):
         detector = detector.with_proposals(request.proposals)
     return Loaded(detector, detector.labels, detects, scan if request.tta is None else None, seed)
 
@@ -125,7 +128,7 @@ def _bare_detector(request: RunRequest, model: Path):  # type: ignore[no-untyped
     from malaria_cells.classifier import PatchClassifier, compiled
     from malaria_cells.config import Config
     from malaria_cells.dataset import label_set
-    from malaria_cells.detection import CellDetector, DetectionSettings
+    from malaria_cells.detection import DetectionSettings, TwoStageDetector
     from malaria_cells.labels import BACKGROUND
     from malaria_cells.model_folder import ABOUT, load_description, load_network
     from malaria_cells.proposals import Proposer
@@ -156,7 +159,7 @@ def _bare_detector(request: RunRequest, model: Path):  # type: ignore[no-untyped
         Calibration.none(n_classes),
         compiled(network, request.input_divisor or 1.0),
     )
-    return CellDetector(Proposer(), classifier, settings=DetectionSettings())
+    return TwoStageDetector(Proposer(), classifier, settings=DetectionSettings())
 
 
 def _of_part(root: Path, keys: list[str], request: RunRequest) -> list[str]:

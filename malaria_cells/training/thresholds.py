@@ -10,7 +10,7 @@ import supervision as sv
 from malaria_cells import boxes
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.counting import counted_as
-from malaria_cells.detection import CellDetector, Detector
+from malaria_cells.detection import Detector, TwoStageDetector
 from malaria_cells.evaluation import average_precision, cell_figures, error_rates, infected_figures, mean_present
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
@@ -62,7 +62,7 @@ def choose_thresholds(detector: D, validation: AnnotationSet) -> D:
     def decided(d: Detector) -> list[sv.Detections]:
         return [d.decide(*seen) for seen in looked_at]
 
-    if isinstance(detector, CellDetector) and detector.proposer.method == "learned":
+    if isinstance(detector, TwoStageDetector) and detector.proposer.method == "learned":
         tried = [decided(detector.with_settings(proposal_weight=w)) for w in WEIGHT_GRID]
         precision = [cell_figures(pictures, found, labels).ap50[0] or 0.0 for found in tried]
         detector = detector.with_settings(proposal_weight=_middle_of_best(WEIGHT_GRID, precision))

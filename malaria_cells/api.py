@@ -1,0 +1,115 @@
+"""What programs use: few names, all importable from `malaria_cells` itself."""
+
+from pathlib import Path
+
+import numpy as np
+import supervision as sv
+
+from malaria_cells.counting import Count, count
+from malaria_cells.detection import Detector
+from malaria_cells.engine import start_tensorflow
+from malaria_cells.errors import InputError
+from malaria_cells.model_folder import load_detector
+from malaria_cells.report.overlay import draw_detections
+
+
+class CellDetector:
+    """A trained detector, ready for pictures.
+
+    >>> from malaria_cells import CellDetector
+    >>> detector = CellDetector.load("pretrained/vivax")
+    >>> detector.labels
+    ('red blood cell', 'gametocyte', 'ring', 'trophozoite', 'schizont')
+    >>> found = detector.detect("docs/images/smear.jpg")
+    >>> 50 < detector.count(found).red_cells < 100
+    True
+    """
+
+    def __init__(self, detector: Detector):
+        self._detector = detector
+
+    @classmethod
+    def load(cls, folder: str | Path, engine: str | None = None) -> "CellDetector":
+        """Load a model folder.
+
+        Args:
+            folder: as ``train.py`` or ``malaria-cells export`` wrote it.
+            engine: ``keras``, ``onnx``, ``openvino``, ``litert`` or ``savedmodel``; None: what the folder holds.
+
+        Raises:
+            InputError: no model folder, a damaged one, an engine that it was not exported for or that is not installed.
+
+        >>> CellDetector.load("docs")
+        Traceback (most recent call last):
+        ...
+        malaria_cells.errors.InputError: docs: not a model folder, model.yaml is missing; train.py writes one, below `output_models`
+        """
+        if engine in {None, "keras", "savedmodel"}:
+            start_tensorflow()
+        detector, description = load_detector(Path(folder), engine)
+        if not description.rejects:
+            raise InputError(f"{folder}: classifies whole pictures and detects no cells; use run.py --mode classify")
+        return cls(detector)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes; `class_id` of a detection is an index into them."""
+        return self._detector.labels.names
+
+    def detect(self, picture: str | Path | np.ndarray) -> sv.Detections:
+        """Find and name the cells of one picture.
+
+        Args:
+            picture: a file, or uint8 RGB (H, W, 3), upright, values 0 to 255.
+
+        Returns:
+            Detections, best score first: ``xyxy``, float32 (n, 4), pixels, right and bottom exclusive; ``confidence``, float32
+            (n,), 0 to 1; ``class_id``, int (n,); in ``data``: ``class_name``; ``probabilities``, float32 (n, n_labels + 1),
+            calibrated, the last being "no cell"; ``existence``, float32 (n,), the probability of being a cell; ``counted_as``,
+            int (n,), the label that it counts as at the operating thresholds, -1 for a mere suspicion.
+
+        Raises:
+            InputError: a file that cannot be read, or an array of another form.
+
+        >>> found = CellDetector.load("pretrained/vivax").detect("docs/images/smear.jpg")
+        >>> found.xyxy.shape[1], found.data["probabilities"].shape[1]
+        (4, 6)
+        """
+        if isinstance(picture, np.ndarray) and (picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3):
+            raise InputError(f"picture: expected uint8 RGB (H, W, 3), found {picture.dtype} {picture.shape}; see read_picture")
+        return self._detector.detect(picture)
+
+    def count(self, *detections: sv.Detections) -> Count:
+        """Count the cells of one or more pictures.
+
+        Returns:
+            ``by_label``, int (n_labels,); ``infected`` and ``red_cells``; ``parasitemia``, a fraction of 1, or None without
+            red cells.
+
+        >>> detector = CellDetector.load("pretrained/vivax")
+        >>> counted = detector.count(detector.detect("docs/images/smear.jpg"))
+        >>> counted.infected <= counted.red_cells
+        True
+        """
+        counts = [count(np.asarray(found.data["counted_as"], dtype=np.int64), self._detector.labels) for found in detections if len(found)]
+        return sum(counts, Count(np.zeros(len(self.labels), dtype=np.int64), 0, 0))
+
+    def interval(self, counted: Count) -> tuple[float, float] | None:
+        """95 % interval of the parasitemia, fractions of 1, the detector's own errors included (see `Count.interval`).
+
+        >>> detector = CellDetector.load("pretrained/vivax")
+        >>> low, high = detector.interval(detector.count(detector.detect("docs/images/smear.jpg")))
+        >>> 0 <= low <= high <= 1
+        True
+        """
+        return counted.interval(self._detector.errors)
+
+    def draw(self, picture: np.ndarray, detections: sv.Detections) -> np.ndarray:
+        """Draw the counted cells on a copy of a picture, uint8 RGB (H, W, 3), infected ones standing out.
+
+        >>> from malaria_cells import read_picture
+        >>> detector, picture = CellDetector.load("pretrained/vivax"), read_picture("docs/images/smear.jpg")
+        >>> detector.draw(picture, detector.detect(picture)).shape == picture.shape
+        True
+        """
+        return draw_detections(picture, detections, self._detector.labels)

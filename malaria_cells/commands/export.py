@@ -1,0 +1,103 @@
+"""``export``: a model folder in, the same detector for another engine out."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from malaria_cells import files
+from malaria_cells.config import load_config
+from malaria_cells.dataset import load_data_set
+from malaria_cells.engine import start_tensorflow
+from malaria_cells.engines import Network, exported_network
+from malaria_cells.errors import InputError
+from malaria_cells.pictures import list_pictures, read_picture
+from malaria_cells.progress import progress
+
+PICTURES = 40  # that eight-bit ranges are fitted to
+PATCHES = 8  # of each of them
+# Left in float32 by --int8: on IML-Malaria's validation part OpenVINO's eight-bit proposer lost two points of cell AP50,
+# whichever of nncf's presets made it, and saved a tenth of the time; those of the other formats lost nothing.
+LEFT_EXACT = {("openvino", "proposer")}
+
+
+def export(model: Path, form: str, int8: bool, image: str | None, output: Path | None) -> int:
+    """Write a detector for another engine.
+
+    Args:
+        model: folder that training wrote.
+        form: one of `export.FORMATS`.
+        int8: whether to quantise.
+        image: pictures that the ranges of eight-bit numbers are fitted to; None: those the model was trained on.
+        output: folder to write; None: a subfolder of `model` named by the form.
+
+    Returns:
+        Exit code.
+
+    Raises:
+        InputError: no such model, a form that cannot be quantised, pictures or a library missing.
+    """
+    from malaria_cells.export import QUANTIZED, export_network, write_example
+    from malaria_cells.model_folder import CLASSIFIER, PROPOSER, load_description, load_detector, load_network, save_description
+
+    description, _ = load_description(model)
+    if int8 and form not in QUANTIZED:
+        raise InputError(f"--int8: {form} is not quantised here; choose --format {', '.join(QUANTIZED)}, or leave --int8 out")
+    if not (model / description.file).is_file():
+        raise InputError(f"--model {model}: was exported already; name the folder that training wrote, which holds {description.file}")
+    output = output or model / (f"{form}-int8" if int8 else form)
+    start_tensorflow()
+    names = [description.file]
+    if description.proposals == "learned" and description.detector == "two_stage":
+        names.append(PROPOSER)
+    examples = _examples(load_detector(model)[0], _pictures(model, image)) if int8 else {}
+    with files.replacing_folder(output) as beside:
+        for name in names:
+            stem = Path(name).stem
+            export_network(load_network(model / name), beside / stem, form, None if (form, stem) in LEFT_EXACT else examples.get(stem))
+        network: Network = exported_network(beside, Path(description.file).stem, form)
+        save_description(beside, network, description)
+        write_example(beside, form, alone=len(names) == 2 and description.file == CLASSIFIER)
+        for extra in ("config.yaml", "split.json"):
+            if (model / extra).is_file():
+                shutil.copyfile(model / extra, beside / extra)
+    size = sum(f.stat().st_size for f in output.rglob("*") if f.is_file())
+    print(f"{output}: {size / 2**20:.1f} MiB\nnext:  python run.py --model {output} --image PICTURES")
+    print(f"or, without Keras:  python {output / 'example.py'} PICTURE")
+    return 0
+
+
+def _pictures(model: Path, image: str | None) -> list[Path]:
+    if image is not None:
+        root, keys = list_pictures(image)
+        paths = [root / key for key in keys]
+    else:
+        try:
+            paths = [p.path for p in load_data_set(load_config(model / "config.yaml")).train.pictures]
+        except InputError as error:
+            raise InputError(
+                f"--int8: fits the ranges of numbers to pictures; those the model was trained on are not here ({error}). "
+                "Name some with --image PICTURES"
+            ) from error
+    return paths[:: max(len(paths) // PICTURES, 1)][:PICTURES]
+
+
+def _examples(detector: Any, paths: list[Path]) -> dict[str, list[np.ndarray]]:
+    """What each network meets in these pictures, by its name: float32 (1, H, W, 3) each."""
+    from malaria_cells.one_stage import OneStageDetector, letterbox
+    from malaria_cells.patches import crop_boxes
+    from malaria_cells.proposals.learned import framed, to_working_scale
+
+    found: dict[str, list[np.ndarray]] = {"classifier": [], "proposer": [], "detector": []}
+    for path in progress(paths, len(paths), "reading pictures for --int8", "image"):
+        picture = read_picture(path)
+        if isinstance(detector, OneStageDetector):
+            found["detector"].append(letterbox(picture, detector.size_hw)[0])
+            continue
+        if detector.proposer.network is not None:
+            found["proposer"].append(framed(to_working_scale(picture, detector.proposer.cell_size)))
+        candidates = detector.proposer(picture)
+        chosen = candidates[:: max(len(candidates) // PATCHES, 1)][:PATCHES]
+        found["classifier"] += list(crop_boxes(picture, chosen, detector.classifier.context, detector.classifier.image_size_hw))
+    return {name: [pixels[None].astype(np.float32) for pixels in own] for name, own in found.items()}

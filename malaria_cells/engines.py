@@ -1,0 +1,94 @@
+"""Runs a network that was exported from Keras: ONNX Runtime, OpenVINO, LiteRT, or TensorFlow alone.
+
+Every engine is a function from uint8 pixels (n, H, W, 3) to float32, as the Keras networks are in use, so that what lies
+around them does not know which one runs.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from malaria_cells.errors import InputError
+
+KERAS = "keras"
+# What an exported network's file is called, after its name; a SavedModel is a folder.
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite", "savedmodel": ""}
+ENGINES = (KERAS, *SUFFIXES)
+DISTRIBUTIONS = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert", "savedmodel": "tensorflow"}
+
+Network = Callable[[np.ndarray], np.ndarray]
+
+
+def exported_network(folder: Path, name: str, engine: str) -> Network:
+    """Open an exported network.
+
+    Args:
+        folder: that `export` wrote.
+        name: of the network: ``classifier``, ``proposer`` or ``detector``.
+        engine: a key of `SUFFIXES`.
+
+    Returns:
+        A function from uint8 pixels (n, H, W, 3) to float32.
+
+    Raises:
+        InputError: no such file, or the engine is not installed.
+    """
+    path = folder / f"{name}{SUFFIXES[engine]}"
+    if not path.exists():
+        raise InputError(f"{path}: no such file; write it with: malaria-cells export --model {folder} --format {engine}")
+    opened = {"onnx": _onnx, "openvino": _openvino, "litert": _litert, "savedmodel": _savedmodel}[engine]
+    try:
+        run = opened(path)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"--engine {engine}: {DISTRIBUTIONS[engine]} is not installed; pip install 'malaria-cells[export]', or use --engine keras"
+        ) from error
+    return lambda pixels: np.asarray(run(pixels.astype(np.float32)), dtype=np.float32)
+
+
+def find_exported(folder: Path, name: str) -> str | None:
+    """The engine whose file of a network is in a folder, or None."""
+    return next((engine for engine, suffix in SUFFIXES.items() if (folder / f"{name}{suffix}").exists()), None)
+
+
+def _onnx(path: Path) -> Network:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda pixels: session.run(None, {name: pixels})[0]
+
+
+def _openvino(path: Path) -> Network:
+    import openvino
+
+    # On processors that have it OpenVINO would take bfloat16, which moves probabilities by a hundredth.
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    network = openvino.Core().compile_model(path, "CPU", settings)
+    return lambda pixels: network(pixels)[0]
+
+
+def _litert(path: Path) -> Network:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path))
+    place = interpreter.get_input_details()[0]["index"]
+    answer = interpreter.get_output_details()[0]["index"]
+
+    def run(pixels: np.ndarray) -> np.ndarray:
+        if tuple(interpreter.get_input_details()[0]["shape"]) != pixels.shape:
+            interpreter.resize_tensor_input(place, pixels.shape)
+            interpreter.allocate_tensors()
+        interpreter.set_tensor(place, pixels)
+        interpreter.invoke()
+        return interpreter.get_tensor(answer)
+
+    return run
+
+
+def _savedmodel(path: Path) -> Network:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+    return lambda pixels: loaded.serve(tf.constant(pixels)).numpy()

@@ -1,0 +1,198 @@
+"""Exported detectors: each engine answers as Keras does, at any batch and picture size; the examples run without Keras."""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from malaria_cells.cli import main
+from malaria_cells.errors import InputError
+
+FORMATS = ("savedmodel", "onnx", "openvino", "litert")
+PICTURE = "docs/images/smear.jpg"
+
+
+@pytest.fixture(scope="session")
+def model(repository, tmp_path_factory):
+    """The shipped model, in a folder that may be written to."""
+    return shutil.copytree(repository / "pretrained" / "vivax", tmp_path_factory.mktemp("export") / "vivax")
+
+
+@pytest.fixture(scope="session")
+def exported(model):
+    """The folder of the shipped model for an engine, exported once."""
+
+    def folder(form):
+        if not (model / form).exists():
+            assert main(["export", "--model", str(model), "--format", form]) == 0
+        return model / form
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def keras_detector(model):
+    from malaria_cells.model_folder import load_detector
+
+    return load_detector(model)[0]
+
+
+@pytest.fixture(scope="session")
+def smears():
+    """Three rendered photographs of three sizes."""
+    from malaria_cells.sample import Slide, render_smear
+
+    sizes = ((640, 480), (1024, 768), (500, 701))
+    return [render_smear(Slide.draw(np.random.default_rng(i)), np.random.default_rng(i), size).picture for i, size in enumerate(sizes)]
+
+
+def check_parity(keras_detector, detector, pictures, patches):
+    theirs, ours = keras_detector.classifier.network, detector.classifier.network
+    for n in (1, 7, len(patches)):
+        assert np.abs(ours(patches[:n]) - theirs(patches[:n])).max() < 1e-4
+    for picture in pictures:
+        wanted, found = keras_detector.detect(picture), detector.detect(picture)
+        assert len(wanted) > 10
+        assert found.xyxy == pytest.approx(wanted.xyxy, abs=0.01)
+        assert found.data["probabilities"] == pytest.approx(wanted.data["probabilities"], abs=1e-4)
+        assert (found.data["counted_as"] == wanted.data["counted_as"]).all()
+
+
+def patches_of(detector, pictures, count):
+    from malaria_cells.patches import crop_boxes
+
+    cut = [crop_boxes(p, detector.proposer(p), detector.classifier.context, detector.classifier.image_size_hw) for p in pictures]
+    return np.concatenate(cut)[:count]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_engine_answers_as_keras(form, exported, keras_detector, smears):
+    from malaria_cells.model_folder import load_detector
+
+    detector, _ = load_detector(exported(form))
+    check_parity(keras_detector, detector, smears, patches_of(keras_detector, smears, 50))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_engine_answers_as_keras_on_real_photographs(form, exported, keras_detector, iml):
+    from malaria_cells.model_folder import load_detector
+    from malaria_cells.pictures import read_picture
+
+    names = json.loads((iml / "split.json").read_text())["test"][:3]
+    pictures = [read_picture(iml / "images" / name.split("/")[-1]) for name in names]
+    detector, _ = load_detector(exported(form))
+    check_parity(keras_detector, detector, pictures, patches_of(keras_detector, pictures, 50))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_example_runs_without_keras_and_finds_the_same(form, exported, keras_detector, repository):
+    """Beside TensorFlow itself, for its own form, no heavy package is there: neither Keras nor ours."""
+    hidden = ["keras", "malaria_cells", "supervision", *([] if form == "savedmodel" else ["tensorflow"])]
+    code = f"import sys, runpy; sys.modules.update(dict.fromkeys({hidden})); sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(exported(form) / "example.py"), PICTURE], cwd=repository, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    wanted = keras_detector.with_settings(tta=1).detect(repository / PICTURE)
+    found = {(r["label"], *(float(r[k]) for k in ("x_min", "y_min", "x_max", "y_max"))): float(r["score"]) for r in rows}
+    missing = 0
+    for box, label, score in zip(wanted.xyxy, wanted.data["class_name"], wanted.confidence, strict=True):
+        near = [s for (name, *xyxy), s in found.items() if name == label and np.abs(np.array(xyxy) - box).max() < 0.2]
+        missing += not any(abs(s - score) < 1e-3 for s in near)
+    assert missing <= len(wanted) * 0.02  # a coordinate that rounds the other way moves a patch by a pixel
+    assert len(rows) <= len(wanted) + 5  # boxes in boxes, which the example leaves in
+
+
+@pytest.mark.slow
+def test_int8_keeps_what_is_found(model, keras_detector, repository, sample, tmp_path):
+    """Ranges fitted to rendered smears, compared on another."""
+    from malaria_cells import boxes
+    from malaria_cells.model_folder import load_detector
+    from malaria_cells.pictures import read_picture
+
+    for form in ("onnx", "openvino", "litert"):
+        folder = tmp_path / form
+        arguments = ["--format", form, "--int8", "--image", str(sample / "images"), "--output", str(folder)]
+        assert main(["export", "--model", str(model), *arguments]) == 0
+        assert sum(f.stat().st_size for f in folder.rglob("*") if f.suffix in {".onnx", ".bin", ".tflite"}) < 1.2e6
+        picture = read_picture(repository / PICTURE)
+        wanted, found = keras_detector.detect(picture), load_detector(folder)[0].detect(picture)
+        sure = wanted[wanted.confidence > 0.5]
+        same = boxes.match(found.xyxy, sure.xyxy)
+        assert (same >= 0).sum() >= 0.95 * len(sure)
+        assert (found.class_id[same >= 0] == sure.class_id[same[same >= 0]]).mean() > 0.93
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "openvino", "litert"])
+def test_int8_costs_less_than_a_point_of_infected_f1(form, model, keras_detector, iml, tmp_path):
+    """Over all photographs that the model was not trained on: one cell among their 133 infected ones is a third of a point."""
+    from malaria_cells.annotations import load_annotations
+    from malaria_cells.evaluation import infected_figures
+    from malaria_cells.model_folder import load_detector
+    from malaria_cells.pictures import read_picture
+
+    split = json.loads((model / "split.json").read_text())
+    (tmp_path / "pictures").mkdir()
+    for name in split["train"][::5]:
+        shutil.copy(iml / "images" / name.split("/")[-1], tmp_path / "pictures")
+    arguments = ["--format", form, "--int8", "--image", str(tmp_path / "pictures"), "--output", str(tmp_path / form)]
+    assert main(["export", "--model", str(model), *arguments]) == 0
+    held_out = {name.split("/")[-1] for part in ("validation", "test") for name in split[part]}
+    truth = load_annotations(iml / "annotations.json", keras_detector.labels, root=iml)
+    pictures = [p for p in truth.pictures if p.key.split("/")[-1] in held_out]
+    assert len(pictures) == 95
+    int8 = load_detector(tmp_path / form)[0]
+    read = [read_picture(p.path) for p in pictures]
+    before, after = (infected_figures(pictures, [d.detect(p) for p in read], truth.labels)["f1"] for d in (keras_detector, int8))
+    assert after > before - 0.01
+
+
+@pytest.mark.slow
+def test_run_by_engine(model, exported, repository, tmp_path):
+    def table(name, *options):
+        output = tmp_path / name
+        assert main(["run", "--image", str(repository / PICTURE), "--output", str(output), *options]) == 0
+        with (output / "detections.csv").open() as file:
+            return [(r["label"], *(float(v) for k, v in r.items() if k not in {"image", "label"})) for r in csv.DictReader(file)]
+
+    exported("onnx")
+    by_keras = table("keras", "--model", str(model))
+    for options in (["--model", str(model), "--engine", "onnx"], ["--model", str(model / "onnx")]):
+        by_onnx = table("onnx", *options)
+        assert [r[0] for r in by_onnx] == [r[0] for r in by_keras]
+        assert np.array([r[1:] for r in by_onnx]) == pytest.approx(np.array([r[1:] for r in by_keras]), abs=0.11)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--engine", "openvino"], "has not been exported for it; do so once: malaria-cells export --model"),
+        (["export", "--format", "savedmodel", "--int8"], "is not quantised here; choose --format onnx, openvino, litert"),
+        (["export", "--format", "onnx", "--int8"], "Name some with --image PICTURES"),
+    ],
+)
+def test_wrong_requests(arguments, said, untrained_model, repository, tmp_path, capsys):
+    model = shutil.copytree(untrained_model, tmp_path / "model")
+    extra = ["--image", str(repository / PICTURE), "--output", str(tmp_path / "o")] if arguments[0] == "run" else []
+    assert main([*arguments, "--model", str(model), *extra]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_an_engine_that_is_not_installed(tmp_path, monkeypatch):
+    from malaria_cells.engines import exported_network
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    (tmp_path / "classifier.onnx").write_bytes(b"")
+    with pytest.raises(InputError, match=r"onnxruntime is not installed; pip install 'malaria-cells\[export\]'"):
+        exported_network(tmp_path, "classifier", "onnx")
