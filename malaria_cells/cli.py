@@ -36,7 +36,7 @@ def script(command: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="malaria-cells", description="Finds and names blood cells in photographs of stained smears.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_train, _add_run, _add_download, _add_explore, _add_export, _add_convert, _add_sample, _add_keys):
+    for add in (_add_train, _add_run, _add_download, _add_explore, _add_gallery, _add_export, _add_convert, _add_sample, _add_keys):
         add(commands)
     return parser
 
@@ -127,6 +127,20 @@ def _add_explore(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config; may be repeated")
     parser.add_argument("--output", type=Path, default=Path("results/explore"), help="folder for the pictures (default: %(default)s)")
     parser.add_argument("--augment", metavar="POLICY", help="show what an augmentation policy does to sixteen patches")
+
+
+def _add_gallery(commands: argparse._SubParsersAction) -> None:
+    def gallery(options: argparse.Namespace) -> int:
+        from malaria_cells.commands.gallery import gallery
+
+        return gallery(options.source, options.output, options.count, options.model, options.explain)
+
+    parser = _command(commands, "gallery", "Write sheets and animations of the cells of each class.", gallery)
+    parser.add_argument("source", type=Path, help="annotation file, data set folder, or results of run.py")
+    parser.add_argument("--output", type=Path, default=Path("results/gallery"), help="folder for the pictures (default: %(default)s)")
+    parser.add_argument("--count", type=_count, default=100, help="cells of a class at most (default: %(default)s)")
+    parser.add_argument("--explain", action="store_true", help="also draw where a model looks (Grad-CAM)")
+    parser.add_argument("--model", type=Path, help="with --explain: the model folder (default: the shipped pretrained/vivax)")
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:

@@ -49,21 +49,26 @@ def truth(pictures: list[Picture], labels: LabelSet) -> dict[str, Any]:
 
 
 def results(detections: list[sv.Detections]) -> list[dict[str, Any]]:
-    """Detections, one entry a picture in the order of the image ids, as COCO results with ids and areas."""
+    """Detections, one entry a picture in the order of the image ids, as COCO results with ids and areas.
+
+    Those that say what they are counted as have it as ``counted_as``, a category's id, or None for a mere suspicion.
+    """
     rows: list[dict[str, Any]] = []
     for image_id, found in enumerate(detections, start=1):
         scores, class_ids = _columns(found)
-        for box, area, score, class_id in zip(found.xyxy.tolist(), boxes.areas(found.xyxy).tolist(), scores, class_ids, strict=True):
+        counted = [int(c) + 1 or None for c in found.data["counted_as"]] if "counted_as" in found.data else []
+        for i, (box, area) in enumerate(zip(found.xyxy.tolist(), boxes.areas(found.xyxy).tolist(), strict=True)):
             rows.append(
                 {
                     "id": len(rows) + 1,
                     "image_id": image_id,
-                    "category_id": class_id + 1,
+                    "category_id": class_ids[i] + 1,
                     "bbox": _xywh(box),
                     "area": area,
-                    "score": score,
+                    "score": scores[i],
                     "iscrowd": 0,
                 }
+                | ({"counted_as": counted[i]} if counted else {})
             )
     return rows
 

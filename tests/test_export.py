@@ -97,9 +97,8 @@ def test_the_example_runs_without_keras_and_finds_the_same(form, exported, keras
     """Beside TensorFlow itself, for its own form, no heavy package is there: neither Keras nor ours."""
     hidden = ["keras", "malaria_cells", "supervision", *([] if form == "savedmodel" else ["tensorflow"])]
     code = f"import sys, runpy; sys.modules.update(dict.fromkeys({hidden})); sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(exported(form) / "example.py"), PICTURE], cwd=repository, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", code, str(exported(form) / "example.py"), PICTURE]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     wanted = keras_detector.with_settings(tta=1).detect(repository / PICTURE)

@@ -40,6 +40,7 @@ ORDER = [
     "engines",
     "model_folder",
     "export",
+    "explain",
     "training",
     "report",
     "api",

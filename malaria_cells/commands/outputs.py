@@ -58,16 +58,18 @@ class DetectionOutput:
     Attributes:
         folder: where to; tables of an earlier run in it are replaced.
         detector: for its labels and thresholds.
+        pictures: folder that the pictures' keys are relative to.
     """
 
     folder: Path
     detector: Detector
+    pictures: Path
 
     @staticmethod
-    def start(folder: Path, detector: Detector) -> "DetectionOutput":
+    def start(folder: Path, detector: Detector, pictures: Path) -> "DetectionOutput":
         """Begin: what an earlier run left in the folder under these names goes, so that all tables belong together."""
         _clear(folder)
-        return DetectionOutput(folder, detector)
+        return DetectionOutput(folder, detector, pictures)
 
     @property
     def labels(self) -> LabelSet:
@@ -105,9 +107,9 @@ class DetectionOutput:
                     Image.fromarray(scene).save(beside, format="PNG", compress_level=1)
         print(f"annotated beside detected: {self.folder / COMPARED}")
 
-    def review(self, finished: Finished, root: Path, count: int) -> None:
+    def review(self, finished: Finished, count: int) -> None:
         """Write the most doubtful cells as a sheet and a data set to correct."""
-        n = write_review(self.folder / FOLDER, finished.results, root, self.labels, count)
+        n = write_review(self.folder / FOLDER, finished.results, self.pictures, self.labels, count)
         if n:
             folder = self.folder / FOLDER
             print(f"{n} doubtful cells: {folder}")
@@ -145,7 +147,7 @@ class DetectionOutput:
     def _coco(self, finished: Finished) -> dict[str, Any]:
         keys = sorted(finished.results)
         return {
-            "info": {},
+            "info": {"pictures": self.pictures.as_posix()},
             "images": coco.images({key: finished.sizes_wh[key] for key in keys}),
             "annotations": coco.results([finished.results[key] for key in keys]),
             "categories": coco.categories(self.labels),

@@ -59,7 +59,7 @@ def run(request: RunRequest) -> int:
     """
     root, keys = list_pictures(request.image)
     keys = _of_part(root, keys, request)
-    model = _shipped() if request.model is None else request.model
+    model = shipped() if request.model is None else request.model
     if not model.exists():
         raise InputError(f"--model {model}: no such model; train.py writes one below `output_models` (models/)")
     if request.output.exists() and not request.output.is_dir():
@@ -79,7 +79,7 @@ def run(request: RunRequest) -> int:
     return _detect(request, loaded, root, keys, truth)
 
 
-def _shipped() -> Path:
+def shipped() -> Path:
     """The model that comes with the repository."""
     found = Path(__file__).parents[2] / "pretrained" / "vivax"
     if not found.exists():
@@ -191,13 +191,13 @@ def _truth(request: RunRequest, root: Path, keys: list[str], labels: LabelSet) -
 
 
 def _detect(request: RunRequest, loaded: Loaded, root: Path, keys: list[str], truth: AnnotationSet | None) -> int:
-    write = DetectionOutput.start(request.output, loaded.detector)
+    write = DetectionOutput.start(request.output, loaded.detector, root)
     finished = _work(loaded.detector.detect, root, keys, "detecting", write.picture)
     write.tables(finished, truth)
     if request.compare and truth is not None:
         write.compare(finished, truth)
     if request.review:
-        write.review(finished, root, request.review)
+        write.review(finished, request.review)
     write.say(finished)
     return finished.exit_code
 

@@ -1,0 +1,90 @@
+"""Cells of one class as a contact sheet and as an animated GIF."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from malaria_cells import boxes, files
+from malaria_cells.annotations import AnnotationSet
+from malaria_cells.patches import crop_squares
+from malaria_cells.pictures import read_picture
+from malaria_cells.progress import progress
+from malaria_cells.report.style import figure
+
+# The published R tutorial's (a magick animation of resized patches): pixels a side, and seconds a frame.
+SIDE = 300
+SECONDS = 2
+COLUMNS = 10
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells of one class.
+
+    Attributes:
+        name: of the class.
+        total: how many there are in the data set; `patches` may be fewer.
+        patches: uint8 RGB (n, H, W, 3).
+    """
+
+    name: str
+    total: int
+    patches: np.ndarray
+
+
+def cut_cells(annotations: AnnotationSet, count: int, context: float, side: int = SIDE) -> list[Cells]:
+    """Up to `count` cells of each class, spread evenly over the pictures, each picture decoded once.
+
+    Args:
+        annotations: the data set.
+        count: cells of a class at most.
+        context: side of the square shown, by the longer side of the box.
+        side: of the patches in pixels.
+
+    Returns:
+        An entry for each class that occurs.
+    """
+    class_ids = np.concatenate([p.cell_class_ids for p in annotations.pictures])
+    picture_ids = np.concatenate([np.full(len(p.cells_xyxy), i) for i, p in enumerate(annotations.pictures)])
+    every = np.concatenate([p.cells_xyxy for p in annotations.pictures])
+    chosen = {}
+    for class_id in range(len(annotations.labels)):
+        own = np.flatnonzero(class_ids == class_id)
+        if len(own):
+            chosen[class_id] = own[np.linspace(0, len(own) - 1, min(count, len(own))).round().astype(int)]
+    wanted = np.concatenate([*chosen.values(), np.zeros(0, dtype=np.int64)])
+    patches: dict[int, np.ndarray] = {}
+    shown = np.unique(picture_ids[wanted])
+    for i in progress(shown, len(shown), "cutting cells", "image"):
+        rows = wanted[picture_ids[wanted] == i]
+        cut = crop_squares(read_picture(annotations.pictures[i].path), boxes.squares_around(every[rows], context), (side, side))
+        patches |= dict(zip(rows.tolist(), cut, strict=True))
+    names = annotations.labels.names
+    return [Cells(names[c], int((class_ids == c).sum()), np.stack([patches[r] for r in rows.tolist()])) for c, rows in chosen.items()]
+
+
+def contact_sheet(cells: Cells, path: Path, explained: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
+    """Draw the patches of a class in a grid; with `explained`, beneath each the same patch as that function returns it."""
+    columns = min(COLUMNS, len(cells.patches))
+    rows = -(-len(cells.patches) // columns)
+    lines = [cells.patches[i * columns : (i + 1) * columns] for i in range(rows)]
+    if explained is not None:
+        lines = [line for own in lines for line in (own, explained(own))]
+    title = f"{cells.name}: {len(cells.patches)} of {cells.total:,} cells"
+    with figure(path, max(columns * 1.1, 3), len(lines) * 1.1 + 0.4, rows=len(lines), columns=columns, squeeze=False) as axes:
+        for ax in axes.flat:
+            ax.axis("off")
+        for line, patches in zip(axes, lines, strict=True):
+            for ax, patch in zip(line, patches, strict=False):
+                ax.imshow(patch)
+        axes[0, 0].figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
+
+
+def animation(cells: Cells, path: Path) -> None:
+    """Write the patches of a class as a GIF that repeats, `SECONDS` a frame."""
+    frames = [Image.fromarray(patch).quantize(128, Image.Quantize.FASTOCTREE) for patch in cells.patches]
+    with files.replacing(path) as beside:
+        frames[0].save(beside, format="GIF", save_all=True, append_images=frames[1:], duration=SECONDS * 1000, loop=0)
