@@ -1,16 +1,22 @@
 """What programs use: few names, all importable from `malaria_cells` itself."""
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import supervision as sv
 
+from malaria_cells import boxes
 from malaria_cells.counting import Count, count
 from malaria_cells.detection import Detector
 from malaria_cells.engine import start_tensorflow
 from malaria_cells.errors import InputError
+from malaria_cells.explain import Explainer
 from malaria_cells.model_folder import load_detector
+from malaria_cells.patches import crop_squares
 from malaria_cells.report.overlay import draw_detections
+
+EXPLAINED = 300  # pixels a side
 
 
 class CellDetector:
@@ -25,8 +31,9 @@ class CellDetector:
     True
     """
 
-    def __init__(self, detector: Detector):
+    def __init__(self, detector: Detector, folder: Path):
         self._detector = detector
+        self._folder = folder
 
     @classmethod
     def load(cls, folder: str | Path, engine: str | None = None) -> "CellDetector":
@@ -49,7 +56,7 @@ class CellDetector:
         detector, description = load_detector(Path(folder), engine)
         if not description.rejects:
             raise InputError(f"{folder}: classifies whole pictures and detects no cells; use run.py --mode classify")
-        return cls(detector)
+        return cls(detector, Path(folder))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -113,3 +120,32 @@ class CellDetector:
         True
         """
         return draw_detections(picture, detections, self._detector.labels)
+
+    @cached_property
+    def _explainer(self) -> Explainer:
+        start_tensorflow()
+        return Explainer.load(self._folder)
+
+    def explain(self, picture: np.ndarray, box_xyxy: np.ndarray, label: str) -> np.ndarray:
+        """Draw what of a cell speaks for a label, by Grad-CAM (see `explain`).
+
+        Args:
+            picture: uint8 RGB (H, W, 3).
+            box_xyxy: of the cell, (4,), pixels.
+            label: one of `labels`.
+
+        Returns:
+            uint8 RGB (300, 300, 3): the cell with its surroundings, bright where the evidence is.
+
+        Raises:
+            InputError: an unknown label; a one-stage or exported detector, which has no classifier to ask.
+
+        >>> from malaria_cells import read_picture
+        >>> detector, picture = CellDetector.load("pretrained/vivax"), read_picture("docs/images/smear.jpg")
+        >>> detector.explain(picture, detector.detect(picture).xyxy[0], "ring").shape
+        (300, 300, 3)
+        """
+        if label not in self.labels:
+            raise InputError(f"label: '{label}' is not one of {', '.join(self.labels)}")
+        squares = boxes.squares_around(np.asarray(box_xyxy)[None], self._explainer.context)
+        return self._explainer.overlays(crop_squares(picture, squares, (EXPLAINED, EXPLAINED)), label)[0]

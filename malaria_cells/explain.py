@@ -6,14 +6,20 @@ et al. 2021, IEEE Transactions on Image Processing 30, equations 5 and 6). On IM
 laid on the cell changes the answer most, which the tests hold it to.
 """
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
 from malaria_cells.errors import InputError
+from malaria_cells.labels import LabelSet
+from malaria_cells.model_folder import CLASSIFIER, load_description, load_network
+from malaria_cells.patches import resize
 
 FEWEST_PLACES = 16  # a side, of the last layer that is taken: a ring's dot has a twentieth of its cell's diameter
+MOST_COLOURS = 4  # tensors of more channels are maps, not pictures
 STRENGTH = 0.65  # opacity of the hottest place of an overlay
 
 
@@ -31,12 +37,13 @@ class GradCam:
         import keras
 
         last = model.layers[-1]
-        maps = [layer for layer in model.layers if isinstance(layer.output, keras.KerasTensor) and len(layer.output.shape) == 4]
-        maps = [layer for layer in maps if not isinstance(layer, keras.layers.InputLayer)]
+        # What layers are given, not what they give: a nested backbone's own output belongs to another graph.
+        tensors = [tensor for layer in model.layers[1:] for tensor in keras.tree.flatten(layer.input)]
+        maps = [tensor for tensor in tensors if len(tensor.shape) == 4 and tensor.shape[-1] > MOST_COLOURS]
         if not maps or not isinstance(last, keras.layers.Dense):
             raise InputError(f"--explain: {model.name}: Grad-CAM needs convolutions and a dense last layer, which this model has not")
-        chosen = next((layer for layer in reversed(maps) if min(layer.output.shape[1:3]) >= FEWEST_PLACES), maps[-1])
-        self._network = keras.Model(model.inputs, [chosen.output, last.input])
+        chosen = next((tensor for tensor in reversed(maps) if min(tensor.shape[1:3]) >= FEWEST_PLACES), maps[-1])
+        self._network = keras.Model(model.inputs, [chosen, last.input])
         self._last = last
 
     def __call__(self, patches: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
@@ -72,3 +79,42 @@ def overlay(patch: np.ndarray, heat: np.ndarray) -> np.ndarray:
     colours = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
     opacity = heat[..., None] * STRENGTH
     return np.rint(patch * (1 - opacity) + colours * opacity).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """Grad-CAM of the classifier in a model folder.
+
+    Attributes:
+        labels: the classes.
+        context: side of the square that the classifier sees, by the longer side of a cell's box.
+        image_size_hw: of its input.
+        cam: of its network.
+    """
+
+    labels: LabelSet
+    context: float
+    image_size_hw: tuple[int, int]
+    cam: GradCam
+
+    @classmethod
+    def load(cls, folder: Path) -> "Explainer":
+        """Load from a model folder.
+
+        Raises:
+            InputError: no model folder, a one-stage detector, an exported one, or a network without convolutions.
+        """
+        description, _ = load_description(folder)
+        if description.detector != "two_stage":
+            raise InputError(f"{folder}: is a {description.detector} detector; Grad-CAM asks the classifier of a two-stage one")
+        if not (folder / CLASSIFIER).is_file():
+            raise InputError(f"{folder}: Grad-CAM needs {CLASSIFIER}, which an exported detector has not; name the folder it came from")
+        return cls(description.labels, description.context, description.image_size_hw, GradCam(load_network(folder / CLASSIFIER)))
+
+    def overlays(self, patches: np.ndarray, label: str) -> np.ndarray:
+        """What speaks for a label, drawn on patches of any size that show `context`: uint8 (n, H, W, 3)."""
+        if len(patches) == 0:
+            return patches
+        small = np.stack([resize(patch, self.image_size_hw) for patch in patches])
+        heat = self.cam(small, np.full(len(small), self.labels.names.index(label)))
+        return np.stack([overlay(patch, h) for patch, h in zip(patches, heat, strict=True)])

@@ -162,6 +162,18 @@ def _description(content: dict[str, Any]) -> ModelDescription:
     )
 
 
+def shipped() -> Path:
+    """The folder of the model that comes with the repository.
+
+    Raises:
+        InputError: the package was installed without it.
+    """
+    found = Path(__file__).parents[1] / "pretrained" / "vivax"
+    if not found.exists():
+        raise InputError("--model: name a model; the shipped one is in the repository's pretrained/vivax, which is not here")
+    return found
+
+
 def load_detector(folder: Path, engine: str | None = None) -> tuple[Detector, ModelDescription]:
     """Load a model folder.
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,9 @@ from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.commands.explore import read_any
 from malaria_cells.engine import start_tensorflow
 from malaria_cells.errors import InputError
+from malaria_cells.explain import Explainer
 from malaria_cells.labels import LabelSet
+from malaria_cells.model_folder import shipped
 
 CONTEXT = 1.25  # side of the square shown, by the longer side of the box, where no model says how much it sees
 DETECTIONS = "detections.json"
@@ -35,14 +36,13 @@ def gallery(source: Path, output: Path, count: int, model: Path | None, explain:
     annotations = detected_cells(source / DETECTIONS) if (source / DETECTIONS).is_file() else read_any(source, "auto")
     if not sum(len(p.cells_xyxy) for p in annotations.pictures):
         raise InputError(f"{source}: holds no cell that could be shown")
-    context, ask = _explainer(model, annotations.labels) if explain else (CONTEXT, None)
-    for cells in cut_cells(annotations, count, context):
+    explainer = _explainer(model, annotations.labels) if explain else None
+    for cells in cut_cells(annotations, count, explainer.context if explainer else CONTEXT):
         stem = re.sub(r"[^\w.-]+", "_", cells.name)
         contact_sheet(cells, output / f"{stem}.png")
         animation(cells, output / f"{stem}.gif")
-        explained = ask(cells.name) if ask is not None else None
-        if explained is not None:
-            contact_sheet(cells, output / f"{stem}_explained.png", explained)
+        if explainer is not None and cells.name in explainer.labels.names:
+            contact_sheet(cells, output / f"{stem}_explained.png", explainer.overlays(cells.patches, cells.name))
         print(f"{cells.name}: {len(cells.patches)} of {cells.total:,} cells, {output / stem}.png and .gif")
     return 0
 
@@ -76,32 +76,9 @@ def detected_cells(path: Path) -> AnnotationSet:
     return AnnotationSet(labels, tuple(pictures))
 
 
-def _explainer(folder: Path | None, labels: LabelSet) -> tuple[float, Callable[[str], Callable[[np.ndarray], np.ndarray] | None]]:
-    """How much of a cell's surroundings a model sees, and by class a function that draws where it looks."""
-    from malaria_cells.commands.run import shipped
-    from malaria_cells.explain import GradCam, overlay
-    from malaria_cells.model_folder import CLASSIFIER, load_description, load_network
-    from malaria_cells.patches import resize
-
-    folder = shipped() if folder is None else folder
-    description, _ = load_description(folder)
-    if description.detector != "two_stage":
-        raise InputError(f"--explain: {folder} is a {description.detector} detector; Grad-CAM asks the classifier of a two-stage one")
-    if not set(labels.names) & set(description.labels.names):
-        raise InputError(f"--explain: {folder} knows none of these classes; its own are {', '.join(description.labels.names)}")
+def _explainer(folder: Path | None, labels: LabelSet) -> Explainer:
     start_tensorflow()
-    ask = GradCam(load_network(folder / CLASSIFIER))
-
-    def by_class(name: str) -> Callable[[np.ndarray], np.ndarray] | None:
-        if name not in description.labels.names:
-            return None
-        class_id = description.labels.names.index(name)
-
-        def drawn(patches: np.ndarray) -> np.ndarray:
-            small = np.stack([resize(p, description.image_size_hw) for p in patches])
-            heat = ask(small, np.full(len(small), class_id))
-            return np.stack([overlay(p, h) for p, h in zip(patches, heat, strict=True)])
-
-        return drawn
-
-    return description.context, by_class
+    explainer = Explainer.load(folder or shipped())
+    if not set(labels.names) & set(explainer.labels.names):
+        raise InputError(f"--explain: the model knows none of these classes; its own are {', '.join(explainer.labels.names)}")
+    return explainer

@@ -16,6 +16,7 @@ from malaria_cells.commands.outputs import DetectionOutput, Finished, write_clas
 from malaria_cells.engine import start_tensorflow
 from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
+from malaria_cells.model_folder import shipped
 from malaria_cells.pictures import list_pictures, read_picture
 from malaria_cells.progress import progress
 from malaria_cells.report.review import FOLDER as REVIEW
@@ -77,14 +78,6 @@ def run(request: RunRequest) -> int:
             raise InputError("--review and --compare are for detections; this run classifies whole pictures")
         return _classify(request, loaded, root, keys, truth)
     return _detect(request, loaded, root, keys, truth)
-
-
-def shipped() -> Path:
-    """The model that comes with the repository."""
-    found = Path(__file__).parents[2] / "pretrained" / "vivax"
-    if not found.exists():
-        raise InputError("--model: name a model; the shipped one is in the repository's pretrained/vivax, which is not here")
-    return found
 
 
 @dataclass(frozen=True)

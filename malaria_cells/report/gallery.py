@@ -1,6 +1,5 @@
 """Cells of one class as a contact sheet and as an animated GIF."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,13 +65,12 @@ def cut_cells(annotations: AnnotationSet, count: int, context: float, side: int 
     return [Cells(names[c], int((class_ids == c).sum()), np.stack([patches[r] for r in rows.tolist()])) for c, rows in chosen.items()]
 
 
-def contact_sheet(cells: Cells, path: Path, explained: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
-    """Draw the patches of a class in a grid; with `explained`, beneath each the same patch as that function returns it."""
+def contact_sheet(cells: Cells, path: Path, explained: np.ndarray | None = None) -> None:
+    """Draw the patches of a class in a grid, and beneath each, if there is one, its explanation, uint8 (n, H, W, 3)."""
     columns = min(COLUMNS, len(cells.patches))
     rows = -(-len(cells.patches) // columns)
-    lines = [cells.patches[i * columns : (i + 1) * columns] for i in range(rows)]
-    if explained is not None:
-        lines = [line for own in lines for line in (own, explained(own))]
+    sources = [cells.patches] if explained is None else [cells.patches, explained]
+    lines = [source[i * columns : (i + 1) * columns] for i in range(rows) for source in sources]
     title = f"{cells.name}: {len(cells.patches)} of {cells.total:,} cells"
     with figure(path, max(columns * 1.1, 3), len(lines) * 1.1 + 0.4, rows=len(lines), columns=columns, squeeze=False) as axes:
         for ax in axes.flat:
