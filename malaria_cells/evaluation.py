@@ -31,6 +31,8 @@ class AveragePrecision:
         ap75: at IoU 0.75, by class.
         recall50: share of the true boxes found at IoU 0.5, at any score, by class.
         n: true boxes, by class; ignore regions are not counted.
+        curve50: precision at IoU 0.5 and each of COCO's 101 recalls, 0 to 1, by class: float (n_classes, 101); what no
+            detection reaches has precision 0.
     """
 
     ap: list[float | None]
@@ -38,6 +40,7 @@ class AveragePrecision:
     ap75: list[float | None]
     recall50: list[float | None]
     n: list[int]
+    curve50: np.ndarray
 
 
 def average_precision(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet) -> AveragePrecision:
@@ -52,7 +55,7 @@ def average_precision(pictures: list[Picture], detections: list[sv.Detections], 
     results = coco.results(detections)
     if not results or not sum(n):
         nothing = [0.0 if c else None for c in n]
-        return AveragePrecision(nothing, nothing, nothing, nothing, n)
+        return AveragePrecision(nothing, nothing, nothing, nothing, n, np.zeros((len(n), 101)))
     truth = COCO(coco.truth(pictures, labels), print_function=_silent)
     # loadRes writes into what it is given and expects only these keys.
     predicted = truth.loadRes([{k: r[k] for k in ("image_id", "category_id", "bbox", "score")} for r in results])
@@ -69,6 +72,7 @@ def average_precision(pictures: list[Picture], detections: list[sv.Detections], 
         _by_class(precision[5].mean(axis=0), n),
         _by_class(recall[0], n),
         n,
+        np.maximum(precision[0].T, 0),
     )
 
 
@@ -86,10 +90,28 @@ def mean_present(values: list[float | None]) -> float | None:
     return float(np.mean(present)) if present else None
 
 
+@dataclass(frozen=True)
+class Score:
+    """What a detection is worth.
+
+    Attributes:
+        metrics: the content of ``metrics.json``.
+        by_class: average precision of each class, curves included.
+    """
+
+    metrics: dict[str, Any]
+    by_class: AveragePrecision
+
+
 def detection_metrics(
     pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, seconds_per_image: float | None
 ) -> dict[str, Any]:
-    """The content of ``metrics.json`` of a detection.
+    """The metrics of `score` alone."""
+    return score(pictures, detections, labels, seconds_per_image).metrics
+
+
+def score(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, seconds_per_image: float | None) -> Score:
+    """Score a detection.
 
     Args:
         pictures: the truth.
@@ -113,7 +135,7 @@ def detection_metrics(
         ap50 = _as_one_class(pictures, detections, labels.is_infected).ap50[0]
         metrics["infected"] = infected_figures(pictures, detections, labels) | {"AP50": ap50}
         metrics["parasitemia"] = parasitemia_errors(pictures, detections, labels)
-    return metrics
+    return Score(metrics, by_class)
 
 
 def cell_figures(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet) -> AveragePrecision:

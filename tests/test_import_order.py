@@ -36,6 +36,7 @@ ORDER = [
     "coco",
     "writers",
     "evaluation",
+    "breakdown",
     "keras2",
     "engines",
     "model_folder",

@@ -119,6 +119,7 @@ def test_train_run_and_resume(sample, tmp_path, capsys):
         "metrics.json",
         "split.json",
         "training_curves.png",
+        "report.html",
         "checkpoints",
     }
     assert len(list((folder / "checkpoints").iterdir())) == 1

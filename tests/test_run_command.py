@@ -40,7 +40,7 @@ def finished(untrained_model, sample, tmp_path_factory):
 
 def test_files_are_those_of_the_contract(finished, sample):
     names = {p.name for p in finished.iterdir()}
-    assert names == {"detections.csv", "counts.csv", "detections.json", "metrics.json", "per_class.csv", "annotated"}
+    assert names == {"detections.csv", "counts.csv", "detections.json", "metrics.json", "per_class.csv", "report.html", "annotated"}
     pictures = {p.name for p in (sample / "images").iterdir()}
     assert {p.name for p in (finished / "annotated").iterdir()} == {f"{n}.png" for n in pictures}
     with Image.open(next((finished / "annotated").iterdir())) as image:

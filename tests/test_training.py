@@ -152,12 +152,13 @@ def test_thresholds_are_chosen_on_validation(six_classes, monkeypatch):
     monkeypatch.setattr(TwoStageDetector, "look", lambda *_: (squares, p, None))
     monkeypatch.setattr(thresholds, "read_picture", lambda _: None)
     untuned = TwoStageDetector(Proposer(cell_size=40), classifier(six_classes), settings=DetectionSettings())
-    detector = thresholds.choose_thresholds(untuned, AnnotationSet(six_classes, (truth,)))
+    detector, found = thresholds.choose_thresholds(untuned, AnnotationSet(six_classes, (truth,)))
     assert 0.3 < detector.settings.cell_threshold <= 0.8
+    assert (found[0].data["counted_as"] == ring).sum() == 2
     assert 0.3 < detector.settings.infected_threshold <= 0.65
     assert detector.errors == ErrorRates(infected=2, found=2, healthy=8, false_alarms=0)
     only_cells = replace(untuned, classifier=classifier(LabelSet(("a", "b", "c", "d", "e", "f"))))
-    chosen = thresholds.choose_thresholds(only_cells, AnnotationSet(only_cells.classifier.labels, (truth,)))
+    chosen, _ = thresholds.choose_thresholds(only_cells, AnnotationSet(only_cells.classifier.labels, (truth,)))
     assert 0.3 < chosen.settings.cell_threshold <= 0.8
     assert (chosen.settings.infected_threshold, chosen.errors) == (0.5, None)
 
@@ -205,6 +206,7 @@ def test_kill_9_and_resume(repository, sample, tmp_path):
         "training_curves.png",
         "confusion_matrix.png",
         "split.json",
+        "report.html",
     }
     assert written == contract
     assert len((models / "m" / "history.csv").read_text().splitlines()) == 7

@@ -16,14 +16,14 @@ from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.classifier import PatchClassifier
 from malaria_cells.counting import Count, ErrorRates, count
 from malaria_cells.detection import Detector
-from malaria_cells.evaluation import ClassMatches, class_matches, classification_metrics, detection_metrics
+from malaria_cells.evaluation import ClassMatches, Score, class_matches, classification_metrics, score
 from malaria_cells.labels import LabelSet
 from malaria_cells.pictures import read_picture
 from malaria_cells.report.compare import compared
 from malaria_cells.report.overlay import draw_detections
 from malaria_cells.report.review import FOLDER, write_review
 
-NAMES = ("detections.csv", "predictions.csv", "counts.csv", "detections.json", "failed.csv", "metrics.json", "per_class.csv")
+NAMES = ("detections.csv", "predictions.csv", "counts.csv", "detections.json", "failed.csv", "metrics.json", "per_class.csv", "report.html")
 ANNOTATED = "annotated"
 COMPARED = "compared"
 
@@ -83,7 +83,7 @@ class DetectionOutput:
         with files.replacing(path) as beside:
             Image.fromarray(scene).save(beside, format="PNG", compress_level=1)
 
-    def tables(self, finished: Finished, truth: AnnotationSet | None) -> None:
+    def tables(self, finished: Finished, truth: AnnotationSet | None) -> Score | None:
         """Write every table, and ``metrics.json`` where there is something to score by."""
         results = finished.results
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -91,8 +91,7 @@ class DetectionOutput:
         _write_csv(self.folder / "counts.csv", *self._counts(results))
         files.write_json(self.folder / "detections.json", self._coco(finished))
         _write_failed(self.folder, finished.failed)
-        if truth is not None:
-            self._score(finished, [p for p in truth.pictures if p.key in results])
+        return self._score(finished, [p for p in truth.pictures if p.key in results]) if truth is not None else None
 
     def compare(self, finished: Finished, truth: AnnotationSet) -> None:
         """Write ``compared/<image>.png`` and the same ``_without_red_cells`` for every picture that is annotated."""
@@ -117,16 +116,18 @@ class DetectionOutput:
         else:
             print("review: no cell was counted, there is nothing to review")
 
-    def _score(self, finished: Finished, pictures: list[Picture]) -> None:
+    def _score(self, finished: Finished, pictures: list[Picture]) -> Score:
         """Write and say the figures of the pictures that are annotated."""
         results = finished.results
         found = [results[p.key] for p in pictures]
         seconds = round(finished.seconds / len(results), 4) if results else None
-        metrics = detection_metrics(pictures, found, self.labels, seconds)
+        scored = score(pictures, found, self.labels, seconds)
+        metrics = scored.metrics
         files.write_json(self.folder / "metrics.json", metrics)
         self._say_metrics(metrics)
         ap50 = [metrics["per_class"][name]["AP50"] for name in self.labels.names]
         self._matches(class_matches(pictures, found, self.labels, ap50))
+        return scored
 
     def _rows(self, results: dict[str, sv.Detections]) -> Iterable[tuple]:
         for key, found in sorted(results.items()):

@@ -13,6 +13,7 @@ import numpy as np
 
 from malaria_cells.annotations import AnnotationSet, PictureList, load_annotations
 from malaria_cells.commands.outputs import DetectionOutput, Finished, write_classification
+from malaria_cells.commands.run_report import command_of, write_run_report
 from malaria_cells.engine import start_tensorflow
 from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
@@ -77,7 +78,7 @@ def run(request: RunRequest) -> int:
         if request.review or request.compare:
             raise InputError("--review and --compare are for detections; this run classifies whole pictures")
         return _classify(request, loaded, root, keys, truth)
-    return _detect(request, loaded, root, keys, truth)
+    return _detect(request, model, loaded, root, keys, truth)
 
 
 @dataclass(frozen=True)
@@ -183,14 +184,18 @@ def _truth(request: RunRequest, root: Path, keys: list[str], labels: LabelSet) -
     return truth
 
 
-def _detect(request: RunRequest, loaded: Loaded, root: Path, keys: list[str], truth: AnnotationSet | None) -> int:
+def _detect(request: RunRequest, model: Path, loaded: Loaded, root: Path, keys: list[str], truth: AnnotationSet | None) -> int:
     write = DetectionOutput.start(request.output, loaded.detector, root)
     finished = _work(loaded.detector.detect, root, keys, "detecting", write.picture)
-    write.tables(finished, truth)
+    scored = write.tables(finished, truth)
     if request.compare and truth is not None:
         write.compare(finished, truth)
     if request.review:
         write.review(finished, request.review)
+    facts = [("Photographs", request.image), ("Model", str(model)), ("Engine", request.engine or "as the model folder holds it")]
+    if truth is not None:
+        facts.append(("Annotation", f"{request.annotations}, {len(truth):,} of the photographs"))
+    write_run_report(write, finished, truth, scored, facts, command_of(request, "run.py"))
     write.say(finished)
     return finished.exit_code
 

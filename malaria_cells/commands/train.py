@@ -16,6 +16,7 @@ from malaria_cells.calibration import Calibration, calibration_error, fit_calibr
 from malaria_cells.candidates import Candidates, label_candidates
 from malaria_cells.commands.records import keep_record
 from malaria_cells.commands.train_one_stage import train_one_stage_into
+from malaria_cells.commands.train_report import Classified, Detected, Trained, write_train_report
 from malaria_cells.config import Config, load_config
 from malaria_cells.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.engine import start_tensorflow
@@ -62,7 +63,7 @@ def train(config_path: Path, overrides: list[str], resume: bool) -> int:
     try:
         with files.replacing_folder(folder) as beside:
             into = _train_into if config.detector == "two_stage" else train_one_stage_into
-            metrics = into(beside, config, data, run)
+            metrics = into(beside, name, config, data, run)
     except InputError:
         if not run.history:  # nothing was trained yet: there is nothing to resume
             run.remove()
@@ -101,7 +102,7 @@ def _describe(data: DataSet) -> None:
             log.warning(f"labels: '{name}' does not occur in the training part; the model cannot learn it")
 
 
-def _train_into(folder: Path, config: Config, data: DataSet, run: unfinished.UnfinishedRun) -> dict[str, Any]:
+def _train_into(folder: Path, name: str, config: Config, data: DataSet, run: unfinished.UnfinishedRun) -> dict[str, Any]:
     from malaria_cells.model_folder import save_model
     from malaria_cells.report.sheet import examples, patch_sheet
     from malaria_cells.training.classifier import predict_rows, train_classifier
@@ -129,23 +130,29 @@ def _train_into(folder: Path, config: Config, data: DataSet, run: unfinished.Unf
         calibrated = calibration(probabilities)
         metrics[part] = classification_metrics(truth[part], calibrated, names)
         metrics[part]["calibration_error"] = calibration_error(calibrated, truth[part])
+    shown = "test" if "test" in raw else "validation"
+    classified = Classified(shown, names, truth[shown], calibration(raw[shown]), metrics[shown])
+    detected = None
     description = _description(config, data, store, rejects, calibration)
     if rejects:
-        description = _with_thresholds(description, trained.model, proposer, data)
+        description, found = _with_thresholds(description, trained.model, proposer, data)
+        detected = Detected("validation", data.validation, found, description.errors)
     save_model(folder, trained.model, description, proposer)
     keep_record(folder, config, data, metrics, run)
-    _report(folder, trained.history, trained.best_epoch, metrics, names)
+    _report(folder, name, Trained(config, data, trained.history, trained.best_epoch, classified=classified, detected=detected))
     return metrics
 
 
-def _report(folder: Path, history: list[dict[str, float]], best_epoch: int, metrics: dict[str, Any], names: tuple[str, ...]) -> None:
-    """What a person looks at: the course of the training, and what is taken for what."""
+def _report(folder: Path, name: str, trained: Trained) -> None:
+    """What a person looks at: the course of the training, what is taken for what, and the page that has it all."""
     from malaria_cells.report.plots import confusion_matrix, training_curves
 
-    training_curves(history, best_epoch, folder / "training_curves.png")
-    shown = "test" if "test" in metrics else "validation"
-    title = f"{shown} patches: {metrics[shown]['patches']:,}"
-    confusion_matrix(np.array(metrics[shown]["confusion"]), names, title, folder / "confusion_matrix.png")
+    training_curves(trained.history, trained.best_epoch, folder / "training_curves.png")
+    if trained.classified is not None:
+        m = trained.classified.metrics
+        title = f"{trained.classified.part} patches: {m['patches']:,}"
+        confusion_matrix(np.array(m["confusion"]), trained.classified.names, title, folder / "confusion_matrix.png")
+    write_train_report(folder, name, trained)
 
 
 def _drawn(rows: np.ndarray, store: PatchStore, config: Config) -> np.ndarray:
@@ -222,8 +229,8 @@ def _with_thresholds(description, model, proposer, data: DataSet):  # type: igno
     method = "sliding" if description.proposals == "sliding" else "watershed"  # which a learned proposer can be exchanged for
     description = replace(description, box_margins=fit_margins(method, data.train))
     centres = compiled_centres(proposer) if proposer is not None else None
-    detector = choose_thresholds(assemble(description, compiled(model), centres), data.validation)
-    return replace(description, settings=detector.settings, errors=detector.errors)
+    detector, found = choose_thresholds(assemble(description, compiled(model), centres), data.validation)
+    return replace(description, settings=detector.settings, errors=detector.errors), found
 
 
 def _say_done(folder: Path, metrics: dict[str, Any], seconds: float) -> None:

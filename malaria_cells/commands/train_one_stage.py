@@ -6,6 +6,7 @@ from typing import Any
 
 from malaria_cells.calibration import Calibration
 from malaria_cells.commands.records import keep_record
+from malaria_cells.commands.train_report import Detected, Trained, write_train_report
 from malaria_cells.config import Config
 from malaria_cells.dataset import DataSet
 from malaria_cells.errors import InputError
@@ -14,7 +15,7 @@ from malaria_cells.progress import progress
 from malaria_cells.training.unfinished import UnfinishedRun
 
 
-def train_one_stage_into(folder: Path, config: Config, data: DataSet, run: UnfinishedRun) -> dict[str, Any]:
+def train_one_stage_into(folder: Path, name: str, config: Config, data: DataSet, run: UnfinishedRun) -> dict[str, Any]:
     """Train, choose thresholds, write the model folder; returns the content of ``metrics.json``."""
     from malaria_cells.classifier import compiled
     from malaria_cells.evaluation import detection_metrics
@@ -27,15 +28,20 @@ def train_one_stage_into(folder: Path, config: Config, data: DataSet, run: Unfin
         raise InputError(f"detector: {config.detector} wants boxes; these labels are of whole pictures, set detector: two_stage")
     model, size_hw = train_one_stage(data, config, run)
     description = _description(config, data, size_hw)
-    detector = choose_thresholds(assemble_one_stage(description, compiled(model)), data.validation)
+    detector, found = choose_thresholds(assemble_one_stage(description, compiled(model)), data.validation)
     save_model(folder, model, replace(description, settings=detector.settings, errors=detector.errors))
     metrics: dict[str, Any] = {"best_epoch": (run.best_epoch or 0) + 1, "epochs": len(run.history)}
-    for part, annotations in data.parts.items():
-        if part != "train":
-            found = [detector.detect(read_picture(p.path)) for p in progress(annotations.pictures, len(annotations), part, "image")]
-            metrics[part] = detection_metrics(list(annotations.pictures), found, data.train.labels, None)
+    detected = {"validation": found}
+    if data.test is not None:
+        test = data.test.pictures
+        detected["test"] = [detector.detect(read_picture(p.path)) for p in progress(test, len(test), "test", "image")]
+    for part, found in detected.items():
+        metrics[part] = detection_metrics(list(data.parts[part].pictures), found, data.train.labels, None)
     keep_record(folder, config, data, metrics, run)
-    training_curves(run.history, run.best_epoch or 0, folder / "training_curves.png", _panels(run.history[0]))
+    panels = _panels(run.history[0])
+    training_curves(run.history, run.best_epoch or 0, folder / "training_curves.png", panels)
+    shown = Detected(part, data.parts[part], found, detector.errors, metrics[part])  # of the last part, the test's where there is one
+    write_train_report(folder, name, Trained(config, data, run.history, run.best_epoch or 0, panels, detected=shown))
     return metrics
 
 

@@ -15,7 +15,7 @@ def training_curves(history: list[dict[str, float]], best_epoch: int, path: Path
     Args:
         history: one row a pass, with keys as Keras names them.
         best_epoch: index of the pass whose weights were kept.
-        path: PNG to write.
+        path: picture to write.
         panels: title by key.
     """
     passes = np.arange(1, len(history) + 1)
@@ -30,14 +30,15 @@ def training_curves(history: list[dict[str, float]], best_epoch: int, path: Path
         axes[1].legend(loc="lower right" if "macro_f1" in panels else "upper right", fontsize=9)
 
 
-def confusion_matrix(counts: np.ndarray, names: tuple[str, ...], title: str, path: Path) -> None:
+def confusion_matrix(counts: np.ndarray, names: tuple[str, ...], title: str, path: Path, rows: tuple[str, ...] | None = None) -> None:
     """Counts, shaded by row share.
 
     Args:
         counts: int (n, n), rows true, columns predicted.
-        names: of the classes.
-        title: says which patches.
-        path: PNG to write.
+        names: of the columns.
+        title: says of what.
+        path: picture to write.
+        rows: their names; None: those of the columns.
     """
     counts = np.asarray(counts)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -50,7 +51,7 @@ def confusion_matrix(counts: np.ndarray, names: tuple[str, ...], title: str, pat
             text = f"{n:,}" if not n or counts[row].sum() == 0 else f"{n:,}\n{_percent(share)}"
             ax.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
         ax.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
-        ax.set_yticks(range(len(names)), names)
+        ax.set_yticks(range(len(names)), rows or names)
         ax.set(title=title, xlabel="predicted", ylabel="annotated")
         ax.figure.colorbar(image, ax=ax, shrink=0.7, label="share of the annotated class")
 

@@ -91,7 +91,7 @@ def write_review(folder: Path, results: dict[str, sv.Detections], root: Path, la
     with files.replacing_folder(folder) as beside:
         WRITERS["coco"](AnnotationSet(labels, tuple(_as_picture(key, root / key, results[key]) for key in keys)), beside)
         _write_table(beside / "doubtful.csv", cells, results, labels)
-        _draw_sheet(beside / "sheet.png", cells, results, root, labels)
+        draw_sheet(beside / "sheet.png", cells, results, {key: root / key for key in keys}, labels)
     return len(cells)
 
 
@@ -114,12 +114,15 @@ def _write_table(path: Path, cells: list[DoubtfulCell], results: dict[str, sv.De
             writer.writerow((number, cell.key, label, f"{cell.doubt:.4f}", *box, *shares))
 
 
-def _draw_sheet(path: Path, cells: list[DoubtfulCell], results: dict[str, sv.Detections], root: Path, labels: LabelSet) -> None:
+def draw_sheet(
+    path: Path, cells: list[DoubtfulCell], results: dict[str, sv.Detections], pictures: dict[str, Path], labels: LabelSet
+) -> None:
+    """Draw doubtful cells with their two likeliest labels; `pictures` are the photographs' files by key."""
     patches: dict[DoubtfulCell, np.ndarray] = {}
     for key in {cell.key for cell in cells}:
         own = [cell for cell in cells if cell.key == key]
         squares = boxes.squares_around(results[key].xyxy[[cell.index for cell in own]], CONTEXT)
-        patches |= dict(zip(own, crop_squares(read_picture(root / key), squares, (SHOWN, SHOWN)), strict=True))
+        patches |= dict(zip(own, crop_squares(read_picture(pictures[key]), squares, (SHOWN, SHOWN)), strict=True))
     rows = -(-len(cells) // COLUMNS)
     with figure(path, COLUMNS * 1.6, rows * 1.95 + 0.5, rows=rows, columns=COLUMNS, squeeze=False) as axes:
         for ax in axes.flat:

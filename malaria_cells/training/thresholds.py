@@ -48,8 +48,8 @@ def _median_margins(offsets: np.ndarray) -> Margins:
     return left, top, right, bottom
 
 
-def choose_thresholds(detector: D, validation: AnnotationSet) -> D:
-    """Set the thresholds that serve the validation pictures best.
+def choose_thresholds(detector: D, validation: AnnotationSet) -> tuple[D, list[sv.Detections]]:
+    """Set the thresholds that serve the validation pictures best; and what the detector then finds in them.
 
     The weight of a learned proposer's score maximises the average precision of cells whatever their class, the cell threshold
     their F1, the candidate threshold the mean AP50 over the classes present, the operating threshold the infected F1. A
@@ -68,7 +68,7 @@ def choose_thresholds(detector: D, validation: AnnotationSet) -> D:
         detector = detector.with_settings(proposal_weight=_middle_of_best(WEIGHT_GRID, precision))
     detector = detector.with_settings(cell_threshold=_best_cell_threshold(pictures, decided(detector)))
     if not labels.is_infected.any():
-        return detector
+        return detector, decided(detector)
 
     def mean_ap50(threshold: float) -> float:
         found = decided(detector.with_settings(candidate_threshold=threshold))
@@ -79,10 +79,11 @@ def choose_thresholds(detector: D, validation: AnnotationSet) -> D:
     found = decided(detector)
     f1 = [infected_figures(pictures, _recounted(found, detector, t), labels)["f1"] or 0.0 for t in OPERATING_GRID]
     if not any(f1):
-        return detector  # no infected cell in the validation part: nothing to choose by
+        return detector, decided(detector)  # no infected cell in the validation part: nothing to choose by
     threshold = _middle_of_best(OPERATING_GRID, f1)
-    errors = error_rates(pictures, _recounted(found, detector, threshold), labels)
-    return replace(detector.with_settings(infected_threshold=threshold), errors=errors)
+    found = _recounted(found, detector, threshold)
+    errors = error_rates(pictures, found, labels)
+    return replace(detector.with_settings(infected_threshold=threshold), errors=errors), found
 
 
 def _recounted(found: list[sv.Detections], detector: Detector, infected_threshold: float) -> list[sv.Detections]:

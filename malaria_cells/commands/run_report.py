@@ -1,0 +1,108 @@
+"""``report.html`` of a detection: put together from what the run holds."""
+
+import shlex
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+
+from malaria_cells.annotations import AnnotationSet
+from malaria_cells.commands.outputs import ANNOTATED, DetectionOutput, Finished
+from malaria_cells.counting import Count, count
+from malaria_cells.evaluation import Score
+from malaria_cells.labels import LabelSet
+from malaria_cells.pictures import read_picture
+from malaria_cells.report import sections
+from malaria_cells.report.document import NAME, Document, Section, photograph
+
+SHOWN = 3  # photographs, where there is no annotation to choose the best and worst by
+SHOWN_WIDTH = 1400
+
+
+def write_run_report(
+    output: DetectionOutput,
+    finished: Finished,
+    truth: AnnotationSet | None,
+    scored: Score | None,
+    facts: list[tuple[str, str]],
+    command: str,
+) -> None:
+    """Write ``report.html`` beside the tables.
+
+    Args:
+        output: where, and the detector.
+        finished: the detections.
+        truth: the annotation, or None.
+        scored: what they are worth by it, or None.
+        facts: what was run on what, by name.
+        command: how to make it again.
+    """
+    labels, errors, results = output.labels, output.detector.errors, finished.results
+    counts = {key: count(_counted(found), labels) for key, found in results.items()}
+    total = sum(counts.values(), Count(np.zeros(len(labels), dtype=np.int64), 0, 0))
+    document = Document("Cells detected", f"{len(results):,} photographs", command)
+    settings = output.detector.settings
+    document.facts = [
+        *facts,
+        ("Thresholds", f"infected from {settings.infected_threshold:.2f}, a cell at all from {settings.cell_threshold:.2f}"),
+        ("Time", f"{finished.seconds / max(len(results), 1):.2f} s a photograph, reading and drawing included"),
+    ]
+    document.headline = sections.counted_headline(total, errors, labels)
+    if scored and scored.metrics["images"]:
+        document.headline += sections.headline_of(scored.metrics)
+    pictures = [p for p in truth.pictures if p.key in results] if truth and scored else []
+    found = [results[p.key] for p in pictures]
+    distribution = {"detected": total.by_label}
+    if pictures and len(pictures) == len(results):
+        annotated = np.sum([np.bincount(p.cell_class_ids, minlength=len(labels)) for p in pictures], axis=0)
+        distribution = {"annotated": annotated, **distribution}
+    document.sections.append(sections.class_distribution(distribution, labels))
+    paths = {key: output.pictures / key for key in results}
+    by_picture = sections.parasitemia(results, labels, errors, {p.key: p for p in pictures})
+    if by_picture is not None:
+        document.sections.append(by_picture)
+    if scored and pictures:
+        document.sections += [
+            sections.confusion(pictures, found, labels),
+            sections.precision_recall(scored.by_class, labels),
+            sections.reliability(pictures, found),
+            sections.best_median_worst(pictures, found, labels),
+        ]
+    else:
+        document.sections.append(_most_infected(output, counts, labels))
+    document.sections.append(sections.doubtful(results, paths, labels))
+    if finished.failed:
+        rows = tuple(sorted(finished.failed.items()))
+        document.sections.append(Section("Pictures that could not be read", "", columns=("picture", "reason"), rows=rows))
+    document.write(output.folder / NAME)
+
+
+def command_of(request: object, script: str) -> str:
+    """The command line of a request: every field that is not as by default."""
+    words = ["python", script]
+    for field in fields(request):  # type: ignore[arg-type]
+        value = getattr(request, field.name)
+        if value is None or value == field.default or value is False:
+            continue
+        words.append("--" + field.name.replace("_", "-"))
+        if value is not True:
+            words.append(",".join(value) if isinstance(value, list) else str(value))
+    return shlex.join(words)
+
+
+def _most_infected(output: DetectionOutput, counts: dict[str, Count], labels: LabelSet) -> Section:
+    """The photographs with most infected cells, or with most cells, as they were drawn."""
+    has_infected = bool(labels.is_infected.any())
+    order = sorted(counts, key=lambda key: (-(counts[key].infected if has_infected else int(counts[key].by_label.sum())), key))
+    shown = []
+    for key in order[:SHOWN]:
+        infected = f", {counts[key].infected} of them infected" if has_infected else ""
+        caption = f"{key}: {int(counts[key].by_label.sum()):,} cells{infected}"
+        drawn = Path(output.folder / ANNOTATED / f"{key}.png")
+        shown.append(photograph(read_picture(drawn), SHOWN_WIDTH, f"photograph {key} with detected boxes", caption))
+    what = "infected cells" if has_infected else "cells"
+    return Section(f"Photographs with most {what}", f"All of them are in {ANNOTATED}/.", tuple(shown))
+
+
+def _counted(found) -> np.ndarray:  # type: ignore[no-untyped-def]
+    return found.data["counted_as"] if len(found) else np.zeros(0, dtype=np.int64)

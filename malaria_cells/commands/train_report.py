@@ -1,0 +1,156 @@
+"""``report.html`` of a training: put together from what the training holds."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import supervision as sv
+from sklearn.metrics import precision_recall_curve
+
+from malaria_cells.annotations import AnnotationSet
+from malaria_cells.breakdown import reliability
+from malaria_cells.config import Config
+from malaria_cells.counting import ErrorRates
+from malaria_cells.dataset import DataSet
+from malaria_cells.labels import LabelSet
+from malaria_cells.report import charts, sections
+from malaria_cells.report.document import NAME, Document, Headline, Section, plot
+from malaria_cells.report.plots import CLASSIFIER_PANELS, confusion_matrix, training_curves
+
+
+@dataclass(frozen=True)
+class Classified:
+    """Patches of a part with what the classifier makes of them.
+
+    Attributes:
+        part: its name.
+        names: of the classes, the reject class counted.
+        class_ids: true classes, int (n,).
+        probabilities: calibrated, float (n, n_classes).
+        metrics: `evaluation.classification_metrics`.
+    """
+
+    part: str
+    names: tuple[str, ...]
+    class_ids: np.ndarray
+    probabilities: np.ndarray
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Detected:
+    """Photographs of a part with what the trained detector finds in them.
+
+    Attributes:
+        part: its name.
+        annotations: the photographs.
+        found: detections, one entry a photograph.
+        errors: of the detector.
+        metrics: `evaluation.detection_metrics`, or None where only the photographs are shown.
+    """
+
+    part: str
+    annotations: AnnotationSet
+    found: list[sv.Detections]
+    errors: ErrorRates | None
+    metrics: dict[str, Any] | None = None
+
+
+@dataclass
+class Trained:
+    """What a training has to tell.
+
+    Attributes:
+        config: as resolved.
+        data: the parts.
+        history: one row a pass.
+        best_epoch: index of the pass that was kept.
+        panels: what of the history is drawn, title by key.
+        classified: of the classifier of a two-stage detector or of whole pictures, else None.
+        detected: None where whole pictures are classified.
+    """
+
+    config: Config
+    data: DataSet
+    history: list[dict[str, float]]
+    best_epoch: int
+    panels: dict[str, str] = field(default_factory=lambda: CLASSIFIER_PANELS)
+    classified: Classified | None = None
+    detected: Detected | None = None
+
+
+def write_train_report(folder: Path, name: str, trained: Trained) -> None:
+    """Write ``report.html`` into a model folder."""
+    config, data = trained.config, trained.data
+    labels = data.train.labels
+    document = Document(f"Model {name}", f"{config.model if config.detector == 'two_stage' else config.detector}", _command(name, config))
+    document.facts = [
+        ("Data", str(config.train_images if isinstance(config.train_images, str) else ", ".join(config.train_images))),
+        *((part.capitalize(), f"{len(a):,} pictures, {int(a.class_counts.sum()):,} {_noun(a)}") for part, a in data.parts.items()),
+        ("Split", "by the data set itself" if config.group is None else f"by group: {config.group}"),
+        ("Seed", str(config.random_state)),
+        ("Passes", f"{len(trained.history)}, of which pass {trained.best_epoch + 1} was kept"),
+    ]
+    classified, detected = trained.classified, trained.detected
+    if classified is not None:
+        document.headline += _classifier_headline(classified)
+    if detected is not None and detected.metrics is not None:
+        document.headline += sections.headline_of(detected.metrics)
+    document.sections.append(sections.class_distribution({part: a.class_counts for part, a in data.parts.items()}, labels))
+    curves = plot(lambda path: training_curves(trained.history, trained.best_epoch, path, trained.panels), "figures by pass")
+    document.sections.append(Section("Training", "", (curves,)))
+    if classified is not None:
+        document.sections += _classifier_sections(classified, labels)
+    if detected is not None:
+        document.sections += _detector_sections(detected, labels)
+    document.write(folder / NAME)
+
+
+def _classifier_headline(c: Classified) -> list[Headline]:
+    m = c.metrics
+    return [
+        Headline(
+            "Macro F1", f"{m['macro_f1']:.3f}", f"of {m['patches']:,} {c.part} patches: the mean over classes, the rare like the frequent"
+        ),
+        Headline("Accuracy", f"{m['accuracy']:.1%}", "of those patches have the right class"),
+        Headline("Calibration error", f"{m['calibration_error']:.3f}", "mean distance of probabilities from how often they come true"),
+    ]
+
+
+def _classifier_sections(c: Classified, labels: LabelSet) -> list[Section]:
+    counts = np.array(c.metrics["confusion"])
+    title = f"{c.part} patches: {c.metrics['patches']:,}"
+    taken = plot(lambda path: confusion_matrix(counts, c.names, title, path), "annotated classes against predicted ones")
+    by_class = {}
+    for i, name in enumerate(c.names):
+        if (c.class_ids == i).any():
+            precision, recall, _ = precision_recall_curve(c.class_ids == i, c.probabilities[:, i])
+            by_class[name] = (recall, precision)
+    curves = plot(lambda path: charts.precision_recall(by_class, labels, path), "precision against recall, a curve for each class")
+    right = c.probabilities.argmax(axis=1) == c.class_ids
+    points = reliability(c.probabilities.max(axis=1), right)
+    honest = plot(lambda path: charts.reliability_diagram(points, path, f"{c.part} patches"), "share that was right by probability")
+    return [
+        Section("What is taken for what", f"Patches of the {c.part} part, each with its most probable class.", (taken,)),
+        Section("Precision and recall of patches", "For each class against all others, by its probability.", (curves,)),
+        Section("Are the probabilities honest?", "Of patches given 0.8, eight in ten should be right.", (honest,)),
+    ]
+
+
+def _detector_sections(d: Detected, labels: LabelSet) -> list[Section]:
+    pictures = list(d.annotations.pictures)
+    results = {p.key: found for p, found in zip(pictures, d.found, strict=True)}
+    where = f"Photographs of the {d.part} part, by which the thresholds were chosen. " if d.part == "validation" else ""
+    by_picture = sections.parasitemia(results, labels, d.errors, {p.key: p for p in pictures})
+    found = [sections.best_median_worst(pictures, d.found, labels), *([by_picture] if by_picture else [])]
+    found.append(sections.doubtful(results, {p.key: p.path for p in pictures}, labels))
+    return [Section(s.title, where + s.text, s.pictures, s.columns, s.rows) for s in found]
+
+
+def _command(name: str, config: Config) -> str:
+    return f"python train.py --config={Path(config.output_models) / name / 'config.yaml'} --set name={name}"
+
+
+def _noun(annotations: AnnotationSet) -> str:
+    return "labels" if annotations.whole else "cells"

@@ -1,0 +1,100 @@
+"""Charts of a report: shares of classes, precision and recall, reliability, parasitemia."""
+
+from pathlib import Path
+
+import numpy as np
+
+from malaria_cells.breakdown import Reliability
+from malaria_cells.labels import LabelSet
+from malaria_cells.report.style import PALETTE, QUIET, class_colours, figure
+
+
+def class_shares(counts: dict[str, np.ndarray], names: tuple[str, ...], path: Path) -> None:
+    """Bars with number and percentage of each class, a group of bars a class.
+
+    Args:
+        counts: int (n_labels,), by the name of what was counted: a part, or annotated and detected.
+        names: of the classes.
+        path: picture to write.
+    """
+    height = 0.8 / len(counts)
+    places = np.arange(len(names))
+    with figure(path, 9, 0.9 + len(names) * (0.22 + 0.2 * len(counts))) as ax:
+        largest = max(max(int(c.max(initial=0)) for c in counts.values()), 1)
+        for i, (what, numbers) in enumerate(counts.items()):
+            shares = numbers / max(int(numbers.sum()), 1)
+            y = places + (i - (len(counts) - 1) / 2) * height
+            ax.barh(y, numbers, height * 0.92, color=PALETTE[(i + 1) % len(PALETTE)], label=f"{what}: {int(numbers.sum()):,}")
+            for place, n, share in zip(y, numbers, shares, strict=True):
+                ax.text(max(n, 0.8), place, f"  {int(n):,} ({share:.2%})" if n else "  0", va="center", fontsize=8.5)
+        ax.set_yticks(places, names)
+        ax.invert_yaxis()
+        if largest > 200:
+            ax.set_xscale("log")
+            ax.set_xlim(0.8, largest * 12)
+            ax.xaxis.set_major_formatter("{x:,.0f}")
+        else:
+            ax.set_xlim(0, largest * 1.35)
+        ax.set(xlabel="cells (logarithmic scale)" if largest > 200 else "cells")
+        if len(counts) > 1:
+            ax.legend(loc="lower right", fontsize=9)
+
+
+def precision_recall(curves: dict[str, tuple[np.ndarray, np.ndarray]], labels: LabelSet, path: Path) -> None:
+    """A curve a class.
+
+    Args:
+        curves: recall and precision, float (k,) each, by class; names of classes, of which some may be missing.
+        labels: for the colours.
+        path: picture to write.
+    """
+    colours = class_colours(labels, labels.is_red_cell & ~labels.is_infected)
+    styles = ("-", "--", "-.", ":")
+    with figure(path, 7, 4.6) as ax:
+        for i, (name, (recall, precision)) in enumerate(curves.items()):
+            ax.plot(recall, precision, color=colours.get(name, "#000000"), linestyle=styles[i % len(styles)], linewidth=2, label=name)
+        ax.set(xlabel="recall: share of the annotated cells that is found", ylabel="precision: share of the found that is right")
+        ax.set(xlim=(0, 1.01), ylim=(0, 1.02))
+        ax.grid(color="#E4E8EA")
+        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9)
+
+
+def reliability_diagram(found: Reliability, path: Path, what: str) -> None:
+    """What was promised against what came true, and how often it was promised."""
+    with figure(path, 6.4, 5.4, rows=2, height_ratios=(4, 1), sharex=True) as (above, below):
+        above.plot([0, 1], [0, 1], color=QUIET, linestyle="--", label="as promised")
+        above.plot(found.predicted, found.right, color=PALETTE[1], marker="o", linewidth=2, label=what)
+        above.set(ylabel="share that was right", xlim=(0, 1), ylim=(0, 1.02))
+        above.grid(color="#E4E8EA")
+        above.legend(loc="upper left", fontsize=9)
+        below.bar(found.predicted, found.n, width=0.05, color=PALETTE[1])
+        below.set(ylabel="number", xlabel="probability that was promised")
+        below.set_yscale("log", subs=[])
+        below.set_ylim(bottom=0.8)
+        below.yaxis.set_major_formatter("{x:,.0f}")
+
+
+def parasitemia_chart(rows: list[tuple[str, float, float, float, float | None]], path: Path) -> None:
+    """Parasitemia of each picture with its interval.
+
+    Args:
+        rows: name, parasitemia, lower and upper end as fractions of 1, and the annotated parasitemia or None.
+        path: picture to write.
+    """
+    names = [row[0] for row in rows]
+    share, low, high = (100 * np.array([row[i] for row in rows], dtype=float) for i in (1, 2, 3))
+    y = np.arange(len(rows))
+    with figure(path, 9, 1.1 + 0.19 * len(rows)) as ax:
+        ax.hlines(y, low, high, color=PALETTE[1], linewidth=2, alpha=0.55, label="95 % interval")
+        ax.plot(share, y, "o", color=PALETTE[1], markersize=5, label="counted")
+        annotated = [(100 * row[4], i) for i, row in enumerate(rows) if row[4] is not None]
+        if annotated:
+            x, places = zip(*annotated, strict=True)
+            ax.plot(x, places, "x", color=PALETTE[0], markersize=6, markeredgewidth=1.8, label="annotated")
+        ax.set_yticks(y, names, fontsize=7.5)
+        ax.invert_yaxis()
+        ax.set_ylim(len(rows) - 0.4, -0.6)
+        ax.set(xlabel="infected red cells, percent")
+        ax.set_xlim(left=-0.015 * ax.get_xlim()[1])  # a mark at nought is a whole mark
+        ax.grid(axis="x", color="#E4E8EA")
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=9)

@@ -1,0 +1,97 @@
+"""One page of HTML that needs nothing beside it: pictures are inlined, so it opens offline and can be mailed and printed."""
+
+import base64
+import importlib.metadata
+import io
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from PIL import Image
+
+from malaria_cells import files
+
+NAME = "report.html"
+QUALITY = 82  # of inlined JPEGs
+TYPES = {".svg": "svg+xml", ".png": "png", ".jpg": "jpeg"}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A figure with its meaning in a sentence."""
+
+    name: str
+    value: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Inlined:
+    """A picture within the page.
+
+    Attributes:
+        source: its data as a URL.
+        alt: what it shows, for those who cannot see it.
+        caption: below it, or empty.
+    """
+
+    source: str
+    alt: str
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: a title, a sentence, a table, pictures; each may be missing but the title."""
+
+    title: str
+    text: str = ""
+    pictures: tuple[Inlined, ...] = ()
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass
+class Document:
+    """What is on the page, from top to bottom; see the template ``report.html.jinja``."""
+
+    title: str
+    subtitle: str
+    command: str
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    headline: list[Headline] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
+
+    def write(self, path: Path) -> None:
+        """Write the page, whole or not at all."""
+        environment = jinja2.Environment(loader=jinja2.PackageLoader("malaria_cells", "report"), autoescape=True)
+        template = environment.get_template(f"{NAME}.jinja")
+        version = importlib.metadata.version("malaria-cells")
+        values = {name: getattr(self, name) for name in ("title", "subtitle", "command", "facts", "headline", "sections")}
+        files.write_text(path, template.render(version=version, **values))
+
+
+def plot(draw: Callable[[Path], None], alt: str, caption: str = "", suffix: str = ".svg") -> Inlined:
+    """Inline what a function draws into the file it is given."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"plot{suffix}"
+        draw(path)
+        content = path.read_bytes()
+    return Inlined(_url(content, TYPES[suffix]), alt, caption)
+
+
+def photograph(pixels: np.ndarray, width: int, alt: str, caption: str = "") -> Inlined:
+    """Inline a photograph, uint8 RGB (H, W, 3), as a JPEG at most `width` pixels wide."""
+    image = Image.fromarray(pixels)
+    if image.width > width:
+        image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=QUALITY)
+    return Inlined(_url(buffer.getvalue(), "jpeg"), alt, caption)
+
+
+def _url(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

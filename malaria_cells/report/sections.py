@@ -1,0 +1,153 @@
+"""Parts of a report on detected cells, each from what the detection and its scoring already hold."""
+
+from pathlib import Path
+
+import numpy as np
+import supervision as sv
+
+from malaria_cells import breakdown
+from malaria_cells.annotations import Picture
+from malaria_cells.counting import Count, ErrorRates, count
+from malaria_cells.evaluation import AveragePrecision
+from malaria_cells.labels import LabelSet
+from malaria_cells.pictures import read_picture
+from malaria_cells.report import charts
+from malaria_cells.report.compare import compared
+from malaria_cells.report.document import Headline, Section, photograph, plot
+from malaria_cells.report.plots import confusion_matrix
+from malaria_cells.report.review import draw_sheet, most_doubtful
+
+COMPARED_WIDTH = 1800  # pixels of two photographs side by side
+DOUBTFUL = 24
+MOST_ROWS = 60  # pictures in the chart of parasitemia
+NOT_FOUND, NOT_ANNOTATED = "not found", "not annotated"
+
+
+def headline_of(metrics: dict) -> list[Headline]:
+    """The figures of ``metrics.json`` that say most, each with its meaning."""
+    found = [
+        Headline("Cells found", _percent(metrics["cell"]["recall50"]), "of the annotated cells have a box on them (IoU 0.5)"),
+        Headline("Cell AP50", _three(metrics["cell"]["AP50"]), "average precision of finding cells, whatever their class; 1 is perfect"),
+        Headline("mAP50", _three(metrics["mAP50"]), "average precision, the mean over the classes present; rare classes count as much"),
+    ]
+    if "infected" in metrics:
+        infected = metrics["infected"]
+        missed = f"finds {_percent(infected['recall'])} of the infected cells; {_percent(infected['precision'])} of its findings are right"
+        found.append(Headline("Infected F1", _three(infected["f1"]), missed))
+        alarms = infected["false_alarms_per_1000_red_cells"]
+        found.append(Headline("False alarms", "none" if alarms is None else f"{alarms:.1f}", "per 1,000 healthy red cells"))
+        error = metrics["parasitemia"]["mean_absolute_error"]
+        text = "unknown" if error is None else f"{100 * error:.2f} points"
+        found.append(Headline("Parasitemia, error", text, "mean absolute difference from the annotated percentage, by picture"))
+    return found
+
+
+def counted_headline(total: Count, errors: ErrorRates | None, labels: LabelSet) -> list[Headline]:
+    """What was counted in all pictures together."""
+    found = [Headline("Cells counted", f"{int(total.by_label.sum()):,}", "in all pictures, at the operating thresholds")]
+    if labels.is_infected.any() and total.parasitemia is not None:
+        low, high = total.interval(errors) or (0.0, 1.0)
+        meaning = f"{total.infected:,} of {total.red_cells:,} red cells; 95 % interval {100 * low:.2f} to {100 * high:.2f} %"
+        found.append(Headline("Parasitemia", f"{100 * total.parasitemia:.2f} %", meaning))
+    return found
+
+
+def class_distribution(counts: dict[str, np.ndarray], labels: LabelSet) -> Section:
+    """Number and percentage of each class, int (n_labels,) by what was counted."""
+    drawn = plot(lambda path: charts.class_shares(counts, labels.names, path), "bars of the number of cells of each class")
+    return Section("Classes", "Number of cells of each class, and their share of all.", (drawn,))
+
+
+def precision_recall(by_class: AveragePrecision, labels: LabelSet) -> Section:
+    """A curve for each class that is annotated."""
+    recall = np.linspace(0, 1, by_class.curve50.shape[1])
+    curves = {name: (recall, by_class.curve50[i]) for i, name in enumerate(labels.names) if by_class.n[i]}
+    text = "As the threshold on the score falls, more of a class is found and less of what is found is right (IoU 0.5)."
+    drawn = plot(lambda path: charts.precision_recall(curves, labels, path), "precision against recall, a curve for each class")
+    return Section("Precision and recall", text, (drawn,))
+
+
+def confusion(pictures: list[Picture], found: list[sv.Detections], labels: LabelSet) -> Section:
+    """Annotated against counted."""
+    counts = breakdown.confusion(pictures, found, labels)
+    rows, columns = (*labels.names, NOT_ANNOTATED), (*labels.names, NOT_FOUND)
+    title = f"{counts[:-1].sum():,} annotated cells"
+    drawn = plot(lambda path: confusion_matrix(counts, columns, title, path, rows), "annotated classes against detected ones")
+    text = (
+        f"Rows are what annotators say, columns what was counted. '{NOT_FOUND}' was annotated and not counted; '{NOT_ANNOTATED}' was "
+        "counted and is no annotated cell: a mistake, or a cell that annotators left out."
+    )
+    return Section("What is taken for what", text, (drawn,))
+
+
+def reliability(pictures: list[Picture], found: list[sv.Detections]) -> Section:
+    """Whether scores are what they promise."""
+    points = breakdown.score_reliability(pictures, found)
+    text = "Of detections scored 0.8, eight in ten should be right. Below the line scores promise too much, above it too little."
+    drawn = plot(lambda path: charts.reliability_diagram(points, path, "detections"), "share that was right against the score")
+    return Section("Are the scores honest?", text, (drawn,))
+
+
+def best_median_worst(pictures: list[Picture], found: list[sv.Detections], labels: LabelSet) -> Section:
+    """The annotation beside the detection, for three photographs chosen by F1."""
+    f1 = breakdown.f1_by_picture(pictures, found, labels)
+    order = [int(i) for i in np.argsort(-f1, kind="stable") if not np.isnan(f1[i])]
+    if not order:
+        return Section("Annotation beside detection", "No photograph here has a cell.")
+    places = {0: "best", len(order) // 2: "median", len(order) - 1: "worst"}
+    shown = []
+    for place, word in places.items():
+        p = pictures[order[place]]
+        scene = compared(read_picture(p.path), p, found[order[place]], labels, with_red_cells=True)
+        caption = f"The {word}: {p.key}, F1 {f1[order[place]]:.3f}. Annotated on the left, detected on the right."
+        shown.append(photograph(scene, COMPARED_WIDTH, f"{word} photograph with annotated and detected boxes", caption))
+    text = f"Three of {len(pictures)} photographs by F1 of all their cells: the best, the median and the worst."
+    return Section("Annotation beside detection", text, tuple(shown))
+
+
+def doubtful(results: dict[str, sv.Detections], paths: dict[str, Path], labels: LabelSet) -> Section:
+    """The most doubtful cells, as a sheet."""
+    cells = most_doubtful(results, labels, DOUBTFUL)
+    if not cells:
+        return Section("Most doubtful cells", "No cell was counted.")
+    drawn = plot(lambda path: draw_sheet(path, cells, results, paths, labels), "sheet of the most doubtful cells", suffix=".jpg")
+    text = "The cells whose label the model is least sure of, with the two likeliest labels. run.py --review N lets you correct them."
+    return Section("Most doubtful cells", text, (drawn,))
+
+
+def parasitemia(
+    results: dict[str, sv.Detections], labels: LabelSet, errors: ErrorRates | None, truth: dict[str, Picture] | None = None
+) -> Section | None:
+    """Parasitemia by picture as a chart and the counts as a table; None where nothing can be infected."""
+    if not labels.is_infected.any():
+        return None
+    counts = {key: count(_counted(found), labels) for key, found in sorted(results.items())}
+    known = {key: c for key, c in counts.items() if c.parasitemia is not None}
+    highest = sorted(known, key=lambda key: -(known[key].parasitemia or 0))[:MOST_ROWS]
+    rows = []
+    for key in sorted(highest):
+        low, high = known[key].interval(errors) or (0.0, 1.0)
+        annotated = count(truth[key].cell_class_ids, labels).parasitemia if truth and key in truth else None
+        rows.append((key, known[key].parasitemia or 0.0, low, high, annotated))
+    if not rows:
+        return Section("Parasitemia by picture", "No picture has a red cell.")
+    chosen = "" if len(rows) == len(counts) else f" Shown are the {len(rows)} highest of {len(counts)} pictures; counts.csv has all."
+    text = (
+        "Infected red cells by all red cells. The interval holds the cells that happened to be in the field"
+        + (", and the detector's own errors, as measured on the validation photographs." if errors else ".")
+        + chosen
+    )
+    drawn = plot(lambda path: charts.parasitemia_chart(rows, path), "parasitemia of each picture with its interval")
+    return Section("Parasitemia by picture", text, (drawn,))
+
+
+def _counted(found: sv.Detections) -> np.ndarray:
+    return np.asarray(found.data["counted_as"], dtype=np.int64) if len(found) else np.zeros(0, dtype=np.int64)
+
+
+def _three(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "none" if value is None else f"{value:.1%}"
