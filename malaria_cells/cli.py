@@ -36,7 +36,18 @@ def script(command: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="malaria-cells", description="Finds and names blood cells in photographs of stained smears.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_train, _add_run, _add_download, _add_explore, _add_gallery, _add_export, _add_convert, _add_sample, _add_keys):
+    for add in (
+        _add_train,
+        _add_run,
+        _add_download,
+        _add_explore,
+        _add_page,
+        _add_gallery,
+        _add_export,
+        _add_convert,
+        _add_sample,
+        _add_keys,
+    ):
         add(commands)
     return parser
 
@@ -127,6 +138,22 @@ def _add_explore(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config; may be repeated")
     parser.add_argument("--output", type=Path, default=Path("results/explore"), help="folder for the pictures (default: %(default)s)")
     parser.add_argument("--augment", metavar="POLICY", help="show what an augmentation policy does to sixteen patches")
+
+
+def _add_page(commands: argparse._SubParsersAction) -> None:
+    def page(options: argparse.Namespace) -> int:
+        from malaria_cells.commands.page import page
+
+        return page(options.model, options.models, options.review, options.address, options.port)
+
+    parser = _command(commands, "page", "Open the page: drop photographs, see cells, correct labels.", page)
+    parser.add_argument("--model", type=Path, help="model folder that is chosen at first (default: the shipped pretrained/vivax)")
+    parser.add_argument("--models", type=Path, default=Path("models"), help="folder of further models to offer (default: %(default)s)")
+    parser.add_argument(
+        "--review", type=Path, default=Path("results/page-review"), help="folder that corrections go to (default: %(default)s)"
+    )
+    parser.add_argument("--address", default="127.0.0.1", help="to listen on; 0.0.0.0 lets other machines in (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8501, help="likewise (default: %(default)s)")
 
 
 def _add_gallery(commands: argparse._SubParsersAction) -> None:

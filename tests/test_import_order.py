@@ -46,6 +46,7 @@ ORDER = [
     "report",
     "api",
     "commands",
+    "page",
     "cli",
 ]
 MAY_IMPORT_TENSORFLOW = {"pipeline", "models", "training"}

@@ -130,6 +130,7 @@ def test_the_newest_unfinished_run_is_found(tmp_path):
 
 def test_a_plateau_of_thresholds_is_answered_by_its_middle():
     assert _middle_of_best((0.1, 0.2, 0.3, 0.4, 0.5), [0.1, 0.9, 0.9, 0.9, 0.2]) == 0.3
+    assert _middle_of_best((0.1, 0.2, 0.3, 0.4, 0.5), [0.899, 0.2, 0.898, 0.9, 0.899]) == 0.4  # the best stretch, not all good ones
 
 
 def test_thresholds_are_chosen_on_validation(six_classes, monkeypatch):

@@ -24,6 +24,7 @@ FEWEST_OFFSETS = 20  # a median of fewer is no better than none
 CANDIDATE_GRID = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
 WEIGHT_GRID = (0.0, 0.25, 0.5, 1.0)
 CELL_GRID = tuple(np.round(np.arange(0.05, 0.81, 0.05), 2).tolist())
+TOLERANCE = 0.003  # of an AP or F1: less than one cell of a hundred makes
 OPERATING_GRID = tuple(np.round(np.arange(0.05, 0.96, 0.01), 2).tolist())
 
 
@@ -105,5 +106,11 @@ def _best_cell_threshold(pictures: list[Picture], found: list[sv.Detections]) ->
 
 
 def _middle_of_best(grid: tuple[float, ...], values: list[float]) -> float:
-    best = np.flatnonzero(np.array(values) >= max(values) - 1e-9)
-    return float(grid[best[len(best) // 2]])
+    """The middle of the stretch around the best value that is as good as it, since its ends are good by luck."""
+    good = np.array(values) >= max(values) - TOLERANCE
+    low = high = int(np.argmax(values))
+    while low > 0 and good[low - 1]:
+        low -= 1
+    while high < len(grid) - 1 and good[high + 1]:
+        high += 1
+    return float(grid[(low + high) // 2])

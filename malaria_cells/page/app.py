@@ -1,0 +1,288 @@
+"""The page: run by Streamlit, from top to bottom, whenever a person touches something (see `commands.page`)."""
+
+import hashlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+import supervision as sv
+
+from malaria_cells.counting import Count, count
+from malaria_cells.detection import Detector, TwoStageDetector
+from malaria_cells.engine import start_tensorflow
+from malaria_cells.errors import InputError
+from malaria_cells.explain import Explainer
+from malaria_cells.model_folder import load_detector
+from malaria_cells.page import downloads, view
+from malaria_cells.page.photographs import MOST_MEGABYTES, SAMPLE, Photograph, counted_cells, decide, read_upload, sample_smear
+from malaria_cells.page.review_file import NO_CELL, save_correction
+from malaria_cells.patches import crop_boxes
+
+MOST_SHOWN = 60  # cells in the sheet
+NOT_A_CELL = "not a cell"
+
+
+@st.cache_resource(show_spinner="Loading the model ...")
+def _load(folder: str, changed: float) -> Detector:
+    """The detector of a model folder; `changed` is when its description was last written."""
+    del changed
+    start_tensorflow()
+    detector, description = load_detector(Path(folder))
+    if not description.rejects:
+        raise InputError(f"{folder} classifies whole pictures and detects no cells; name another model folder")
+    return detector
+
+
+@st.cache_resource(show_spinner=False)
+def _explainer(folder: str, changed: float) -> Explainer:
+    del changed
+    return Explainer.load(Path(folder))
+
+
+def _changed(folder: str) -> float:
+    path = Path(folder) / "model.yaml"
+    return path.stat().st_mtime if path.is_file() else 0.0
+
+
+def main(models: list[str], review: Path) -> None:
+    """Draw the page.
+
+    Args:
+        models: folders to choose from, the first being chosen at first.
+        review: folder that corrections go to.
+    """
+    st.set_page_config(page_title="malaria_cells", page_icon=":microscope:", layout="wide")
+    st.title("Cells of a blood smear")
+    st.caption("Photographs stay on this machine. A research tool, not a medical device.")
+    folder, uploads = _inputs(models)
+    try:
+        detector = _load(folder, _changed(folder))
+    except InputError as error:
+        st.error(str(error))
+        return
+    photographs = _photographs(detector, folder, uploads)
+    if not photographs:
+        st.info("Drop one or more photographs above, or try the sample.")
+        return
+    infected, cell, classes = _settings(detector)
+    chosen = detector.with_settings(infected_threshold=infected, cell_threshold=cell)
+    counts = {p.name: _count(chosen, p, infected, cell) for p in photographs}
+    shown = _choice(photographs)
+    _figures(chosen, counts, shown)
+    cells = counted_cells(decide(detector, shown, infected, cell))
+    if not len(cells):
+        st.warning("No cell is found in this photograph at these thresholds. Lower them, or look whether it is a smear at all.")
+    else:
+        cells.data["index"] = np.arange(len(cells))
+        visible = cells[np.isin(cells.class_id, [detector.labels.names.index(n) for n in classes])]
+        left, right = st.columns([3, 2], gap="medium")
+        with left:
+            picked = _picture(shown, visible, detector)
+            _sheet(shown, cells, detector)
+        with right:
+            _mix(chosen, counts[shown.name])
+            _one_cell(shown, cells, picked, folder, detector, review)
+    _downloads(chosen, photographs, shown, folder)
+
+
+def _inputs(models: list[str]) -> tuple[str, list[tuple[str, bytes]]]:
+    left, right = st.columns([2, 1], gap="medium")
+    with right:
+        folder = st.selectbox("Model folder", models, accept_new_options=True, help="Choose one, or type a path.") or models[0]
+    with left:
+        files = st.file_uploader(
+            f"Photographs (up to {MOST_MEGABYTES} MB each)", accept_multiple_files=True, key="files", max_upload_size=MOST_MEGABYTES
+        )
+        if st.toggle("Use a sample", key="sample", help="A rendered smear, to see what the page does."):
+            return folder, [(SAMPLE, sample_smear())]
+    return folder, _with_own_names([(f.name, f.getvalue()) for f in files])
+
+
+def _with_own_names(uploads: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """Two photographs of one name, from two folders, are told apart by a number."""
+    seen: dict[str, int] = {}
+    named = []
+    for name, content in uploads:
+        seen[name] = seen.get(name, 0) + 1
+        path = Path(name)
+        named.append((name if seen[name] == 1 else f"{path.stem} ({seen[name]}){path.suffix}", content))
+    return named
+
+
+def _photographs(detector: Detector, folder: str, uploads: list[tuple[str, bytes]]) -> list[Photograph]:
+    """The readable photographs, each looked at once by each model; what is not dropped any more is forgotten."""
+    known: dict[str, Photograph] = st.session_state.setdefault("known", {})
+    keys = {hashlib.blake2b(f"{folder}|{_changed(folder)}|".encode() + content).hexdigest(): (name, content) for name, content in uploads}
+    for key in set(known) - set(keys):
+        del known[key]
+    new = [key for key in keys if key not in known]
+    bar = st.progress(0.0, "Detecting cells ...") if new else None
+    for i, key in enumerate(new):
+        name, content = keys[key]
+        try:
+            pixels = read_upload(name, content)
+            known[key] = Photograph(name, content, pixels, detector.look(pixels))
+        except InputError as error:
+            st.error(str(error))
+        if bar:
+            bar.progress((i + 1) / len(new), f"Detecting cells: {i + 1} of {len(new)}")
+    if bar:
+        bar.empty()
+    return [replace(known[key], name=name) for key, (name, _) in keys.items() if key in known]
+
+
+def _settings(detector: Detector) -> tuple[float, float, list[str]]:
+    names, labels, settings = list(detector.labels.names), detector.labels, detector.settings
+    first, second, third = st.columns(3, gap="medium")
+    infected = settings.infected_threshold
+    with first:
+        if labels.is_infected.any():
+            infected = st.slider("Infected from score", 0.01, 0.99, float(settings.infected_threshold), 0.01, key="infected")
+    with second:
+        cell = st.slider("A cell at all from probability", 0.01, 0.99, float(settings.cell_threshold), 0.01, key="cell")
+    healthy = [n for n, quiet in zip(names, labels.is_red_cell & ~labels.is_infected, strict=True) if quiet]
+    others = [n for n in names if n not in healthy]
+    with third:
+        shown = st.pills("Show", others, selection_mode="multi", default=others, key="classes") or []
+        if healthy and st.toggle("Healthy red cells", value=True, key="healthy"):
+            shown = [*shown, *healthy]
+    return infected, cell, list(shown)
+
+
+def _count(detector: Detector, photograph: Photograph, infected: float, cell: float) -> Count:
+    found = decide(detector, photograph, infected, cell)
+    return count(np.asarray(found.data["counted_as"], dtype=np.int64) if len(found) else np.zeros(0, dtype=np.int64), detector.labels)
+
+
+def _choice(photographs: list[Photograph]) -> Photograph:
+    if len(photographs) == 1:
+        return photographs[0]
+    name = st.selectbox("Photograph", [p.name for p in photographs], key="photograph")
+    return next(p for p in photographs if p.name == name)
+
+
+def _figures(detector: Detector, counts: dict[str, Count], shown: Photograph) -> None:
+    own = counts[shown.name]
+    columns = st.columns(4)
+    columns[0].metric("Cells", f"{int(own.by_label.sum()):,}")
+    if detector.labels.is_infected.any():
+        columns[1].metric("Red cells", f"{own.red_cells:,}")
+        columns[2].metric("Infected", f"{own.infected:,}")
+        columns[3].metric("Parasitemia", _share(own))
+        columns[3].caption(_interval(detector, own))
+    if len(counts) > 1:
+        total = sum(counts.values(), Count(np.zeros(len(detector.labels), dtype=np.int64), 0, 0))
+        text = f"All {len(counts)} photographs: {int(total.by_label.sum()):,} cells"
+        if detector.labels.is_infected.any():
+            text += f", {total.infected:,} of {total.red_cells:,} red cells infected, {_share(total)}, {_interval(detector, total)}"
+        st.markdown(text)
+
+
+def _share(c: Count) -> str:
+    return "none" if c.parasitemia is None else f"{100 * c.parasitemia:.2f} %"
+
+
+def _interval(detector: Detector, c: Count) -> str:
+    found = c.interval(detector.errors)
+    return "" if found is None else f"95 % interval {100 * found[0]:.2f} to {100 * found[1]:.2f} %"
+
+
+def _picture(photograph: Photograph, cells: sv.Detections, detector: Detector) -> int | None:
+    """Draw the photograph; the index of the cell that was clicked, or None."""
+    figure = view.photograph_figure(photograph.pixels, cells, detector.labels)
+    event = st.plotly_chart(
+        figure,
+        key=f"picture {photograph.name}",
+        on_select="rerun",
+        selection_mode="points",
+        config={"scrollZoom": True, "displaylogo": False},
+    )
+    st.caption("Turn the wheel or pinch to zoom, drag to move, double-click for the whole; click a cell to look into it.")
+    points = event.selection.points if event else []
+    return int(np.ravel(points[0]["customdata"])[0]) if points else None
+
+
+def _sheet(photograph: Photograph, cells: sv.Detections, detector: Detector) -> None:
+    labels = detector.labels
+    wanted = labels.is_infected if labels.is_infected.any() else ~(labels.is_red_cell & ~labels.is_infected)
+    own = cells[wanted[cells.class_id]]
+    noun = "infected cell" if labels.is_infected.any() else "cell"
+    st.subheader(f"{len(own)} {noun}{'' if len(own) == 1 else 's'}")
+    if not len(own):
+        return
+    own = own[:MOST_SHOWN]
+    captions = [f"{i}: {labels.names[c]} {s:.2f}" for i, c, s in zip(own.data["index"], own.class_id, own.confidence, strict=True)]
+    st.image(list(view.cell_pictures(photograph.pixels, own.xyxy)), caption=captions, width=110)
+
+
+def _mix(detector: Detector, own: Count) -> None:
+    st.subheader("Stages" if detector.labels.is_infected.any() else "Classes")
+    st.plotly_chart(view.stage_mix(own.by_label, detector.labels), key="mix", config={"displayModeBar": False})
+    st.table({"class": list(detector.labels.names), "cells": own.by_label.tolist()})
+
+
+def _one_cell(photograph: Photograph, cells: sv.Detections, picked: int | None, folder: str, detector: Detector, review: Path) -> None:
+    st.subheader("One cell")
+    labels = detector.labels
+    order = np.lexsort((-np.asarray(cells.confidence), ~labels.is_infected[cells.class_id])).tolist()
+    names = {i: f"{i}: {labels.names[cells.class_id[i]]} {cells.confidence[i]:.2f}" for i in order}
+    first = order.index(picked) if picked in names else 0
+    index = int(st.selectbox("Cell", order, index=first, format_func=names.__getitem__) or 0)
+    box = cells.xyxy[index]
+    label = labels.names[cells.class_id[index]]
+    left, right = st.columns(2)
+    if isinstance(detector, TwoStageDetector):
+        patch = crop_boxes(photograph.pixels, box[None], detector.classifier.context, (300, 300))
+        left.image(patch[0], caption=f"{label}, score {cells.confidence[index]:.2f}", width="stretch")
+        try:
+            right.image(_explainer(folder, _changed(folder)).overlays(patch, label)[0], caption=f"what speaks for {label}", width="stretch")
+        except InputError as error:
+            right.caption(str(error))
+    else:
+        left.image(view.cell_pictures(photograph.pixels, box[None])[0], caption=f"{label}, score {cells.confidence[index]:.2f}")
+    probabilities = cells.data["probabilities"][index]
+    st.table({"class": [*labels.names, NOT_A_CELL], "probability": [f"{p:.3f}" for p in probabilities]})
+    _correction(photograph, cells, index, detector, review)
+
+
+def _correction(photograph: Photograph, cells: sv.Detections, index: int, detector: Detector, review: Path) -> None:
+    names = [*detector.labels.names, NOT_A_CELL]
+    corrected: dict[tuple[str, str], str] = st.session_state.setdefault("corrected", {})
+    digest = hashlib.blake2b(photograph.content, digest_size=8).hexdigest()
+    place = (digest, np.array2string(cells.xyxy[index], precision=1))
+    now = corrected.get(place, names[cells.class_id[index]])
+    wanted = st.selectbox("It really is", names, index=names.index(now), key=f"label {place}")
+    if st.button("Save the correction", key="correct"):
+        corrected[place] = wanted
+        ids = np.array(cells.class_id)
+        for i, box in enumerate(cells.xyxy):
+            name = corrected.get((digest, np.array2string(box, precision=1)))
+            if name is not None:
+                ids[i] = NO_CELL if name == NOT_A_CELL else names.index(name)
+        n = save_correction(review, photograph, cells.xyxy, ids, detector.labels)
+        st.success(f"Saved with the photograph's other cells: {review} holds {n} photograph{'' if n == 1 else 's'}.")
+        st.code(f"python train.py --config=config.yaml --set corrections={review}", language=None)
+
+
+def _downloads(detector: Detector, photographs: list[Photograph], shown: Photograph, folder: str) -> None:
+    st.subheader("Take home")
+    names = {"detections.csv": "Cells, CSV", "counts.csv": "Counts, CSV", "detections.json": "Cells, COCO JSON", "report.html": "Report"}
+    columns = st.columns(len(names) + 1)
+    for column, (name, text) in zip(columns, names.items(), strict=False):
+        make = _making(name, detector, photographs, folder)
+        column.download_button(text, make, file_name=name, mime=downloads.TYPES[name], key=name, on_click="ignore")
+    png = f"{Path(shown.name).stem}_annotated.png"
+    columns[-1].download_button(
+        "Picture, PNG", lambda: downloads.annotated_png(detector, shown), file_name=png, mime="image/png", key="png", on_click="ignore"
+    )
+
+
+def _making(name: str, detector: Detector, photographs: list[Photograph], folder: str):  # type: ignore[no-untyped-def]
+    """What makes a file once its button is pressed."""
+    return lambda: downloads.file_of(name, detector, photographs, folder)
+
+
+if __name__ == "__main__":
+    main(sys.argv[2:], Path(sys.argv[1]))

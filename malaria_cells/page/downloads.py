@@ -1,0 +1,54 @@
+"""What the page gives to take home: the files that ``run.py`` writes, made by the same code."""
+
+import contextlib
+import io
+import tempfile
+from pathlib import Path
+
+from malaria_cells.commands.outputs import ANNOTATED, DetectionOutput, Finished
+from malaria_cells.commands.run_report import write_run_report
+from malaria_cells.detection import Detector
+from malaria_cells.page.photographs import Photograph
+from malaria_cells.report.document import NAME
+
+TYPES = {
+    "detections.csv": "text/csv",
+    "counts.csv": "text/csv",
+    "detections.json": "application/json",
+    NAME: "text/html",
+}
+
+
+def file_of(name: str, detector: Detector, photographs: list[Photograph], model: str) -> bytes:
+    """The content of one of the files of `TYPES`.
+
+    Args:
+        name: of the file.
+        detector: with the thresholds as they are set on the page.
+        photographs: what they are of.
+        model: named in the report.
+    """
+    finished = Finished()
+    for p in photographs:
+        finished.results[p.name] = detector.decide(*p.look)
+        finished.sizes_wh[p.name] = (p.pixels.shape[1], p.pixels.shape[0])
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        pictures, results = Path(folder) / "pictures", Path(folder) / "results"
+        output = DetectionOutput.start(results, detector, pictures)
+        output.tables(finished, None)
+        if name == NAME:
+            pictures.mkdir()
+            for p in photographs:  # the report shows some photographs and cells
+                (pictures / p.name).write_bytes(p.content)
+                output.picture(p.name, p.pixels, finished.results[p.name])
+            facts = [("Photographs", f"{len(photographs)} on the page"), ("Model", model)]
+            write_run_report(output, finished, None, None, facts, f"malaria-cells page --model {model}")
+        return (results / name).read_bytes()
+
+
+def annotated_png(detector: Detector, photograph: Photograph) -> bytes:
+    """The photograph with boxes: a PNG file's content."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = DetectionOutput(Path(folder), detector, Path(folder))
+        output.picture(photograph.name, photograph.pixels, detector.decide(*photograph.look))
+        return (Path(folder) / ANNOTATED / f"{photograph.name}.png").read_bytes()

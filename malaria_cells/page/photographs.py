@@ -1,0 +1,85 @@
+"""Photographs that were dropped on the page, and what the networks saw in them, once."""
+
+import io
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import numpy as np
+import supervision as sv
+from PIL import Image
+
+from malaria_cells.detection import Detector, Look
+from malaria_cells.errors import InputError
+from malaria_cells.pictures import SUFFIXES, picture_size, read_picture
+from malaria_cells.sample import Slide, render_smear
+
+MOST_MEGABYTES = 50  # of a file
+MOST_MEGAPIXELS = 50  # of a photograph: some 150 MB in memory
+SAMPLE = "sample smear.png"
+SAMPLE_SEED = 0
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph with the networks' answers, from which any threshold is decided without asking them again.
+
+    Attributes:
+        name: of the file.
+        content: of the file, byte by byte: by that corrections are known to be of the same photograph.
+        pixels: uint8 RGB (H, W, 3).
+        look: see `detection.Detector.look`.
+    """
+
+    name: str
+    content: bytes
+    pixels: np.ndarray
+    look: Look
+
+
+def read_upload(name: str, content: bytes) -> np.ndarray:
+    """Read a dropped file by the one reader of pictures: uint8 RGB (H, W, 3).
+
+    Raises:
+        InputError: no picture, a broken one, or one over the page's limits; in a sentence for the page.
+    """
+    if len(content) > MOST_MEGABYTES * 1e6:
+        raise InputError(
+            f"{name} has {len(content) / 1e6:.0f} MB; the page takes up to {MOST_MEGABYTES} MB a file. run.py takes larger ones."
+        )
+    suffix = PurePath(name).suffix.lower()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"upload{suffix if suffix in SUFFIXES else '.png'}"
+        path.write_bytes(content)
+        try:
+            width, height = picture_size(path)
+            if width * height > MOST_MEGAPIXELS * 1e6:
+                raise InputError(
+                    f"{path} has {width} x {height} pixels; the page takes up to {MOST_MEGAPIXELS} megapixels. run.py takes larger ones."
+                )
+            return read_picture(path)
+        except InputError as error:
+            raise InputError(str(error).replace(str(path), name)) from error
+
+
+def sample_smear() -> bytes:
+    """A rendered photograph to try the page with, always the same: a PNG file's content."""
+    rng = np.random.default_rng(SAMPLE_SEED)
+    buffer = io.BytesIO()
+    Image.fromarray(render_smear(Slide.draw(rng), rng).picture).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def decide(detector: Detector, photograph: Photograph, infected_threshold: float, cell_threshold: float) -> sv.Detections:
+    """The cells of a photograph at these thresholds; the networks are not run."""
+    changed = detector.with_settings(infected_threshold=infected_threshold, cell_threshold=cell_threshold)
+    return changed.decide(*photograph.look)
+
+
+def counted_cells(found: sv.Detections) -> sv.Detections:
+    """Those that are counted, with what they are counted as for a class id."""
+    if not len(found):
+        return found
+    kept = found[found.data["counted_as"] >= 0]
+    kept.class_id = np.asarray(kept.data["counted_as"], dtype=np.int64)
+    return kept

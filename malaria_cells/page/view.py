@@ -1,0 +1,84 @@
+"""The photograph as a figure that can be zoomed and clicked, the sheet of cells, and the mix of stages."""
+
+import base64
+import io
+
+import cv2
+import numpy as np
+import plotly.graph_objects as go
+import supervision as sv
+from PIL import Image
+
+from malaria_cells import boxes
+from malaria_cells.labels import LabelSet
+from malaria_cells.patches import crop_squares
+from malaria_cells.report.overlay import draw_detections
+from malaria_cells.report.style import class_colours
+
+SHOWN_WIDTH = 1600  # pixels of the photograph in the browser; enough to zoom in to a cell
+COLUMN_WIDTH = 660  # pixels of its column on a laptop
+TALLEST = 900
+CELL = 150  # pixels a side of a cell in the sheet
+CONTEXT = 1.5  # of it, by the longer side of the box
+EDGE = 6  # white around a cell, so that neighbours in a row do not touch
+
+
+def photograph_figure(pixels: np.ndarray, cells: sv.Detections, labels: LabelSet) -> go.Figure:
+    """The photograph with boxes, and over each cell a mark that can be pointed at and clicked.
+
+    Args:
+        pixels: uint8 RGB (H, W, 3).
+        cells: those to show, `class_id` being what they are counted as; ``data["index"]`` is handed back on a click.
+        labels: the classes.
+    """
+    height, width = pixels.shape[:2]
+    scene = draw_detections(pixels, cells, labels)
+    if width > SHOWN_WIDTH:
+        scene = cv2.resize(scene, (SHOWN_WIDTH, round(height * SHOWN_WIDTH / width)), interpolation=cv2.INTER_AREA)
+    buffer = io.BytesIO()
+    Image.fromarray(scene).save(buffer, format="JPEG", quality=88)
+    source = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    figure = go.Figure()
+    figure.add_layout_image(source=source, xref="x", yref="y", x=0, y=0, sizex=width, sizey=height, sizing="stretch", layer="below")
+    centre = (cells.xyxy[:, :2] + cells.xyxy[:, 2:]) / 2 if len(cells) else np.zeros((0, 2))
+    texts = [f"{labels.names[c]} {s:.2f}" for c, s in zip(cells.class_id, cells.confidence, strict=True)] if len(cells) else []
+    figure.add_trace(
+        go.Scatter(
+            x=centre[:, 0],
+            y=centre[:, 1],
+            mode="markers",
+            marker={"size": 22, "opacity": 0.01, "color": "#000000"},
+            text=texts,
+            hovertemplate="%{text}<extra></extra>",
+            customdata=np.asarray(cells.data["index"]) if len(cells) else [],
+        )
+    )
+    height_shown = round(min(COLUMN_WIDTH * height / width, TALLEST))
+    # The same revision keeps the zoom when a threshold redraws the boxes.
+    figure.update_layout(margin={"l": 0, "r": 0, "t": 0, "b": 0}, showlegend=False, height=height_shown)
+    figure.update_layout(dragmode="pan", hovermode="closest", uirevision="photograph")
+    figure.update_xaxes(visible=False, range=[0, width], constrain="domain")
+    figure.update_yaxes(visible=False, range=[height, 0], scaleanchor="x", constrain="domain", constraintoward="top")
+    return figure
+
+
+def stage_mix(by_label: np.ndarray, labels: LabelSet) -> go.Figure:
+    """Bars of the infected cells by stage, or of all cells where nothing can be infected."""
+    shown = labels.is_infected if labels.is_infected.any() else np.ones(len(labels), dtype=bool)
+    colours = class_colours(labels, labels.is_red_cell & ~labels.is_infected)
+    names = [n for n, s in zip(labels.names, shown, strict=True) if s]
+    counts = by_label[shown].tolist()
+    figure = go.Figure(
+        go.Bar(x=counts, y=names, orientation="h", marker_color=[colours[n] for n in names], text=counts, textposition="auto")
+    )
+    figure.update_layout(margin={"l": 0, "r": 10, "t": 0, "b": 0}, height=60 + 34 * len(names))
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(title="cells", rangemode="tozero", tickformat=",d")
+    return figure
+
+
+def cell_pictures(pixels: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
+    """Cells with their surroundings and a white edge: uint8 RGB (n, `CELL`, `CELL`, 3)."""
+    inner = CELL - 2 * EDGE
+    cut = crop_squares(pixels, boxes.squares_around(boxes_xyxy, CONTEXT), (inner, inner))
+    return np.pad(cut, ((0, 0), (EDGE, EDGE), (EDGE, EDGE), (0, 0)), constant_values=255)

@@ -1,0 +1,174 @@
+"""The page without a browser: what its parts do, and that a slider does not run the network again."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from malaria_cells.cli import main
+from malaria_cells.errors import InputError
+from malaria_cells.page.photographs import MOST_MEGAPIXELS, Photograph, counted_cells, decide, read_upload, sample_smear
+from tests.conftest import write_picture
+
+APP = """
+import sys
+from pathlib import Path
+from malaria_cells.page.app import main
+main([{model!r}], Path({review!r}))
+"""
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    from malaria_cells.model_folder import load_detector, shipped
+
+    detector = load_detector(shipped())[0]
+    content = sample_smear()
+    pixels = read_upload("smear.png", content)
+    return detector, Photograph("smear.png", content, pixels, detector.look(pixels))
+
+
+def test_thresholds_decide_what_is_counted(photograph):
+    detector, smear = photograph
+    everything = decide(detector, smear, 0.01, 0.01)
+    nothing = decide(detector, smear, 0.99, 0.99)
+    assert len(everything) == len(nothing) > 20
+    assert len(counted_cells(nothing)) < len(counted_cells(everything))
+    assert (counted_cells(everything).class_id >= 0).all()
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n broken"])
+def test_an_unreadable_file_is_named_as_it_was_dropped(content):
+    with pytest.raises(InputError, match=r"my smear\.png") as caught:
+        read_upload("my smear.png", content)
+    assert "/tmp" not in str(caught.value)
+
+
+def test_limits_are_said(tmp_path):
+    with pytest.raises(InputError, match=r"big.jpg has 60 MB; the page takes up to 50 MB a file"):
+        read_upload("big.jpg", bytes(60_000_000))
+    write_picture(tmp_path / "wide.png", (MOST_MEGAPIXELS * 1000 + 1000, 1000))
+    with pytest.raises(InputError, match=r"wide.png has 51000 x 1000 pixels; the page takes up to 50 megapixels"):
+        read_upload("wide.png", (tmp_path / "wide.png").read_bytes())
+
+
+def test_corrections_are_what_training_takes(photograph, sample, tmp_path):
+    """Twice the same photograph and once another: two photographs, the later labels; and a training's data with them."""
+    from malaria_cells.annotations import load_annotations
+    from malaria_cells.config import load_config
+    from malaria_cells.dataset import load_data_set
+    from malaria_cells.page.review_file import NO_CELL, save_correction
+
+    detector, smear = photograph
+    cells = counted_cells(decide(detector, smear, 0.01, 0.01))
+    review = tmp_path / "review"
+    ids = np.array(cells.class_id)
+    assert save_correction(review, smear, cells.xyxy, ids, detector.labels) == 1
+    ids[0], ids[1] = 4, NO_CELL
+    assert save_correction(review, smear, cells.xyxy, ids, detector.labels) == 1
+    other = Photograph("other.png", (sample / "images").glob("slide0*").__next__().read_bytes(), smear.pixels, smear.look)
+    assert save_correction(review, other, cells.xyxy[:3], ids[:3].clip(0), detector.labels) == 2
+    saved = {Path(p.key).name: p for p in load_annotations(review / "annotations.json", detector.labels).pictures}
+    assert saved["smear.png"].path.read_bytes() == smear.content
+    assert len(saved["smear.png"].class_ids) == len(cells) - 1
+    assert (saved["smear.png"].class_ids == 4).any()
+    config = tmp_path / "c.yaml"
+    config.write_text(json.dumps({"train_images": str(sample), "corrections": str(review)}))
+    before, after = (load_data_set(load_config(config, sets)) for sets in (["corrections=null"], []))
+    assert len(after.all_pictures) > len(before.all_pictures)
+
+
+def test_downloads_are_the_files_of_run(photograph, tmp_path):
+    from malaria_cells.page import downloads
+
+    detector, smear = photograph
+    (tmp_path / "smear.png").write_bytes(smear.content)
+    assert main(["run", "--image", str(tmp_path / "smear.png"), "--output", str(tmp_path / "out")]) == 0
+    for name in ("detections.csv", "counts.csv"):
+        assert downloads.file_of(name, detector, [smear], "m") == (tmp_path / "out" / name).read_bytes()
+    assert downloads.annotated_png(detector, smear) == (tmp_path / "out" / "annotated" / "smear.png.png").read_bytes()
+    assert b"Most doubtful cells" in downloads.file_of("report.html", detector, [smear], "m")
+
+
+@pytest.fixture
+def page(tmp_path):
+    from streamlit.testing.v1 import AppTest
+
+    from malaria_cells.model_folder import shipped
+
+    return AppTest.from_string(APP.format(model=str(shipped()), review=str(tmp_path / "review")), default_timeout=120)
+
+
+def metrics(page):
+    return {m.label: m.value for m in page.metric}
+
+
+@pytest.mark.slow
+def test_a_slider_decides_again_and_asks_no_network(page, monkeypatch):
+    from malaria_cells.detection import TwoStageDetector
+
+    looks = []
+    look = TwoStageDetector.look
+    monkeypatch.setattr(TwoStageDetector, "look", lambda self, picture: looks.append(1) or look(self, picture))
+    page.run()
+    assert not page.exception
+    assert "try the sample" in page.info[0].value
+    page.toggle(key="sample").set_value(True).run()
+    assert not page.exception
+    before = metrics(page)
+    assert int(before["Cells"]) > 20
+    page.slider(key="cell").set_value(0.99).run()
+    after = metrics(page)
+    assert int(after["Cells"]) < int(before["Cells"])
+    page.slider(key="cell").set_value(0.01).run()
+    assert len(looks) == 1
+
+
+@pytest.mark.slow
+def test_dropped_files_one_of_them_broken(page, tmp_path):
+    page.run()
+    page.file_uploader(key="files").upload("a.png", sample_smear(), "image/png").run()
+    cells = metrics(page)["Cells"]
+    page.file_uploader(key="files").upload("broken.png", b"nothing", "image/png").run()
+    assert not page.exception
+    assert "broken.png: not a picture that can be read" in page.error[0].value
+    assert metrics(page)["Cells"] == cells
+
+
+@pytest.mark.slow
+def test_no_cells_is_a_sentence(page):
+    page.run()
+    page.toggle(key="sample").set_value(True).run()
+    page.slider(key="infected").set_value(0.99)
+    page.slider(key="cell").set_value(0.99).run()
+    assert not page.exception
+    assert metrics(page)["Cells"] == "0"
+    assert "No cell is found in this photograph" in page.warning[0].value
+
+
+@pytest.mark.slow
+def test_a_correction_is_saved(page, tmp_path):
+    page.run()
+    page.toggle(key="sample").set_value(True).run()
+    label = next(box for box in page.selectbox if box.label == "It really is")
+    label.set_value("not a cell").run()
+    page.button(key="correct").click().run()
+    assert not page.exception
+    assert "holds 1 photograph." in page.success[0].value
+    saved = json.loads((tmp_path / "review" / "annotations.json").read_text())
+    assert len(saved["annotations"]) == int(metrics(page)["Cells"]) - 1
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_no_model(tmp_path):
+    from streamlit.testing.v1 import AppTest
+
+    page = AppTest.from_string(APP.format(model=str(tmp_path), review=str(tmp_path)), default_timeout=60).run()
+    assert not page.exception
+    assert "not a model folder, model.yaml is missing" in page.error[0].value
+
+
+def test_what_page_refuses(tmp_path, capsys):
+    assert main(["page", "--model", str(tmp_path)]) == 2
+    assert "not a model folder" in capsys.readouterr().err
