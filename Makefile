@@ -1,11 +1,14 @@
 # make demo      sample data, training, detection, in one go
-# make test      lint, types, the whole suite
+# make page      the page in a browser
+# make test      lint, types, the whole suite but for the browser
+# make test-page the page in a real browser
+# make docs      the documentation as a site
 # make install   the environment alone
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install demo test clean
+.PHONY: install demo page test test-page docs clean
 
 install: .venv/installed
 
@@ -32,11 +35,28 @@ demo: install
 	@$(BIN)/python run.py --model models/demo --image 'data/sample/images/slide5*.jpg' --annotations data/sample/test.json --output results/demo
 	@echo "pictures with boxes: results/demo/annotated   table: results/demo/detections.csv   figures: results/demo/metrics.json"
 
+page: install
+	@$(PIP) install -c requirements.lock -e ".[page]"
+	@$(OPENCV)
+	@$(BIN)/malaria-cells page
+
+docs: .venv/installed-test
+	@$(BIN)/malaria-cells keys > docs/config.md
+	@$(BIN)/mkdocs build --strict --quiet
+
 test: .venv/installed-test
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not browser"
+
+# The page in the system's Chromium, which is installed where it is not there yet.
+test-page: .venv/installed-test
+	@command -v chromium chromium-browser google-chrome >/dev/null || { \
+	    command -v apt-get >/dev/null || { echo "error: the page's tests need Chromium; install it" >&2; exit 1; }; \
+	    sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	    $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; }
+	@$(BIN)/python -m pytest -m browser tests/test_page_browser.py
 
 clean:
 	rm -rf .venv .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -130,7 +130,8 @@ def test_dropped_files_one_of_them_broken(page, tmp_path):
     page.run()
     page.file_uploader(key="files").upload("a.png", sample_smear(), "image/png").run()
     cells = metrics(page)["Cells"]
-    page.file_uploader(key="files").upload("broken.png", b"nothing", "image/png").run()
+    both = [("a.png", sample_smear(), "image/png"), ("broken.png", b"nothing", "image/png")]
+    page.file_uploader(key="files").set_value(both).run()
     assert not page.exception
     assert "broken.png: not a picture that can be read" in page.error[0].value
     assert metrics(page)["Cells"] == cells

@@ -73,7 +73,7 @@ def stage_mix(by_label: np.ndarray, labels: LabelSet) -> go.Figure:
     )
     figure.update_layout(margin={"l": 0, "r": 10, "t": 0, "b": 0}, height=60 + 34 * len(names))
     figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(title="cells", rangemode="tozero", tickformat=",d")
+    figure.update_xaxes(title="cells", rangemode="tozero", tickformat=",d", **({"dtick": 1} if max(counts) < 8 else {}))
     return figure
 
 
