@@ -9,6 +9,11 @@ class InputError(ValueError):
 
     The message names the file or key, says what was found and what was expected, and what to do. The command line prints
     it without a traceback and ends with exit code 2.
+
+    >>> raise InputError("photo.jpg: no such picture")
+    Traceback (most recent call last):
+    ...
+    malaria_cells.errors.InputError: photo.jpg: no such picture
     """
 
 

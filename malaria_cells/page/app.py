@@ -192,13 +192,17 @@ def _interval(detector: Detector, c: Count) -> str:
 def _picture(photograph: Photograph, cells: sv.Detections, detector: Detector) -> int | None:
     """Draw the photograph; the index of the cell that was clicked, or None."""
     figure = view.photograph_figure(photograph.pixels, cells, detector.labels)
-    event = st.plotly_chart(
-        figure,
-        key=f"picture {photograph.name}",
-        on_select="rerun",
-        selection_mode="points",
-        config={"scrollZoom": True, "displaylogo": False},
-    )
+    height, width = photograph.pixels.shape[:2]
+    # The figure has the height that it needs on a laptop; on a phone it is narrower, and the rest below it is cut off.
+    st.html(f"<style>@media (max-width: 640px) {{ .st-key-smear {{ max-height: {95 * height / width:.0f}vw; overflow: hidden }} }}</style>")
+    with st.container(key="smear"):
+        event = st.plotly_chart(
+            figure,
+            key=f"picture {photograph.name}",
+            on_select="rerun",
+            selection_mode="points",
+            config={"scrollZoom": True, "displaylogo": False},
+        )
     st.caption("Turn the wheel or pinch to zoom, drag to move, double-click for the whole; click a cell to look into it.")
     points = event.selection.points if event else []
     return int(np.ravel(points[0]["customdata"])[0]) if points else None
