@@ -51,8 +51,6 @@ class CellDetector:
         ...
         malaria_cells.errors.InputError: docs: not a model folder, model.yaml is missing; train.py writes one, below `output_models`
         """
-        if engine in {None, "keras", "savedmodel"}:
-            start_tensorflow()
         detector, description = load_detector(Path(folder), engine)
         if not description.rejects:
             raise InputError(f"{folder}: classifies whole pictures and detects no cells; use run.py --mode classify")

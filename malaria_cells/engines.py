@@ -15,6 +15,7 @@ KERAS = "keras"
 # What an exported network's file is called, after its name; a SavedModel is a folder.
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite", "savedmodel": ""}
 ENGINES = (KERAS, *SUFFIXES)
+BY_TENSORFLOW = (KERAS, "savedmodel")
 DISTRIBUTIONS = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert", "savedmodel": "tensorflow"}
 
 Network = Callable[[np.ndarray], np.ndarray]

@@ -100,6 +100,7 @@ def test_the_example_runs_without_keras_and_finds_the_same(form, exported, keras
     command = [sys.executable, "-c", code, str(exported(form) / "example.py"), PICTURE]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert len((exported(form) / "example.py").read_text().splitlines()) <= 36
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     wanted = keras_detector.with_settings(tta=1).detect(repository / PICTURE)
     found = {(r["label"], *(float(r[k]) for k in ("x_min", "y_min", "x_max", "y_max"))): float(r["score"]) for r in rows}
@@ -195,3 +196,14 @@ def test_an_engine_that_is_not_installed(tmp_path, monkeypatch):
     (tmp_path / "classifier.onnx").write_bytes(b"")
     with pytest.raises(InputError, match=r"onnxruntime is not installed; pip install 'malaria-cells\[export\]'"):
         exported_network(tmp_path, "classifier", "onnx")
+
+
+@pytest.mark.slow
+def test_other_engines_start_without_tensorflow(exported, repository):
+    code = (
+        "import sys; from malaria_cells import CellDetector;"
+        f"found = CellDetector.load({str(exported('onnx'))!r}).detect({PICTURE!r});"
+        "print(len(found) > 20, 'tensorflow' in sys.modules, 'keras' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False", "False"]

@@ -9,6 +9,7 @@ import pytest
 
 from malaria_cells.cli import main
 from malaria_cells.labels import LabelSet
+from malaria_cells.model_folder import load_detector
 from malaria_cells.one_stage import as_probabilities, letterbox
 
 SIZE = (128, 256)
@@ -144,6 +145,10 @@ def test_train_run_and_resume(sample, tmp_path, capsys):
     assert "one network for all" in capsys.readouterr().err
     assert main(["train", "--config", "config.yaml", *sets, "--resume"]) == 0
     assert "nothing to resume" in capsys.readouterr().out
+    assert main(["export", "--model", str(folder), "--format", "onnx"]) == 0
+    canvas = np.random.default_rng(0).integers(0, 256, (1, 256, 384, 3), dtype=np.uint8)
+    ours, theirs = (load_detector(folder, engine)[0].network(canvas) for engine in ("keras", "onnx"))
+    assert theirs == pytest.approx(ours, abs=1e-2, rel=1e-3)  # boxes are in pixels
 
 
 def test_labels_of_a_one_stage_detector():

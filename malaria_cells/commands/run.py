@@ -96,7 +96,6 @@ def _load(request: RunRequest, model: Path) -> Loaded:
     from malaria_cells.detection import TwoStageDetector
     from malaria_cells.model_folder import load_detector
 
-    start_tensorflow()
     if model.is_dir():
         detector, description = load_detector(model, request.engine)
         detects, scan, seed = description.rejects, description.scan, description.seed
@@ -108,6 +107,7 @@ def _load(request: RunRequest, model: Path) -> Loaded:
     else:
         if request.engine not in {None, "keras"}:
             raise InputError(f"--engine {request.engine}: {model} is a bare Keras file; export works on a model folder")
+        start_tensorflow()
         detector, detects, scan, seed = _bare_detector(request, model), False, None, 0
     changes = {key: getattr(request, key) for key in ("score_threshold", "nms", "nms_iou", "tta") if getattr(request, key) is not None}
     detector = detector.with_settings(**changes)

@@ -33,10 +33,7 @@ _OPEN = {
     return lambda pixels: saved.serve(tf.constant(pixels)).numpy()""",
 }
 
-_ALONE = '''"""Finds the cells of photographs without Keras: python example.py PICTURE .. > cells.csv
-
-One view a cell, no rule for nested boxes; `malaria-cells run --model THIS_FOLDER` has both, tables and pictures too.
-"""
+_EXAMPLE = '''"""Finds the cells of photographs without Keras: python example.py PICTURE .. > cells.csv"""
 import sys
 from pathlib import Path
 
@@ -45,20 +42,46 @@ import numpy as np
 import yaml
 @IMPORT@
 
+from cells import find_cells
+
 here = Path(__file__).parent
 
 
 @OPEN@
 
 
-m = yaml.safe_load((here / "model.yaml").read_text())
-rule, names, fit, size = m["settings"], m["labels"]["names"], m["calibration"], m["cell_size"]
-infected = np.isin(names, m["labels"]["infected"])
+model = yaml.safe_load((here / "model.yaml").read_text())
 proposer, classifier = network("proposer"), network("classifier")
 print("image,label,score,x_min,y_min,x_max,y_max")
 for file in sys.argv[1:]:
-    picture = cv2.imread(file)[..., ::-1]
-    # Where are cells? Peaks of a heat map, at a scale at which the usual cell has @CELL@ pixels.
+    picture = np.ascontiguousarray(cv2.imread(file)[..., ::-1])
+    for label, score, box in find_cells(picture, proposer, classifier, model):
+        print(Path(file).name, label, f"{score:.4f}", *(f"{v:.1f}" for v in box), sep=",")
+'''
+
+_CELLS = '''"""From a photograph to its cells, by two networks of any engine; needs NumPy and OpenCV alone.
+
+One view a cell, no rule for nested boxes; `malaria-cells run --model THIS_FOLDER` has both, tables and pictures too.
+"""
+import cv2
+import numpy as np
+
+
+def find_cells(picture, proposer, classifier, model):
+    """Yield (label, score, xyxy) of each cell of a picture, uint8 RGB (H, W, 3); `model` is the content of model.yaml."""
+    boxes, sure = propose(picture, proposer, model["cell_size"])
+    if not len(boxes):
+        return
+    p = calibrated(classifier(cut(picture, boxes, model)), model["calibration"])
+    label, score = decide(p, sure, model)
+    rule = model["settings"]
+    corner_and_size = np.c_[boxes[:, :2], boxes[:, 2:] - boxes[:, :2]].tolist()
+    for i in cv2.dnn.NMSBoxes(corner_and_size, score.tolist(), rule["score_threshold"], rule["nms_iou"]):
+        yield model["labels"]["names"][label[i]], score[i], boxes[i]
+
+
+def propose(picture, proposer, size):
+    """Where are cells? Peaks of a heat map, at a scale at which the usual cell has @CELL@ pixels."""
     how = cv2.INTER_AREA if size > @CELL@ else cv2.INTER_LINEAR
     small = cv2.resize(picture, None, fx=@CELL@ / size, fy=@CELL@ / size, interpolation=how)
     below, right = (@FRAME@ + -(n + 2 * @FRAME@) % @MULTIPLE@ for n in small.shape[:2])
@@ -72,32 +95,39 @@ for file in sys.argv[1:]:
     scale = limit / small.shape[1::-1]
     boxes = np.concatenate([(centre - half) * scale, (centre + half) * scale], axis=1).clip(0, [*limit, *limit])
     inside = ((centre >= 0) & (centre < small.shape[1::-1])).all(axis=1)
-    boxes, sure = boxes[inside], heat[y, x][inside]
-    if not len(boxes):
-        continue
-    # What is each? Squares around them, reflected at the border.
-    side = (np.maximum(*(boxes[:, 2:] - boxes[:, :2]).T) * m["context"]).round().clip(1)
+    return boxes[inside], heat[y, x][inside]
+
+
+def cut(picture, boxes, model):
+    """Squares around the boxes, reflected at the border, as the classifier wants them."""
+    side = (np.maximum(*(boxes[:, 2:] - boxes[:, :2]).T) * model["context"]).round().clip(1)
     corner = np.rint((boxes[:, :2] + boxes[:, 2:]) / 2 - side[:, None] / 2).astype(int)
     margin = int(side.max()) + 1
     wide = cv2.copyMakeBorder(picture, *[margin] * 4, cv2.BORDER_REFLECT_101)
     squares = [wide[b + margin : b + margin + s, a + margin : a + margin + s] for (a, b), s in zip(corner, side.astype(int))]
-    height, width = m["image_size_hw"]
+    height, width = model["image_size_hw"]
     ways = [cv2.INTER_AREA if len(s) >= max(height, width) else cv2.INTER_LINEAR for s in squares]
-    patches = [cv2.resize(s, (width, height), interpolation=way) for s, way in zip(squares, ways)]
-    p = classifier(np.array(patches, dtype=np.float32))
+    return np.array([cv2.resize(s, (width, height), interpolation=way) for s, way in zip(squares, ways)], dtype=np.float32)
+
+
+def calibrated(p, fit):
+    """Probabilities that mean what they say."""
     p = p.clip(1e-7, 1) ** (1 / fit["temperature"]) * np.exp(fit["shift"] * np.array(fit["log_prior_ratio"]))
-    p = p[:, : len(names)] / p.sum(axis=1, keepdims=True)
-    # How sure is it of a cell, of an infection, of a stage?
+    return p / p.sum(axis=1, keepdims=True)
+
+
+def decide(p, sure, model):
+    """How sure is it of a cell, of an infection, of a stage?"""
+    names, rule = model["labels"]["names"], model["settings"]
+    infected = np.isin(names, model["labels"]["infected"])
+    p = p[:, : len(names)]
     cell = p.sum(axis=1) * sure ** rule["proposal_weight"]
-    p /= p.sum(axis=1, keepdims=True)
+    p = p / p.sum(axis=1, keepdims=True)
     sick = p[:, infected].sum(axis=1)
-    suspect = sick >= rule["candidate_threshold"]
+    suspect = (sick >= rule["candidate_threshold"]) & infected.any()
     label = np.where(suspect[:, None] == infected, p, -1).argmax(axis=1)
     best = p[range(len(p)), label]
-    score = np.where(suspect, np.sqrt(sick * best), best) * cell
-    corner_and_size = np.c_[boxes[:, :2], boxes[:, 2:] - boxes[:, :2]].tolist()
-    for i in cv2.dnn.NMSBoxes(corner_and_size, score.tolist(), rule["score_threshold"], rule["nms_iou"]):
-        print(Path(file).name, names[label[i]], f"{score[i]:.4f}", *(f"{v:.1f}" for v in boxes[i]), sep=",")
+    return label, np.where(suspect, np.sqrt(sick * best), best) * cell
 '''
 
 _BY_PACKAGE = '''"""Finds the cells of photographs without Keras: python example.py PICTURE .. > cells.csv
@@ -119,7 +149,7 @@ for file in sys.argv[1:]:
 
 
 def write_example(folder: Path, form: str, alone: bool) -> None:
-    """Write ``example.py``.
+    """Write ``example.py``, and ``cells.py`` with the steps around the networks.
 
     Args:
         folder: of the exported detector.
@@ -127,9 +157,12 @@ def write_example(folder: Path, form: str, alone: bool) -> None:
         alone: whether the networks are all there is to the detector: then the example needs NumPy, OpenCV, PyYAML and the
             engine, else this package too.
     """
-    text = _ALONE if alone else _BY_PACKAGE
+    if not alone:
+        (folder / EXAMPLE).write_text(_BY_PACKAGE, encoding="utf-8")
+        return
     numbers = {"CELL": f"{WORKING_CELL_SIZE:g}", "FRAME": FRAME, "MULTIPLE": MULTIPLE, "STRIDE": STRIDE, "HEAT": LEAST_HEAT}
     values = {"IMPORT": _IMPORTS[form], "OPEN": _OPEN[form], "LOG": LARGEST_LOG_SIZE, **numbers}
-    for name, value in values.items():
-        text = text.replace(f"@{name}@", str(value))
-    (folder / EXAMPLE).write_text(text, encoding="utf-8")
+    for name, text in ((EXAMPLE, _EXAMPLE), ("cells.py", _CELLS)):
+        for key, value in values.items():
+            text = text.replace(f"@{key}@", str(value))
+        (folder / name).write_text(text, encoding="utf-8")

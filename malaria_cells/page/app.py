@@ -11,7 +11,6 @@ import supervision as sv
 
 from malaria_cells.counting import Count, count
 from malaria_cells.detection import Detector, TwoStageDetector
-from malaria_cells.engine import start_tensorflow
 from malaria_cells.errors import InputError
 from malaria_cells.explain import Explainer
 from malaria_cells.model_folder import load_detector
@@ -28,7 +27,6 @@ NOT_A_CELL = "not a cell"
 def _load(folder: str, changed: float) -> Detector:
     """The detector of a model folder; `changed` is when its description was last written."""
     del changed
-    start_tensorflow()
     detector, description = load_detector(Path(folder))
     if not description.rejects:
         raise InputError(f"{folder} classifies whole pictures and detects no cells; name another model folder")
@@ -74,8 +72,8 @@ def main(models: list[str], review: Path) -> None:
     cells = counted_cells(decide(detector, shown, infected, cell))
     if not len(cells):
         st.warning("No cell is found in this photograph at these thresholds. Lower them, or look whether it is a smear at all.")
+        st.image(shown.pixels, width="stretch", caption=shown.name)
     else:
-        cells.data["index"] = np.arange(len(cells))
         visible = cells[np.isin(cells.class_id, [detector.labels.names.index(n) for n in classes])]
         left, right = st.columns([3, 2], gap="medium")
         with left:
@@ -230,10 +228,11 @@ def _mix(detector: Detector, own: Count) -> None:
 def _one_cell(photograph: Photograph, cells: sv.Detections, picked: int | None, folder: str, detector: Detector, review: Path) -> None:
     st.subheader("One cell")
     labels = detector.labels
-    order = np.lexsort((-np.asarray(cells.confidence), ~labels.is_infected[cells.class_id])).tolist()
-    names = {i: f"{i}: {labels.names[cells.class_id[i]]} {cells.confidence[i]:.2f}" for i in order}
-    first = order.index(picked) if picked in names else 0
-    index = int(st.selectbox("Cell", order, index=first, format_func=names.__getitem__) or 0)
+    rows = np.lexsort((-np.asarray(cells.confidence), ~labels.is_infected[cells.class_id])).tolist()
+    row_of = {int(cells.data["index"][row]): row for row in rows}
+    names = {i: f"{i}: {labels.names[cells.class_id[row]]} {cells.confidence[row]:.2f}" for i, row in row_of.items()}
+    first = list(row_of).index(picked) if picked in row_of else 0
+    index = row_of[st.selectbox("Cell", list(row_of), index=first, format_func=names.__getitem__)]
     box = cells.xyxy[index]
     label = labels.names[cells.class_id[index]]
     left, right = st.columns(2)

@@ -1,5 +1,6 @@
 """Photographs that were dropped on the page, and what the networks saw in them, once."""
 
+import functools
 import io
 import tempfile
 from dataclasses import dataclass
@@ -62,6 +63,7 @@ def read_upload(name: str, content: bytes) -> np.ndarray:
             raise InputError(str(error).replace(str(path), name)) from error
 
 
+@functools.cache
 def sample_smear() -> bytes:
     """A rendered photograph to try the page with, always the same: a PNG file's content."""
     rng = np.random.default_rng(SAMPLE_SEED)
@@ -77,9 +79,13 @@ def decide(detector: Detector, photograph: Photograph, infected_threshold: float
 
 
 def counted_cells(found: sv.Detections) -> sv.Detections:
-    """Those that are counted, with what they are counted as for a class id."""
+    """Those that are counted, with what they are counted as for a class id.
+
+    ``data["index"]`` is their place among all detections, which thresholds do not change.
+    """
     if not len(found):
         return found
+    found.data["index"] = np.arange(len(found))
     kept = found[found.data["counted_as"] >= 0]
     kept.class_id = np.asarray(kept.data["counted_as"], dtype=np.int64)
     return kept
