@@ -22,13 +22,14 @@ EXPLAINED = 300  # pixels a side
 class CellDetector:
     """A trained detector, ready for pictures.
 
-    >>> from malaria_cells import CellDetector
-    >>> detector = CellDetector.load("pretrained/vivax")
-    >>> detector.labels
-    ('red blood cell', 'gametocyte', 'ring', 'trophozoite', 'schizont')
-    >>> found = detector.detect("docs/images/smear.jpg")
-    >>> 50 < detector.count(found).red_cells < 100
-    True
+    Examples:
+        >>> from malaria_cells import CellDetector
+        >>> detector = CellDetector.load("pretrained/vivax")
+        >>> detector.labels
+        ('red blood cell', 'gametocyte', 'ring', 'trophozoite', 'schizont')
+        >>> found = detector.detect("docs/images/smear.jpg")
+        >>> 50 < detector.count(found).red_cells < 100
+        True
     """
 
     def __init__(self, detector: Detector, folder: Path):
@@ -46,10 +47,11 @@ class CellDetector:
         Raises:
             InputError: no model folder, a damaged one, an engine that it was not exported for or that is not installed.
 
-        >>> CellDetector.load("docs")
-        Traceback (most recent call last):
-        ...
-        malaria_cells.errors.InputError: docs: not a model folder, model.yaml is missing; train.py writes one, below `output_models`
+        Examples:
+            >>> CellDetector.load("docs")
+            Traceback (most recent call last):
+            ...
+            malaria_cells.errors.InputError: docs: not a model folder, model.yaml is missing; train.py writes one, below `output_models`
         """
         detector, description = load_detector(Path(folder), engine)
         if not description.rejects:
@@ -76,9 +78,10 @@ class CellDetector:
         Raises:
             InputError: a file that cannot be read, or an array of another form.
 
-        >>> found = CellDetector.load("pretrained/vivax").detect("docs/images/smear.jpg")
-        >>> found.xyxy.shape[1], found.data["probabilities"].shape[1]
-        (4, 6)
+        Examples:
+            >>> found = CellDetector.load("pretrained/vivax").detect("docs/images/smear.jpg")
+            >>> found.xyxy.shape[1], found.data["probabilities"].shape[1]
+            (4, 6)
         """
         if isinstance(picture, np.ndarray) and (picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3):
             raise InputError(f"picture: expected uint8 RGB (H, W, 3), found {picture.dtype} {picture.shape}; see read_picture")
@@ -91,10 +94,11 @@ class CellDetector:
             ``by_label``, int (n_labels,); ``infected`` and ``red_cells``; ``parasitemia``, a fraction of 1, or None without
             red cells.
 
-        >>> detector = CellDetector.load("pretrained/vivax")
-        >>> counted = detector.count(detector.detect("docs/images/smear.jpg"))
-        >>> counted.infected <= counted.red_cells
-        True
+        Examples:
+            >>> detector = CellDetector.load("pretrained/vivax")
+            >>> counted = detector.count(detector.detect("docs/images/smear.jpg"))
+            >>> counted.infected <= counted.red_cells
+            True
         """
         counts = [count(np.asarray(found.data["counted_as"], dtype=np.int64), self._detector.labels) for found in detections if len(found)]
         return sum(counts, Count(np.zeros(len(self.labels), dtype=np.int64), 0, 0))
@@ -102,20 +106,22 @@ class CellDetector:
     def interval(self, counted: Count) -> tuple[float, float] | None:
         """95 % interval of the parasitemia, fractions of 1, the detector's own errors included (see `Count.interval`).
 
-        >>> detector = CellDetector.load("pretrained/vivax")
-        >>> low, high = detector.interval(detector.count(detector.detect("docs/images/smear.jpg")))
-        >>> 0 <= low <= high <= 1
-        True
+        Examples:
+            >>> detector = CellDetector.load("pretrained/vivax")
+            >>> low, high = detector.interval(detector.count(detector.detect("docs/images/smear.jpg")))
+            >>> 0 <= low <= high <= 1
+            True
         """
         return counted.interval(self._detector.errors)
 
     def draw(self, picture: np.ndarray, detections: sv.Detections) -> np.ndarray:
         """Draw the counted cells on a copy of a picture, uint8 RGB (H, W, 3), infected ones standing out.
 
-        >>> from malaria_cells import read_picture
-        >>> detector, picture = CellDetector.load("pretrained/vivax"), read_picture("docs/images/smear.jpg")
-        >>> detector.draw(picture, detector.detect(picture)).shape == picture.shape
-        True
+        Examples:
+            >>> from malaria_cells import read_picture
+            >>> detector, picture = CellDetector.load("pretrained/vivax"), read_picture("docs/images/smear.jpg")
+            >>> detector.draw(picture, detector.detect(picture)).shape == picture.shape
+            True
         """
         return draw_detections(picture, detections, self._detector.labels)
 
@@ -138,10 +144,11 @@ class CellDetector:
         Raises:
             InputError: an unknown label; a one-stage or exported detector, which has no classifier to ask.
 
-        >>> from malaria_cells import read_picture
-        >>> detector, picture = CellDetector.load("pretrained/vivax"), read_picture("docs/images/smear.jpg")
-        >>> detector.explain(picture, detector.detect(picture).xyxy[0], "ring").shape
-        (300, 300, 3)
+        Examples:
+            >>> from malaria_cells import read_picture
+            >>> detector, picture = CellDetector.load("pretrained/vivax"), read_picture("docs/images/smear.jpg")
+            >>> detector.explain(picture, detector.detect(picture).xyxy[0], "ring").shape
+            (300, 300, 3)
         """
         if label not in self.labels:
             raise InputError(f"label: '{label}' is not one of {', '.join(self.labels)}")

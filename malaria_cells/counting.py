@@ -35,12 +35,13 @@ class Count:
         infected: infected red cells.
         red_cells: all red cells, the infected ones included.
 
-    >>> counted = Count(np.array([96, 3, 1]), infected=4, red_cells=100)
-    >>> counted.parasitemia
-    0.04
-    >>> low, high = counted.interval()
-    >>> round(low, 3), round(high, 3)
-    (0.016, 0.098)
+    Examples:
+        >>> counted = Count(np.array([96, 3, 1]), infected=4, red_cells=100)
+        >>> counted.parasitemia
+        0.04
+        >>> low, high = counted.interval()
+        >>> round(low, 3), round(high, 3)
+        (0.016, 0.098)
     """
 
     by_label: np.ndarray

@@ -10,18 +10,20 @@ class InputError(ValueError):
     The message names the file or key, says what was found and what was expected, and what to do. The command line prints
     it without a traceback and ends with exit code 2.
 
-    >>> raise InputError("photo.jpg: no such picture")
-    Traceback (most recent call last):
-    ...
-    malaria_cells.errors.InputError: photo.jpg: no such picture
+    Examples:
+        >>> raise InputError("photo.jpg: no such picture")
+        Traceback (most recent call last):
+        ...
+        malaria_cells.errors.InputError: photo.jpg: no such picture
     """
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the known name closest to `name`, or an empty string.
 
-    >>> nearest("trophozoit", ["ring", "trophozoite"])
-    " (did you mean 'trophozoite'?)"
+    Examples:
+        >>> nearest("trophozoit", ["ring", "trophozoite"])
+        " (did you mean 'trophozoite'?)"
     """
     candidates = {k.lower(): k for k in known}
     found = difflib.get_close_matches(name.lower(), list(candidates), n=1, cutoff=0.6)

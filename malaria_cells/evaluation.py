@@ -114,12 +114,13 @@ def detection_metrics(
         labels: the classes.
         seconds_per_image: as measured, or None.
 
-    >>> from pathlib import Path
-    >>> box, ids = np.array([[10, 10, 50, 50]], dtype=np.float32), np.array([0])
-    >>> truth = Picture("a.png", Path("a.png"), (100, 80), "a.png", box, ids, np.array([False]))
-    >>> found = sv.Detections(xyxy=box + 2, class_id=ids, confidence=np.array([0.9]), data={"counted_as": ids})
-    >>> detection_metrics([truth], [found], LabelSet(("cell",)), None)["mAP50"]
-    1.0
+    Examples:
+        >>> from pathlib import Path
+        >>> box, ids = np.array([[10, 10, 50, 50]], dtype=np.float32), np.array([0])
+        >>> truth = Picture("a.png", Path("a.png"), (100, 80), "a.png", box, ids, np.array([False]))
+        >>> found = sv.Detections(xyxy=box + 2, class_id=ids, confidence=np.array([0.9]), data={"counted_as": ids})
+        >>> detection_metrics([truth], [found], LabelSet(("cell",)), None)["mAP50"]
+        1.0
     """
     return score(pictures, detections, labels, seconds_per_image).metrics
 

@@ -32,9 +32,10 @@ def read_picture(path: str | Path) -> np.ndarray:
     Raises:
         InputError: missing, no picture, broken, or over `MAX_PIXELS`; the message names the file.
 
-    >>> picture = read_picture("docs/images/smear.jpg")
-    >>> picture.shape, str(picture.dtype)
-    ((768, 1024, 3), 'uint8')
+    Examples:
+        >>> picture = read_picture("docs/images/smear.jpg")
+        >>> picture.shape, str(picture.dtype)
+        ((768, 1024, 3), 'uint8')
     """
     path = Path(path)
     try:

@@ -63,11 +63,12 @@ class AnnotationSet:
         pictures: one entry a picture, those without boxes included.
         oddities: one line for each kind of fault that was met and mended or dropped, as it was warned of.
 
-    >>> nothing = np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool)
-    >>> field = Picture("slide1/a.png", Path("slide1/a.png"), (640, 480), "slide1", *nothing)
-    >>> annotations = AnnotationSet(LabelSet(("cell",)), (field,))
-    >>> len(annotations), annotations.class_counts.tolist()
-    (1, [0])
+    Examples:
+        >>> nothing = np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool)
+        >>> field = Picture("slide1/a.png", Path("slide1/a.png"), (640, 480), "slide1", *nothing)
+        >>> annotations = AnnotationSet(LabelSet(("cell",)), (field,))
+        >>> len(annotations), annotations.class_counts.tolist()
+        (1, [0])
     """
 
     labels: LabelSet

@@ -53,13 +53,14 @@ def load_annotations(
     Raises:
         InputError: no such file, unknown format or category, too many pictures missing.
 
-    >>> import tempfile
-    >>> from malaria_cells.sample import write_sample
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_sample(Path(folder), training=2, test=1, seed=0, size_wh=(320, 240))
-    ...     annotations = load_annotations(Path(folder) / "training.json", None)
-    >>> len(annotations), annotations.pictures[0].boxes_xyxy.shape[1]
-    (2, 4)
+    Examples:
+        >>> import tempfile
+        >>> from malaria_cells.sample import write_sample
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_sample(Path(folder), training=2, test=1, seed=0, size_wh=(320, 240))
+        ...     annotations = load_annotations(Path(folder) / "training.json", None)
+        >>> len(annotations), annotations.pictures[0].boxes_xyxy.shape[1]
+        (2, 4)
     """
     if not path.exists():
         raise InputError(f"{path}: no such annotation file")
