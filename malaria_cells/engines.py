@@ -76,11 +76,14 @@ def _litert(path: Path) -> Network:
     interpreter = Interpreter(model_path=str(path))
     place = interpreter.get_input_details()[0]["index"]
     answer = interpreter.get_output_details()[0]["index"]
+    allocated: tuple[int, ...] = ()
 
     def run(pixels: np.ndarray) -> np.ndarray:
-        if tuple(interpreter.get_input_details()[0]["shape"]) != pixels.shape:
+        nonlocal allocated
+        if allocated != pixels.shape:
             interpreter.resize_tensor_input(place, pixels.shape)
             interpreter.allocate_tensors()
+            allocated = pixels.shape
         interpreter.set_tensor(place, pixels)
         interpreter.invoke()
         return interpreter.get_tensor(answer)

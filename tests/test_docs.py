@@ -27,7 +27,7 @@ def test_every_command_of_the_retraining_page_works(repository, tmp_path, monkey
     write_sample(tmp_path / "new", training=2, test=1, seed=12, size_wh=(640, 480))
     shutil.copytree(tmp_path / "new" / "images", tmp_path / "new_photographs")
     (settings,) = blocks(page, "yaml")
-    short = {"epochs": 3, "steps_per_epoch": 30}  # the page's own numbers take minutes
+    short = {"epochs": 3, "steps_per_epoch": 30, "proposer_epochs": 3, "proposer_steps": 30}  # the page's own numbers take minutes
     (tmp_path / "my_smears.yaml").write_text(yaml.safe_dump(yaml.safe_load(settings) | short))
     commands = [shlex.split(line) for block in blocks(page, "sh") for line in block.splitlines() if line.strip()]
     assert len(commands) == 9

@@ -96,7 +96,8 @@ def test_an_engine_answers_as_keras_on_real_photographs(form, exported, keras_de
 def test_the_example_runs_without_keras_and_finds_the_same(form, exported, keras_detector, repository):
     """Beside TensorFlow itself, for its own form, no heavy package is there: neither Keras nor ours."""
     hidden = ["keras", "malaria_cells", "supervision", *([] if form == "savedmodel" else ["tensorflow"])]
-    code = f"import sys, runpy; sys.modules.update(dict.fromkeys({hidden})); sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
+    code = f"import sys, runpy; sys.modules.update(dict.fromkeys({hidden})); sys.argv = sys.argv[1:];"
+    code += "sys.path[0] = sys.argv[0].rpartition('/')[0]; runpy.run_path(sys.argv[0])"
     command = [sys.executable, "-c", code, str(exported(form) / "example.py"), PICTURE]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

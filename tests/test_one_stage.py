@@ -151,6 +151,21 @@ def test_train_run_and_resume(sample, tmp_path, capsys):
     assert theirs == pytest.approx(ours, abs=1e-2, rel=1e-3)  # boxes are in pixels
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["yolo", "retinanet"])
+@pytest.mark.parametrize("form", ["onnx", "openvino", "litert", "savedmodel"])
+def test_an_exported_one_stage_network_answers_as_keras(kind, form, tmp_path):
+    from malaria_cells.engines import exported_network
+    from malaria_cells.export import export_network
+    from malaria_cells.models.one_stage import build, for_use
+
+    model = for_use(build(kind, SIZE, 3, ANCHORS), kind, SIZE)
+    export_network(model, tmp_path / "detector", form)
+    canvas = np.random.default_rng(0).integers(0, 256, (1, *SIZE, 3), dtype=np.uint8)
+    wanted = np.asarray(model(canvas.astype(np.float32), training=False))
+    assert exported_network(tmp_path, "detector", form)(canvas) == pytest.approx(wanted, abs=1e-3)
+
+
 def test_labels_of_a_one_stage_detector():
     from malaria_cells.detection import DetectionSettings
     from malaria_cells.one_stage import OneStageDetector

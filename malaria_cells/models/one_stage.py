@@ -18,6 +18,7 @@ LEVELS = ("P3", "P4", "P5", "P6", "P7")
 MULTIPLE = 128  # the coarsest level's stride: sizes that it divides lose no border
 YOLO_XS = {"stackwise_channels": [32, 64, 128, 256], "stackwise_depth": [1, 2, 2, 1]}
 RARE_BIAS = -float(np.log(99.0))  # the first guess: one place in a hundred is a cell (arXiv:1708.02002, section 4.1)
+YOLO_STEPS = yolo.BOX_REGRESSION_CHANNELS // 4
 RESNET_18 = {"stackwise_filters": [64, 128, 256, 512], "stackwise_blocks": [2, 2, 2, 2], "stackwise_strides": [1, 2, 2, 2]}
 
 
@@ -128,11 +129,15 @@ def for_use(detector: keras.Model, kind: str, size_hw: tuple[int, int]) -> keras
     """
     raw = detector.output
     if kind == "yolo":
-        points, strides = yolo.get_anchors(image_shape=size_hw)
-        boxes = yolo.dist2bbox(yolo.decode_regression_to_boxes(raw["boxes"]), points) * ops.expand_dims(strides, axis=-1)
+        # As arrays: tensors of another graph would become inputs of an exported network.
+        points, strides = (np.asarray(tensor) for tensor in yolo.get_anchors(image_shape=size_hw))
+        # How far left, top, right and bottom are from the point: the mean of a distribution over whole strides.
+        shares = ops.softmax(ops.reshape(raw["boxes"], (-1, len(points), 4, YOLO_STEPS)), axis=-1)
+        edges = ops.sum(shares * np.arange(YOLO_STEPS, dtype=np.float32), axis=-1)
+        boxes = ops.concatenate([ops.subtract(points, edges[..., :2]), ops.add(points, edges[..., 2:])], axis=-1) * strides[:, None]
         scores = raw["classes"]
     else:
-        anchors = ops.concatenate(list(detector.anchor_generator(image_shape=(*size_hw, 3)).values()), axis=0)
+        anchors = np.concatenate([np.asarray(level) for level in detector.anchor_generator(image_shape=(*size_hw, 3)).values()])
         centre, size = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
         # keras-cv's deltas are y, x, height, width, and its variances 0.1, 0.1, 0.2, 0.2.
         y, x, height, width = (raw["box"][..., i : i + 1] for i in range(4))
