@@ -180,7 +180,9 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--model", type=Path, required=True, help="model folder that training wrote")
     parser.add_argument("--format", choices=FORMATS, required=True, help="what to write it for")
     parser.add_argument("--int8", action="store_true", help="eight-bit weights and activations: smaller, faster, a little less exact")
-    parser.add_argument("--image", help="with --int8: pictures that ranges are fitted to (default: those the model was trained on)")
+    parser.add_argument(
+        "--image", help="with --int8 for onnx, openvino: pictures that ranges are fitted to (default: those it was trained on)"
+    )
     parser.add_argument("--output", type=Path, help="folder to write (default: a subfolder of the model, named by the format)")
 
 

@@ -16,7 +16,7 @@ from malaria_cells.pictures import list_pictures, read_picture
 from malaria_cells.progress import progress
 
 PICTURES = 40  # that eight-bit ranges are fitted to
-PATCHES = 8  # of each of them
+PATCHES = 8  # of each of them, spread evenly, and as many of the rarest kind
 # Left in float32 by --int8: on IML-Malaria's validation part OpenVINO's eight-bit proposer lost two points of cell AP50,
 # whichever of nncf's presets made it, and saved a tenth of the time; those of the other formats lost nothing.
 LEFT_EXACT = {("openvino", "proposer")}
@@ -29,7 +29,7 @@ def export(model: Path, form: str, int8: bool, image: str | None, output: Path |
         model: folder that training wrote.
         form: one of `export.FORMATS`.
         int8: whether to quantise.
-        image: pictures that the ranges of eight-bit numbers are fitted to; None: those the model was trained on.
+        image: pictures that the ranges of eight-bit numbers are fitted to, for `export.FITTED`; None: those it was trained on.
         output: folder to write; None: a subfolder of `model` named by the form.
 
     Returns:
@@ -38,7 +38,7 @@ def export(model: Path, form: str, int8: bool, image: str | None, output: Path |
     Raises:
         InputError: no such model, a form that cannot be quantised, pictures or a library missing.
     """
-    from malaria_cells.export import QUANTIZED, export_network, write_example
+    from malaria_cells.export import FITTED, QUANTIZED, export_network, write_example
     from malaria_cells.model_folder import CLASSIFIER, PROPOSER, load_description, load_detector, load_network, save_description
 
     description, _ = load_description(model)
@@ -51,11 +51,11 @@ def export(model: Path, form: str, int8: bool, image: str | None, output: Path |
     names = [description.file]
     if description.proposals == "learned" and description.detector == "two_stage":
         names.append(PROPOSER)
-    examples = _examples(load_detector(model)[0], _pictures(model, image)) if int8 else {}
+    examples = _examples(load_detector(model)[0], _pictures(model, image)) if int8 and form in FITTED else {}
     with files.replacing_folder(output) as beside:
         for name in names:
             stem = Path(name).stem
-            export_network(load_network(model / name), beside / stem, form, None if (form, stem) in LEFT_EXACT else examples.get(stem))
+            export_network(load_network(model / name), beside / stem, form, int8 and (form, stem) not in LEFT_EXACT, examples.get(stem))
         network: Network = exported_network(beside, Path(description.file).stem, form)
         save_description(beside, network, description)
         write_example(beside, form, alone=len(names) == 2 and description.file == CLASSIFIER)
@@ -97,7 +97,17 @@ def _examples(detector: Any, paths: list[Path]) -> dict[str, list[np.ndarray]]:
             continue
         if detector.proposer.network is not None:
             found["proposer"].append(framed(to_working_scale(picture, detector.proposer.cell_size)))
-        candidates = detector.proposer(picture)
-        chosen = candidates[:: max(len(candidates) // PATCHES, 1)][:PATCHES]
-        found["classifier"] += list(crop_boxes(picture, chosen, detector.classifier.context, detector.classifier.image_size_hw))
+        candidates, probabilities, _ = detector.look(picture)
+        if len(candidates):
+            chosen = _usual_and_rare(probabilities)
+            cut = crop_boxes(picture, candidates[chosen], detector.classifier.context, detector.classifier.image_size_hw)
+            found["classifier"] += list(cut)
     return {name: [pixels[None].astype(np.float32) for pixels in own] for name, own in found.items()}
+
+
+def _usual_and_rare(probabilities: np.ndarray) -> np.ndarray:
+    """Rows of candidates: some spread evenly, and those least like the commonest class, whose ranges matter as much: int (k,)."""
+    commonest = np.bincount(probabilities.argmax(axis=1)).argmax()
+    rare = np.argsort(probabilities[:, commonest], kind="stable")[:PATCHES]
+    even = np.arange(len(probabilities))[:: max(len(probabilities) // PATCHES, 1)][:PATCHES]
+    return np.union1d(even, rare)
