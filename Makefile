@@ -42,7 +42,7 @@ page: install
 
 docs: .venv/installed-test
 	@$(BIN)/malaria-cells keys > docs/config.md
-	@$(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 test: .venv/installed-test
 	@$(BIN)/ruff check .

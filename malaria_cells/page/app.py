@@ -10,17 +10,11 @@ import streamlit as st
 import supervision as sv
 
 from malaria_cells.counting import Count, count
-from malaria_cells.detection import Detector, TwoStageDetector
+from malaria_cells.detection import Detector
 from malaria_cells.errors import InputError
-from malaria_cells.explain import Explainer
 from malaria_cells.model_folder import load_detector
-from malaria_cells.page import downloads, view
+from malaria_cells.page import panels, view
 from malaria_cells.page.photographs import MOST_MEGABYTES, SAMPLE, Photograph, counted_cells, decide, read_upload, sample_smear
-from malaria_cells.page.review_file import NO_CELL, save_correction
-from malaria_cells.patches import crop_boxes
-
-MOST_SHOWN = 60  # cells in the sheet
-NOT_A_CELL = "not a cell"
 
 
 @st.cache_resource(show_spinner="Loading the model ...")
@@ -31,17 +25,6 @@ def _load(folder: str, changed: float) -> Detector:
     if not description.rejects:
         raise InputError(f"{folder} classifies whole pictures and detects no cells; name another model folder")
     return detector
-
-
-@st.cache_resource(show_spinner=False)
-def _explainer(folder: str, changed: float) -> Explainer:
-    del changed
-    return Explainer.load(Path(folder))
-
-
-def _changed(folder: str) -> float:
-    path = Path(folder) / "model.yaml"
-    return path.stat().st_mtime if path.is_file() else 0.0
 
 
 def main(models: list[str], review: Path) -> None:
@@ -56,7 +39,7 @@ def main(models: list[str], review: Path) -> None:
     st.caption("Photographs stay on this machine. A research tool, not a medical device.")
     folder, uploads = _inputs(models)
     try:
-        detector = _load(folder, _changed(folder))
+        detector = _load(folder, panels.changed(folder))
     except InputError as error:
         st.error(str(error))
         return
@@ -78,11 +61,11 @@ def main(models: list[str], review: Path) -> None:
         left, right = st.columns([3, 2], gap="medium")
         with left:
             picked = _picture(shown, visible, detector)
-            _sheet(shown, cells, detector)
+            panels.sheet(shown, cells, detector)
         with right:
-            _mix(chosen, counts[shown.name])
-            _one_cell(shown, cells, picked, folder, detector, review)
-    _downloads(chosen, photographs, shown, folder)
+            panels.mix(chosen, counts[shown.name])
+            panels.one_cell(shown, cells, picked, folder, detector, review)
+    panels.downloads(chosen, photographs, shown, folder)
 
 
 def _inputs(models: list[str]) -> tuple[str, list[tuple[str, bytes]]]:
@@ -112,7 +95,9 @@ def _with_own_names(uploads: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]
 def _photographs(detector: Detector, folder: str, uploads: list[tuple[str, bytes]]) -> list[Photograph]:
     """The readable photographs, each looked at once by each model; what is not dropped any more is forgotten."""
     known: dict[str, Photograph] = st.session_state.setdefault("known", {})
-    keys = {hashlib.blake2b(f"{folder}|{_changed(folder)}|".encode() + content).hexdigest(): (name, content) for name, content in uploads}
+    keys = {
+        hashlib.blake2b(f"{folder}|{panels.changed(folder)}|".encode() + content).hexdigest(): (name, content) for name, content in uploads
+    }
     for key in set(known) - set(keys):
         del known[key]
     new = [key for key in keys if key not in known]
@@ -204,87 +189,6 @@ def _picture(photograph: Photograph, cells: sv.Detections, detector: Detector) -
     st.caption("Turn the wheel or pinch to zoom, drag to move, double-click for the whole; click a cell to look into it.")
     points = event.selection.points if event else []
     return int(np.ravel(points[0]["customdata"])[0]) if points else None
-
-
-def _sheet(photograph: Photograph, cells: sv.Detections, detector: Detector) -> None:
-    labels = detector.labels
-    wanted = labels.is_infected if labels.is_infected.any() else ~(labels.is_red_cell & ~labels.is_infected)
-    own = cells[wanted[cells.class_id]]
-    noun = "infected cell" if labels.is_infected.any() else "cell"
-    st.subheader(f"{len(own)} {noun}{'' if len(own) == 1 else 's'}")
-    if not len(own):
-        return
-    own = own[:MOST_SHOWN]
-    captions = [f"{i}: {labels.names[c]} {s:.2f}" for i, c, s in zip(own.data["index"], own.class_id, own.confidence, strict=True)]
-    st.image(list(view.cell_pictures(photograph.pixels, own.xyxy)), caption=captions, width=110)
-
-
-def _mix(detector: Detector, own: Count) -> None:
-    st.subheader("Stages" if detector.labels.is_infected.any() else "Classes")
-    st.plotly_chart(view.stage_mix(own.by_label, detector.labels), key="mix", config={"displayModeBar": False})
-    st.table({"class": list(detector.labels.names), "cells": own.by_label.tolist()})
-
-
-def _one_cell(photograph: Photograph, cells: sv.Detections, picked: int | None, folder: str, detector: Detector, review: Path) -> None:
-    st.subheader("One cell")
-    labels = detector.labels
-    rows = np.lexsort((-np.asarray(cells.confidence), ~labels.is_infected[cells.class_id])).tolist()
-    row_of = {int(cells.data["index"][row]): row for row in rows}
-    names = {i: f"{i}: {labels.names[cells.class_id[row]]} {cells.confidence[row]:.2f}" for i, row in row_of.items()}
-    first = list(row_of).index(picked) if picked in row_of else 0
-    index = row_of[st.selectbox("Cell", list(row_of), index=first, format_func=names.__getitem__)]
-    box = cells.xyxy[index]
-    label = labels.names[cells.class_id[index]]
-    left, right = st.columns(2)
-    if isinstance(detector, TwoStageDetector):
-        patch = crop_boxes(photograph.pixels, box[None], detector.classifier.context, (300, 300))
-        left.image(patch[0], caption=f"{label}, score {cells.confidence[index]:.2f}", width="stretch")
-        try:
-            right.image(_explainer(folder, _changed(folder)).overlays(patch, label)[0], caption=f"what speaks for {label}", width="stretch")
-        except InputError as error:
-            right.caption(str(error))
-    else:
-        left.image(view.cell_pictures(photograph.pixels, box[None])[0], caption=f"{label}, score {cells.confidence[index]:.2f}")
-    probabilities = cells.data["probabilities"][index]
-    st.table({"class": [*labels.names, NOT_A_CELL], "probability": [f"{p:.3f}" for p in probabilities]})
-    _correction(photograph, cells, index, detector, review)
-
-
-def _correction(photograph: Photograph, cells: sv.Detections, index: int, detector: Detector, review: Path) -> None:
-    names = [*detector.labels.names, NOT_A_CELL]
-    corrected: dict[tuple[str, str], str] = st.session_state.setdefault("corrected", {})
-    digest = hashlib.blake2b(photograph.content, digest_size=8).hexdigest()
-    place = (digest, np.array2string(cells.xyxy[index], precision=1))
-    now = corrected.get(place, names[cells.class_id[index]])
-    wanted = st.selectbox("It really is", names, index=names.index(now), key=f"label {place}")
-    if st.button("Save the correction", key="correct"):
-        corrected[place] = wanted
-        ids = np.array(cells.class_id)
-        for i, box in enumerate(cells.xyxy):
-            name = corrected.get((digest, np.array2string(box, precision=1)))
-            if name is not None:
-                ids[i] = NO_CELL if name == NOT_A_CELL else names.index(name)
-        n = save_correction(review, photograph, cells.xyxy, ids, detector.labels)
-        st.success(f"Saved with the photograph's other cells: {review} holds {n} photograph{'' if n == 1 else 's'}.")
-        st.code(f"python train.py --config=config.yaml --set corrections={review}", language=None)
-
-
-def _downloads(detector: Detector, photographs: list[Photograph], shown: Photograph, folder: str) -> None:
-    st.subheader("Take home")
-    names = {"detections.csv": "Cells, CSV", "counts.csv": "Counts, CSV", "detections.json": "Cells, COCO JSON", "report.html": "Report"}
-    columns = st.columns(len(names) + 1)
-    for column, (name, text) in zip(columns, names.items(), strict=False):
-        make = _making(name, detector, photographs, folder)
-        column.download_button(text, make, file_name=name, mime=downloads.TYPES[name], key=name, on_click="ignore")
-    png = f"{Path(shown.name).stem}_annotated.png"
-    columns[-1].download_button(
-        "Picture, PNG", lambda: downloads.annotated_png(detector, shown), file_name=png, mime="image/png", key="png", on_click="ignore"
-    )
-
-
-def _making(name: str, detector: Detector, photographs: list[Photograph], folder: str):  # type: ignore[no-untyped-def]
-    """What makes a file once its button is pressed."""
-    return lambda: downloads.file_of(name, detector, photographs, folder)
 
 
 if __name__ == "__main__":
