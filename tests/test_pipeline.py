@@ -101,7 +101,7 @@ def test_a_run_resumed_at_a_pass_sees_the_same_batches():
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_policies_of_layers_keep_form_and_repeat(policy, n_classes):
     store = make_store(np.arange(32) % n_classes, size=24)
-    sampler = Sampler(np.arange(32), store.class_ids, 8, 3, True, seed=5)
+    sampler = Sampler(np.arange(32), store.class_ids, 32, 3, True, seed=5)
     targets = Targets(np.arange(1, n_classes + 1, dtype=np.float32), soft=True)
 
     def run():
@@ -114,11 +114,11 @@ def test_policies_of_layers_keep_form_and_repeat(policy, n_classes):
     batches = run()
     plain = list(training_batches(store, sampler, targets, make_augmenter("none"), 0).take(3))
     for (images, labels, weights), (untouched, hard, _) in zip(batches, plain, strict=True):
-        assert images.shape == (8, 24, 24, 3)
+        assert images.shape == (32, 24, 24, 3)
         assert images.min() >= 0
         assert images.max() <= 255
         assert not np.array_equal(images, untouched.numpy())
-        assert labels.shape == ((8, 1) if n_classes == 2 else (8, n_classes))
+        assert labels.shape == ((32, 1) if n_classes == 2 else (32, n_classes))
         shares = np.concatenate([1 - labels, labels], axis=1) if n_classes == 2 else labels
         assert shares.sum(axis=1) == pytest.approx(1, abs=1e-5)
         assert weights == pytest.approx(shares @ targets.weights, abs=1e-4)

@@ -42,8 +42,11 @@ def _layers(image_size_hw: tuple[int, int], seed: int) -> BatchPolicy:
 
 def _rand_augment(image_size_hw: tuple[int, int], seed: int) -> BatchPolicy:  # noqa: ARG001
     import keras_cv
+    import tensorflow as tf
 
     layer = keras_cv.layers.RandAugment(value_range=(0, 255), augmentations_per_image=2, magnitude=RAND_AUGMENT_MAGNITUDE, seed=seed)
+    # keras-cv maps ten pictures at a time over one random state, so that which picture gets which draw is a race.
+    layer._map_fn = lambda augment, inputs: tf.map_fn(augment, inputs, parallel_iterations=1)
     return lambda images, labels: (layer(images, training=True), labels)
 
 
