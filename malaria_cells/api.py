@@ -6,14 +6,12 @@ from pathlib import Path
 import numpy as np
 import supervision as sv
 
-from malaria_cells import boxes
-from malaria_cells.counting import Count, count
+from malaria_cells.counting import Count, count_detected, total
 from malaria_cells.detection import Detector
-from malaria_cells.engine import start_tensorflow
 from malaria_cells.errors import InputError
 from malaria_cells.explain import Explainer
 from malaria_cells.model_folder import load_detector
-from malaria_cells.patches import crop_squares
+from malaria_cells.patches import crop_boxes
 from malaria_cells.report.overlay import draw_detections
 
 EXPLAINED = 300  # pixels a side
@@ -100,8 +98,8 @@ class CellDetector:
             >>> counted.infected <= counted.red_cells
             True
         """
-        counts = [count(np.asarray(found.data["counted_as"], dtype=np.int64), self._detector.labels) for found in detections if len(found)]
-        return sum(counts, Count(np.zeros(len(self.labels), dtype=np.int64), 0, 0))
+        labels = self._detector.labels
+        return total((count_detected(found, labels) for found in detections), labels)
 
     def interval(self, counted: Count) -> tuple[float, float] | None:
         """95 % interval of the parasitemia, fractions of 1, the detector's own errors included (see `Count.interval`).
@@ -127,7 +125,6 @@ class CellDetector:
 
     @cached_property
     def _explainer(self) -> Explainer:
-        start_tensorflow()
         return Explainer.load(self._folder)
 
     def explain(self, picture: np.ndarray, box_xyxy: np.ndarray, label: str) -> np.ndarray:
@@ -152,5 +149,5 @@ class CellDetector:
         """
         if label not in self.labels:
             raise InputError(f"label: '{label}' is not one of {', '.join(self.labels)}")
-        squares = boxes.squares_around(np.asarray(box_xyxy)[None], self._explainer.context)
-        return self._explainer.overlays(crop_squares(picture, squares, (EXPLAINED, EXPLAINED)), label)[0]
+        patch = crop_boxes(picture, np.asarray(box_xyxy)[None], self._explainer.context, (EXPLAINED, EXPLAINED))
+        return self._explainer.overlays(patch, label)[0]

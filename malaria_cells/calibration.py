@@ -64,12 +64,43 @@ def fit_calibration(probabilities: np.ndarray, class_ids: np.ndarray, shown_shar
     return Calibration(float(np.exp(fitted.x[0])), float(fitted.x[1]), ratio)
 
 
+@dataclass(frozen=True)
+class Reliability:
+    """How often predictions of about the same probability were right.
+
+    Attributes:
+        predicted: mean probability of each bin, float (b,); empty bins are left out.
+        right: share that was right, float (b,).
+        n: predictions of each bin, int (b,).
+    """
+
+    predicted: np.ndarray
+    right: np.ndarray
+    n: np.ndarray
+
+
+def reliability(probabilities: np.ndarray, right: np.ndarray, bins: int = 10) -> Reliability:
+    """The points of a reliability diagram (DeGroot and Fienberg 1983, The Statistician 32(1/2)).
+
+    Args:
+        probabilities: of each prediction, float (n,), 0 to 1.
+        right: bool (n,).
+        bins: of equal width.
+
+    >>> found = reliability(np.array([0.05, 0.05, 0.95, 0.95]), np.array([False, False, True, False]))
+    >>> found.right.tolist(), found.n.tolist()
+    ([0.0, 0.5], [2, 2])
+    """
+    which = np.minimum((probabilities * bins).astype(int), bins - 1)
+    n = np.bincount(which, minlength=bins)
+    shown = n > 0
+    total, hits = (np.bincount(which, weights=values, minlength=bins)[shown] for values in (probabilities, right.astype(float)))
+    return Reliability(total / n[shown], hits / n[shown], n[shown])
+
+
 def calibration_error(probabilities: np.ndarray, class_ids: np.ndarray, bins: int = 15) -> float:
     """Expected calibration error of the largest probability (Guo et al. 2017, eq. 3), 0 to 1; 0 without patches."""
     if len(class_ids) == 0:
         return 0.0
-    confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == class_ids
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(which, weights=confidence - correct, minlength=bins)
-    return float(np.abs(gaps).sum() / len(class_ids))
+    found = reliability(probabilities.max(axis=1), probabilities.argmax(axis=1) == class_ids, bins)
+    return float((found.n * np.abs(found.right - found.predicted)).sum() / len(class_ids))

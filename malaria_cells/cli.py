@@ -8,8 +8,8 @@ from pathlib import Path
 
 from malaria_cells.errors import InputError
 
-ENGINES = ("keras", "onnx", "openvino", "litert", "savedmodel")
-FORMATS = ("savedmodel", "onnx", "openvino", "litert")
+FORMATS = ("onnx", "openvino", "litert", "savedmodel")
+ENGINES = ("keras", *FORMATS)
 PROPOSALS = ("watershed", "sliding", "learned")
 
 

@@ -1,5 +1,6 @@
 """From detections to what a microscopist reports: cells of each class, parasitemia, its interval."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +80,21 @@ def count(class_ids: np.ndarray, labels: LabelSet) -> Count:
     """Count cells given their class ids, int (n,); negative ones are not counted."""
     by_label = np.bincount(class_ids[class_ids >= 0], minlength=len(labels))
     return Count(by_label, int(by_label[labels.is_infected].sum()), int(by_label[labels.is_red_cell].sum()))
+
+
+def counted_ids(found: sv.Detections) -> np.ndarray:
+    """What the cells of a detection are counted as, -1 for none: int64 (n,), also of one that holds nothing."""
+    return np.asarray(found.data["counted_as"], dtype=np.int64) if len(found) else np.zeros(0, dtype=np.int64)
+
+
+def count_detected(found: sv.Detections, labels: LabelSet) -> Count:
+    """Count the detected cells of one picture."""
+    return count(counted_ids(found), labels)
+
+
+def total(counts: Iterable[Count], labels: LabelSet) -> Count:
+    """All counts together."""
+    return sum(counts, Count(np.zeros(len(labels), dtype=np.int64), 0, 0))
 
 
 def counted_as(detections: sv.Detections, labels: LabelSet, infected_threshold: float, cell_threshold: float) -> np.ndarray:

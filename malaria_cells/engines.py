@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from malaria_cells.engine import start_tensorflow
 from malaria_cells.errors import InputError
 
 KERAS = "keras"
 # What an exported network's file is called, after its name; a SavedModel is a folder.
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite", "savedmodel": ""}
 ENGINES = (KERAS, *SUFFIXES)
-BY_TENSORFLOW = (KERAS, "savedmodel")
 DISTRIBUTIONS = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert", "savedmodel": "tensorflow"}
 
 Network = Callable[[np.ndarray], np.ndarray]
@@ -92,6 +92,7 @@ def _litert(path: Path) -> Network:
 
 
 def _savedmodel(path: Path) -> Network:
+    start_tensorflow()
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))

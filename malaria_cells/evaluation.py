@@ -15,7 +15,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, r
 
 from malaria_cells import boxes, coco
 from malaria_cells.annotations import Picture
-from malaria_cells.counting import ErrorRates, count
+from malaria_cells.counting import ErrorRates, count, counted_ids
 from malaria_cells.labels import IGNORED, LabelSet
 
 MATCH_IOU = 0.5
@@ -210,9 +210,13 @@ def error_rates(pictures: list[Picture], detections: list[sv.Detections], labels
 def _hits_and_misses(findings: sv.Detections, truth_xyxy: np.ndarray, picture: Picture) -> tuple[int, int]:
     findings = findings[np.argsort(-findings.confidence, kind="stable")]
     matched = boxes.match(findings.xyxy, truth_xyxy, MATCH_IOU) >= 0
-    inside = boxes.intersection_matrix(findings.xyxy, picture.ignored_xyxy).max(axis=1, initial=0)
-    ignored = inside >= MATCH_IOU * boxes.areas(findings.xyxy)
-    return int(matched.sum()), int((~matched & ~ignored).sum())
+    return int(matched.sum()), int((~matched & ~on_ignore_region(findings, picture)).sum())
+
+
+def on_ignore_region(found: sv.Detections, picture: Picture) -> np.ndarray:
+    """Whether half of a detection or more lies on one ignore region: bool (n,)."""
+    inside = boxes.intersection_matrix(found.xyxy, picture.ignored_xyxy).max(axis=1, initial=0)
+    return inside >= MATCH_IOU * boxes.areas(found.xyxy)
 
 
 def micro_f1(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet) -> float | None:
@@ -268,7 +272,7 @@ def _match_counts(pictures: list[Picture], detections: list[sv.Detections], labe
     """Annotated, predicted and matched cells: int64 (n_labels, 3)."""
     counts = np.zeros((len(labels), 3), dtype=np.int64)
     for picture, found in zip(pictures, detections, strict=True):
-        decided = _counted(found)
+        decided = counted_ids(found)
         for class_id in range(len(labels)):
             truth = picture.cells_xyxy[picture.cell_class_ids == class_id]
             hits, misses = _hits_and_misses(found[decided == class_id], truth, picture) if len(found) else (0, 0)
@@ -284,17 +288,13 @@ def parasitemia_errors(pictures: list[Picture], detections: list[sv.Detections],
     errors = []
     for picture, found in zip(pictures, detections, strict=True):
         annotated = count(picture.cell_class_ids, labels).parasitemia
-        decided = _counted(found)
+        decided = counted_ids(found)
         predicted = count(decided, labels).parasitemia
         if annotated is not None and predicted is not None:
             errors.append(predicted - annotated)
     if not errors:
         return {"mean_absolute_error": None, "bias": None}
     return {"mean_absolute_error": float(np.mean(np.abs(errors))), "bias": float(np.mean(errors))}
-
-
-def _counted(found: sv.Detections) -> np.ndarray:
-    return found.data["counted_as"] if len(found) else np.zeros(0, dtype=np.int64)
 
 
 def _member(is_member: np.ndarray, class_ids: np.ndarray) -> np.ndarray:

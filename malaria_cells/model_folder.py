@@ -19,7 +19,7 @@ from malaria_cells.classifier import PatchClassifier, compiled
 from malaria_cells.counting import ErrorRates
 from malaria_cells.detection import DetectionSettings, Detector, TwoStageDetector
 from malaria_cells.engine import start_tensorflow
-from malaria_cells.engines import BY_TENSORFLOW, KERAS, Network, exported_network, find_exported
+from malaria_cells.engines import KERAS, Network, exported_network, find_exported
 from malaria_cells.errors import InputError
 from malaria_cells.keras2 import load_keras2
 from malaria_cells.labels import LabelSet
@@ -188,8 +188,6 @@ def load_detector(folder: Path, engine: str | None = None) -> tuple[Detector, Mo
     """
     folder, engine = _with_engine(folder, engine)
     description, golden = load_description(folder)
-    if engine in BY_TENSORFLOW:  # the others start in a tenth of a second without it
-        start_tensorflow()
 
     def network(file: str) -> Network:
         if engine != KERAS:
@@ -257,10 +255,11 @@ def load_network(path: Path):  # type: ignore[no-untyped-def]
     Raises:
         InputError: no such file, or no such model.
     """
-    import keras
-
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    start_tensorflow()
+    import keras
+
     if path.name == ONE_STAGE:
         import malaria_cells.models.one_stage  # noqa: F401  registers the layers that the file names
     if path.suffix.lower() in {".h5", ".hdf5"}:

@@ -8,7 +8,7 @@ import pytest
 
 from malaria_cells.cli import main
 from malaria_cells.errors import InputError
-from malaria_cells.page.photographs import MOST_MEGAPIXELS, Photograph, counted_cells, decide, read_upload, sample_smear
+from malaria_cells.page.photographs import MOST_MEGAPIXELS, Photograph, counted_cells, read_upload, sample_smear
 from tests.conftest import write_picture
 
 APP = """
@@ -17,6 +17,10 @@ from pathlib import Path
 from malaria_cells.page.app import main
 main([{model!r}], Path({review!r}))
 """
+
+
+def decide(detector, smear, infected_threshold, cell_threshold):
+    return detector.with_settings(infected_threshold=infected_threshold, cell_threshold=cell_threshold).decide(*smear.look)
 
 
 @pytest.fixture(scope="module")

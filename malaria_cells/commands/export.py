@@ -9,7 +9,6 @@ import numpy as np
 from malaria_cells import files
 from malaria_cells.config import load_config
 from malaria_cells.dataset import load_data_set
-from malaria_cells.engine import start_tensorflow
 from malaria_cells.engines import Network, exported_network
 from malaria_cells.errors import InputError
 from malaria_cells.pictures import list_pictures, read_picture
@@ -47,7 +46,6 @@ def export(model: Path, form: str, int8: bool, image: str | None, output: Path |
     if not (model / description.file).is_file():
         raise InputError(f"--model {model}: was exported already; name the folder that training wrote, which holds {description.file}")
     output = output or model / (f"{form}-int8" if int8 else form)
-    start_tensorflow()
     names = [description.file]
     if description.proposals == "learned" and description.detector == "two_stage":
         names.append(PROPOSER)

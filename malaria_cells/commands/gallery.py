@@ -8,7 +8,6 @@ import numpy as np
 
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.commands.explore import read_any
-from malaria_cells.engine import start_tensorflow
 from malaria_cells.errors import InputError
 from malaria_cells.explain import Explainer
 from malaria_cells.labels import LabelSet
@@ -77,7 +76,6 @@ def detected_cells(path: Path) -> AnnotationSet:
 
 
 def _explainer(folder: Path | None, labels: LabelSet) -> Explainer:
-    start_tensorflow()
     explainer = Explainer.load(folder or shipped())
     if not set(labels.names) & set(explainer.labels.names):
         raise InputError(f"--explain: the model knows none of these classes; its own are {', '.join(explainer.labels.names)}")

@@ -14,7 +14,7 @@ from PIL import Image
 from malaria_cells import coco, files
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.classifier import PatchClassifier
-from malaria_cells.counting import Count, ErrorRates, count
+from malaria_cells.counting import Count, ErrorRates, count_detected, total
 from malaria_cells.detection import Detector
 from malaria_cells.evaluation import ClassMatches, Score, class_matches, classification_metrics, score
 from malaria_cells.labels import LabelSet
@@ -139,10 +139,9 @@ class DetectionOutput:
         has_infected = bool(self.labels.is_infected.any())
         columns = ("image", *self.labels.names, *(("infected",) if has_infected else ()), "red_cells")
         columns += ("parasitemia", "parasitemia_low", "parasitemia_high") if has_infected else ()
-        counts = {key: count(found.data["counted_as"], self.labels) for key, found in sorted(results.items())}
-        total = sum(counts.values(), Count(np.zeros(len(self.labels), dtype=np.int64), 0, 0))
+        counts = {key: count_detected(found, self.labels) for key, found in sorted(results.items())}
         errors = self.detector.errors if has_infected else None
-        rows = [_count_row(key, c, has_infected, errors) for key, c in [*counts.items(), ("TOTAL", total)]]
+        rows = [_count_row(key, c, has_infected, errors) for key, c in [*counts.items(), ("TOTAL", total(counts.values(), self.labels))]]
         return columns, rows
 
     def _coco(self, finished: Finished) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import numpy as np
 from malaria_cells.annotations import AnnotationSet, PictureList, load_annotations
 from malaria_cells.commands.outputs import DetectionOutput, Finished, write_classification
 from malaria_cells.commands.run_report import command_of, write_run_report
-from malaria_cells.engine import start_tensorflow
 from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
 from malaria_cells.model_folder import shipped
@@ -107,7 +106,6 @@ def _load(request: RunRequest, model: Path) -> Loaded:
     else:
         if request.engine not in {None, "keras"}:
             raise InputError(f"--engine {request.engine}: {model} is a bare Keras file; export works on a model folder")
-        start_tensorflow()
         detector, detects, scan, seed = _bare_detector(request, model), False, None, 0
     changes = {key: getattr(request, key) for key in ("score_threshold", "nms", "nms_iou", "tta") if getattr(request, key) is not None}
     detector = detector.with_settings(**changes)

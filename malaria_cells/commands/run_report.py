@@ -8,7 +8,7 @@ import numpy as np
 
 from malaria_cells.annotations import AnnotationSet
 from malaria_cells.commands.outputs import ANNOTATED, DetectionOutput, Finished
-from malaria_cells.counting import Count, count
+from malaria_cells.counting import Count, count_detected, total
 from malaria_cells.evaluation import Score
 from malaria_cells.labels import LabelSet
 from malaria_cells.pictures import read_picture
@@ -38,27 +38,28 @@ def write_run_report(
         command: how to make it again.
     """
     labels, errors, results = output.labels, output.detector.errors, finished.results
-    counts = {key: count(_counted(found), labels) for key, found in results.items()}
-    total = sum(counts.values(), Count(np.zeros(len(labels), dtype=np.int64), 0, 0))
+    counts = {key: count_detected(found, labels) for key, found in results.items()}
+    together = total(counts.values(), labels)
     document = Document("Cells detected", f"{len(results):,} photographs", command)
     settings = output.detector.settings
     document.facts = [
         *facts,
         ("Thresholds", f"infected from {settings.infected_threshold:.2f}, a cell at all from {settings.cell_threshold:.2f}"),
-        ("Time", f"{finished.seconds / max(len(results), 1):.2f} s a photograph, reading and drawing included"),
     ]
-    document.headline = sections.counted_headline(total, errors, labels)
+    if finished.seconds:  # the page, whose networks ran earlier, has none
+        document.facts.append(("Time", f"{finished.seconds / len(results):.2f} s a photograph, reading and drawing included"))
+    document.headline = sections.counted_headline(together, errors, labels)
     if scored and scored.metrics["images"]:
         document.headline += sections.headline_of(scored.metrics)
     pictures = [p for p in truth.pictures if p.key in results] if truth and scored else []
     found = [results[p.key] for p in pictures]
-    distribution = {"detected": total.by_label}
+    distribution = {"detected": together.by_label}
     if pictures and len(pictures) == len(results):
         annotated = np.sum([np.bincount(p.cell_class_ids, minlength=len(labels)) for p in pictures], axis=0)
         distribution = {"annotated": annotated, **distribution}
     document.sections.append(sections.class_distribution(distribution, labels))
     paths = {key: output.pictures / key for key in results}
-    by_picture = sections.parasitemia(results, labels, errors, {p.key: p for p in pictures})
+    by_picture = sections.parasitemia(counts, labels, errors, {p.key: p for p in pictures})
     if by_picture is not None:
         document.sections.append(by_picture)
     if scored and pictures:
@@ -102,7 +103,3 @@ def _most_infected(output: DetectionOutput, counts: dict[str, Count], labels: La
         shown.append(photograph(read_picture(drawn), SHOWN_WIDTH, f"photograph {key} with detected boxes", caption))
     what = "infected cells" if has_infected else "cells"
     return Section(f"Photographs with most {what}", f"All of them are in {ANNOTATED}/.", tuple(shown))
-
-
-def _counted(found) -> np.ndarray:  # type: ignore[no-untyped-def]
-    return found.data["counted_as"] if len(found) else np.zeros(0, dtype=np.int64)

@@ -126,12 +126,12 @@ def _train_into(folder: Path, name: str, config: Config, data: DataSet, run: unf
     truth = {part: store.class_ids[rows[part]] for part in raw}
     calibration = fit_calibration(raw["validation"], truth["validation"], trained.shown_shares)
     metrics: dict[str, Any] = {"best_epoch": trained.best_epoch + 1, "epochs": len(trained.history)}
-    for part, probabilities in raw.items():
-        calibrated = calibration(probabilities)
-        metrics[part] = classification_metrics(truth[part], calibrated, names)
-        metrics[part]["calibration_error"] = calibration_error(calibrated, truth[part])
+    calibrated = {part: calibration(probabilities) for part, probabilities in raw.items()}
+    for part, probabilities in calibrated.items():
+        metrics[part] = classification_metrics(truth[part], probabilities, names)
+        metrics[part]["calibration_error"] = calibration_error(probabilities, truth[part])
     shown = "test" if "test" in raw else "validation"
-    classified = Classified(shown, names, truth[shown], calibration(raw[shown]), metrics[shown])
+    classified = Classified(shown, names, truth[shown], calibrated[shown], metrics[shown])
     detected = None
     description = _description(config, data, store, rejects, calibration)
     if rejects:

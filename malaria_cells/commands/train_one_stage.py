@@ -35,13 +35,14 @@ def train_one_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     if data.test is not None:
         test = data.test.pictures
         detected["test"] = [detector.detect(read_picture(p.path)) for p in progress(test, len(test), "test", "image")]
-    for part, found in detected.items():
-        metrics[part] = detection_metrics(list(data.parts[part].pictures), found, data.train.labels, None)
+    for part, in_part in detected.items():
+        metrics[part] = detection_metrics(list(data.parts[part].pictures), in_part, data.train.labels, None)
     keep_record(folder, config, data, metrics, run)
     panels = _panels(run.history[0])
     training_curves(run.history, run.best_epoch or 0, folder / "training_curves.png", panels)
-    shown = Detected(part, data.parts[part], found, detector.errors, metrics[part])  # of the last part, the test's where there is one
-    write_train_report(folder, name, Trained(config, data, run.history, run.best_epoch or 0, panels, detected=shown))
+    shown = "test" if "test" in detected else "validation"
+    report = Detected(shown, data.parts[shown], detected[shown], detector.errors, metrics[shown])
+    write_train_report(folder, name, Trained(config, data, run.history, run.best_epoch or 0, panels, detected=report))
     return metrics
 
 

@@ -1,6 +1,6 @@
 """``report.html`` of a training: put together from what the training holds."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,9 @@ import supervision as sv
 from sklearn.metrics import precision_recall_curve
 
 from malaria_cells.annotations import AnnotationSet
-from malaria_cells.breakdown import reliability
+from malaria_cells.calibration import reliability
 from malaria_cells.config import Config
-from malaria_cells.counting import ErrorRates
+from malaria_cells.counting import ErrorRates, count_detected
 from malaria_cells.dataset import DataSet
 from malaria_cells.labels import LabelSet
 from malaria_cells.report import charts, sections
@@ -142,10 +142,11 @@ def _detector_sections(d: Detected, labels: LabelSet) -> list[Section]:
     pictures = list(d.annotations.pictures)
     results = {p.key: found for p, found in zip(pictures, d.found, strict=True)}
     where = f"Photographs of the {d.part} part, by which the thresholds were chosen. " if d.part == "validation" else ""
-    by_picture = sections.parasitemia(results, labels, d.errors, {p.key: p for p in pictures})
+    counts = {key: count_detected(found, labels) for key, found in results.items()}
+    by_picture = sections.parasitemia(counts, labels, d.errors, {p.key: p for p in pictures})
     found = [sections.best_median_worst(pictures, d.found, labels), *([by_picture] if by_picture else [])]
     found.append(sections.doubtful(results, {p.key: p.path for p in pictures}, labels))
-    return [Section(s.title, where + s.text, s.pictures, s.columns, s.rows) for s in found]
+    return [replace(section, text=where + section.text) for section in found]
 
 
 def _command(name: str, config: Config) -> str:

@@ -9,12 +9,12 @@ import numpy as np
 import streamlit as st
 import supervision as sv
 
-from malaria_cells.counting import Count, count
+from malaria_cells.counting import Count, count_detected, total
 from malaria_cells.detection import Detector
 from malaria_cells.errors import InputError
 from malaria_cells.model_folder import load_detector
 from malaria_cells.page import panels, view
-from malaria_cells.page.photographs import MOST_MEGABYTES, SAMPLE, Photograph, counted_cells, decide, read_upload, sample_smear
+from malaria_cells.page.photographs import MOST_MEGABYTES, SAMPLE, Photograph, counted_cells, read_upload, sample_smear
 
 
 @st.cache_resource(show_spinner="Loading the model ...")
@@ -49,10 +49,11 @@ def main(models: list[str], review: Path) -> None:
         return
     infected, cell, classes = _settings(detector)
     chosen = detector.with_settings(infected_threshold=infected, cell_threshold=cell)
-    counts = {p.name: _count(chosen, p, infected, cell) for p in photographs}
+    found = {p.name: chosen.decide(*p.look) for p in photographs}
+    counts = {name: count_detected(detections, detector.labels) for name, detections in found.items()}
     shown = _choice(photographs)
     _figures(chosen, counts, shown)
-    cells = counted_cells(decide(detector, shown, infected, cell))
+    cells = counted_cells(found[shown.name])
     if not len(cells):
         st.warning("No cell is found in this photograph at these thresholds. Lower them, or look whether it is a smear at all.")
         st.image(shown.pixels, width="stretch", caption=shown.name)
@@ -134,11 +135,6 @@ def _settings(detector: Detector) -> tuple[float, float, list[str]]:
     return infected, cell, list(shown)
 
 
-def _count(detector: Detector, photograph: Photograph, infected: float, cell: float) -> Count:
-    found = decide(detector, photograph, infected, cell)
-    return count(np.asarray(found.data["counted_as"], dtype=np.int64) if len(found) else np.zeros(0, dtype=np.int64), detector.labels)
-
-
 def _choice(photographs: list[Photograph]) -> Photograph:
     if len(photographs) == 1:
         return photographs[0]
@@ -156,10 +152,10 @@ def _figures(detector: Detector, counts: dict[str, Count], shown: Photograph) ->
         columns[3].metric("Parasitemia", _share(own))
         columns[3].caption(_interval(detector, own))
     if len(counts) > 1:
-        total = sum(counts.values(), Count(np.zeros(len(detector.labels), dtype=np.int64), 0, 0))
-        text = f"All {len(counts)} photographs: {int(total.by_label.sum()):,} cells"
+        every = total(counts.values(), detector.labels)
+        text = f"All {len(counts)} photographs: {int(every.by_label.sum()):,} cells"
         if detector.labels.is_infected.any():
-            text += f", {total.infected:,} of {total.red_cells:,} red cells infected, {_share(total)}, {_interval(detector, total)}"
+            text += f", {every.infected:,} of {every.red_cells:,} red cells infected, {_share(every)}, {_interval(detector, every)}"
         st.markdown(text)
 
 

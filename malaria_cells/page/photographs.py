@@ -10,7 +10,8 @@ import numpy as np
 import supervision as sv
 from PIL import Image
 
-from malaria_cells.detection import Detector, Look
+from malaria_cells.counting import counted_ids
+from malaria_cells.detection import Look
 from malaria_cells.errors import InputError
 from malaria_cells.pictures import SUFFIXES, picture_size, read_picture
 from malaria_cells.sample import Slide, render_smear
@@ -72,12 +73,6 @@ def sample_smear() -> bytes:
     return buffer.getvalue()
 
 
-def decide(detector: Detector, photograph: Photograph, infected_threshold: float, cell_threshold: float) -> sv.Detections:
-    """The cells of a photograph at these thresholds; the networks are not run."""
-    changed = detector.with_settings(infected_threshold=infected_threshold, cell_threshold=cell_threshold)
-    return changed.decide(*photograph.look)
-
-
 def counted_cells(found: sv.Detections) -> sv.Detections:
     """Those that are counted, with what they are counted as for a class id.
 
@@ -86,6 +81,6 @@ def counted_cells(found: sv.Detections) -> sv.Detections:
     if not len(found):
         return found
     found.data["index"] = np.arange(len(found))
-    kept = found[found.data["counted_as"] >= 0]
-    kept.class_id = np.asarray(kept.data["counted_as"], dtype=np.int64)
+    kept = found[counted_ids(found) >= 0]
+    kept.class_id = counted_ids(kept)
     return kept

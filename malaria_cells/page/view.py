@@ -1,17 +1,12 @@
 """The photograph as a figure that can be zoomed and clicked, the sheet of cells, and the mix of stages."""
 
-import base64
-import io
-
-import cv2
 import numpy as np
 import plotly.graph_objects as go
 import supervision as sv
-from PIL import Image
 
-from malaria_cells import boxes
 from malaria_cells.labels import LabelSet
-from malaria_cells.patches import crop_squares
+from malaria_cells.patches import crop_boxes
+from malaria_cells.report.document import photograph
 from malaria_cells.report.overlay import draw_detections
 from malaria_cells.report.style import class_colours
 
@@ -33,11 +28,7 @@ def photograph_figure(pixels: np.ndarray, cells: sv.Detections, labels: LabelSet
     """
     height, width = pixels.shape[:2]
     scene = draw_detections(pixels, cells, labels)
-    if width > SHOWN_WIDTH:
-        scene = cv2.resize(scene, (SHOWN_WIDTH, round(height * SHOWN_WIDTH / width)), interpolation=cv2.INTER_AREA)
-    buffer = io.BytesIO()
-    Image.fromarray(scene).save(buffer, format="JPEG", quality=88)
-    source = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    source = photograph(scene, SHOWN_WIDTH, "").source
     figure = go.Figure()
     figure.add_layout_image(source=source, xref="x", yref="y", x=0, y=0, sizex=width, sizey=height, sizing="stretch", layer="below")
     centre = (cells.xyxy[:, :2] + cells.xyxy[:, 2:]) / 2 if len(cells) else np.zeros((0, 2))
@@ -80,5 +71,5 @@ def stage_mix(by_label: np.ndarray, labels: LabelSet) -> go.Figure:
 def cell_pictures(pixels: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
     """Cells with their surroundings and a white edge: uint8 RGB (n, `CELL`, `CELL`, 3)."""
     inner = CELL - 2 * EDGE
-    cut = crop_squares(pixels, boxes.squares_around(boxes_xyxy, CONTEXT), (inner, inner))
+    cut = crop_boxes(pixels, boxes_xyxy, CONTEXT, (inner, inner))
     return np.pad(cut, ((0, 0), (EDGE, EDGE), (EDGE, EDGE), (0, 0)), constant_values=255)

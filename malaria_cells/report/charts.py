@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from malaria_cells.breakdown import Reliability
+from malaria_cells.calibration import Reliability
 from malaria_cells.labels import LabelSet
 from malaria_cells.report.style import PALETTE, QUIET, class_colours, figure
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from malaria_cells import boxes, files
+from malaria_cells import files
 from malaria_cells.annotations import AnnotationSet
-from malaria_cells.patches import crop_squares
+from malaria_cells.patches import crop_boxes
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
 from malaria_cells.report.style import figure
@@ -59,7 +59,7 @@ def cut_cells(annotations: AnnotationSet, count: int, context: float, side: int 
     shown = np.unique(picture_ids[wanted])
     for i in progress(shown, len(shown), "cutting cells", "image"):
         rows = wanted[picture_ids[wanted] == i]
-        cut = crop_squares(read_picture(annotations.pictures[i].path), boxes.squares_around(every[rows], context), (side, side))
+        cut = crop_boxes(read_picture(annotations.pictures[i].path), every[rows], context, (side, side))
         patches |= dict(zip(rows.tolist(), cut, strict=True))
     names = annotations.labels.names
     return [Cells(names[c], int((class_ids == c).sum()), np.stack([patches[r] for r in rows.tolist()])) for c, rows in chosen.items()]

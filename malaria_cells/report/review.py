@@ -13,10 +13,10 @@ import numpy as np
 import supervision as sv
 from scipy.stats import entropy
 
-from malaria_cells import boxes, files
+from malaria_cells import files
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.labels import LabelSet
-from malaria_cells.patches import crop_squares
+from malaria_cells.patches import crop_boxes
 from malaria_cells.pictures import read_picture
 from malaria_cells.report.style import figure
 from malaria_cells.writers import WRITERS
@@ -121,8 +121,8 @@ def draw_sheet(
     patches: dict[DoubtfulCell, np.ndarray] = {}
     for key in {cell.key for cell in cells}:
         own = [cell for cell in cells if cell.key == key]
-        squares = boxes.squares_around(results[key].xyxy[[cell.index for cell in own]], CONTEXT)
-        patches |= dict(zip(own, crop_squares(read_picture(pictures[key]), squares, (SHOWN, SHOWN)), strict=True))
+        cells_xyxy = results[key].xyxy[[cell.index for cell in own]]
+        patches |= dict(zip(own, crop_boxes(read_picture(pictures[key]), cells_xyxy, CONTEXT, (SHOWN, SHOWN)), strict=True))
     rows = -(-len(cells) // COLUMNS)
     with figure(path, COLUMNS * 1.6, rows * 1.95 + 0.5, rows=rows, columns=COLUMNS, squeeze=False) as axes:
         for ax in axes.flat:

@@ -115,19 +115,16 @@ def doubtful(results: dict[str, sv.Detections], paths: dict[str, Path], labels: 
     return Section("Most doubtful cells", text, (drawn,))
 
 
-def parasitemia(
-    results: dict[str, sv.Detections], labels: LabelSet, errors: ErrorRates | None, truth: dict[str, Picture] | None = None
-) -> Section | None:
-    """Parasitemia by picture as a chart and the counts as a table; None where nothing can be infected."""
+def parasitemia(counts: dict[str, Count], labels: LabelSet, errors: ErrorRates | None, truth: dict[str, Picture]) -> Section | None:
+    """Parasitemia by picture as a chart, with the annotated one where there is a truth; None where nothing can be infected."""
     if not labels.is_infected.any():
         return None
-    counts = {key: count(_counted(found), labels) for key, found in sorted(results.items())}
     known = {key: c for key, c in counts.items() if c.parasitemia is not None}
     highest = sorted(known, key=lambda key: -(known[key].parasitemia or 0))[:MOST_ROWS]
     rows = []
     for key in sorted(highest):
         low, high = known[key].interval(errors) or (0.0, 1.0)
-        annotated = count(truth[key].cell_class_ids, labels).parasitemia if truth and key in truth else None
+        annotated = count(truth[key].cell_class_ids, labels).parasitemia if key in truth else None
         rows.append((key, known[key].parasitemia or 0.0, low, high, annotated))
     if not rows:
         return Section("Parasitemia by picture", "No picture has a red cell.")
@@ -139,10 +136,6 @@ def parasitemia(
     )
     drawn = plot(lambda path: charts.parasitemia_chart(rows, path), "parasitemia of each picture with its interval")
     return Section("Parasitemia by picture", text, (drawn,))
-
-
-def _counted(found: sv.Detections) -> np.ndarray:
-    return np.asarray(found.data["counted_as"], dtype=np.int64) if len(found) else np.zeros(0, dtype=np.int64)
 
 
 def _three(value: float | None) -> str:
