@@ -163,6 +163,7 @@ class Config(BaseModel):
     )
     proposer_epochs: Count = Field(30, description="Passes of the training of learned proposals.")
     proposer_steps: Count = Field(100, description="Steps of such a pass, of 8 crops of 256 x 256 pixels.")
+    proposer_tta: Literal[1, 2, 4] = Field(1, description="Mirror images of a picture that learned proposals are averaged over.")
     nms: Literal["agnostic", "class"] = Field("agnostic", description="agnostic: one label a cell; class: labels suppress only their own.")
     nms_iou: Annotated[float, Field(gt=0, le=1)] = Field(0.4, description="Overlap (IoU) from which the lower-scored box is suppressed.")
     score_threshold: Fraction = Field(0.05, description="Detections scored lower are not written.")

@@ -45,7 +45,7 @@ def _type_name(annotation: Any) -> str:
     if get_origin(annotation) is Annotated:
         return _type_name(get_args(annotation)[0])
     if get_origin(annotation) is Literal:
-        return " or ".join(get_args(annotation))
+        return " or ".join(map(str, get_args(annotation)))
     if get_origin(annotation) in {UnionType, Union}:
         return " or ".join(_type_name(part) for part in get_args(annotation))
     if get_origin(annotation) is tuple:

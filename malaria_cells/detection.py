@@ -5,19 +5,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-import cv2
 import numpy as np
 import supervision as sv
 
-from malaria_cells import boxes
 from malaria_cells.classifier import PatchClassifier
 from malaria_cells.counting import ErrorRates, counted_as
 from malaria_cells.labels import LabelSet
 from malaria_cells.patches import crop_boxes
 from malaria_cells.pictures import read_picture
 from malaria_cells.proposals import Proposer
-
-NESTED = 0.8  # share of the smaller box that lies in the larger
+from malaria_cells.suppression import suppress, worth_among_nested
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,10 @@ class Detector(ABC):
         groups = class_ids[kept] if self.settings.nms == "class" else None
         kept = kept[suppress(boxes_xyxy[kept], scores[kept], self.settings.nms_iou, groups)]
         if self.settings.nms == "agnostic":
-            kept = kept[drop_nested(boxes_xyxy[kept], class_ids[kept], labels.is_red_cell.any() & ~labels.is_red_cell)]
+            worth = worth_among_nested(boxes_xyxy[kept], class_ids[kept], labels.is_red_cell.any() & ~labels.is_red_cell)
+            scores[kept], existence[kept] = scores[kept] * worth, existence[kept] * worth
+            kept = kept[scores[kept] >= self.settings.score_threshold]
+            kept = kept[np.argsort(-scores[kept], kind="stable")]
         found = sv.Detections(
             xyxy=boxes_xyxy[kept].reshape(-1, 4),
             confidence=scores[kept],
@@ -199,51 +199,3 @@ def label_and_score(probabilities: np.ndarray, labels: LabelSet, candidate_thres
     class_ids = np.where(is_candidate, stage, other)
     scores = np.where(is_candidate, np.sqrt(p_infected * p[rows, stage]), p[rows, other])
     return class_ids, scores.astype(np.float32)
-
-
-def drop_nested(boxes_xyxy: np.ndarray, class_ids: np.ndarray, parts_look_alike: np.ndarray) -> np.ndarray:
-    """Leave one of two boxes of which one lies in the other, which IoU alone does not see.
-
-    It is the one with the better score: a box around a clump of cells, or of a cell's half. Only where both have the same
-    label and a part of such a cell looks like the whole (a leukocyte's nucleus) is it the larger one.
-
-    Args:
-        boxes_xyxy: (n, 4), best score first.
-        class_ids: int (n,).
-        parts_look_alike: bool (n_labels,).
-
-    Returns:
-        Indices kept: int64 (m,), in their order.
-    """
-    area = boxes.areas(boxes_xyxy)
-    shared = boxes.intersection_matrix(boxes_xyxy, boxes_xyxy)
-    nested = np.triu(shared >= NESTED * np.minimum(area[:, None], area[None, :]), k=1)
-    keep = np.ones(len(area), dtype=bool)
-    for i, j in np.argwhere(nested):
-        if keep[i] and keep[j]:
-            is_part = class_ids[i] == class_ids[j] and parts_look_alike[class_ids[i]] and area[j] > area[i]
-            keep[i if is_part else j] = False
-    return np.flatnonzero(keep)
-
-
-def suppress(boxes_xyxy: np.ndarray, scores: np.ndarray, iou: float, groups: np.ndarray | None) -> np.ndarray:
-    """Greedy non-maximum suppression by OpenCV.
-
-    Args:
-        boxes_xyxy: (n, 4).
-        scores: (n,).
-        iou: overlap above which the lower-scored box goes.
-        groups: int (n,), boxes suppress only their own group; None: any other.
-
-    Returns:
-        Indices kept, best score first: int64 (m,).
-    """
-    if len(boxes_xyxy) == 0:
-        return np.zeros(0, dtype=np.int64)
-    corner_and_size = np.concatenate([boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]], axis=1).astype(np.float64)
-    if groups is None:
-        kept = cv2.dnn.NMSBoxes(corner_and_size.tolist(), scores.tolist(), 0.0, iou)
-    else:
-        kept = cv2.dnn.NMSBoxesBatched(corner_and_size.tolist(), scores.tolist(), groups.tolist(), 0.0, iou)
-    indices = np.asarray(kept, dtype=np.int64).ravel()
-    return indices[np.argsort(-scores[indices], kind="stable")]

@@ -56,6 +56,7 @@ class ModelDescription:
         detector: ``two_stage``, or a kind of `models.one_stage`, whose input `image_size_hw` is then.
         errors: how often the detector was right about the validation pictures, or None.
         scan: `runs` and `scan` of a test-time augmentation of whole pictures, or None.
+        proposer_tta: mirror images of a picture that the learned proposals are averaged over, 1, 2 or 4.
     """
 
     labels: LabelSet
@@ -73,6 +74,7 @@ class ModelDescription:
     scan: dict[str, int] | None = None
     errors: ErrorRates | None = None
     detector: str = "two_stage"
+    proposer_tta: int = 1
 
     @property
     def file(self) -> str:
@@ -160,6 +162,7 @@ def _description(content: dict[str, Any]) -> ModelDescription:
         scan=content["scan"],
         detector=content["detector"],
         errors=ErrorRates(**content["errors"]) if content["errors"] else None,
+        proposer_tta=content.get("proposer_tta", 1),  # models of before there was a choice
     )
 
 
@@ -234,7 +237,7 @@ def assemble(description: ModelDescription, network, centres: CentreNetwork | No
     classifier = PatchClassifier(
         description.labels, description.rejects, description.image_size_hw, description.context, description.calibration, network
     )
-    proposer = Proposer(description.proposals, description.cell_size, description.box_margins, centres)
+    proposer = Proposer(description.proposals, description.cell_size, description.box_margins, centres, description.proposer_tta)
     return TwoStageDetector(proposer, classifier, settings=description.settings, errors=description.errors)
 
 

@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 from malaria_cells import boxes, tta
 from malaria_cells.calibration import Calibration
 from malaria_cells.classifier import PatchClassifier, both_classes
-from malaria_cells.detection import DetectionSettings, TwoStageDetector, drop_nested, label_and_score, suppress
+from malaria_cells.detection import DetectionSettings, TwoStageDetector, label_and_score
 from malaria_cells.labels import LabelSet
 from malaria_cells.proposals import Proposer
+from malaria_cells.suppression import NESTED_WORTH, suppress, worth_among_nested
 
 
 def plain_loop(boxes_xyxy, scores, iou, groups):
@@ -79,16 +80,36 @@ def test_agnostic_suppression_leaves_one_label_a_cell(six_classes):
     assert len(detector.with_settings(nms="class").decide(squares, p)) == 2
 
 
-def test_of_nested_boxes_the_better_one_stays_and_of_leukocytes_the_larger():
+def test_of_nested_boxes_the_better_one_keeps_its_worth_and_of_leukocytes_the_larger():
     red, white = 0, 1
     look_alike = np.array([False, True])
     whole, part, apart = [0, 0, 40, 40], [10, 10, 30, 30], [30, 30, 70, 70]
     squares = np.array([part, whole, apart], dtype=np.float32)  # best score first
-    assert drop_nested(squares, np.array([red, red, red]), look_alike).tolist() == [0, 2]
-    assert drop_nested(squares, np.array([white, white, red]), look_alike).tolist() == [1, 2]
-    assert drop_nested(squares, np.array([white, red, red]), look_alike).tolist() == [0, 2]
-    assert drop_nested(squares[[1, 0]], np.array([white, white]), look_alike).tolist() == [0]
-    assert drop_nested(squares[:0], np.zeros(0, dtype=int), look_alike).tolist() == []
+
+    def worth(found, class_ids):
+        return worth_among_nested(found, np.array(class_ids, dtype=int), look_alike).tolist()
+
+    less = pytest.approx(NESTED_WORTH)
+    assert worth(squares, [red, red, red]) == [1, less, 1]
+    assert worth(squares, [white, white, red]) == [0, 1, 1]
+    assert worth(squares, [white, red, red]) == [1, less, 1]
+    assert worth(squares[[1, 0]], [white, white]) == [1, 0]
+    assert worth(squares[:0], []) == []
+    # What is worth less itself takes no worth from what lies in it.
+    onion = np.array([whole, [0, 0, 44, 44], [0, 0, 50, 50]], dtype=np.float32)
+    assert worth(onion, [red, red, red]) == [1, less, less]
+
+
+def test_a_nested_box_is_ranked_lower_and_not_counted(six_classes):
+    squares = np.array([[0, 0, 40, 40], [10, 10, 30, 30], [60, 0, 100, 40]], dtype=np.float32)
+    p = np.array([[0.9, 0, 0, 0, 0, 0, 0.1], [0.95, 0, 0, 0, 0, 0, 0.05], [0.6, 0, 0, 0, 0, 0, 0.4]])
+    detector = TwoStageDetector(Proposer(cell_size=40), classifier(six_classes), settings=DetectionSettings())
+    found = detector.decide(squares, p)
+    assert found.xyxy.tolist() == squares[[1, 2, 0]].tolist()
+    assert found.confidence.tolist() == pytest.approx([0.95, 0.6, 0.9 * NESTED_WORTH])
+    assert found.data["existence"].tolist() == pytest.approx([0.95, 0.6, 0.9 * NESTED_WORTH])
+    assert found.data["counted_as"].tolist() == [0, 0, -1]
+    assert len(detector.with_settings(score_threshold=0.3).decide(squares, p)) == 2
 
 
 def test_nothing_proposed_nothing_found(six_classes):

@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from malaria_cells import boxes
 from malaria_cells.cli import main
 from malaria_cells.errors import InputError
 from malaria_cells.proposals import Proposer
-from malaria_cells.proposals.learned import FRAME, MULTIPLE, STRIDE, WORKING_CELL_SIZE, decode, learned_boxes
+from malaria_cells.proposals.learned import FRAME, MULTIPLE, STRIDE, WORKING_CELL_SIZE, decode, learned_boxes, seen_mirrored
 from malaria_cells.training.proposer import CROP, RareCells, _crop, _target, _turned, centre_loss, train_proposer
 
 PLACES = CROP // STRIDE
@@ -42,6 +44,25 @@ def test_decoding_a_target_gives_its_boxes(seed):
     found, scores = decode(as_places(target), (CROP, CROP))
     same_boxes(found + FRAME, truth)
     assert scores.tolist() == [1.0] * len(truth)
+
+
+@given(x=st.integers(0, 47), y=st.integers(0, 31), views=st.sampled_from([1, 2, 4]))
+def test_mirrored_looks_agree_on_what_is_there(x, y, views):
+    def sees_the_dot(pixels):
+        assert pixels.flags.c_contiguous
+        _, rows, columns, _ = np.nonzero(pixels)
+        centre = np.array([columns[0] + 0.5, rows[0] + 0.5]) / STRIDE
+        places = np.zeros((1, 8, 12, 5), dtype=np.float32)
+        column, row = np.floor(centre).astype(int)
+        places[0, row, column] = 1, *(centre % 1), 0.2, -0.3
+        return places
+
+    pixels = np.zeros((1, 32, 48, 3), dtype=np.uint8)
+    pixels[0, y, x] = 255
+    once, averaged = sees_the_dot(pixels)[0], seen_mirrored(sees_the_dot, views)(pixels)[0]
+    there = once[..., 0] > 0
+    assert averaged[..., 0] == pytest.approx(once[..., 0])
+    assert averaged[there] == pytest.approx(once[there], abs=1e-6)
 
 
 def test_targets_turn_with_the_pixels():

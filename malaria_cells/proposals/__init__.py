@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from malaria_cells.errors import InputError
-from malaria_cells.proposals.learned import CentreNetwork, learned_boxes
+from malaria_cells.proposals.learned import CentreNetwork, learned_boxes, seen_mirrored
 from malaria_cells.proposals.outlines import nucleus_boxes, round_boxes
 from malaria_cells.proposals.sliding import sliding_boxes
 from malaria_cells.proposals.transmission import Field
@@ -29,12 +29,14 @@ class Proposer:
         margins: by source, correction of the left, top, right and bottom edges in cell sizes, fitted to how the annotators
             of the training pictures draw.
         network: of the method ``learned``.
+        views: mirror images of the picture that it looks at, 1, 2 or 4.
     """
 
     method: str = "watershed"
     cell_size: float | None = None
     margins: Mapping[str, Margins] = field(default_factory=dict)
     network: CentreNetwork | None = None
+    views: int = 1
 
     def __post_init__(self) -> None:
         if self.method == "learned" and self.network is None:
@@ -58,7 +60,7 @@ class Proposer:
         """
         cell_size = self.cell_size or estimate_cell_size(picture)
         if self.method == "learned" and self.network is not None:
-            found, scores = learned_boxes(self.network, picture, cell_size)
+            found, scores = learned_boxes(seen_mirrored(self.network, self.views), picture, cell_size)
         else:
             found = self._classical(picture, cell_size)
             scores = np.ones(len(found), dtype=np.float32)

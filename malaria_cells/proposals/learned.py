@@ -23,6 +23,28 @@ LARGEST_LOG_SIZE = 1.5  # of width and height in cell sizes: 4.5 times
 CentreNetwork = Callable[[np.ndarray], np.ndarray]
 
 
+# Axes of (1, h, w, c) that a look mirrors: both come second, so that two looks differ much.
+_MIRRORS: tuple[tuple[int, ...], ...] = ((), (1, 2), (1,), (2,))
+
+
+def seen_mirrored(network: CentreNetwork, views: int) -> CentreNetwork:
+    """The mean of what a network sees in a picture and in its mirror images.
+
+    Args:
+        network: of one look.
+        views: looks: 1, 2 or 4.
+    """
+
+    def look(pixels: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+        places = np.flip(network(np.ascontiguousarray(np.flip(pixels, axes))), axes).copy()
+        for axis, offset in ((2, 1), (1, 2)):
+            if axis in axes:
+                places[..., offset] = 1 - places[..., offset]
+        return places
+
+    return lambda pixels: np.mean([look(pixels, axes) for axes in _MIRRORS[:views]], axis=0) if views > 1 else network(pixels)
+
+
 def to_working_scale(picture: np.ndarray, cell_size: float) -> np.ndarray:
     """Resize uint8 RGB so that the usual cell has `WORKING_CELL_SIZE`; enlarges small cells too."""
     scale = WORKING_CELL_SIZE / cell_size
