@@ -31,6 +31,7 @@ ORDER = [
     "tiles",
     "proposals",
     "counting",
+    "suppression",
     "detection",
     "one_stage",
     "coco",

@@ -1,0 +1,32 @@
+"""Figures of a detection against full-image boxes, and of a classification against true classes."""
+
+from malaria_cells.evaluation.average_precision import AveragePrecision, average_precision, cell_figures, mean_present
+from malaria_cells.evaluation.classification import classification_metrics
+from malaria_cells.evaluation.detection import Score, detection_metrics, score
+from malaria_cells.evaluation.matches import (
+    MATCH_IOU,
+    ClassMatches,
+    class_matches,
+    error_rates,
+    infected_figures,
+    micro_f1,
+    on_ignore_region,
+)
+
+__all__ = [
+    "MATCH_IOU",
+    "AveragePrecision",
+    "ClassMatches",
+    "Score",
+    "average_precision",
+    "cell_figures",
+    "class_matches",
+    "classification_metrics",
+    "detection_metrics",
+    "error_rates",
+    "infected_figures",
+    "mean_present",
+    "micro_f1",
+    "on_ignore_region",
+    "score",
+]

@@ -1,0 +1,75 @@
+"""What a detection is worth by full-image boxes: every figure of ``metrics.json``."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import supervision as sv
+
+from malaria_cells.annotations import Picture
+from malaria_cells.evaluation.average_precision import AveragePrecision, as_one_class, average_precision, cell_figures, mean_present
+from malaria_cells.evaluation.matches import infected_figures, micro_f1, parasitemia_errors
+from malaria_cells.labels import LabelSet
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a detection is worth.
+
+    Attributes:
+        metrics: the content of ``metrics.json``.
+        by_class: average precision of each class, curves included.
+    """
+
+    metrics: dict[str, Any]
+    by_class: AveragePrecision
+
+
+def detection_metrics(
+    pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, seconds_per_image: float | None
+) -> dict[str, Any]:
+    """What detections are worth by annotated pictures: the content of ``metrics.json``.
+
+    Args:
+        pictures: the truth.
+        detections: one entry a picture, in the same order, with ``data["counted_as"]`` (see `CellDetector.detect`).
+        labels: the classes.
+        seconds_per_image: as measured, or None.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> box, ids = np.array([[10, 10, 50, 50]], dtype=np.float32), np.array([0])
+        >>> truth = Picture("a.png", Path("a.png"), (100, 80), "a.png", box, ids, np.array([False]))
+        >>> found = sv.Detections(xyxy=box + 2, class_id=ids, confidence=np.array([0.9]), data={"counted_as": ids})
+        >>> detection_metrics([truth], [found], LabelSet(("cell",)), None)["mAP50"]
+        1.0
+    """
+    return score(pictures, detections, labels, seconds_per_image).metrics
+
+
+def score(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, seconds_per_image: float | None) -> Score:
+    """Score a detection.
+
+    Args:
+        pictures: the truth.
+        detections: one entry a picture, in the same order, with ``data["counted_as"]`` (see `TwoStageDetector.detect`).
+        labels: the classes.
+        seconds_per_image: as measured, or None.
+    """
+    by_class = average_precision(pictures, detections, labels)
+    cell = cell_figures(pictures, detections, labels)
+    metrics: dict[str, Any] = {
+        "images": len(pictures),
+        "seconds_per_image": seconds_per_image,
+        "mAP": mean_present(by_class.ap),
+        "mAP50": mean_present(by_class.ap50),
+        "mAP75": mean_present(by_class.ap75),
+        "per_class": {name: {"AP": by_class.ap[i], "AP50": by_class.ap50[i], "n": by_class.n[i]} for i, name in enumerate(labels.names)},
+        "cell": {"AP50": cell.ap50[0], "recall50": cell.recall50[0]},
+        "micro_f1": micro_f1(pictures, detections, labels),
+    }
+    if labels.is_infected.any():
+        ap50 = as_one_class(pictures, detections, labels.is_infected).ap50[0]
+        metrics["infected"] = infected_figures(pictures, detections, labels) | {"AP50": ap50}
+        metrics["parasitemia"] = parasitemia_errors(pictures, detections, labels)
+    return Score(metrics, by_class)

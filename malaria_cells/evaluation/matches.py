@@ -1,0 +1,145 @@
+"""Which detections are right: cells matched at IoU 0.5, by class and as infected or not, and what is counted from them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import supervision as sv
+
+from malaria_cells import boxes
+from malaria_cells.annotations import Picture
+from malaria_cells.counting import ErrorRates, count, counted_ids
+from malaria_cells.labels import LabelSet
+
+MATCH_IOU = 0.5
+
+
+def infected_figures(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet) -> dict[str, float | None]:
+    """Precision, recall and F1 of "this cell is infected", whatever the stage, and the rate of false alarms.
+
+    False alarms are per 1,000 annotated red cells that are healthy. A figure is None where its denominator is 0.
+    """
+    rates = error_rates(pictures, detections, labels)
+    return {
+        "precision": _ratio(rates.found, rates.found + rates.false_alarms),
+        "recall": _ratio(rates.found, rates.infected),
+        "f1": _ratio(2 * rates.found, rates.found + rates.false_alarms + rates.infected),
+        "false_alarms_per_1000_red_cells": _ratio(1000 * rates.false_alarms, rates.healthy),
+    }
+
+
+def error_rates(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet) -> ErrorRates:
+    """Count right and wrong findings.
+
+    A finding is a detection that is counted as infected; it is right if it lies on an infected box (IoU 0.5), and left out
+    if it lies on an ignore region.
+    """
+    found = false_alarms = infected = healthy = 0
+    for picture, detected in zip(pictures, detections, strict=True):
+        truth = picture.cells_xyxy[labels.is_infected[picture.cell_class_ids]]
+        infected += len(truth)
+        healthy += int((labels.is_red_cell & ~labels.is_infected)[picture.cell_class_ids].sum())
+        if len(detected) == 0:
+            continue
+        findings = detected[_member(labels.is_infected, detected.data["counted_as"])]
+        hits, misses = _hits_and_misses(findings, truth, picture)
+        found, false_alarms = found + hits, false_alarms + misses
+    return ErrorRates(infected, found, healthy, false_alarms)
+
+
+def _hits_and_misses(findings: sv.Detections, truth_xyxy: np.ndarray, picture: Picture) -> tuple[int, int]:
+    findings = findings[np.argsort(-findings.confidence, kind="stable")]
+    matched = boxes.match(findings.xyxy, truth_xyxy, MATCH_IOU) >= 0
+    return int(matched.sum()), int((~matched & ~on_ignore_region(findings, picture)).sum())
+
+
+def on_ignore_region(found: sv.Detections, picture: Picture) -> np.ndarray:
+    """Whether half of a detection or more lies on one ignore region: bool (n,)."""
+    inside = boxes.intersection_matrix(found.xyxy, picture.ignored_xyxy).max(axis=1, initial=0)
+    return inside >= MATCH_IOU * boxes.areas(found.xyxy)
+
+
+def micro_f1(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet) -> float | None:
+    """F1 over all cells of all classes, each cell having one label, as it is counted (IoU 0.5)."""
+    annotated, predicted, matched = _match_counts(pictures, detections, labels).sum(axis=0).tolist()
+    return _ratio(2 * matched, predicted + annotated)
+
+
+@dataclass(frozen=True)
+class ClassMatches:
+    """How the cells of one class were found, each cell having the one label that it is counted as (IoU 0.5).
+
+    Attributes:
+        label: name of the class.
+        annotated: true boxes.
+        predicted: detections counted as the class, those on ignore regions left out.
+        matched: detections of the class on a true box of the class, one each.
+        ap50: average precision over all scores.
+    """
+
+    label: str
+    annotated: int
+    predicted: int
+    matched: int
+    ap50: float | None
+
+    @property
+    def recall(self) -> float | None:
+        """Matched by annotated."""
+        return _ratio(self.matched, self.annotated)
+
+    @property
+    def precision(self) -> float | None:
+        """Matched by predicted."""
+        return _ratio(self.matched, self.predicted)
+
+    @property
+    def predicted_by_annotated(self) -> float | None:
+        """What some notebooks print as accuracy: counts alone, of which wrong cells can make up for missed ones."""
+        return _ratio(self.predicted, self.annotated)
+
+
+def class_matches(
+    pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, ap50: list[float | None]
+) -> list[ClassMatches]:
+    """Annotated, predicted and matched cells of each class; arguments as `detection_metrics`, and the `ap50` of `average_precision`."""
+    counts = _match_counts(pictures, detections, labels)
+    rows = zip(labels.names, counts.tolist(), ap50, strict=True)
+    return [ClassMatches(name, annotated, predicted, matched, ap) for name, (annotated, predicted, matched), ap in rows]
+
+
+def _match_counts(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet) -> np.ndarray:
+    """Annotated, predicted and matched cells: int64 (n_labels, 3)."""
+    counts = np.zeros((len(labels), 3), dtype=np.int64)
+    for picture, found in zip(pictures, detections, strict=True):
+        decided = counted_ids(found)
+        for class_id in range(len(labels)):
+            truth = picture.cells_xyxy[picture.cell_class_ids == class_id]
+            hits, misses = _hits_and_misses(found[decided == class_id], truth, picture) if len(found) else (0, 0)
+            counts[class_id] += [len(truth), hits + misses, hits]
+    return counts
+
+
+def parasitemia_errors(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet) -> dict[str, float | None]:
+    """Mean absolute error and mean signed error (predicted less annotated) of the parasitemia by picture, as fractions.
+
+    Pictures where the annotation or the detection has no red cell have no parasitemia and are left out.
+    """
+    errors = []
+    for picture, found in zip(pictures, detections, strict=True):
+        annotated = count(picture.cell_class_ids, labels).parasitemia
+        decided = counted_ids(found)
+        predicted = count(decided, labels).parasitemia
+        if annotated is not None and predicted is not None:
+            errors.append(predicted - annotated)
+    if not errors:
+        return {"mean_absolute_error": None, "bias": None}
+    return {"mean_absolute_error": float(np.mean(np.abs(errors))), "bias": float(np.mean(errors))}
+
+
+def _member(is_member: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
+    """Whether each class id, -1 for none, is one of the members."""
+    return (class_ids >= 0) & is_member[class_ids]
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
