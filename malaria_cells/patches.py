@@ -6,6 +6,9 @@ and of the cropping options, so a change of any of them makes a new one, and it 
 
 import hashlib
 import json
+import logging
+import os
+import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,8 +24,11 @@ from malaria_cells.errors import InputError
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
 
+log = logging.getLogger(__name__)
+
 FORMAT_VERSION = 2
 NO_CANDIDATES = Candidates(np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.int64))
+KEPT_STORES = 5  # a store that holds what one training's proposer found is hardly ever asked for again, and may be a gigabyte
 BACKGROUND_TRIES = 40  # random squares drawn for each background patch wanted
 
 
@@ -137,7 +143,7 @@ def background_boxes(picture: Picture, count: int, typical: float, seed: int) ->
 def build_patch_store(
     annotations: AnnotationSet, cropping: Cropping, cache: Path, candidates: Mapping[str, Candidates] | None = None
 ) -> PatchStore:
-    """Cut all cells of a set, or open the store that already has them.
+    """Cut all cells of a set, or open the store that already has them; the `KEPT_STORES` used last stay on disk.
 
     Args:
         annotations: the pictures; each is decoded once.
@@ -156,7 +162,16 @@ def build_patch_store(
     if not (folder / "store.json").is_file():
         with files.replacing_folder(folder) as beside:
             _write(beside, annotations, cropping, proposed)
+    os.utime(folder / "store.json")
+    _forget_oldest(cache)
     return _open(folder, fingerprint)
+
+
+def _forget_oldest(cache: Path) -> None:
+    used = sorted(cache.glob("[!.]*/store.json"), key=lambda p: p.stat().st_mtime)
+    for store in used[:-KEPT_STORES]:
+        log.info(f"{store.parent}: removed, {KEPT_STORES} other patch stores were used since")
+        shutil.rmtree(store.parent)
 
 
 def _fingerprint(annotations: AnnotationSet, cropping: Cropping, proposed: list[Candidates]) -> str:

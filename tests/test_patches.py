@@ -1,4 +1,5 @@
 import json
+import os
 
 import cv2
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 from malaria_cells import boxes
 from malaria_cells.annotations import load_annotations
 from malaria_cells.errors import InputError
-from malaria_cells.patches import Cropping, background_boxes, build_patch_store, crop_boxes
+from malaria_cells.patches import KEPT_STORES, Cropping, background_boxes, build_patch_store, crop_boxes
 from tests.conftest import bbbc041_entry, write_bbbc041
 
 CROPPING = Cropping((32, 32), 1.25, background_per_image=3, seed=0)
@@ -79,6 +80,20 @@ def test_cache_is_reused_until_something_changes(tmp_path, six_classes):
     write_bbbc041(tmp_path / "d", objects | {"images/a.png": [("ring", 5, 5, 30, 31)]})
     prints.add(build())
     assert len(prints) == 6
+
+
+def test_the_stores_used_last_are_kept(tmp_path, six_classes):
+    annotations = load_annotations(write_bbbc041(tmp_path / "d", {"images/a.png": [("ring", 5, 5, 30, 30)]}), six_classes)
+
+    def build(context):
+        return build_patch_store(annotations, Cropping((16, 16), context, 0, 0), tmp_path / "cache").fingerprint
+
+    first, *others = [build(1 + i / 10) for i in range(KEPT_STORES)]
+    (tmp_path / "cache" / "mine").mkdir()  # what is no store stays
+    os.utime(tmp_path / "cache" / others[0] / "store.json", (0, 0))
+    assert build(1.0) == first
+    newest = build(3.0)
+    assert {p.name for p in (tmp_path / "cache").iterdir()} == {first, *others[1:], newest, "mine"}
 
 
 def test_a_broken_picture_leaves_no_store(tmp_path, six_classes):
