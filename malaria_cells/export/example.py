@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from malaria_cells.proposals.learned import FRAME, LARGEST_LOG_SIZE, LEAST_HEAT, MULTIPLE, STRIDE, WORKING_CELL_SIZE
+from malaria_cells.suppression import NESTED, NESTED_WORTH
 
 EXAMPLE = "example.py"
 
@@ -61,7 +62,8 @@ for file in sys.argv[1:]:
 
 _CELLS = '''"""From a photograph to its cells, by two networks of any engine; needs NumPy and OpenCV alone.
 
-One view a cell, no rule for nested boxes; `malaria-cells run --model THIS_FOLDER` has both, tables and pictures too.
+One view a cell, and of leukocytes no larger box is preferred; `malaria-cells run --model THIS_FOLDER` has both, tables
+and pictures too.
 """
 import cv2
 import numpy as np
@@ -69,24 +71,26 @@ import numpy as np
 
 def find_cells(picture, proposer, classifier, model):
     """Yield (label, score, xyxy) of each cell of a picture, uint8 RGB (H, W, 3); `model` is the content of model.yaml."""
-    boxes, sure = propose(picture, proposer, model["cell_size"])
+    boxes, sure = propose(picture, proposer, model["cell_size"], model["proposer_tta"])
     if not len(boxes):
         return
     p = calibrated(classifier(cut(picture, boxes, model)), model["calibration"])
     label, score = decide(p, sure, model)
     rule = model["settings"]
     corner_and_size = np.c_[boxes[:, :2], boxes[:, 2:] - boxes[:, :2]].tolist()
-    for i in cv2.dnn.NMSBoxes(corner_and_size, score.tolist(), rule["score_threshold"], rule["nms_iou"]):
+    kept = np.array(cv2.dnn.NMSBoxes(corner_and_size, score.tolist(), rule["score_threshold"], rule["nms_iou"]), dtype=int)
+    score[kept] *= worth_among_nested(boxes[kept])
+    for i in kept[score[kept] >= rule["score_threshold"]]:
         yield model["labels"]["names"][label[i]], score[i], boxes[i]
 
 
-def propose(picture, proposer, size):
+def propose(picture, proposer, size, views):
     """Where are cells? Peaks of a heat map, at a scale at which the usual cell has @CELL@ pixels."""
     how = cv2.INTER_AREA if size > @CELL@ else cv2.INTER_LINEAR
     small = cv2.resize(picture, None, fx=@CELL@ / size, fy=@CELL@ / size, interpolation=how)
     below, right = (@FRAME@ + -(n + 2 * @FRAME@) % @MULTIPLE@ for n in small.shape[:2])
     framed = cv2.copyMakeBorder(small, @FRAME@, below, @FRAME@, right, cv2.BORDER_CONSTANT)
-    places = proposer(framed[None].astype(np.float32))[0]
+    places = seen_mirrored(framed[None].astype(np.float32), proposer, views)[0]
     heat = places[..., 0].copy()
     y, x = np.nonzero((heat >= cv2.dilate(heat, np.ones((3, 3), np.uint8))) & (heat >= @HEAT@))
     centre = (np.stack([x, y], axis=1) + places[y, x, 1:3]) * @STRIDE@ - @FRAME@
@@ -96,6 +100,18 @@ def propose(picture, proposer, size):
     boxes = np.concatenate([(centre - half) * scale, (centre + half) * scale], axis=1).clip(0, [*limit, *limit])
     inside = ((centre >= 0) & (centre < small.shape[1::-1])).all(axis=1)
     return boxes[inside], heat[y, x][inside]
+
+
+def seen_mirrored(pixels, proposer, views):
+    """The mean of what the proposer sees in a picture and in its mirror images."""
+    looks = []
+    for axes in [(), (1, 2), (1,), (2,)][:views]:
+        places = np.flip(proposer(np.ascontiguousarray(np.flip(pixels, axes))), axes).copy()
+        for axis, offset in (2, 1), (1, 2):
+            if axis in axes:
+                places[..., offset] = 1 - places[..., offset]
+        looks.append(places)
+    return np.mean(looks, axis=0)
 
 
 def cut(picture, boxes, model):
@@ -128,6 +144,16 @@ def decide(p, sure, model):
     label = np.where(suspect[:, None] == infected, p, -1).argmax(axis=1)
     best = p[range(len(p)), label]
     return label, np.where(suspect, np.sqrt(sick * best), best) * cell
+
+
+def worth_among_nested(boxes):
+    """Of two boxes, best first, of which one lies in the other, the lesser is worth @WORTH@ of its score."""
+    low, high = np.maximum(boxes[:, None, :2], boxes[:, :2]), np.minimum(boxes[:, None, 2:], boxes[:, 2:])
+    shared, area = (high - low).clip(0).prod(axis=2), (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    worth = np.ones(len(boxes))
+    for i, j in np.argwhere(np.triu(shared >= @NESTED@ * np.minimum(area[:, None], area), 1)):
+        worth[j] = @WORTH@ if worth[i] == 1 else worth[j]
+    return worth
 '''
 
 _BY_PACKAGE = '''"""Finds the cells of photographs without Keras: python example.py PICTURE .. > cells.csv
@@ -160,7 +186,15 @@ def write_example(folder: Path, form: str, alone: bool) -> None:
     if not alone:
         (folder / EXAMPLE).write_text(_BY_PACKAGE, encoding="utf-8")
         return
-    numbers = {"CELL": f"{WORKING_CELL_SIZE:g}", "FRAME": FRAME, "MULTIPLE": MULTIPLE, "STRIDE": STRIDE, "HEAT": LEAST_HEAT}
+    numbers = {
+        "CELL": f"{WORKING_CELL_SIZE:g}",
+        "FRAME": FRAME,
+        "MULTIPLE": MULTIPLE,
+        "STRIDE": STRIDE,
+        "HEAT": LEAST_HEAT,
+        "NESTED": NESTED,
+        "WORTH": NESTED_WORTH,
+    }
     values = {"IMPORT": _IMPORTS[form], "OPEN": _OPEN[form], "LOG": LARGEST_LOG_SIZE, **numbers}
     for name, text in ((EXAMPLE, _EXAMPLE), ("cells.py", _CELLS)):
         for key, value in values.items():
