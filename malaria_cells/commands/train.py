@@ -108,7 +108,7 @@ def _train_into(folder: Path, name: str, config: Config, data: DataSet, run: unf
     from malaria_cells.training.classifier import predict_rows, train_classifier
 
     proposer = _proposer(config, data, run) if config.proposals == "learned" and _wants_detection(config, data) else None
-    candidates = _candidates(proposer, data, config.proposer_tta) if proposer is not None else {}
+    candidates = _candidates(proposer, data) if proposer is not None else {}
     store = build_patch_store(data.all_pictures, _cropping(config), Path(config.patch_cache), candidates)
     rejects = config.background_per_image > 0 and bool((store.class_ids == store.n_labels).any())
     names = (*data.train.labels.names, BACKGROUND) if rejects else data.train.labels.names
@@ -208,12 +208,12 @@ def _wants_detection(config: Config, data: DataSet) -> bool:
     return config.background_per_image > 0 and not data.train.whole
 
 
-def _candidates(proposer, data: DataSet, views: int) -> dict[str, Candidates]:  # type: ignore[no-untyped-def]
-    """What the proposer finds in every picture, labelled by the annotation."""
+def _candidates(proposer, data: DataSet) -> dict[str, Candidates]:  # type: ignore[no-untyped-def]
+    """What the proposer finds in every picture at one look, labelled by the annotation; boxes less exact than in use do no harm."""
     from malaria_cells.model_folder import compiled_centres
     from malaria_cells.proposals import Proposer
 
-    find = Proposer("learned", data.train.median_cell_size, network=compiled_centres(proposer), views=views)
+    find = Proposer("learned", data.train.median_cell_size, network=compiled_centres(proposer))
     everything = data.all_pictures
     reject_id = len(everything.labels)
     return {
