@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     for add in (
         _add_train,
         _add_run,
+        _add_crossvalidate,
         _add_download,
         _add_explore,
         _add_page,
@@ -112,6 +113,24 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         "--review", type=_count, metavar="N", help="write the N most doubtful cells as a sheet, and their pictures to correct and train on"
     )
     parser.add_argument("--compare", action="store_true", help="draw what is annotated beside what is detected (needs --annotations)")
+
+
+def _add_crossvalidate(commands: argparse._SubParsersAction) -> None:
+    def crossvalidate(options: argparse.Namespace) -> int:
+        from malaria_cells.commands.crossvalidate import crossvalidate
+
+        return crossvalidate(options.config, options.set, options.folds, options.output)
+
+    parser = _command(commands, "crossvalidate", "Train and score a recipe on every fold of the training pictures.", crossvalidate)
+    parser.add_argument("--config", type=Path, default=Path("config.yaml"), help="YAML file of settings (default: %(default)s)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config; may be repeated")
+    parser.add_argument("--folds", type=int, choices=range(2, 21), default=5, metavar="K", help="2 to 20 (default: %(default)s)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("results/crossvalidation"),
+        help="folder of the folds' models and of the table (default: %(default)s)",
+    )
 
 
 def _add_download(commands: argparse._SubParsersAction) -> None:

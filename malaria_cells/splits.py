@@ -2,10 +2,11 @@
 
 import json
 import logging
+import warnings
 from pathlib import Path
 
 import numpy as np
-from sklearn.model_selection import GroupShuffleSplit
+from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
 
 from malaria_cells.annotations import AnnotationSet
 from malaria_cells.errors import InputError
@@ -47,6 +48,36 @@ def split_pictures(annotations: AnnotationSet, share: float, seed: int) -> tuple
     in_second = best[group_ids]
     parts = [[p.key for p, second in zip(annotations.pictures, in_second, strict=True) if second == part] for part in (False, True)]
     return annotations.subset(parts[0]), annotations.subset(parts[1])
+
+
+def fold_pictures(annotations: AnnotationSet, folds: int, seed: int) -> list[AnnotationSet]:
+    """Part a set in folds, groups whole, the cells of every class spread over them as evenly as the groups allow.
+
+    Args:
+        annotations: at least as many groups as folds.
+        folds: two or more.
+        seed: same seed and same set, same folds.
+
+    Raises:
+        InputError: too few groups.
+    """
+    groups = np.array([p.group for p in annotations.pictures])
+    if len(np.unique(groups)) < folds:
+        raise InputError(f"{folds} folds need as many groups of pictures, found {len(np.unique(groups))}; ask for fewer, or change `group`")
+    # A cell is a sample, and so is a picture, of a class of its own, that those without cells have their fold too.
+    of_picture = np.concatenate(
+        [np.arange(len(groups)), np.repeat(np.arange(len(groups)), [len(p.class_ids) for p in annotations.pictures])]
+    )
+    class_ids = np.concatenate([np.full(len(groups), -2), *(p.class_ids for p in annotations.pictures)])
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes rarer than folds, which are named below
+        held_out = [np.unique(of_picture[rows]) for _, rows in splitter.split(of_picture, class_ids, groups[of_picture])]
+    parts = [annotations.subset(annotations.pictures[i].key for i in rows) for rows in held_out]
+    for name, counts in zip(annotations.labels.names, np.transpose([p.class_counts for p in parts]), strict=True):
+        if counts.any() and not counts.all():
+            log.warning(f"'{name}' is in {np.count_nonzero(counts)} of {folds} folds only: {counts.sum()} cells, which lie in few groups")
+    return parts
 
 
 def draw_pictures(annotations: AnnotationSet, per_class: int, seed: int) -> AnnotationSet:

@@ -30,12 +30,13 @@ def test_every_command_of_the_retraining_page_works(repository, tmp_path, monkey
     short = {"epochs": 3, "steps_per_epoch": 30, "proposer_epochs": 3, "proposer_steps": 30}  # the page's own numbers take minutes
     (tmp_path / "my_smears.yaml").write_text(yaml.safe_dump(yaml.safe_load(settings) | short))
     commands = [shlex.split(line) for block in blocks(page, "sh") for line in block.splitlines() if line.strip()]
-    assert len(commands) == 9
+    assert len(commands) == 10
     for command in commands:
         if command[0] == "python":
             program = [sys.executable, str(repository / command[1]), *command[2:]]
         else:
             assert command[0] == "malaria-cells"
+            command = ["2" if before == "--folds" else part for before, part in zip(["", *command], command, strict=False)]
             program = [sys.executable, "-m", "malaria_cells.cli", *command[1:]]
         done = subprocess.run(program, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
@@ -44,6 +45,7 @@ def test_every_command_of_the_retraining_page_works(repository, tmp_path, monkey
         "explore/augmentation_stain.png",
         "all/metrics.json",
         "test/annotated",
+        "folds/crossvalidation.json",
         "use/counts.csv",
         "as_yolo/data.yaml",
         "new/review/sheet.png",

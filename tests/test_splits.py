@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
-from malaria_cells.splits import read_split, split_pictures
+from malaria_cells.splits import fold_pictures, read_split, split_pictures
 
 
 def make_set(classes_by_picture, groups=None, n_labels=3):
@@ -52,6 +52,31 @@ def test_every_class_is_in_both_parts_where_the_data_allow_it():
         assert len(second) == 6
         assert (first.class_counts > 0).all()
         assert (second.class_counts > 0).all()
+
+
+@given(sets, st.integers(2, 5), st.integers(0, 3))
+def test_folds_hold_every_picture_once_and_keep_groups_together(pictures, folds, seed):
+    whole = make_set([c for _, c in pictures], [f"g{g}" for g, _ in pictures])
+    if len({p.group for p in whole.pictures}) < folds:
+        with pytest.raises(InputError, match=f"{folds} folds need as many groups"):
+            fold_pictures(whole, folds, seed)
+        return
+    parts = fold_pictures(whole, folds, seed)
+    assert len(parts) == folds
+    assert all(len(part) for part in parts)
+    assert sorted(p.key for part in parts for p in part.pictures) == sorted(p.key for p in whole.pictures)
+    groups = [{p.group for p in part.pictures} for part in parts]
+    assert sum(map(len, groups)) == len(set().union(*groups))
+
+
+def test_folds_share_out_a_rare_class(caplog):
+    pictures = [[0] * 8 + [1] for _ in range(40)]
+    for i in range(10):
+        pictures[i].append(2)
+    assert [part.class_counts[2] for part in fold_pictures(make_set(pictures), 5, 0)] == [2] * 5
+    assert not caplog.records
+    fold_pictures(make_set([[0, 2]] + [[0]] * 9), 5, 0)
+    assert "'c' is in 1 of 5 folds only: 1 cells" in caplog.text
 
 
 def test_seed_changes_the_split():

@@ -54,7 +54,27 @@ def train(config_path: Path, overrides: list[str], resume: bool) -> int:
         print(f"{folder} is complete; there is nothing to resume")
         return 0
     config = with_labels(config)
-    data = load_data_set(config)
+    train_data_set(name, config, load_data_set(config), resume)
+    return 0
+
+
+def train_data_set(name: str, config: Config, data: DataSet, resume: bool) -> Path:
+    """Train on parts that are there already.
+
+    Args:
+        name: of the model folder below the config's `output_models`.
+        config: the recipe, its labels filled in (`dataset.with_labels`).
+        data: the parts; a test part is scored and never chosen by.
+        resume: whether to go on with an unfinished run of that name.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        InputError: as `train`.
+    """
+    output = Path(config.output_models)
+    folder = output / name
     _describe(data)
     begin = unfinished.UnfinishedRun.resume if resume else unfinished.UnfinishedRun.start
     run = begin(unfinished.folder_of(output, name), config)
@@ -70,7 +90,7 @@ def train(config_path: Path, overrides: list[str], resume: bool) -> int:
         raise
     run.remove()
     _say_done(folder, metrics, time.monotonic() - started)
-    return 0
+    return folder
 
 
 def _name(config: Config, output: Path, resume: bool) -> str:

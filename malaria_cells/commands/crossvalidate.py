@@ -1,0 +1,148 @@
+"""``crossvalidate``: how good is a recipe, and how sure is that, without a look at the test part."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from malaria_cells import files
+from malaria_cells.annotations import AnnotationSet
+from malaria_cells.commands.train import train_data_set
+from malaria_cells.config import Config, load_config
+from malaria_cells.dataset import DataSet, load_data_set, with_labels
+from malaria_cells.errors import InputError
+from malaria_cells.evaluation import detection_metrics
+from malaria_cells.model_folder import file_fingerprint, load_description, load_detector
+from malaria_cells.pictures import read_picture
+from malaria_cells.progress import progress
+from malaria_cells.splits import fold_pictures, split_pictures
+
+TABLE = "crossvalidation.json"
+
+# What the table shows: a heading, and where it lies in the figures of a fold.
+_DETECTION: dict[str, tuple[str, ...]] = {
+    "mAP50": ("mAP50",),
+    "cell AP50": ("cell", "AP50"),
+    "cell recall": ("cell", "recall50"),
+    "infected F1": ("infected", "f1"),
+    "infected AP50": ("infected", "AP50"),
+    "false alarms per 1,000": ("infected", "false_alarms_per_1000_red_cells"),
+    "parasitemia error": ("parasitemia", "mean_absolute_error"),
+}
+_CLASSIFICATION: dict[str, tuple[str, ...]] = {
+    "accuracy": ("accuracy",),
+    "macro F1": ("macro_f1",),
+    "balanced accuracy": ("balanced_accuracy",),
+}
+
+
+def crossvalidate(config_path: Path, overrides: list[str], folds: int, output: Path) -> int:
+    """Train once a fold on the other folds, and score on it; a fold that was trained before is scored again only.
+
+    The folds are made of the training and validation pictures; each training draws its own validation part from what it
+    has, to choose thresholds by. A test part is left alone, so that recipes can be compared as often as one likes.
+
+    Args:
+        config_path: the recipe.
+        overrides: ``KEY=VALUE``.
+        folds: how many.
+        output: folder for ``fold1`` .. and `TABLE`.
+
+    Returns:
+        Exit code.
+
+    Raises:
+        InputError: the config or the data are wrong.
+    """
+    config = with_labels(load_config(config_path, overrides)).model_copy(update={"output_models": str(output)})
+    data = load_data_set(config)
+    keys = {p.key for part in (data.train, data.validation) for p in part.pictures}
+    everything = data.all_pictures.subset(keys)
+    scored: list[dict[str, Any]] = []
+    for number, held_out in enumerate(fold_pictures(everything, folds, config.random_state), start=1):
+        name = f"fold{number}"
+        print(f"fold {number} of {folds}: {len(held_out)} pictures held out", flush=True)
+        rest = everything.subset(keys - {p.key for p in held_out.pictures})
+        train, validation = split_pictures(rest, config.validation_size, config.random_state)
+        of_fold = config.model_copy(update={"name": name})
+        parts = DataSet(train, validation, held_out)
+        if not _is_trained(output / name, of_fold, parts):
+            train_data_set(name, of_fold, parts, resume=False)
+        scored.append(_score(output / name, held_out))
+        files.write_json(output / TABLE, _summary(scored, folds, overrides))
+    print(_table(scored))
+    print(f"figures of each fold: {output / TABLE}")
+    return 0
+
+
+def _is_trained(folder: Path, config: Config, parts: DataSet) -> bool:
+    """Whether the folder holds what this training would make."""
+    if not (folder / "model.yaml").is_file():
+        return False
+    made_of = load_description(folder)[0].fingerprints
+    wanted = {"config": file_fingerprint(config.to_yaml())} | {part: found.fingerprint for part, found in parts.parts.items()}
+    if any(made_of.get(key) != value for key, value in wanted.items()):
+        raise InputError(f"{folder}: holds a model of another recipe or other pictures; choose another --output, or remove it")
+    print(f"{folder}: trained before")
+    return True
+
+
+def _score(folder: Path, held_out: AnnotationSet) -> dict[str, Any]:
+    detector, description = load_detector(folder)
+    if not description.rejects:
+        return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["test"]
+    pictures = list(held_out.pictures)
+    found = [detector.detect(read_picture(p.path)) for p in progress(pictures, len(pictures), "detecting", "image")]
+    return detection_metrics(pictures, found, held_out.labels, None)
+
+
+def _columns(scored: list[dict[str, Any]]) -> dict[str, Callable[[dict[str, Any]], float | None]]:
+    wanted = _DETECTION if "mAP50" in scored[0] else _CLASSIFICATION
+
+    def reader(path: tuple[str, ...]) -> Callable[[dict[str, Any]], float | None]:
+        def read(metrics: dict[str, Any]) -> float | None:
+            value: Any = metrics
+            for key in path:
+                value = None if value is None else value.get(key)
+            return value
+
+        return read
+
+    return {heading: reader(path) for heading, path in wanted.items()}
+
+
+def _mean_and_error(values: list[float | None]) -> tuple[float, float | None] | None:
+    """Mean over the folds that have the figure, and its standard error; None where none has it.
+
+    The error is a little too small: any two trainings share most of their pictures (Bengio and Grandvalet 2004, JMLR 5, 1089-1105).
+    """
+    present = [v for v in values if v is not None]
+    if not present:
+        return None
+    return float(np.mean(present)), float(np.std(present, ddof=1) / np.sqrt(len(present))) if len(present) > 1 else None
+
+
+def _summary(scored: list[dict[str, Any]], folds: int, overrides: list[str]) -> dict[str, Any]:
+    means = {heading: _mean_and_error([read(m) for m in scored]) for heading, read in _columns(scored).items()}
+    return {
+        "folds": folds,
+        "finished": len(scored),
+        "set": overrides,
+        "mean": {heading: found[0] if found else None for heading, found in means.items()},
+        "standard_error": {heading: found[1] if found else None for heading, found in means.items()},
+        "by_fold": scored,
+    }
+
+
+def _table(scored: list[dict[str, Any]]) -> str:
+    columns = _columns(scored)
+    lines = [f"| fold | {' | '.join(columns)} |", f"|---{'|---' * len(columns)}|"]
+    for number, metrics in enumerate(scored, start=1):
+        values = [read(metrics) for read in columns.values()]
+        lines.append(f"| {number} | {' | '.join('' if v is None else f'{v:.3f}' for v in values)} |")
+    means = [_mean_and_error([read(m) for m in scored]) for read in columns.values()]
+    texts = ["" if m is None else f"{m[0]:.3f}" + ("" if m[1] is None else f" ± {m[1]:.3f}") for m in means]
+    lines.append(f"| mean ± standard error | {' | '.join(texts)} |")
+    return "\n".join(lines)
