@@ -49,11 +49,16 @@ class PatchClassifier:
         """
         if len(patches) == 0:
             return np.zeros((0, len(self.class_names)), dtype=np.float32)
-        return self.calibration(averaged(self._raw, patches, views))
+        return self.calibration(averaged(self._raw, patches, views, findings(self.labels, len(self.class_names))))
 
     def _raw(self, patches: np.ndarray) -> np.ndarray:
         outputs = [self.network(patches[i : i + BATCH]) for i in range(0, len(patches), BATCH)]
         return both_classes(np.concatenate(outputs))
+
+
+def findings(labels: LabelSet, n_classes: int) -> np.ndarray:
+    """Which of a network's classes are findings, the infected ones: bool (n_classes,)."""
+    return np.pad(labels.is_infected, (0, n_classes - len(labels)))
 
 
 def both_classes(output: np.ndarray) -> np.ndarray:

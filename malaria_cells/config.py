@@ -103,7 +103,7 @@ class Config(BaseModel):
 
     model: str = Field(
         "compact",
-        description="Architecture: compact, wide, vgg, baseline, augmented, efficientnetb0 to b7, efficientnetv2b0 to b3, s, m, l, or a "
+        description="Architecture: compact, vgg, baseline, augmented, efficientnetb0 to b7, efficientnetv2b0 to b3, s, m, l, or a "
         "full name such as keras.applications.ResNet50V2.",
     )
     weights: str | None = Field("none", description="Of a backbone: imagenet, none, or a file.")

@@ -1,8 +1,9 @@
 """Test-time augmentation: the same thing is seen several times, and the answers are averaged.
 
-A patch is seen in up to eight views, flips and quarter turns; one whose class the first look leaves no doubt of, as of most
-healthy cells, is seen once. A whole picture may be scanned instead: overlapping crops of
-the model's input size, each seen several times under flips, zoom and contrast, as Kaggle's plant-disease notebooks do it.
+A patch is seen in up to eight views, flips and quarter turns; one whose class the first look leaves no doubt of is seen
+once, unless that class is a finding: most cells are plainly healthy, and the few that are not deserve a second look. A whole
+picture may be scanned instead: overlapping crops of the model's input size, each seen several times under flips, zoom and
+contrast, as Kaggle's plant-disease notebooks do it.
 """
 
 from collections.abc import Callable
@@ -35,16 +36,24 @@ _ORDER = (0, 6, 1, 7, 2, 4, 3, 5)
 CERTAIN = 0.95
 
 
-def averaged(predict: Callable[[np.ndarray], np.ndarray], patches: np.ndarray, views: int) -> np.ndarray:
+def averaged(
+    predict: Callable[[np.ndarray], np.ndarray], patches: np.ndarray, views: int, is_finding: np.ndarray | None = None
+) -> np.ndarray:
     """Mean over views of the probabilities that `predict` gives; of patches that are `CERTAIN` at first sight, those.
+
+    To take a finding for certain at one look cost three points of infected F1 on IML-Malaria's validation part.
 
     Args:
         predict: from patches (n, H, W, 3) to probabilities (n, c).
         patches: (n, H, W, 3).
         views: 1 (no augmentation) to 8.
+        is_finding: bool (c,), classes of which no patch is certain at first sight; None: there are none.
     """
     first = predict(patches)
-    doubtful = np.flatnonzero(first.max(axis=1) < CERTAIN)
+    doubted = first.max(axis=1) < CERTAIN
+    if is_finding is not None:
+        doubted |= is_finding[first.argmax(axis=1)]
+    doubtful = np.flatnonzero(doubted)
     if views == 1 or len(doubtful) == 0:
         return first
     looked_at = patches[doubtful]

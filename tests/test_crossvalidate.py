@@ -49,9 +49,9 @@ def test_mean_and_standard_error_by_hand():
 def test_table_and_summary():
     fold = {"mAP50": 0.5, "cell": {"AP50": 0.9, "recall50": 1.0}}  # no infected class
     assert _table([fold, fold | {"mAP50": 0.7}]).splitlines()[-1].startswith("| mean ± standard error | 0.600 ± 0.100 | 0.900 ± 0.000 |")
-    summary = _summary([fold], 5, ["model=wide"])
+    summary = _summary([fold], 5, ["tta=8"])
     assert summary["mean"]["mAP50"] == 0.5
     assert summary["mean"]["infected F1"] is None
-    assert (summary["finished"], summary["folds"], summary["set"]) == (1, 5, ["model=wide"])
+    assert (summary["finished"], summary["folds"], summary["set"]) == (1, 5, ["tta=8"])
     whole = {"accuracy": 0.9, "macro_f1": 0.8, "balanced_accuracy": 0.7}
     assert _table([whole]).splitlines()[0] == "| fold | accuracy | macro F1 | balanced accuracy |"

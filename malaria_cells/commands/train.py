@@ -14,6 +14,7 @@ from malaria_cells import files
 from malaria_cells.augment import check_policy
 from malaria_cells.calibration import Calibration, calibration_error, fit_calibration
 from malaria_cells.candidates import Candidates, label_candidates
+from malaria_cells.classifier import findings
 from malaria_cells.commands.records import keep_record
 from malaria_cells.commands.train_one_stage import train_one_stage_into
 from malaria_cells.commands.train_report import Classified, Detected, Trained, write_train_report
@@ -142,7 +143,8 @@ def _train_into(folder: Path, name: str, config: Config, data: DataSet, run: unf
         patch_sheet(examples(store, rows["train"], names, EXAMPLES), "training examples, as cut", folder / "training_data.png")
     trained = train_classifier(store, rows["train"], rows["validation"], len(names), config, run)
     views = config.tta if isinstance(config.tta, int) else 1
-    raw = {part: predict_rows(trained.model, store, rows[part], views) for part in rows if part != "train"}
+    is_finding = findings(data.train.labels, len(names))
+    raw = {part: predict_rows(trained.model, store, rows[part], views, is_finding) for part in rows if part != "train"}
     truth = {part: store.class_ids[rows[part]] for part in raw}
     calibration = fit_calibration(raw["validation"], truth["validation"], trained.shown_shares)
     metrics: dict[str, Any] = {"best_epoch": trained.best_epoch + 1, "epochs": len(trained.history)}

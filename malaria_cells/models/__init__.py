@@ -2,7 +2,7 @@
 
 from malaria_cells.errors import InputError, nearest
 
-PLAIN = ("compact", "wide", "vgg", "baseline", "augmented")
+PLAIN = ("compact", "vgg", "baseline", "augmented")
 EFFICIENTNETS = (*(f"efficientnetb{i}" for i in range(8)), *(f"efficientnetv2{i}" for i in ("b0", "b1", "b2", "b3", "s", "m", "l")))
 NAMES = (*PLAIN, *EFFICIENTNETS)
 OTHERS = ("keras.applications.", "keras_cv.models.")
@@ -30,8 +30,8 @@ def build_classifier(  # type: ignore[no-untyped-def]
     from malaria_cells.models import backbones, compact, plain, vgg
 
     try:
-        if name in compact.WIDTHS:
-            return compact.build(image_size_hw, n_classes, dropout, name)
+        if name == "compact":
+            return compact.build(image_size_hw, n_classes, dropout)
         if name == "vgg":
             return vgg.build(image_size_hw, n_classes, dropout)
         if name == "baseline":

@@ -94,7 +94,9 @@ def train_classifier(
     return Trained(model, run.history, run.best_epoch, shown)
 
 
-def predict_rows(model: keras.Model, store: PatchStore, rows: np.ndarray, views: int = 1, batch: int = 256) -> np.ndarray:
+def predict_rows(
+    model: keras.Model, store: PatchStore, rows: np.ndarray, views: int, is_finding: np.ndarray, batch: int = 256
+) -> np.ndarray:
     """Class probabilities of rows of a store as the network gives them, not calibrated: float32 (n, n_classes), in their order.
 
     Args:
@@ -102,6 +104,7 @@ def predict_rows(model: keras.Model, store: PatchStore, rows: np.ndarray, views:
         store: the patches.
         rows: int64 (n,).
         views: averaged for each patch (see `tta.averaged`).
+        is_finding: bool (n_classes,), likewise.
         batch: patches a call.
     """
     network = compiled(model)
@@ -109,7 +112,7 @@ def predict_rows(model: keras.Model, store: PatchStore, rows: np.ndarray, views:
     def predict(patches: np.ndarray) -> np.ndarray:
         return both_classes(network(patches))
 
-    parts = [averaged(predict, np.asarray(store.patches[rows[i : i + batch]]), views) for i in range(0, len(rows), batch)]
+    parts = [averaged(predict, np.asarray(store.patches[rows[i : i + batch]]), views, is_finding) for i in range(0, len(rows), batch)]
     return np.concatenate(parts) if parts else np.zeros((0, 2 if model.output_shape[-1] == 1 else model.output_shape[-1]), dtype=np.float32)
 
 
