@@ -46,8 +46,6 @@ def train(config_path: Path, overrides: list[str], resume: bool) -> int:
         InputError: the config or the data are wrong; nothing is written then.
     """
     config = load_config(config_path, overrides)
-    check_model_name(config.model)
-    check_policy(config.augmentation)
     output = Path(config.output_models)
     name = _name(config, output, resume)
     folder = output / name
@@ -74,6 +72,8 @@ def train_data_set(name: str, config: Config, data: DataSet, resume: bool) -> Pa
     Raises:
         InputError: as `train`.
     """
+    check_model_name(config.model)
+    check_policy(config.augmentation)
     output = Path(config.output_models)
     folder = output / name
     _describe(data)
