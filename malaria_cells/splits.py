@@ -2,11 +2,10 @@
 
 import json
 import logging
-import warnings
 from pathlib import Path
 
 import numpy as np
-from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
+from sklearn.model_selection import GroupShuffleSplit
 
 from malaria_cells.annotations import AnnotationSet
 from malaria_cells.errors import InputError
@@ -51,33 +50,41 @@ def split_pictures(annotations: AnnotationSet, share: float, seed: int) -> tuple
 
 
 def fold_pictures(annotations: AnnotationSet, folds: int, seed: int) -> list[AnnotationSet]:
-    """Part a set in folds, groups whole, the cells of every class spread over them as evenly as the groups allow.
+    """Part a set in folds of as many groups each, to within one, groups whole.
+
+    Of `CANDIDATES` seeded random ways, the one is taken that leaves the fewest classes out of a fold, and of those the one
+    whose class counts differ least from fold to fold.
 
     Args:
-        annotations: at least as many groups as folds.
+        annotations: so many groups that two at least remain without the largest fold, to be split once more.
         folds: two or more.
         seed: same seed and same set, same folds.
 
     Raises:
         InputError: too few groups.
     """
-    groups = np.array([p.group for p in annotations.pictures])
-    if len(np.unique(groups)) < folds:
-        raise InputError(f"{folds} folds need as many groups of pictures, found {len(np.unique(groups))}; ask for fewer, or change `group`")
-    # A cell is a sample, and so is a picture, of a class of its own, that those without cells have their fold too.
-    of_picture = np.concatenate(
-        [np.arange(len(groups)), np.repeat(np.arange(len(groups)), [len(p.class_ids) for p in annotations.pictures])]
-    )
-    class_ids = np.concatenate([np.full(len(groups), -2), *(p.class_ids for p in annotations.pictures)])
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of classes rarer than folds, which are named below
-        held_out = [np.unique(of_picture[rows]) for _, rows in splitter.split(of_picture, class_ids, groups[of_picture])]
-    parts = [annotations.subset(annotations.pictures[i].key for i in rows) for rows in held_out]
-    for name, counts in zip(annotations.labels.names, np.transpose([p.class_counts for p in parts]), strict=True):
-        if counts.any() and not counts.all():
-            log.warning(f"'{name}' is in {np.count_nonzero(counts)} of {folds} folds only: {counts.sum()} cells, which lie in few groups")
-    return parts
+    groups, group_ids = np.unique([p.group for p in annotations.pictures], return_inverse=True)
+    if len(groups) < folds or len(groups) - -(-len(groups) // folds) < 2:
+        raise InputError(
+            f"{folds} folds: {len(groups)} groups of pictures are too few, since what is not held out is split again; ask for "
+            "more folds or fewer, add pictures, or change `group`"
+        )
+    counts = np.zeros((len(groups), len(annotations.labels)))
+    np.add.at(counts, group_ids, annotations.class_counts_by_picture)
+    rng = np.random.default_rng(seed)
+    fold_of = rng.permuted(np.tile(np.arange(len(groups)) % folds, (CANDIDATES, 1)), axis=1)
+    by_fold = (fold_of[:, None, :] == np.arange(folds)[:, None]) @ counts  # (candidates, folds, classes)
+    total = counts.sum(axis=0)
+    missing = ((by_fold == 0) & (total > 0)).sum(axis=(1, 2))
+    deviation = (np.abs(by_fold - total / folds) / np.sqrt(np.maximum(total, 1))).sum(axis=(1, 2))
+    best = int(np.lexsort((deviation, missing))[0])
+    for name, found in zip(annotations.labels.names, by_fold[best].T, strict=True):
+        if found.any() and not found.all():
+            log.warning(
+                f"'{name}' is in {np.count_nonzero(found)} of {folds} folds only: {int(found.sum())} cells, which lie in few groups"
+            )
+    held_out = fold_of[best][group_ids]
+    return [annotations.subset(p.key for p, k in zip(annotations.pictures, held_out, strict=True) if k == fold) for fold in range(folds)]
 
 
 def draw_pictures(annotations: AnnotationSet, per_class: int, seed: int) -> AnnotationSet:

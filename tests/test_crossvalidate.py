@@ -6,6 +6,7 @@ import pytest
 
 from malaria_cells.cli import main
 from malaria_cells.commands.crossvalidate import TABLE, _mean_and_error, _summary, _table
+from malaria_cells.sample import write_sample
 
 SHORT = {"epochs": 1, "steps_per_epoch": 4, "batch_size": 16, "image_size": "[24, 24]", "proposals": "watershed", "tta": 1}
 
@@ -16,7 +17,9 @@ def crossvalidate(config, output, **settings):
 
 
 @pytest.mark.slow
-def test_folds_of_the_sample(repository, sample, tmp_path, capsys):
+def test_folds_of_the_sample(repository, tmp_path, capsys):
+    sample = tmp_path / "sample"
+    write_sample(sample, training=16, test=4, seed=7, size_wh=(480, 360))
     settings = {"train_images": sample, "patch_cache": tmp_path / "cache"}
     assert crossvalidate(repository / "config.yaml", tmp_path / "cv", **settings) == 0
     said = capsys.readouterr().out
@@ -25,12 +28,12 @@ def test_folds_of_the_sample(repository, sample, tmp_path, capsys):
     splits = [json.loads((tmp_path / "cv" / f"fold{i}" / "split.json").read_text()) for i in (1, 2)]
     held_out = [set(split["test"]) for split in splits]
     assert not held_out[0] & held_out[1]
-    assert len(held_out[0] | held_out[1]) == 8  # the training pictures, not the four of test.json
+    assert len(held_out[0] | held_out[1]) == 16  # the training pictures, not the four of test.json
     for split in splits:
         assert not set(split["test"]) & {*split["train"], *split["validation"]}
     table = json.loads((tmp_path / "cv" / TABLE).read_text())
     assert table["finished"] == table["folds"] == 2
-    assert sum(fold["images"] for fold in table["by_fold"]) == 8
+    assert sum(fold["images"] for fold in table["by_fold"]) == 16
     # Once more: what is trained stays; of another recipe it is refused.
     before = (tmp_path / "cv" / "fold1" / "model.yaml").stat().st_mtime_ns
     assert crossvalidate(repository / "config.yaml", tmp_path / "cv", **settings) == 0

@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import pytest
@@ -57,8 +58,9 @@ def test_every_class_is_in_both_parts_where_the_data_allow_it():
 @given(sets, st.integers(2, 5), st.integers(0, 3))
 def test_folds_hold_every_picture_once_and_keep_groups_together(pictures, folds, seed):
     whole = make_set([c for _, c in pictures], [f"g{g}" for g, _ in pictures])
-    if len({p.group for p in whole.pictures}) < folds:
-        with pytest.raises(InputError, match=f"{folds} folds need as many groups"):
+    n = len({p.group for p in whole.pictures})
+    if n < folds or n - math.ceil(n / folds) < 2:
+        with pytest.raises(InputError, match=f"{folds} folds: {n} groups of pictures are too few"):
             fold_pictures(whole, folds, seed)
         return
     parts = fold_pictures(whole, folds, seed)
@@ -66,7 +68,9 @@ def test_folds_hold_every_picture_once_and_keep_groups_together(pictures, folds,
     assert all(len(part) for part in parts)
     assert sorted(p.key for part in parts for p in part.pictures) == sorted(p.key for p in whole.pictures)
     groups = [{p.group for p in part.pictures} for part in parts]
-    assert sum(map(len, groups)) == len(set().union(*groups))
+    assert sum(map(len, groups)) == n
+    assert max(map(len, groups)) - min(map(len, groups)) <= 1
+    assert [[p.key for p in part.pictures] for part in fold_pictures(whole, folds, seed)] == [[p.key for p in q.pictures] for q in parts]
 
 
 def test_folds_share_out_a_rare_class(caplog):
@@ -76,7 +80,7 @@ def test_folds_share_out_a_rare_class(caplog):
     assert [part.class_counts[2] for part in fold_pictures(make_set(pictures), 5, 0)] == [2] * 5
     assert not caplog.records
     fold_pictures(make_set([[0, 2]] + [[0]] * 9), 5, 0)
-    assert "'c' is in 1 of 5 folds only: 1 cells" in caplog.text
+    assert "'c' is in 1 of 5 folds only: its 1 cells" in caplog.text
 
 
 def test_seed_changes_the_split():
