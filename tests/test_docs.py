@@ -36,7 +36,7 @@ def test_every_command_of_the_retraining_page_works(repository, tmp_path, monkey
             program = [sys.executable, str(repository / command[1]), *command[2:]]
         else:
             assert command[0] == "malaria-cells"
-            command = ["2" if before == "--folds" else part for before, part in zip(["", *command], command, strict=False)]
+            command = ["3" if before == "--folds" else part for before, part in zip(["", *command], command, strict=False)]
             program = [sys.executable, "-m", "malaria_cells.cli", *command[1:]]
         done = subprocess.run(program, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
