@@ -32,16 +32,14 @@ def split_pictures(annotations: AnnotationSet, share: float, seed: int) -> tuple
     Raises:
         InputError: fewer than two groups.
     """
-    names = [p.group for p in annotations.pictures]
-    groups, group_ids = np.unique(names, return_inverse=True)
-    if len(groups) < 2:
-        raise InputError(f"the data set has {len(groups)} group of pictures; a split needs two: add pictures, or change `group`")
-    counts = np.zeros((len(groups), len(annotations.labels)))
-    np.add.at(counts, group_ids, annotations.class_counts_by_picture)
-    held_out = min(max(round(share * len(groups)), 1), len(groups) - 1)
+    group_ids, counts = _groups(annotations)
+    n = len(counts)
+    if n < 2:
+        raise InputError(f"the data set has {n} group of pictures; a split needs two: add pictures, or change `group`")
+    held_out = min(max(round(share * n), 1), n - 1)
     shuffles = GroupShuffleSplit(n_splits=CANDIDATES, test_size=held_out, random_state=seed)
-    chosen = np.zeros((CANDIDATES, len(groups)), dtype=bool)
-    for row, (_, second) in zip(chosen, shuffles.split(groups, groups=np.arange(len(groups))), strict=True):
+    chosen = np.zeros((CANDIDATES, n), dtype=bool)
+    for row, (_, second) in zip(chosen, shuffles.split(counts, groups=np.arange(n)), strict=True):
         row[second] = True
     best = chosen[_best_candidate(chosen, counts)]
     in_second = best[group_ids]
@@ -63,20 +61,19 @@ def fold_pictures(annotations: AnnotationSet, folds: int, seed: int) -> list[Ann
     Raises:
         InputError: too few groups.
     """
-    groups, group_ids = np.unique([p.group for p in annotations.pictures], return_inverse=True)
-    if len(groups) < folds or len(groups) - -(-len(groups) // folds) < 2:
+    group_ids, counts = _groups(annotations)
+    n = len(counts)
+    if n < folds or n - -(-n // folds) < 2:
         raise InputError(
-            f"{folds} folds: {len(groups)} groups of pictures are too few, since what is not held out is split again; ask for "
+            f"{folds} folds: {n} groups of pictures are too few, since what is not held out is split again; ask for "
             "more folds or fewer, add pictures, or change `group`"
         )
-    counts = np.zeros((len(groups), len(annotations.labels)))
-    np.add.at(counts, group_ids, annotations.class_counts_by_picture)
     rng = np.random.default_rng(seed)
-    fold_of = rng.permuted(np.tile(np.arange(len(groups)) % folds, (CANDIDATES, 1)), axis=1)
+    fold_of = rng.permuted(np.tile(np.arange(n) % folds, (CANDIDATES, 1)), axis=1)
     by_fold = (fold_of[:, None, :] == np.arange(folds)[:, None]) @ counts  # (candidates, folds, classes)
     total = counts.sum(axis=0)
     missing = ((by_fold == 0) & (total > 0)).sum(axis=(1, 2))
-    deviation = (np.abs(by_fold - total / folds) / np.sqrt(np.maximum(total, 1))).sum(axis=(1, 2))
+    deviation = _deviation(by_fold, total / folds, total).sum(axis=(1, 2))
     best = int(np.lexsort((deviation, missing))[0])
     for name, found in zip(annotations.labels.names, by_fold[best].T, strict=True):
         if found.any() and not found.all():
@@ -109,9 +106,24 @@ def _best_candidate(chosen: np.ndarray, counts: np.ndarray) -> int:
     present = total > 0
     missing = ((second == 0) & present).sum(axis=1) + ((second == total) & present).sum(axis=1)
     wanted = chosen.mean(axis=1, keepdims=True)
-    # Relative to the root of the count, the spread of a random draw, so that a frequent class does not drown a rare one.
-    deviation = (np.abs(second - wanted * total) / np.sqrt(np.maximum(total, 1))).sum(axis=1)
+    deviation = _deviation(second, wanted * total, total).sum(axis=1)
     return int(np.lexsort((deviation, missing))[0])
+
+
+def _groups(annotations: AnnotationSet) -> tuple[np.ndarray, np.ndarray]:
+    """The group of each picture, int (n_pictures,), and the cells of each class in each group, float (n_groups, n_labels)."""
+    groups, group_ids = np.unique([p.group for p in annotations.pictures], return_inverse=True)
+    counts = np.zeros((len(groups), len(annotations.labels)))
+    np.add.at(counts, group_ids, annotations.class_counts_by_picture)
+    return group_ids, counts
+
+
+def _deviation(found: np.ndarray, wanted: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """How far the number of cells of each class (last axis) is from the one wanted.
+
+    Relative to the root of the count, the spread of a random draw, so that a frequent class does not drown a rare one.
+    """
+    return np.abs(found - wanted) / np.sqrt(np.maximum(total, 1))
 
 
 def read_split(path: Path, annotations: AnnotationSet) -> tuple[AnnotationSet, AnnotationSet]:

@@ -1,7 +1,6 @@
 """``crossvalidate``: how good is a recipe, and how sure is that, without a look at the test part."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,19 +97,16 @@ def _score(folder: Path, held_out: AnnotationSet) -> dict[str, Any]:
     return detection_metrics(pictures, found, held_out.labels, None)
 
 
-def _columns(scored: list[dict[str, Any]]) -> dict[str, Callable[[dict[str, Any]], float | None]]:
+def _figures(scored: list[dict[str, Any]]) -> dict[str, list[float | None]]:
+    """Each figure of the table in every fold, None where a fold does not have it."""
     wanted = _DETECTION if "mAP50" in scored[0] else _CLASSIFICATION
+    return {heading: [_at(metrics, path) for metrics in scored] for heading, path in wanted.items()}
 
-    def reader(path: tuple[str, ...]) -> Callable[[dict[str, Any]], float | None]:
-        def read(metrics: dict[str, Any]) -> float | None:
-            value: Any = metrics
-            for key in path:
-                value = None if value is None else value.get(key)
-            return value
 
-        return read
-
-    return {heading: reader(path) for heading, path in wanted.items()}
+def _at(metrics: Any, path: tuple[str, ...]) -> float | None:
+    for key in path:
+        metrics = None if metrics is None else metrics.get(key)
+    return metrics
 
 
 def _mean_and_error(values: list[float | None]) -> tuple[float, float | None] | None:
@@ -125,24 +121,26 @@ def _mean_and_error(values: list[float | None]) -> tuple[float, float | None] | 
 
 
 def _summary(scored: list[dict[str, Any]], folds: int, overrides: list[str]) -> dict[str, Any]:
-    means = {heading: _mean_and_error([read(m) for m in scored]) for heading, read in _columns(scored).items()}
+    means = {heading: _mean_and_error(values) or (None, None) for heading, values in _figures(scored).items()}
     return {
         "folds": folds,
         "finished": len(scored),
         "set": overrides,
-        "mean": {heading: found[0] if found else None for heading, found in means.items()},
-        "standard_error": {heading: found[1] if found else None for heading, found in means.items()},
+        "mean": {heading: mean for heading, (mean, _) in means.items()},
+        "standard_error": {heading: error for heading, (_, error) in means.items()},
         "by_fold": scored,
     }
 
 
 def _table(scored: list[dict[str, Any]]) -> str:
-    columns = _columns(scored)
-    lines = [f"| fold | {' | '.join(columns)} |", f"|---{'|---' * len(columns)}|"]
-    for number, metrics in enumerate(scored, start=1):
-        values = [read(metrics) for read in columns.values()]
-        lines.append(f"| {number} | {' | '.join('' if v is None else f'{v:.3f}' for v in values)} |")
-    means = [_mean_and_error([read(m) for m in scored]) for read in columns.values()]
-    texts = ["" if m is None else f"{m[0]:.3f}" + ("" if m[1] is None else f" ± {m[1]:.3f}") for m in means]
-    lines.append(f"| mean ± standard error | {' | '.join(texts)} |")
-    return "\n".join(lines)
+    figures = _figures(scored)
+    rows = [("fold", *figures)]
+    rows += [(str(number), *map(_three, of_fold)) for number, of_fold in enumerate(zip(*figures.values(), strict=True), start=1)]
+    means = [_mean_and_error(values) or (None, None) for values in figures.values()]
+    rows.append(("mean ± standard error", *(_three(mean) + (f" ± {_three(error)}" if error is not None else "") for mean, error in means)))
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
+
+
+def _three(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

@@ -125,12 +125,9 @@ def _describe(data: DataSet) -> None:
 
 def _train_into(folder: Path, name: str, config: Config, data: DataSet, run: unfinished.UnfinishedRun) -> dict[str, Any]:
     from malaria_cells.model_folder import save_model
-    from malaria_cells.models import build_classifier
     from malaria_cells.report.sheet import examples, patch_sheet
     from malaria_cells.training.classifier import predict_rows, train_classifier
 
-    # What cannot be built is said before the proposer takes its minutes.
-    build_classifier(config.model, config.image_size, len(data.train.labels) + 1, config.dropout, config.weights or "none", config.freeze)
     proposer = _proposer(config, data, run) if config.proposals == "learned" and _wants_detection(config, data) else None
     candidates = _candidates(proposer, data) if proposer is not None else {}
     store = build_patch_store(data.all_pictures, _cropping(config), Path(config.patch_cache), candidates)
@@ -216,10 +213,15 @@ def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool
 def _proposer(config: Config, data: DataSet, run: unfinished.UnfinishedRun):  # type: ignore[no-untyped-def]
     """The network of the learned proposals: trained, or as a run that was cut off later had it."""
     from malaria_cells.model_folder import PROPOSER, load_network
+    from malaria_cells.models import build_classifier
     from malaria_cells.training.proposer import train_proposer
 
     path = run.folder / PROPOSER
     if not path.is_file():
+        # What cannot be built is said before the proposer takes its minutes.
+        build_classifier(
+            config.model, config.image_size, len(data.train.labels) + 1, config.dropout, config.weights or "none", config.freeze
+        )
         print("training the proposer", file=sys.stderr)
         model = train_proposer(
             data.train, data.train.median_cell_size, config.proposer_epochs, config.proposer_steps, PROPOSER_BATCH, config.random_state

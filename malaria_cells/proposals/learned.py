@@ -42,7 +42,9 @@ def seen_mirrored(network: CentreNetwork, views: int) -> CentreNetwork:
                 places[..., offset] = 1 - places[..., offset]
         return places
 
-    return lambda pixels: np.mean([look(pixels, axes) for axes in _MIRRORS[:views]], axis=0) if views > 1 else network(pixels)
+    if views == 1:
+        return network
+    return lambda pixels: np.mean([look(pixels, axes) for axes in _MIRRORS[:views]], axis=0)
 
 
 def to_working_scale(picture: np.ndarray, cell_size: float) -> np.ndarray:
