@@ -28,6 +28,18 @@ class ScanSettings(BaseModel):
     scan: Count
 
 
+class SecondLook(BaseModel):
+    """A second classifier for the cells that the first is not certain of; all else of its recipe is the first one's."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    model: str = "lite"
+    weights: str = "none"
+    freeze: bool = False
+    epochs: Count
+    learning_rate: Annotated[float, Field(gt=0)]
+
+
 class Anchors(BaseModel):
     """Boxes that RetinaNet starts from: one size a level, from stride 8 to 128, in every scale and ratio."""
 
@@ -103,7 +115,7 @@ class Config(BaseModel):
 
     model: str = Field(
         "compact",
-        description="Architecture: compact, vgg, baseline, augmented, efficientnetb0 to b7, efficientnetv2b0 to b3, s, m, l, or a "
+        description="Architecture: compact, vgg, baseline, augmented, lite, efficientnetb0 to b7, efficientnetv2b0 to b3, s, m, l, or a "
         "full name such as keras.applications.ResNet50V2.",
     )
     weights: str | None = Field("none", description="Of a backbone: imagenet, none, or a file.")
@@ -133,11 +145,27 @@ class Config(BaseModel):
     balance: Literal["class_weight", "sampling", "none"] = Field(
         "sampling", description="Against rare classes being ignored: balanced class weights, balanced sampling, or nothing."
     )
+    sampling_power: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0,
+        description="Of balanced sampling: classes are drawn in proportion to their count to this power. 0: equally often; 1: as they "
+        "occur. More shows more healthy cells, against false alarms.",
+    )
     augmentation: str = Field(
         "stain", description="Named policy: none, flips, stain, shifts, microscope, layers, randaugment, cutmix, mixup."
     )
     early_stopping: Count | None = Field(6, description="Passes without a better val_macro_f1 before training stops; null: never.")
 
+    second_look: SecondLook | None = Field(
+        None,
+        description="{model, weights, freeze, epochs, learning_rate} of a second classifier, averaged with the first on cells that the "
+        "first is not certain of or calls infected; null: none.",
+    )
+
+    kept_weights: Literal["best", "last"] = Field(
+        "best",
+        description="Which weights are kept: of the pass with the best val_macro_f1, or of the last; a validation part with few findings "
+        "picks the best by luck.",
+    )
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "float32", description="Of the network's arithmetic; the mixed ones are for hardware that is made for them."
     )
@@ -185,7 +213,7 @@ class Config(BaseModel):
     def _no_weights(cls, value: Any) -> Any:
         return "none" if value is None else value
 
-    @field_validator("learning_rate", "context", "min_box_size", "dropout", "test_size", mode="before")
+    @field_validator("learning_rate", "sampling_power", "context", "min_box_size", "dropout", "test_size", mode="before")
     @classmethod
     def _exponents(cls, value: Any) -> Any:
         # YAML 1.1 reads 1e-3 (no dot) as a string.
@@ -203,7 +231,14 @@ class Config(BaseModel):
     def _cells_and_shares(self) -> "Config":
         if min(self.image_size) < 16:
             raise ValueError(f"image_size: {list(self.image_size)} is under 16 pixels; a patch that small shows no parasite")
+        if self.second_look is not None and self.detector != "two_stage":
+            raise ValueError(f"second_look: {self.detector} has no classifier; set second_look: null, or detector: two_stage")
         return self
+
+    @property
+    def second_looks(self) -> tuple["Config", ...]:
+        """The recipe of the second classifier, if there is one."""
+        return (self.model_copy(update=self.second_look.model_dump()),) if self.second_look else ()
 
     @property
     def infected(self) -> list[str]:

@@ -4,11 +4,11 @@ Every engine is a function from uint8 pixels (n, H, W, 3) to float32, as the Ker
 around them does not know which one runs.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from malaria_cells.classifier import Network
 from malaria_cells.engine import start_tensorflow
 from malaria_cells.errors import InputError
 
@@ -17,8 +17,6 @@ KERAS = "keras"
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite", "savedmodel": ""}
 ENGINES = (KERAS, *SUFFIXES)
 DISTRIBUTIONS = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert", "savedmodel": "tensorflow"}
-
-Network = Callable[[np.ndarray], np.ndarray]
 
 
 def exported_network(folder: Path, name: str, engine: str) -> Network:

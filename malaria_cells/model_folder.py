@@ -1,12 +1,16 @@
 """A trained model on disk: everything a prediction needs, checked at load.
 
-``classifier.keras`` holds the network (``detector.keras`` a one-stage one), ``model.yaml`` all the rest. Loading runs no
+``classifier.keras`` holds the network (``detector.keras`` a one-stage one), ``second_look.keras`` one that looks again at
+what the first is not certain of, ``model.yaml`` all the rest. Loading runs no
 code from the folder (Keras' safe mode, no pickles, no lambdas) and compares the network's answer on fixed pixels with the
 one it gave when it was saved. A folder that `export` wrote holds the networks in another form and the same ``model.yaml``.
 """
 
 import hashlib
 import importlib.metadata
+import tempfile
+import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,11 +19,11 @@ import numpy as np
 import yaml
 
 from malaria_cells.calibration import Calibration
-from malaria_cells.classifier import PatchClassifier, compiled
+from malaria_cells.classifier import Network, PatchClassifier, compiled
 from malaria_cells.counting import ErrorRates
 from malaria_cells.detection import DetectionSettings, Detector, TwoStageDetector
 from malaria_cells.engine import start_tensorflow
-from malaria_cells.engines import KERAS, Network, exported_network, find_exported
+from malaria_cells.engines import KERAS, exported_network, find_exported
 from malaria_cells.errors import InputError
 from malaria_cells.keras2 import load_keras2
 from malaria_cells.labels import LabelSet
@@ -28,12 +32,14 @@ from malaria_cells.proposals import METHODS, CentreNetwork, Margins, Proposer
 
 FORMAT_VERSION = 2
 CLASSIFIER = "classifier.keras"
+SECOND_LOOK = "second_look.keras"
 PROPOSER = "proposer.keras"
 ONE_STAGE = "detector.keras"
 ABOUT = "model.yaml"
 LIBRARIES = ("malaria-cells", "tensorflow", "keras", "numpy", "opencv-python-headless", "pillow", "scikit-learn")
 # Other processors and library versions round otherwise; a wrong file is off by far more.
 GOLDEN_TOLERANCE = 2e-3
+SIGNIFICANT_BITS = 12  # of float32's 24; float16 has 11
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class ModelDescription:
         errors: how often the detector was right about the validation pictures, or None.
         scan: `runs` and `scan` of a test-time augmentation of whole pictures, or None.
         proposer_tta: mirror images of a picture that the learned proposals are averaged over, 1, 2 or 4.
+        second_look: name of the architecture that looks again at what the first is not certain of, or None.
     """
 
     labels: LabelSet
@@ -75,45 +82,66 @@ class ModelDescription:
     errors: ErrorRates | None = None
     detector: str = "two_stage"
     proposer_tta: int = 1
+    second_look: str | None = None
 
     @property
-    def file(self) -> str:
-        """Name of the network's file."""
-        return CLASSIFIER if self.detector == "two_stage" else ONE_STAGE
+    def files(self) -> tuple[str, ...]:
+        """Names of the main networks' files."""
+        if self.detector != "two_stage":
+            return (ONE_STAGE,)
+        return (CLASSIFIER, SECOND_LOOK) if self.second_look else (CLASSIFIER,)
 
 
-def save_model(folder: Path, network: Any, description: ModelDescription, proposer: Any = None) -> None:
-    """Write ``classifier.keras``, ``model.yaml`` and, if there is one, ``proposer.keras`` into an existing folder.
+def save_model(folder: Path, networks: Sequence[Any], description: ModelDescription, proposer: Any = None) -> None:
+    """Write the networks, ``model.yaml`` and, if there is one, ``proposer.keras`` into an existing folder.
 
     Args:
         folder: where to.
-        network: the Keras model of the classifier, or of a one-stage detector.
+        networks: the Keras models of the classifier and the second look, or that of a one-stage detector.
         description: the rest.
         proposer: the Keras model of the learned proposals (`models.centres`), or None.
     """
-    _save_plain(network, folder / description.file)
+    for network, file in zip(networks, description.files, strict=True):
+        _save_plain(network, folder / file)
     if proposer is not None:
         _save_plain(proposer, folder / PROPOSER)
-    save_description(folder, compiled(network), description)
+    save_description(folder, [compiled(network) for network in networks], description)
 
 
-def save_description(folder: Path, network: Network, description: ModelDescription) -> None:
-    """Write ``model.yaml`` for a network that is in the folder already, with its answer on fixed pixels."""
+def save_description(folder: Path, networks: Sequence[Network], description: ModelDescription) -> None:
+    """Write ``model.yaml`` for networks that are in the folder already, with their mean answer on fixed pixels."""
     content = {
         "format_version": FORMAT_VERSION,
         **_plain(asdict(description)),
         "preprocessing": "RGB pixels 0 to 255; squares cut with `context`, reflected at the border, resized; scaling is inside the network",
         "libraries": _versions(),
-        "golden_output": [[round(float(v), 6) for v in row] for row in _golden_output(network, description)],
+        "golden_output": [[round(float(v), 6) for v in row] for row in _golden_output(networks, description)],
     }
     (folder / ABOUT).write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def _save_plain(model: Any, path: Path) -> None:
-    """Save without the optimizer's state, which is twice as large as the weights and of no use here."""
+    """Save without the optimizer's state, which is twice as large as the weights, and without bits that tell nothing.
+
+    Weights are rounded to `SIGNIFICANT_BITS`, in the model too, and the file is compressed: it is a third smaller for it.
+    """
     import keras
 
-    keras.Model(model.inputs[0], model.outputs[0], name=model.name).save(path)
+    for variable in model.variables:
+        if variable.dtype == "float32":
+            variable.assign(_rounded(np.asarray(variable)))
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / path.name
+        keras.Model(model.inputs[0], model.outputs[0], name=model.name).save(plain)
+        with zipfile.ZipFile(plain) as stored, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as small:
+            for name in stored.namelist():
+                small.writestr(zipfile.ZipInfo(name), stored.read(name), zipfile.ZIP_DEFLATED)  # no time of day: same model, same file
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """The nearest float32 of `SIGNIFICANT_BITS`."""
+    mantissa, exponent = np.frexp(values)
+    return np.ldexp(np.rint(np.ldexp(mantissa, SIGNIFICANT_BITS)), exponent - SIGNIFICANT_BITS).astype(np.float32)
 
 
 def load_description(folder: Path) -> tuple[ModelDescription, np.ndarray]:
@@ -163,6 +191,7 @@ def _description(content: dict[str, Any]) -> ModelDescription:
         detector=content["detector"],
         errors=ErrorRates(**content["errors"]) if content["errors"] else None,
         proposer_tta=content.get("proposer_tta", 1),  # models of before there was a choice
+        second_look=content.get("second_look"),
     )
 
 
@@ -198,14 +227,14 @@ def load_detector(folder: Path, engine: str | None = None) -> tuple[Detector, Mo
         model = load_network(folder / file)
         return compiled_centres(model) if file == PROPOSER else compiled(model)
 
-    main = network(description.file)
+    main = [network(file) for file in description.files]
     found = _golden_output(main, description)
-    if found.shape != golden.shape or np.abs(found - golden).max() > GOLDEN_TOLERANCE * max(np.abs(golden).max(), 1):
+    if found.shape != golden.shape or np.abs(found - golden).max() > GOLDEN_TOLERANCE * max(np.abs(golden).max(), 1) / len(main):
         raise InputError(
-            f"{folder / description.file}: the network does not answer as when it was saved; the file is not the one of {ABOUT}"
+            f"{folder}: the network of {' and '.join(description.files)} does not answer as when it was saved; it is not that of {ABOUT}"
         )
     if description.detector != "two_stage":
-        return assemble_one_stage(description, main), description
+        return assemble_one_stage(description, main[0]), description
     has_proposer = description.proposals == "learned" or (engine == KERAS and (folder / PROPOSER).is_file())
     return assemble(description, main, network(PROPOSER) if has_proposer else None), description
 
@@ -232,10 +261,10 @@ def assemble_one_stage(description: ModelDescription, network) -> OneStageDetect
     )
 
 
-def assemble(description: ModelDescription, network, centres: CentreNetwork | None = None) -> TwoStageDetector:  # type: ignore[no-untyped-def]
-    """Put a detector together from a description, a network (see `PatchClassifier.network`) and one of learned proposals."""
+def assemble(description: ModelDescription, networks: Sequence[Network], centres: CentreNetwork | None = None) -> TwoStageDetector:
+    """Put a detector together from a description, the networks of `ModelDescription.files`, and one of learned proposals."""
     classifier = PatchClassifier(
-        description.labels, description.rejects, description.image_size_hw, description.context, description.calibration, network
+        description.labels, description.rejects, description.image_size_hw, description.context, description.calibration, *networks
     )
     proposer = Proposer(description.proposals, description.cell_size, description.box_margins, centres, description.proposer_tta)
     return TwoStageDetector(proposer, classifier, settings=description.settings, errors=description.errors)
@@ -279,13 +308,14 @@ def file_fingerprint(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
-def _golden_output(network, description: ModelDescription) -> np.ndarray:  # type: ignore[no-untyped-def]
-    """What a network answers to fixed pixels: float32 (4, k); of a one-stage detector, that to four places of a picture."""
+def _golden_output(networks: Sequence[Network], description: ModelDescription) -> np.ndarray:
+    """What networks answer to fixed pixels, averaged: float32 (4, k); of a one-stage detector, that to four places of a picture."""
     shape = (*description.image_size_hw, 3)
     rng = np.random.default_rng(0)
     if description.detector == "two_stage":
-        return network(rng.integers(0, 256, (4, *shape), dtype=np.uint8))
-    places = network(rng.integers(0, 256, (1, *shape), dtype=np.uint8))[0]
+        pixels = rng.integers(0, 256, (4, *shape), dtype=np.uint8)
+        return np.mean([network(pixels) for network in networks], axis=0)
+    places = networks[0](rng.integers(0, 256, (1, *shape), dtype=np.uint8))[0]
     return places[:: len(places) // 4][:4]
 
 

@@ -24,7 +24,7 @@ class Sampler:
         class_ids: int64 (n,), their classes.
         batch_size: rows a batch.
         steps: batches a pass; None: as many as show every row once.
-        balanced: draw every class that is present equally often; else every row once a pass, shuffled.
+        power: draw classes in proportion to their counts to this power (see `class_shares`); None: every row once a pass, shuffled.
         seed: of the drawing.
     """
 
@@ -32,7 +32,7 @@ class Sampler:
     class_ids: np.ndarray
     batch_size: int
     steps: int | None
-    balanced: bool
+    power: float | None
     seed: int
 
     @property
@@ -43,7 +43,7 @@ class Sampler:
     def batches(self, epoch: int) -> Iterator[np.ndarray]:
         """Rows of each batch of one pass: int64 (batch_size,) each; the last may be shorter."""
         rng = np.random.default_rng([self.seed, epoch])
-        order = self._balanced_order(rng) if self.balanced else self._shuffled_order(rng)
+        order = self._shuffled_order(rng) if self.power is None else self._drawn_order(rng, self.power)
         for step in range(self.steps_per_epoch):
             yield self.rows[order[step * self.batch_size : (step + 1) * self.batch_size]]
 
@@ -53,17 +53,32 @@ class Sampler:
         rounds = -(-self.steps * self.batch_size // len(self.rows))
         return np.concatenate([rng.permutation(len(self.rows)) for _ in range(rounds)])
 
-    def _balanced_order(self, rng: np.random.Generator) -> np.ndarray:
+    def _drawn_order(self, rng: np.random.Generator, power: float) -> np.ndarray:
         total = self.steps_per_epoch * self.batch_size
-        classes = np.unique(self.class_ids)
-        drawn = rng.permutation(np.resize(classes, total))  # each class equally often, to within one
+        shares = class_shares(np.bincount(self.class_ids), power)
+        ends = np.rint(np.cumsum(shares) * total).astype(np.int64)  # each class as often as its share has it, to within one
+        drawn = rng.permutation(np.repeat(np.arange(len(shares)), np.diff(ends, prepend=0)))
         order = np.empty(total, dtype=np.int64)
-        for c in classes:
+        for c in np.flatnonzero(shares):
             members = np.flatnonzero(self.class_ids == c)
             places = np.flatnonzero(drawn == c)
             rounds = range(0, len(places), len(members))
             order[places] = np.concatenate([members[:0], *(rng.permutation(members) for _ in rounds)])[: len(places)]
         return order
+
+
+def class_shares(counts: np.ndarray, power: float) -> np.ndarray:
+    """Share of each class in what is drawn: its count to a power (Kang et al. 2020, arXiv:1910.09217, equation 1).
+
+    Args:
+        counts: int (n_classes,).
+        power: 0: every class that is present equally often; 1: as often as it occurs.
+
+    Returns:
+        float (n_classes,), sums to 1; 0 for absent classes.
+    """
+    shown = np.where(counts > 0, np.maximum(counts, 1).astype(np.float64) ** power, 0)
+    return shown / shown.sum()
 
 
 def class_weights(class_ids: np.ndarray, n_classes: int) -> np.ndarray:

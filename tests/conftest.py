@@ -88,7 +88,7 @@ def untrained_model(tmp_path_factory, six_classes) -> Path:
     )
     folder = tmp_path_factory.mktemp("models") / "untrained"
     folder.mkdir()
-    save_model(folder, network, description)
+    save_model(folder, [network], description)
     return folder
 
 

@@ -213,7 +213,7 @@ def test_a_model_folder_with_a_proposer(trained, untrained_model, sample, tmp_pa
     folder = tmp_path / "m"
     folder.mkdir()
     network = load_network(untrained_model / "classifier.keras")
-    save_model(folder, network, replace(description, proposals="learned"), trained)
+    save_model(folder, [network], replace(description, proposals="learned"), trained)
     detector, _ = load_detector(folder)
     assert detector.proposer.method == "learned"
     picture = str(sorted((sample / "images").iterdir())[0])

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from malaria_cells.errors import InputError
-from malaria_cells.model_folder import load_description, load_detector, load_network, save_model
+from malaria_cells.model_folder import _rounded, load_description, load_detector, load_network, save_model
 
 
 @pytest.fixture
@@ -110,9 +110,31 @@ def test_no_optimizer_is_saved(untrained_model, tmp_path):
     network.save(tmp_path / "with_optimizer.keras")
     description, _ = load_description(untrained_model)
     (tmp_path / "m").mkdir()
-    save_model(tmp_path / "m", network, description)
+    save_model(tmp_path / "m", [network], description)
     size = (tmp_path / "m" / "classifier.keras").stat().st_size
     assert size < 0.5 * (tmp_path / "with_optimizer.keras").stat().st_size
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
     again = load_network(tmp_path / "m" / "classifier.keras")
     assert np.asarray(again(pixels)) == pytest.approx(np.asarray(network(pixels)), abs=1e-6)
+
+
+def test_rounded_weights_answer_the_same_in_less_space(untrained_model, tmp_path):
+    network = load_network(untrained_model / "classifier.keras")
+    for variable in network.trainable_variables:
+        variable.assign(np.random.default_rng(1).normal(0, 0.1, variable.shape))
+    network.save(tmp_path / "exact.keras")
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.float32)
+    before = np.asarray(network(pixels))
+    (tmp_path / "m").mkdir()
+    save_model(tmp_path / "m", [network], load_description(untrained_model)[0])
+    path = tmp_path / "m" / "classifier.keras"
+    assert path.stat().st_size < 0.75 * (tmp_path / "exact.keras").stat().st_size
+    assert np.asarray(load_network(path)(pixels)) == pytest.approx(before, abs=2e-3)
+
+
+def test_rounding_keeps_twelve_bits():
+    values = np.array([0.0, 1.0, -3.3333333, 1e-20, 4097.0], dtype=np.float32)
+    rounded = _rounded(values)
+    assert np.abs(rounded - values).max() <= 2.0**-12 * 4097
+    assert rounded[[0, 1]].tolist() == [0, 1]
+    assert (rounded.view(np.uint32) & 0xFFF == 0).all()

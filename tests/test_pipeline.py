@@ -8,7 +8,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from malaria_cells.augment import imgaug_policies, keras_policies, make_augmenter, make_batch_policy
 from malaria_cells.errors import InputError
 from malaria_cells.patches import PatchStore
-from malaria_cells.pipeline import Sampler, Targets, class_weights, plain_batches, training_batches
+from malaria_cells.pipeline import Sampler, Targets, class_shares, class_weights, plain_batches, training_batches
 
 
 def make_store(class_ids, size=16):
@@ -47,27 +47,39 @@ def test_unknown_policy():
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(1, 16), st.one_of(st.none(), st.integers(1, 20)), st.booleans())
-def test_sampler(class_ids, batch_size, steps, balanced):
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=60),
+    st.integers(1, 16),
+    st.one_of(st.none(), st.integers(1, 20)),
+    st.sampled_from([None, 0.0, 0.5]),
+)
+def test_sampler(class_ids, batch_size, steps, power):
     ids = np.array(class_ids)
     rows = np.arange(len(ids)) * 7
-    sampler = Sampler(rows, ids, batch_size, steps, balanced, seed=1)
+    sampler = Sampler(rows, ids, batch_size, steps, power, seed=1)
     batches = list(sampler.batches(0))
     assert len(batches) == sampler.steps_per_epoch
     drawn = np.concatenate(batches)
     assert set(drawn) <= set(rows)
     assert all(np.array_equal(a, b) for a, b in zip(batches, sampler.batches(0), strict=True))
-    if balanced:
-        counts = np.bincount(ids[drawn // 7], minlength=4)[np.unique(ids)]
-        assert counts.max() - counts.min() <= 1
+    if power is not None:
+        shares = class_shares(np.bincount(ids), power)
+        assert np.abs(np.bincount(ids[drawn // 7], minlength=len(shares)) - shares * sampler.steps_per_epoch * batch_size).max() <= 1
     elif steps is None:
         assert sorted(drawn) == sorted(rows)
     else:
         assert len(drawn) == steps * batch_size
 
 
+def test_class_shares_by_hand():
+    counts = np.array([10_000, 100, 0, 1])
+    assert class_shares(counts, 0).tolist() == pytest.approx([1 / 3, 1 / 3, 0, 1 / 3])
+    assert class_shares(counts, 0.5).tolist() == pytest.approx([100 / 111, 10 / 111, 0, 1 / 111])
+    assert class_shares(counts, 1).tolist() == pytest.approx(counts / counts.sum())
+
+
 def test_epochs_differ():
-    sampler = Sampler(np.arange(50), np.zeros(50, dtype=int), 10, None, False, seed=1)
+    sampler = Sampler(np.arange(50), np.zeros(50, dtype=int), 10, None, None, seed=1)
     assert not np.array_equal(np.concatenate(list(sampler.batches(0))), np.concatenate(list(sampler.batches(1))))
 
 
@@ -89,7 +101,7 @@ def test_batches_carry_patches_classes_weights():
 
 def test_a_run_resumed_at_a_pass_sees_the_same_batches():
     store = make_store(np.arange(40) % 4)
-    sampler = Sampler(np.arange(40), store.class_ids, 8, 3, True, seed=5)
+    sampler = Sampler(np.arange(40), store.class_ids, 8, 3, 0.0, seed=5)
     weights, augment = np.ones(4, dtype=np.float32), make_augmenter("stain")
     whole = list(training_batches(store, sampler, Targets(weights), augment, 0).take(9))
     resumed = list(training_batches(store, sampler, Targets(weights), augment, 2).take(3))
@@ -101,7 +113,7 @@ def test_a_run_resumed_at_a_pass_sees_the_same_batches():
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_policies_of_layers_keep_form_and_repeat(policy, n_classes):
     store = make_store(np.arange(32) % n_classes, size=24)
-    sampler = Sampler(np.arange(32), store.class_ids, 32, 3, True, seed=5)
+    sampler = Sampler(np.arange(32), store.class_ids, 32, 3, 0.0, seed=5)
     targets = Targets(np.arange(1, n_classes + 1, dtype=np.float32), soft=True)
 
     def run():

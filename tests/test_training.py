@@ -83,6 +83,14 @@ def test_learns_what_can_be_learnt(tmp_path, balance):
     assert {"loss", "val_loss", "macro_f1", "val_macro_f1", "learning_rate"} <= trained.history[0].keys()
 
 
+@pytest.mark.slow
+def test_the_last_pass_is_kept_where_that_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(MacroF1, "result", lambda _: 0.5)  # no pass is better than the first
+    short = {"epochs": 3, "steps_per_epoch": 2}
+    assert fit(tmp_path, settings(**short), make_store()).best_epoch == 0
+    assert fit(tmp_path, settings(kept_weights="last", **short), make_store(), "last").best_epoch == 2
+
+
 class Killed(BaseException):
     """Stands for a kill: nothing of ours catches it."""
 

@@ -9,7 +9,7 @@ import numpy as np
 from malaria_cells import files
 from malaria_cells.config import load_config
 from malaria_cells.dataset import load_data_set
-from malaria_cells.engines import Network, exported_network
+from malaria_cells.engines import exported_network
 from malaria_cells.errors import InputError
 from malaria_cells.pictures import list_pictures, read_picture
 from malaria_cells.progress import progress
@@ -38,25 +38,25 @@ def export(model: Path, form: str, int8: bool, image: str | None, output: Path |
         InputError: no such model, a form that cannot be quantised, pictures or a library missing.
     """
     from malaria_cells.export import FITTED, QUANTIZED, export_network, write_example
-    from malaria_cells.model_folder import CLASSIFIER, PROPOSER, load_description, load_detector, load_network, save_description
+    from malaria_cells.model_folder import PROPOSER, SECOND_LOOK, load_description, load_detector, load_network, save_description
 
     description, _ = load_description(model)
     if int8 and form not in QUANTIZED:
         raise InputError(f"--int8: {form} is not quantised here; choose --format {', '.join(QUANTIZED)}, or leave --int8 out")
-    if not (model / description.file).is_file():
-        raise InputError(f"--model {model}: was exported already; name the folder that training wrote, which holds {description.file}")
+    if not (model / description.files[0]).is_file():
+        raise InputError(f"--model {model}: was exported already; name the folder that training wrote, which holds {description.files[0]}")
     output = output or model / (f"{form}-int8" if int8 else form)
-    names = [description.file]
-    if description.proposals == "learned" and description.detector == "two_stage":
-        names.append(PROPOSER)
+    learned = description.proposals == "learned" and description.detector == "two_stage"
+    names = [*description.files, *([PROPOSER] if learned else [])]
     examples = _examples(load_detector(model)[0], _pictures(model, image)) if int8 and form in FITTED else {}
     with files.replacing_folder(output) as beside:
         for name in names:
             stem = Path(name).stem
-            export_network(load_network(model / name), beside / stem, form, int8 and (form, stem) not in LEFT_EXACT, examples.get(stem))
-        network: Network = exported_network(beside, Path(description.file).stem, form)
-        save_description(beside, network, description)
-        write_example(beside, form, alone=len(names) == 2 and description.file == CLASSIFIER)
+            met = examples.get("classifier" if name == SECOND_LOOK else stem)
+            export_network(load_network(model / name), beside / stem, form, int8 and (form, stem) not in LEFT_EXACT, met)
+        classifiers = [Path(file).stem for file in description.files]
+        save_description(beside, [exported_network(beside, stem, form) for stem in classifiers], description)
+        write_example(beside, form, classifiers if learned else None)
         for extra in ("config.yaml", "split.json"):
             if (model / extra).is_file():
                 shutil.copyfile(model / extra, beside / extra)

@@ -11,19 +11,33 @@ from malaria_cells.dataset import DataSet
 from malaria_cells.training.unfinished import UnfinishedRun
 
 
-def keep_record(folder: Path, config: Config, data: DataSet, metrics: dict[str, Any], run: UnfinishedRun) -> None:
-    """Write ``config.yaml``, ``metrics.json``, ``split.json`` and ``history.csv``, and keep checkpoints and event files."""
+def keep_record(folder: Path, config: Config, data: DataSet, metrics: dict[str, Any], runs: list[UnfinishedRun]) -> None:
+    """Write ``config.yaml``, ``metrics.json``, ``split.json`` and ``history.csv``, and keep checkpoints and event files.
+
+    Args:
+        folder: of the model.
+        config: as resolved.
+        data: the parts.
+        metrics: of the training.
+        runs: one for each network that was trained; the files of all but the first go into subfolders.
+    """
     files.write_text(folder / "config.yaml", config.to_yaml())
     files.write_json(folder / "metrics.json", metrics)
     files.write_json(folder / "split.json", {part: [p.key for p in annotations.pictures] for part, annotations in data.parts.items()})
-    for extra in (run.checkpoints, run.tensorboard):
-        if extra.is_dir():
-            shutil.copytree(extra, folder / extra.name)
-    _write_history(folder / "history.csv", run.history)
+    for run in runs:
+        for extra in (run.checkpoints, run.tensorboard):
+            if extra.is_dir():
+                shutil.copytree(extra, folder / extra.relative_to(runs[0].folder))
+    _write_history(folder / "history.csv", [run.history for run in runs])
 
 
-def _write_history(path: Path, history: list[dict[str, float]]) -> None:
+def _write_history(path: Path, histories: list[list[dict[str, float]]]) -> None:
+    rows = [
+        {**({"training": training} if len(histories) > 1 else {}), "epoch": epoch, **row}
+        for training, history in enumerate(histories, start=1)
+        for epoch, row in enumerate(history, start=1)
+    ]
     with files.replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["epoch", *history[0]])
+        writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
-        writer.writerows({"epoch": i, **row} for i, row in enumerate(history, start=1))
+        writer.writerows(rows)

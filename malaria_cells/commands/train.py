@@ -14,10 +14,10 @@ from malaria_cells import files
 from malaria_cells.augment import check_policy
 from malaria_cells.calibration import Calibration, calibration_error, fit_calibration
 from malaria_cells.candidates import Candidates, label_candidates
-from malaria_cells.classifier import findings
+from malaria_cells.classifier import Network, compiled, findings
 from malaria_cells.commands.records import keep_record
 from malaria_cells.commands.train_one_stage import train_one_stage_into
-from malaria_cells.commands.train_report import Classified, Detected, Trained, write_train_report
+from malaria_cells.commands.train_report import Classified, Course, Detected, Trained, write_train_report
 from malaria_cells.config import Config, load_config
 from malaria_cells.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.engine import start_tensorflow
@@ -72,7 +72,8 @@ def train_data_set(name: str, config: Config, data: DataSet, resume: bool) -> Pa
     Raises:
         InputError: as `train`.
     """
-    check_model_name(config.model)
+    for look in (config, *config.second_looks):
+        check_model_name(look.model)
     check_policy(config.augmentation)
     output = Path(config.output_models)
     folder = output / name
@@ -141,13 +142,22 @@ def _train_into(folder: Path, name: str, config: Config, data: DataSet, run: unf
         rows["train"] = _drawn(rows["train"], store, config)
     if config.plot_training_data:
         patch_sheet(examples(store, rows["train"], names, EXAMPLES), "training examples, as cut", folder / "training_data.png")
-    trained = train_classifier(store, rows["train"], rows["validation"], len(names), config, run)
+    looks = [config, *config.second_looks]
+    runs = [run.part(number) for number in range(len(looks))]
+    trained = []
+    for look, part_of_run in zip(looks, runs, strict=True):
+        if len(looks) > 1:
+            print(f"training {look.model} for the {'first' if look is config else 'second'} look", file=sys.stderr)
+        trained.append(train_classifier(store, rows["train"], rows["validation"], len(names), look, part_of_run))
+    networks = [compiled(t.model) for t in trained]
     views = config.tta if isinstance(config.tta, int) else 1
     is_finding = findings(data.train.labels, len(names))
-    raw = {part: predict_rows(trained.model, store, rows[part], views, is_finding) for part in rows if part != "train"}
+    raw = {part: predict_rows(networks, store, rows[part], views, is_finding) for part in rows if part != "train"}
     truth = {part: store.class_ids[rows[part]] for part in raw}
-    calibration = fit_calibration(raw["validation"], truth["validation"], trained.shown_shares)
-    metrics: dict[str, Any] = {"best_epoch": trained.best_epoch + 1, "epochs": len(trained.history)}
+    calibration = fit_calibration(raw["validation"], truth["validation"], trained[0].shown_shares)
+    metrics: dict[str, Any] = _passes(trained[0])
+    if len(trained) > 1:
+        metrics["second_look"] = _passes(trained[1])
     calibrated = {part: calibration(probabilities) for part, probabilities in raw.items()}
     for part, probabilities in calibrated.items():
         metrics[part] = classification_metrics(truth[part], probabilities, names)
@@ -157,19 +167,24 @@ def _train_into(folder: Path, name: str, config: Config, data: DataSet, run: unf
     detected = None
     description = _description(config, data, store, rejects, calibration)
     if rejects:
-        description, found = _with_thresholds(description, trained.model, proposer, data)
+        description, found = _with_thresholds(description, networks, proposer, data)
         detected = Detected("validation", data.validation, found, description.errors)
-    save_model(folder, trained.model, description, proposer)
-    keep_record(folder, config, data, metrics, run)
-    _report(folder, name, Trained(config, data, trained.history, trained.best_epoch, classified=classified, detected=detected))
+    save_model(folder, [t.model for t in trained], description, proposer)
+    keep_record(folder, config, data, metrics, runs)
+    courses = [Course(t.history, t.best_epoch) for t in trained]
+    _report(folder, name, Trained(config, data, courses, classified=classified, detected=detected))
     return metrics
+
+
+def _passes(trained: Any) -> dict[str, int]:
+    return {"best_epoch": trained.best_epoch + 1, "epochs": len(trained.history)}
 
 
 def _report(folder: Path, name: str, trained: Trained) -> None:
     """What a person looks at: the course of the training, what is taken for what, and the page that has it all."""
     from malaria_cells.report.plots import confusion_matrix, training_curves
 
-    training_curves(trained.history, trained.best_epoch, folder / "training_curves.png")
+    training_curves(trained.courses, folder / "training_curves.png")
     if trained.classified is not None:
         m = trained.classified.metrics
         title = f"{trained.classified.part} patches: {m['patches']:,}"
@@ -207,6 +222,7 @@ def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool
         seed=config.random_state,
         scan=scan,
         proposer_tta=config.proposer_tta,
+        second_look=config.second_look.model if config.second_look else None,
     )
 
 
@@ -219,9 +235,8 @@ def _proposer(config: Config, data: DataSet, run: unfinished.UnfinishedRun):  # 
     path = run.folder / PROPOSER
     if not path.is_file():
         # What cannot be built is said before the proposer takes its minutes.
-        build_classifier(
-            config.model, config.image_size, len(data.train.labels) + 1, config.dropout, config.weights or "none", config.freeze
-        )
+        for look in (config, *config.second_looks):
+            build_classifier(look.model, look.image_size, len(data.train.labels) + 1, look.dropout, look.weights or "none", look.freeze)
         print("training the proposer", file=sys.stderr)
         model = train_proposer(
             data.train, data.train.median_cell_size, config.proposer_epochs, config.proposer_steps, PROPOSER_BATCH, config.random_state
@@ -249,15 +264,14 @@ def _candidates(proposer, data: DataSet) -> dict[str, Candidates]:  # type: igno
     }
 
 
-def _with_thresholds(description, model, proposer, data: DataSet):  # type: ignore[no-untyped-def]
-    from malaria_cells.classifier import compiled
+def _with_thresholds(description, networks: list[Network], proposer, data: DataSet):  # type: ignore[no-untyped-def]
     from malaria_cells.model_folder import assemble, compiled_centres
     from malaria_cells.training.thresholds import choose_thresholds, fit_margins
 
     method = "sliding" if description.proposals == "sliding" else "watershed"  # which a learned proposer can be exchanged for
     description = replace(description, box_margins=fit_margins(method, data.train))
     centres = compiled_centres(proposer) if proposer is not None else None
-    detector, found = choose_thresholds(assemble(description, compiled(model), centres), data.validation)
+    detector, found = choose_thresholds(assemble(description, networks, centres), data.validation)
     return replace(description, settings=detector.settings, errors=detector.errors), found
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from malaria_cells.calibration import Calibration
 from malaria_cells.commands.records import keep_record
-from malaria_cells.commands.train_report import Detected, Trained, write_train_report
+from malaria_cells.commands.train_report import Course, Detected, Trained, write_train_report
 from malaria_cells.config import Config
 from malaria_cells.dataset import DataSet
 from malaria_cells.errors import InputError
@@ -29,7 +29,7 @@ def train_one_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     model, size_hw = train_one_stage(data, config, run)
     description = _description(config, data, size_hw)
     detector, found = choose_thresholds(assemble_one_stage(description, compiled(model)), data.validation)
-    save_model(folder, model, replace(description, settings=detector.settings, errors=detector.errors))
+    save_model(folder, [model], replace(description, settings=detector.settings, errors=detector.errors))
     metrics: dict[str, Any] = {"best_epoch": (run.best_epoch or 0) + 1, "epochs": len(run.history)}
     detected = {"validation": found}
     if data.test is not None:
@@ -37,12 +37,13 @@ def train_one_stage_into(folder: Path, name: str, config: Config, data: DataSet,
         detected["test"] = [detector.detect(read_picture(p.path)) for p in progress(test, len(test), "test", "image")]
     for part, in_part in detected.items():
         metrics[part] = detection_metrics(list(data.parts[part].pictures), in_part, data.train.labels, None)
-    keep_record(folder, config, data, metrics, run)
+    keep_record(folder, config, data, metrics, [run])
     panels = _panels(run.history[0])
-    training_curves(run.history, run.best_epoch or 0, folder / "training_curves.png", panels)
+    course = Course(run.history, run.best_epoch or 0)
+    training_curves([course], folder / "training_curves.png", panels)
     shown = "test" if "test" in detected else "validation"
     report = Detected(shown, data.parts[shown], detected[shown], detector.errors, metrics[shown])
-    write_train_report(folder, name, Trained(config, data, run.history, run.best_epoch or 0, panels, detected=report))
+    write_train_report(folder, name, Trained(config, data, [course], panels, detected=report))
     return metrics
 
 

@@ -16,7 +16,7 @@ from malaria_cells.dataset import DataSet
 from malaria_cells.labels import LabelSet
 from malaria_cells.report import charts, sections
 from malaria_cells.report.document import NAME, Document, Headline, Section, plot
-from malaria_cells.report.plots import CLASSIFIER_PANELS, confusion_matrix, training_curves
+from malaria_cells.report.plots import CLASSIFIER_PANELS, Course, confusion_matrix, training_curves
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,15 @@ class Trained:
     Attributes:
         config: as resolved.
         data: the parts.
-        history: one row a pass.
-        best_epoch: index of the pass that was kept.
-        panels: what of the history is drawn, title by key.
+        courses: of the trainings: of the first look and, if there is one, of the second.
+        panels: what of them is drawn, title by key.
         classified: of the classifier of a two-stage detector or of whole pictures, else None.
         detected: None where whole pictures are classified.
     """
 
     config: Config
     data: DataSet
-    history: list[dict[str, float]]
-    best_epoch: int
+    courses: list[Course]
     panels: dict[str, str] = field(default_factory=lambda: CLASSIFIER_PANELS)
     classified: Classified | None = None
     detected: Detected | None = None
@@ -90,7 +88,7 @@ def write_train_report(folder: Path, name: str, trained: Trained) -> None:
         *((part.capitalize(), f"{len(a):,} pictures, {int(a.class_counts.sum()):,} {_noun(a)}") for part, a in data.parts.items()),
         ("Split", "by the data set itself" if config.group is None else f"by group: {config.group}"),
         ("Seed", str(config.random_state)),
-        ("Passes", f"{len(trained.history)}, of which pass {trained.best_epoch + 1} was kept"),
+        *_passes(trained.courses),
     ]
     classified, detected = trained.classified, trained.detected
     if classified is not None:
@@ -98,7 +96,7 @@ def write_train_report(folder: Path, name: str, trained: Trained) -> None:
     if detected is not None and detected.metrics is not None:
         document.headline += sections.headline_of(detected.metrics)
     document.sections.append(sections.class_distribution({part: a.class_counts for part, a in data.parts.items()}, labels))
-    curves = plot(lambda path: training_curves(trained.history, trained.best_epoch, path, trained.panels), "figures by pass")
+    curves = plot(lambda path: training_curves(trained.courses, path, trained.panels), "figures by pass")
     document.sections.append(Section("Training", "", (curves,)))
     if classified is not None:
         document.sections += _classifier_sections(classified, labels)
@@ -147,6 +145,11 @@ def _detector_sections(d: Detected, labels: LabelSet) -> list[Section]:
     found = [sections.best_median_worst(pictures, d.found, labels), *([by_picture] if by_picture else [])]
     found.append(sections.doubtful(results, {p.key: p.path for p in pictures}, labels))
     return [replace(section, text=where + section.text) for section in found]
+
+
+def _passes(courses: list[Course]) -> list[tuple[str, str]]:
+    names = ("Passes", "Passes of the second look")
+    return [(name, f"{len(c.history)}, of which pass {c.best_epoch + 1} was kept") for name, c in zip(names, courses, strict=False)]
 
 
 def _command(name: str, config: Config) -> str:

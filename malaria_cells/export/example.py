@@ -1,7 +1,9 @@
 """The example that lies beside an exported detector."""
 
+import json
 from pathlib import Path
 
+from malaria_cells.classifier import HINT
 from malaria_cells.proposals.learned import FRAME, LARGEST_LOG_SIZE, LEAST_HEAT, MULTIPLE, STRIDE, WORKING_CELL_SIZE
 from malaria_cells.suppression import NESTED, NESTED_WORTH
 
@@ -52,7 +54,19 @@ here = Path(__file__).parent
 
 
 model = yaml.safe_load((here / "model.yaml").read_text())
-proposer, classifier = network("proposer"), network("classifier")
+proposer, *looks = [network(name) for name in @NAMES@]
+
+
+def classifier(patches, hint=@HINT@):
+    """The first look; where it has a hint of an infection, the mean of both."""
+    found = looks[0](patches)
+    infected = np.isin(model["labels"]["names"], model["labels"]["infected"])
+    again = found[:, : len(infected)][:, infected].sum(axis=1) >= hint
+    if len(looks) > 1 and again.any():
+        found[again] = (found[again] + looks[1](patches[again])) / 2
+    return found
+
+
 print("image,label,score,x_min,y_min,x_max,y_max")
 for file in sys.argv[1:]:
     picture = np.ascontiguousarray(cv2.imread(file)[..., ::-1])
@@ -174,16 +188,16 @@ for file in sys.argv[1:]:
 '''
 
 
-def write_example(folder: Path, form: str, alone: bool) -> None:
+def write_example(folder: Path, form: str, classifiers: list[str] | None) -> None:
     """Write ``example.py``, and ``cells.py`` with the steps around the networks.
 
     Args:
         folder: of the exported detector.
         form: one of `formats.FORMATS`.
-        alone: whether the networks are all there is to the detector: then the example needs NumPy, OpenCV, PyYAML and the
-            engine, else this package too.
+        classifiers: names of the first and the second look, where they and a proposer are all there is to the detector: then the
+            example needs NumPy, OpenCV, PyYAML and the engine. None: it needs this package too.
     """
-    if not alone:
+    if classifiers is None:
         (folder / EXAMPLE).write_text(_BY_PACKAGE, encoding="utf-8")
         return
     numbers = {
@@ -195,7 +209,14 @@ def write_example(folder: Path, form: str, alone: bool) -> None:
         "NESTED": NESTED,
         "WORTH": NESTED_WORTH,
     }
-    values = {"IMPORT": _IMPORTS[form], "OPEN": _OPEN[form], "LOG": LARGEST_LOG_SIZE, **numbers}
+    values = {
+        "IMPORT": _IMPORTS[form],
+        "OPEN": _OPEN[form],
+        "HINT": HINT,
+        "NAMES": json.dumps(["proposer", *classifiers]),
+        "LOG": LARGEST_LOG_SIZE,
+        **numbers,
+    }
     for name, text in ((EXAMPLE, _EXAMPLE), ("cells.py", _CELLS)):
         for key, value in values.items():
             text = text.replace(f"@{key}@", str(value))

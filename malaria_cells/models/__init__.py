@@ -4,7 +4,8 @@ from malaria_cells.errors import InputError, nearest
 
 PLAIN = ("compact", "vgg", "baseline", "augmented")
 EFFICIENTNETS = (*(f"efficientnetb{i}" for i in range(8)), *(f"efficientnetv2{i}" for i in ("b0", "b1", "b2", "b3", "s", "m", "l")))
-NAMES = (*PLAIN, *EFFICIENTNETS)
+LITE = "lite"
+NAMES = (*PLAIN, LITE, *EFFICIENTNETS)
 OTHERS = ("keras.applications.", "keras_cv.models.")
 
 
@@ -26,8 +27,10 @@ def build_classifier(  # type: ignore[no-untyped-def]
     """
     check_model_name(name)
     if name in PLAIN and (weights != "none" or freeze):
-        raise InputError(f"model: '{name}' has no pretrained backbone; set `weights: none` and `freeze: false`, or choose an efficientnet")
-    from malaria_cells.models import backbones, compact, plain, vgg
+        raise InputError(
+            f"model: '{name}' has no pretrained backbone; set `weights: none` and `freeze: false`, or choose lite or an efficientnet"
+        )
+    from malaria_cells.models import backbones, compact, lite, plain, vgg
 
     try:
         if name == "compact":
@@ -38,6 +41,8 @@ def build_classifier(  # type: ignore[no-untyped-def]
             return plain.build_baseline(image_size_hw, n_classes)
         if name == "augmented":
             return plain.build_augmented(image_size_hw, n_classes)
+        if name == LITE:
+            return lite.build(image_size_hw, n_classes, dropout, weights, freeze)
         return backbones.build(image_size_hw, n_classes, dropout, name, weights, freeze)
     except ValueError as error:
         if isinstance(error, InputError):

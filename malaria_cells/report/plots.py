@@ -1,5 +1,6 @@
 """Plots of a training: curves, confusion."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,21 +10,37 @@ from malaria_cells.report.style import PALETTE, QUIET, figure
 CLASSIFIER_PANELS = {"loss": "Loss", "macro_f1": "Macro F1"}
 
 
-def training_curves(history: list[dict[str, float]], best_epoch: int, path: Path, panels: dict[str, str] = CLASSIFIER_PANELS) -> None:
-    """Two figures by pass, the best pass marked.
+@dataclass(frozen=True)
+class Course:
+    """How one training went.
 
-    Args:
+    Attributes:
         history: one row a pass, with keys as Keras names them.
         best_epoch: index of the pass whose weights were kept.
+    """
+
+    history: list[dict[str, float]]
+    best_epoch: int
+
+
+def training_curves(courses: list[Course], path: Path, panels: dict[str, str] = CLASSIFIER_PANELS) -> None:
+    """Two figures by pass, the best pass marked; those of a second look beside them, dashed.
+
+    Args:
+        courses: one or two.
         path: picture to write.
         panels: title by key.
     """
-    passes = np.arange(1, len(history) + 1)
     with figure(path, 9, 3.6, columns=2) as axes:
         for ax, key, title in zip(axes, *zip(*panels.items(), strict=True), strict=True):
-            ax.plot(passes, [row[key] for row in history], color=QUIET, marker="o", markersize=3, label="training (augmented)")
-            ax.plot(passes, [row[f"val_{key}"] for row in history], color=PALETTE[1], marker="o", markersize=3, label="validation")
-            ax.axvline(best_epoch + 1, color=PALETTE[0], linestyle=":", label=f"kept: pass {best_epoch + 1}")
+            for number, course in enumerate(courses):
+                passes = np.arange(1, len(course.history) + 1)
+                shown = {"marker": "o", "markersize": 3, "linestyle": "--" if number else "-"}
+                second = ", second look" if number else ""
+                train, validation = ([row[name] for row in course.history] for name in (key, f"val_{key}"))
+                ax.plot(passes, train, color=QUIET, label=f"training (augmented){second}", **shown)
+                ax.plot(passes, validation, color=PALETTE[1], label=f"validation{second}", **shown)
+                ax.axvline(course.best_epoch + 1, color=PALETTE[0], linestyle=":", label=f"kept: pass {course.best_epoch + 1}{second}")
             ax.set(title=title, xlabel="pass")
             ax.xaxis.get_major_locator().set_params(integer=True)
             ax.set_ylim(bottom=0, top=1 if key == "macro_f1" else None)

@@ -24,6 +24,7 @@ class Record(keras.callbacks.Callback):
         keep: weights of so many last passes are kept as files of their own.
         monitor: the figure that makes a pass the best.
         higher_is_better: of that figure.
+        keep_last: the last pass is taken for the best, whatever the figure says.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Record(keras.callbacks.Callback):
         keep: int = 0,
         monitor: str = MONITOR,
         higher_is_better: bool = True,
+        keep_last: bool = False,
     ):
         super().__init__()
         self.run = run
@@ -40,6 +42,7 @@ class Record(keras.callbacks.Callback):
         self.keep = keep
         self.monitor = monitor
         self.sign = 1 if higher_is_better else -1
+        self.keep_last = keep_last
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Replay the passes before; the followers' own `on_train_begin` has already reset them."""
@@ -51,7 +54,7 @@ class Record(keras.callbacks.Callback):
         """Save."""
         row = {key: float(value) for key, value in (logs or {}).items()}
         best = self.run.best_epoch
-        better = best is None or self.sign * (row[self.monitor] - self.run.history[best][self.monitor]) > 0
+        better = self.keep_last or best is None or self.sign * (row[self.monitor] - self.run.history[best][self.monitor]) > 0
         self.run.save(self.model, row, better)
         if self.keep:
             self.run.keep_checkpoint(self.model, self.keep)

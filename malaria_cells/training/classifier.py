@@ -1,5 +1,6 @@
 """Trains the patch classifier: store and parts in, fitted network and its history out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,18 +8,17 @@ import keras
 import numpy as np
 
 from malaria_cells.augment import make_augmenter, make_batch_policy
-from malaria_cells.classifier import both_classes, compiled
+from malaria_cells.classifier import BATCH, Network, raw_probabilities
 from malaria_cells.config import Config
 from malaria_cells.errors import InputError
 from malaria_cells.models import build_classifier
 from malaria_cells.patches import PatchStore
-from malaria_cells.pipeline import Sampler, Targets, class_weights, plain_batches, training_batches
+from malaria_cells.pipeline import Sampler, Targets, class_shares, class_weights, plain_batches, training_batches
 from malaria_cells.training.callbacks import MONITOR, LearningRate, Lines, Record, SeededPasses
 from malaria_cells.training.metrics import MacroF1
 from malaria_cells.training.normalization import adapt_normalization
 from malaria_cells.training.recipe import make_loss, make_optimizer, needs_soft_labels
 from malaria_cells.training.unfinished import UnfinishedRun
-from malaria_cells.tta import averaged
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,11 @@ def train_classifier(
     train_ids = store.class_ids[train_rows]
     balanced = class_weights(train_ids, n_classes)
     ones = np.ones(n_classes, dtype=np.float32)
-    sampler = Sampler(train_rows, train_ids, config.batch_size, config.steps_per_epoch, config.balance == "sampling", config.random_state)
-    shown = _shown_shares(train_ids, n_classes, config.balance)
+    # What the network is shown of each class, by number times weight: class weights make it equal, as a power of 0 does.
+    power = {"sampling": config.sampling_power, "class_weight": 0.0, "none": 1.0}[config.balance]
+    shown = class_shares(np.bincount(train_ids, minlength=n_classes), power)
+    drawn_by = power if config.balance == "sampling" else None
+    sampler = Sampler(train_rows, train_ids, config.batch_size, config.steps_per_epoch, drawn_by, config.random_state)
     model = _compiled_model(config, n_classes, sampler.steps_per_epoch, _prior_ratio(train_ids, shown))
     first_epoch = len(run.history)
     if not first_epoch and config.adapt_normalization:
@@ -94,26 +97,20 @@ def train_classifier(
     return Trained(model, run.history, run.best_epoch, shown)
 
 
-def predict_rows(
-    model: keras.Model, store: PatchStore, rows: np.ndarray, views: int, is_finding: np.ndarray, batch: int = 256
-) -> np.ndarray:
-    """Class probabilities of rows of a store as the network gives them, not calibrated: float32 (n, n_classes), in their order.
+def predict_rows(networks: Sequence[Network], store: PatchStore, rows: np.ndarray, views: int, is_finding: np.ndarray) -> np.ndarray:
+    """Class probabilities of rows of a store as networks give them, not calibrated: float32 (n, n_classes), in their order.
 
     Args:
-        model: from `train_classifier`.
+        networks: for the first look and, if there is one, the second (see `classifier.compiled`).
         store: the patches.
         rows: int64 (n,).
         views: averaged for each patch (see `tta.averaged`).
         is_finding: bool (n_classes,), likewise.
-        batch: patches a call.
     """
-    network = compiled(model)
-
-    def predict(patches: np.ndarray) -> np.ndarray:
-        return both_classes(network(patches))
-
-    parts = [averaged(predict, np.asarray(store.patches[rows[i : i + batch]]), views, is_finding) for i in range(0, len(rows), batch)]
-    return np.concatenate(parts) if parts else np.zeros((0, 2 if model.output_shape[-1] == 1 else model.output_shape[-1]), dtype=np.float32)
+    first, second = networks[0], networks[1] if len(networks) > 1 else None
+    batches = (np.asarray(store.patches[rows[i : i + BATCH]]) for i in range(0, len(rows), BATCH))
+    parts = [raw_probabilities(first, second, patches, views, is_finding) for patches in batches]
+    return np.concatenate(parts) if parts else np.zeros((0, len(is_finding)), dtype=np.float32)
 
 
 def _compiled_model(config: Config, n_classes: int, steps: int, prior_ratio: list[float]) -> keras.Model:
@@ -135,7 +132,8 @@ def _callbacks(config: Config, run: UnfinishedRun, steps: int) -> list[keras.cal
         )
     if config.early_stopping:
         followers.append(keras.callbacks.EarlyStopping(monitor=MONITOR, mode="max", patience=config.early_stopping))
-    watchers: list[keras.callbacks.Callback] = [LearningRate(), Record(run, followers, config.keep_checkpoints)]
+    record = Record(run, followers, config.keep_checkpoints, keep_last=config.kept_weights == "last")
+    watchers: list[keras.callbacks.Callback] = [LearningRate(), record]
     if config.tensorboard:
         watchers.append(keras.callbacks.TensorBoard(run.tensorboard, histogram_freq=1, write_graph=False))
     return [SeededPasses(config.random_state), keras.callbacks.TerminateOnNaN(), *followers, *watchers, Lines(config.epochs, steps)]
@@ -150,13 +148,6 @@ def _validation_steps(config: Config, rows: int) -> int | None:
 def _already_stopped(run: UnfinishedRun, patience: int | None) -> bool:
     """Whether early stopping had ended the run before it was cut off."""
     return patience is not None and run.best_epoch is not None and len(run.history) - 1 - run.best_epoch >= patience
-
-
-def _shown_shares(class_ids: np.ndarray, n_classes: int, balance: str) -> np.ndarray:
-    counts = np.bincount(class_ids, minlength=n_classes).astype(np.float64)
-    present = counts > 0
-    shown = counts if balance == "none" else present.astype(np.float64)
-    return shown / shown.sum()
 
 
 def _prior_ratio(class_ids: np.ndarray, shown: np.ndarray) -> list[float]:

@@ -62,6 +62,14 @@ class UnfinishedRun:
                 f"--resume: the config differs from the unfinished run's in {', '.join(different)}; "
                 "put the old values back, or start anew without --resume"
             )
+        return UnfinishedRun._open(folder)
+
+    def part(self, number: int) -> "UnfinishedRun":
+        """The record of one of several trainings of this run, counted from 0; the first is the run itself."""
+        return self if number == 0 else UnfinishedRun._open(self.folder / f"part{number + 1}")
+
+    @staticmethod
+    def _open(folder: Path) -> "UnfinishedRun":
         run = UnfinishedRun(folder)
         if run.state_file.is_file():
             state = json.loads(run.state_file.read_text(encoding="utf-8"))

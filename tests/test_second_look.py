@@ -1,0 +1,125 @@
+"""A second classifier looks again at the cells that the first is not certain of."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from malaria_cells.classifier import findings, raw_probabilities, suspect
+from malaria_cells.cli import main
+from malaria_cells.config import make_config
+from malaria_cells.errors import InputError
+from malaria_cells.model_folder import load_description, load_detector, load_network, save_model
+from malaria_cells.training.unfinished import UnfinishedRun
+
+
+def looks(hints):
+    """A first look whose probability of class 1 is given, a second that says one half, and what the second was asked."""
+    asked = []
+
+    def first(p):
+        share = np.array([hints[i] for i in p[:, 0, 0, 0]])
+        return np.stack([1 - share, share], axis=1).astype(np.float32)
+
+    def second(p):
+        asked.append(p[:, 0, 0, 0].tolist())
+        return np.full((len(p), 2), 0.5, dtype=np.float32)
+
+    patches = np.zeros((len(hints), 8, 8, 3), dtype=np.uint8)
+    patches[:] = np.arange(len(hints))[:, None, None, None]
+    return first, second, patches, asked
+
+
+def test_a_hint_of_a_finding_is_looked_at_again():
+    first, second, patches, asked = looks([0.0, 0.04, 0.06, 0.9])
+    found = raw_probabilities(first, second, patches, 1, np.array([False, True]))
+    assert found[:, 1] == pytest.approx([0.0, 0.04, 0.28, 0.7])
+    assert asked == [[2, 3]]
+    assert raw_probabilities(first, None, patches, 1, np.array([False, True]))[:, 1] == pytest.approx([0.0, 0.04, 0.06, 0.9])
+
+
+def test_where_no_class_is_a_finding_the_uncertain_is_looked_at_again():
+    first, second, patches, asked = looks([0.0, 0.04, 0.06, 0.9])
+    found = raw_probabilities(first, second, patches, 1, np.array([False, False]))
+    assert found[:, 1] == pytest.approx([0.0, 0.04, 0.28, 0.7])
+    assert asked == [[2, 3]]
+
+
+def test_the_recipe_is_the_first_one_but_for_what_is_named():
+    config = make_config({"second_look": {"epochs": 3, "learning_rate": 0.001}, "dropout": 0.4, "weights": "none"}, "test")
+    (second,) = config.second_looks
+    assert (second.model, second.epochs, second.learning_rate, second.dropout) == ("lite", 3, 0.001, 0.4)
+    assert make_config({}, "test").second_looks == ()
+    with pytest.raises(InputError, match=r"second_look: yolo has no classifier"):
+        make_config({"second_look": {"epochs": 3, "learning_rate": 0.001}, "detector": "yolo"}, "test")
+    with pytest.raises(InputError, match=r"second_look\.epochs"):
+        make_config({"second_look": {"learning_rate": 0.001}}, "test")
+
+
+def test_an_unfinished_second_training_goes_on(tmp_path):
+    run = UnfinishedRun.start(tmp_path / "run", make_config({}, "test"))
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    run.part(1).save(model, {"loss": 0.5}, better=True)
+    assert run.part(0) is run
+    assert (run.history, run.part(1).history, run.part(1).best_epoch) == ([], [{"loss": 0.5}], 0)
+
+
+@pytest.fixture
+def pair(untrained_model, tmp_path):
+    """A model folder whose two looks answer differently."""
+    description, _ = load_description(untrained_model)
+    first, second = (load_network(untrained_model / "classifier.keras") for _ in range(2))
+    for variable in second.trainable_variables:
+        variable.assign(np.random.default_rng(1).normal(0, 0.2, variable.shape))
+    folder = tmp_path / "pair"
+    folder.mkdir()
+    save_model(folder, [first, second], replace(description, second_look="compact"))
+    return folder
+
+
+def test_both_are_saved_and_loaded(pair):
+    detector, _ = load_detector(pair)
+    classifier = detector.classifier
+    patches = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    first, second = classifier.network(patches), classifier.second_look(patches)
+    assert np.abs(first - second).max() > 0.01
+    again = suspect(first, findings(classifier.labels, 7))
+    assert again.any()
+    expected = np.where(again[:, None], (first + second) / 2, first)
+    assert classifier(patches) == pytest.approx(classifier.calibration(expected), abs=1e-5)
+    shutil.copyfile(pair / "classifier.keras", pair / "second_look.keras")
+    with pytest.raises(InputError, match=r"classifier\.keras and second_look\.keras does not answer as when it was saved"):
+        load_detector(pair)
+    (pair / "second_look.keras").unlink()
+    with pytest.raises(InputError, match=r"second_look\.keras: no such file"):
+        load_detector(pair)
+
+
+@pytest.mark.slow
+def test_both_are_exported(pair):
+    assert main(["export", "--model", str(pair), "--format", "onnx"]) == 0
+    ours, theirs = (load_detector(pair, engine)[0].classifier for engine in ("keras", "onnx"))
+    patches = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    assert theirs.second_look is not None
+    assert theirs(patches) == pytest.approx(ours(patches), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_both_are_trained(repository, sample, tmp_path, capsys):
+    settings = {"train_images": sample, "output_models": tmp_path, "patch_cache": tmp_path / "cache", "name": "m", "tta": 2}
+    settings |= {"epochs": 2, "steps_per_epoch": 4, "batch_size": 16, "image_size": "[32, 32]", "proposals": "watershed"}
+    settings |= {"second_look": "{model: lite, weights: imagenet, epochs: 1, learning_rate: 0.001}"}
+    sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    assert main(["train", f"--config={repository / 'config.yaml'}", *sets]) == 0
+    assert "training lite for the second look" in capsys.readouterr().err
+    folder = tmp_path / "m"
+    assert {p.name for p in folder.glob("*.keras")} == {"classifier.keras", "second_look.keras"}
+    rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
+    assert [(row["training"], row["epoch"]) for row in rows] == [("1", "1"), ("1", "2"), ("2", "1")]
+    assert json.loads((folder / "metrics.json").read_text())["second_look"] == {"best_epoch": 1, "epochs": 1}
+    assert "Passes of the second look" in (folder / "report.html").read_text()
+    assert main(["run", "--model", str(folder), "--image", str(sample), "--output", str(tmp_path / "results")]) == 0
