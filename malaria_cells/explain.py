@@ -99,7 +99,7 @@ class Explainer:
 
     @classmethod
     def load(cls, folder: Path) -> "Explainer":
-        """Load from a model folder.
+        """Load from a model folder; the first look is explained, not the second.
 
         Raises:
             InputError: no model folder, a one-stage detector, an exported one, or a network without convolutions.
