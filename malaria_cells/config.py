@@ -157,8 +157,8 @@ class Config(BaseModel):
 
     second_look: SecondLook | None = Field(
         None,
-        description="{model, weights, freeze, epochs, learning_rate} of a second classifier, averaged with the first on cells that the "
-        "first is not certain of or calls infected; null: none.",
+        description="Of two_stage: {model, weights, freeze, epochs, learning_rate} of a second classifier, averaged with the first on "
+        "cells in which the first has a hint of an infection; null: none.",
     )
 
     kept_weights: Literal["best", "last"] = Field(
@@ -231,8 +231,6 @@ class Config(BaseModel):
     def _cells_and_shares(self) -> "Config":
         if min(self.image_size) < 16:
             raise ValueError(f"image_size: {list(self.image_size)} is under 16 pixels; a patch that small shows no parasite")
-        if self.second_look is not None and self.detector != "two_stage":
-            raise ValueError(f"second_look: {self.detector} has no classifier; set second_look: null, or detector: two_stage")
         return self
 
     @property

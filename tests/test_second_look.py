@@ -54,8 +54,6 @@ def test_the_recipe_is_the_first_one_but_for_what_is_named():
     (second,) = config.second_looks
     assert (second.model, second.epochs, second.learning_rate, second.dropout) == ("lite", 3, 0.001, 0.4)
     assert make_config({}, "test").second_looks == ()
-    with pytest.raises(InputError, match=r"second_look: yolo has no classifier"):
-        make_config({"second_look": {"epochs": 3, "learning_rate": 0.001}, "detector": "yolo"}, "test")
     with pytest.raises(InputError, match=r"second_look\.epochs"):
         make_config({"second_look": {"learning_rate": 0.001}}, "test")
 

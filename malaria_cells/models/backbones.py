@@ -6,7 +6,6 @@ EfficientNet (Tan and Le 2019, arXiv:1905.11946), EfficientNetV2 (2021, arXiv:21
 
 import importlib
 import re
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from malaria_cells.errors import InputError, nearest
 from malaria_cells.models.layers import head
+from malaria_cells.models.weights import load_backbone
 
 
 def build(image_size_hw: tuple[int, int], n_classes: int, dropout: float, name: str, weights: str, freeze: bool) -> keras.Model:
@@ -63,7 +63,9 @@ def _from_keras(name: str, image_size_hw: tuple[int, int], weights: str) -> kera
         raise
     except Exception as error:  # Keras' downloader raises a bare Exception
         raise _unavailable(name, error) from error
-    return _with_weights(backbone, name, weights) if from_file else backbone
+    if from_file:
+        load_backbone(backbone, name, Path(weights))
+    return backbone
 
 
 def _from_keras_cv(name: str, image_size_hw: tuple[int, int], weights: str) -> keras.Model:
@@ -80,19 +82,8 @@ def _from_keras_cv(name: str, image_size_hw: tuple[int, int], weights: str) -> k
         raise _unavailable(name, error) from error
     if weights == "imagenet":
         raise InputError(f"weights: imagenet is not offered for {name}; set `weights:` to a file of its weights, or to none")
-    return backbone if weights == "none" else _with_weights(backbone, name, weights)
-
-
-def _with_weights(backbone: keras.Model, name: str, weights: str) -> keras.Model:
-    if not Path(weights).is_file():
-        raise InputError(f"weights: {weights}: no such file; expected imagenet, none, or a file of weights of {name}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # Keras skips what does not fit, and only warns
-            backbone.load_weights(weights)
-    except (ValueError, OSError, KeyError, UserWarning) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"weights: {weights} does not fit {name} without its top: {reason}") from error
+    if weights != "none":
+        load_backbone(backbone, name, Path(weights))
     return backbone
 
 

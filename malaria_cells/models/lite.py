@@ -5,13 +5,12 @@ arXiv:1905.11946) without squeeze-and-excitation and with ReLU6. Its later stage
 see whole pictures; a patch of one cell is small, and what tells its stage is texture. Of keras-cv's network.
 """
 
-import warnings
 from pathlib import Path
 
 import keras
 
-from malaria_cells.errors import InputError
 from malaria_cells.models.layers import head
+from malaria_cells.models.weights import load_backbone
 
 LAST = "block5c_add"
 WEIGHTS = Path(__file__).parents[2] / "pretrained" / "imagenet" / "lite.weights.h5"
@@ -24,7 +23,7 @@ def build(image_size_hw: tuple[int, int], n_classes: int, dropout: float, weight
         image_size_hw: input height and width in pixels; any size from 16 on.
         n_classes: the reject class counted.
         dropout: before the last layer.
-        weights: ``imagenet`` (a file of the repository), ``none``, or a file of weights of `backbone`.
+        weights: ``imagenet`` (`WEIGHTS`, which comes with the repository), ``none``, or a file of weights of `backbone`.
         freeze: whether the stages keep their weights.
 
     Returns:
@@ -35,7 +34,7 @@ def build(image_size_hw: tuple[int, int], n_classes: int, dropout: float, weight
     """
     stages = backbone(image_size_hw)
     if weights != "none":
-        _load(stages, weights)
+        load_backbone(stages, "lite", WEIGHTS if weights == "imagenet" else Path(weights))
     stages.trainable = not freeze
     inputs = keras.Input((*image_size_hw, 3), name="pixels")
     x = keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="rescale")(inputs)  # as the published weights were trained
@@ -43,6 +42,8 @@ def build(image_size_hw: tuple[int, int], n_classes: int, dropout: float, weight
     mean = keras.layers.GlobalAveragePooling2D(name="mean")(x)
     highest = keras.layers.GlobalMaxPooling2D(name="highest")(x)  # one dot in the cell decides: a mean alone dilutes it
     x = keras.layers.Concatenate(name="features")([mean, highest])
+    # The published features are of any size, up to some hundred: without this the first steps are lost on taming them.
+    x = keras.layers.BatchNormalization(momentum=0.95, name="norm")(x)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
     return keras.Model(inputs, head(x, n_classes), name="lite")
 
@@ -64,18 +65,3 @@ def backbone(image_size_hw: tuple[int | None, int | None]) -> keras.Model:
         input_shape=(*image_size_hw, 3),
     )
     return keras.Model(whole.inputs[0], whole.get_layer(LAST).output, name="efficientnet_lite0")
-
-
-def _load(stages: keras.Model, weights: str) -> None:
-    path = WEIGHTS if weights == "imagenet" else Path(weights)
-    if not path.is_file():
-        raise InputError(
-            f"weights: {path}: no such file; expected imagenet (whose file is in the repository's pretrained/imagenet), none, or "
-            "a file of weights of lite"
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # Keras skips what does not fit, and only warns
-            stages.load_weights(path)
-    except (ValueError, OSError, KeyError, UserWarning) as error:
-        raise InputError(f"weights: {path} does not fit lite: {str(error).strip().splitlines()[0]}") from error
