@@ -8,12 +8,10 @@ import numpy as np
 
 from malaria_cells.calibration import Calibration
 from malaria_cells.labels import BACKGROUND, LabelSet
-from malaria_cells.tta import CERTAIN, averaged
+from malaria_cells.tta import averaged, suspect
 
 Network = Callable[[np.ndarray], np.ndarray]
 
-# Probability of a finding. Of IML-Malaria's cells 4 % reach it, and all infected ones but one of 125, which shows no parasite.
-HINT = 0.05
 BATCH = 256  # patches a call: larger ones gained nothing on two cores and take memory
 
 
@@ -28,7 +26,7 @@ class PatchClassifier:
         context: side of the square to cut around a box, as a multiple of the box's longer side.
         calibration: applied to the network's output.
         network: from uint8 or float patches (n, H, W, 3) to its raw output, (n, c) or (n, 1) for one sigmoid unit.
-        second_look: a network of the same kind that is asked about what is `suspect` to the first, or None.
+        second_look: a network of the same kind that is asked about what is suspect to the first (`tta.suspect`), or None.
     """
 
     labels: LabelSet
@@ -49,7 +47,7 @@ class PatchClassifier:
 
         Args:
             patches: uint8 (n, H, W, 3), n may be 0.
-            views: views averaged for each patch, 1 to 8 (see `tta`).
+            views: views averaged for each patch that is suspect, 1 to 8 (see `tta`).
 
         Returns:
             float32 (n, n_classes), rows sum to 1.
@@ -67,22 +65,16 @@ def raw_probabilities(network: Network, second_look: Network | None, patches: np
         network: see `PatchClassifier`.
         second_look: likewise.
         patches: uint8 (n, H, W, 3), n at least 1.
-        views: averaged for each patch (see `tta.averaged`).
-        is_finding: bool (n_classes,), likewise.
+        views: averaged for each patch that is suspect.
+        is_finding: bool (n_classes,), see `tta.suspect`.
     """
-    found = averaged(partial(_in_batches, network), patches, views, is_finding)
+    found = _in_batches(network, patches)
     again = np.flatnonzero(suspect(found, is_finding))
-    if second_look is not None and len(again):
+    if len(again) and (views > 1 or second_look is not None):
+        looks = [averaged(partial(_in_batches, of), patches[again], views) for of in (network, second_look) if of is not None]
         found = np.array(found)
-        found[again] = (found[again] + averaged(partial(_in_batches, second_look), patches[again], views, is_finding)) / 2
+        found[again] = np.mean(looks, axis=0)
     return found
-
-
-def suspect(probabilities: np.ndarray, is_finding: np.ndarray) -> np.ndarray:
-    """What deserves a second look: any hint of a finding; where no class is one, what is not certain. Bool (n,)."""
-    if not is_finding.any():
-        return probabilities.max(axis=1) < CERTAIN
-    return probabilities[:, is_finding].sum(axis=1) >= HINT
 
 
 def _in_batches(network: Network, patches: np.ndarray) -> np.ndarray:

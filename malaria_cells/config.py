@@ -29,7 +29,7 @@ class ScanSettings(BaseModel):
 
 
 class SecondLook(BaseModel):
-    """A second classifier for the cells that the first is not certain of; all else of its recipe is the first one's."""
+    """A second classifier for cells in which the first has a hint of a finding; all else of its recipe is the first one's."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -197,8 +197,8 @@ class Config(BaseModel):
     score_threshold: Fraction = Field(0.05, description="Detections scored lower are not written.")
     tta: Annotated[int, Field(ge=1, le=8)] | ScanSettings = Field(
         1,
-        description="Views averaged for each cell, 1 to 8: flips and quarter turns; 1 is none. For whole pictures also {runs: 4, scan: 4}: "
-        "so many crops of image_size, each seen so many times under flips, zoom and contrast.",
+        description="Views averaged for each suspect cell, 1 to 8: flips and quarter turns; 1 is none. For whole pictures also "
+        "{runs: 4, scan: 4}: so many crops of image_size, each seen so many times under flips, zoom and contrast.",
     )
 
     @field_validator("labels")

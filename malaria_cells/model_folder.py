@@ -1,7 +1,7 @@
 """A trained model on disk: everything a prediction needs, checked at load.
 
-``classifier.keras`` holds the network (``detector.keras`` a one-stage one), ``second_look.keras`` one that looks again at
-what the first is not certain of, ``model.yaml`` all the rest. Loading runs no
+``classifier.keras`` holds the network (``detector.keras`` a one-stage one), ``second_look.keras`` one that looks again where
+the first has a hint of a finding, ``model.yaml`` all the rest. Loading runs no
 code from the folder (Keras' safe mode, no pickles, no lambdas) and compares the network's answer on fixed pixels with the
 one it gave when it was saved. A folder that `export` wrote holds the networks in another form and the same ``model.yaml``.
 """
@@ -63,7 +63,7 @@ class ModelDescription:
         errors: how often the detector was right about the validation pictures, or None.
         scan: `runs` and `scan` of a test-time augmentation of whole pictures, or None.
         proposer_tta: mirror images of a picture that the learned proposals are averaged over, 1, 2 or 4.
-        second_look: name of the architecture that looks again at what the first is not certain of, or None.
+        second_look: name of the architecture that looks again where the first has a hint of a finding, or None.
     """
 
     labels: LabelSet
@@ -135,7 +135,7 @@ def _save_plain(model: Any, path: Path) -> None:
         keras.Model(model.inputs[0], model.outputs[0], name=model.name).save(plain)
         with zipfile.ZipFile(plain) as stored, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as small:
             for name in stored.namelist():
-                small.writestr(zipfile.ZipInfo(name), stored.read(name), zipfile.ZIP_DEFLATED)  # no time of day: same model, same file
+                small.writestr(zipfile.ZipInfo(name), stored.read(name), zipfile.ZIP_DEFLATED)
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Test-time augmentation: the same thing is seen several times, and the answers are averaged.
 
-A patch is seen in up to eight views, flips and quarter turns; one whose class the first look leaves no doubt of is seen
-once, unless that class is a finding: most cells are plainly healthy, and the few that are not deserve a second look. A whole
+A patch is seen in up to eight views, flips and quarter turns, if the first leaves a suspicion: most cells are plainly healthy,
+and the few that are not deserve more than one look. A whole
 picture may be scanned instead: overlapping crops of the model's input size, each seen several times under flips, zoom and
 contrast, as Kaggle's plant-disease notebooks do it.
 """
@@ -32,35 +32,35 @@ def view(patches: np.ndarray, number: int) -> np.ndarray:
 _ORDER = (0, 6, 1, 7, 2, 4, 3, 5)
 
 
-# Of the most probable class, before calibration. Of IML-Malaria's validation candidates a quarter is less certain.
-CERTAIN = 0.95
+# Probability of a finding. Of IML-Malaria's candidates 7 % reach it, and all on infected cells but one of 125, which shows no parasite.
+HINT = 0.05
+CERTAIN = 0.95  # of the most probable class, where no class is a finding
 
 
-def averaged(
-    predict: Callable[[np.ndarray], np.ndarray], patches: np.ndarray, views: int, is_finding: np.ndarray | None = None
-) -> np.ndarray:
-    """Mean over views of the probabilities that `predict` gives; of patches that are `CERTAIN` at first sight, those.
+def suspect(probabilities: np.ndarray, is_finding: np.ndarray) -> np.ndarray:
+    """What deserves another look: any hint of a finding; where no class is one, what is not certain. Bool (n,).
 
-    To take a finding for certain at one look cost three points of infected F1 on IML-Malaria's validation part.
+    To look again where only "cell or no cell" is in doubt took 30 ms a photograph and changed nothing on IML-Malaria's validation part.
+
+    Args:
+        probabilities: of a first look, not calibrated, float (n, c).
+        is_finding: bool (c,).
+    """
+    if not is_finding.any():
+        return probabilities.max(axis=1) < CERTAIN
+    return probabilities[:, is_finding].sum(axis=1) >= HINT
+
+
+def averaged(predict: Callable[[np.ndarray], np.ndarray], patches: np.ndarray, views: int) -> np.ndarray:
+    """Mean over views of the probabilities that `predict` gives, by one call of it: (n, c).
 
     Args:
         predict: from patches (n, H, W, 3) to probabilities (n, c).
         patches: (n, H, W, 3).
         views: 1 (no augmentation) to 8.
-        is_finding: bool (c,), classes of which no patch is certain at first sight; None: there are none.
     """
-    first = predict(patches)
-    doubted = first.max(axis=1) < CERTAIN
-    if is_finding is not None:
-        doubted |= is_finding[first.argmax(axis=1)]
-    doubtful = np.flatnonzero(doubted)
-    if views == 1 or len(doubtful) == 0:
-        return first
-    looked_at = patches[doubtful]
-    others = [predict(view(looked_at, number)) for number in _ORDER[1:views]]
-    mean = np.array(first)
-    mean[doubtful] = np.mean([first[doubtful], *others], axis=0)
-    return mean
+    seen = np.concatenate([view(patches, number) for number in _ORDER[:views]])
+    return predict(seen).reshape(views, len(patches), -1).mean(axis=0)
 
 
 ZOOM = (0.8, 1.0)  # share of a crop's side that is kept: Keras' RandomZoom(-0.2, 0)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from malaria_cells import boxes, tta
 from malaria_cells.calibration import Calibration
-from malaria_cells.classifier import PatchClassifier, both_classes, findings
+from malaria_cells.classifier import PatchClassifier, both_classes, findings, raw_probabilities
 from malaria_cells.detection import DetectionSettings, TwoStageDetector, label_and_score
 from malaria_cells.labels import LabelSet
 from malaria_cells.proposals import Proposer
@@ -134,34 +134,26 @@ def test_test_time_augmentation_is_the_mean_over_views():
     assert np.array_equal(tta.averaged(predict, patches, 1), predict(patches))
 
 
-def test_what_is_certain_at_first_sight_is_seen_once():
+def test_only_what_is_suspect_is_seen_again():
     asked = []
 
     def predict(p):
         asked.append(len(p))
-        share = p[:, 0, 0, 0] / 255
+        share = p[:, 0, 0, 0] / 255  # a corner, which other views see elsewhere
         return np.stack([share, 1 - share], axis=1)
 
     patches = np.zeros((4, 8, 8, 3), dtype=np.uint8)
     patches[:, 0, 0, 0] = [255, 128, 0, 200]
-    answer = tta.averaged(predict, patches, 4)
-    assert asked == [4, 2, 2, 2]
-    assert answer[[0, 2], 0].tolist() == [1, 0]
-    expected = np.mean([predict(tta.view(patches[[1, 3]], n)) for n in tta._ORDER[:4]], axis=0)
-    assert answer[[1, 3]] == pytest.approx(expected)
-
-
-def test_a_finding_is_never_certain_at_first_sight():
-    def predict(p):
-        share = p[:, 0, 0, 0] / 255  # a corner, which other views see elsewhere
-        return np.stack([share, 1 - share], axis=1)
-
-    patches = np.zeros((3, 8, 8, 3), dtype=np.uint8)
-    patches[:, 0, 0, 0] = [255, 128, 0]
     every = np.mean([predict(tta.view(patches, n)) for n in tta._ORDER[:4]], axis=0)
-    assert every[0, 0] < 1
-    assert tta.averaged(predict, patches, 4, np.array([True, False])) == pytest.approx(every)
-    assert tta.averaged(predict, patches, 4, np.array([False, False]))[0, 0] == 1
+    asked.clear()
+    answer = raw_probabilities(predict, None, patches, 4, np.array([False, False]))  # no finding: what is not certain
+    assert asked == [4, 8]
+    assert answer[[0, 2], 0].tolist() == [1, 0]
+    assert answer[[1, 3]] == pytest.approx(every[[1, 3]])
+    hinted = raw_probabilities(predict, None, patches, 4, np.array([True, False]))  # a hint of the first class is enough
+    assert hinted[[0, 1, 3]] == pytest.approx(every[[0, 1, 3]])
+    assert hinted[0, 0] < 1
+    assert hinted[2, 0] == 0
 
 
 def test_which_classes_are_findings(six_classes):

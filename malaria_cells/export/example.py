@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from malaria_cells.classifier import HINT
 from malaria_cells.proposals.learned import FRAME, LARGEST_LOG_SIZE, LEAST_HEAT, MULTIPLE, STRIDE, WORKING_CELL_SIZE
 from malaria_cells.suppression import NESTED, NESTED_WORTH
+from malaria_cells.tta import HINT
 
 EXAMPLE = "example.py"
 

@@ -104,8 +104,8 @@ def predict_rows(networks: Sequence[Network], store: PatchStore, rows: np.ndarra
         networks: for the first look and, if there is one, the second (see `classifier.compiled`).
         store: the patches.
         rows: int64 (n,).
-        views: averaged for each patch (see `tta.averaged`).
-        is_finding: bool (n_classes,), likewise.
+        views: averaged for each patch that is suspect.
+        is_finding: bool (n_classes,), see `tta.suspect`.
     """
     first, second = networks[0], networks[1] if len(networks) > 1 else None
     batches = (np.asarray(store.patches[rows[i : i + BATCH]]) for i in range(0, len(rows), BATCH))
