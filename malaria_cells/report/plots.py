@@ -44,7 +44,8 @@ def training_curves(courses: list[Course], path: Path, panels: dict[str, str] = 
             ax.set(title=title, xlabel="pass")
             ax.xaxis.get_major_locator().set_params(integer=True)
             ax.set_ylim(bottom=0, top=1 if key == "macro_f1" else None)
-        axes[1].legend(loc="lower right" if "macro_f1" in panels else "upper right", fontsize=9)
+        place = "lower right" if "macro_f1" in panels else "upper right"
+        axes[1].legend(loc=place, fontsize=9, frameon=True, framealpha=0.9, edgecolor="none")
 
 
 def confusion_matrix(counts: np.ndarray, names: tuple[str, ...], title: str, path: Path, rows: tuple[str, ...] | None = None) -> None:
