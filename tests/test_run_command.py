@@ -267,6 +267,8 @@ def test_interrupted_runs_keep_what_was_finished(repository, untrained_model, sa
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # Where the tests are a shell's background job, interrupts are ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 120
     while len(list((tmp_path / "out" / "annotated").glob("*.png"))) < 5 and time.monotonic() < deadline:

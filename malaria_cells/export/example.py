@@ -55,26 +55,14 @@ here = Path(__file__).parent
 
 model = yaml.safe_load((here / "model.yaml").read_text())
 proposer, *looks = [network(name) for name in @NAMES@]
-
-
-def classifier(patches, hint=@HINT@):
-    """The first look; where it has a hint of an infection, the mean of both."""
-    found = looks[0](patches)
-    infected = np.isin(model["labels"]["names"], model["labels"]["infected"])
-    again = found[:, : len(infected)][:, infected].sum(axis=1) >= hint
-    if len(looks) > 1 and again.any():
-        found[again] = (found[again] + looks[1](patches[again])) / 2
-    return found
-
-
 print("image,label,score,x_min,y_min,x_max,y_max")
 for file in sys.argv[1:]:
     picture = np.ascontiguousarray(cv2.imread(file)[..., ::-1])
-    for label, score, box in find_cells(picture, proposer, classifier, model):
+    for label, score, box in find_cells(picture, proposer, looks, model):
         print(Path(file).name, label, f"{score:.4f}", *(f"{v:.1f}" for v in box), sep=",")
 '''
 
-_CELLS = '''"""From a photograph to its cells, by two networks of any engine; needs NumPy and OpenCV alone.
+_CELLS = '''"""From a photograph to its cells, by networks of any engine; needs NumPy and OpenCV alone.
 
 One view a cell, and of leukocytes no larger box is preferred; `malaria-cells run --model THIS_FOLDER` has both, tables
 and pictures too.
@@ -83,12 +71,12 @@ import cv2
 import numpy as np
 
 
-def find_cells(picture, proposer, classifier, model):
+def find_cells(picture, proposer, looks, model):
     """Yield (label, score, xyxy) of each cell of a picture, uint8 RGB (H, W, 3); `model` is the content of model.yaml."""
     boxes, sure = propose(picture, proposer, model["cell_size"], model["proposer_tta"])
     if not len(boxes):
         return
-    p = calibrated(classifier(cut(picture, boxes, model)), model["calibration"])
+    p = calibrated(classified(cut(picture, boxes, model), looks, model), model["calibration"])
     label, score = decide(p, sure, model)
     rule = model["settings"]
     corner_and_size = np.c_[boxes[:, :2], boxes[:, 2:] - boxes[:, :2]].tolist()
@@ -138,6 +126,16 @@ def cut(picture, boxes, model):
     height, width = model["image_size_hw"]
     ways = [cv2.INTER_AREA if len(s) >= max(height, width) else cv2.INTER_LINEAR for s in squares]
     return np.array([cv2.resize(s, (width, height), interpolation=way) for s, way in zip(squares, ways)], dtype=np.float32)
+
+
+def classified(patches, looks, model):
+    """Probabilities by the first look; where it has a hint of an infection, the mean of both, if there are two."""
+    p = np.array(looks[0](patches))
+    infected = np.isin(model["labels"]["names"], model["labels"]["infected"])
+    again = p[:, : len(infected)][:, infected].sum(axis=1) >= @HINT@
+    if len(looks) > 1 and again.any():
+        p[again] = (p[again] + looks[1](patches[again])) / 2
+    return p
 
 
 def calibrated(p, fit):
