@@ -36,11 +36,11 @@ def looks(hints):
 
 
 def test_a_hint_of_a_finding_is_looked_at_again():
-    first, second, patches, asked = looks([0.0, 0.04, 0.06, 0.9])
+    first, second, patches, asked = looks([0.0, 0.08, 0.12, 0.9])
     found = raw_probabilities(first, second, patches, 1, np.array([False, True]))
-    assert found[:, 1] == pytest.approx([0.0, 0.04, 0.28, 0.7])
+    assert found[:, 1] == pytest.approx([0.0, 0.08, 0.31, 0.7])
     assert asked == [[2, 3]]
-    assert raw_probabilities(first, None, patches, 1, np.array([False, True]))[:, 1] == pytest.approx([0.0, 0.04, 0.06, 0.9])
+    assert raw_probabilities(first, None, patches, 1, np.array([False, True]))[:, 1] == pytest.approx([0.0, 0.08, 0.12, 0.9])
 
 
 def test_where_no_class_is_a_finding_the_uncertain_is_looked_at_again():
