@@ -62,6 +62,9 @@ def test_sampler(class_ids, batch_size, steps, power):
     drawn = np.concatenate(batches)
     assert set(drawn) <= set(rows)
     assert all(np.array_equal(a, b) for a, b in zip(batches, sampler.batches(0), strict=True))
+    if power == 0:
+        counts = np.bincount(ids[drawn // 7], minlength=4)[np.unique(ids)]
+        assert counts.max() - counts.min() <= 1
     if power is not None:
         shares = class_shares(np.bincount(ids), power)
         assert np.abs(np.bincount(ids[drawn // 7], minlength=len(shares)) - shares * sampler.steps_per_epoch * batch_size).max() <= 1
