@@ -95,7 +95,8 @@ def run(name: str, model: Path, data: Path, output: Path, minutes: float | None,
 def sliding(model: Path, data: Path, output: Path, pictures: int) -> Row:
     """The tutorials' detector: a window at every step, the classifier asked once a window."""
     row = run("sliding window", model, data, output, None, "--proposals", "sliding", "--tta", "1")
-    from malaria_cells.model_folder import CLASSIFIER, load_description, load_network
+    from malaria_cells.model_description import CLASSIFIER, load_description
+    from malaria_cells.model_folder import load_network
     from malaria_cells.patches import crop_boxes
     from malaria_cells.pictures import read_picture
     from malaria_cells.proposals.sliding import sliding_boxes

@@ -30,7 +30,8 @@ def main() -> None:
     from malaria_cells.annotations import load_annotations
     from malaria_cells.commands.export import export
     from malaria_cells.evaluation import detection_metrics
-    from malaria_cells.model_folder import load_description, load_detector
+    from malaria_cells.model_description import load_description
+    from malaria_cells.model_folder import load_detector
     from malaria_cells.pictures import read_picture
 
     labels = load_description(options.model)[0].labels

@@ -15,7 +15,8 @@ import numpy as np
 
 from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
-from malaria_cells.model_folder import CLASSIFIER, load_description, load_network
+from malaria_cells.model_description import CLASSIFIER, load_description
+from malaria_cells.model_folder import load_network
 from malaria_cells.patches import resize
 
 FEWEST_PLACES = 16  # a side, of the last layer that is taken: a ring's dot has a twentieth of its cell's diameter

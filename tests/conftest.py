@@ -66,7 +66,8 @@ def untrained_model(tmp_path_factory, six_classes) -> Path:
 
     from malaria_cells.calibration import Calibration
     from malaria_cells.detection import DetectionSettings
-    from malaria_cells.model_folder import ModelDescription, save_model
+    from malaria_cells.model_description import ModelDescription
+    from malaria_cells.model_folder import save_model
     from malaria_cells.models import build_classifier
 
     keras.utils.set_random_seed(0)

@@ -40,6 +40,7 @@ ORDER = [
     "breakdown",
     "keras2",
     "engines",
+    "model_description",
     "model_folder",
     "export",
     "explain",

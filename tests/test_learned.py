@@ -207,7 +207,8 @@ def test_it_learns_where_cells_are(trained, annotated, sample, six_classes):
 
 @pytest.mark.slow
 def test_a_model_folder_with_a_proposer(trained, untrained_model, sample, tmp_path, capsys):
-    from malaria_cells.model_folder import load_description, load_detector, load_network, save_model
+    from malaria_cells.model_description import load_description
+    from malaria_cells.model_folder import load_detector, load_network, save_model
 
     description, _ = load_description(untrained_model)
     folder = tmp_path / "m"

@@ -5,7 +5,8 @@ import pytest
 import yaml
 
 from malaria_cells.errors import InputError
-from malaria_cells.model_folder import _rounded, load_description, load_detector, load_network, save_model
+from malaria_cells.model_description import load_description
+from malaria_cells.model_folder import _rounded, load_detector, load_network, save_model
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from malaria_cells.classifier import findings, raw_probabilities
 from malaria_cells.cli import main
 from malaria_cells.config import make_config
 from malaria_cells.errors import InputError
-from malaria_cells.model_folder import load_description, load_detector, load_network, save_model
+from malaria_cells.model_description import load_description
+from malaria_cells.model_folder import load_detector, load_network, save_model
 from malaria_cells.training.unfinished import UnfinishedRun
 from malaria_cells.tta import suspect
 

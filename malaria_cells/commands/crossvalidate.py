@@ -13,7 +13,8 @@ from malaria_cells.config import Config, load_config
 from malaria_cells.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.errors import InputError
 from malaria_cells.evaluation import detection_metrics
-from malaria_cells.model_folder import file_fingerprint, load_description, load_detector
+from malaria_cells.model_description import file_fingerprint, load_description
+from malaria_cells.model_folder import load_detector
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
 from malaria_cells.splits import fold_pictures, split_pictures

@@ -39,7 +39,8 @@ def export(model: Path, form: str, int8: bool, image: str | None, output: Path |
         InputError: no such model, a form that cannot be quantised, pictures or a library missing.
     """
     from malaria_cells.export import FITTED, QUANTIZED, export_network, write_example
-    from malaria_cells.model_folder import PROPOSER, SECOND_LOOK, load_description, load_detector, load_network, save_description
+    from malaria_cells.model_description import SECOND_LOOK, load_description, save_description
+    from malaria_cells.model_folder import PROPOSER, load_detector, load_network
 
     description, _ = load_description(model)
     if int8 and form not in QUANTIZED:

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from malaria_cells.errors import InputError
-from malaria_cells.model_folder import ABOUT, shipped
+from malaria_cells.model_description import ABOUT
+from malaria_cells.model_folder import shipped
 
 LOCAL = "127.0.0.1"
 

@@ -122,7 +122,8 @@ def _bare_detector(request: RunRequest, model: Path):  # type: ignore[no-untyped
     from malaria_cells.dataset import label_set
     from malaria_cells.detection import DetectionSettings, TwoStageDetector
     from malaria_cells.labels import BACKGROUND
-    from malaria_cells.model_folder import ABOUT, load_description, load_network
+    from malaria_cells.model_description import ABOUT, load_description
+    from malaria_cells.model_folder import load_network
     from malaria_cells.proposals import Proposer
 
     network = load_network(model)

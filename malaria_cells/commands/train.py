@@ -201,7 +201,7 @@ def _drawn(rows: np.ndarray, store: PatchStore, config: Config) -> np.ndarray:
 
 def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool, calibration: Calibration):  # type: ignore[no-untyped-def]
     from malaria_cells.detection import DetectionSettings
-    from malaria_cells.model_folder import ModelDescription, file_fingerprint
+    from malaria_cells.model_description import ModelDescription, file_fingerprint
 
     views, scan = (config.tta, None) if isinstance(config.tta, int) else (1, config.tta.model_dump())
     settings = DetectionSettings(config.nms, config.nms_iou, config.score_threshold, tta=views)

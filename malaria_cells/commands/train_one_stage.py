@@ -55,7 +55,7 @@ def _panels(row: dict[str, float]) -> dict[str, str]:
 
 def _description(config: Config, data: DataSet, size_hw: tuple[int, int]):  # type: ignore[no-untyped-def]
     from malaria_cells.detection import DetectionSettings
-    from malaria_cells.model_folder import ModelDescription, file_fingerprint
+    from malaria_cells.model_description import ModelDescription, file_fingerprint
 
     fingerprints = {"config": file_fingerprint(config.to_yaml())}
     return ModelDescription(

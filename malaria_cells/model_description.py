@@ -1,0 +1,173 @@
+"""What a model folder says of its networks: ``model.yaml``, checked as it is read."""
+
+import hashlib
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from malaria_cells.calibration import Calibration
+from malaria_cells.classifier import Network
+from malaria_cells.counting import ErrorRates
+from malaria_cells.detection import DetectionSettings
+from malaria_cells.errors import InputError
+from malaria_cells.labels import LabelSet
+from malaria_cells.proposals import METHODS, Margins
+
+FORMAT_VERSION = 2
+CLASSIFIER = "classifier.keras"
+SECOND_LOOK = "second_look.keras"
+ONE_STAGE = "detector.keras"
+ABOUT = "model.yaml"
+LIBRARIES = ("malaria-cells", "tensorflow", "keras", "numpy", "opencv-python-headless", "pillow", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """The content of ``model.yaml``, but for versions and the golden output.
+
+    Attributes:
+        labels: the classes.
+        model: name of the architecture.
+        rejects: whether the network has a background class after the labels.
+        image_size_hw: the classifier's input in pixels.
+        context: side of the square cut around a box, as a multiple of its longer side.
+        cell_size: usual longer side of a cell in the training pictures in pixels; None where there were no boxes.
+        proposals: method that finds candidates.
+        box_margins: see `proposals.Proposer`.
+        settings: thresholds and the rest of the decision.
+        calibration: of the probabilities.
+        fingerprints: of data and config, by name.
+        seed: `random_state` of the training.
+        detector: ``two_stage``, or a kind of `models.one_stage`, whose input `image_size_hw` is then.
+        errors: how often the detector was right about the validation pictures, or None.
+        scan: `runs` and `scan` of a test-time augmentation of whole pictures, or None.
+        proposer_tta: mirror images of a picture that the learned proposals are averaged over, 1, 2 or 4.
+        second_look: name of the architecture that looks again where the first has a hint of a finding, or None.
+    """
+
+    labels: LabelSet
+    model: str
+    rejects: bool
+    image_size_hw: tuple[int, int]
+    context: float
+    cell_size: float | None
+    proposals: str
+    box_margins: dict[str, Margins]
+    settings: DetectionSettings
+    calibration: Calibration
+    fingerprints: dict[str, str]
+    seed: int
+    scan: dict[str, int] | None = None
+    errors: ErrorRates | None = None
+    detector: str = "two_stage"
+    proposer_tta: int = 1
+    second_look: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the main networks' files."""
+        if self.detector != "two_stage":
+            return (ONE_STAGE,)
+        return (CLASSIFIER, SECOND_LOOK) if self.second_look else (CLASSIFIER,)
+
+
+def save_description(folder: Path, networks: Sequence[Network], description: ModelDescription) -> None:
+    """Write ``model.yaml`` for networks that are in the folder already, with their mean answer on fixed pixels."""
+    content = {
+        "format_version": FORMAT_VERSION,
+        **_plain(asdict(description)),
+        "preprocessing": "RGB pixels 0 to 255; squares cut with `context`, reflected at the border, resized; scaling is inside the network",
+        "libraries": _versions(),
+        "golden_output": [[round(float(v), 6) for v in row] for row in golden_output(networks, description)],
+    }
+    (folder / ABOUT).write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def load_description(folder: Path) -> tuple[ModelDescription, np.ndarray]:
+    """Read ``model.yaml``: the description and the golden output.
+
+    Raises:
+        InputError: no model folder, a newer format, or a damaged file.
+    """
+    path = folder / ABOUT
+    if not path.is_file():
+        raise InputError(f"{folder}: not a model folder, {ABOUT} is missing; train.py writes one, below `output_models`")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        version = content["format_version"]
+    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: damaged ({error}); copy or train the model again") from error
+    if version != FORMAT_VERSION:
+        raise InputError(f"{path}: format {version}, this version reads {FORMAT_VERSION}; {_way_out(version)}")
+    try:
+        return _description(content), np.array(content["golden_output"], dtype=np.float32)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: damaged ({error!r}); copy or train the model again") from error
+
+
+def _way_out(version: object) -> str:
+    return "update malaria-cells" if isinstance(version, int) and version > FORMAT_VERSION else "train the model again"
+
+
+def _description(content: dict[str, Any]) -> ModelDescription:
+    calibration = content["calibration"]
+    if content["proposals"] not in METHODS:
+        raise ValueError(f"proposals: {content['proposals']}")
+    return ModelDescription(
+        labels=LabelSet(**{key: tuple(names) for key, names in content["labels"].items()}),
+        model=content["model"],
+        rejects=content["rejects"],
+        image_size_hw=tuple(content["image_size_hw"]),
+        context=content["context"],
+        cell_size=content["cell_size"],
+        proposals=content["proposals"],
+        box_margins={source: tuple(margins) for source, margins in content["box_margins"].items()},
+        settings=DetectionSettings(**{f.name: content["settings"][f.name] for f in fields(DetectionSettings)}),
+        calibration=Calibration(calibration["temperature"], calibration["shift"], tuple(calibration["log_prior_ratio"])),
+        fingerprints=content["fingerprints"],
+        seed=content["seed"],
+        scan=content["scan"],
+        detector=content["detector"],
+        errors=ErrorRates(**content["errors"]) if content["errors"] else None,
+        proposer_tta=content.get("proposer_tta", 1),  # models of before there was a choice
+        second_look=content.get("second_look"),
+    )
+
+
+def file_fingerprint(text: str) -> str:
+    """Short hash of a text."""
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def golden_output(networks: Sequence[Network], description: ModelDescription) -> np.ndarray:
+    """What networks answer to fixed pixels, averaged: float32 (4, k); of a one-stage detector, that to four places of a picture."""
+    shape = (*description.image_size_hw, 3)
+    rng = np.random.default_rng(0)
+    if description.detector == "two_stage":
+        pixels = rng.integers(0, 256, (4, *shape), dtype=np.uint8)
+        return np.mean([network(pixels) for network in networks], axis=0)
+    places = networks[0](rng.integers(0, 256, (1, *shape), dtype=np.uint8))[0]
+    return places[:: len(places) // 4][:4]
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value.item() if isinstance(value, np.generic) else value
