@@ -166,6 +166,11 @@ class Config(BaseModel):
         description="Which weights are kept: of the pass with the best val_macro_f1, or of the last; a validation part with few findings "
         "picks the best by luck.",
     )
+    refit: Fraction = Field(
+        0.0,
+        description="Of two_stage: once thresholds are chosen, train the classifiers further, with the validation pictures among the "
+        "others, for this share of their passes; 0: not.",
+    )
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "float32", description="Of the network's arithmetic; the mixed ones are for hardware that is made for them."
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from malaria_cells.config import make_config
-from malaria_cells.training.classifier import train_classifier
+from malaria_cells.training.classifier import TrainingData, train_classifier
 from malaria_cells.training.normalization import adapt_normalization
 from malaria_cells.training.recipe import make_loss, make_optimizer, needs_soft_labels
 from malaria_cells.training.unfinished import UnfinishedRun
@@ -135,7 +135,7 @@ def test_two_classes_have_one_unit_of_which_the_second_label_is_one(tmp_path):
     config = make_config(settings(epochs=6, steps_per_epoch=12, labels=["a", "b"]).model_dump(), "test")
     run = UnfinishedRun.start(tmp_path / "run", config)
     rows = np.arange(len(two))
-    trained = train_classifier(two, rows[:150], rows[150:], 2, config, run)
+    trained = train_classifier(TrainingData(two, rows[:150], rows[150:], 2), config, run)
     assert trained.model.output_shape == (None, 1)
     answer = np.asarray(trained.model(two.patches[rows[150:]].astype(np.float32)))[:, 0]
     assert ((answer > 0.5) == (two.class_ids[150:] == 1)).mean() > 0.9

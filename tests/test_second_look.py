@@ -112,14 +112,21 @@ def test_both_are_exported(pair):
 def test_both_are_trained(repository, sample, tmp_path, capsys):
     settings = {"train_images": sample, "output_models": tmp_path, "patch_cache": tmp_path / "cache", "name": "m", "tta": 2}
     settings |= {"epochs": 2, "steps_per_epoch": 4, "batch_size": 16, "image_size": "[32, 32]", "proposals": "watershed"}
-    settings |= {"second_look": "{model: lite, weights: imagenet, epochs: 1, learning_rate: 0.001}"}
+    settings |= {"second_look": "{model: lite, weights: imagenet, epochs: 1, learning_rate: 0.001}", "refit": 0.5}
     sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     assert main(["train", f"--config={repository / 'config.yaml'}", *sets]) == 0
-    assert "training lite for the second look" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "training lite for the second look" in said
+    assert "training lite further, with the validation pictures" in said
     folder = tmp_path / "m"
     assert {p.name for p in folder.glob("*.keras")} == {"classifier.keras", "second_look.keras"}
     rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
-    assert [(row["training"], row["epoch"]) for row in rows] == [("1", "1"), ("1", "2"), ("2", "1")]
-    assert json.loads((folder / "metrics.json").read_text())["second_look"] == {"best_epoch": 1, "epochs": 1}
-    assert "Passes of the second look" in (folder / "report.html").read_text()
+    assert [(row["training"], row["epoch"]) for row in rows] == [("1", "1"), ("1", "2"), ("2", "1"), ("3", "1"), ("4", "1")]
+    assert [row["val_loss"] != "" for row in rows] == [True, True, True, False, False]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["second_look"] == {"best_epoch": 1, "epochs": 1}
+    assert metrics["refit"] == {"epochs": [1, 1]}
+    report = (folder / "report.html").read_text()
+    assert "Passes of the second look" in report
+    assert "1 and 1 passes with the validation pictures" in report
     assert main(["run", "--model", str(folder), "--image", str(sample), "--output", str(tmp_path / "results")]) == 0

@@ -15,7 +15,8 @@ from malaria_cells.config import make_config
 from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
 from malaria_cells.patches import PatchStore
-from malaria_cells.training.classifier import train_classifier
+from malaria_cells.training.classifier import TrainingData, train_classifier
+from malaria_cells.training.looks import train_further, train_looks
 from malaria_cells.training.metrics import MacroF1
 from malaria_cells.training.thresholds import _middle_of_best
 from malaria_cells.training.unfinished import UnfinishedRun, folder_of, newest
@@ -70,7 +71,7 @@ def fit(tmp_path, config, store, name="run", resume=False):
     begin = UnfinishedRun.resume if resume else UnfinishedRun.start
     run = begin(tmp_path / name, config)
     rows = np.arange(len(store))
-    return train_classifier(store, rows[:180], rows[180:], 3, config, run)
+    return train_classifier(TrainingData(store, rows[:180], rows[180:], 3), config, run)
 
 
 @pytest.mark.slow
@@ -89,6 +90,31 @@ def test_the_last_pass_is_kept_where_that_is_asked_for(tmp_path, monkeypatch):
     short = {"epochs": 3, "steps_per_epoch": 2}
     assert fit(tmp_path, settings(**short), make_store()).best_epoch == 0
     assert fit(tmp_path, settings(kept_weights="last", **short), make_store(), "last").best_epoch == 2
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_with_more_rows_from_where_it_ended(tmp_path, monkeypatch):
+    """Rows that only it sees change what the network says of them; it begins with the first one's weights and leaves them alone."""
+    store = make_store()
+    config = settings(epochs=4, steps_per_epoch=8, refit=0.5)
+    known = np.flatnonzero(store.class_ids != 2)
+    unknown = np.flatnonzero(store.class_ids == 2)
+    run = UnfinishedRun.start(tmp_path / "run", config)
+    data = TrainingData(store, known[:100], known[100:], 3)
+    trained = train_looks(data, config, run)
+    before = [np.array(w) for w in trained[0].model.get_weights()]
+    (further,) = train_further(trained, data, unknown, config, run)
+    assert len(further.history) == 2
+    assert further.best_epoch == 1
+    assert "val_loss" not in further.history[0]
+    assert all(np.array_equal(a, b) for a, b in zip(before, trained[0].model.get_weights(), strict=True))
+    patches = store.patches[unknown].astype(np.float32)
+    first, then = (np.asarray(t.model(patches))[:, 2].mean() for t in (trained[0], further))
+    assert then > first + 0.3
+    monkeypatch.setattr("malaria_cells.training.looks.RATE", 1e-9)
+    (still,) = train_further(trained, data, unknown, config, UnfinishedRun.start(tmp_path / "still", config))
+    kernels = (i for i, w in enumerate(still.model.weights) if w.path.endswith("kernel"))
+    assert all(np.allclose(before[i], still.model.get_weights()[i], atol=1e-5) for i in kernels)
 
 
 class Killed(BaseException):

@@ -127,53 +127,64 @@ def _describe(data: DataSet) -> None:
 def _train_into(folder: Path, name: str, config: Config, data: DataSet, run: unfinished.UnfinishedRun) -> dict[str, Any]:
     from malaria_cells.model_folder import save_model
     from malaria_cells.report.sheet import examples, patch_sheet
-    from malaria_cells.training.classifier import predict_rows, train_classifier
+    from malaria_cells.training.classifier import TrainingData, predict_rows
+    from malaria_cells.training.looks import train_further, train_looks
 
     proposer = _proposer(config, data, run) if config.proposals == "learned" and _wants_detection(config, data) else None
     candidates = _candidates(proposer, data) if proposer is not None else {}
     store = build_patch_store(data.all_pictures, _cropping(config), Path(config.patch_cache), candidates)
     rejects = config.background_per_image > 0 and bool((store.class_ids == store.n_labels).any())
     names = (*data.train.labels.names, BACKGROUND) if rejects else data.train.labels.names
-    rows = {part: store.rows_of(annotations) for part, annotations in data.parts.items()}
-    if candidates:  # passes are compared, and probabilities calibrated, on what the detector will meet
-        met = {part: rows[part][store.proposed[rows[part]]] for part in rows if part != "train"}
-        rows |= {part: found for part, found in met.items() if len(found)}
-    if config.train_size is not None and not data.train.whole:
-        rows["train"] = _drawn(rows["train"], store, config)
+    rows = _rows(store, data, config)
     if config.plot_training_data:
         patch_sheet(examples(store, rows["train"], names, EXAMPLES), "training examples, as cut", folder / "training_data.png")
-    looks = [config, *config.second_looks]
-    runs = [run.part(number) for number in range(len(looks))]
-    trained = []
-    for look, part_of_run in zip(looks, runs, strict=True):
-        if len(looks) > 1:
-            print(f"training {look.model} for the {'first' if look is config else 'second'} look", file=sys.stderr)
-        trained.append(train_classifier(store, rows["train"], rows["validation"], len(names), look, part_of_run))
-    networks = [compiled(t.model) for t in trained]
+    training_data = TrainingData(store, rows["train"], rows["validation"], len(names))
+    trained = train_looks(training_data, config, run)
     views = config.tta if isinstance(config.tta, int) else 1
     is_finding = findings(data.train.labels, len(names))
-    raw = {part: predict_rows(networks, store, rows[part], views, is_finding) for part in rows if part != "train"}
-    truth = {part: store.class_ids[rows[part]] for part in raw}
-    calibration = fit_calibration(raw["validation"], truth["validation"], trained[0].shown_shares)
-    metrics: dict[str, Any] = _passes(trained[0])
-    if len(trained) > 1:
-        metrics["second_look"] = _passes(trained[1])
-    calibrated = {part: calibration(probabilities) for part, probabilities in raw.items()}
-    for part, probabilities in calibrated.items():
-        metrics[part] = classification_metrics(truth[part], probabilities, names)
-        metrics[part]["calibration_error"] = calibration_error(probabilities, truth[part])
-    shown = "test" if "test" in raw else "validation"
-    classified = Classified(shown, names, truth[shown], calibrated[shown], metrics[shown])
-    detected = None
-    description = _description(config, data, store, rejects, calibration)
+    networks = [compiled(t.model) for t in trained]
+    raw = {"validation": predict_rows(networks, store, rows["validation"], views, is_finding)}
+    calibration = fit_calibration(raw["validation"], store.class_ids[rows["validation"]], trained[0].shown_shares)
+    description, detected = _description(config, data, store, rejects, calibration), None
     if rejects:
         description, found = _with_thresholds(description, networks, proposer, data)
         detected = Detected("validation", data.validation, found, description.errors)
-    save_model(folder, [t.model for t in trained], description, proposer)
+    last = trained
+    if config.refit:
+        last = train_further(trained, training_data, store.rows_of(data.validation), config, run)
+        networks = [compiled(t.model) for t in last]
+    if "test" in rows:
+        raw["test"] = predict_rows(networks, store, rows["test"], views, is_finding)
+    metrics: dict[str, Any] = _passes(trained[0])
+    if len(trained) > 1:
+        metrics["second_look"] = _passes(trained[1])
+    if config.refit:
+        metrics["refit"] = {"epochs": [len(t.history) for t in last]}
+    for part, probabilities in raw.items():
+        classified = _classified(part, names, store.class_ids[rows[part]], calibration(probabilities))
+        metrics[part] = classified.metrics
+    save_model(folder, [t.model for t in last], description, proposer)
+    runs = [run.part(number) for number in range(len(trained) + (len(last) if config.refit else 0))]
     keep_record(folder, config, data, metrics, runs)
     courses = [Course(t.history, t.best_epoch) for t in trained]
-    _report(folder, name, Trained(config, data, courses, classified=classified, detected=detected))
+    _report(folder, name, Trained(config, data, courses, classified=classified, detected=detected, refit=metrics.get("refit")))
     return metrics
+
+
+def _rows(store: PatchStore, data: DataSet, config: Config) -> dict[str, np.ndarray]:
+    rows = {part: store.rows_of(annotations) for part, annotations in data.parts.items()}
+    # Passes are compared, and probabilities calibrated, on what the detector will meet: where there are proposals, on them.
+    met = {part: rows[part][store.proposed[rows[part]]] for part in rows if part != "train"}
+    rows |= {part: found for part, found in met.items() if len(found)}
+    if config.train_size is not None and not data.train.whole:
+        rows["train"] = _drawn(rows["train"], store, config)
+    return rows
+
+
+def _classified(part: str, names: tuple[str, ...], class_ids: np.ndarray, probabilities: np.ndarray) -> Classified:
+    metrics = classification_metrics(class_ids, probabilities, names)
+    metrics["calibration_error"] = calibration_error(probabilities, class_ids)
+    return Classified(part, names, class_ids, probabilities, metrics)
 
 
 def _passes(trained: Any) -> dict[str, int]:

@@ -68,6 +68,7 @@ class Trained:
         panels: what of them is drawn, title by key.
         classified: of the classifier of a two-stage detector or of whole pictures, else None.
         detected: None where whole pictures are classified.
+        refit: passes of each classifier in the training further, under ``epochs``; None: there was none.
     """
 
     config: Config
@@ -76,6 +77,7 @@ class Trained:
     panels: dict[str, str] = field(default_factory=lambda: CLASSIFIER_PANELS)
     classified: Classified | None = None
     detected: Detected | None = None
+    refit: dict[str, list[int]] | None = None
 
 
 def write_train_report(folder: Path, name: str, trained: Trained) -> None:
@@ -89,6 +91,7 @@ def write_train_report(folder: Path, name: str, trained: Trained) -> None:
         ("Split", "by the data set itself" if config.group is None else f"by group: {config.group}"),
         ("Seed", str(config.random_state)),
         *_passes(trained.courses),
+        *_further(trained.refit),
     ]
     classified, detected = trained.classified, trained.detected
     if classified is not None:
@@ -150,6 +153,13 @@ def _detector_sections(d: Detected, labels: LabelSet) -> list[Section]:
 def _passes(courses: list[Course]) -> list[tuple[str, str]]:
     names = ("Passes", "Passes of the second look")
     return [(name, f"{len(c.history)}, of which pass {c.best_epoch + 1} was kept") for name, c in zip(names, courses, strict=False)]
+
+
+def _further(refit: dict[str, list[int]] | None) -> list[tuple[str, str]]:
+    if refit is None:
+        return []
+    passes = " and ".join(map(str, refit["epochs"]))
+    return [("Trained further", f"{passes} passes with the validation pictures, whose figures here are from before")]
 
 
 def _command(name: str, config: Config) -> str:

@@ -38,24 +38,38 @@ class Trained:
     shown_shares: np.ndarray
 
 
-def train_classifier(
-    store: PatchStore, train_rows: np.ndarray, validation_rows: np.ndarray, n_classes: int, config: Config, run: UnfinishedRun
-) -> Trained:
+@dataclass(frozen=True)
+class TrainingData:
+    """Patches, and what they are for.
+
+    Attributes:
+        store: the patches.
+        train_rows: int64 (n,), rows to fit to.
+        validation_rows: int64 (m,), rows to compare passes on; None: with `kept_weights` as last there is nothing to compare.
+        n_classes: number of classes, the reject class counted.
+    """
+
+    store: PatchStore
+    train_rows: np.ndarray
+    validation_rows: np.ndarray | None
+    n_classes: int
+
+
+def train_classifier(data: TrainingData, config: Config, run: UnfinishedRun, start: keras.Model | None = None) -> Trained:
     """Fit the network that the config names.
 
     Args:
-        store: the patches.
-        train_rows: int64 (n,), rows to fit to.
-        validation_rows: int64 (m,), rows to compare passes on.
-        n_classes: number of classes, the reject class counted.
+        data: to fit to and to compare on.
         config: the recipe.
         run: record of the run; passes that it already holds are not run again.
+        start: network of the same kind whose weights are where to begin; None: those that the config names.
 
     Raises:
         InputError: the training did not end in numbers.
     """
     keras.utils.set_random_seed(config.random_state)
     keras.mixed_precision.set_global_policy(config.precision)
+    store, train_rows, n_classes = data.store, data.train_rows, data.n_classes
     train_ids = store.class_ids[train_rows]
     balanced = class_weights(train_ids, n_classes)
     ones = np.ones(n_classes, dtype=np.float32)
@@ -66,7 +80,9 @@ def train_classifier(
     sampler = Sampler(train_rows, train_ids, config.batch_size, config.steps_per_epoch, drawn_by, config.random_state)
     model = _compiled_model(config, n_classes, sampler.steps_per_epoch, _prior_ratio(train_ids, shown))
     first_epoch = len(run.history)
-    if not first_epoch and config.adapt_normalization:
+    if start is not None:
+        model.set_weights(start.get_weights())
+    elif not first_epoch and config.adapt_normalization:
         adapt_normalization(model, store, train_rows, Path(config.patch_cache))
     if first_epoch:
         model.optimizer.build(model.trainable_variables)
@@ -76,12 +92,14 @@ def train_classifier(
         policy = make_batch_policy(config.augmentation, config.image_size, config.random_state)
         soft = needs_soft_labels(config)
         augment = make_augmenter(config.augmentation)
+        compared = None
+        if data.validation_rows is not None:
+            weights = ones if config.balance == "none" else balanced
+            compared = plain_batches(store, data.validation_rows, config.batch_size * 4, Targets(weights, soft))
         model.fit(
             training_batches(store, sampler, Targets(shown_weights, soft), augment, first_epoch, policy),
-            validation_data=plain_batches(
-                store, validation_rows, config.batch_size * 4, Targets(ones if config.balance == "none" else balanced, soft)
-            ),
-            validation_steps=_validation_steps(config, len(validation_rows)),
+            validation_data=compared,
+            validation_steps=None if data.validation_rows is None else _validation_steps(config, len(data.validation_rows)),
             epochs=config.epochs,
             initial_epoch=first_epoch,
             steps_per_epoch=sampler.steps_per_epoch,
