@@ -172,7 +172,7 @@ class Config(BaseModel):
         "others, for this share of their passes; 0: not.",
     )
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
-        "float32", description="Of the network's arithmetic; the mixed ones are for hardware that is made for them."
+        "float32", description="Of the classifiers' arithmetic; the mixed ones are for hardware that is made for them."
     )
     keep_checkpoints: int = Field(
         0, ge=0, description="Weights of so many last passes are kept in the model folder, beside the best pass's."

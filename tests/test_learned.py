@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given
@@ -187,11 +188,13 @@ def test_what_the_edge_cuts_off_is_not_excused(annotated):
 
 @pytest.fixture(scope="module")
 def trained(annotated):
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")  # as a classifier's training before in the same process may leave it
     return train_proposer(annotated, annotated.median_cell_size, epochs=2, steps=45, batch_size=4, seed=1)
 
 
 @pytest.mark.slow
 def test_it_learns_where_cells_are(trained, annotated, sample, six_classes):
+    assert {layer.compute_dtype for layer in trained.layers} == {"float32"}
     from malaria_cells.annotations import load_annotations
     from malaria_cells.model_folder import compiled_centres
     from malaria_cells.pictures import read_picture

@@ -85,6 +85,7 @@ def train_proposer(train: AnnotationSet, cell_size: float, epochs: int, steps: i
         seed: of crops, augmentation and weights.
     """
     keras.utils.set_random_seed(seed)
+    keras.mixed_precision.set_global_policy("float32")  # a heat map's small values need it, whatever a training before has set
     model = centres.build()
     total = steps * epochs
     warm_up = max(total // 20, 1)
