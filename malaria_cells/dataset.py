@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from malaria_cells.annotations import AnnotationSet, find_annotation, load_annotations
+from malaria_cells.annotations import AnnotationSet, find_annotation, found_categories, load_annotations
 from malaria_cells.config import Config
 from malaria_cells.corrections import with_corrections
 from malaria_cells.errors import InputError
@@ -55,8 +55,8 @@ def with_labels(config: Config) -> Config:
     if config.labels is not None:
         return config
     root = _root(config)
-    found = load_annotations(_training_file(config, root), None, root=root, annotation_format=config.annotation_format)
-    return config.model_copy(update={"labels": [name for name in found.labels.names if name not in config.ignore_labels]})
+    found = found_categories(_training_file(config, root), root=root, annotation_format=config.annotation_format)
+    return config.model_copy(update={"labels": [name for name in found if name not in config.ignore_labels]})
 
 
 def load_data_set(config: Config) -> DataSet:

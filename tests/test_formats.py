@@ -253,8 +253,10 @@ def test_a_test_folder_with_the_names_of_the_training_folder(tmp_path):
     assert len({p.key for p in data.all_pictures.pictures}) == 16
 
 
-def test_labels_left_to_the_data(tmp_path):
+def test_labels_left_to_the_data(tmp_path, caplog):
     camera_traps(tmp_path)
-    data = load_data_set(make_config({"train_images": str(tmp_path), "labels": None, "ignore_labels": ["fox"]}, "test"))
+    with caplog.at_level(logging.WARNING):
+        data = load_data_set(make_config({"train_images": str(tmp_path), "labels": None, "ignore_labels": ["fox"]}, "test"))
+    assert len({r.message for r in caplog.records}) == len(caplog.records) == 4  # nothing is warned of twice
     assert data.train.labels.names == ("bird",)
     assert data.train.labels.ignored == ("fox",)

@@ -1,7 +1,7 @@
 """Readers of annotated photographs: one file a format, one in-memory form for all."""
 
 from malaria_cells.annotations.annotation_set import AnnotationSet, Picture
-from malaria_cells.annotations.loading import FORMAT_NAMES, find_annotation, load_annotations
+from malaria_cells.annotations.loading import FORMAT_NAMES, find_annotation, found_categories, load_annotations
 from malaria_cells.annotations.locate import PictureList
 
-__all__ = ["FORMAT_NAMES", "AnnotationSet", "Picture", "PictureList", "find_annotation", "load_annotations"]
+__all__ = ["FORMAT_NAMES", "AnnotationSet", "Picture", "PictureList", "find_annotation", "found_categories", "load_annotations"]

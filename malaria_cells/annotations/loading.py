@@ -62,13 +62,8 @@ def load_annotations(
         >>> len(annotations), annotations.pictures[0].boxes_xyxy.shape[1]
         (2, 4)
     """
-    if not path.exists():
-        raise InputError(f"{path}: no such annotation file")
-    source = Source(path)
-    raw = _reader(source, annotation_format)(source)
-    if not raw:
-        raise InputError(f"{path}: holds no picture")
-    folder = finder or PictureFolder(root if root is not None else path if path.is_dir() else path.parent)
+    source, raw = _read(path, annotation_format)
+    folder = finder or _folder(path, root)
     if pictures == "declared":
         files, sizes = [folder.root / r.name for r in raw], _declared_sizes(raw, path)
     else:
@@ -91,6 +86,22 @@ def load_annotations(
     return AnnotationSet(labels, tuple(sorted(found, key=lambda p: p.key)), source.oddities.lines(path))
 
 
+def found_categories(path: Path, *, root: Path | None = None, annotation_format: str = "auto") -> list[str]:
+    """The categories that occur on pictures which are there, in alphabetical order; no box is looked at and nothing warned of.
+
+    Args:
+        path: as `load_annotations`.
+        root: likewise.
+        annotation_format: likewise.
+
+    Raises:
+        InputError: no such file, unknown format, no picture listed.
+    """
+    source, raw = _read(path, annotation_format)
+    there, _ = _files(raw, _folder(path, root), source, may_miss=True)
+    return sorted({category for r in there for category in r.categories})
+
+
 def find_annotation(root: Path, usual_names: tuple[str, ...]) -> Path | None:
     """The annotation of a data set's folder: the first of the usual files that is there, or the folder itself, or None."""
     for name in usual_names:
@@ -98,6 +109,20 @@ def find_annotation(root: Path, usual_names: tuple[str, ...]) -> Path | None:
             return root / name
     source = Source(root)
     return root if any(module.recognises(source) for module in FORMATS) else None
+
+
+def _read(path: Path, annotation_format: str) -> tuple[Source, list[RawPicture]]:
+    if not path.exists():
+        raise InputError(f"{path}: no such annotation file")
+    source = Source(path)
+    raw = _reader(source, annotation_format)(source)
+    if not raw:
+        raise InputError(f"{path}: holds no picture")
+    return source, raw
+
+
+def _folder(path: Path, root: Path | None) -> PictureFolder:
+    return PictureFolder(root if root is not None else path if path.is_dir() else path.parent)
 
 
 def _reader(source: Source, annotation_format: str) -> Callable[[Source], list[RawPicture]]:
