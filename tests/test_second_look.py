@@ -127,6 +127,7 @@ def test_both_are_trained(repository, sample, tmp_path, capsys):
     assert metrics["second_look"] == {"best_epoch": 1, "epochs": 1}
     assert metrics["refit"] == {"epochs": [1, 1]}
     report = (folder / "report.html").read_text()
+    assert "compact, and lite for a second look" in report
     assert "Passes of the second look" in report
     assert "1 and 1 passes with the validation pictures" in report
     assert main(["run", "--model", str(folder), "--image", str(sample), "--output", str(tmp_path / "results")]) == 0

@@ -84,7 +84,7 @@ def write_train_report(folder: Path, name: str, trained: Trained) -> None:
     """Write ``report.html`` into a model folder."""
     config, data = trained.config, trained.data
     labels = data.train.labels
-    document = Document(f"Model {name}", f"{config.model if config.detector == 'two_stage' else config.detector}", _command(name, config))
+    document = Document(f"Model {name}", _networks(config), _command(name, config))
     document.facts = [
         ("Data", str(config.train_images if isinstance(config.train_images, str) else ", ".join(config.train_images))),
         *((part.capitalize(), f"{len(a):,} pictures, {int(a.class_counts.sum()):,} {_noun(a)}") for part, a in data.parts.items()),
@@ -148,6 +148,12 @@ def _detector_sections(d: Detected, labels: LabelSet) -> list[Section]:
     found = [sections.best_median_worst(pictures, d.found, labels), *([by_picture] if by_picture else [])]
     found.append(sections.doubtful(results, {p.key: p.path for p in pictures}, labels))
     return [replace(section, text=where + section.text) for section in found]
+
+
+def _networks(config: Config) -> str:
+    if config.detector != "two_stage":
+        return config.detector
+    return config.model + (f", and {config.second_look.model} for a second look" if config.second_look else "")
 
 
 def _passes(courses: list[Course]) -> list[tuple[str, str]]:
