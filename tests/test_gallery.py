@@ -128,7 +128,7 @@ def occlusion(network, patches, class_id, side, steps=14):
 
 @pytest.mark.slow
 def test_heat_is_where_hiding_the_cell_hurts(repository, iml):
-    """Rings of real photographs: the hottest place is mostly where a grey square takes the ring away."""
+    """Rings of real photographs: the hottest place is nearly always where a grey square takes the ring away."""
     from malaria_cells.annotations import load_annotations
     from malaria_cells.explain import Explainer
     from malaria_cells.model_folder import load_detector
@@ -149,7 +149,7 @@ def test_heat_is_where_hiding_the_cell_hurts(repository, iml):
         y, x = np.unravel_index(h.argmax(), h.shape)
         i, j = np.unravel_index(f.argmax(), f.shape)
         near += np.hypot(y - centres[i], x - centres[j]) < side
-    assert near >= 0.65 * len(patches)  # by chance a tenth
+    assert near >= 0.75 * len(patches)  # by chance a tenth
 
 
 def test_explaining_by_the_api(repository, untrained_model, tmp_path):
