@@ -239,9 +239,9 @@ class Config(BaseModel):
         return self
 
     @property
-    def second_looks(self) -> tuple["Config", ...]:
-        """The recipe of the second classifier, if there is one."""
-        return (self.model_copy(update=self.second_look.model_dump()),) if self.second_look else ()
+    def looks(self) -> tuple["Config", ...]:
+        """The recipes of the classifiers: this one and, if there is a second look, that one's."""
+        return (self, self.model_copy(update=self.second_look.model_dump())) if self.second_look else (self,)
 
     @property
     def infected(self) -> list[str]:

@@ -53,9 +53,10 @@ def test_where_no_class_is_a_finding_the_uncertain_is_looked_at_again():
 
 def test_the_recipe_is_the_first_one_but_for_what_is_named():
     config = make_config({"second_look": {"epochs": 3, "learning_rate": 0.001}, "dropout": 0.4, "weights": "none"}, "test")
-    (second,) = config.second_looks
+    first, second = config.looks
+    assert first is config
     assert (second.model, second.epochs, second.learning_rate, second.dropout) == ("lite", 3, 0.001, 0.4)
-    assert make_config({}, "test").second_looks == ()
+    assert make_config({}, "test").looks == (make_config({}, "test"),)
     with pytest.raises(InputError, match=r"second_look\.epochs"):
         make_config({"second_look": {"learning_rate": 0.001}}, "test")
 

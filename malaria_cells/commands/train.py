@@ -72,7 +72,7 @@ def train_data_set(name: str, config: Config, data: DataSet, resume: bool) -> Pa
     Raises:
         InputError: as `train`.
     """
-    for look in (config, *config.second_looks):
+    for look in config.looks:
         check_model_name(look.model)
     check_policy(config.augmentation)
     output = Path(config.output_models)
@@ -149,25 +149,23 @@ def _train_into(folder: Path, name: str, config: Config, data: DataSet, run: unf
     if rejects:
         description, found = _with_thresholds(description, networks, proposer, data)
         detected = Detected("validation", data.validation, found, description.errors)
-    last = trained
-    if config.refit:
-        last = train_further(trained, training_data, store.rows_of(data.validation), config, run)
-        networks = [compiled(t.model) for t in last]
+    further = train_further(trained, training_data, store.rows_of(data.validation), config, run) if config.refit else []
+    if further:
+        networks = [compiled(t.model) for t in further]
     if "test" in rows:
         raw["test"] = predict_rows(networks, store, rows["test"], views, is_finding)
     metrics: dict[str, Any] = _passes(trained[0])
     if len(trained) > 1:
         metrics["second_look"] = _passes(trained[1])
-    if config.refit:
-        metrics["refit"] = {"epochs": [len(t.history) for t in last]}
+    if further:
+        metrics["refit"] = {"epochs": [len(t.history) for t in further]}
     for part, probabilities in raw.items():
         classified = _classified(part, names, store.class_ids[rows[part]], calibration(probabilities))
         metrics[part] = classified.metrics
-    save_model(folder, [t.model for t in last], description, proposer)
-    runs = [run.part(number) for number in range(len(trained) + (len(last) if config.refit else 0))]
-    keep_record(folder, config, data, metrics, runs)
-    courses = [Course(t.history, t.best_epoch) for t in trained]
-    _report(folder, name, Trained(config, data, courses, classified=classified, detected=detected, refit=metrics.get("refit")))
+    save_model(folder, [t.model for t in further or trained], description, proposer)
+    keep_record(folder, config, data, metrics, [run.part(number) for number in range(len(trained) + len(further))])
+    told = Trained(config, data, _courses(trained), classified=classified, detected=detected, further=_courses(further))
+    _report(folder, name, told)
     return metrics
 
 
@@ -185,6 +183,10 @@ def _classified(part: str, names: tuple[str, ...], class_ids: np.ndarray, probab
     metrics = classification_metrics(class_ids, probabilities, names)
     metrics["calibration_error"] = calibration_error(probabilities, class_ids)
     return Classified(part, names, class_ids, probabilities, metrics)
+
+
+def _courses(trainings: list[Any]) -> list[Course]:
+    return [Course(t.history, t.best_epoch) for t in trainings]
 
 
 def _passes(trained: Any) -> dict[str, int]:
@@ -246,7 +248,7 @@ def _proposer(config: Config, data: DataSet, run: unfinished.UnfinishedRun):  # 
     path = run.folder / PROPOSER
     if not path.is_file():
         # What cannot be built is said before the proposer takes its minutes.
-        for look in (config, *config.second_looks):
+        for look in config.looks:
             build_classifier(look.model, look.image_size, len(data.train.labels) + 1, look.dropout, look.weights or "none", look.freeze)
         print("training the proposer", file=sys.stderr)
         model = train_proposer(

@@ -68,7 +68,7 @@ class Trained:
         panels: what of them is drawn, title by key.
         classified: of the classifier of a two-stage detector or of whole pictures, else None.
         detected: None where whole pictures are classified.
-        refit: passes of each classifier in the training further, under ``epochs``; None: there was none.
+        further: of the trainings further with the validation pictures, if there were any.
     """
 
     config: Config
@@ -77,7 +77,7 @@ class Trained:
     panels: dict[str, str] = field(default_factory=lambda: CLASSIFIER_PANELS)
     classified: Classified | None = None
     detected: Detected | None = None
-    refit: dict[str, list[int]] | None = None
+    further: list[Course] = field(default_factory=list)
 
 
 def write_train_report(folder: Path, name: str, trained: Trained) -> None:
@@ -91,7 +91,7 @@ def write_train_report(folder: Path, name: str, trained: Trained) -> None:
         ("Split", "by the data set itself" if config.group is None else f"by group: {config.group}"),
         ("Seed", str(config.random_state)),
         *_passes(trained.courses),
-        *_further(trained.refit),
+        *_further(trained.further),
     ]
     classified, detected = trained.classified, trained.detected
     if classified is not None:
@@ -161,10 +161,10 @@ def _passes(courses: list[Course]) -> list[tuple[str, str]]:
     return [(name, f"{len(c.history)}, of which pass {c.best_epoch + 1} was kept") for name, c in zip(names, courses, strict=False)]
 
 
-def _further(refit: dict[str, list[int]] | None) -> list[tuple[str, str]]:
-    if refit is None:
+def _further(courses: list[Course]) -> list[tuple[str, str]]:
+    if not courses:
         return []
-    passes = " and ".join(map(str, refit["epochs"]))
+    passes = " and ".join(str(len(c.history)) for c in courses)
     return [("Trained further", f"{passes} passes with the validation pictures, whose figures here are from before")]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -80,26 +81,22 @@ def train_classifier(data: TrainingData, config: Config, run: UnfinishedRun, sta
     sampler = Sampler(train_rows, train_ids, config.batch_size, config.steps_per_epoch, drawn_by, config.random_state)
     model = _compiled_model(config, n_classes, sampler.steps_per_epoch, _prior_ratio(train_ids, shown))
     first_epoch = len(run.history)
-    if start is not None:
-        model.set_weights(start.get_weights())
-    elif not first_epoch and config.adapt_normalization:
-        adapt_normalization(model, store, train_rows, Path(config.patch_cache))
     if first_epoch:
         model.optimizer.build(model.trainable_variables)
         model.load_weights(run.weights)
+    elif start is not None:
+        model.set_weights(start.get_weights())
+    elif config.adapt_normalization:
+        adapt_normalization(model, store, train_rows, Path(config.patch_cache))
     if first_epoch < config.epochs and not _already_stopped(run, config.early_stopping):
         shown_weights = balanced if config.balance == "class_weight" else ones
         policy = make_batch_policy(config.augmentation, config.image_size, config.random_state)
         soft = needs_soft_labels(config)
         augment = make_augmenter(config.augmentation)
-        compared = None
-        if data.validation_rows is not None:
-            weights = ones if config.balance == "none" else balanced
-            compared = plain_batches(store, data.validation_rows, config.batch_size * 4, Targets(weights, soft))
+        compared = Targets(ones if config.balance == "none" else balanced, soft)
         model.fit(
             training_batches(store, sampler, Targets(shown_weights, soft), augment, first_epoch, policy),
-            validation_data=compared,
-            validation_steps=None if data.validation_rows is None else _validation_steps(config, len(data.validation_rows)),
+            **_validation(data, compared, config),
             epochs=config.epochs,
             initial_epoch=first_epoch,
             steps_per_epoch=sampler.steps_per_epoch,
@@ -157,10 +154,13 @@ def _callbacks(config: Config, run: UnfinishedRun, steps: int) -> list[keras.cal
     return [SeededPasses(config.random_state), keras.callbacks.TerminateOnNaN(), *followers, *watchers, Lines(config.epochs, steps)]
 
 
-def _validation_steps(config: Config, rows: int) -> int | None:
-    if config.validation_steps is None:
-        return None
-    return min(config.validation_steps, max(-(-rows // (config.batch_size * 4)), 1))
+def _validation(data: TrainingData, targets: Targets, config: Config) -> dict[str, Any]:
+    """What `fit` is told of the validation patches; nothing where there are none to compare passes on."""
+    if data.validation_rows is None:
+        return {}
+    size = config.batch_size * 4
+    steps = config.validation_steps and min(config.validation_steps, max(-(-len(data.validation_rows) // size), 1))
+    return {"validation_data": plain_batches(data.store, data.validation_rows, size, targets), "validation_steps": steps}
 
 
 def _already_stopped(run: UnfinishedRun, patience: int | None) -> bool:

@@ -25,9 +25,8 @@ def train_looks(data: TrainingData, config: Config, run: UnfinishedRun) -> list[
         InputError: as `train_classifier`.
     """
     found = []
-    looks = [config, *config.second_looks]
-    for number, look in enumerate(looks):
-        if len(looks) > 1:
+    for number, look in enumerate(config.looks):
+        if config.second_look:
             print(f"training {look.model} for the {NAMES[number]} look", file=sys.stderr)
         found.append(train_classifier(data, look, run.part(number)))
     return found
@@ -50,7 +49,7 @@ def train_further(trained: list[Trained], data: TrainingData, more_rows: np.ndar
     """
     together = replace(data, train_rows=np.concatenate([data.train_rows, more_rows]), validation_rows=None)
     found = []
-    for number, (look, before) in enumerate(zip([config, *config.second_looks], trained, strict=True)):
+    for number, (look, before) in enumerate(zip(config.looks, trained, strict=True)):
         print(f"training {look.model} further, with the validation pictures", file=sys.stderr)
         changes = {"epochs": max(round(config.refit * look.epochs), 1), "learning_rate": RATE * look.learning_rate, "schedule": "cosine"}
         again = look.model_copy(update=changes | {"early_stopping": None, "kept_weights": "last"})
