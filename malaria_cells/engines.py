@@ -5,6 +5,7 @@ around them does not know which one runs.
 """
 
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -43,7 +44,13 @@ def exported_network(folder: Path, name: str, engine: str) -> Network:
         raise InputError(
             f"--engine {engine}: {DISTRIBUTIONS[engine]} is not installed; pip install 'malaria-cells[export]', or use --engine keras"
         ) from error
-    return lambda pixels: np.asarray(run(pixels.astype(np.float32)), dtype=np.float32)
+    one_call = Lock()  # OpenVINO's default request and LiteRT's interpreter hold one input at a time
+
+    def network(pixels: np.ndarray) -> np.ndarray:
+        with one_call:
+            return np.asarray(run(pixels.astype(np.float32)), dtype=np.float32)
+
+    return network
 
 
 def find_exported(folder: Path, name: str) -> str | None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from malaria_cells.cli import main
+from malaria_cells.engines import ENGINES
 from malaria_cells.errors import InputError
 
 FORMATS = ("savedmodel", "onnx", "openvino", "litert")
@@ -77,6 +78,19 @@ def test_an_engine_answers_as_keras(form, exported, keras_detector, smears):
 
     detector, _ = load_detector(exported(form))
     check_parity(keras_detector, detector, smears, patches_of(keras_detector, smears, 50))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ENGINES)
+def test_pictures_worked_on_at_once_are_answered_as_one_after_the_other(form, exported, model, smears):
+    from malaria_cells.at_once import in_order
+    from malaria_cells.model_folder import load_detector
+
+    detector, _ = load_detector(model if form == "keras" else exported(form))
+    alone = [detector.detect(picture) for picture in smears]
+    for (wanted, _), found in in_order(lambda pair: detector.detect(pair[1]), zip(alone * 4, smears * 4, strict=True)):
+        assert (found.result().xyxy == wanted.xyxy).all()
+        assert found.result().confidence == pytest.approx(wanted.confidence, abs=1e-6)
 
 
 @pytest.mark.slow

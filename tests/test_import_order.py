@@ -10,6 +10,7 @@ ORDER = [
     "files",
     "engine",
     "progress",
+    "at_once",
     "config",
     "config_reference",
     "labels",

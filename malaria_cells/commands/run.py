@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from malaria_cells.annotations import AnnotationSet, PictureList, load_annotations
+from malaria_cells.at_once import AHEAD, in_order
 from malaria_cells.commands.outputs import DetectionOutput, Finished, write_classification
 from malaria_cells.commands.run_report import command_of, write_run_report
 from malaria_cells.errors import InputError
@@ -22,8 +23,6 @@ from malaria_cells.progress import progress
 from malaria_cells.report.review import FOLDER as REVIEW
 
 log = logging.getLogger(__name__)
-
-AHEAD = 2  # pictures decoded ahead of the one that is worked on
 
 
 @dataclass(frozen=True)
@@ -222,22 +221,29 @@ def _classify(request: RunRequest, loaded: Loaded, root: Path, keys: list[str], 
 def _work(
     step: Callable[[np.ndarray], Any], root: Path, keys: list[str], what: str, after: Callable[[str, np.ndarray, Any], None]
 ) -> Finished:
-    """Work through the pictures: the next ones are decoded, and the last one's picture written, while one is worked on."""
+    """Work through the pictures, some at once; what is finished is written meanwhile."""
+
+    def read_and_step(key: str) -> tuple[np.ndarray, Any]:
+        picture = read_picture(root / key)
+        return picture, step(picture)
+
     finished = Finished()
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+    with ThreadPoolExecutor(1) as writer:
         writing: deque[Future] = deque()
         try:
             # A first call traces the network; it is start-up, not part of a picture's time.
             step(np.full((256, 256, 3), 200, dtype=np.uint8))
             started = time.perf_counter()
-            for key, picture in progress(_read_ahead(reader, root, keys), len(keys), what, "image"):
-                if isinstance(picture, InputError):
-                    finished.failed[key] = str(picture)
+            for key, working in progress(in_order(read_and_step, keys), len(keys), what, "image"):
+                try:
+                    picture, result = working.result()
+                except InputError as error:
+                    finished.failed[key] = str(error)
                     continue
-                finished.results[key] = step(picture)
                 finished.sizes_wh[key] = (picture.shape[1], picture.shape[0])
+                finished.results[key] = result
                 finished.seconds = time.perf_counter() - started
-                writing.append(writer.submit(after, key, picture, finished.results[key]))
+                writing.append(writer.submit(after, key, picture, result))
                 while len(writing) > AHEAD:
                     writing.popleft().result()
         except KeyboardInterrupt:
@@ -245,20 +251,3 @@ def _work(
         for written in writing:
             written.result()
     return finished
-
-
-def _read_ahead(reader: ThreadPoolExecutor, root: Path, keys: list[str]) -> Iterator[tuple[str, np.ndarray | InputError]]:
-    def read(key: str) -> np.ndarray | InputError:
-        try:
-            return read_picture(root / key)
-        except InputError as error:
-            return error
-
-    pending: deque[tuple[str, Future]] = deque()
-    for key in keys:
-        pending.append((key, reader.submit(read, key)))
-        if len(pending) > AHEAD:
-            first, future = pending.popleft()
-            yield first, future.result()
-    for first, future in pending:
-        yield first, future.result()
