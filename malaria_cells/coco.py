@@ -51,25 +51,24 @@ def truth(pictures: list[Picture], labels: LabelSet) -> dict[str, Any]:
 def results(detections: list[sv.Detections]) -> list[dict[str, Any]]:
     """Detections, one entry a picture in the order of the image ids, as COCO results with ids and areas.
 
-    Those that say what they are counted as have it as ``counted_as``, a category's id, or None for a mere suspicion.
+    A detection that has ``data["label_scores"]`` comes once more for each further label that is not out of the question, since
+    COCO's evaluation ranks each label by itself; such a row names the detection's first one, ``further_label_of``. Those that say
+    what they are counted as have it as ``counted_as``, a category's id, or None for a mere suspicion or a further label.
     """
     rows: list[dict[str, Any]] = []
     for image_id, found in enumerate(detections, start=1):
         scores, class_ids = _columns(found)
         counted = [int(c) + 1 or None for c in found.data["counted_as"]] if "counted_as" in found.data else []
+        further = np.array(found.data.get("label_scores", np.zeros((len(found), 0))))
         for i, (box, area) in enumerate(zip(found.xyxy.tolist(), boxes.areas(found.xyxy).tolist(), strict=True)):
-            rows.append(
-                {
-                    "id": len(rows) + 1,
-                    "image_id": image_id,
-                    "category_id": class_ids[i] + 1,
-                    "bbox": _xywh(box),
-                    "area": area,
-                    "score": scores[i],
-                    "iscrowd": 0,
-                }
-                | ({"counted_as": counted[i]} if counted else {})
-            )
+            first = len(rows) + 1
+            same = {"image_id": image_id, "bbox": _xywh(box), "area": area, "iscrowd": 0}
+            said = {"counted_as": counted[i]} if counted else {}
+            rows.append({"id": first, **same, "category_id": class_ids[i] + 1, "score": scores[i], **said})
+            for label in np.flatnonzero(further[i]):
+                if label != class_ids[i]:
+                    also = {"id": len(rows) + 1, **same, "category_id": int(label) + 1, "score": float(further[i, label])}
+                    rows.append(also | ({"counted_as": None} if counted else {}) | {"further_label_of": first})
     return rows
 
 

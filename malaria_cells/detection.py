@@ -14,7 +14,9 @@ from malaria_cells.labels import LabelSet
 from malaria_cells.patches import crop_boxes
 from malaria_cells.pictures import read_picture
 from malaria_cells.proposals import Proposer
-from malaria_cells.suppression import suppress, worth_among_nested
+from malaria_cells.suppression import repeated, suppress, worth_among_nested
+
+UNDER = 0.999  # of the operating threshold: what a further infected label scores at most
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ class Detector(ABC):
 
         Returns:
             Detections, best score first, with ``data["probabilities"]``, float32 (n, n_classes), the reject class last;
-            ``data["existence"]``, float32 (n,), the probability of being a cell; ``data["counted_as"]``, int64 (n,), the
+            ``data["existence"]``, float32 (n,), the probability of being a cell; ``data["label_scores"]``, float32 (n, n_labels),
+            its score under each label, 0 where that is out of the question; ``data["counted_as"]``, int64 (n,), the
             label each is counted as, -1 if it is not (see `counting.counted_as`); and ``data["class_name"]``.
 
         Raises:
@@ -102,8 +105,9 @@ class Detector(ABC):
         """
         labels = self.labels
         existence = probability_of_a_cell(probabilities, len(labels), sureness, self.settings.proposal_weight)
-        class_ids, scores = label_and_score(probabilities, labels, self.settings.candidate_threshold)
-        scores = scores * existence
+        class_ids, by_label = label_and_score(probabilities, labels, self.settings.candidate_threshold)
+        by_label *= existence[:, None]
+        scores = np.take_along_axis(by_label, class_ids[:, None], axis=1)[:, 0]
         keep = scores >= self.settings.score_threshold
         kept = np.flatnonzero(keep)
         groups = class_ids[kept] if self.settings.nms == "class" else None
@@ -111,6 +115,7 @@ class Detector(ABC):
         if self.settings.nms == "agnostic":
             worth = worth_among_nested(boxes_xyxy[kept], class_ids[kept], labels.is_red_cell.any() & ~labels.is_red_cell)
             scores[kept], existence[kept] = scores[kept] * worth, existence[kept] * worth
+            by_label[kept] *= worth[:, None]
             kept = kept[scores[kept] >= self.settings.score_threshold]
             kept = kept[np.argsort(-scores[kept], kind="stable")]
         found = sv.Detections(
@@ -120,11 +125,21 @@ class Detector(ABC):
             data={
                 "probabilities": probabilities[kept],
                 "existence": existence[kept],
+                "label_scores": self._scores_of_all_labels(boxes_xyxy[kept], class_ids[kept], by_label[kept]),
                 "class_name": np.array([labels.names[i] for i in class_ids[kept]], dtype=object),
             },
         )
         found.data["counted_as"] = counted_as(found, labels, self.settings.infected_threshold, self.settings.cell_threshold)
         return found
+
+    def _scores_of_all_labels(self, boxes_xyxy: np.ndarray, class_ids: np.ndarray, by_label: np.ndarray) -> np.ndarray:
+        """Scores for ranking by label: of what is not the label that a cell has, 0 below the score threshold; (n, n_labels)."""
+        own = np.eye(len(self.labels), dtype=bool)[class_ids]
+        further = np.where(by_label >= self.settings.score_threshold, by_label, 0)
+        # A cell is a finding once, also to who compares scores with the operating threshold without looking whose they are.
+        further[:, self.labels.is_infected] = further[:, self.labels.is_infected].clip(max=UNDER * self.settings.infected_threshold)
+        further[~own & repeated(boxes_xyxy, class_ids, further > 0, self.settings.nms_iou)] = 0
+        return np.where(own, by_label, further).astype(np.float32)
 
     def with_settings(self, **changes: object) -> Self:
         """A copy with some settings changed."""
@@ -170,11 +185,11 @@ def probability_of_a_cell(probabilities: np.ndarray, n_labels: int, sureness: np
 
 
 def label_and_score(probabilities: np.ndarray, labels: LabelSet, candidate_threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Give each candidate the label it would have if it is a cell, and a score to rank it by among cells.
+    """Give each candidate the label it would have if it is a cell, and scores to rank it by among cells of each label.
 
     A cell whose probability of being infected, with any stage, reaches `candidate_threshold` is labelled with its most
-    probable stage, and scored by the geometric mean of the probability of infection and that of the stage: the first
-    ranks findings, the second stages. Any other cell has its most probable label and that label's probability.
+    probable stage. The score for a stage is the geometric mean of the probability of infection and that of the stage: the
+    first ranks findings, the second stages. Any other cell has its most probable label; the score is that label's probability.
 
     Args:
         probabilities: float (n, n_classes); a reject class after the labels does not count.
@@ -182,20 +197,17 @@ def label_and_score(probabilities: np.ndarray, labels: LabelSet, candidate_thres
         candidate_threshold: in [0, 1].
 
     Returns:
-        int64 (n,) class ids within the labels and float32 (n,) scores.
+        int64 (n,) class ids within the labels and float32 (n, n_labels) scores.
     """
     p = probabilities[:, : len(labels)]
     p = p / np.maximum(p.sum(axis=1, keepdims=True), 1e-9)
     if not labels.is_infected.any():
-        return p.argmax(axis=1), p.max(axis=1, initial=0).astype(np.float32)
+        return p.argmax(axis=1), p.astype(np.float32)
     p_infected = p[:, labels.is_infected].sum(axis=1)
     stage = np.flatnonzero(labels.is_infected)[p[:, labels.is_infected].argmax(axis=1)]
+    other = np.where(labels.is_infected, -1, p).argmax(axis=1)
     is_candidate = p_infected >= candidate_threshold
-    healthy = np.where(labels.is_infected, -1, p)
-    rows = np.arange(len(p))
-    other = healthy.argmax(axis=1)
     if labels.is_infected.all():
         is_candidate[:] = True
-    class_ids = np.where(is_candidate, stage, other)
-    scores = np.where(is_candidate, np.sqrt(p_infected * p[rows, stage]), p[rows, other])
-    return class_ids, scores.astype(np.float32)
+    scores = np.where(labels.is_infected, np.sqrt(p_infected[:, None] * p), p)
+    return np.where(is_candidate, stage, other), scores.astype(np.float32)

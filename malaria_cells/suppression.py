@@ -62,3 +62,23 @@ def worth_among_nested(boxes_xyxy: np.ndarray, class_ids: np.ndarray, parts_look
         else:
             worth[j] = NESTED_WORTH
     return worth
+
+
+def repeated(boxes_xyxy: np.ndarray, class_ids: np.ndarray, also: np.ndarray, iou: float) -> np.ndarray:
+    """Which further labels of a box another box over it has as its own, so that they would tell of the same cell twice.
+
+    Args:
+        boxes_xyxy: (n, 4).
+        class_ids: int (n,), the boxes' own labels.
+        also: bool (n, n_labels), the labels that are asked about; own ones are disregarded.
+        iou: overlap from which boxes are of one cell.
+
+    Returns:
+        bool (n, n_labels).
+    """
+    found = np.zeros_like(also)
+    for label in range(also.shape[1]):
+        asked = np.flatnonzero(also[:, label] & (class_ids != label))
+        overlap = boxes.iou_matrix(boxes_xyxy[asked], boxes_xyxy[class_ids == label])
+        found[asked, label] = (overlap > iou).any(axis=1)
+    return found

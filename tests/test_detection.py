@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from malaria_cells import boxes, tta
 from malaria_cells.calibration import Calibration
 from malaria_cells.classifier import PatchClassifier, both_classes, findings, raw_probabilities
-from malaria_cells.detection import DetectionSettings, TwoStageDetector, label_and_score
+from malaria_cells.detection import UNDER, DetectionSettings, TwoStageDetector, label_and_score
 from malaria_cells.labels import LabelSet
 from malaria_cells.proposals import Proposer
 from malaria_cells.suppression import NESTED_WORTH, suppress, worth_among_nested
@@ -48,13 +48,15 @@ def test_label_and_score_by_hand(six_classes):
     )
     ids, scores = label_and_score(p, six_classes, 0.1)
     assert ids.tolist() == [3, 0, 1]
-    assert scores == pytest.approx([np.sqrt(0.1 * 0.06), 0.96, 0.9])
+    assert scores[[0, 1, 2], ids] == pytest.approx([np.sqrt(0.1 * 0.06), 0.96, 0.9])
+    # Under every other label, too: the first cell's.
+    assert scores[0] == pytest.approx([0.9, 0, np.sqrt(0.1 * 0.02), np.sqrt(0.1 * 0.06), np.sqrt(0.1 * 0.02), 0])
 
 
 def test_labels_without_the_notion_of_infection_take_the_most_probable():
     p = np.array([[0.3, 0.6, 0.1]])
     ids, scores = label_and_score(p, LabelSet(("cell", "debris")), 0.1)
-    assert (ids.tolist(), scores.tolist()) == ([1], [pytest.approx(2 / 3)])
+    assert (ids.tolist(), scores.tolist()) == ([1], [pytest.approx([1 / 3, 2 / 3])])
 
 
 def test_decide_does_not_count_background_and_drops_low_scores(six_classes):
@@ -78,6 +80,28 @@ def test_agnostic_suppression_leaves_one_label_a_cell(six_classes):
     detector = TwoStageDetector(Proposer(cell_size=40), classifier(six_classes), settings=DetectionSettings(candidate_threshold=0.5))
     assert len(detector.decide(squares, p)) == 1
     assert len(detector.with_settings(nms="class").decide(squares, p)) == 2
+
+
+def test_a_cell_has_a_score_under_every_label_that_it_may_have(six_classes):
+    p = np.array([[0.05, 0, 0, 0.5, 0.4, 0, 0.05], [0.9, 0, 0, 0.02, 0, 0.03, 0.05]])
+    squares = np.array([[0, 0, 10, 10], [20, 0, 30, 10]], dtype=np.float32)
+    settings = DetectionSettings(score_threshold=0.05, infected_threshold=0.5)
+    found = TwoStageDetector(Proposer(cell_size=40), classifier(six_classes), settings=settings).decide(squares, p)
+    assert found.data["class_name"].tolist() == ["red blood cell", "ring"]
+    assert found.data["label_scores"][[0, 1], found.class_id] == pytest.approx(found.confidence)
+    healthy, sick = found.data["label_scores"]
+    # Below the score threshold: out of the question. The stage that is not the cell's stays below the operating threshold.
+    assert healthy == pytest.approx([0.9, 0, 0, 0, 0, 0])
+    assert sick == pytest.approx([0.05, 0, 0, np.sqrt(0.9 * 0.5), UNDER * 0.5, 0])
+
+
+def test_a_further_label_is_not_repeated_over_a_box_that_has_it_as_its_own(six_classes):
+    squares = np.array([[0, 0, 10, 10], [0, 0, 10, 11], [50, 0, 60, 10]], dtype=np.float32)
+    ring, schizont = [0, 0, 0, 0.6, 0, 0.4, 0], [0, 0, 0, 0.45, 0, 0.55, 0]
+    detector = TwoStageDetector(Proposer(cell_size=40), classifier(six_classes), settings=DetectionSettings(nms="class"))
+    found = detector.decide(squares, np.array([ring, schizont, ring]))
+    labels_of = {tuple(box): np.flatnonzero(scores).tolist() for box, scores in zip(found.xyxy, found.data["label_scores"], strict=True)}
+    assert labels_of == {(0, 0, 10, 10): [3], (0, 0, 10, 11): [5], (50, 0, 60, 10): [3, 5]}
 
 
 def test_of_nested_boxes_the_better_one_keeps_its_worth_and_of_leukocytes_the_larger():

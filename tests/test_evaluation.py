@@ -181,6 +181,32 @@ def test_stage_confusion_is_still_an_infected_cell():
     assert metrics["micro_f1"] == 0
 
 
+def test_every_label_is_ranked_by_its_own_scores():
+    """Two rings and a schizont; the second ring is called a schizont, but nearly a ring."""
+    squares = [[0, 0, 20, 20], [40, 0, 60, 20], [80, 0, 100, 20]]
+    p = picture(squares, [2, 2, 3])
+    found = detections(squares, [2, 3, 3], [0.9, 0.6, 0.8])
+    alone = average_precision([p], [found], LABELS)
+    found.data["label_scores"] = np.array([[0, 0, 0.9, 0.2], [0, 0, 0.45, 0.6], [0.1, 0, 0, 0.8]], dtype=np.float32)
+    ranked = average_precision([p], [found], LABELS)
+    assert alone.ap50[2:] == [pytest.approx(51 / 101), 1.0]
+    assert ranked.ap50[2:] == [1.0, 1.0]
+    # A cell is a cell once.
+    metrics = detection_metrics([p], [found], LABELS, None)
+    assert metrics["cell"] == {"AP50": 1.0, "recall50": 1.0}
+    assert metrics["infected"]["AP50"] == 1.0
+    rows = coco.results([found])
+    assert [(r["id"], r["category_id"], r.get("further_label_of")) for r in rows] == [
+        (1, 3, None),
+        (2, 4, 1),
+        (3, 4, None),
+        (4, 3, 3),
+        (5, 4, None),
+        (6, 1, 5),
+    ]
+    assert [r["counted_as"] for r in rows] == [3, None, 4, None, 4, None]
+
+
 def test_infected_figures_by_hand():
     rows = [[x, 10, x + 30, 40] for x in range(10, 250, 40)]
     p = picture(rows, [2, 2, 3, 0, 0, 0])

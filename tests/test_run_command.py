@@ -15,7 +15,10 @@ import pytest
 import yaml
 from PIL import Image
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
+from malaria_cells import coco
+from malaria_cells.annotations import load_annotations
 from malaria_cells.cli import main
 from tests.conftest import write_bbbc041, write_picture
 
@@ -70,9 +73,9 @@ def test_counts_table(finished, untrained_model, six_classes):
     for column in [*six_classes.names, "infected", "red_cells"]:
         assert int(total[column]) == sum(int(r[column]) for r in pictures)
     found = rows(finished / "detections.csv")
-    coco = json.loads((finished / "detections.json").read_text())
-    names = {image["id"]: image["file_name"] for image in coco["images"]}
-    counted = [names[a["image_id"]] for a in coco["annotations"] if a["counted_as"] is not None]
+    as_coco = json.loads((finished / "detections.json").read_text())
+    names = {image["id"]: image["file_name"] for image in as_coco["images"]}
+    counted = [names[a["image_id"]] for a in as_coco["annotations"] if a["counted_as"] is not None]
     assert len(counted) < len(found)  # a box in a box is a suspicion, listed and not counted
     threshold = yaml.safe_load((untrained_model / "model.yaml").read_text())["settings"]["infected_threshold"]
     for r in pictures:
@@ -88,10 +91,30 @@ def test_coco_file_is_loaded_by_pycocotools(finished, six_classes, capsys):
     loaded = COCO(str(finished / "detections.json"))
     capsys.readouterr()
     assert [c["name"] for c in loaded.loadCats(loaded.getCatIds())] == list(six_classes.names)
-    assert len(loaded.anns) == len(rows(finished / "detections.csv"))
+    assert sum("further_label_of" not in a for a in loaded.anns.values()) == len(rows(finished / "detections.csv"))
     assert all("score" in a for a in loaded.anns.values())
     with_size = loaded.loadImgs(loaded.getImgIds())[0]
     assert (with_size["width"], with_size["height"]) == (640, 480)
+
+
+def test_pycocotools_gets_the_same_map_from_the_files(finished, sample, six_classes, capsys):
+    annotated = load_annotations(sample / "test.json", six_classes)
+    truth, found = COCO(), json.loads((finished / "detections.json").read_text())
+    truth.dataset = coco.truth(list(annotated.pictures), six_classes)
+    truth.createIndex()
+    ids = {image["file_name"].split("/")[-1]: image["id"] for image in truth.dataset["images"]}
+    names = {image["id"]: image["file_name"].split("/")[-1] for image in found["images"]}
+    results = [a | {"image_id": ids[names[a["image_id"]]]} for a in found["annotations"] if names[a["image_id"]] in ids]
+    assert any("further_label_of" in a for a in results)
+    keys = ("image_id", "category_id", "bbox", "score")
+    evaluation = COCOeval(truth, truth.loadRes([{k: a[k] for k in keys} for a in results]), "bbox")
+    evaluation.params.maxDets = [1, 10, 1000]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    capsys.readouterr()
+    precision = evaluation.eval["precision"][..., 0, -1]
+    by_class = [precision[0, :, c].mean() for c in range(len(six_classes)) if annotated.class_counts[c]]
+    assert json.loads((finished / "metrics.json").read_text())["mAP50"] == pytest.approx(np.mean(by_class))
 
 
 def test_metrics_keys(finished, six_classes):
