@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+from scipy.spatial import cKDTree
 
 from malaria_cells import boxes
 
@@ -50,11 +51,11 @@ def worth_among_nested(boxes_xyxy: np.ndarray, class_ids: np.ndarray, parts_look
     Returns:
         float32 (n,), 0 to 1, to multiply scores by.
     """
+    pairs, shared = overlapping(boxes_xyxy)
     area = boxes.areas(boxes_xyxy)
-    shared = boxes.intersection_matrix(boxes_xyxy, boxes_xyxy)
-    nested = np.triu(shared >= NESTED * np.minimum(area[:, None], area[None, :]), k=1)
+    nested = pairs[shared >= NESTED * area[pairs].min(axis=1)]
     worth = np.ones(len(area), dtype=np.float32)
-    for i, j in np.argwhere(nested):
+    for i, j in nested.tolist():
         if worth[i] < 1 or worth[j] == 0:
             continue  # what is itself in doubt casts none on others
         if class_ids[i] == class_ids[j] and parts_look_alike[class_ids[i]]:
@@ -64,21 +65,42 @@ def worth_among_nested(boxes_xyxy: np.ndarray, class_ids: np.ndarray, parts_look
     return worth
 
 
-def repeated(boxes_xyxy: np.ndarray, class_ids: np.ndarray, also: np.ndarray, iou: float) -> np.ndarray:
-    """Which further labels of a box another box over it has as its own, so that they would tell of the same cell twice.
+def repeated(boxes_xyxy: np.ndarray, class_ids: np.ndarray, n_labels: int, iou: float) -> np.ndarray:
+    """Which labels of a box another box over it has as its own, so that both would tell of the same cell.
 
     Args:
         boxes_xyxy: (n, 4).
         class_ids: int (n,), the boxes' own labels.
-        also: bool (n, n_labels), the labels that are asked about; own ones are disregarded.
-        iou: overlap from which boxes are of one cell.
+        n_labels: number of labels.
+        iou: overlap above which boxes are of one cell.
 
     Returns:
         bool (n, n_labels).
     """
-    found = np.zeros_like(also)
-    for label in range(also.shape[1]):
-        asked = np.flatnonzero(also[:, label] & (class_ids != label))
-        overlap = boxes.iou_matrix(boxes_xyxy[asked], boxes_xyxy[class_ids == label])
-        found[asked, label] = (overlap > iou).any(axis=1)
+    pairs, shared = overlapping(boxes_xyxy)
+    i, j = pairs[shared > iou * (boxes.areas(boxes_xyxy)[pairs].sum(axis=1) - shared)].T
+    found = np.zeros((len(boxes_xyxy), n_labels), dtype=bool)
+    found[i, class_ids[j]] = True
+    found[j, class_ids[i]] = True
     return found
+
+
+def overlapping(boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of boxes that share some area, and the area.
+
+    The centres of such are no further apart than the longer diagonal: a tree of centres finds them, where a table of all pairs
+    would not fit into memory for the 20,000 cells of a slide.
+
+    Returns:
+        int64 (m, 2), by the first's place, then the second's, the first being the smaller number; float32 (m,), square pixels.
+    """
+    if len(boxes_xyxy) == 0:
+        return np.zeros((0, 2), dtype=np.int64), np.zeros(0, dtype=np.float32)
+    low, high = boxes_xyxy[:, :2], boxes_xyxy[:, 2:]
+    centres = (low + high) / 2
+    near = cKDTree(centres).query_ball_point(centres, np.linalg.norm(high - low, axis=1))
+    pairs = np.stack([np.repeat(np.arange(len(near)), [len(n) for n in near]), np.concatenate(near).astype(np.int64)], axis=1)
+    pairs = np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1), axis=0)
+    i, j = pairs.T
+    shared = np.prod(np.clip(np.minimum(high[i], high[j]) - np.maximum(low[i], low[j]), 0, None), axis=1)
+    return pairs[shared > 0], shared[shared > 0]

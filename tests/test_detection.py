@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from malaria_cells.classifier import PatchClassifier, both_classes, findings, ra
 from malaria_cells.detection import UNDER, DetectionSettings, TwoStageDetector, label_and_score
 from malaria_cells.labels import LabelSet
 from malaria_cells.proposals import Proposer
-from malaria_cells.suppression import NESTED_WORTH, suppress, worth_among_nested
+from malaria_cells.suppression import NESTED_WORTH, overlapping, suppress, worth_among_nested
 
 
 def plain_loop(boxes_xyxy, scores, iou, groups):
@@ -221,3 +223,31 @@ def test_the_compiled_network_answers_as_keras_does(untrained_model):
     network = load_network(untrained_model / "classifier.keras")
     patches = np.random.default_rng(1).integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)
     assert compiled(network)(patches) == pytest.approx(network.predict(patches.astype(np.float32), verbose=0), abs=1e-5)
+
+
+@given(st.integers(0, 2**31), st.integers(0, 80), st.sampled_from([20, 100, 1000]))
+@settings(max_examples=60, deadline=None)
+def test_overlapping_pairs_are_those_of_the_table_of_all(seed, n, spread):
+    rng = np.random.default_rng(seed)
+    corner = rng.uniform(0, spread, (n, 2))
+    found = np.concatenate([corner, corner + rng.uniform(0, 60, (n, 2))], axis=1).astype(np.float32)
+    table = np.triu(boxes.intersection_matrix(found, found), k=1)
+    pairs, shared = overlapping(found)
+    assert pairs.tolist() == np.argwhere(table > 0).tolist()
+    assert (shared == table[table > 0]).all()
+
+
+def test_a_slide_of_twenty_thousand_cells_fits_into_memory(six_classes):
+    """A table of all pairs of its boxes would take gigabytes."""
+    row = np.arange(142) * 60.0
+    corner = np.stack(np.meshgrid(row, row), axis=-1).reshape(-1, 2)
+    squares = np.concatenate([corner, corner + 64], axis=1).astype(np.float32)
+    p = np.zeros((len(squares), 7), dtype=np.float32)
+    p[:, 0], p[::50, 0], p[::50, 3] = 1, 0.4, 0.6
+    detector = TwoStageDetector(Proposer(cell_size=60), classifier(six_classes), settings=DetectionSettings())
+    tracemalloc.start()
+    found = detector.decide(squares, p)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found) == len(squares)
+    assert peak < 300e6

@@ -177,3 +177,18 @@ def test_labels_of_a_one_stage_detector():
     assert found.xyxy.tolist() == [[5, 5, 20, 20], [30, 5, 64, 20]]
     assert found.data["class_name"].tolist() == ["cell", "debris"]
     assert found.confidence.tolist() == pytest.approx([0.81, 0.6 * 0.6 / 0.7], abs=1e-5)
+
+
+def test_a_network_that_sees_cells_everywhere_does_not_take_forever():
+    from malaria_cells.detection import DetectionSettings
+    from malaria_cells.one_stage import MOST_PLACES, OneStageDetector
+
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 100, (3 * MOST_PLACES, 2))
+    scores = rng.uniform(0.1, 0.9, (3 * MOST_PLACES, 2))
+    answer = np.concatenate([corner, corner + 20, scores], axis=1).astype(np.float32)
+    detector = OneStageDetector(lambda _: answer[None], (128, 128), LabelSet(("cell", "debris")), settings=DetectionSettings())
+    boxes_xyxy, probabilities, _ = detector.look(np.zeros((128, 128, 3), dtype=np.uint8))
+    assert len(boxes_xyxy) == MOST_PLACES
+    best = np.sort(scores.max(axis=1))[::-1][:MOST_PLACES]
+    assert 1 - probabilities[:, -1] == pytest.approx(best, abs=1e-5)
