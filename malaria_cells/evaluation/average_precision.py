@@ -43,7 +43,7 @@ def average_precision(pictures: list[Picture], detections: list[sv.Detections], 
 
     Args:
         pictures: the truth.
-        detections: one entry a picture, in the same order.
+        detections: one entry a picture, in the same order; ranked under every label for which they have ``data["label_scores"]``.
         labels: what the class ids of both refer to.
     """
     n = [int(c) for c in sum((np.bincount(p.cell_class_ids, minlength=len(labels)) for p in pictures), np.zeros(len(labels)))]
@@ -91,7 +91,7 @@ def cell_figures(pictures: list[Picture], detections: list[sv.Detections], label
 
 
 def as_one_class(pictures: list[Picture], detections: list[sv.Detections], members: np.ndarray) -> AveragePrecision:
-    """Average precision with the member classes, bool (n_labels,), taken as one, and all else left out."""
+    """Average precision with the member classes, bool (n_labels,), taken as one, and all else left out; each cell by its first label."""
     one = LabelSet(("cell",))
     merged = []
     for p in pictures:
