@@ -31,7 +31,7 @@ OPENCV := $(PIP) install --force-reinstall --no-deps -c requirements.lock opencv
 
 demo: install
 	@bash download.sh sample
-	@$(BIN)/python train.py --config=config.yaml --set train_images=data/sample --set name=demo --set epochs=8 --set proposer_epochs=10 --set proposer_steps=60
+	@$(BIN)/python train.py --config=config.yaml --set train_images=data/sample --set name=demo --set epochs=6 --set proposer_epochs=10 --set proposer_steps=100
 	@$(BIN)/python run.py --model models/demo --image 'data/sample/images/slide5*.jpg' --annotations data/sample/test.json --output results/demo
 	@echo "pictures with boxes: results/demo/annotated   report: results/demo/report.html"
 
