@@ -28,7 +28,7 @@ ONE_STAGE = {"yolo": "YOLOV8 xs (keras-cv)", "retinanet": "RetinaNet (keras-cv)"
 PEERS = (*ONE_STAGE, "sliding", "ultralytics")
 LONGER_SIDE = 640  # of Ultralytics' input: its default, and what makes cells as large as the others see them
 ROOT = Path(__file__).resolve().parent.parent
-# A pass, in two trials: the difference leaves out tracing, and the batches prepared meanwhile. RetinaNet's step takes ten of YOLO's.
+# A pass, in two trials: the difference leaves out tracing, and the batches prepared meanwhile. RetinaNet's step takes five of YOLO's.
 TIMED_STEPS = {"yolo": (15, 60), "retinanet": (5, 15)}
 
 
