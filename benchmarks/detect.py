@@ -31,7 +31,7 @@ def main() -> None:
     network = load_network(options.model / CLASSIFIER)
     root, keys = list_pictures(options.image)
     paths = [root / key for key in keys[:: max(len(keys) // options.count, 1)][: options.count]]
-    detector.detect(read_picture(paths[0]))  # traces the network
+    detector.detect(paths[0])  # traces the network
     steps: dict[str, list[float]] = {"read": [], "propose": [], "classify": [], "decide": []}
     proposals = 0
     for path in paths:
@@ -54,7 +54,7 @@ def main() -> None:
     )
     print("  ".join(f"{name} {1000 * np.median(v):.0f} ms" for name, v in steps.items()) + f"  together {1000 * total:.0f} ms (medians)")
     started = time.perf_counter()
-    for _, working in in_order(lambda path: detector.detect(read_picture(path)), paths):
+    for _, working in in_order(detector.detect, paths):
         working.result()
     each = (time.perf_counter() - started) / len(paths)
     print(f"{AT_ONCE} at once, as run.py works: {1000 * each:.0f} ms a photograph")

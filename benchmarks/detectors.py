@@ -163,7 +163,6 @@ def score_ultralytics(weights: Path, parts: "DataSet", minutes: float) -> Row:
     from malaria_cells.detection import DetectionSettings
     from malaria_cells.evaluation import detection_metrics
     from malaria_cells.one_stage import LEAST_SCORE, OneStageDetector
-    from malaria_cells.pictures import read_picture
     from malaria_cells.training.thresholds import choose_thresholds
 
     network = YOLO(weights).model.fuse(verbose=False).eval()
@@ -180,7 +179,7 @@ def score_ultralytics(weights: Path, parts: "DataSet", minutes: float) -> Row:
     settings = DetectionSettings(score_threshold=LEAST_SCORE)
     detector, _ = choose_thresholds(OneStageDetector(places, size_hw, parts.train.labels, settings=settings), parts.validation)
     started = time.perf_counter()
-    found = [detector.detect(read_picture(p.path)) for p in test]
+    found = [detector.detect(p.path) for p in test]
     seconds = (time.perf_counter() - started) / len(test)
     metrics = detection_metrics(test, found, parts.train.labels, seconds)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

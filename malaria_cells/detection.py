@@ -138,7 +138,8 @@ class Detector(ABC):
         further = np.where(by_label >= self.settings.score_threshold, by_label, 0)
         # A cell is a finding once, also to who compares scores with the operating threshold without looking whose they are.
         further[:, self.labels.is_infected] = further[:, self.labels.is_infected].clip(max=UNDER * self.settings.infected_threshold)
-        further[repeated(boxes_xyxy, class_ids, len(self.labels), self.settings.nms_iou)] = 0
+        if self.settings.nms == "class":  # else no two boxes overlap by as much
+            further[repeated(boxes_xyxy, class_ids, len(self.labels), self.settings.nms_iou)] = 0
         return np.where(own, by_label, further).astype(np.float32)
 
     def with_settings(self, **changes: object) -> Self:

@@ -44,18 +44,23 @@ def exported_network(folder: Path, name: str, engine: str) -> Network:
         raise InputError(
             f"--engine {engine}: {DISTRIBUTIONS[engine]} is not installed; pip install 'malaria-cells[export]', or use --engine keras"
         ) from error
-    one_call = Lock()  # OpenVINO's default request and LiteRT's interpreter hold one input at a time
-
-    def network(pixels: np.ndarray) -> np.ndarray:
-        with one_call:
-            return np.asarray(run(pixels.astype(np.float32)), dtype=np.float32)
-
-    return network
+    return lambda pixels: np.asarray(run(pixels.astype(np.float32)), dtype=np.float32)
 
 
 def find_exported(folder: Path, name: str) -> str | None:
     """The engine whose file of a network is in a folder, or None."""
     return next((engine for engine, suffix in SUFFIXES.items() if (folder / f"{name}{suffix}").exists()), None)
+
+
+def _one_call_at_a_time(run: Network) -> Network:
+    """For what holds one input at a time: OpenVINO's default request, LiteRT's interpreter."""
+    lock = Lock()
+
+    def in_turn(pixels: np.ndarray) -> np.ndarray:
+        with lock:
+            return run(pixels)
+
+    return in_turn
 
 
 def _onnx(path: Path) -> Network:
@@ -72,7 +77,7 @@ def _openvino(path: Path) -> Network:
     # On processors that have it OpenVINO would take bfloat16, which moves probabilities by a hundredth.
     settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     network = openvino.Core().compile_model(path, "CPU", settings)
-    return lambda pixels: network(pixels)[0]
+    return _one_call_at_a_time(lambda pixels: network(pixels)[0])
 
 
 def _litert(path: Path) -> Network:
@@ -93,7 +98,7 @@ def _litert(path: Path) -> Network:
         interpreter.invoke()
         return interpreter.get_tensor(answer)
 
-    return run
+    return _one_call_at_a_time(run)
 
 
 def _savedmodel(path: Path) -> Network:

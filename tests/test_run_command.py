@@ -1,7 +1,6 @@
 """``run.py`` as a person uses it: the files it writes are a contract."""
 
 import csv
-import io
 import json
 import os
 import shutil
@@ -262,20 +261,6 @@ def test_progress_in_a_pipe_is_plain_lines(untrained_model, sample, tmp_path, ca
     assert "\r" not in "".join(lines)
     assert "12/12 images" in lines[-1]
     assert "images/s" in lines[-1]
-
-
-def test_progress_on_a_terminal_is_a_bar(monkeypatch):
-    from malaria_cells import progress
-
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    assert list(progress.progress(range(3), 3, "detecting", "image")) == [0, 1, 2]
-    assert "detecting" in terminal.getvalue()
-    assert "\r" in terminal.getvalue()
 
 
 @pytest.mark.slow

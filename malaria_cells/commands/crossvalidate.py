@@ -15,7 +15,6 @@ from malaria_cells.errors import InputError
 from malaria_cells.evaluation import detection_metrics
 from malaria_cells.model_description import file_fingerprint, load_description
 from malaria_cells.model_folder import load_detector
-from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
 from malaria_cells.splits import fold_pictures, split_pictures
 
@@ -94,7 +93,7 @@ def _score(folder: Path, held_out: AnnotationSet) -> dict[str, Any]:
     if not description.rejects:
         return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["test"]
     pictures = list(held_out.pictures)
-    found = [detector.detect(read_picture(p.path)) for p in progress(pictures, len(pictures), "detecting", "image")]
+    found = [detector.detect(p.path) for p in progress(pictures, len(pictures), "detecting", "image")]
     return detection_metrics(pictures, found, held_out.labels, None)
 
 

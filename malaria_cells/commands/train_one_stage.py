@@ -10,7 +10,6 @@ from malaria_cells.commands.train_report import Course, Detected, Trained, write
 from malaria_cells.config import Config
 from malaria_cells.dataset import DataSet
 from malaria_cells.errors import InputError
-from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
 from malaria_cells.training.unfinished import UnfinishedRun
 
@@ -34,7 +33,7 @@ def train_one_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     detected = {"validation": found}
     if data.test is not None:
         test = data.test.pictures
-        detected["test"] = [detector.detect(read_picture(p.path)) for p in progress(test, len(test), "test", "image")]
+        detected["test"] = [detector.detect(p.path) for p in progress(test, len(test), "test", "image")]
     for part, in_part in detected.items():
         metrics[part] = detection_metrics(list(data.parts[part].pictures), in_part, data.train.labels, None)
     keep_record(folder, config, data, metrics, [run])
