@@ -11,6 +11,9 @@ from PIL import Image
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["MALARIA_CELLS_RETRY_SECONDS"] = "0.01"
+if "PYTEST_XDIST_WORKER" in os.environ:  # a worker for each core: further threads would be in the other one's way
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same cases in every run; to look for new ones: pytest --hypothesis-profile=default.
 settings.register_profile("repeatable", derandomize=True)

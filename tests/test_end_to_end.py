@@ -39,7 +39,7 @@ def test_sample(repository, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_real_photographs(repository, iml, tmp_path):
-    """A few photographs, a few steps: the whole way works on what a microscope gives."""
+    """A few photographs, a few steps: the whole way works on what a microscope gives, with a second look and the training further."""
     everything = json.loads((iml / "annotations.json").read_text())
     split = json.loads((iml / "split.json").read_text())
     names = {"train": split["train"][:16], "test": split["test"][:3]}
@@ -47,7 +47,9 @@ def test_real_photographs(repository, iml, tmp_path):
     (tmp_path / "few.json").write_text(json.dumps(kept))
     (tmp_path / "split.json").write_text(json.dumps(names))
     files = {"train_images": iml, "annotations": tmp_path / "few.json", "split_file": tmp_path / "split.json"}
-    model = train(repository, "configs/iml.yaml", tmp_path, **files, epochs=3, steps_per_epoch=40, tta=1)
+    short = {"epochs": 3, "steps_per_epoch": 40, "tta": 1}
+    second_look = {"model": "lite", "weights": "imagenet", "epochs": 1, "learning_rate": 0.001}
+    model = train(repository, "configs/iml.yaml", tmp_path, **files, **short, second_look=json.dumps(second_look))
     description = yaml.safe_load((model / "model.yaml").read_text())
     assert 60 < description["cell_size"] < 110
     request = ["run", "--model", str(model), "--image", str(iml / "images"), "--annotations", str(tmp_path / "few.json")]

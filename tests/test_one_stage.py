@@ -3,6 +3,7 @@
 import csv
 import json
 import warnings
+from functools import cache
 
 import numpy as np
 import pytest
@@ -14,6 +15,14 @@ from malaria_cells.one_stage import as_probabilities, letterbox
 
 SIZE = (128, 256)
 ANCHORS = {"sizes": [32.0, 64.0, 128.0, 256.0, 512.0], "scales": [1.0, 1.26], "ratios": [0.5, 1.0, 2.0]}
+
+
+@pytest.fixture(scope="module")
+def ready():
+    """A network that is ready for use, by its kind; each is built once, which takes as long as to export it."""
+    from malaria_cells.models.one_stage import build, for_use
+
+    return cache(lambda kind: for_use(build(kind, SIZE, 3, ANCHORS), kind, SIZE))
 
 
 def test_letterbox_and_back():
@@ -55,11 +64,8 @@ def test_unweighted_it_is_the_focal_loss_of_keras():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["yolo", "retinanet"])
-def test_before_training_a_cell_is_a_rare_thing(kind):
-    from malaria_cells.models.one_stage import build, for_use
-
-    model = for_use(build(kind, SIZE, 3, ANCHORS), kind, SIZE)
-    scores = np.asarray(model(np.full((1, *SIZE, 3), 200, dtype=np.float32), training=False))[..., 4:]
+def test_before_training_a_cell_is_a_rare_thing(kind, ready):
+    scores = np.asarray(ready(kind)(np.full((1, *SIZE, 3), 200, dtype=np.float32), training=False))[..., 4:]
     assert np.median(scores) == pytest.approx(0.01, abs=0.005)
 
 
@@ -154,15 +160,13 @@ def test_train_run_and_resume(sample, tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["yolo", "retinanet"])
 @pytest.mark.parametrize("form", ["onnx", "openvino", "litert", "savedmodel"])
-def test_an_exported_one_stage_network_answers_as_keras(kind, form, tmp_path):
+def test_an_exported_one_stage_network_answers_as_keras(kind, form, ready, tmp_path):
     from malaria_cells.engines import exported_network
     from malaria_cells.export import export_network
-    from malaria_cells.models.one_stage import build, for_use
 
-    model = for_use(build(kind, SIZE, 3, ANCHORS), kind, SIZE)
-    export_network(model, tmp_path / "detector", form)
+    export_network(ready(kind), tmp_path / "detector", form)
     canvas = np.random.default_rng(0).integers(0, 256, (1, *SIZE, 3), dtype=np.uint8)
-    wanted = np.asarray(model(canvas.astype(np.float32), training=False))
+    wanted = np.asarray(ready(kind)(canvas.astype(np.float32), training=False))
     assert exported_network(tmp_path, "detector", form)(canvas) == pytest.approx(wanted, abs=1e-3)
 
 
