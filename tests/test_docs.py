@@ -29,14 +29,15 @@ def test_every_command_of_the_retraining_page_works(repository, tmp_path, monkey
     (tmp_path / "my_smears.yaml").write_text(yaml.safe_dump(yaml.safe_load(settings) | short))
     commands = [shlex.split(line) for block in blocks(page, "sh") for line in block.splitlines() if line.strip()]
     assert len(commands) == 10
-    for command in commands:
-        if command[0] == "python":  # a script, which hands its arguments on
-            assert (repository / command[1]).is_file()
-            command = [command[0], Path(command[1]).stem, *command[2:]]
+    for program, *arguments in commands:
+        if program == "python":  # a script, which hands its arguments on
+            assert (repository / arguments[0]).is_file()
+            arguments[0] = Path(arguments[0]).stem
         else:
-            assert command[0] == "malaria-cells"
-        command = ["3" if before == "--folds" else part for before, part in zip(["", *command], command, strict=False)]
-        assert main(command[1:]) == 0, f"{shlex.join(command)}\n{''.join(capsys.readouterr())}"
+            assert program == "malaria-cells"
+        if "--folds" in arguments:
+            arguments[arguments.index("--folds") + 1] = "3"
+        assert main(arguments) == 0, f"{shlex.join(arguments)}\n{''.join(capsys.readouterr())}"
     for name in (
         "explore/patches.png",
         "explore/augmentation_stain.png",

@@ -152,9 +152,9 @@ def test_int8_keeps_what_is_found(model, keras_detector, repository, sample, tmp
 
 @pytest.fixture(scope="module")
 def infected_f1(model, keras_detector, iml):
-    """The infected F1 of a detector on the real photographs that thresholds were chosen or figures taken on: 133 infected cells."""
+    """The infected F1 of a model folder on the real photographs that thresholds were chosen or figures taken on: 133 infected cells."""
+    from malaria_cells import CellDetector
     from malaria_cells.annotations import load_annotations
-    from malaria_cells.at_once import in_order
     from malaria_cells.evaluation import infected_figures
 
     split = json.loads((model / "split.json").read_text())
@@ -163,30 +163,28 @@ def infected_f1(model, keras_detector, iml):
     pictures = [p for p in truth.pictures if p.key.split("/")[-1] in names]
     assert len(pictures) == 95
 
-    def of(detector):
-        found = [detected.result() for _, detected in in_order(lambda p: detector.detect(p.path), pictures)]
+    def of(folder):
+        found = list(CellDetector.load(folder).detect_each(p.path for p in pictures))
         return infected_figures(pictures, found, truth.labels)["f1"]
 
     return of
 
 
 @pytest.fixture(scope="module")
-def infected_f1_of_keras(infected_f1, keras_detector):
-    return infected_f1(keras_detector)
+def infected_f1_of_keras(infected_f1, model):
+    return infected_f1(model)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["onnx", "openvino", "litert"])
 def test_int8_costs_less_than_a_point_of_infected_f1(form, model, infected_f1, infected_f1_of_keras, iml, tmp_path):
-    from malaria_cells.model_folder import load_detector
-
     split = json.loads((model / "split.json").read_text())
     (tmp_path / "pictures").mkdir()
     for name in split["train"][::5]:
         shutil.copy(iml / "images" / name.split("/")[-1], tmp_path / "pictures")
     arguments = ["--format", form, "--int8", "--image", str(tmp_path / "pictures"), "--output", str(tmp_path / form)]
     assert main(["export", "--model", str(model), *arguments]) == 0
-    assert infected_f1(load_detector(tmp_path / form)[0]) > infected_f1_of_keras - 0.01
+    assert infected_f1(tmp_path / form) > infected_f1_of_keras - 0.01
 
 
 @pytest.mark.slow
