@@ -12,7 +12,6 @@ import cv2
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.models import centres
@@ -21,14 +20,13 @@ from malaria_cells.progress import progress
 from malaria_cells.proposals.learned import FRAME, STRIDE, WORKING_CELL_SIZE, framed, to_working_scale
 from malaria_cells.proposals.transmission import Field
 from malaria_cells.training.callbacks import Lines
+from malaria_cells.training.centre_targets import CHANNELS, centre_loss, centre_targets, turned
 
 CROP = 256  # pixels at the working scale: some 40 cells of a crowded field
 UNMARKED_WEIGHT = 0.2
 CUT_OFF = 0.35  # a cell whose centre lies this near to the picture's edge, in cell sizes, is cut off by it
 RARE_SHARE = 0.35  # of the crops are laid around a cell drawn by class; the network is else least sure of the rarest
 SCALE_JITTER = (0.8, 1.25)
-# Standard deviation of the target around a centre, as a share of the cell's size: at the usual size 1.1 places.
-SPREAD = 0.11
 EMA_MOMENTUM = 0.99
 
 
@@ -100,21 +98,6 @@ def train_proposer(train: AnnotationSet, cell_size: float, epochs: int, steps: i
     return model
 
 
-def centre_loss(y_true, y_pred):  # type: ignore[no-untyped-def]
-    """Penalty-reduced focal loss of the heat map (CenterNet, eq. 1), and L1 of offset and size at centres, by cell.
-
-    Args:
-        y_true: (b, h, w, 7): heat, is a centre, offset x and y, log width and height, weight.
-        y_pred: (b, h, w, 5): what the network gives.
-    """
-    heat = ops.clip(y_pred[..., 0], 1e-4, 1 - 1e-4)
-    target, centre, weight = y_true[..., 0], y_true[..., 1], y_true[..., 6]
-    hit = -centre * (1 - heat) ** 2 * ops.log(heat)
-    miss = -(1 - centre) * weight * (1 - target) ** 4 * heat**2 * ops.log(1 - heat)
-    shape = centre[..., None] * ops.abs(y_true[..., 2:6] - y_pred[..., 1:5])
-    return (ops.sum(hit) + ops.sum(miss) + ops.sum(shape)) / ops.maximum(ops.sum(centre), 1)
-
-
 def _prepared(picture: Picture, cell_size: float) -> WorkingPicture:
     small = to_working_scale(read_picture(picture.path), cell_size)
     scale = np.float32(WORKING_CELL_SIZE / cell_size)
@@ -147,7 +130,7 @@ def _batches(pictures: list[WorkingPicture], rare: RareCells, batch_size: int, s
     def to_tensors(number):  # type: ignore[no-untyped-def]
         pixels, target = tf.numpy_function(crop, [number], (tf.float32, tf.float32))
         pixels.set_shape((CROP, CROP, 3))
-        target.set_shape((CROP // STRIDE, CROP // STRIDE, 7))
+        target.set_shape((CROP // STRIDE, CROP // STRIDE, CHANNELS))
         return pixels, target
 
     return tf.data.Dataset.counter().map(to_tensors, num_parallel_calls=2, deterministic=True).batch(batch_size).prefetch(4)
@@ -176,33 +159,8 @@ def _crop(picture: WorkingPicture, rng: np.random.Generator, around: np.ndarray 
     )
     weight = cv2.resize(picture.weight[low, high], (places, places), interpolation=cv2.INTER_LINEAR)
     corner = np.array([left, top, left, top], dtype=np.float32)
-    target = _target((picture.boxes_xyxy - corner) * scale, (picture.ignored_xyxy - corner) * scale, weight)
-    return _turned(_recoloured(pixels, rng), target, rng)
-
-
-def _target(boxes: np.ndarray, ignored: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Targets of a crop, float32 (places, places, 7); boxes in its pixels."""
-    places = len(weight)
-    target = np.zeros((places, places, 7), dtype=np.float32)
-    target[..., 6] = weight
-    for left, top, right, bottom in np.clip(np.rint(ignored / STRIDE), 0, places).astype(int):
-        target[top:bottom, left:right, 6] = 0
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2 / STRIDE
-    inside = ((centre >= 0) & (centre < places)).all(axis=1)
-    centre, size = centre[inside], (boxes[:, 2:] - boxes[:, :2])[inside]
-    if len(centre) == 0:
-        return target
-    place = np.floor(centre).astype(int)
-    spread = np.maximum(SPREAD * np.sqrt(size.prod(axis=1)) / STRIDE, 0.6)
-    axis = np.arange(places)
-    across = np.exp(-((axis[None] - place[:, :1]) ** 2) / (2 * spread[:, None] ** 2))
-    down = np.exp(-((axis[None] - place[:, 1:]) ** 2) / (2 * spread[:, None] ** 2))
-    target[..., 0] = (down[:, :, None] * across[:, None, :]).max(axis=0)
-    columns, rows = place.T
-    target[rows, columns, 1] = 1
-    target[rows, columns, 2:4] = centre - place
-    target[rows, columns, 4:6] = np.log(np.maximum(size, 2) / WORKING_CELL_SIZE)
-    return target
+    target = centre_targets((picture.boxes_xyxy - corner) * scale, (picture.ignored_xyxy - corner) * scale, weight)
+    return turned(_recoloured(pixels, rng), target, rng)
 
 
 def _recoloured(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -215,19 +173,6 @@ def _recoloured(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     recoloured = np.clip(moved * gain, 0, 255).astype(np.float32)
     recoloured[frame] = 0
     return recoloured
-
-
-def _turned(pixels: np.ndarray, target: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One of the eight ways to lay a square; offsets and sizes turn with it."""
-    if rng.uniform() < 0.5:
-        pixels, target = pixels[:, ::-1], target[:, ::-1].copy()
-        target[..., 2] = np.where(target[..., 1] > 0, 1 - target[..., 2], 0)
-    if rng.uniform() < 0.5:
-        pixels, target = pixels[::-1], target[::-1].copy()
-        target[..., 3] = np.where(target[..., 1] > 0, 1 - target[..., 3], 0)
-    if rng.uniform() < 0.5:
-        pixels, target = pixels.transpose(1, 0, 2), target.transpose(1, 0, 2)[..., [0, 1, 3, 2, 5, 4, 6]]
-    return np.ascontiguousarray(pixels), np.ascontiguousarray(target)
 
 
 def _settle_statistics(model: keras.Model, batches: tf.data.Dataset, batch_size: int) -> None:
