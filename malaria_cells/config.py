@@ -146,9 +146,9 @@ class Config(BaseModel):
         "sampling", description="Against rare classes being ignored: balanced class weights, balanced sampling, or nothing."
     )
     sampling_power: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.0,
-        description="Of balanced sampling: classes are drawn in proportion to their count to this power. 0: equally often; 1: as they "
-        "occur. More shows more healthy cells, against false alarms.",
+        0.5,
+        description="Of balanced sampling: classes are drawn in proportion to their count to this power. 0: equally often, against "
+        "misses; 1: as they occur, against false alarms.",
     )
     augmentation: str = Field(
         "stain", description="Named policy: none, flips, stain, shifts, microscope, layers, randaugment, cutmix, mixup."
