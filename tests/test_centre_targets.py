@@ -22,6 +22,10 @@ def cells(rng, n=25, size=SIDE):
     return np.concatenate([centre - half, centre + half], axis=1).astype(np.float32)
 
 
+def ones(truth):
+    return np.ones(len(truth))
+
+
 def as_places(target):
     """What a perfect network would answer."""
     return np.concatenate([target[..., :1], target[..., SHAPE]], axis=-1)
@@ -36,7 +40,7 @@ def same_boxes(found, expected):
 @pytest.mark.parametrize("seed", range(5))
 def test_decoding_a_target_gives_its_boxes(seed):
     truth = cells(np.random.default_rng(seed))
-    target = centre_targets(truth, NONE, WHOLE)
+    target = centre_targets(truth, ones(truth), NONE, WHOLE)
     found, scores = decode(as_places(target), (SIDE, SIDE))
     same_boxes(found + FRAME, truth)
     assert scores.tolist() == [1.0] * len(truth)
@@ -45,7 +49,8 @@ def test_decoding_a_target_gives_its_boxes(seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_every_place_near_a_centre_knows_the_whole_cell(seed):
     truth = cells(np.random.default_rng(seed))
-    target = centre_targets(truth, NONE, WHOLE)
+    importance = np.random.default_rng(seed).choice([1.0, 8.0], len(truth))
+    target = centre_targets(truth, importance, NONE, WHOLE)
     rows, columns = np.nonzero(target[..., NEARNESS])
     assert np.array_equal(target[..., NEARNESS] > 0, target[..., HEAT] >= NEAR)
     assert len(rows) > 5 * len(truth)
@@ -53,13 +58,12 @@ def test_every_place_near_a_centre_knows_the_whole_cell(seed):
     half = np.exp(target[rows, columns, 4:6]) * WORKING_CELL_SIZE / 2
     overlap = boxes.iou_matrix(np.concatenate([centre - half, centre + half], axis=1).astype(np.float32), truth)
     assert overlap.max(axis=1).min() > 0.999
-    weight_of_cell = np.bincount(overlap.argmax(axis=1), target[rows, columns, NEARNESS])
-    assert weight_of_cell == pytest.approx(np.ones(len(truth)), abs=1e-5)
+    assert np.bincount(overlap.argmax(axis=1), target[rows, columns, NEARNESS]) == pytest.approx(importance, abs=1e-5)
 
 
 def test_of_two_cells_at_one_place_the_last_is_learnt():
     truth = np.array([[90, 90, 130, 130], [80, 80, 140, 140]], dtype=np.float32)
-    target = centre_targets(truth, NONE, WHOLE)
+    target = centre_targets(truth, ones(truth), NONE, WHOLE)
     found, _ = decode(as_places(target), (SIDE, SIDE))
     same_boxes(found + FRAME, truth[1:])
     assert np.isfinite(target).all()
@@ -67,7 +71,7 @@ def test_of_two_cells_at_one_place_the_last_is_learnt():
 
 def test_targets_turn_with_the_pixels():
     truth = cells(np.random.default_rng(0))
-    target = centre_targets(truth, NONE, WHOLE)
+    target = centre_targets(truth, ones(truth), NONE, WHOLE)
     pixels = np.zeros((SIDE, SIDE, 3), dtype=np.float32)
     for left, top, right, bottom in np.rint(truth).astype(int):  # a frame that shows where each box is
         pixels[top : top + 2, left:right] = pixels[bottom - 2 : bottom, left:right] = 255
@@ -91,14 +95,15 @@ def test_targets_turn_with_the_pixels():
 
 def test_ignore_regions_and_unmarked_cells_have_their_share():
     weight = np.full((PLACES, PLACES), 0.2, dtype=np.float32)
-    target = centre_targets(cells(np.random.default_rng(0), 4), np.array([[40, 40, 80, 80]], dtype=np.float32), weight)
+    truth = cells(np.random.default_rng(0), 4)
+    target = centre_targets(truth, ones(truth), np.array([[40, 40, 80, 80]], dtype=np.float32), weight)
     assert target[10:20, 10:20, WEIGHT].max() == 0
     assert target[25:, 25:, WEIGHT].min() == np.float32(0.2)
 
 
 def test_the_loss_disregards_places_without_weight():
     truth = cells(np.random.default_rng(1), 5)
-    target = centre_targets(truth, NONE, WHOLE)
+    target = centre_targets(truth, ones(truth), NONE, WHOLE)
     target[:8, :8, WEIGHT] = 0
     perfect = as_places(target)
     alarm = perfect.copy()
@@ -136,7 +141,7 @@ def test_boxes_are_in_pixels_of_the_picture(shape):
         rows, columns = pixels.shape[1] // STRIDE, pixels.shape[2] // STRIDE
         scale = np.array([round(width * WORKING_CELL_SIZE / cell_size) / width, round(height * WORKING_CELL_SIZE / cell_size) / height] * 2)
         side = max(rows, columns)
-        target = centre_targets((truth * scale + FRAME).astype(np.float32), NONE, np.ones((side, side), dtype=np.float32))
+        target = centre_targets((truth * scale + FRAME).astype(np.float32), ones(truth), NONE, np.ones((side, side), dtype=np.float32))
         return as_places(target)[None, :rows, :columns]
 
     found, scores = learned_boxes(network, np.zeros((*shape, 3), dtype=np.uint8), cell_size)

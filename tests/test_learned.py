@@ -14,8 +14,8 @@ from malaria_cells.cli import main
 from malaria_cells.errors import InputError
 from malaria_cells.proposals import Proposer
 from malaria_cells.proposals.learned import FRAME, STRIDE, WORKING_CELL_SIZE, seen_mirrored
-from malaria_cells.training.centre_targets import CENTRE, CHANNELS
-from malaria_cells.training.proposer import CROP, RareCells, _crop, train_proposer
+from malaria_cells.training.centre_targets import CENTRE, CHANNELS, NEARNESS
+from malaria_cells.training.proposer import CROP, DRAWN_COUNTS_AS, RareCells, _crop, train_proposer
 
 PLACES = CROP // STRIDE
 
@@ -54,11 +54,13 @@ def test_crops_hold_the_rare_cell(annotated):
     picture = _prepared(annotated.pictures[0], 72.0)
     assert 0.2 <= picture.weight.min() < picture.weight.max() == 1
     for seed in range(10):
-        pixels, target = _crop(picture, np.random.default_rng(seed), picture.boxes_xyxy[0])
+        pixels, target = _crop(picture, np.random.default_rng(seed), around=0)
         assert pixels.shape == (CROP, CROP, 3)
         assert target.shape == (PLACES, PLACES, CHANNELS)
-        assert target[..., CENTRE].sum() >= 1
-        again = _crop(picture, np.random.default_rng(seed), picture.boxes_xyxy[0])
+        centres = target[..., CENTRE].sum()
+        assert centres >= 1
+        assert target[..., NEARNESS].sum() == pytest.approx(centres - 1 + DRAWN_COUNTS_AS, rel=1e-4)
+        again = _crop(picture, np.random.default_rng(seed), around=0)
         assert np.array_equal(pixels, again[0])
 
 

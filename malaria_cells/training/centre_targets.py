@@ -21,16 +21,17 @@ CHANNELS = 8
 _TRANSPOSED = [HEAT, CENTRE, 3, 2, 5, 4, WEIGHT, NEARNESS]
 
 
-def centre_targets(boxes_xyxy: np.ndarray, ignored_xyxy: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def centre_targets(boxes_xyxy: np.ndarray, importance: np.ndarray, ignored_xyxy: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Targets of a square crop.
 
     Args:
         boxes_xyxy: cells, float32 (n, 4), in its pixels; centres may lie outside.
+        importance: float (n,), share of each cell's offset and size in the loss; 1 is usual.
         ignored_xyxy: float32 (k, 4).
         weight: float32 (places, places), of each place in the loss where there is no centre.
 
     Returns:
-        float32 (places, places, `CHANNELS`); `NEARNESS` of the places of one cell sums to 1.
+        float32 (places, places, `CHANNELS`); `NEARNESS` of the places of one cell sums to its importance.
     """
     places = len(weight)
     target = np.zeros((places, places, CHANNELS), dtype=np.float32)
@@ -39,7 +40,7 @@ def centre_targets(boxes_xyxy: np.ndarray, ignored_xyxy: np.ndarray, weight: np.
         target[top:bottom, left:right, WEIGHT] = 0
     centre = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2 / STRIDE
     inside = ((centre >= 0) & (centre < places)).all(axis=1)
-    centre, size = centre[inside], (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2])[inside]
+    centre, size, importance = centre[inside], (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2])[inside], importance[inside]
     if len(centre) == 0:
         return target
     place = np.floor(centre).astype(int)
@@ -50,12 +51,12 @@ def centre_targets(boxes_xyxy: np.ndarray, ignored_xyxy: np.ndarray, weight: np.
     target[..., HEAT] = heat.max(axis=0)
     target[rows, columns, CENTRE] = 1
     near = np.where(target[..., HEAT] >= NEAR, target[..., HEAT], 0)
-    of_cell = np.bincount(owner.ravel(), near.ravel())
+    of_cell = np.maximum(np.bincount(owner.ravel(), near.ravel(), len(place)), NEAR)  # 0: another one has the same place
     rows, columns = np.nonzero(near)
     cell = owner[rows, columns]
     target[rows, columns, OFFSET] = centre[cell] - np.stack([columns, rows], axis=1)
     target[rows, columns, SIZE] = np.log(np.maximum(size[cell], 2) / WORKING_CELL_SIZE)
-    target[rows, columns, NEARNESS] = near[rows, columns] / of_cell[cell]
+    target[rows, columns, NEARNESS] = near[rows, columns] * (importance / of_cell)[cell]
     return target
 
 
