@@ -12,7 +12,8 @@ def start_tensorflow() -> None:
     """Import TensorFlow and let it look for devices; its notes are shown only where TF_CPP_MIN_LOG_LEVEL is 0."""
     if "tensorflow" in sys.modules:
         return
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") == "0":
+    # Errors are raised as exceptions as well; what is logged as one beside them (oneDNN does not multiply whole numbers) is none.
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
         import tensorflow as tf
 
         tf.config.list_logical_devices()
