@@ -17,7 +17,7 @@ from malaria_cells.commands.train import PROPOSER_BATCH
 from malaria_cells.config import load_config
 from malaria_cells.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.engine import start_tensorflow
-from malaria_cells.evaluation.average_precision import cell_figures
+from malaria_cells.evaluation import cell_figures
 from malaria_cells.pictures import read_picture
 from malaria_cells.proposals import Proposer
 from malaria_cells.suppression import suppress

@@ -6,7 +6,19 @@ import pytest
 from malaria_cells import boxes
 from malaria_cells.proposals import Proposer
 from malaria_cells.proposals.learned import FRAME, MULTIPLE, STRIDE, WORKING_CELL_SIZE, decode, learned_boxes
-from malaria_cells.training.centre_targets import CENTRE, CHANNELS, HEAT, NEAR, NEARNESS, SHAPE, WEIGHT, centre_loss, centre_targets, turned
+from malaria_cells.training.centre_targets import (
+    CENTRE,
+    CHANNELS,
+    HEAT,
+    NEAR,
+    NEARNESS,
+    SHAPE,
+    WEIGHT,
+    X,
+    centre_loss,
+    centre_targets,
+    turned,
+)
 
 SIDE = 256  # pixels of a crop
 PLACES = SIDE // STRIDE
@@ -119,8 +131,8 @@ def test_the_loss_disregards_places_without_weight():
 def test_the_loss_by_hand():
     """One centre of heat 0.5, off by 0.25 of a place in x, and a place beside it, off by 0.1: CenterNet's eq. 1 and L1."""
     target = np.zeros((1, 4, 4, CHANNELS), dtype=np.float32)
-    target[0, 1, 1, [HEAT, CENTRE, 2, NEARNESS]] = [1, 1, 0.5, 0.6]
-    target[0, 1, 2, [2, NEARNESS]] = [-0.5, 0.4]
+    target[0, 1, 1, [HEAT, CENTRE, X, NEARNESS]] = [1, 1, 0.5, 0.6]
+    target[0, 1, 2, [X, NEARNESS]] = [-0.5, 0.4]
     predicted = np.full((1, 4, 4, 5), 1e-4, dtype=np.float32)
     predicted[..., 1:] = 0
     predicted[0, 1, 1, :2] = [0.5, 0.25]

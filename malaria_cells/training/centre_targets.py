@@ -13,12 +13,12 @@ from malaria_cells.proposals.learned import STRIDE, WORKING_CELL_SIZE
 SPREAD = 0.11
 NEAR = 0.3  # heat from which a place learns the offset and size of the cell
 
-# Channels of a target: is it a centre; offset from the place to the cell's centre, x and y in places, beyond 0 to 1 beside
-# the centre; logarithms of width and height in cell sizes; share in the loss of what is no centre; in that of offset and size.
-HEAT, CENTRE, OFFSET, SIZE, WEIGHT, NEARNESS = 0, 1, slice(2, 4), slice(4, 6), 6, 7
-SHAPE = slice(2, 6)
+# Channels of a target: heat; is it a centre; offset from the place to the cell's centre in places, beyond 0 to 1 beside the
+# centre; logarithms of width and height in cell sizes; share in the loss of what is no centre; in that of offset and size.
 CHANNELS = 8
-_TRANSPOSED = [HEAT, CENTRE, 3, 2, 5, 4, WEIGHT, NEARNESS]
+HEAT, CENTRE, X, Y, WIDTH, HEIGHT, WEIGHT, NEARNESS = range(CHANNELS)
+SHAPE = slice(X, HEIGHT + 1)
+_TRANSPOSED = [HEAT, CENTRE, Y, X, HEIGHT, WIDTH, WEIGHT, NEARNESS]
 
 
 def centre_targets(boxes_xyxy: np.ndarray, importance: np.ndarray, ignored_xyxy: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -51,12 +51,12 @@ def centre_targets(boxes_xyxy: np.ndarray, importance: np.ndarray, ignored_xyxy:
     target[..., HEAT] = heat.max(axis=0)
     target[rows, columns, CENTRE] = 1
     near = np.where(target[..., HEAT] >= NEAR, target[..., HEAT], 0)
-    of_cell = np.maximum(np.bincount(owner.ravel(), near.ravel(), len(place)), NEAR)  # 0: another one has the same place
+    of_cell = np.bincount(owner.ravel(), near.ravel())
     rows, columns = np.nonzero(near)
     cell = owner[rows, columns]
-    target[rows, columns, OFFSET] = centre[cell] - np.stack([columns, rows], axis=1)
-    target[rows, columns, SIZE] = np.log(np.maximum(size[cell], 2) / WORKING_CELL_SIZE)
-    target[rows, columns, NEARNESS] = near[rows, columns] * (importance / of_cell)[cell]
+    offset = centre[cell] - np.stack([columns, rows], axis=1)
+    target[rows, columns, SHAPE] = np.concatenate([offset, np.log(np.maximum(size[cell], 2) / WORKING_CELL_SIZE)], axis=1)
+    target[rows, columns, NEARNESS] = near[rows, columns] / of_cell[cell] * importance[cell]
     return target
 
 
@@ -70,9 +70,9 @@ def _bells(place: np.ndarray, spread: np.ndarray, places: int) -> np.ndarray:
 def turned(pixels: np.ndarray, target: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """One of the eight ways to lay a square (side, side, 3); its targets, offsets and sizes, turn with it."""
     if rng.uniform() < 0.5:
-        pixels, target = pixels[:, ::-1], _mirrored(target[:, ::-1], 2)
+        pixels, target = pixels[:, ::-1], _mirrored(target[:, ::-1], X)
     if rng.uniform() < 0.5:
-        pixels, target = pixels[::-1], _mirrored(target[::-1], 3)
+        pixels, target = pixels[::-1], _mirrored(target[::-1], Y)
     if rng.uniform() < 0.5:
         pixels, target = pixels.transpose(1, 0, 2), target.transpose(1, 0, 2)[..., _TRANSPOSED]
     return np.ascontiguousarray(pixels), np.ascontiguousarray(target)
