@@ -27,7 +27,7 @@ UNMARKED_WEIGHT = 0.2
 CUT_OFF = 0.35  # a cell whose centre lies this near to the picture's edge, in cell sizes, is cut off by it
 RARE_SHARE = 0.35  # of the crops are laid around a cell drawn by class; the network is else least sure of the rarest
 # A crop is laid around one cell to learn that one's box: it counts as so many. On the rendered sample's validation part 4 gives the best
-# boxes of all cells and 12 the best ones of rare cells.
+# boxes of all cells and 12 the best ones of rare cells; this lies between.
 DRAWN_COUNTS_AS = 8
 SCALE_JITTER = (0.8, 1.25)
 EMA_MOMENTUM = 0.99
