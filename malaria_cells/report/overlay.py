@@ -33,7 +33,13 @@ def draw_detections(picture: np.ndarray, detections: sv.Detections, labels: Labe
     is_quiet = quiet_classes[class_ids[counted]]
     thin = sv.BoxAnnotator(color=palette, thickness=max(round(unit), 1))
     thick = sv.BoxAnnotator(color=palette, thickness=max(round(3 * unit), 2))
-    tag = sv.LabelAnnotator(color=palette, text_scale=0.5 * unit, text_thickness=max(round(unit), 1), text_padding=max(round(4 * unit), 2))
+    tag = sv.LabelAnnotator(
+        color=palette,
+        text_scale=0.5 * unit,
+        text_thickness=max(round(unit), 1),
+        text_padding=max(round(4 * unit), 2),
+        smart_position=True,  # names stay within the picture and off one another
+    )
     scene = thin.annotate(scene, shown[is_quiet])
     loud = shown[~is_quiet]
     scene = thick.annotate(scene, loud)

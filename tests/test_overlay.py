@@ -1,0 +1,37 @@
+"""Detections drawn on a photograph."""
+
+import numpy as np
+import pytest
+import supervision as sv
+
+from malaria_cells.labels import LabelSet
+from malaria_cells.report.overlay import draw_detections
+
+LABELS = LabelSet(("red blood cell", "gametocyte"), infected=("gametocyte",), red_cells=("red blood cell",))
+
+
+def _name_pixels(boxes: list[list[float]]) -> int:
+    """How many pixels are as white as the names are, on a black photograph."""
+    cells = sv.Detections(xyxy=np.array(boxes, float), confidence=np.full(len(boxes), 0.9), class_id=np.ones(len(boxes), int))
+    scene = draw_detections(np.zeros((240, 320, 3), np.uint8), cells, LABELS)
+    return int((scene > 200).all(axis=2).sum())
+
+
+@pytest.mark.parametrize("box", [[300, 100, 320, 120], [200, 0, 230, 20], [0, 100, 20, 120], [300, 0, 320, 20], [300, 220, 320, 240]])
+def test_a_name_stays_whole_at_the_edges(box):
+    assert _name_pixels([box]) == _name_pixels([[100, 100, 130, 130]]) > 0
+
+
+def test_names_of_neighbours_do_not_cover_one_another():
+    assert _name_pixels([[100, 100, 130, 130], [104, 102, 134, 132]]) == 2 * _name_pixels([[100, 100, 130, 130]])
+
+
+def test_only_what_is_counted_is_drawn_and_healthy_cells_have_no_name():
+    boxes = np.array([[10, 30, 40, 60], [100, 100, 130, 130]], float)
+    cells = sv.Detections(xyxy=boxes, confidence=np.array([0.9, 0.9]), class_id=np.array([0, 1]))
+    cells.data["counted_as"] = np.array([0, -1])
+    picture = np.zeros((240, 320, 3), np.uint8)
+    scene = draw_detections(picture, cells, LABELS)
+    assert picture.max() == 0, "the photograph itself is left alone"
+    rows, columns = np.nonzero(scene.any(axis=2))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (30, 60, 10, 40)
