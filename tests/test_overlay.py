@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import supervision as sv
+from supervision.annotators import core
 
 from malaria_cells.labels import LabelSet
-from malaria_cells.report.overlay import draw_detections
+from malaria_cells.report.overlay import MOST_SPREAD, draw_detections
 
 LABELS = LabelSet(("red blood cell", "gametocyte"), infected=("gametocyte",), red_cells=("red blood cell",))
 
@@ -24,6 +25,17 @@ def test_a_name_stays_whole_at_the_edges(box):
 
 def test_names_of_neighbours_do_not_cover_one_another():
     assert _name_pixels([[100, 100, 130, 130], [104, 102, 134, 132]]) == 2 * _name_pixels([[100, 100, 130, 130]])
+
+
+def test_names_by_the_hundred_stay_inside_and_are_not_compared_with_one_another(monkeypatch):
+    compared = []
+    spread = core.spread_out_boxes
+    monkeypatch.setattr(core, "spread_out_boxes", lambda boxes: compared.append(len(boxes)) or spread(boxes))
+    edge = [300, 100, 320, 120]
+    assert _name_pixels([edge] * (MOST_SPREAD + 1)) == _name_pixels([edge])
+    assert not compared
+    _name_pixels([edge] * MOST_SPREAD)
+    assert compared == [MOST_SPREAD]
 
 
 def test_only_what_is_counted_is_drawn_and_healthy_cells_have_no_name():
