@@ -14,7 +14,10 @@ PROPOSALS = ("watershed", "sliding", "learned")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 2 wrong request, 3 some pictures failed, 130 interrupted."""
+    """Run one command and return its exit code.
+
+    0 done, 1 a file or folder that could not be written or read, 2 wrong request, 3 some pictures failed, 130 interrupted.
+    """
     parser = _parser()
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
@@ -23,6 +26,12 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # a folder of somebody else's, a full disk
+        if error.filename is None:
+            raise
+        advice = "check that you may write or read there, and that the disk has room"
+        print(f"error: {error.filename}: {error.strerror}; {advice}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

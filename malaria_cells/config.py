@@ -4,6 +4,7 @@ Precedence: the defaults below, then the YAML file, then ``--set key=value``. Th
 the model.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -230,6 +231,8 @@ class Config(BaseModel):
     @field_validator("image_size", "detector_size", mode="before")
     @classmethod
     def _as_tuple(cls, value: Any) -> Any:
+        if value is not None and (not isinstance(value, list | tuple) or len(value) != 2):
+            raise ValueError("expected [height, width] in pixels")
         return tuple(value) if isinstance(value, list) else value
 
     @model_validator(mode="after")
@@ -270,25 +273,27 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such config file") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; expected a config file, such as config.yaml or one of configs/") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(content, dict | None):
         raise InputError(f"{path}: found a {type(content).__name__}, expected keys with values such as 'epochs: 12'")
-    return make_config((content or {}) | _parse_overrides(overrides or []), str(path))
+    overriding = _parse_overrides(overrides or [])
+    return make_config((content or {}) | overriding, str(path), overriding)
 
 
-def make_config(values: dict[str, Any], source: str) -> Config:
-    """Check a dictionary of settings; `source` names it in errors.
+def make_config(values: dict[str, Any], source: str, overriding: Collection[str] = ()) -> Config:
+    """Check a dictionary of settings; `source` names it in errors, but for the keys `overriding`, which came by ``--set``.
 
     Raises:
         InputError: an unknown key or a wrong value.
     """
+    overridden = {(key,) for key in overriding}
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise InputError("\n".join(_explain(problem, source) for problem in error.errors())) from None
+        raise InputError("\n".join(_explain(p, "--set" if p["loc"][:1] in overridden else source) for p in error.errors())) from None
 
 
 def _parse_overrides(overrides: list[str]) -> dict[str, Any]:

@@ -137,8 +137,8 @@ def read_split(path: Path, annotations: AnnotationSet) -> tuple[AnnotationSet, A
     try:
         content = json.loads(path.read_bytes())
         parts = {"train": [*content["train"], *content.get("validation", [])], "test": list(content["test"])}
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such split file") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; expected a split file") from None
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f'{path}: expected {{"train": [pictures], "test": [pictures]}} ({error})') from error
     keys = {part: {_fitting_key(name, annotations, path) for name in names} for part, names in parts.items()}

@@ -15,8 +15,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a worker for each core: further threa
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# The same cases in every run; to look for new ones: pytest --hypothesis-profile=default.
-settings.register_profile("repeatable", derandomize=True)
+# The same cases in every run, on a slow machine too; to look for new ones: pytest --hypothesis-profile=default.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 REPOSITORY = Path(__file__).parent.parent

@@ -83,3 +83,19 @@ def test_sample_command(tmp_path, capsys):
     assert main(["sample", str(tmp_path / "mine")]) == 2
     assert "holds other files" in capsys.readouterr().err
     assert (tmp_path / "mine" / "a.txt").read_text() == "a"
+
+
+def test_a_folder_that_cannot_be_written_is_named_without_a_traceback(tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert main(["sample", str(tmp_path / "file" / "below"), "--training", "1", "--test", "1"]) == 1
+    assert str(tmp_path / "file") in (said := capsys.readouterr().err)
+    assert "Traceback" not in said
+
+
+def test_an_error_of_the_system_that_names_no_file_is_not_hidden(monkeypatch):
+    def broken():
+        raise OSError("of another kind")
+
+    monkeypatch.setattr("malaria_cells.config_reference.reference", broken)
+    with pytest.raises(OSError, match="of another kind"):
+        main(["keys"])

@@ -41,6 +41,8 @@ def test_unknown_key_names_the_nearest(tmp_path):
         ("a: [", r"not valid YAML"),
         ("test_size: 1.0", r"test_size: .*less than 1"),
         ("early_stopping: true", r"early_stopping"),
+        ("image_size: 64", r"image_size: expected \[height, width\] in pixels; found 64"),
+        ("detector_size: [64]", r"detector_size: expected \[height, width\] in pixels; found \[64\]"),
     ],
 )
 def test_wrong_values_say_key_and_finding(tmp_path, text, message):
@@ -49,10 +51,22 @@ def test_wrong_values_say_key_and_finding(tmp_path, text, message):
 
 
 def test_missing_file_and_malformed_override(tmp_path):
-    with pytest.raises(InputError, match="no such config file"):
-        load_config(tmp_path / "none.yaml")
+    for path in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(InputError, match="expected a config file"):
+            load_config(path)
     with pytest.raises(InputError, match="expected key=value"):
         load_config(write(tmp_path, ""), ["epochs"])
+
+
+def test_what_was_set_on_the_command_line_is_not_blamed_on_the_file(tmp_path):
+    path = write(tmp_path, "epochs: many")
+    with pytest.raises(InputError) as raised:
+        load_config(path, ["batch_size=few", "epochz=3"])
+    assert sorted(line.split(": ")[:2] for line in str(raised.value).splitlines()) == [
+        ["--set", "batch_size"],
+        ["--set", "unknown key 'epochz' (did you mean 'epochs'?); the keys are listed in docs/config.md"],
+        [str(path), "epochs"],
+    ]
 
 
 def test_exponents_without_a_dot_are_numbers(tmp_path):
