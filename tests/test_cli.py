@@ -10,11 +10,13 @@ from malaria_cells.cli import main
 @pytest.mark.parametrize("script", ["train.py", "run.py"])
 def test_help_is_instant_and_names_every_option(repository, script):
     command = [sys.executable, str(repository / script), "--help"]
-    subprocess.run(command, capture_output=True, check=True)  # compiles
-    started = time.perf_counter()
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        seconds.append(time.perf_counter() - started)
     # 0.5 s is promised to a person at an idle machine; tests share theirs.
-    assert time.perf_counter() - started < 2
+    assert min(seconds) < 2
     options = {
         "train.py": ["--config", "--set", "--resume"],
         "run.py": ["--model", "--image", "--mode", "--annotations", "--output", "--score-threshold", "--nms-iou", "--tta", "--proposals"],

@@ -24,7 +24,7 @@ def plain_loop(boxes_xyxy, scores, iou, groups):
     return np.array(kept, dtype=np.int64)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 100_000), st.integers(0, 40), st.floats(0.1, 0.9), st.booleans())
 def test_suppression_is_that_of_a_plain_loop(seed, n, iou, by_class):
     rng = np.random.default_rng(seed)
@@ -226,7 +226,7 @@ def test_the_compiled_network_answers_as_keras_does(untrained_model):
 
 
 @given(st.integers(0, 2**31), st.integers(0, 80), st.sampled_from([20, 100, 1000]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_overlapping_pairs_are_those_of_the_table_of_all(seed, n, spread):
     rng = np.random.default_rng(seed)
     corner = rng.uniform(0, spread, (n, 2))

@@ -125,7 +125,7 @@ def test_parity_on_real_photographs(iml):
     assert_parity(pictures, found, labels)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000))
 def test_truth_given_back_scores_exactly_one(seed):
     pictures, _ = random_case(seed, n_pictures=3)
