@@ -113,6 +113,12 @@ def resize(picture: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     return cv2.resize(picture, size_hw[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
+def rescale(picture: np.ndarray, factor: float) -> np.ndarray:
+    """Resize uint8 RGB (H, W, 3) by a factor, averaging where it shrinks; a pixel a side is left at least."""
+    fy, fx = (max(factor, 1 / n) for n in picture.shape[:2])
+    return cv2.resize(picture, None, fx=fx, fy=fy, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+
+
 def crop_boxes(picture: np.ndarray, boxes_xyxy: np.ndarray, context: float, size_hw: tuple[int, int]) -> np.ndarray:
     """Cut the square with `context` around each box: uint8 (n, h, w, 3)."""
     return crop_squares(picture, boxes.squares_around(boxes_xyxy, context), size_hw)

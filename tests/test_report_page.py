@@ -69,7 +69,7 @@ def test_a_run_without_annotation_and_with_a_broken_picture(repository, tmp_path
     assert main(["run", "--image", str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 3
     text = check_alone(tmp_path / "out" / "report.html")
     assert "Photographs with most infected cells" in titles(text)
-    assert "Pictures that could not be read" in titles(text)
+    assert "Pictures that failed" in titles(text)
     assert "<td>broken.jpg</td>" in text
     assert "smear.jpg: " in text
 

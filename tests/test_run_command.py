@@ -151,24 +151,6 @@ def test_one_picture_glob_and_folders_with_equal_names(untrained_model, sample, 
     assert {r["image"] for r in rows(tmp_path / "glob" / "detections.csv")} == {"a/x.jpg"}
 
 
-def test_broken_pictures_are_listed_and_the_rest_is_done(untrained_model, sample, tmp_path, capsys):
-    source = sorted((sample / "images").iterdir())[:2]
-    (tmp_path / "in").mkdir()
-    shutil.copy(source[0], tmp_path / "in" / "good.jpg")
-    (tmp_path / "in" / "cut.jpg").write_bytes(source[1].read_bytes()[:2000])
-    (tmp_path / "in" / "text.png").write_text("not a picture")
-    (tmp_path / "in" / "empty.png").write_bytes(b"")
-    assert run("--model", untrained_model, "--image", tmp_path / "in", "--output", tmp_path / "out") == 3
-    failed = {r["image"]: r["reason"] for r in rows(tmp_path / "out" / "failed.csv")}
-    assert set(failed) == {"cut.jpg", "empty.png", "text.png"}
-    assert "broken" in failed["cut.jpg"]
-    assert [r["image"] for r in rows(tmp_path / "out" / "counts.csv")] == ["good.jpg", "TOTAL"]
-    assert "3 pictures could not be read" in capsys.readouterr().out
-    # A later run in the same folder leaves nothing of this one behind.
-    assert run("--model", untrained_model, "--image", tmp_path / "in" / "good.jpg", "--output", tmp_path / "out") == 0
-    assert not (tmp_path / "out" / "failed.csv").exists()
-
-
 def test_a_picture_without_any_cell(untrained_model, tmp_path):
     write_picture(tmp_path / "blank.png", (300, 200))
     assert run("--model", untrained_model, "--image", tmp_path / "blank.png", "--output", tmp_path / "out") == 0

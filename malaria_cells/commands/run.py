@@ -240,6 +240,10 @@ def _work(
                 except InputError as error:
                     finished.failed[key] = str(error)
                     continue
+                except Exception as error:  # what one picture does to a library must not cost the results of the others
+                    log.exception(f"{key}: failed by a mistake of ours or of a library, please report it; the other pictures go on")
+                    finished.failed[key] = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+                    continue
                 finished.sizes_wh[key] = (picture.shape[1], picture.shape[0])
                 finished.results[key] = result
                 finished.seconds = time.perf_counter() - started

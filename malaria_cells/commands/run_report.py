@@ -74,7 +74,7 @@ def write_run_report(
     document.sections.append(sections.doubtful(results, paths, labels))
     if finished.failed:
         rows = tuple(sorted(finished.failed.items()))
-        document.sections.append(Section("Pictures that could not be read", "", columns=("picture", "reason"), rows=rows))
+        document.sections.append(Section("Pictures that failed", "", columns=("picture", "reason"), rows=rows))
     document.write(output.folder / NAME)
 
 

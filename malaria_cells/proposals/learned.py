@@ -5,6 +5,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from malaria_cells.patches import rescale
 from malaria_cells.tiles import in_tiles
 
 WORKING_CELL_SIZE = 40.0  # pixels of the usual cell in the network's input
@@ -49,9 +50,7 @@ def seen_mirrored(network: CentreNetwork, views: int) -> CentreNetwork:
 
 def to_working_scale(picture: np.ndarray, cell_size: float) -> np.ndarray:
     """Resize uint8 RGB so that the usual cell has `WORKING_CELL_SIZE`; enlarges small cells too."""
-    scale = WORKING_CELL_SIZE / cell_size
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=interpolation)
+    return rescale(picture, WORKING_CELL_SIZE / cell_size)
 
 
 def learned_boxes(network: CentreNetwork, picture: np.ndarray, cell_size: float) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from malaria_cells.patches import rescale
+
 # The picture is worked on at a scale that makes the usual cell this many pixels wide: 60 gained nothing over 40 on
 # IML-Malaria's training part and took twice as long.
 WORKING_CELL_SIZE = 40.0
@@ -34,7 +36,7 @@ class Field:
     def of(picture: np.ndarray, cell_size: float) -> "Field":
         """Bring uint8 RGB (H, W, 3), whose cells are `cell_size` pixels wide, to the working scale."""
         scale = min(1.0, WORKING_CELL_SIZE / cell_size)
-        small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
+        small = rescale(picture, scale) if scale < 1 else picture
         cell = cell_size * scale
         # Cells are darker than the empty field in green (stain) or in all channels (unstained, out of focus): the smaller
         # of green and the mean sees both.
