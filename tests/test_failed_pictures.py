@@ -65,3 +65,16 @@ def test_what_a_library_raises_for_one_picture_is_told_and_the_rest_is_done(untr
     assert [r["image"] for r in rows(tmp_path / "out" / "counts.csv")] == ["a.jpg", "c.jpg", "TOTAL"]
     assert "1 picture failed" in capsys.readouterr().out
     assert "in refusing" in caplog.text
+
+
+def test_a_run_whose_pictures_all_fail_scores_nothing_and_points_to_no_missing_folder(untrained_model, sample, tmp_path, capsys):
+    for picture in (sample / "images").iterdir():
+        (tmp_path / "images" / picture.name).parent.mkdir(exist_ok=True)
+        (tmp_path / "images" / picture.name).write_bytes(picture.read_bytes()[:2000])
+    asked = ("--annotations", sample / "test.json", "--compare", "--review", "3")
+    assert run("--model", untrained_model, "--image", tmp_path / "images", *asked, "--output", tmp_path / "out") == 3
+    said = capsys.readouterr().out
+    assert "on 0 annotated pictures" in said
+    assert "compared" not in said
+    assert not (tmp_path / "out" / "compared").exists()
+    assert not (tmp_path / "out" / "review").exists()

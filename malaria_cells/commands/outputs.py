@@ -94,14 +94,14 @@ class DetectionOutput:
     def compare(self, finished: Finished, truth: AnnotationSet) -> None:
         """Write ``compared/<image>.png`` and the same ``_without_red_cells`` for every picture that is annotated."""
         versions = {"": True, "_without_red_cells": False} if self.labels.is_red_cell.any() else {"": True}
-        for p in truth.pictures:
-            if p.key not in finished.results:
-                continue
+        shown = [p for p in truth.pictures if p.key in finished.results]
+        for p in shown:
             pixels = read_picture(p.path)
             for suffix, with_red_cells in versions.items():
                 scene = compared(pixels, p, finished.results[p.key], self.labels, with_red_cells)
                 _write_png(self.folder / COMPARED / f"{p.key}{suffix}.png", scene)
-        print(f"annotated beside detected: {self.folder / COMPARED}")
+        if shown:
+            print(f"annotated beside detected: {self.folder / COMPARED}")
 
     def review(self, finished: Finished, count: int) -> None:
         """Write the most doubtful cells as a sheet and a data set to correct."""
