@@ -163,6 +163,18 @@ def test_group_needs_a_group(tmp_path, six_classes):
         load_annotations(write_bbbc041(tmp_path, {"slide.png": []}), six_classes, group="slide")
 
 
+@pytest.mark.parametrize("start", ["/home/ana/smears", "C:\\Users\\ana", "{outside}"])
+def test_absolute_paths_of_another_machine_fit_by_their_longest_ending(tmp_path, six_classes, start):
+    for key in ("here/x/a.png", "here/y/a.png", "here/b.png", "outside/y/a.png"):
+        write_picture(tmp_path / key)
+    start = start.format(outside=tmp_path / "outside")
+    (tmp_path / "here" / "train.csv").write_text(f"image,label\n{start}/y/a.png,ring\n{start}/b.png,ring\n")
+    assert [p.key for p in load_annotations(tmp_path / "here" / "train.csv", six_classes).pictures] == ["b.png", "y/a.png"]
+    (tmp_path / "here" / "train.csv").write_text(f"image,label\n{start}/a.png,ring\n")
+    with pytest.raises(InputError, match="fits several pictures"):
+        load_annotations(tmp_path / "here" / "train.csv", six_classes)
+
+
 def test_picture_list_finds_by_place_then_by_ending(tmp_path):
     for key in ("data/images/a.png", "data/images/b/a.png", "copy/b/a.png"):
         write_picture(tmp_path / key)

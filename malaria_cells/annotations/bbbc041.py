@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from malaria_cells.annotations.source import RawPicture, Source, malformed, numbers
+from malaria_cells.annotations.source import RawPicture, Source, declared_size, malformed, numbers
 
 NAME = "bbbc041"
 _EXPECTED = (
@@ -38,5 +38,5 @@ def _read_picture(source: Source, entry: dict) -> RawPicture:
         name=name,
         categories=[o["category"] for o in objects],
         boxes_xyxy=np.array(coordinates, dtype=np.float64).reshape(-1, 4),
-        size_wh=(int(shape["c"]), int(shape["r"])) if shape else None,
+        size_wh=declared_size(shape["c"], shape["r"]) if shape else None,
     )

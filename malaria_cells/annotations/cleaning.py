@@ -7,6 +7,8 @@ import numpy as np
 
 from malaria_cells import boxes
 
+FARTHEST = 1e9  # pixels, more than any picture has and few enough for float32
+
 
 @dataclass
 class Oddities:
@@ -40,8 +42,9 @@ def clean_boxes(
     """
     raw = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
     finite = np.isfinite(raw).all(axis=1)
-    extent = raw[:, 2:] - raw[:, :2]
-    clipped = boxes.clip(np.nan_to_num(raw), size_wh)
+    near = np.nan_to_num(raw).clip(-FARTHEST, FARTHEST)
+    extent = near[:, 2:] - near[:, :2]
+    clipped = boxes.clip(near, size_wh)
     side = np.min(clipped[:, 2:] - clipped[:, :2], axis=1, initial=np.inf)
     faults = {
         "boxes with a coordinate that is not a number, dropped": ~finite,

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from malaria_cells.annotations.source import RawPicture, Source, malformed, numbers
+from malaria_cells.annotations.source import RawPicture, Source, declared_size, malformed, numbers
 
 NAME = "coco"
 _EXPECTED = (
@@ -54,11 +54,10 @@ def _read_picture(source: Source, image: dict, annotations: list[dict], names: d
         raise TypeError(f"picture '{name}' has a bbox that is not four numbers")
     boxes = np.array(corner_and_size, dtype=np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
-    has_size = image.get("width") and image.get("height")
     return RawPicture(
         name=name,
         categories=[names[str(a["category_id"])] for a in annotations],
         boxes_xyxy=boxes,
         ignore=np.array([bool(a.get("iscrowd")) for a in annotations], dtype=bool),
-        size_wh=(int(image["width"]), int(image["height"])) if has_size else None,
+        size_wh=declared_size(image.get("width"), image.get("height")),
     )

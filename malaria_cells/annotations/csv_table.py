@@ -1,11 +1,12 @@
 """A table of pictures and labels beside their folder (cassava's ``train.csv``); with corners in pixels, a table of boxes."""
 
 import csv
+import io
 from collections import defaultdict
 
 import numpy as np
 
-from malaria_cells.annotations.source import RawPicture, Source, numbers, whole_picture
+from malaria_cells.annotations.source import RawPicture, Source, numbers, read_text, whole_picture
 from malaria_cells.errors import InputError
 
 NAME = "csv"
@@ -25,18 +26,17 @@ def read(source: Source) -> list[RawPicture]:
     Raises:
         InputError: columns for picture and label are not among those of the header, or a row lacks one.
     """
-    with source.path.open(newline="", encoding="utf-8-sig") as file:
-        table = csv.DictReader(file)
-        header = [name.strip() for name in table.fieldnames or []]
-        table.fieldnames = header
-        picture = next((c for c in _PICTURE if c in header), None)
-        label = next((c for c in _LABEL if c in header), None)
-        if picture is None or label is None:
-            raise InputError(
-                f"{source.path}: found the columns {', '.join(header) or '(none)'}; expected one for the picture ({', '.join(_PICTURE)}) "
-                f"and one for the label ({', '.join(_LABEL)})"
-            )
-        rows = list(table)
+    table = csv.DictReader(io.StringIO(read_text(source.path), newline=""))
+    header = [name.strip() for name in table.fieldnames or []]
+    table.fieldnames = header
+    picture = next((c for c in _PICTURE if c in header), None)
+    label = next((c for c in _LABEL if c in header), None)
+    if picture is None or label is None:
+        raise InputError(
+            f"{source.path}: found the columns {', '.join(header) or '(none)'}; expected one for the picture ({', '.join(_PICTURE)}) "
+            f"and one for the label ({', '.join(_LABEL)})"
+        )
+    rows = list(table)
     for number, row in enumerate(rows, start=2):
         if not row[picture] or not row[label]:
             raise InputError(f"{source.path}: line {number} lacks {picture if not row[picture] else label}; found {row}")

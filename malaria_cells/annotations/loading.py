@@ -70,6 +70,8 @@ def load_annotations(
         raw, files = _files(raw, folder, source, may_miss=pictures == "found")
         sizes = _sizes(files)
     categories = [c for r in raw for c in r.categories]
+    if labels is None and not categories:
+        raise InputError(f"{path}: holds no labelled cell")
     labels = labels or LabelSet(tuple(sorted(set(categories))))
     class_ids = labels.class_ids(categories, str(path))
     split_at = np.cumsum([len(r.categories) for r in raw])[:-1]
@@ -115,9 +117,14 @@ def _read(path: Path, annotation_format: str) -> tuple[Source, list[RawPicture]]
     if not path.exists():
         raise InputError(f"{path}: no such annotation file")
     source = Source(path)
-    raw = _reader(source, annotation_format)(source)
+    with np.errstate(over="ignore", invalid="ignore"):  # boxes that become infinite are dropped with a note
+        raw = _reader(source, annotation_format)(source)
     if not raw:
         raise InputError(f"{path}: holds no picture")
+    for r in raw:
+        for text in (r.name, *r.categories):
+            if not isinstance(text, str):
+                raise InputError(f"{path}: picture {r.name!r} has the name or category {text!r}; expected a text")
     return source, raw
 
 

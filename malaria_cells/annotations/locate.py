@@ -23,7 +23,8 @@ class PictureFolder:
     """A data set's folder, in which pictures are looked up by the path that an annotation gives.
 
     The path is tried as it stands, then below ``images/``, then as the end of any picture's path in the folder
-    (whole path components); the last must fit one picture only.
+    (whole path components); the last must fit one picture only. Of an absolute path that leads nowhere, or elsewhere, the
+    longest ending that fits counts.
     """
 
     def __init__(self, root: Path):
@@ -36,7 +37,7 @@ class PictureFolder:
             InputError: several pictures fit.
         """
         for candidate in (self.root / name, self.root / "images" / name):
-            if candidate.is_file():
+            if candidate.is_file() and candidate.is_relative_to(self.root):  # an absolute path may lead elsewhere
                 return candidate
         return _only_fitting(name, self._by_name, self.root)
 
@@ -83,8 +84,14 @@ def _by_name(paths: Iterable[Path]) -> dict[str, list[Path]]:
 
 
 def _only_fitting(name: str, by_name: dict[str, list[Path]], root: Path) -> Path | None:
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    fitting = [p for p in by_name.get(parts[-1], []) if parts in {p.parts[-len(parts) :], p.with_suffix("").parts[-len(parts) :]}]
+    parts = PurePosixPath(name.replace("\\", "/")).parts or ("",)
+    from_elsewhere = parts[0] == "/" or parts[0].endswith(":")  # an absolute path of the machine that the annotation was made on
+    fitting: list[Path] = []
+    for first in range(1, len(parts)) if from_elsewhere else [0]:
+        end = parts[first:]
+        fitting = [p for p in by_name.get(end[-1], []) if end in {p.parts[-len(end) :], p.with_suffix("").parts[-len(end) :]}]
+        if fitting:
+            break
     if len(fitting) > 1:
         raise InputError(f"{name}: fits several pictures in {root} ({fitting[0]}, {fitting[1]}); write the path from {root} on")
     return fitting[0] if fitting else None

@@ -62,6 +62,18 @@ class Source:
             raise InputError(f"{self.path}: not valid JSON ({error}); the file may be cut off, fetch or export it again") from error
 
 
+def read_text(path: Path) -> str:
+    """Read a text file as UTF-8, with or without a byte order mark.
+
+    Raises:
+        InputError: another encoding; names the file.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8 (in Excel: CSV UTF-8)") from None
+
+
 def numbers(source: Path, picture: str, *values: Any) -> list[float]:
     """Read coordinates that may be written as strings; None becomes NaN.
 
@@ -72,6 +84,15 @@ def numbers(source: Path, picture: str, *values: Any) -> list[float]:
         return [float("nan") if v is None else float(v) for v in values]
     except (TypeError, ValueError):
         raise InputError(f"{source}: picture '{picture}' has a box with the coordinates {values}; expected four numbers") from None
+
+
+def declared_size(width: Any, height: Any) -> tuple[int, int] | None:
+    """Width and height in pixels as a file declares them; None where it does not, or what it says is no size."""
+    try:
+        size = int(float(width)), int(float(height))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return size if min(size) > 0 else None
 
 
 def malformed(source: Path, expected: str, error: Exception) -> InputError:

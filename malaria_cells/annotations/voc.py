@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from malaria_cells.annotations.source import RawPicture, Source, malformed, numbers
+from malaria_cells.annotations.source import RawPicture, Source, declared_size, malformed, numbers, read_text
 from malaria_cells.errors import InputError
 
 NAME = "voc"
@@ -41,7 +41,7 @@ def _image_sets(folder: Path) -> dict[str, str]:
     for name in ("trainval", "train", "val", "test"):
         path = folder / f"{name}.txt"
         if path.is_file():
-            parts |= {line.split()[0]: _PARTS[name] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+            parts |= {line.split()[0]: _PARTS[name] for line in read_text(path).splitlines() if line.strip()}
     return parts
 
 
@@ -52,7 +52,7 @@ def _read_file(path: Path, part: str | None) -> RawPicture:
         coordinates = [[o.findtext(f"bndbox/{k}") for k in ("xmin", "ymin", "xmax", "ymax")] for o in objects]
         categories = [(o.findtext("name") or "").strip() for o in objects]
         name = (root.findtext("filename") or "").strip()
-        size = (root.findtext("size/width"), root.findtext("size/height"))
+        size = declared_size(root.findtext("size/width"), root.findtext("size/height"))
         ignore = [(o.findtext("difficult") or "0").strip() == "1" for o in objects]
     except ET.ParseError as error:
         raise InputError(f"{path}: not valid XML ({error}); the file may be cut off, fetch or export it again") from error
@@ -60,13 +60,12 @@ def _read_file(path: Path, part: str | None) -> RawPicture:
         raise malformed(path, _EXPECTED, TypeError(f"found <{root.tag}> or an object without a name"))
     boxes = np.array([numbers(path, name, *c) for c in coordinates], dtype=np.float64).reshape(-1, 4)
     boxes[:, :2] -= 1
-    width, height = (int(float(v)) if v else 0 for v in size)
     return RawPicture(
         name=_picture_name(path, name),
         categories=categories,
         boxes_xyxy=boxes,
         ignore=np.array(ignore, dtype=bool),
-        size_wh=(width, height) if width and height else None,
+        size_wh=size,
         part=part,
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from malaria_cells.annotations.source import RawPicture, Source
+from malaria_cells.annotations.source import RawPicture, Source, read_text
 from malaria_cells.errors import InputError
 from malaria_cells.pictures import is_picture, picture_size
 
@@ -20,10 +20,9 @@ def recognises(source: Source) -> bool:
     if path is None:
         return False
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
+        return "names" in _content(path)
+    except InputError:
         return False
-    return isinstance(content, dict) and "names" in content
 
 
 def read(source: Source) -> list[RawPicture]:
@@ -35,10 +34,10 @@ def read(source: Source) -> list[RawPicture]:
     path = _yaml_file(source.path)
     if path is None:
         raise InputError(f"{source.path}: holds no data.yaml")
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = _content(path)
     names = content.get("names")
     names = dict(enumerate(names)) if isinstance(names, list) else names
-    if not isinstance(names, dict):
+    if not isinstance(names, dict) or not all(str(i).isdecimal() for i in names):
         raise InputError(f"{path}: names: found {names!r}, expected a list of class names")
     by_id = {int(i): str(n) for i, n in names.items()}
     placed: dict[Path, str] = {}
@@ -56,6 +55,16 @@ def _yaml_file(path: Path) -> Path | None:
     return next((p for p in candidates if p.is_file()), None)
 
 
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: found a {type(content).__name__}, expected keys such as names, train and val")
+    return content
+
+
 def _pictures(path: Path, content: dict[str, Any], key: str) -> list[Path]:
     entries = content.get(key) or []
     found: list[Path] = []
@@ -64,7 +73,7 @@ def _pictures(path: Path, content: dict[str, Any], key: str) -> list[Path]:
         if place is None:
             continue
         if place.is_file():
-            lines = place.read_text(encoding="utf-8").split("\n")
+            lines = read_text(place).split("\n")
             found += [p for line in lines if line.strip() and (p := _place(place.parent, "", line.strip()))]
         else:
             found += [p for p in place.rglob("*") if is_picture(p)]
@@ -105,12 +114,12 @@ def _rows(path: Path) -> list[list[float]]:
     if not path.is_file():
         return []
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         try:
             values = [float(v) for v in line.split()]
         except ValueError:
             values = [0.0]
-        if values and len(values) < 5:
+        if values and (len(values) < 5 or not values[0].is_integer()):
             raise InputError(f"{path}: line {number} is {line!r}; expected: class x_centre y_centre width height, in shares of 1")
         if values:
             rows.append(values)
