@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from malaria_cells.calibration import Calibration
 from malaria_cells.classifier import Network
@@ -23,6 +24,7 @@ CLASSIFIER = "classifier.keras"
 SECOND_LOOK = "second_look.keras"
 ONE_STAGE = "detector.keras"
 ABOUT = "model.yaml"
+NEWER = {"proposer_tta", "second_look"}  # models of before there was a choice lack them
 LIBRARIES = ("malaria-cells", "tensorflow", "keras", "numpy", "opencv-python-headless", "pillow", "scikit-learn")
 
 
@@ -106,7 +108,10 @@ def load_description(folder: Path) -> tuple[ModelDescription, np.ndarray]:
         raise InputError(f"{path}: format {version}, this version reads {FORMAT_VERSION}; {_way_out(version)}")
     try:
         return _description(content), np.array(content["golden_output"], dtype=np.float32)
-    except (KeyError, TypeError, ValueError) as error:
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {e['input']!r}" for e in error.errors())
+        raise InputError(f"{path}: {'; '.join(faults)}; put the value right, copy or train the model again") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: damaged ({error!r}); copy or train the model again") from error
 
 
@@ -115,28 +120,13 @@ def _way_out(version: object) -> str:
 
 
 def _description(content: dict[str, Any]) -> ModelDescription:
-    calibration = content["calibration"]
+    for part, kind in ((content, ModelDescription), (content["settings"], DetectionSettings)):
+        absent = {f.name for f in fields(kind)} - part.keys() - NEWER
+        if absent:
+            raise KeyError(*sorted(absent))
     if content["proposals"] not in METHODS:
         raise ValueError(f"proposals: {content['proposals']}")
-    return ModelDescription(
-        labels=LabelSet(**{key: tuple(names) for key, names in content["labels"].items()}),
-        model=content["model"],
-        rejects=content["rejects"],
-        image_size_hw=tuple(content["image_size_hw"]),
-        context=content["context"],
-        cell_size=content["cell_size"],
-        proposals=content["proposals"],
-        box_margins={source: tuple(margins) for source, margins in content["box_margins"].items()},
-        settings=DetectionSettings(**{f.name: content["settings"][f.name] for f in fields(DetectionSettings)}),
-        calibration=Calibration(calibration["temperature"], calibration["shift"], tuple(calibration["log_prior_ratio"])),
-        fingerprints=content["fingerprints"],
-        seed=content["seed"],
-        scan=content["scan"],
-        detector=content["detector"],
-        errors=ErrorRates(**content["errors"]) if content["errors"] else None,
-        proposer_tta=content.get("proposer_tta", 1),  # models of before there was a choice
-        second_look=content.get("second_look"),
-    )
+    return TypeAdapter(ModelDescription).validate_python(content)
 
 
 def file_fingerprint(text: str) -> str:

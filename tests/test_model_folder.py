@@ -57,6 +57,9 @@ def test_a_newer_format_is_refused(folder):
         (lambda f: (f / "model.yaml").write_text("- 1"), r"model\.yaml: damaged"),
         (lambda f: change(f, settings={"nms": "agnostic"}), r"model\.yaml: damaged"),
         (lambda f: change(f, proposals="magic"), r"model\.yaml: damaged"),
+        (lambda f: change(f, labels=["ring"]), r"model\.yaml: labels: Input should be .*; put the value right"),
+        (lambda f: change(f, context="wide"), r"model\.yaml: context: Input should be a valid number.*found 'wide'"),
+        (lambda f: change(f, labels={"names": ["ring", 3]}), r"model\.yaml: labels\.names\.1: Input should be a valid string"),
         (lambda f: (f / "classifier.keras").unlink(), r"classifier\.keras: no such file"),
         (
             lambda f: (f / "classifier.keras").write_bytes((f / "classifier.keras").read_bytes()[:5000]),
