@@ -1,31 +1,62 @@
 """Makes probabilities mean what they say on cells as they come, although training showed rare classes more often.
 
 Temperature scaling (Guo et al. 2017, arXiv:1706.04599, section 4.2) with a shift by class priors (Saerens et al. 2002,
-Neural Computation 14(1), eq. 2.4) whose strength is fitted too: log p' = log p / temperature + shift * log(prior ratio).
+Neural Computation 14(1), eq. 2.4) whose strength is fitted too: log p' = log p / temperature + shift * log(prior ratio). Healthy
+cells and background, which are nearly all that there is, decide that fit; so the probability that a cell is infected with
+any stage gets a sigmoid of its own.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import log_softmax
+from scipy.special import log_expit, log_softmax, logsumexp
 
 SMALLEST = 1e-7
+SLOPES = (0.2, 5.0)  # between which a sigmoid's slope is sought, as temperatures are
+
+
+@dataclass(frozen=True)
+class FindingSigmoid:
+    """Corrects the probability of any finding, and leaves that of each class among findings, and among the rest, in proportion.
+
+    Platt 1999, "Probabilistic outputs for support vector machines": p' = 1 / (1 + exp(-(slope * log(p / (1 - p)) + offset))).
+
+    Attributes:
+        classes: which classes are findings, (n_classes,); some are, some are not.
+        slope: over 1 sharpens, under 1 softens.
+        offset: under 0 makes findings less likely.
+    """
+
+    classes: tuple[bool, ...]
+    slope: float
+    offset: float
+
+    def __call__(self, log_probabilities: np.ndarray) -> np.ndarray:
+        """Correct logarithms of probabilities: float64 (n, n_classes)."""
+        is_finding = np.array(self.classes)
+        finding, rest = _in_two(log_probabilities, is_finding)
+        logit = self.slope * (finding - rest) + self.offset
+        change = np.where(is_finding, (log_expit(logit) - finding)[:, None], (log_expit(-logit) - rest)[:, None])
+        return log_probabilities + change
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Two fitted numbers, and the class priors that one of them acts on.
+    """Fitted numbers, and the class priors that one of them acts on.
 
     Attributes:
         temperature: over 1 softens, under 1 sharpens.
         shift: how much of the difference in class priors is applied, 0 to 1.
         log_prior_ratio: log of (share in life / share shown in training) for each class, (n_classes,).
+        findings: applied after them; None where there was nothing to fit it to.
     """
 
     temperature: float
     shift: float
     log_prior_ratio: tuple[float, ...]
+    findings: FindingSigmoid | None = None
 
     @staticmethod
     def none(n_classes: int) -> "Calibration":
@@ -39,16 +70,18 @@ class Calibration:
     def log_probabilities(self, probabilities: np.ndarray) -> np.ndarray:
         """The same in logarithms: float64 (n, n_classes)."""
         logits = np.log(np.clip(probabilities.astype(np.float64), SMALLEST, 1))
-        return log_softmax(logits / self.temperature + self.shift * np.array(self.log_prior_ratio), axis=1)
+        found = log_softmax(logits / self.temperature + self.shift * np.array(self.log_prior_ratio), axis=1)
+        return found if self.findings is None else self.findings(found)
 
 
-def fit_calibration(probabilities: np.ndarray, class_ids: np.ndarray, shown_shares: np.ndarray) -> Calibration:
-    """Fit temperature and shift by the likelihood of validation patches as they come.
+def fit_calibration(probabilities: np.ndarray, class_ids: np.ndarray, shown_shares: np.ndarray, is_finding: np.ndarray) -> Calibration:
+    """Fit temperature and shift, then the findings' sigmoid, by the likelihood of validation patches as they come.
 
     Args:
         probabilities: float (n, n_classes), uncalibrated.
         class_ids: int (n,).
         shown_shares: float (n_classes,), the share of each class in what training showed (by count times weight).
+        is_finding: bool (n_classes,), which classes are findings. Without patches of findings and others no sigmoid is fitted.
     """
     n_classes = probabilities.shape[1]
     counts = np.bincount(class_ids, minlength=n_classes)
@@ -61,7 +94,29 @@ def fit_calibration(probabilities: np.ndarray, class_ids: np.ndarray, shown_shar
         return -float(candidate.log_probabilities(probabilities)[rows, class_ids].mean())
 
     fitted = minimize(loss, x0=np.array([0.0, 0.5]), method="L-BFGS-B", bounds=[(np.log(0.2), np.log(5)), (0, 1)])
-    return Calibration(float(np.exp(fitted.x[0])), float(fitted.x[1]), ratio)
+    calibration = Calibration(float(np.exp(fitted.x[0])), float(fitted.x[1]), ratio)
+    if len(set(is_finding[class_ids].tolist())) < 2:
+        return calibration
+    return replace(calibration, findings=_fit_sigmoid(calibration.log_probabilities(probabilities), class_ids, is_finding))
+
+
+def _fit_sigmoid(log_probabilities: np.ndarray, class_ids: np.ndarray, is_finding: np.ndarray) -> FindingSigmoid:
+    finding, rest = _in_two(log_probabilities, is_finding)
+    evidence, found = finding - rest, is_finding[class_ids]
+    # Platt's targets (section 2.2) say of a few findings not more than a few can tell.
+    target = np.where(found, (found.sum() + 1) / (found.sum() + 2), 1 / ((~found).sum() + 2))
+
+    def loss(parameters: np.ndarray) -> float:
+        logit = parameters[0] * evidence + parameters[1]
+        return -float((target * log_expit(logit) + (1 - target) * log_expit(-logit)).mean())
+
+    fitted = minimize(loss, x0=np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[SLOPES, (None, None)])
+    return FindingSigmoid(tuple(is_finding.tolist()), float(fitted.x[0]), float(fitted.x[1]))
+
+
+def _in_two(log_probabilities: np.ndarray, is_finding: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Logarithms of the probability of any finding and of anything else: float64 (n,) each."""
+    return logsumexp(log_probabilities[:, is_finding], axis=1), logsumexp(log_probabilities[:, ~is_finding], axis=1)
 
 
 @dataclass(frozen=True)
@@ -104,3 +159,21 @@ def calibration_error(probabilities: np.ndarray, class_ids: np.ndarray, bins: in
         return 0.0
     found = reliability(probabilities.max(axis=1), probabilities.argmax(axis=1) == class_ids, bins)
     return float((found.n * np.abs(found.right - found.predicted)).sum() / len(class_ids))
+
+
+def calibration_figures(probabilities: np.ndarray, class_ids: np.ndarray, is_finding: np.ndarray) -> dict[str, Any]:
+    """How honest probabilities are, JSON-ready.
+
+    Args:
+        probabilities: float (n, n_classes).
+        class_ids: int (n,), true classes.
+        is_finding: bool (n_classes,), which classes are findings.
+
+    Returns:
+        ``calibration_error`` and, where there are findings among the classes, in ``infected`` how many are ``expected`` by their
+        probabilities and how many are ``annotated``.
+    """
+    figures: dict[str, Any] = {"calibration_error": calibration_error(probabilities, class_ids)}
+    if is_finding.any():
+        figures["infected"] = {"expected": float(probabilities[:, is_finding].sum()), "annotated": int(is_finding[class_ids].sum())}
+    return figures

@@ -3,16 +3,20 @@
 import csv
 import io
 import json
+import runpy
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
+from malaria_cells.calibration import Calibration, FindingSigmoid
 from malaria_cells.cli import main
 from malaria_cells.engines import ENGINES
 from malaria_cells.errors import InputError
+from malaria_cells.export import write_example
 
 FORMATS = ("savedmodel", "onnx", "openvino", "litert")
 PICTURE = "docs/images/smear.jpg"
@@ -237,3 +241,12 @@ def test_other_engines_start_without_tensorflow(exported, repository):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "False", "False"]
+
+
+@pytest.mark.parametrize("findings", [None, FindingSigmoid((False, True, True, False), 0.7, -1.3)])
+def test_the_example_calibrates_as_the_package_does(findings, tmp_path):
+    calibration = Calibration(0.8, 0.6, (0.3, -2.0, -3.1, -0.2), findings)
+    write_example(tmp_path, "onnx", ["classifier"])
+    cells = runpy.run_path(str(tmp_path / "cells.py"))
+    p = np.random.default_rng(0).dirichlet(np.full(4, 0.2), 100).astype(np.float32)
+    assert np.allclose(cells["calibrated"](p, asdict(calibration)), calibration(p), atol=1e-6)

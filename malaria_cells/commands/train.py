@@ -12,7 +12,7 @@ import numpy as np
 
 from malaria_cells import files
 from malaria_cells.augment import check_policy
-from malaria_cells.calibration import Calibration, calibration_error, fit_calibration
+from malaria_cells.calibration import Calibration, calibration_figures, fit_calibration
 from malaria_cells.candidates import Candidates, label_candidates
 from malaria_cells.classifier import Network, compiled, findings
 from malaria_cells.commands.records import keep_record
@@ -144,7 +144,7 @@ def _train_into(folder: Path, name: str, config: Config, data: DataSet, run: unf
     is_finding = findings(data.train.labels, len(names))
     networks = [compiled(t.model) for t in trained]
     raw = {"validation": predict_rows(networks, store, rows["validation"], views, is_finding)}
-    calibration = fit_calibration(raw["validation"], store.class_ids[rows["validation"]], trained[0].shown_shares)
+    calibration = fit_calibration(raw["validation"], store.class_ids[rows["validation"]], trained[0].shown_shares, is_finding)
     description, detected = _description(config, data, store, rejects, calibration), None
     if rejects:
         description, found = _with_thresholds(description, networks, proposer, data)
@@ -160,7 +160,7 @@ def _train_into(folder: Path, name: str, config: Config, data: DataSet, run: unf
     if further:
         metrics["refit"] = {"epochs": [len(t.history) for t in further]}
     for part, probabilities in raw.items():
-        classified = _classified(part, names, store.class_ids[rows[part]], calibration(probabilities))
+        classified = _classified(part, names, store.class_ids[rows[part]], calibration(probabilities), is_finding)
         metrics[part] = classified.metrics
     save_model(folder, [t.model for t in further or trained], description, proposer)
     keep_record(folder, config, data, metrics, [run.part(number) for number in range(len(trained) + len(further))])
@@ -179,10 +179,9 @@ def _rows(store: PatchStore, data: DataSet, config: Config) -> dict[str, np.ndar
     return rows
 
 
-def _classified(part: str, names: tuple[str, ...], class_ids: np.ndarray, probabilities: np.ndarray) -> Classified:
-    metrics = classification_metrics(class_ids, probabilities, names)
-    metrics["calibration_error"] = calibration_error(probabilities, class_ids)
-    return Classified(part, names, class_ids, probabilities, metrics)
+def _classified(part: str, names: tuple[str, ...], class_ids: np.ndarray, probabilities: np.ndarray, is_finding: np.ndarray) -> Classified:
+    metrics = classification_metrics(class_ids, probabilities, names) | calibration_figures(probabilities, class_ids, is_finding)
+    return Classified(part, names, class_ids, probabilities, metrics, is_finding)
 
 
 def _courses(trainings: list[Any]) -> list[Course]:

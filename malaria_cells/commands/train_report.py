@@ -28,7 +28,8 @@ class Classified:
         names: of the classes, the reject class counted.
         class_ids: true classes, int (n,).
         probabilities: calibrated, float (n, n_classes).
-        metrics: `evaluation.classification_metrics`.
+        metrics: `evaluation.classification_metrics` and `calibration.calibration_figures`.
+        is_finding: which of the classes are findings, bool (n_classes,).
     """
 
     part: str
@@ -36,6 +37,7 @@ class Classified:
     class_ids: np.ndarray
     probabilities: np.ndarray
     metrics: dict[str, Any]
+    is_finding: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -129,14 +131,24 @@ def _classifier_sections(c: Classified, labels: LabelSet) -> list[Section]:
             precision, recall, _ = precision_recall_curve(c.class_ids == i, c.probabilities[:, i])
             by_class[name] = (recall, precision)
     curves = plot(lambda path: charts.precision_recall(by_class, labels, path), "precision against recall, a curve for each class")
-    right = c.probabilities.argmax(axis=1) == c.class_ids
-    points = reliability(c.probabilities.max(axis=1), right)
-    honest = plot(lambda path: charts.reliability_diagram(points, path, f"{c.part} patches"), "share that was right by probability")
     return [
         Section("What is taken for what", f"Patches of the {c.part} part, each with its most probable class.", (taken,)),
         Section("Precision and recall of patches", "For each class against all others, by its probability.", (curves,)),
-        Section("Are the probabilities honest?", "Of patches given 0.8, eight in ten should be right.", (honest,)),
+        _honesty(c),
     ]
+
+
+def _honesty(c: Classified) -> Section:
+    points = reliability(c.probabilities.max(axis=1), c.probabilities.argmax(axis=1) == c.class_ids)
+    text = "Of patches given 0.8, eight in ten should be right."
+    shown = [plot(lambda path: charts.reliability_diagram(points, path, f"{c.part} patches"), "share that was right by probability")]
+    if "infected" in c.metrics:
+        figures = c.metrics["infected"]
+        text += f" By their probabilities {figures['expected']:.1f} infected ones are expected; {figures['annotated']} are annotated."
+        infection = reliability(c.probabilities[:, c.is_finding].sum(axis=1), c.is_finding[c.class_ids])
+        what = f"{c.part} patches: infected with any stage"
+        shown.append(plot(lambda path: charts.reliability_diagram(infection, path, what), "share that is infected by probability of it"))
+    return Section("Are the probabilities honest?", text, tuple(shown))
 
 
 def _detector_sections(d: Detected, labels: LabelSet) -> list[Section]:

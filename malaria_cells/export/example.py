@@ -139,9 +139,15 @@ def classified(patches, looks, model):
 
 
 def calibrated(p, fit):
-    """Probabilities that mean what they say."""
+    """Probabilities that mean what they say: of each class, then of any infection."""
     p = p.clip(1e-7, 1) ** (1 / fit["temperature"]) * np.exp(fit["shift"] * np.array(fit["log_prior_ratio"]))
-    return p / p.sum(axis=1, keepdims=True)
+    p /= p.sum(axis=1, keepdims=True)
+    if fit["findings"]:
+        sick = np.array(fit["findings"]["classes"])
+        odds = p[:, sick].sum(axis=1, keepdims=True) / p[:, ~sick].sum(axis=1, keepdims=True)
+        changed = np.exp(fit["findings"]["offset"]) * odds ** fit["findings"]["slope"]
+        p = p * np.where(sick, changed / odds, 1) * (1 + odds) / (1 + changed)
+    return p
 
 
 def decide(p, sure, model):
