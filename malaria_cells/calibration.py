@@ -7,9 +7,10 @@ any stage gets a sigmoid of its own.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 from scipy.optimize import minimize
 from scipy.special import log_expit, log_softmax, logsumexp
 
@@ -53,7 +54,7 @@ class Calibration:
         findings: applied after them; None where there was nothing to fit it to.
     """
 
-    temperature: float
+    temperature: Annotated[float, Field(gt=0)]
     shift: float
     log_prior_ratio: tuple[float, ...]
     findings: FindingSigmoid | None = None

@@ -3,10 +3,11 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import supervision as sv
+from pydantic import Field
 
 from malaria_cells.classifier import PatchClassifier
 from malaria_cells.counting import ErrorRates, counted_as
@@ -15,6 +16,8 @@ from malaria_cells.patches import crop_boxes
 from malaria_cells.pictures import read_picture
 from malaria_cells.proposals import Proposer
 from malaria_cells.suppression import repeated, suppress, worth_among_nested
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 UNDER = 0.999  # of the operating threshold: what a further infected label scores at most
 
@@ -35,14 +38,14 @@ class DetectionSettings:
         proposal_weight: power of the proposer's score in a detection's score; 0: it does not count.
     """
 
-    nms: str = "agnostic"
-    nms_iou: float = 0.4
-    score_threshold: float = 0.05
-    infected_threshold: float = 0.5
-    cell_threshold: float = 0.5
-    candidate_threshold: float = 0.1
-    tta: int = 1
-    proposal_weight: float = 0.0
+    nms: Literal["agnostic", "class"] = "agnostic"
+    nms_iou: Share = 0.4
+    score_threshold: Share = 0.05
+    infected_threshold: Share = 0.5
+    cell_threshold: Share = 0.5
+    candidate_threshold: Share = 0.1
+    tta: Annotated[int, Field(ge=1, le=8)] = 1
+    proposal_weight: Annotated[float, Field(ge=0)] = 0.0
 
 
 Look = tuple[np.ndarray, np.ndarray, np.ndarray | None]

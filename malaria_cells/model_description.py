@@ -5,11 +5,11 @@ import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from malaria_cells.calibration import Calibration
 from malaria_cells.classifier import Network
@@ -17,7 +17,7 @@ from malaria_cells.counting import ErrorRates
 from malaria_cells.detection import DetectionSettings
 from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
-from malaria_cells.proposals import METHODS, Margins
+from malaria_cells.proposals import Margins, Method
 
 FORMAT_VERSION = 2
 CLASSIFIER = "classifier.keras"
@@ -25,6 +25,7 @@ SECOND_LOOK = "second_look.keras"
 ONE_STAGE = "detector.keras"
 ABOUT = "model.yaml"
 NEWER = {"proposer_tta", "second_look"}  # models of before there was a choice lack them
+Positive = Annotated[float, Field(gt=0)]
 LIBRARIES = ("malaria-cells", "tensorflow", "keras", "numpy", "opencv-python-headless", "pillow", "scikit-learn")
 
 
@@ -56,9 +57,9 @@ class ModelDescription:
     model: str
     rejects: bool
     image_size_hw: tuple[int, int]
-    context: float
-    cell_size: float | None
-    proposals: str
+    context: Positive
+    cell_size: Positive | None
+    proposals: Method
     box_margins: dict[str, Margins]
     settings: DetectionSettings
     calibration: Calibration
@@ -67,7 +68,7 @@ class ModelDescription:
     scan: dict[str, int] | None = None
     errors: ErrorRates | None = None
     detector: str = "two_stage"
-    proposer_tta: int = 1
+    proposer_tta: Literal[1, 2, 4] = 1
     second_look: str | None = None
 
     @property
@@ -124,8 +125,6 @@ def _description(content: dict[str, Any]) -> ModelDescription:
         absent = {f.name for f in fields(kind)} - part.keys() - NEWER
         if absent:
             raise KeyError(*sorted(absent))
-    if content["proposals"] not in METHODS:
-        raise ValueError(f"proposals: {content['proposals']}")
     return TypeAdapter(ModelDescription).validate_python(content)
 
 

@@ -19,6 +19,10 @@ def change(folder, **values):
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | values))
 
 
+def change_within(folder, part, **values):
+    change(folder, **{part: yaml.safe_load((folder / "model.yaml").read_text())[part] | values})
+
+
 def test_what_is_saved_is_what_is_loaded(folder, six_classes):
     detector, description = load_detector(folder)
     assert description.labels == six_classes
@@ -56,7 +60,11 @@ def test_a_newer_format_is_refused(folder):
         (lambda f: (f / "model.yaml").write_text("a: ["), r"model\.yaml: damaged"),
         (lambda f: (f / "model.yaml").write_text("- 1"), r"model\.yaml: damaged"),
         (lambda f: change(f, settings={"nms": "agnostic"}), r"model\.yaml: damaged"),
-        (lambda f: change(f, proposals="magic"), r"model\.yaml: damaged"),
+        (lambda f: change(f, proposals="magic"), r"model\.yaml: proposals: Input should be 'watershed', .*found 'magic'"),
+        (lambda f: change(f, context=-1), r"model\.yaml: context: Input should be greater than 0, found -1"),
+        (lambda f: change_within(f, "settings", nms="abc"), r"model\.yaml: settings\.nms: Input should be 'agnostic' or 'class'"),
+        (lambda f: change_within(f, "settings", nms_iou=-1), r"model\.yaml: settings\.nms_iou: .* greater than or equal to 0, found -1"),
+        (lambda f: change_within(f, "calibration", temperature=0), r"model\.yaml: calibration\.temperature: .* greater than 0"),
         (lambda f: change(f, labels=["ring"]), r"model\.yaml: labels: Input should be .*; put the value right"),
         (lambda f: change(f, context="wide"), r"model\.yaml: context: Input should be a valid number.*found 'wide'"),
         (lambda f: change(f, labels={"names": ["ring", 3]}), r"model\.yaml: labels\.names\.1: Input should be a valid string"),

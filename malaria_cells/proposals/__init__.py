@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from malaria_cells.proposals.watershed import estimate_cell_size, watershed_boxe
 
 Margins = tuple[float, float, float, float]
 
-METHODS = ("watershed", "sliding", "learned")
+Method = Literal["watershed", "sliding", "learned"]
 _NO_MARGINS: Margins = (0.0, 0.0, 0.0, 0.0)
 
 
@@ -84,4 +85,4 @@ def find_sources(method: str, picture: np.ndarray, cell_size: float) -> dict[str
     return {name: find(seen) for name, find in by_name.items()}
 
 
-__all__ = ["METHODS", "CentreNetwork", "Margins", "Proposer", "estimate_cell_size", "find_sources"]
+__all__ = ["CentreNetwork", "Margins", "Method", "Proposer", "estimate_cell_size", "find_sources"]
