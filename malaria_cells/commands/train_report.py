@@ -18,6 +18,8 @@ from malaria_cells.report import charts, sections
 from malaria_cells.report.document import NAME, Document, Headline, Section, plot
 from malaria_cells.report.plots import CLASSIFIER_PANELS, Course, confusion_matrix, training_curves
 
+INFECTION_BINS = 5  # of the diagram of a probability that is seldom between 0 and 1
+
 
 @dataclass(frozen=True)
 class Classified:
@@ -145,7 +147,7 @@ def _honesty(c: Classified) -> Section:
     if "infected" in c.metrics:
         figures = c.metrics["infected"]
         text += f" By their probabilities {figures['expected']:.1f} infected ones are expected; {figures['annotated']} are annotated."
-        infection = reliability(c.probabilities[:, c.is_finding].sum(axis=1), c.is_finding[c.class_ids])
+        infection = reliability(c.probabilities[:, c.is_finding].sum(axis=1), c.is_finding[c.class_ids], INFECTION_BINS)
         what = f"{c.part} patches: infected with any stage"
         shown.append(plot(lambda path: charts.reliability_diagram(infection, path, what), "share that is infected by probability of it"))
     return Section("Are the probabilities honest?", text, tuple(shown))

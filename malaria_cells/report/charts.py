@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import binomtest
 
 from malaria_cells.calibration import Reliability
 from malaria_cells.labels import LabelSet
@@ -60,13 +61,16 @@ def precision_recall(curves: dict[str, tuple[np.ndarray, np.ndarray]], labels: L
 
 
 def reliability_diagram(found: Reliability, path: Path, what: str) -> None:
-    """What was promised against what came true, and how often it was promised."""
+    """What was promised against what came true, with 95 % intervals (Wilson 1927, JASA 22(158)), and how often it was promised."""
+    tests = [binomtest(round(n * share), int(n)) for n, share in zip(found.n, found.right, strict=True)]
+    ends = np.array([t.proportion_ci(0.95, method="wilson") for t in tests]).reshape(-1, 2)
     with figure(path, 6.4, 5.4, rows=2, height_ratios=(4, 1), sharex=True) as (above, below):
         above.plot([0, 1], [0, 1], color=QUIET, linestyle="--", label="as promised")
+        above.vlines(found.predicted, ends[:, 0], ends[:, 1], color=PALETTE[1], linewidth=5, alpha=0.3, label="95 % interval")
         above.plot(found.predicted, found.right, color=PALETTE[1], marker="o", linewidth=2, label=what)
         above.set(ylabel="share that was right", xlim=(0, 1), ylim=(0, 1.02))
         above.grid(color="#E4E8EA")
-        above.legend(loc="upper left", fontsize=9)
+        above.legend(loc="lower right", fontsize=9)
         below.bar(found.predicted, found.n, width=0.05, color=PALETTE[1])
         below.set(ylabel="number", xlabel="probability that was promised")
         below.set_yscale("log", subs=[])
