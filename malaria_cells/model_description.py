@@ -26,6 +26,7 @@ ONE_STAGE = "detector.keras"
 ABOUT = "model.yaml"
 NEWER = {"proposer_tta", "second_look"}  # models of before there was a choice lack them
 Positive = Annotated[float, Field(gt=0)]
+Pixels = Annotated[int, Field(gt=0)]
 LIBRARIES = ("malaria-cells", "tensorflow", "keras", "numpy", "opencv-python-headless", "pillow", "scikit-learn")
 
 
@@ -56,7 +57,7 @@ class ModelDescription:
     labels: LabelSet
     model: str
     rejects: bool
-    image_size_hw: tuple[int, int]
+    image_size_hw: tuple[Pixels, Pixels]
     context: Positive
     cell_size: Positive | None
     proposals: Method
@@ -125,7 +126,15 @@ def _description(content: dict[str, Any]) -> ModelDescription:
         absent = {f.name for f in fields(kind)} - part.keys() - NEWER
         if absent:
             raise KeyError(*sorted(absent))
-    return TypeAdapter(ModelDescription).validate_python(content)
+    description = TypeAdapter(ModelDescription).validate_python(content)
+    calibration, n_classes = description.calibration, len(description.labels) + description.rejects
+    for key, values in (
+        ("log_prior_ratio", calibration.log_prior_ratio),
+        ("findings.classes", calibration.findings.classes if calibration.findings else None),
+    ):
+        if values is not None and len(values) != n_classes:
+            raise ValueError(f"calibration.{key} has {len(values)} values, there are {n_classes} classes")
+    return description
 
 
 def file_fingerprint(text: str) -> str:

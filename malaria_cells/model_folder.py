@@ -111,7 +111,15 @@ def load_detector(folder: Path, engine: str | None = None) -> tuple[Detector, Mo
         return compiled_centres(model) if file == PROPOSER else compiled(model)
 
     main = [network(file) for file in description.files]
-    found = golden_output(main, description)
+    try:
+        found = golden_output(main, description)
+    except Exception as error:  # each engine raises its own
+        size = " x ".join(map(str, description.image_size_hw))
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(
+            f"{folder / ABOUT}: image_size_hw: {' and '.join(description.files)} cannot be given {size} pixels ({reason}); "
+            "put the value right, copy or train the model again"
+        ) from error
     if found.shape != golden.shape or np.abs(found - golden).max() > GOLDEN_TOLERANCE * max(np.abs(golden).max(), 1) / len(main):
         raise InputError(
             f"{folder}: the network of {' and '.join(description.files)} does not answer as when it was saved; it is not that of {ABOUT}"

@@ -65,6 +65,15 @@ def test_a_newer_format_is_refused(folder):
         (lambda f: change_within(f, "settings", nms="abc"), r"model\.yaml: settings\.nms: Input should be 'agnostic' or 'class'"),
         (lambda f: change_within(f, "settings", nms_iou=-1), r"model\.yaml: settings\.nms_iou: .* greater than or equal to 0, found -1"),
         (lambda f: change_within(f, "calibration", temperature=0), r"model\.yaml: calibration\.temperature: .* greater than 0"),
+        (
+            lambda f: change_within(f, "calibration", log_prior_ratio=[0.0] * 4),
+            r"model\.yaml: damaged .*calibration\.log_prior_ratio has 4 values, there are 7 classes",
+        ),
+        (
+            lambda f: change_within(f, "calibration", findings={"classes": [True, False], "slope": 1.0, "offset": 0.0}),
+            r"model\.yaml: damaged .*calibration\.findings\.classes has 2 values, there are 7 classes",
+        ),
+        (lambda f: change(f, image_size_hw=[32, 0]), r"model\.yaml: image_size_hw\.1: Input should be greater than 0, found 0"),
         (lambda f: change(f, labels=["ring"]), r"model\.yaml: labels: Input should be .*; put the value right"),
         (lambda f: change(f, context="wide"), r"model\.yaml: context: Input should be a valid number.*found 'wide'"),
         (lambda f: change(f, labels={"names": ["ring", 3]}), r"model\.yaml: labels\.names\.1: Input should be a valid string"),
@@ -90,6 +99,20 @@ def test_another_network_than_the_described_one_is_refused(folder):
         variable.assign(np.random.default_rng(1).normal(0, 0.2, variable.shape))
     network.save(folder / "classifier.keras")
     with pytest.raises(InputError, match="does not answer as when it was saved"):
+        load_detector(folder)
+
+
+def test_a_size_that_the_network_cannot_take_is_named(folder):
+    import keras
+
+    inputs = keras.Input((32, 32, 3))
+    answers = keras.layers.Dense(7, activation="softmax")(keras.layers.Flatten()(inputs))
+    save_model(folder, [keras.Model(inputs, answers)], load_description(folder)[0])
+    load_detector(folder)
+    change(folder, image_size_hw=[32, 48])
+    with pytest.raises(
+        InputError, match=r"model\.yaml: image_size_hw: classifier\.keras cannot be given 32 x 48 pixels \(.*put the value right"
+    ):
         load_detector(folder)
 
 
