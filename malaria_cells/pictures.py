@@ -13,6 +13,7 @@ from malaria_cells.errors import InputError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif"})
 MAX_PIXELS = 400_000_000
+DARK = round(4095 / 257)  # what is left of the largest value of 12 bits
 # EXIF orientations 5 to 8 lay the picture on its side, so that width and height change places.
 _ORIENTATION_TAG = 0x0112
 _SIDEWAYS = frozenset({5, 6, 7, 8})
@@ -24,13 +25,13 @@ def read_picture(path: str | Path) -> np.ndarray:
     """Read a picture upright (EXIF rotation applied) as RGB.
 
     Grey becomes three equal channels, palettes are looked up, transparency is laid on white, 16-bit values are divided
-    by 257.
+    by 257. Those of a camera of 12 bits or fewer, saved in 16 as they are, are refused: sixteen greys would be left of them.
 
     Returns:
         uint8 (H, W, 3), values 0 to 255.
 
     Raises:
-        InputError: missing, no picture, broken, or over `MAX_PIXELS`; the message names the file.
+        InputError: missing, no picture, broken, too dark for its 16 bits, or over `MAX_PIXELS`; the message names the file.
 
     Examples:
         >>> picture = read_picture("docs/images/smear.jpg")
@@ -41,7 +42,9 @@ def read_picture(path: str | Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             _check_size(path, image.size)
-            return np.asarray(_rgb(ImageOps.exif_transpose(image)))
+            # Known before the pixels are: what an image is decoded from goes as they come.
+            deep = image.mode.startswith("I") or any(";16" in str(tile.args) for tile in image.tile)
+            pixels = np.asarray(_rgb(ImageOps.exif_transpose(image)))
     except FileNotFoundError:
         raise InputError(f"{path}: no such picture") from None
     except UnidentifiedImageError:
@@ -50,6 +53,11 @@ def read_picture(path: str | Path) -> np.ndarray:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: the picture is broken ({error}); export or copy it again") from error
+    if deep and pixels.max() <= DARK:
+        raise InputError(
+            f"{path}: 16 bits a value, of which the picture uses 12 or fewer; export it with 8 bits, or scaled to the whole range of 16"
+        )
+    return pixels
 
 
 def picture_size(path: Path) -> tuple[int, int]:

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -50,6 +51,20 @@ def test_grey_palette_transparent_and_16_bit_become_rgb(tmp_path):
     assert see_through[0, 0].tolist() == [10, 20, 30]
     assert see_through[3, 0].tolist() == [255, 255, 255]
     assert np.array_equal(read_picture(tmp_path / "deep.png")[..., 0], grey)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (16, 16, 3)], ids=["grey", "colour"])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_twelve_bits_saved_in_sixteen_are_refused(tmp_path, shape, suffix):
+    path = tmp_path / f"camera.{suffix}"
+    values = np.random.default_rng(0).integers(0, 4096, shape).astype(np.uint16)
+    cv2.imwrite(str(path), values * 16)
+    assert read_picture(path).max() > 250
+    cv2.imwrite(str(path), values)
+    with pytest.raises(InputError, match=rf"camera\.{suffix}: 16 bits a value, of which the picture uses 12 or fewer; export it with 8"):
+        read_picture(path)
+    cv2.imwrite(str(path), (values // 300).astype(np.uint8))  # as dark, in 8 bits, is a dark picture
+    assert read_picture(path).max() <= 15
 
 
 def test_one_pixel(tmp_path):
