@@ -1,6 +1,8 @@
 """The page without a browser: what its parts do, and that a slider does not run the network again."""
 
 import json
+import re
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -177,3 +179,9 @@ def test_a_folder_that_is_no_model(tmp_path):
 def test_what_page_refuses(tmp_path, capsys):
     assert main(["page", "--model", str(tmp_path)]) == 2
     assert "not a model folder" in capsys.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["page", "--port", str(port)]) == 2
+    assert re.search(rf"--port {port}: cannot be listened on .*in use.*choose another, such as --port 8600", capsys.readouterr().err)
+    assert main(["page", "--port", "70000"]) == 2
+    assert "--port 70000: found no port, expected 1 to 65535" in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import shutil
 import socket
 import subprocess
@@ -57,13 +56,15 @@ def served(repository, tmp_path_factory):
     review = folder / "review"
     command = [sys.executable, "-m", "malaria_cells.cli", "page", "--port", str(port), "--review", str(review)]
     with (folder / "log.txt").open("w") as log:
-        server = subprocess.Popen(command, cwd=repository, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        server = subprocess.Popen(command, cwd=repository, stdout=log, stderr=subprocess.STDOUT)
         try:
             wait_for(f"http://127.0.0.1:{port}/_stcore/health", server, folder / "log.txt")
             yield f"http://127.0.0.1:{port}", review
         finally:
-            os.killpg(server.pid, 15)
-            server.wait(timeout=20)
+            server.terminate()
+            assert server.wait(timeout=20) == 0
+        with pytest.raises(urllib.error.URLError):  # nothing of it is left to hold the port
+            urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=2)
 
 
 def wait_for(address, server, log):
@@ -192,6 +193,12 @@ def test_on_a_phone(opened, smear):
     with page.expect_download() as expected:
         page.get_by_role("button", name="Counts, CSV").click()
     assert Path(expected.value.path()).read_text().startswith("image,red blood cell,")
+
+
+def test_every_class_is_in_sight_on_the_narrowest_phone(opened, smear):
+    page = ready(opened({"width": 320, "height": 568}, smear))
+    row = page.get_by_test_id("stButtonGroup").get_by_role("button", name="schizont").locator("..")
+    assert row.evaluate("e => e.scrollWidth <= e.clientWidth")
 
 
 def test_several_photographs_one_of_them_none(opened, smear, tmp_path):

@@ -129,7 +129,7 @@ def _settings(detector: Detector) -> tuple[float, float, list[str]]:
     healthy = [n for n, quiet in zip(names, labels.is_red_cell & ~labels.is_infected, strict=True) if quiet]
     others = [n for n in names if n not in healthy]
     with third:
-        shown = st.pills("Show", others, selection_mode="multi", default=others, key="classes") or []
+        shown = st.pills("Show", others, selection_mode="multi", default=others, key="classes", wrap=True) or []
         if healthy and st.toggle("Healthy red cells", value=True, key="healthy"):
             shown = [*shown, *healthy]
     return infected, cell, list(shown)
