@@ -25,7 +25,7 @@ def read_picture(path: str | Path) -> np.ndarray:
     """Read a picture upright (EXIF rotation applied) as RGB.
 
     Grey becomes three equal channels, palettes are looked up, transparency is laid on white, 16-bit values are divided
-    by 257. Those of a camera of 12 bits or fewer, saved in 16 as they are, are refused: sixteen greys would be left of them.
+    by 257. Those of a camera of 12 bits or fewer, saved in 16 as they are, and fractions are refused: nearly black would be left.
 
     Returns:
         uint8 (H, W, 3), values 0 to 255.
@@ -42,8 +42,8 @@ def read_picture(path: str | Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             _check_size(path, image.size)
-            # Known before the pixels are: what an image is decoded from goes as they come.
-            deep = image.mode.startswith("I") or any(";16" in str(tile.args) for tile in image.tile)
+            # Asked before the pixels are read, when Pillow forgets it.
+            deep = image.mode[0] in "IF" or any(";16" in str(tile.args) for tile in image.tile)
             pixels = np.asarray(_rgb(ImageOps.exif_transpose(image)))
     except FileNotFoundError:
         raise InputError(f"{path}: no such picture") from None
@@ -55,7 +55,8 @@ def read_picture(path: str | Path) -> np.ndarray:
         raise InputError(f"{path}: the picture is broken ({error}); export or copy it again") from error
     if deep and pixels.max() <= DARK:
         raise InputError(
-            f"{path}: 16 bits a value, of which the picture uses 12 or fewer; export it with 8 bits, or scaled to the whole range of 16"
+            f"{path}: its values are of 16 bits or more but so small that it would come out black; export it with 8 bits, "
+            "or scaled to the whole range of 16"
         )
     return pixels
 

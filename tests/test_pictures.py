@@ -61,10 +61,16 @@ def test_twelve_bits_saved_in_sixteen_are_refused(tmp_path, shape, suffix):
     cv2.imwrite(str(path), values * 16)
     assert read_picture(path).max() > 250
     cv2.imwrite(str(path), values)
-    with pytest.raises(InputError, match=rf"camera\.{suffix}: 16 bits a value, of which the picture uses 12 or fewer; export it with 8"):
+    with pytest.raises(InputError, match=rf"camera\.{suffix}: its values are of 16 bits or more but so small .*; export it with 8 bits"):
         read_picture(path)
     cv2.imwrite(str(path), (values // 300).astype(np.uint8))  # as dark, in 8 bits, is a dark picture
     assert read_picture(path).max() <= 15
+
+
+def test_fractions_are_refused(tmp_path):
+    Image.fromarray(np.random.default_rng(0).random((16, 16), dtype=np.float32)).save(tmp_path / "p.tif")
+    with pytest.raises(InputError, match=r"p\.tif: its values are of 16 bits or more but so small"):
+        read_picture(tmp_path / "p.tif")
 
 
 def test_one_pixel(tmp_path):
