@@ -26,10 +26,9 @@ SMEAR = "slide51_4.jpg"  # of the test part: one of nearly each class
 DETECTED_MS = 90_000
 
 
-def jpeg(name: str, png: bytes | Path) -> None:
+def jpeg(name: str, png: Path | io.BytesIO) -> None:
     """Write one of the pictures."""
-    content = png.read_bytes() if isinstance(png, Path) else png
-    Image.open(io.BytesIO(content)).convert("RGB").save(IMAGES / f"{name}.jpg", quality=88)
+    Image.open(png).convert("RGB").save(IMAGES / f"{name}.jpg", quality=88)
 
 
 @contextmanager
@@ -69,17 +68,17 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1100, "height": 1500})
         page.goto((RUN / "report.html").absolute().as_uri())
-        jpeg("report", page.screenshot())
+        jpeg("report", io.BytesIO(page.screenshot()))
         page = browser.new_page(viewport={"width": 1200, "height": 1200})
         with_smear(page, address)
         page.mouse.move(20, 600)  # beside the smear, which the wheel would zoom
         page.mouse.wheel(0, 45)  # past the empty head
         page.wait_for_timeout(500)
-        jpeg("page", page.screenshot())
+        jpeg("page", io.BytesIO(page.screenshot()))
         page = browser.new_page(viewport={"width": 390, "height": 844})
         with_smear(page, address)
         page.get_by_text("Turn the wheel").scroll_into_view_if_needed()
-        jpeg("page_phone", page.screenshot())
+        jpeg("page_phone", io.BytesIO(page.screenshot()))
         browser.close()
 
 

@@ -18,6 +18,16 @@ class InputError(ValueError):
     """
 
 
+def reason(error: BaseException) -> str:
+    r"""Return the first line of what an exception says, or its kind where it says nothing.
+
+    Examples:
+        >>> reason(OSError("no space left\nat byte 3")), reason(KeyError())
+        ('no space left', 'KeyError')
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the known name closest to `name`, or an empty string.
 

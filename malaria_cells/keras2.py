@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from malaria_cells.errors import InputError
+from malaria_cells.errors import InputError, reason
 
 _ALWAYS = {"name", "trainable", "dtype", "batch_input_shape", "batch_shape", "input_shape"}
 _CONTAINERS = {"Functional", "Model", "Sequential"}
@@ -47,8 +47,7 @@ def load_keras2(path: Path):  # type: ignore[no-untyped-def]
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except Exception as error:  # h5py and Keras raise whatever the broken part raises
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: not a model of Keras 2 that can be loaded: {reason}") from error
+        raise InputError(f"{path}: not a model of Keras 2 that can be loaded: {reason(error)}") from error
 
 
 def _architecture(path: Path, source: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from malaria_cells.classifier import Network, PatchClassifier, compiled
 from malaria_cells.detection import Detector, TwoStageDetector
 from malaria_cells.engine import graph_of, start_tensorflow
 from malaria_cells.engines import KERAS, exported_network, find_exported
-from malaria_cells.errors import InputError
+from malaria_cells.errors import InputError, reason
 from malaria_cells.keras2 import load_keras2
 from malaria_cells.model_description import (
     ABOUT,
@@ -115,9 +115,8 @@ def load_detector(folder: Path, engine: str | None = None) -> tuple[Detector, Mo
         found = golden_output(main, description)
     except Exception as error:  # each engine raises its own
         size = " x ".join(map(str, description.image_size_hw))
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
-            f"{folder / ABOUT}: image_size_hw: {' and '.join(description.files)} cannot be given {size} pixels ({reason}); "
+            f"{folder / ABOUT}: image_size_hw: {' and '.join(description.files)} cannot be given {size} pixels ({reason(error)}); "
             "put the value right, copy or train the model again"
         ) from error
     if found.shape != golden.shape or np.abs(found - golden).max() > GOLDEN_TOLERANCE * max(np.abs(golden).max(), 1) / len(main):
@@ -184,5 +183,4 @@ def load_network(path: Path):  # type: ignore[no-untyped-def]
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever the broken part raises
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: not a Keras model that can be loaded: {reason}") from error
+        raise InputError(f"{path}: not a Keras model that can be loaded: {reason(error)}") from error

@@ -8,7 +8,6 @@ from malaria_cells.errors import InputError
 from malaria_cells.model_description import ABOUT
 from malaria_cells.model_folder import shipped
 
-LOCAL = "127.0.0.1"
 LIKELY_FREE = 8600
 
 

@@ -1,6 +1,6 @@
 """Classifiers by name. Every one takes pixels in 0..255 and does its own preprocessing."""
 
-from malaria_cells.errors import InputError, nearest
+from malaria_cells.errors import InputError, nearest, reason
 
 PLAIN = ("compact", "vgg", "baseline", "augmented")
 EFFICIENTNETS = (*(f"efficientnetb{i}" for i in range(8)), *(f"efficientnetv2{i}" for i in ("b0", "b1", "b2", "b3", "s", "m", "l")))
@@ -47,7 +47,7 @@ def build_classifier(  # type: ignore[no-untyped-def]
     except ValueError as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"image_size: {list(image_size_hw)} does not fit model '{name}': {str(error).splitlines()[0]}") from error
+        raise InputError(f"image_size: {list(image_size_hw)} does not fit model '{name}': {reason(error)}") from error
 
 
 def check_model_name(name: str) -> None:

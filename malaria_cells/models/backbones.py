@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from malaria_cells.errors import InputError, nearest
+from malaria_cells.errors import InputError, nearest, reason
 from malaria_cells.models.layers import head
 from malaria_cells.models.weights import load_backbone
 
@@ -88,9 +88,8 @@ def _from_keras_cv(name: str, image_size_hw: tuple[int, int], weights: str) -> k
 
 
 def _unavailable(name: str, error: Exception) -> InputError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return InputError(
-        f"model: what {name} needs from the network could not be fetched ({reason}). With a network, run again; without one, copy a "
+        f"model: what {name} needs from the network could not be fetched ({reason(error)}). With a network, run again; without one, copy a "
         "file of its weights here (for keras.applications: NAME_notop.h5 from storage.googleapis.com/keras-applications) and set "
         "`weights: FILE`, or set `weights: none` to train from scratch."
     )

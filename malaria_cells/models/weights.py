@@ -5,7 +5,7 @@ from pathlib import Path
 
 import keras
 
-from malaria_cells.errors import InputError
+from malaria_cells.errors import InputError, reason
 
 
 def load_backbone(backbone: keras.Model, name: str, path: Path) -> None:
@@ -26,5 +26,4 @@ def load_backbone(backbone: keras.Model, name: str, path: Path) -> None:
             warnings.simplefilter("error", UserWarning)  # Keras skips what does not fit, and only warns
             backbone.load_weights(path)
     except (ValueError, OSError, KeyError, UserWarning) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"weights: {path} does not fit {name} without its top: {reason}") from error
+        raise InputError(f"weights: {path} does not fit {name} without its top: {reason(error)}") from error
