@@ -12,6 +12,7 @@ from malaria_cells.cli import main
 from malaria_cells.labels import LabelSet
 from malaria_cells.model_folder import load_detector
 from malaria_cells.one_stage import as_probabilities, letterbox
+from malaria_cells.training.unfinished import UnfinishedRun
 
 SIZE = (128, 256)
 ANCHORS = {"sizes": [32.0, 64.0, 128.0, 256.0, 512.0], "scales": [1.0, 1.26], "ratios": [0.5, 1.0, 2.0]}
@@ -109,13 +110,44 @@ def test_boxes_turn_with_the_picture():
     assert len(seen) == 4
 
 
+class Killed(BaseException):
+    """Stands for a kill: nothing of ours catches it."""
+
+
+def count_tracing(monkeypatch):
+    """A list that gets an entry whenever the training step of a detector is traced."""
+    from malaria_cells.models import one_stage
+
+    traced, build = [], one_stage.build
+
+    def counting(*arguments):
+        model = build(*arguments)
+        step = model.train_step
+        model.train_step = lambda *data: traced.append(None) or step(*data)
+        return model
+
+    monkeypatch.setattr(one_stage, "build", counting)
+    return traced
+
+
 @pytest.mark.slow
-def test_train_run_and_resume(sample, tmp_path, capsys):
-    """A short training finds some cells; its folder loads, runs and scores; a second call with --resume has nothing to do."""
+def test_train_run_and_resume(sample, tmp_path, capsys, monkeypatch):
+    """A training that was killed goes on and learns; its folder loads, runs and scores; one more --resume has nothing to do."""
     values = {"train_images": sample, "output_models": tmp_path / "models", "name": "y", "detector": "yolo", "epochs": 2}
     values |= {"steps_per_epoch": 6, "detector_size": "[256, 384]", "keep_checkpoints": 1}
     sets = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
-    assert main(["train", "--config", "config.yaml", *sets]) == 0
+    save, traced = UnfinishedRun.save, count_tracing(monkeypatch)
+
+    def save_and_die(run, model, row, better):
+        save(run, model, row, better)
+        raise Killed
+
+    monkeypatch.setattr(UnfinishedRun, "save", save_and_die)
+    with pytest.raises(Killed):
+        main(["train", "--config", "config.yaml", *sets])
+    monkeypatch.setattr(UnfinishedRun, "save", save)
+    assert main(["train", "--config", "config.yaml", *sets, "--resume"]) == 0
+    assert len(traced) == 2  # once a call
     folder = tmp_path / "models" / "y"
     written = {p.name for p in folder.iterdir()}
     assert written == {

@@ -17,6 +17,7 @@ from malaria_cells.pictures import read_picture
 from malaria_cells.pipeline import class_weights
 from malaria_cells.progress import progress
 from malaria_cells.training.callbacks import LearningRate, Lines, Record
+from malaria_cells.training.first_step import build_ahead
 from malaria_cells.training.recipe import make_optimizer
 from malaria_cells.training.unfinished import UnfinishedRun
 
@@ -82,8 +83,10 @@ def train_one_stage(data: DataSet, config: Config, run: UnfinishedRun) -> tuple[
         model.load_weights(run.weights)
     if first_epoch < config.epochs:
         keep = config.keep_checkpoints or KEPT_CHECKPOINTS
+        batches = _batches(train, config.detector_batch, steps, first_epoch, config.random_state)
+        build_ahead(model, batches)
         model.fit(
-            _batches(train, config.detector_batch, steps, first_epoch, config.random_state),
+            batches,
             validation_data=_plain(validation, config.detector_batch),
             epochs=config.epochs,
             initial_epoch=first_epoch,

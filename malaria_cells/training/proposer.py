@@ -21,6 +21,7 @@ from malaria_cells.proposals.learned import FRAME, STRIDE, WORKING_CELL_SIZE, fr
 from malaria_cells.proposals.transmission import Field
 from malaria_cells.training.callbacks import Lines
 from malaria_cells.training.centre_targets import CHANNELS, centre_loss, centre_targets, turned
+from malaria_cells.training.first_step import build_ahead
 
 CROP = 256  # pixels at the working scale: some 40 cells of a crowded field
 UNMARKED_WEIGHT = 0.2
@@ -95,6 +96,7 @@ def train_proposer(train: AnnotationSet, cell_size: float, epochs: int, steps: i
     pictures = [_prepared(p, cell_size) for p in progress(train.pictures, len(train), "preparing pictures", "image")]
     rare = RareCells.of(train)
     batches = _batches(pictures, rare, batch_size, seed)
+    build_ahead(model, batches)
     model.fit(batches, epochs=epochs, steps_per_epoch=steps, callbacks=[Lines(epochs, steps)], shuffle=False, verbose=0)
     model.optimizer.finalize_variable_values(model.trainable_variables)
     _settle_statistics(model, _batches(pictures, rare, batch_size, seed + 1), batch_size)
@@ -183,5 +185,10 @@ def _recoloured(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _settle_statistics(model: keras.Model, batches: tf.data.Dataset, batch_size: int) -> None:
     """Let the statistics of the batch normalisation follow the averaged weights."""
-    for pixels, _ in batches.take(math.ceil(400 / batch_size)):
+
+    @tf.function
+    def look(pixels):  # type: ignore[no-untyped-def]
         model(pixels, training=True)
+
+    for pixels, _ in batches.take(math.ceil(400 / batch_size)):
+        look(pixels)
