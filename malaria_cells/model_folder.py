@@ -57,7 +57,8 @@ def save_model(folder: Path, networks: Sequence[Any], description: ModelDescript
 def _save_plain(model: Any, path: Path) -> None:
     """Save without the optimizer's state, which is twice as large as the weights, and without bits that tell nothing.
 
-    Weights are rounded to `SIGNIFICANT_BITS`, in the model too, and the file is compressed: it is a third smaller for it.
+    Weights are rounded to `SIGNIFICANT_BITS`, in the model too, and the file is compressed: it is a third smaller for it. The
+    fastest level leaves 3 % more bytes than zlib's usual one and takes a seventh of its time, 22 seconds for a RetinaNet.
     """
     import keras
 
@@ -67,7 +68,7 @@ def _save_plain(model: Any, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / path.name
         keras.Model(model.inputs[0], model.outputs[0], name=model.name).save(plain)
-        with zipfile.ZipFile(plain) as stored, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as small:
+        with zipfile.ZipFile(plain) as stored, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as small:
             for name in stored.namelist():
                 small.writestr(name, stored.read(name))
 
