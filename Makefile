@@ -16,18 +16,21 @@ install: .venv/installed
 # headless one needs no graphics libraries of the system.
 OPENCV := $(PIP) install --force-reinstall --no-deps -c requirements.lock opencv-python-headless
 
-.venv/installed: pyproject.toml requirements.lock
+define installed
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: Python 3.11 or newer is needed, found " + sys.version.split()[0] + "; set PYTHON=python3.11")'
-	@echo "installing into .venv (this takes a minute or more, once)"
+	@echo "installing into .venv (this takes minutes, once)"
 	@$(PYTHON) -m venv .venv
-	@$(PIP) install -c requirements.lock -e .
+	@$(PIP) install -c requirements.lock -e $(1)
 	@$(OPENCV)
 	@touch $@
+endef
 
-.venv/installed-test: .venv/installed
-	@$(PIP) install -c requirements.lock -e ".[test]"
-	@$(OPENCV)
-	@touch $@
+.venv/installed: pyproject.toml requirements.lock
+	$(call installed,.)
+
+.venv/installed-test: pyproject.toml requirements.lock
+	$(call installed,".[test]")
+	@touch .venv/installed
 
 demo: install
 	@bash download.sh sample
