@@ -190,6 +190,20 @@ def test_train_run_and_resume(sample, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.slow
+def test_retinanet_trains_and_runs(sample, tmp_path, monkeypatch):
+    """Two steps, as any user takes them, without a warning of the libraries; what it finds by then is nothing to speak of."""
+    values = {"train_images": sample, "output_models": tmp_path, "name": "r", "detector": "retinanet", "epochs": 1}
+    values |= {"steps_per_epoch": 2, "detector_batch": 1, "detector_size": "[128, 128]"}
+    sets = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
+    traced = count_tracing(monkeypatch)
+    assert main(["train", "--config", "config.yaml", *sets]) == 0
+    assert len(traced) == 1
+    assert load_detector(tmp_path / "r")[0].network(np.zeros((1, 128, 128, 3), np.uint8)).shape[::2] == (1, 4 + 6)
+    assert main(["run", "--model", str(tmp_path / "r"), "--image", str(sample / "images"), "--output", str(tmp_path / "results")]) == 0
+    assert (tmp_path / "results" / "counts.csv").is_file()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["yolo", "retinanet"])
 @pytest.mark.parametrize("form", ["onnx", "openvino", "litert", "savedmodel"])
 def test_an_exported_one_stage_network_answers_as_keras(kind, form, ready, tmp_path):

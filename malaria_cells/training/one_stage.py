@@ -1,5 +1,6 @@
 """Trains a one-stage detector (see `models.one_stage`): annotated pictures in, fitted network and its history out."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -84,22 +85,25 @@ def train_one_stage(data: DataSet, config: Config, run: UnfinishedRun) -> tuple[
     if first_epoch < config.epochs:
         keep = config.keep_checkpoints or KEPT_CHECKPOINTS
         batches = _batches(train, config.detector_batch, steps, first_epoch, config.random_state)
-        build_ahead(model, batches)
-        model.fit(
-            batches,
-            validation_data=_plain(validation, config.detector_batch),
-            epochs=config.epochs,
-            initial_epoch=first_epoch,
-            steps_per_epoch=steps,
-            callbacks=[
-                keras.callbacks.TerminateOnNaN(),
-                LearningRate(),
-                Record(run, [], keep, monitor="val_loss", higher_is_better=False),
-                Lines(config.epochs, steps),
-            ],
-            shuffle=False,
-            verbose=0,
-        )
+        with warnings.catch_warnings():
+            # keras-cv's RetinaNet gives its input a name and does not use it when it calls itself.
+            warnings.filterwarnings("ignore", "The structure of `inputs` doesn't match", UserWarning)
+            build_ahead(model, batches)
+            model.fit(
+                batches,
+                validation_data=_plain(validation, config.detector_batch),
+                epochs=config.epochs,
+                initial_epoch=first_epoch,
+                steps_per_epoch=steps,
+                callbacks=[
+                    keras.callbacks.TerminateOnNaN(),
+                    LearningRate(),
+                    Record(run, [], keep, monitor="val_loss", higher_is_better=False),
+                    Lines(config.epochs, steps),
+                ],
+                shuffle=False,
+                verbose=0,
+            )
     if run.best_epoch is None or not np.isfinite(run.history[-1]["loss"]):
         raise InputError(f"the loss became no number; lower `learning_rate` ({config.learning_rate})")
     model.load_weights(run.best_weights)
