@@ -9,6 +9,7 @@ ORDER = [
     "errors",
     "files",
     "engine",
+    "wording",
     "progress",
     "at_once",
     "config",

@@ -19,7 +19,7 @@ def test_run_uses_it_where_no_model_is_named(sample, tmp_path, capsys, monkeypat
     monkeypatch.chdir(tmp_path)  # wherever it is called from
     picture = str(sorted((sample / "images").iterdir())[0])
     assert main(["run", "--image", picture]) == 0
-    assert "cells in 1 pictures" in capsys.readouterr().out
+    assert "cells in 1 picture:" in capsys.readouterr().out
     columns = (tmp_path / "results" / "counts.csv").read_text().splitlines()[0].split(",")
     assert columns[:7] == ["image", "red blood cell", "gametocyte", "ring", "trophozoite", "schizont", "infected"]
 

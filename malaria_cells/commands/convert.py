@@ -5,6 +5,7 @@ from pathlib import Path
 from malaria_cells import files
 from malaria_cells.commands.explore import read_any
 from malaria_cells.errors import InputError
+from malaria_cells.wording import number_of
 from malaria_cells.writers import WRITERS
 
 
@@ -24,5 +25,5 @@ def convert(source: Path, target: Path, form: str, annotation_format: str) -> in
     for line in left_out:
         print(line)
     cells = int(annotations.class_counts.sum())
-    print(f"{len(annotations)} pictures, {cells:,} boxes of {len(annotations.labels)} classes: {target}")
+    print(f"{number_of(len(annotations), 'picture')}, {cells:,} boxes of {len(annotations.labels)} classes: {target}")
     return 0

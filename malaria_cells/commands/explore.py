@@ -11,6 +11,7 @@ from malaria_cells.config import load_config
 from malaria_cells.dataset import TRAINING_NAMES, load_data_set
 from malaria_cells.errors import InputError
 from malaria_cells.patches import Cropping, build_patch_store
+from malaria_cells.wording import number_of
 
 EXAMPLES = 12  # patches of each class
 AUGMENTED = 16  # patches that a policy is shown on
@@ -67,7 +68,7 @@ def summary(annotations: AnnotationSet) -> str:
     total = int(counts.sum())
     ignored = sum(int(p.ignore.sum()) for p in annotations.pictures)
     what = "pictures labelled as a whole" if annotations.whole else "boxes"
-    lines = [f"{len(annotations):,} pictures, {total:,} {what}" + (f", {ignored} ignore regions" if ignored else "")]
+    lines = [f"{number_of(len(annotations), 'picture')}, {total:,} {what}" + (f", {ignored} ignore regions" if ignored else "")]
     sizes = {p.size_wh for p in annotations.pictures}
     shown = ", ".join(f"{w} x {h}" for w, h in sorted(sizes)[:3])
     lines.append(f"picture sizes: {shown}" + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""))

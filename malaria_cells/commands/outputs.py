@@ -22,6 +22,7 @@ from malaria_cells.pictures import read_picture
 from malaria_cells.report.compare import compared
 from malaria_cells.report.overlay import draw_detections
 from malaria_cells.report.review import FOLDER, write_review
+from malaria_cells.wording import number_of
 
 NAMES = ("detections.csv", "predictions.csv", "counts.csv", "detections.json", "failed.csv", "metrics.json", "per_class.csv", "report.html")
 ANNOTATED = "annotated"
@@ -169,12 +170,13 @@ class DetectionOutput:
         print(f"cell recall {text(metrics['cell']['recall50'])}", end="")
         if "infected" in metrics:
             print(f"  infected F1 {text(metrics['infected']['f1'])}", end="")
-        print(f"  on {metrics['images']} annotated pictures")
+        print(f"  on {number_of(metrics['images'], 'annotated picture')}")
 
     def say(self, finished: Finished) -> None:
         """Tell where things are."""
         n = sum(len(found) for found in finished.results.values())
-        print(f"{n:,} cells in {len(finished.results)} pictures: {self.folder / 'detections.csv'}, {self.folder / 'counts.csv'}")
+        pictures = number_of(len(finished.results), "picture")
+        print(f"{number_of(n, 'cell')} in {pictures}: {self.folder / 'detections.csv'}, {self.folder / 'counts.csv'}")
         if finished.results:
             print(f"pictures with boxes: {self.folder / ANNOTATED}")
         _say_ending(self.folder, finished)
@@ -196,7 +198,7 @@ def write_classification(folder: Path, classifier: PatchClassifier, finished: Fi
         class_ids = np.array([p.cell_class_ids[0] for p in scored], dtype=np.int64)
         probabilities = np.array([finished.results[p.key] for p in scored]).reshape(-1, len(names))
         files.write_json(folder / "metrics.json", classification_metrics(class_ids, probabilities, names))
-    print(f"{len(rows)} pictures classified: {folder / 'predictions.csv'}")
+    print(f"{number_of(len(rows), 'picture')} classified: {folder / 'predictions.csv'}")
     _say_ending(folder, finished)
 
 

@@ -14,6 +14,7 @@ from malaria_cells.labels import LabelSet
 from malaria_cells.pictures import read_picture
 from malaria_cells.report import sections
 from malaria_cells.report.document import NAME, Document, Section, photograph
+from malaria_cells.wording import number_of
 
 SHOWN = 3  # photographs, where there is no annotation to choose the best and worst by
 SHOWN_WIDTH = 1400
@@ -40,7 +41,7 @@ def write_run_report(
     labels, errors, results = output.labels, output.detector.errors, finished.results
     counts = {key: count_detected(found, labels) for key, found in results.items()}
     together = total(counts.values(), labels)
-    document = Document("Cells detected", f"{len(results):,} photographs", command)
+    document = Document("Cells detected", number_of(len(results), "photograph"), command)
     settings = output.detector.settings
     document.facts = [
         *facts,
@@ -98,7 +99,7 @@ def _most_infected(output: DetectionOutput, counts: dict[str, Count], labels: La
     shown = []
     for key in order[:SHOWN]:
         infected = f", {counts[key].infected} of them infected" if has_infected else ""
-        caption = f"{key}: {int(counts[key].by_label.sum()):,} cells{infected}"
+        caption = f"{key}: {number_of(int(counts[key].by_label.sum()), 'cell')}{infected}"
         drawn = Path(output.folder / ANNOTATED / f"{key}.png")
         shown.append(photograph(read_picture(drawn), SHOWN_WIDTH, f"photograph {key} with detected boxes", caption))
     what = "infected cells" if has_infected else "cells"

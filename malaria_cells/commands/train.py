@@ -29,6 +29,7 @@ from malaria_cells.patches import Cropping, PatchStore, build_patch_store
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
 from malaria_cells.training import unfinished
+from malaria_cells.wording import number_of
 
 log = logging.getLogger(__name__)
 
@@ -291,7 +292,7 @@ def _say_done(folder: Path, metrics: dict[str, Any], seconds: float) -> None:
     part = "test" if "test" in metrics else "validation"
     f = metrics[part]
     if "mAP50" in f:
-        print(f"{part}: mAP50 {f['mAP50']:.3f}, cell AP50 {f['cell']['AP50']:.3f} on {f['images']} pictures ({seconds:.0f} s)")
+        print(f"{part}: mAP50 {f['mAP50']:.3f}, cell AP50 {f['cell']['AP50']:.3f} on {number_of(f['images'], 'picture')} ({seconds:.0f} s)")
     else:
         print(f"{part}: accuracy {f['accuracy']:.3f}, macro F1 {f['macro_f1']:.3f} on {f['patches']:,} patches ({seconds:.0f} s)")
     print(f"model: {folder}\nnext:  python run.py --model {folder} --image PICTURES")
