@@ -16,7 +16,7 @@ from malaria_cells.models import build_classifier
 from malaria_cells.patches import PatchStore
 from malaria_cells.pipeline import Sampler, Targets, class_shares, class_weights, plain_batches, training_batches
 from malaria_cells.training.callbacks import MONITOR, LearningRate, Lines, Record, SeededPasses
-from malaria_cells.training.first_step import build_ahead
+from malaria_cells.training.fit import fit
 from malaria_cells.training.metrics import MacroF1
 from malaria_cells.training.normalization import adapt_normalization
 from malaria_cells.training.recipe import make_loss, make_optimizer, needs_soft_labels
@@ -96,16 +96,14 @@ def train_classifier(data: TrainingData, config: Config, run: UnfinishedRun, sta
         augment = make_augmenter(config.augmentation)
         compared = Targets(ones if config.balance == "none" else balanced, soft)
         batches = training_batches(store, sampler, Targets(shown_weights, soft), augment, first_epoch, policy)
-        build_ahead(model, batches)
-        model.fit(
+        fit(
+            model,
             batches,
             **_validation(data, compared, config),
             epochs=config.epochs,
             initial_epoch=first_epoch,
             steps_per_epoch=sampler.steps_per_epoch,
             callbacks=_callbacks(config, run, sampler.steps_per_epoch),
-            shuffle=False,
-            verbose=0,
         )
     if run.best_epoch is None or not np.isfinite(run.history[-1]["loss"]):
         raise InputError(

@@ -18,7 +18,7 @@ from malaria_cells.pictures import read_picture
 from malaria_cells.pipeline import class_weights
 from malaria_cells.progress import progress
 from malaria_cells.training.callbacks import LearningRate, Lines, Record
-from malaria_cells.training.first_step import build_ahead
+from malaria_cells.training.fit import fit
 from malaria_cells.training.recipe import make_optimizer
 from malaria_cells.training.unfinished import UnfinishedRun
 
@@ -88,8 +88,8 @@ def train_one_stage(data: DataSet, config: Config, run: UnfinishedRun) -> tuple[
         with warnings.catch_warnings():
             # keras-cv's RetinaNet gives its input a name and does not use it when it calls itself.
             warnings.filterwarnings("ignore", "The structure of `inputs` doesn't match", UserWarning)
-            build_ahead(model, batches)
-            model.fit(
+            fit(
+                model,
                 batches,
                 validation_data=_plain(validation, config.detector_batch),
                 epochs=config.epochs,
@@ -101,8 +101,6 @@ def train_one_stage(data: DataSet, config: Config, run: UnfinishedRun) -> tuple[
                     Record(run, [], keep, monitor="val_loss", higher_is_better=False),
                     Lines(config.epochs, steps),
                 ],
-                shuffle=False,
-                verbose=0,
             )
     if run.best_epoch is None or not np.isfinite(run.history[-1]["loss"]):
         raise InputError(f"the loss became no number; lower `learning_rate` ({config.learning_rate})")

@@ -21,7 +21,7 @@ from malaria_cells.proposals.learned import FRAME, STRIDE, WORKING_CELL_SIZE, fr
 from malaria_cells.proposals.transmission import Field
 from malaria_cells.training.callbacks import Lines
 from malaria_cells.training.centre_targets import CHANNELS, centre_loss, centre_targets, turned
-from malaria_cells.training.first_step import build_ahead
+from malaria_cells.training.fit import fit
 
 CROP = 256  # pixels at the working scale: some 40 cells of a crowded field
 UNMARKED_WEIGHT = 0.2
@@ -96,8 +96,7 @@ def train_proposer(train: AnnotationSet, cell_size: float, epochs: int, steps: i
     pictures = [_prepared(p, cell_size) for p in progress(train.pictures, len(train), "preparing pictures", "image")]
     rare = RareCells.of(train)
     batches = _batches(pictures, rare, batch_size, seed)
-    build_ahead(model, batches)
-    model.fit(batches, epochs=epochs, steps_per_epoch=steps, callbacks=[Lines(epochs, steps)], shuffle=False, verbose=0)
+    fit(model, batches, epochs=epochs, steps_per_epoch=steps, callbacks=[Lines(epochs, steps)])
     model.optimizer.finalize_variable_values(model.trainable_variables)
     _settle_statistics(model, _batches(pictures, rare, batch_size, seed + 1), batch_size)
     return model

@@ -1,0 +1,68 @@
+"""The fused kernel learns what Keras's own batch normalisation learns."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from malaria_cells.training.fused_normalization import fused_normalization
+
+
+def network(**settings):
+    keras.utils.set_random_seed(5)
+    inner = keras.Sequential([keras.Input((8, 8, 4)), keras.layers.Conv2D(6, 3), keras.layers.BatchNormalization(**settings)])
+    layers = [inner, keras.layers.ReLU(), keras.layers.GlobalAveragePooling2D(), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+    return keras.Sequential([keras.Input((8, 8, 4)), *layers])
+
+
+def step(model, pixels, **how):
+    with tf.GradientTape() as tape:
+        answers = model(pixels, **how)
+        loss = tf.reduce_mean(tf.square(answers - 1))
+    return [answers, *tape.gradient(loss, [w.value for w in model.trainable_weights]), *model.get_weights()]
+
+
+PIXELS = np.random.default_rng(0).normal(3, 2, size=(5, 8, 8, 4)).astype("float32")
+
+
+@pytest.mark.parametrize("settings", [{}, {"scale": False}, {"center": False}, {"momentum": 0.5, "epsilon": 1e-5}])
+def test_answers_gradients_and_statistics_are_keras_own(settings):
+    fused, plain = network(**settings), network(**settings)
+    with fused_normalization(fused):
+        found = [step(fused, PIXELS + n, training=True) for n in range(3)]
+    expected = [step(plain, PIXELS + n, training=True) for n in range(3)]
+    for one, other in zip(found, expected, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("how", [{"training": False}, {"training": True}])
+def test_layers_are_keras_own_afterwards_and_when_frozen(how):
+    used, plain = network(), network()
+    with fused_normalization(used):
+        used.trainable = False
+        found = step(used, PIXELS, **how)
+    plain.trainable = False
+    for a, b in zip(found, step(plain, PIXELS, **how), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not any("call" in vars(layer) for layer in used._flatten_layers())
+
+
+def test_it_is_the_kernel_that_runs():
+    model = network()
+
+    def kernels():
+        graph = tf.function(lambda x: model(x, training=True)).get_concrete_function(tf.TensorSpec((5, 8, 8, 4))).graph
+        return [op.type for op in graph.get_operations()].count("FusedBatchNormV3")
+
+    with fused_normalization(model):
+        assert kernels() == 1
+    assert kernels() == 0
+
+
+def test_axis_that_the_kernel_does_not_serve_stays_as_it_is():
+    fused, plain = network(axis=1), network(axis=1)
+    with fused_normalization(fused):
+        found = step(fused, PIXELS, training=True)
+    for a, b in zip(found, step(plain, PIXELS, training=True), strict=True):
+        np.testing.assert_array_equal(a, b)
