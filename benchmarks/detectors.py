@@ -81,16 +81,24 @@ def train(config: Path, output: Path, name: str, *settings: str) -> tuple[Path, 
 
 
 def settings_for(kind: str, config: Path, output: Path, minutes: float) -> list[str]:
-    """Passes and steps of a one-stage detector that take as many minutes: a step is timed first."""
+    """Passes and steps of a one-stage detector that take as many minutes, all else not counted: a step is timed first."""
     common = [f"detector={kind}", "balance=none", "learning_rate=0.001", "early_stopping=null", "score_threshold=0.02"]
     fewer, more = TIMED_STEPS[kind]
-    shorter, longer = (train(config, output, "timing", *common, "epochs=2", f"steps_per_epoch={n}")[1] * 60 for n in TIMED_STEPS[kind])
-    each = max((longer - shorter) / (2 * (more - fewer)), 1e-3)
-    fixed = max(shorter - 2 * fewer * each, 0.0)
-    steps = max(int((minutes * 60 - fixed) / each), 20)
+    shorter, longer = (
+        second_pass(train(config, output, "timing", *common, "epochs=2", f"steps_per_epoch={n}")[0]) for n in TIMED_STEPS[kind]
+    )
+    each = max((longer - shorter) / (more - fewer), 1e-3)
+    compared = max(shorter - fewer * each, 0.0)
     passes = 10
-    print(f"{kind}: {each:.2f} s a step, {steps} steps in {minutes:.0f} minutes", flush=True)
-    return [*common, f"epochs={passes}", f"steps_per_epoch={max(steps // passes, 1)}"]
+    steps = max(int((minutes * 60 / passes - compared) / each), 2)
+    print(f"{kind}: {each:.2f} s a step, {compared:.0f} s to compare a pass, {passes} passes of {steps} steps", flush=True)
+    return [*common, f"epochs={passes}", f"steps_per_epoch={steps}"]
+
+
+def second_pass(model: Path) -> float:
+    """Seconds from a training's first checkpoint to its second."""
+    first, second = (file.stat().st_mtime for file in sorted((model / "checkpoints").iterdir())[:2])
+    return second - first
 
 
 def run(name: str, model: Path, data: Path, output: Path, minutes: float | None, *options: str) -> Row:
