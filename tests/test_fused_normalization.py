@@ -36,6 +36,21 @@ def test_answers_gradients_and_statistics_are_keras_own(settings):
             np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_statistics_of_mixed_precision_are_kept_in_float32(precision):
+    keras.mixed_precision.set_global_policy(precision)
+    try:
+        fused, plain = network(), network()
+        with fused_normalization(fused):
+            found = step(fused, PIXELS, training=True)
+        expected = step(plain, PIXELS, training=True)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(tf.cast(a, tf.float32), tf.cast(b, tf.float32), rtol=2e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("how", [{"training": False}, {"training": True}])
 def test_layers_are_keras_own_afterwards_and_when_frozen(how):
     used, plain = network(), network()
