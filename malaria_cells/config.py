@@ -159,7 +159,7 @@ class Config(BaseModel):
     second_look: SecondLook | None = Field(
         None,
         description="Of two_stage: {model, weights, freeze, epochs, learning_rate} of a second classifier, averaged with the first on "
-        "cells in which the first has a hint of an infection; null: none.",
+        "cells in which the first has a hint of an infection; with balance: sampling it learns from the first one's mistakes. null: none.",
     )
 
     kept_weights: Literal["best", "last"] = Field(

@@ -15,8 +15,8 @@ from malaria_cells.config import make_config
 from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
 from malaria_cells.patches import PatchStore
-from malaria_cells.training.classifier import TrainingData, train_classifier
-from malaria_cells.training.looks import train_further, train_looks
+from malaria_cells.training.classifier import Trained, TrainingData, train_classifier
+from malaria_cells.training.looks import train_further, train_looks, with_hard_examples
 from malaria_cells.training.metrics import MacroF1
 from malaria_cells.training.thresholds import _middle_of_best
 from malaria_cells.training.unfinished import UnfinishedRun, folder_of, newest
@@ -67,6 +67,9 @@ def settings(**changes):
     return make_config(values | {"augmentation": "flips", "learning_rate": 0.01} | changes, "test")
 
 
+NO_FINDING = np.zeros(3, dtype=bool)
+
+
 def fit(tmp_path, config, store, name="run", resume=False):
     begin = UnfinishedRun.resume if resume else UnfinishedRun.start
     run = begin(tmp_path / name, config)
@@ -101,9 +104,9 @@ def test_a_training_goes_on_with_more_rows_from_where_it_ended(tmp_path, monkeyp
     unknown = np.flatnonzero(store.class_ids == 2)
     run = UnfinishedRun.start(tmp_path / "run", config)
     data = TrainingData(store, known[:100], known[100:], 3)
-    trained = train_looks(data, config, run)
+    trained = train_looks(data, NO_FINDING, config, run)
     before = [np.array(w) for w in trained[0].model.get_weights()]
-    (further,) = train_further(trained, data, unknown, config, run)
+    (further,) = train_further(trained, data, NO_FINDING, unknown, config, run)
     assert len(further.history) == 2
     assert further.best_epoch == 1
     assert "val_loss" not in further.history[0]
@@ -112,9 +115,45 @@ def test_a_training_goes_on_with_more_rows_from_where_it_ended(tmp_path, monkeyp
     first, then = (np.asarray(t.model(patches))[:, 2].mean() for t in (trained[0], further))
     assert then > first + 0.3
     monkeypatch.setattr("malaria_cells.training.looks.RATE", 1e-9)
-    (still,) = train_further(trained, data, unknown, config, UnfinishedRun.start(tmp_path / "still", config))
+    (still,) = train_further(trained, data, NO_FINDING, unknown, config, UnfinishedRun.start(tmp_path / "still", config))
     kernels = (i for i, w in enumerate(still.model.weights) if w.path.endswith("kernel"))
     assert all(np.allclose(before[i], still.model.get_weights()[i], atol=1e-5) for i in kernels)
+
+
+def test_what_the_first_look_takes_for_a_finding_and_is_none_is_drawn_as_a_class_of_its_own(monkeypatch):
+    store, is_finding = make_store(n=60), np.array([False, False, True])
+    rows = np.arange(40)
+    data = TrainingData(store, rows, None, 3)
+    share = np.where(np.arange(60) % 4 == 0, 0.3, 0.0).astype(np.float32)  # of a finding, in every fourth
+
+    def seen(networks, store, rows, views, finding):
+        assert networks == ["the first look"]
+        assert views == 1
+        return np.stack([1 - share[rows], np.zeros_like(share[rows]), share[rows]], axis=1)
+
+    monkeypatch.setattr("malaria_cells.training.looks.predict_rows", seen)
+    monkeypatch.setattr("malaria_cells.training.looks.compiled", lambda model: model)
+    first = Trained("the first look", [], 0, np.ones(3) / 3)
+    expected = np.where((rows % 4 == 0) & (store.class_ids[rows] != 2), 3, store.class_ids[rows])
+    assert (expected == 3).sum() > 3
+    np.testing.assert_array_equal(with_hard_examples(data, first, is_finding).drawn_as, expected)
+    assert with_hard_examples(data, first, NO_FINDING) is data
+
+
+@pytest.mark.slow
+def test_shares_that_training_shows_count_what_was_drawn_apart_as_what_it_is(tmp_path):
+    store = make_store()
+    rows = np.arange(180)
+    drawn_as = np.where(rows % 9 == 0, 3, store.class_ids[rows])
+    config = settings(epochs=1, steps_per_epoch=2, sampling_power=0.5)
+    data = TrainingData(store, rows, None, 3, drawn_as)
+    shown = train_classifier(data, config, UnfinishedRun.start(tmp_path / "run", config)).shown_shares
+    counts = np.bincount(drawn_as)
+    expected = np.zeros(3)
+    for own, kind in zip(store.class_ids[rows], drawn_as, strict=True):
+        expected[own] += np.sqrt(counts[kind]) / np.sqrt(counts).sum() / counts[kind]
+    np.testing.assert_allclose(shown, expected)
+    assert shown.sum() == pytest.approx(1)
 
 
 class Killed(BaseException):

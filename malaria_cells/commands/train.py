@@ -140,9 +140,9 @@ def _train_into(folder: Path, name: str, config: Config, data: DataSet, run: unf
     if config.plot_training_data:
         patch_sheet(examples(store, rows["train"], names, EXAMPLES), "training examples, as cut", folder / "training_data.png")
     training_data = TrainingData(store, rows["train"], rows["validation"], len(names))
-    trained = train_looks(training_data, config, run)
-    views = config.tta if isinstance(config.tta, int) else 1
     is_finding = findings(data.train.labels, len(names))
+    trained = train_looks(training_data, is_finding, config, run)
+    views = config.tta if isinstance(config.tta, int) else 1
     networks = [compiled(t.model) for t in trained]
     raw = {"validation": predict_rows(networks, store, rows["validation"], views, is_finding)}
     calibration = fit_calibration(raw["validation"], store.class_ids[rows["validation"]], trained[0].shown_shares, is_finding)
@@ -150,7 +150,7 @@ def _train_into(folder: Path, name: str, config: Config, data: DataSet, run: unf
     if rejects:
         description, found = _with_thresholds(description, networks, proposer, data)
         detected = Detected("validation", data.validation, found, description.errors)
-    further = train_further(trained, training_data, store.rows_of(data.validation), config, run) if config.refit else []
+    further = train_further(trained, training_data, is_finding, store.rows_of(data.validation), config, run) if config.refit else []
     if further:
         networks = [compiled(t.model) for t in further]
     if "test" in rows:

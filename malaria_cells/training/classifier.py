@@ -49,12 +49,14 @@ class TrainingData:
         train_rows: int64 (n,), rows to fit to.
         validation_rows: int64 (m,), rows to compare passes on; None: with `kept_weights` as last there is nothing to compare.
         n_classes: number of classes, the reject class counted.
+        drawn_as: int64 (n,), what counts as a class where rows to fit to are drawn by class; None: their classes.
     """
 
     store: PatchStore
     train_rows: np.ndarray
     validation_rows: np.ndarray | None
     n_classes: int
+    drawn_as: np.ndarray | None = None
 
 
 def train_classifier(data: TrainingData, config: Config, run: UnfinishedRun, start: keras.Model | None = None) -> Trained:
@@ -77,9 +79,12 @@ def train_classifier(data: TrainingData, config: Config, run: UnfinishedRun, sta
     ones = np.ones(n_classes, dtype=np.float32)
     # What the network is shown of each class, by number times weight: class weights make it equal, as a power of 0 does.
     power = {"sampling": config.sampling_power, "class_weight": 0.0, "none": 1.0}[config.balance]
-    shown = class_shares(np.bincount(train_ids, minlength=n_classes), power)
     drawn_by = power if config.balance == "sampling" else None
-    sampler = Sampler(train_rows, train_ids, config.batch_size, config.steps_per_epoch, drawn_by, config.random_state)
+    drawn_as = train_ids if data.drawn_as is None or drawn_by is None else data.drawn_as
+    counts = np.bincount(drawn_as, minlength=n_classes)
+    of_each = class_shares(counts, power) / np.maximum(counts, 1)
+    shown = np.bincount(train_ids, weights=of_each[drawn_as], minlength=n_classes)
+    sampler = Sampler(train_rows, drawn_as, config.batch_size, config.steps_per_epoch, drawn_by, config.random_state)
     model = _compiled_model(config, n_classes, sampler.steps_per_epoch, _prior_ratio(train_ids, shown))
     first_epoch = len(run.history)
     if first_epoch:

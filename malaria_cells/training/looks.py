@@ -5,34 +5,61 @@ from dataclasses import replace
 
 import numpy as np
 
+from malaria_cells.classifier import compiled
 from malaria_cells.config import Config
-from malaria_cells.training.classifier import Trained, TrainingData, train_classifier
+from malaria_cells.training.classifier import Trained, TrainingData, predict_rows, train_classifier
 from malaria_cells.training.unfinished import UnfinishedRun
+from malaria_cells.tta import suspect
+from malaria_cells.wording import number_of
 
 NAMES = ("first", "second")
 RATE = 0.5  # of the learning rate, where a training further begins
 
 
-def train_looks(data: TrainingData, config: Config, run: UnfinishedRun) -> list[Trained]:
-    """Train the classifier that a config names and, if it has a second look, that one's.
+def train_looks(data: TrainingData, is_finding: np.ndarray, config: Config, run: UnfinishedRun) -> list[Trained]:
+    """Train the classifier that a config names and, if it has a second look, that one's, which is shown the first one's mistakes.
 
     Args:
         data: to fit to and to compare passes on.
+        is_finding: bool (n_classes,), see `tta.suspect`.
         config: the recipe.
         run: its parts 0 and 1 are the records of the two.
 
     Raises:
         InputError: as `train_classifier`.
     """
-    found = []
+    found: list[Trained] = []
     for number, look in enumerate(config.looks):
         if config.second_look:
             print(f"training {look.model} for the {NAMES[number]} look", file=sys.stderr)
-        found.append(train_classifier(data, look, run.part(number)))
+        shown = with_hard_examples(data, found[0], is_finding) if found else data
+        found.append(train_classifier(shown, look, run.part(number)))
     return found
 
 
-def train_further(trained: list[Trained], data: TrainingData, more_rows: np.ndarray, config: Config, run: UnfinishedRun) -> list[Trained]:
+def with_hard_examples(data: TrainingData, first: Trained, is_finding: np.ndarray) -> TrainingData:
+    """The same data, of which what a first look suspects and is no finding is drawn as a class of its own.
+
+    A second look is asked about suspects alone. A third of them are findings on IML-Malaria's validation pictures; of the
+    suspects that it would be shown if every cell were drawn by its class, nine in ten.
+
+    Args:
+        data: to fit to.
+        first: the first look.
+        is_finding: bool (n_classes,); without a finding among the classes nothing changes.
+    """
+    if not is_finding.any():
+        return data
+    class_ids = data.store.class_ids[data.train_rows]
+    hint = suspect(predict_rows([compiled(first.model)], data.store, data.train_rows, 1, is_finding), is_finding)
+    mistaken = hint & ~is_finding[class_ids]
+    print(f"{number_of(int(mistaken.sum()), 'example')} that the first look suspects wrongly", file=sys.stderr)
+    return replace(data, drawn_as=np.where(mistaken, data.n_classes, class_ids))
+
+
+def train_further(
+    trained: list[Trained], data: TrainingData, is_finding: np.ndarray, more_rows: np.ndarray, config: Config, run: UnfinishedRun
+) -> list[Trained]:
     """Train them on, now also with pictures that choices were made by: for a share of their passes, at a falling rate.
 
     Cheaper than to begin anew, since what was learnt is kept. There is nothing left to compare passes on, so the last is taken.
@@ -40,6 +67,7 @@ def train_further(trained: list[Trained], data: TrainingData, more_rows: np.ndar
     Args:
         trained: by `train_looks`; they stay as they are.
         data: what they were trained on.
+        is_finding: bool (n_classes,), see `tta.suspect`.
         more_rows: int64 (n,), rows of its store to fit to as well.
         config: the recipe; its `refit` is the share.
         run: its parts after those of `train_looks` are the records.
@@ -53,5 +81,6 @@ def train_further(trained: list[Trained], data: TrainingData, more_rows: np.ndar
         print(f"training {look.model} further, with the validation pictures", file=sys.stderr)
         changes = {"epochs": max(round(config.refit * look.epochs), 1), "learning_rate": RATE * look.learning_rate, "schedule": "cosine"}
         again = look.model_copy(update=changes | {"early_stopping": None, "kept_weights": "last"})
-        found.append(train_classifier(together, again, run.part(len(trained) + number), before.model))
+        shown = with_hard_examples(together, trained[0], is_finding) if number else together
+        found.append(train_classifier(shown, again, run.part(len(trained) + number), before.model))
     return found
