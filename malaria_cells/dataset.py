@@ -111,7 +111,8 @@ def _root(config: Config) -> Path:
             return Path(candidate)
     raise InputError(
         f"train_images: no such folder: {', '.join(candidates)}.\n"
-        "Fetch the data with `bash download.sh`, or render a small sample with `bash download.sh sample`."
+        "Fetch the data with `bash download.sh` (other sets by their name: `bash download.sh --list`), "
+        "or render a small sample with `bash download.sh sample`."
     )
 
 
