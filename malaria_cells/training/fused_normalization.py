@@ -17,7 +17,7 @@ def fused_normalization(model: keras.Model) -> Iterator[None]:
     """While it lasts, the batch normalisation of feature maps in `model` is trained by the fused kernel.
 
     The layers stay Keras's own, in memory and in files, and learn the same but for rounding. Those that the kernel does not
-    serve stay as they are: of vectors, with a mask, over another axis than the last, synchronised between devices.
+    serve stay as they are: of vectors, with a mask, over another axis than the last, synchronised between devices, renormalised.
 
     Args:
         model: any; those that it is made of count, too.
@@ -33,7 +33,8 @@ def fused_normalization(model: keras.Model) -> Iterator[None]:
 
 
 def _fits(layer: keras.layers.BatchNormalization) -> bool:
-    return layer.axis in (-1, 3) and not layer.synchronized and not layer.renorm
+    renormalizes = getattr(layer, "renorm", False)  # Keras 3.12 has no such thing
+    return layer.axis in (-1, 3) and not layer.synchronized and not renormalizes
 
 
 def _fused(layer: keras.layers.BatchNormalization, plain: Callable[..., Any]) -> Callable[..., Any]:
