@@ -21,7 +21,7 @@ class Sampler:
 
     Attributes:
         rows: int64 (n,), rows of the store to train on.
-        class_ids: int64 (n,), their classes.
+        class_ids: int64 (n,), their classes, or what else they are drawn by.
         batch_size: rows a batch.
         steps: batches a pass; None: as many as show every row once.
         power: draw classes in proportion to their counts to this power (see `class_shares`); None: every row once a pass, shuffled.

@@ -136,8 +136,9 @@ def test_what_the_first_look_takes_for_a_finding_and_is_none_is_drawn_as_a_class
     first = Trained("the first look", [], 0, np.ones(3) / 3)
     expected = np.where((rows % 4 == 0) & (store.class_ids[rows] != 2), 3, store.class_ids[rows])
     assert (expected == 3).sum() > 3
-    np.testing.assert_array_equal(with_hard_examples(data, first, is_finding).drawn_as, expected)
-    assert with_hard_examples(data, first, NO_FINDING) is data
+    np.testing.assert_array_equal(with_hard_examples(data, first, is_finding, settings()).drawn_as, expected)
+    assert with_hard_examples(data, first, NO_FINDING, settings()) is data
+    assert with_hard_examples(data, first, is_finding, settings(balance="class_weight")) is data
 
 
 @pytest.mark.slow

@@ -32,12 +32,12 @@ def train_looks(data: TrainingData, is_finding: np.ndarray, config: Config, run:
     for number, look in enumerate(config.looks):
         if config.second_look:
             print(f"training {look.model} for the {NAMES[number]} look", file=sys.stderr)
-        shown = with_hard_examples(data, found[0], is_finding) if found else data
+        shown = with_hard_examples(data, found[0], is_finding, look) if found else data
         found.append(train_classifier(shown, look, run.part(number)))
     return found
 
 
-def with_hard_examples(data: TrainingData, first: Trained, is_finding: np.ndarray) -> TrainingData:
+def with_hard_examples(data: TrainingData, first: Trained, is_finding: np.ndarray, look: Config) -> TrainingData:
     """The same data, of which what a first look suspects and is no finding is drawn as a class of its own.
 
     A second look is asked about suspects alone. A third of them are findings on IML-Malaria's validation pictures; of the
@@ -47,8 +47,9 @@ def with_hard_examples(data: TrainingData, first: Trained, is_finding: np.ndarra
         data: to fit to.
         first: the first look.
         is_finding: bool (n_classes,); without a finding among the classes nothing changes.
+        look: the recipe of the second; if it does not draw by class nothing changes.
     """
-    if not is_finding.any():
+    if look.balance != "sampling" or not is_finding.any():
         return data
     class_ids = data.store.class_ids[data.train_rows]
     hint = suspect(predict_rows([compiled(first.model)], data.store, data.train_rows, 1, is_finding), is_finding)
@@ -81,6 +82,6 @@ def train_further(
         print(f"training {look.model} further, with the validation pictures", file=sys.stderr)
         changes = {"epochs": max(round(config.refit * look.epochs), 1), "learning_rate": RATE * look.learning_rate, "schedule": "cosine"}
         again = look.model_copy(update=changes | {"early_stopping": None, "kept_weights": "last"})
-        shown = with_hard_examples(together, trained[0], is_finding) if number else together
+        shown = with_hard_examples(together, trained[0], is_finding, again) if number else together
         found.append(train_classifier(shown, again, run.part(len(trained) + number), before.model))
     return found
