@@ -1,36 +1,42 @@
-# make demo      sample data, training, detection, in one go
-# make page      the page in a browser
-# make test      lint, types, the whole suite but for the browser
-# make test-page the page in a real browser
-# make docs      the documentation as a site
-# make install   the environment alone
+# make demo         sample data, training, detection, in one go
+# make page         the page in a browser
+# make test         lint, types, the whole suite but for the browser
+# make test-lowest  the quick tests with the oldest libraries that pyproject.toml admits
+# make test-page    the page in a real browser
+# make docs         the documentation as a site
+# make install      the environment alone
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOWEST := .venv-lowest
+PIP := python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install demo page test test-page docs clean
+.PHONY: install demo page test test-lowest test-page docs clean
 
 install: .venv/installed
 
 # supervision's and imaug's OpenCV comes in two distributions that share their files; the one put in last stays, and the
 # headless one needs no graphics libraries of the system.
-OPENCV := $(PIP) install --force-reinstall --no-deps -c requirements.lock opencv-python-headless
+OPENCV := install --force-reinstall --no-deps opencv-python-headless
 
+# $(1) is the environment, $(2) the lock file, $(3) what is installed.
 define installed
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: Python 3.11 or newer is needed, found " + sys.version.split()[0] + "; set PYTHON=python3.11")'
-	@echo "installing into .venv (this takes minutes, once)"
-	@$(PYTHON) -m venv .venv
-	@$(PIP) install -c requirements.lock -e $(1)
-	@$(OPENCV)
+	@echo "installing into $(1) (this takes minutes, once)"
+	@$(PYTHON) -m venv $(1)
+	@$(1)/bin/$(PIP) install -c $(2) -e $(3)
+	@$(1)/bin/$(PIP) $(OPENCV) -c $(2)
 	@touch $@
 endef
 
 .venv/installed: pyproject.toml requirements.lock
-	$(call installed,.)
+	$(call installed,.venv,requirements.lock,.)
 
 .venv/installed-test: pyproject.toml requirements.lock
-	$(call installed,".[test]")
+	$(call installed,.venv,requirements.lock,".[test]")
 	@touch .venv/installed
+
+$(LOWEST)/installed: pyproject.toml requirements-lowest.lock
+	$(call installed,$(LOWEST),requirements-lowest.lock,".[test]")
 
 demo: install
 	@bash download.sh sample
@@ -39,8 +45,8 @@ demo: install
 	@echo "pictures with boxes: results/demo/annotated   report: results/demo/report.html"
 
 page: install
-	@$(PIP) install -c requirements.lock -e ".[page]"
-	@$(OPENCV)
+	@$(BIN)/$(PIP) install -c requirements.lock -e ".[page]"
+	@$(BIN)/$(PIP) $(OPENCV) -c requirements.lock
 	@$(BIN)/malaria-cells page
 
 docs: .venv/installed-test
@@ -53,6 +59,10 @@ test: .venv/installed-test
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not browser"
 
+# The lock file holds the newest libraries; here are the oldest ones, without what trains or measures something.
+test-lowest: $(LOWEST)/installed
+	@$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not browser"
+
 # The page in the system's Chromium, which is installed where it is not there yet.
 test-page: .venv/installed-test
 	@command -v chromium chromium-browser google-chrome >/dev/null || { \
@@ -62,4 +72,4 @@ test-page: .venv/installed-test
 	@$(BIN)/python -m pytest -m browser tests/test_page_browser.py
 
 clean:
-	rm -rf .venv .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv $(LOWEST) .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -6,6 +6,7 @@ pickles, no lambdas) and compares the networks' answer on fixed pixels with the 
 that `export` wrote holds the networks in another form and the same ``model.yaml``.
 """
 
+import json
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -184,4 +185,15 @@ def load_network(path: Path):  # type: ignore[no-untyped-def]
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever the broken part raises
-        raise InputError(f"{path}: not a Keras model that can be loaded: {reason(error)}") from error
+        other = _of_another_keras(path, keras.__version__)
+        raise InputError(f"{path}: not a Keras model that can be loaded{other}: {reason(error)}") from error
+
+
+def _of_another_keras(path: Path, installed: str) -> str:
+    """Say which Keras wrote a ``.keras`` file where it is not the installed one; nothing where that is not to be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            written = json.loads(archive.read("metadata.json"))["keras_version"]
+    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError):
+        return ""
+    return "" if written == installed else f" (it was written by Keras {written}, installed is {installed}: pip install keras=={written})"

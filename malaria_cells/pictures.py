@@ -4,16 +4,19 @@ Training and use read through here alone, because two JPEG decoders differ enoug
 """
 
 import glob
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from malaria_cells.errors import InputError
+from malaria_cells.errors import InputError, reason
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif"})
 MAX_PIXELS = 400_000_000
 DARK = round(4095 / 257)  # what is left of the largest value of 12 bits
+TIFF_STARTS = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})  # both orders of bytes, classic and big
 # EXIF orientations 5 to 8 lay the picture on its side, so that width and height change places.
 _ORIENTATION_TAG = 0x0112
 _SIDEWAYS = frozenset({5, 6, 7, 8})
@@ -26,12 +29,13 @@ def read_picture(path: str | Path) -> np.ndarray:
 
     Grey becomes three equal channels, palettes are looked up, transparency is laid on white, 16-bit values are divided
     by 257. Those of a camera of 12 bits or fewer, saved in 16 as they are, and fractions are refused: nearly black would be left.
+    So are the stacks that microscopes write, of which one page would stand for all; smaller pages, which scanners add, are not looked at.
 
     Returns:
         uint8 (H, W, 3), values 0 to 255.
 
     Raises:
-        InputError: missing, no picture, broken, too dark for its 16 bits, or over `MAX_PIXELS`; the message names the file.
+        InputError: missing, no picture, broken, too dark for its 16 bits, a stack, or over `MAX_PIXELS`; the message names the file.
 
     Examples:
         >>> picture = read_picture("docs/images/smear.jpg")
@@ -39,20 +43,11 @@ def read_picture(path: str | Path) -> np.ndarray:
         ((768, 1024, 3), 'uint8')
     """
     path = Path(path)
-    try:
-        with Image.open(path) as image:
-            _check_size(path, image.size)
-            # Asked before the pixels are read, when Pillow forgets it.
-            deep = image.mode[0] in "IF" or any(";16" in str(tile.args) for tile in image.tile)
-            pixels = np.asarray(_rgb(ImageOps.exif_transpose(image)))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such picture") from None
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: not a picture that can be read; expected JPEG, PNG, TIFF, BMP, WebP or GIF") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: the picture is broken ({error}); export or copy it again") from error
+    with _opened(path) as image:
+        _check_pages(path, image)
+        # Asked before the pixels are read, when Pillow forgets it.
+        deep = image.mode[0] in "IF" or any(";16" in str(tile.args) for tile in image.tile)
+        pixels = np.asarray(_rgb(ImageOps.exif_transpose(image)))
     if deep and pixels.max() <= DARK:
         raise InputError(
             f"{path}: its values are of 16 bits or more but so small that it would come out black; export it with 8 bits, "
@@ -67,21 +62,52 @@ def picture_size(path: Path) -> tuple[int, int]:
     Raises:
         InputError: as `read_picture`.
     """
+    with _opened(path) as image:
+        width, height = image.size
+        sideways = image.getexif().get(_ORIENTATION_TAG) in _SIDEWAYS
+    return (height, width) if sideways else (width, height)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     try:
         with Image.open(path) as image:
             _check_size(path, image.size)
-            width, height = image.size
-            sideways = image.getexif().get(_ORIENTATION_TAG) in _SIDEWAYS
+            yield image
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such picture") from None
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{path}: not a picture that can be read ({error})") from error
-    return (height, width) if sideways else (width, height)
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: {_unidentified(path)}") from None
+    except Exception as error:  # Pillow raises whatever the broken part raises
+        raise InputError(f"{path}: the picture is broken ({reason(error)}); export or copy it again") from error
 
 
 def _check_size(path: Path, size_wh: tuple[int, int]) -> None:
     if size_wh[0] * size_wh[1] > MAX_PIXELS:
         raise InputError(f"{path}: {size_wh[0]} x {size_wh[1]} pixels; the limit is {MAX_PIXELS:,} pixels, cut it into parts")
+
+
+def _check_pages(path: Path, image: Image.Image) -> None:
+    if not isinstance(image, TiffImagePlugin.TiffImageFile) or image.n_frames == 1:
+        return
+    sizes = []
+    for page in range(image.n_frames):
+        image.seek(page)
+        sizes.append(image.size)
+    image.seek(0)
+    alike = sizes.count(sizes[0])
+    if alike > 1:
+        raise InputError(f"{path}: a stack of {alike} pages of {sizes[0][0]} x {sizes[0][1]} pixels; save each as a picture of its own")
+
+
+def _unidentified(path: Path) -> str:
+    with path.open("rb") as file:
+        is_tiff = file.read(4) in TIFF_STARTS
+    if is_tiff:
+        return "a TIFF of a kind that cannot be read (colours of 32 bits or in fractions, say); export it with 8 bits"
+    return "not a picture that can be read; expected JPEG, PNG, TIFF, BMP, WebP or GIF"
 
 
 def _rgb(image: Image.Image) -> Image.Image:

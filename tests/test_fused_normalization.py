@@ -81,11 +81,3 @@ def test_axis_that_the_kernel_does_not_serve_stays_as_it_is():
         found = step(fused, PIXELS, training=True)
     for a, b in zip(found, step(plain, PIXELS, training=True), strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-def test_layers_of_the_oldest_keras_that_know_no_renormalisation_are_served():
-    layer = keras.layers.BatchNormalization()
-    model = keras.Sequential([keras.Input((8, 8, 4)), layer])
-    vars(layer).pop("renorm", None)
-    with fused_normalization(model):
-        assert "call" in vars(layer)

@@ -1,4 +1,5 @@
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -113,6 +114,19 @@ def test_a_size_that_the_network_cannot_take_is_named(folder):
     with pytest.raises(
         InputError, match=r"model\.yaml: image_size_hw: classifier\.keras cannot be given 32 x 48 pixels \(.*put the value right"
     ):
+        load_detector(folder)
+
+
+def test_a_file_of_another_keras_that_cannot_be_read_says_which_one_to_install(folder):
+    path = folder / "classifier.keras"
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    parts["config.json"] = parts["config.json"].replace(b'"seed": null', b'"seed": null, "axes_of_tomorrow": null')
+    parts["metadata.json"] = b'{"keras_version": "99.1"}'
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in parts.items():
+            archive.writestr(name, data)
+    with pytest.raises(InputError, match=r"written by Keras 99\.1, installed is 3\..*: pip install keras==99\.1\)"):
         load_detector(folder)
 
 

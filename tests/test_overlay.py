@@ -33,9 +33,9 @@ def test_names_by_the_hundred_stay_inside_and_are_not_compared_with_one_another(
     monkeypatch.setattr(core, "spread_out_boxes", lambda boxes: compared.append(len(boxes)) or spread(boxes))
     edge = [300, 100, 320, 120]
     assert _name_pixels([edge] * (MOST_SPREAD + 1)) == _name_pixels([edge])
-    assert not compared
+    assert max(compared, default=1) == 1
     _name_pixels([edge] * MOST_SPREAD)
-    assert compared == [MOST_SPREAD]
+    assert max(compared) == MOST_SPREAD
 
 
 def test_only_what_is_counted_is_drawn_and_healthy_cells_have_no_name():

@@ -73,6 +73,21 @@ def test_fractions_are_refused(tmp_path):
         read_picture(tmp_path / "p.tif")
 
 
+def test_a_stack_is_refused_and_a_scanners_smaller_pages_are_not(tmp_path):
+    page = Image.fromarray(marked())
+    page.save(tmp_path / "stack.tif", save_all=True, append_images=[page, page.resize((15, 10)), page])
+    with pytest.raises(InputError, match=r"stack\.tif: a stack of 3 pages of 30 x 20 pixels; save each as a picture of its own"):
+        read_picture(tmp_path / "stack.tif")
+    page.save(tmp_path / "scan.tif", save_all=True, append_images=[page.resize((15, 10)), page.resize((7, 5))])
+    np.testing.assert_array_equal(read_picture(tmp_path / "scan.tif"), marked())
+
+
+def test_a_tiff_that_pillow_does_not_know_says_so(tmp_path):
+    assert cv2.imwrite(str(tmp_path / "fractions.tif"), marked().astype(np.float32) / 255)
+    with pytest.raises(InputError, match=r"fractions\.tif: a TIFF of a kind that cannot be read .* export it with 8 bits"):
+        read_picture(tmp_path / "fractions.tif")
+
+
 def test_one_pixel(tmp_path):
     Image.new("RGB", (1, 1), (1, 2, 3)).save(tmp_path / "p.png")
     assert read_picture(tmp_path / "p.png").tolist() == [[[1, 2, 3]]]
@@ -93,6 +108,31 @@ def test_broken_pictures_name_the_file(tmp_path):
             picture_size(tmp_path / name)
     with pytest.raises(InputError, match=r"none\.png: no such picture"):
         read_picture(tmp_path / "none.png")
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")  # Pillow's, about what it skips
+@pytest.mark.parametrize("suffix", ["tif", "jpg", "png", "bmp", "webp", "gif"])
+def test_however_a_picture_is_damaged_the_error_names_it(tmp_path, suffix):
+    rng = np.random.default_rng(1)
+    path = tmp_path / f"cells.{suffix}"
+    page = Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8))
+    page.save(path, **({"save_all": True, "append_images": [page.resize((20, 16))]} if suffix == "tif" else {}))
+    whole = path.read_bytes()
+    refused = []
+    for damage in range(120):
+        data = bytearray(whole)
+        if damage % 2:
+            del data[rng.integers(4, len(data)) :]
+        else:
+            data[rng.integers(0, min(200, len(data)))] = rng.integers(0, 256)
+        path.write_bytes(data)
+        for reader in (read_picture, picture_size):
+            try:
+                reader(path)
+            except InputError as error:
+                refused.append(str(error))
+    assert len(refused) > 60
+    assert all(message.startswith(f"{path}: ") for message in refused)
 
 
 def test_too_large_is_seen_from_the_header(tmp_path, monkeypatch):

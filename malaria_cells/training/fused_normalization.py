@@ -33,8 +33,7 @@ def fused_normalization(model: keras.Model) -> Iterator[None]:
 
 
 def _fits(layer: keras.layers.BatchNormalization) -> bool:
-    renormalizes = getattr(layer, "renorm", False)  # Keras 3.12 has no such thing
-    return layer.axis in (-1, 3) and not layer.synchronized and not renormalizes
+    return layer.axis in (-1, 3) and not layer.synchronized and not layer.renorm
 
 
 def _fused(layer: keras.layers.BatchNormalization, plain: Callable[..., Any]) -> Callable[..., Any]:
