@@ -9,7 +9,7 @@ import supervision as sv
 
 from malaria_cells.at_once import in_order
 from malaria_cells.counting import Count, count_detected, total
-from malaria_cells.detection import Detector
+from malaria_cells.detection import Detector, TwoStageDetector
 from malaria_cells.errors import InputError
 from malaria_cells.explain import Explainer
 from malaria_cells.model_folder import load_detector
@@ -37,12 +37,14 @@ class CellDetector:
         self._folder = folder
 
     @classmethod
-    def load(cls, folder: str | Path, engine: str | None = None) -> "CellDetector":
+    def load(cls, folder: str | Path, engine: str | None = None, cell_size: float | None = None) -> "CellDetector":
         """Load a model folder.
 
         Args:
             folder: as ``train.py`` or ``malaria-cells export`` wrote it.
             engine: ``keras``, ``onnx``, ``openvino``, ``litert`` or ``savedmodel``; None: what the folder holds.
+            cell_size: usual longer side of a cell in your pictures in pixels; None: as in the training, or a picture's own where
+                it is plainly another.
 
         Raises:
             InputError: no model folder, a damaged one, an engine that it was not exported for or that is not installed.
@@ -56,6 +58,10 @@ class CellDetector:
         detector, description = load_detector(Path(folder), engine)
         if not description.rejects:
             raise InputError(f"{folder}: classifies whole pictures and detects no cells; use run.py --mode classify")
+        if cell_size is not None:
+            if not isinstance(detector, TwoStageDetector):
+                raise InputError(f"cell_size: {folder} is a {description.detector} detector, which fits whole pictures to its input")
+            detector = detector.with_cell_size(cell_size)
         return cls(detector, Path(folder))
 
     @property

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -112,12 +113,17 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         "--tta", type=int, choices=range(1, 9), metavar="N", help="views averaged for each cell, 1 to 8 (default: the model's)"
     )
     parser.add_argument("--proposals", choices=PROPOSALS, help="how candidate boxes are found (default: the model's)")
+    parser.add_argument(
+        "--cell-size",
+        type=_cell_size,
+        metavar="PIXELS",
+        help="usual longer side of a cell in these pictures (default: the model's, or a picture's own where it is plainly another)",
+    )
     parser.add_argument("--engine", choices=ENGINES, help="what runs the networks (default: what MODEL holds them for; see export)")
     parser.add_argument("--labels", metavar="A,B,..", help="class names of a bare .keras or .h5 model")
     parser.add_argument(
         "--input-divisor", type=float, metavar="N", help="divide pixels by N first, for a bare model that was trained on scaled pixels"
     )
-
     parser.add_argument(
         "--review", type=_count, metavar="N", help="write the N most doubtful cells as a sheet, and their pictures to correct and train on"
     )
@@ -251,16 +257,24 @@ def _add_keys(commands: argparse._SubParsersAction) -> None:
 
 
 def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
+    return _number(text, float, lambda value: 0 <= value <= 1, "a number between 0 and 1")
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return int(_number(text, int, lambda value: value >= 1, "a whole number of at least 1"))
+
+
+def _cell_size(text: str) -> float:
+    return _number(text, float, lambda value: 8 <= value <= 10_000, "a number of pixels from 8 to 10000")
+
+
+def _number(text: str, kind: Callable[[str], float], fits: Callable[[float], bool], expected: str) -> float:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = math.nan
+    if not fits(value):
+        raise argparse.ArgumentTypeError(f"found {text}, expected {expected}")
     return value
 
 

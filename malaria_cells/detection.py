@@ -11,6 +11,7 @@ from pydantic import Field
 
 from malaria_cells.classifier import PatchClassifier
 from malaria_cells.counting import ErrorRates, counted_as
+from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
 from malaria_cells.patches import crop_boxes
 from malaria_cells.pictures import read_picture
@@ -175,6 +176,16 @@ class TwoStageDetector(Detector):
     def with_proposals(self, method: str) -> Self:
         """A copy that finds candidates by another method."""
         return replace(self, proposer=replace(self.proposer, method=method))
+
+    def with_cell_size(self, cell_size: float) -> Self:
+        """A copy for pictures whose usual cell has a longer side of `cell_size` pixels, whatever the pictures seem to show.
+
+        Raises:
+            InputError: that is no size.
+        """
+        if not 0 < cell_size < np.inf:
+            raise InputError(f"cell_size: found {cell_size}, expected the usual longer side of a cell in pixels")
+        return replace(self, proposer=replace(self.proposer, cell_size=cell_size, follows=False))
 
     def classify(self, picture: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
         """Probabilities of each box: float32 (n, n_classes)."""

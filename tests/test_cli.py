@@ -71,12 +71,23 @@ def test_a_wrong_training_writes_no_model(repository, sample, tmp_path, capsys, 
     assert not (tmp_path / "models").exists() or not list((tmp_path / "models").iterdir())
 
 
-def test_arguments_out_of_range(capsys):
-    for arguments in (["--tta", "9"], ["--score-threshold", "1.5"], ["--nms-iou", "x"], ["--mode", "guess"]):
-        with pytest.raises(SystemExit) as ended:
-            main(["run", "--model", "m", "--image", "i", *arguments])
-        assert ended.value.code == 2
-    assert "1.5 is not between 0 and 1" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--tta", "9"], "invalid choice: 9"),
+        (["--score-threshold", "1.5"], "--score-threshold: found 1.5, expected a number between 0 and 1"),
+        (["--nms-iou", "x"], "--nms-iou: found x, expected a number between 0 and 1"),
+        (["--review", "0"], "--review: found 0, expected a whole number of at least 1"),
+        (["--cell-size", "large"], "--cell-size: found large, expected a number of pixels from 8 to 10000"),
+        (["--cell-size", "nan"], "--cell-size: found nan, expected a number of pixels"),
+        (["--mode", "guess"], "invalid choice: 'guess'"),
+    ],
+)
+def test_arguments_out_of_range(arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--model", "m", "--image", "i", *arguments])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_sample_command(tmp_path, capsys):

@@ -21,6 +21,7 @@ from malaria_cells.model_folder import shipped
 from malaria_cells.pictures import list_pictures, read_picture
 from malaria_cells.progress import progress
 from malaria_cells.report.review import FOLDER as REVIEW
+from malaria_cells.wording import number_of
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class RunRequest:
     nms_iou: float | None = None
     tta: int | None = None
     proposals: str | None = None
+    cell_size: float | None = None
     labels: list[str] | None = None
     input_divisor: float | None = None
     review: int | None = None
@@ -98,7 +100,8 @@ def _load(request: RunRequest, model: Path) -> Loaded:
         detector, description = load_detector(model, request.engine)
         detects, scan, seed = description.rejects, description.scan, description.seed
         if description.detector != "two_stage":
-            refused = [flag for flag, value in (("--proposals", request.proposals), ("--tta", request.tta)) if value is not None]
+            only_two_stage = {"--proposals": request.proposals, "--tta": request.tta, "--cell-size": request.cell_size}
+            refused = [flag for flag, value in only_two_stage.items() if value is not None]
             refused += ["--mode classify"] if request.mode == "classify" else []
             if refused:
                 raise InputError(f"{refused[0]}: {model} is a {description.detector} detector, which has one network for all")
@@ -110,6 +113,8 @@ def _load(request: RunRequest, model: Path) -> Loaded:
     detector = detector.with_settings(**changes)
     if request.proposals is not None and isinstance(detector, TwoStageDetector):
         detector = detector.with_proposals(request.proposals)
+    if request.cell_size is not None and isinstance(detector, TwoStageDetector):
+        detector = detector.with_cell_size(request.cell_size)
     return Loaded(detector, detector.labels, detects, scan if request.tta is None else None, seed)
 
 
@@ -185,6 +190,7 @@ def _truth(request: RunRequest, root: Path, keys: list[str], labels: LabelSet) -
 def _detect(request: RunRequest, model: Path, loaded: Loaded, root: Path, keys: list[str], truth: AnnotationSet | None) -> int:
     write = DetectionOutput.start(request.output, loaded.detector, root)
     finished = _work(loaded.detector.detect, root, keys, "detecting", write.picture)
+    _warn_of_other_sizes(loaded.detector, finished)
     scored = write.tables(finished, truth)
     if request.compare and truth is not None:
         write.compare(finished, truth)
@@ -196,6 +202,21 @@ def _detect(request: RunRequest, model: Path, loaded: Loaded, root: Path, keys: 
     write_run_report(write, finished, truth, scored, facts, command_of(request, "run.py"))
     write.say(finished)
     return finished.exit_code
+
+
+def _warn_of_other_sizes(detector: Any, finished: Finished) -> None:
+    from malaria_cells.detection import TwoStageDetector
+    from malaria_cells.proposals.magnification import other_sizes
+
+    usual = detector.proposer.cell_size if isinstance(detector, TwoStageDetector) else None
+    if usual is None:
+        return
+    other = other_sizes((found.xyxy[found.data["counted_as"] >= 0] for found in finished.results.values()), usual)
+    if len(other):
+        log.warning(
+            f"cells are about {np.median(other):.0f} pixels wide in {len(other)} of {number_of(len(finished.results), 'picture')}, "
+            f"{usual:.0f} are usual for the model: look whether the boxes fit; --cell-size PIXELS sets the size"
+        )
 
 
 def _classify(request: RunRequest, loaded: Loaded, root: Path, keys: list[str], truth: AnnotationSet | None) -> int:

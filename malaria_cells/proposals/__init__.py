@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from malaria_cells.errors import InputError
 from malaria_cells.proposals.learned import CentreNetwork, learned_boxes, seen_mirrored
+from malaria_cells.proposals.magnification import Found, in_own_size, own_cell_size
 from malaria_cells.proposals.outlines import nucleus_boxes, round_boxes
 from malaria_cells.proposals.sliding import sliding_boxes
 from malaria_cells.proposals.transmission import Field
@@ -27,6 +29,7 @@ class Proposer:
         method: ``learned`` (a network's centres), ``watershed`` (regions by watershed, round outlines, dark nuclei) or
             ``sliding`` (a window of several sizes).
         cell_size: usual longer side of a cell in pixels; None: estimated from each picture.
+        follows: whether learned proposals look again at a picture whose cells seem to be of another size (see `magnification`).
         margins: by source, correction of the left, top, right and bottom edges in cell sizes, fitted to how the annotators
             of the training pictures draw.
         network: of the method ``learned``.
@@ -38,6 +41,7 @@ class Proposer:
     margins: Mapping[str, Margins] = field(default_factory=dict)
     network: CentreNetwork | None = None
     views: int = 1
+    follows: bool = True
 
     def __post_init__(self) -> None:
         if self.method == "learned" and self.network is None:
@@ -59,16 +63,22 @@ class Proposer:
             float32 (n, 4), xyxy in pixels, inside the picture, with area; and float32 (n,), how sure the method is that
             there is a cell, 0 to 1 (1 from methods that do not say).
         """
-        cell_size = self.cell_size or estimate_cell_size(picture)
         if self.method == "learned" and self.network is not None:
-            found, scores = learned_boxes(seen_mirrored(self.network, self.views), picture, cell_size)
+            found, scores = self._learned(picture, self.network)
         else:
-            found = self._classical(picture, cell_size)
+            found = self._classical(picture, self.cell_size or estimate_cell_size(picture))
             scores = np.ones(len(found), dtype=np.float32)
         height, width = picture.shape[:2]
         inside = np.clip(found, 0, np.array([width, height] * 2, dtype=np.float32))
         has_area = (inside[:, 2:] - inside[:, :2] >= 1).all(axis=1)
         return inside[has_area], scores[has_area]
+
+    def _learned(self, picture: np.ndarray, network: CentreNetwork) -> Found:
+        look = partial(learned_boxes, seen_mirrored(network, self.views), picture)
+        glance = partial(learned_boxes, network, picture)
+        if self.cell_size is None:
+            return look(own_cell_size(glance, picture)[0])
+        return in_own_size(look, glance, picture, self.cell_size) if self.follows else look(self.cell_size)
 
     def _classical(self, picture: np.ndarray, cell_size: float) -> np.ndarray:
         sources = find_sources(self.method, picture, cell_size)

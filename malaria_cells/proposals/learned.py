@@ -5,10 +5,12 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from malaria_cells.errors import InputError
 from malaria_cells.patches import rescale
 from malaria_cells.tiles import in_tiles
 
 WORKING_CELL_SIZE = 40.0  # pixels of the usual cell in the network's input
+MOST_PIXELS = 1_000_000_000  # of a picture that is enlarged to it: 3 GB
 STRIDE = 4
 MULTIPLE = 16
 # Black around a picture, in pixels of the network's input: it tells a cell that the picture's edge cuts off, which
@@ -49,8 +51,19 @@ def seen_mirrored(network: CentreNetwork, views: int) -> CentreNetwork:
 
 
 def to_working_scale(picture: np.ndarray, cell_size: float) -> np.ndarray:
-    """Resize uint8 RGB so that the usual cell has `WORKING_CELL_SIZE`; enlarges small cells too."""
-    return rescale(picture, WORKING_CELL_SIZE / cell_size)
+    """Resize uint8 RGB so that the usual cell has `WORKING_CELL_SIZE`; enlarges small cells too.
+
+    Raises:
+        InputError: it would have over `MOST_PIXELS`.
+    """
+    factor = WORKING_CELL_SIZE / cell_size
+    height, width = picture.shape[:2]
+    if height * width * factor**2 > MOST_PIXELS * 1.01:  # what rounding adds
+        raise InputError(
+            f"{width} x {height} pixels with cells of {cell_size:.0f} would be enlarged {factor:.1f} times, to over {MOST_PIXELS:,}; "
+            "put the cell size right, or cut the picture into parts"
+        )
+    return rescale(picture, factor)
 
 
 def learned_boxes(network: CentreNetwork, picture: np.ndarray, cell_size: float) -> tuple[np.ndarray, np.ndarray]:
