@@ -248,7 +248,7 @@ def _add_sample(commands: argparse._SubParsersAction) -> None:
 
 def _add_keys(commands: argparse._SubParsersAction) -> None:
     def keys(_: argparse.Namespace) -> int:
-        from malaria_cells.config_reference import reference
+        from malaria_cells.config.reference import reference
 
         print(reference(), end="")
         return 0

@@ -109,6 +109,6 @@ def test_an_error_of_the_system_that_names_no_file_is_not_hidden(monkeypatch):
     def broken():
         raise OSError("of another kind")
 
-    monkeypatch.setattr("malaria_cells.config_reference.reference", broken)
+    monkeypatch.setattr("malaria_cells.config.reference.reference", broken)
     with pytest.raises(OSError, match="of another kind"):
         main(["keys"])

@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from malaria_cells.config import Config, load_config, make_config
-from malaria_cells.config_reference import reference
+from malaria_cells.config.reference import reference
 from malaria_cells.errors import InputError
 
 

@@ -13,7 +13,6 @@ ORDER = [
     "progress",
     "at_once",
     "config",
-    "config_reference",
     "labels",
     "pictures",
     "boxes",

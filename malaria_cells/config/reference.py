@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel
 
-from malaria_cells.config import Config
+from malaria_cells.config.keys import Config
 
 
 def reference() -> str:
