@@ -6,26 +6,17 @@ import json
 import os
 import re
 import subprocess
-import threading
 import urllib.parse
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from malaria_cells.commands.download import ARCHIVES, SAMPLE
 from tests.conftest import bbbc041_entry
+from tests.mirror import archive, serving
 
 PATHS = {"bbbc041": "/bbbc/BBBC041/malaria.zip", "iml": ARCHIVES["iml"].url.split("github.com", 1)[1]}
-
-
-def archive(members: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as zipped:
-        for name, content in members.items():
-            zipped.writestr(name, content)
-    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -35,61 +26,10 @@ def bbbc041_zip():
     return archive({"malaria/images/a.png": noise, "malaria/training.json": json.dumps([entry]).encode(), "malaria/test.json": b"[]"})
 
 
-class Mirror(ThreadingHTTPServer):
-    """Serves `files` with ranges; `cut` bytes into the first answers the connection breaks."""
-
-    def __init__(self, files):
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.files, self.cut, self.breaks, self.requests, self.ranges, self.status = files, None, 0, [], True, None
-        self.authorizations = []
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Answer(BaseHTTPRequestHandler):
-    def do_GET(self):
-        server = self.server
-        wanted = self.headers.get("Range")
-        server.requests.append((self.path, wanted))
-        server.authorizations.append(self.headers.get("Authorization"))
-        content = server.files.get(self.path)
-        if server.status or content is None:
-            self.send_error(server.status or 404)
-            return
-        tag = f'"{hash(content)}"'
-        start = 0
-        if wanted and server.ranges and self.headers.get("If-Range", tag) == tag:
-            start = int(wanted.split("=")[1].split("-")[0])
-            if start >= len(content):
-                self.send_error(416)
-                return
-            self.send_response(206)
-        else:
-            self.send_response(200)
-        self.send_header("Content-Length", str(len(content) - start))
-        self.send_header("ETag", tag)
-        self.end_headers()
-        body = content[start:]
-        if server.breaks > 0:
-            server.breaks -= 1
-            body = body[: server.cut]
-        self.wfile.write(body)
-        self.close_connection = True
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def mirror(bbbc041_zip):
-    server = Mirror({PATHS["bbbc041"]: bbbc041_zip})
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with serving({PATHS["bbbc041"]: bbbc041_zip}) as server:
+        yield server
 
 
 def download(repository, tmp_path, mirror, *arguments):
