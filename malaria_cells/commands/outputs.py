@@ -245,7 +245,6 @@ def _write_failed(folder: Path, failed: dict[str, str]) -> None:
 
 def _say_ending(folder: Path, finished: Finished) -> None:
     if finished.failed:
-        n = len(finished.failed)
-        print(f"{n} picture{'' if n == 1 else 's'} failed: {folder / 'failed.csv'}")
+        print(f"{number_of(len(finished.failed), 'picture')} failed: {folder / 'failed.csv'}")
     if finished.interrupted:
         print("interrupted: the tables hold what was finished")

@@ -15,7 +15,7 @@ from malaria_cells.annotations import AnnotationSet, PictureList, load_annotatio
 from malaria_cells.at_once import AHEAD, in_order
 from malaria_cells.commands.outputs import DetectionOutput, Finished, write_classification
 from malaria_cells.commands.run_report import command_of, write_run_report
-from malaria_cells.errors import InputError
+from malaria_cells.errors import InputError, reason
 from malaria_cells.labels import LabelSet
 from malaria_cells.model_folder import shipped
 from malaria_cells.pictures import list_pictures, read_picture
@@ -263,7 +263,7 @@ def _work(
                     continue
                 except Exception as error:  # what one picture does to a library must not cost the results of the others
                     log.exception(f"{key}: failed by a mistake of ours or of a library, please report it; the other pictures go on")
-                    finished.failed[key] = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+                    finished.failed[key] = f"{type(error).__name__}: {reason(error)}"
                     continue
                 finished.sizes_wh[key] = (picture.shape[1], picture.shape[0])
                 finished.results[key] = result

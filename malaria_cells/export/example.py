@@ -64,7 +64,8 @@ for file in sys.argv[1:]:
 
 _CELLS = '''"""From a photograph to its cells, by networks of any engine; needs NumPy and OpenCV alone.
 
-One view a cell, and of leukocytes no larger box is preferred; `malaria-cells run --model THIS_FOLDER` has both, tables
+One view a cell, of leukocytes no larger box is preferred, and cells are taken to be as large as in the training (cell_size in
+model.yaml, in pixels: put in that of your pictures); `malaria-cells run --model THIS_FOLDER` sees to all three, and has tables
 and pictures too.
 """
 import cv2

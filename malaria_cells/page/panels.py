@@ -16,6 +16,7 @@ from malaria_cells.page import view
 from malaria_cells.page.photographs import Photograph
 from malaria_cells.page.review_file import NO_CELL, save_correction
 from malaria_cells.patches import crop_boxes
+from malaria_cells.wording import number_of
 
 MOST_SHOWN = 60  # cells in the sheet
 NOT_A_CELL = "not a cell"
@@ -39,7 +40,7 @@ def sheet(photograph: Photograph, cells: sv.Detections, detector: Detector) -> N
     wanted = labels.is_infected if labels.is_infected.any() else ~(labels.is_red_cell & ~labels.is_infected)
     own = cells[wanted[cells.class_id]]
     noun = "infected cell" if labels.is_infected.any() else "cell"
-    st.subheader(f"{len(own)} {noun}{'' if len(own) == 1 else 's'}")
+    st.subheader(f"{number_of(len(own), noun)}")
     if not len(own):
         return
     own = own[:MOST_SHOWN]
@@ -95,7 +96,7 @@ def _correction(photograph: Photograph, cells: sv.Detections, index: int, detect
             if name is not None:
                 ids[i] = NO_CELL if name == NOT_A_CELL else names.index(name)
         n = save_correction(review, photograph, cells.xyxy, ids, detector.labels)
-        st.success(f"Saved with the photograph's other cells: {review} holds {n} photograph{'' if n == 1 else 's'}.")
+        st.success(f"Saved with the photograph's other cells: {review} holds {number_of(n, 'photograph')}.")
         st.code(f"python train.py --config=config.yaml --set corrections={review}", language=None)
 
 
