@@ -1,7 +1,7 @@
 # make demo         sample data, training, detection, in one go
 # make page         the page in a browser
 # make test         lint, types, the whole suite but for the browser
-# make test-lowest  some quick tests with the oldest libraries that pyproject.toml admits
+# make test-lowest  the quick tests with the oldest libraries that pyproject.toml admits
 # make test-page    the page in a real browser
 # make docs         the documentation as a site
 # make install      the environment alone
@@ -59,12 +59,10 @@ test: .venv/installed-test
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not browser"
 
-# The lock file holds the newest libraries; here are the oldest ones, and the quick tests of what leans on them most. After a change of
-# dependencies all tests should be run there: make test-lowest LEANING= MARKED="not browser"
-LEANING := $(patsubst %,tests/test_%.py,cli config fused_normalization model_folder models overlay page pictures pretrained training)
+# The lock file holds the newest libraries, this one the oldest. After a change of dependencies: make test-lowest MARKED="not browser"
 MARKED := not slow and not browser
 test-lowest: $(LOWEST)/installed
-	@$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile -m "$(MARKED)" $(LEANING)
+	@$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile -m "$(MARKED)"
 
 # The page in the system's Chromium, which is installed where it is not there yet.
 test-page: .venv/installed-test

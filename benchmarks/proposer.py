@@ -3,16 +3,23 @@
     python benchmarks/proposer.py --config configs/iml.yaml --set proposer_epochs=20
 
 Boxes are scored on the validation part, one look a picture, suppressed as the config has it. A class's rows tell how well boxes fit
-its cells: rare and large ones learn last.
+its cells: rare and large ones learn last. With --shrunk every other group's pictures are shrunk, as if those of two microscopes were
+put together:
+
+    python benchmarks/proposer.py --config configs/iml.yaml --set proposer_epochs=20 --shrunk 0.4
 """
 
 import argparse
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import supervision as sv
 
 from malaria_cells import boxes
+from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.commands.train import PROPOSER_BATCH
 from malaria_cells.config import load_config
 from malaria_cells.dataset import DataSet, load_data_set, with_labels
@@ -23,14 +30,46 @@ from malaria_cells.proposals import Proposer
 from malaria_cells.suppression import suppress
 
 
-def boxes_of(proposer: Proposer, data: DataSet, nms_iou: float) -> list[sv.Detections]:
-    """What is proposed for each validation picture."""
-    proposed = []
-    for picture in data.validation.pictures:
-        xyxy, sureness = proposer.candidates(read_picture(picture.path))
-        kept = suppress(xyxy, sureness, nms_iou, None)
-        proposed.append(sv.Detections(xyxy[kept], confidence=sureness[kept], class_id=np.zeros(len(kept), dtype=int)))
-    return proposed
+def shrunk(annotations: AnnotationSet, factor: float, folder: Path) -> AnnotationSet:
+    """The set with every other group's pictures shrunk into a folder."""
+    groups = set(sorted({p.group for p in annotations.pictures})[1::2])
+
+    def smaller(picture: Picture) -> Picture:
+        pixels = cv2.resize(read_picture(picture.path), None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        path = folder / f"{picture.key.replace('/', '_')}.png"
+        cv2.imwrite(str(path), pixels[..., ::-1])
+        return replace(picture, path=path, size_wh=pixels.shape[1::-1], boxes_xyxy=picture.boxes_xyxy * np.float32(factor))
+
+    return replace(annotations, pictures=tuple(smaller(p) if p.group in groups else p for p in annotations.pictures))
+
+
+def boxes_of(proposer: Proposer, picture: Picture, nms_iou: float) -> sv.Detections:
+    """What is proposed for a picture."""
+    xyxy, sureness = proposer.candidates(read_picture(picture.path))
+    kept = suppress(xyxy, sureness, nms_iou, None)
+    return sv.Detections(xyxy[kept], confidence=sureness[kept], class_id=np.zeros(len(kept), dtype=int))
+
+
+def print_figures(annotations: AnnotationSet, found: dict[str, sv.Detections]) -> None:
+    """How well the boxes fit, by class.
+
+    Args:
+        annotations: the pictures to score.
+        found: boxes by the pictures' keys.
+    """
+    pictures, labels = list(annotations.pictures), annotations.labels
+    proposed = [found[p.key] for p in pictures]
+    figures = cell_figures(pictures, proposed, labels)
+    sizes = f"cells of {annotations.usual_cell_size:.0f} pixels, {np.mean([len(each) for each in proposed]):.0f} boxes a picture"
+    print(f"{len(pictures)} validation pictures, {sizes}")
+    print(f"AP50 {figures.ap50[0]:.3f}  AP75 {figures.ap75[0]:.3f}  AP {figures.ap[0]:.3f}  recall {figures.recall50[0]:.3f}")
+    overlap = [boxes.iou_matrix(each.xyxy, p.cells_xyxy).max(axis=0, initial=0) for each, p in zip(proposed, pictures, strict=True)]
+    best, ids = np.concatenate(overlap), np.concatenate([p.cell_class_ids for p in pictures])
+    print("\n| | cells | with a box at IoU 0.5 | mean IoU of the best box |\n|---|---|---|---|")
+    for i, name in enumerate(labels.names):
+        own = best[ids == i]
+        print(f"| {name} | {len(own)} | {(own >= 0.5).mean():.3f} | {own.mean():.3f} |" if len(own) else f"| {name} | 0 | | |")
+    print()
 
 
 def main() -> None:
@@ -39,6 +78,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=Path("configs/iml.yaml"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--model", type=Path, help="folder whose proposer is scored; none is trained then")
+    parser.add_argument("--shrunk", type=float, metavar="FACTOR", help="shrink every other group's pictures so; the sizes are scored apart")
     options = parser.parse_args()
     start_tensorflow()
     from malaria_cells.model_folder import PROPOSER, compiled_centres, load_network
@@ -46,22 +86,22 @@ def main() -> None:
 
     config = with_labels(load_config(options.config, options.set))
     data = load_data_set(config)
-    size = data.train.median_cell_size
-    if options.model:
-        network = load_network(options.model / PROPOSER)
-    else:
-        network = train_proposer(data.train, size, config.proposer_epochs, config.proposer_steps, PROPOSER_BATCH, config.random_state)
-    proposed = boxes_of(Proposer("learned", size, network=compiled_centres(network)), data, config.nms_iou)
-    pictures = data.validation.pictures
-    figures = cell_figures(list(pictures), proposed, data.validation.labels)
-    print(f"{len(pictures)} validation pictures, {np.mean([len(found) for found in proposed]):.0f} boxes a picture")
-    print(f"AP50 {figures.ap50[0]:.3f}  AP75 {figures.ap75[0]:.3f}  AP {figures.ap[0]:.3f}  recall {figures.recall50[0]:.3f}")
-    overlap = [boxes.iou_matrix(found.xyxy, p.cells_xyxy).max(axis=0, initial=0) for found, p in zip(proposed, pictures, strict=True)]
-    best, ids = np.concatenate(overlap), np.concatenate([p.cell_class_ids for p in pictures])
-    print("\n| | cells | with a box at IoU 0.5 | mean IoU of the best box |\n|---|---|---|---|")
-    for i, name in enumerate(data.validation.labels.names):
-        own = best[ids == i]
-        print(f"| {name} | {len(own)} | {(own >= 0.5).mean():.3f} | {own.mean():.3f} |" if len(own) else f"| {name} | 0 | | |")
+    scored = [data.validation]
+    with tempfile.TemporaryDirectory() as folder:
+        if options.shrunk:
+            data = DataSet(*(shrunk(part, options.shrunk, Path(folder)) for part in (data.train, data.validation)), None)
+            small = [p.key for p in data.validation.pictures if p.path.parent == Path(folder)]
+            others = [p.key for p in data.validation.pictures if p.path.parent != Path(folder)]
+            scored = [data.validation.subset(keys) for keys in (small, others)]
+        size = data.train.usual_cell_size
+        if options.model:
+            network = load_network(options.model / PROPOSER)
+        else:
+            network = train_proposer(data.train, size, config.proposer_epochs, config.proposer_steps, PROPOSER_BATCH, config.random_state)
+        proposer = Proposer("learned", size, network=compiled_centres(network))
+        found = {p.key: boxes_of(proposer, p, config.nms_iou) for p in data.validation.pictures}
+        for part in scored:
+            print_figures(part, found)
 
 
 if __name__ == "__main__":

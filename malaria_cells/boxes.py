@@ -2,6 +2,8 @@
 
 import numpy as np
 
+ENOUGH = 10  # boxes to tell a usual size by
+
 
 def iou_matrix(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
     """Intersection over union of every pair.
@@ -47,6 +49,12 @@ def cell_sizes(boxes_xyxy: np.ndarray) -> np.ndarray:
     """Longer side of each box: float32 (n,), in pixels."""
     boxes = np.asarray(boxes_xyxy, dtype=np.float32).reshape(-1, 4)
     return np.max(boxes[:, 2:] - boxes[:, :2], axis=1, initial=0)
+
+
+def usual_size(boxes_xyxy: np.ndarray) -> float | None:
+    """Median longer side in pixels; None of fewer than `ENOUGH` boxes, which may all be of the larger cells of a picture."""
+    sizes = cell_sizes(boxes_xyxy)
+    return float(np.median(sizes)) if len(sizes) >= ENOUGH else None
 
 
 def squares_around(boxes_xyxy: np.ndarray, context: float) -> np.ndarray:

@@ -196,7 +196,7 @@ def _file_hash(path: Path) -> bytes:
 
 
 def _write(folder: Path, annotations: AnnotationSet, cropping: Cropping, proposed: list[Candidates]) -> None:
-    typical, reject_id = annotations.median_cell_size, len(annotations.labels)
+    typical, reject_id = annotations.usual_cell_size, len(annotations.labels)
     by_picture = [_to_cut(p, found, cropping, typical, reject_id) for p, found in zip(annotations.pictures, proposed, strict=True)]
     picture_boxes = [b for b, _, _ in by_picture]
     lengths = [len(b) for b in picture_boxes]

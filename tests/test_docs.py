@@ -25,7 +25,7 @@ def test_every_command_of_the_retraining_page_works(repository, tmp_path, monkey
     write_sample(tmp_path / "new", training=2, test=1, seed=12, size_wh=(640, 480))
     shutil.copytree(tmp_path / "new" / "images", tmp_path / "new_photographs")
     (settings,) = blocks(page, "yaml")
-    short = {"epochs": 3, "steps_per_epoch": 30, "proposer_epochs": 3, "proposer_steps": 30}  # the page's own numbers take minutes
+    short = {"epochs": 2, "steps_per_epoch": 20, "proposer_epochs": 2, "proposer_steps": 30}  # the page's own numbers take minutes
     (tmp_path / "my_smears.yaml").write_text(yaml.safe_dump(yaml.safe_load(settings) | short))
     commands = [shlex.split(line) for block in blocks(page, "sh") for line in block.splitlines() if line.strip()]
     assert len(commands) == 10
@@ -35,8 +35,8 @@ def test_every_command_of_the_retraining_page_works(repository, tmp_path, monkey
             arguments[0] = Path(arguments[0]).stem
         else:
             assert program == "malaria-cells"
-        if arguments[0] == "crossvalidate":  # five trainings: the sample has slides for three, and what it writes needs few steps
-            arguments[arguments.index("--folds") + 1] = "3"
+        if arguments[0] == "crossvalidate":  # five trainings: what they write needs two of them and few steps
+            arguments[arguments.index("--folds") + 1] = "2"
             arguments += ["--set", "proposals=watershed", "--set", "epochs=1", "--set", "steps_per_epoch=4"]
         assert main(arguments) == 0, f"{shlex.join(arguments)}\n{''.join(capsys.readouterr())}"
     for name in (

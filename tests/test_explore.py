@@ -3,7 +3,7 @@ from PIL import Image
 
 from malaria_cells.augment import POLICY_NAMES
 from malaria_cells.cli import main
-from tests.conftest import write_picture
+from tests.conftest import write_bbbc041, write_picture
 from tests.test_formats import camera_traps
 
 
@@ -26,10 +26,18 @@ def test_a_data_set_with_boxes(sample, tmp_path, capsys):
             assert min(image.size) > 150
 
 
+def test_magnifications_are_named(tmp_path, capsys):
+    pictures = {}
+    for i, side in enumerate((20, 20, 20, 9)):
+        pictures[f"{i}.png"] = [("ring", x, y, x + side, y + side) for x in range(0, 100, 25) for y in range(0, 75, 25)]
+    assert main(["explore", str(write_bbbc041(tmp_path / "set", pictures).parent)]) == 0
+    assert "magnifications: in 1 of 4 pictures the usual cell has 9 px, in the others 20; " in capsys.readouterr().out
+
+
 def test_oddities_are_named(tmp_path, capsys):
     assert main(["explore", str(camera_traps(tmp_path / "set"))]) == 0
     said = capsys.readouterr().out
-    assert "4 pictures, 2 boxes, 1 ignore regions" in said
+    assert "4 pictures, 2 boxes, 1 ignore region" in said
     assert "oddities:" in said
     assert "1 annotations without a box, left out; first: images/2.jpg" in said
     assert "pictures without any 3" in said

@@ -81,7 +81,7 @@ def test_what_the_edge_cuts_off_is_not_excused(annotated):
 @pytest.fixture(scope="module")
 def trained(annotated):
     keras.mixed_precision.set_global_policy("mixed_bfloat16")  # as a classifier's training before in the same process may leave it
-    return train_proposer(annotated, annotated.median_cell_size, epochs=2, steps=45, batch_size=4, seed=1)
+    return train_proposer(annotated, annotated.usual_cell_size, epochs=2, steps=45, batch_size=4, seed=1)
 
 
 @pytest.mark.slow
@@ -92,7 +92,7 @@ def test_it_learns_where_cells_are(trained, annotated, sample, six_classes):
     from malaria_cells.pictures import read_picture
 
     assert trained.count_params() < 250_000
-    proposer = Proposer("learned", annotated.median_cell_size, network=compiled_centres(trained))
+    proposer = Proposer("learned", annotated.usual_cell_size, network=compiled_centres(trained))
     found = total = 0
     for picture in load_annotations(sample / "test.json", six_classes).pictures:
         best = boxes.iou_matrix(picture.cells_xyxy, proposer(read_picture(picture.path))).max(axis=1, initial=0)

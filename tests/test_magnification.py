@@ -1,13 +1,21 @@
+from dataclasses import replace
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from malaria_cells import CellDetector, read_picture
+from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.boxes import cell_sizes
 from malaria_cells.cli import main
 from malaria_cells.errors import InputError
+from malaria_cells.labels import LabelSet
 from malaria_cells.model_folder import shipped as shipped_folder
 from malaria_cells.proposals.learned import WORKING_CELL_SIZE, to_working_scale
-from malaria_cells.proposals.magnification import MOST_GLANCED, in_own_size, other_sizes, own_cell_size
+from malaria_cells.proposals.magnification import MOST_GLANCED, annotated_size, in_own_size, other_sizes, own_cell_size
 
 FIELD = np.full((960, 1280, 3), 220, dtype=np.uint8)
 
@@ -43,6 +51,21 @@ def test_other_cells_are_looked_at_in_their_own_size(true, monkeypatch):
     assert find.asked == [85, pytest.approx(true, rel=0.1)]
 
 
+def test_a_few_cells_of_the_usual_size_seen_into_others_do_not_hide_them(monkeypatch):
+    monkeypatch.setattr("malaria_cells.proposals.magnification.estimate_cell_size", lambda _: 25)
+    small = Eye(*[34] * 100)
+
+    def eye(expected):
+        if expected < 85:
+            return small(expected)
+        seen, _ = Eye(*[85] * 60)(expected)
+        return seen, np.repeat(np.float32([0.6, 0.2]), [15, 45])
+
+    found, _ = in_own_size(eye, eye, FIELD, 85)
+    assert len(found) == 100
+    assert small.asked[-1] == pytest.approx(34, rel=0.1)
+
+
 def test_leukocytes_among_few_red_cells_do_not_hide_them():
     eye = Eye(*[200] * 14, *[70] * 8)
     found, _ = in_own_size(eye, eye, FIELD, 85)
@@ -70,6 +93,57 @@ def test_other_sizes_are_those_of_pictures_with_enough_cells():
         return np.tile([0, 0, size, size / 2], (count, 1))
 
     assert other_sizes([squares(20, 85), squares(20, 190), squares(3, 190), squares(20, 40), squares(0, 1)], 85).tolist() == [190, 40]
+
+
+def annotated(*sides: float) -> Picture:
+    corner = np.zeros((len(sides), 2))
+    drawn = np.concatenate([corner, corner + np.array(sides)[:, None]], axis=1).astype(np.float32)
+    ids, ignored = np.zeros(len(sides), dtype=np.int64), np.zeros(len(sides), dtype=bool)
+    return Picture("a.png", Path("a.png"), (1280, 960), "a", drawn, ids, ignored)
+
+
+def test_an_annotated_picture_of_another_microscope_has_its_own_size():
+    assert annotated_size(annotated(*[41] * 20, *[90] * 3), 85) == 41
+    assert annotated_size(annotated(*[170] * 20), 85) == 170
+    for usual in (annotated(*[75] * 20), annotated(*[170] * 5), annotated()):
+        assert annotated_size(usual, 85) == 85
+    specks = annotated_size(annotated(*[2] * 20), 85)
+    assert 1280 * 960 * (WORKING_CELL_SIZE / specks) ** 2 == pytest.approx(MOST_GLANCED)
+
+
+def together(*pictures: Picture) -> AnnotationSet:
+    return AnnotationSet(LabelSet(("cell",)), pictures)
+
+
+@pytest.mark.parametrize("small", [9, 11])
+def test_two_magnifications_put_together_have_the_size_of_the_commoner_one(small):
+    """Not one between both, which the median of all cells may be."""
+    few_cells, many_cells = annotated(*range(75, 95)), annotated(*np.linspace(30, 38, 36))
+    assert together(*[few_cells] * 10, *[many_cells] * small).usual_cell_size == pytest.approx(84.5 if small < 10 else 34, abs=1)
+
+
+@given(st.lists(st.lists(st.floats(70, 89), min_size=1, max_size=30), min_size=1, max_size=8))
+def test_at_one_magnification_it_is_the_median_of_all_cells(sides):
+    own = [annotated(*each) for each in sides]
+    assert together(*own).usual_cell_size == np.median(np.concatenate([cell_sizes(p.cells_xyxy) for p in own]))
+
+
+def test_without_cells_there_is_no_size():
+    assert together().usual_cell_size == together(annotated()).usual_cell_size == 0
+
+
+def test_a_training_picture_is_shown_in_its_own_size(sample, six_classes, tmp_path):
+    from malaria_cells.annotations import load_annotations
+    from malaria_cells.training.proposer import _prepared
+
+    picture = load_annotations(sample / "training.json", six_classes).pictures[0]
+    pixels = cv2.imread(str(picture.path))
+    cv2.imwrite(str(tmp_path / "small.png"), cv2.resize(pixels, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA))
+    small = replace(picture, path=tmp_path / "small.png", boxes_xyxy=picture.boxes_xyxy * np.float32(0.4))
+    usual = float(np.median(cell_sizes(picture.cells_xyxy)))
+    as_it_is, shrunk = _prepared(picture, usual), _prepared(small, usual)
+    assert shrunk.boxes_xyxy == pytest.approx(as_it_is.boxes_xyxy, abs=0.5)
+    assert shrunk.pixels.shape == as_it_is.pixels.shape
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,8 @@ import numpy as np
 from malaria_cells import boxes
 from malaria_cells.labels import LabelSet
 
+ALIKE = 1.3  # times: as much as the usual cell of one picture may be larger than another's at the same magnification
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -100,10 +102,20 @@ class AnnotationSet:
         return all(p.whole for p in self.pictures)
 
     @cached_property
-    def median_cell_size(self) -> float:
-        """Median of the longer sides of all cells, in pixels; 0 without cells."""
-        sizes = np.concatenate([boxes.cell_sizes(p.cells_xyxy) for p in self.pictures] or [np.zeros(0)])
-        return float(np.median(sizes)) if len(sizes) else 0.0
+    def usual_cell_size(self) -> float:
+        """Median of the longer sides of all cells, in pixels; 0 without cells.
+
+        Where pictures of several magnifications are put together, it is that of the commonest one: else it could be a size that no
+        picture has.
+        """
+        by_picture = [boxes.usual_size(p.cells_xyxy) for p in self.pictures]
+        own = np.sort([size for size in by_picture if size is not None])
+        low, high = 0.0, np.inf
+        if len(own):
+            alike = np.searchsorted(own, own * ALIKE, "right") - np.searchsorted(own, own / ALIKE)
+            low, high = own[alike.argmax()] / ALIKE, own[alike.argmax()] * ALIKE
+        counted = [p.cells_xyxy for p, size in zip(self.pictures, by_picture, strict=True) if size is None or low <= size <= high]
+        return float(np.median(boxes.cell_sizes(np.concatenate(counted)))) if sum(map(len, counted)) else 0.0
 
     @cached_property
     def fingerprint(self) -> str:

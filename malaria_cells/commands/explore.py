@@ -11,6 +11,7 @@ from malaria_cells.config import load_config
 from malaria_cells.dataset import TRAINING_NAMES, load_data_set
 from malaria_cells.errors import InputError
 from malaria_cells.patches import Cropping, build_patch_store
+from malaria_cells.proposals.magnification import other_sizes
 from malaria_cells.wording import number_of
 
 EXAMPLES = 12  # patches of each class
@@ -68,7 +69,8 @@ def summary(annotations: AnnotationSet) -> str:
     total = int(counts.sum())
     ignored = sum(int(p.ignore.sum()) for p in annotations.pictures)
     what = "pictures labelled as a whole" if annotations.whole else "boxes"
-    lines = [f"{number_of(len(annotations), 'picture')}, {total:,} {what}" + (f", {ignored} ignore regions" if ignored else "")]
+    regions = f", {number_of(ignored, 'ignore region')}" if ignored else ""
+    lines = [f"{number_of(len(annotations), 'picture')}, {total:,} {what}{regions}"]
     sizes = {p.size_wh for p in annotations.pictures}
     shown = ", ".join(f"{w} x {h}" for w, h in sorted(sizes)[:3])
     lines.append(f"picture sizes: {shown}" + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""))
@@ -79,9 +81,20 @@ def summary(annotations: AnnotationSet) -> str:
     if not annotations.whole:
         each = annotations.class_counts_by_picture.sum(axis=1)
         lines += ["", f"boxes a picture: median {np.median(each):g}, most {each.max()}, pictures without any {int((each == 0).sum())}"]
+        lines += _other_magnifications(annotations)
     if annotations.oddities:
         lines += ["", "oddities:", *(f"  {line}" for line in annotations.oddities)]
     return "\n".join(lines)
+
+
+def _other_magnifications(annotations: AnnotationSet) -> list[str]:
+    usual = annotations.usual_cell_size
+    other = other_sizes((p.cells_xyxy for p in annotations.pictures), usual)
+    if not len(other):
+        return []
+    sizes = f"{other.min():.0f} to {other.max():.0f}" if round(other.min()) < round(other.max()) else f"{other.max():.0f}"
+    which = f"in {len(other):,} of {number_of(len(annotations), 'picture')} the usual cell has {sizes} px, in the others {usual:.0f}"
+    return [f"magnifications: {which}; learned proposals are shown each picture in its own size"]
 
 
 def _class_table(annotations: AnnotationSet) -> list[str]:

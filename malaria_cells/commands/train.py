@@ -226,7 +226,7 @@ def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool
         rejects=rejects,
         image_size_hw=config.image_size,
         context=config.context,
-        cell_size=None if data.train.whole else data.train.median_cell_size,
+        cell_size=None if data.train.whole else data.train.usual_cell_size,
         proposals=config.proposals if rejects else "watershed",
         box_margins={},
         settings=settings,
@@ -252,7 +252,7 @@ def _proposer(config: Config, data: DataSet, run: unfinished.UnfinishedRun):  # 
             build_classifier(look.model, look.image_size, len(data.train.labels) + 1, look.dropout, look.weights or "none", look.freeze)
         print("training the proposer", file=sys.stderr)
         model = train_proposer(
-            data.train, data.train.median_cell_size, config.proposer_epochs, config.proposer_steps, PROPOSER_BATCH, config.random_state
+            data.train, data.train.usual_cell_size, config.proposer_epochs, config.proposer_steps, PROPOSER_BATCH, config.random_state
         )
         with files.replacing(path) as beside:
             model.save(beside)
@@ -268,7 +268,7 @@ def _candidates(proposer, data: DataSet) -> dict[str, Candidates]:  # type: igno
     from malaria_cells.model_folder import compiled_centres
     from malaria_cells.proposals import Proposer
 
-    find = Proposer("learned", data.train.median_cell_size, network=compiled_centres(proposer))
+    find = Proposer("learned", data.train.usual_cell_size, network=compiled_centres(proposer))
     everything = data.all_pictures
     reject_id = len(everything.labels)
     return {

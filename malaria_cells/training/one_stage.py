@@ -47,7 +47,7 @@ def input_size(config: Config, train: AnnotationSet) -> tuple[int, int]:
     """Height and width of the network's input: as the config says, or so that the usual cell has `WORKING_CELL_SIZE`."""
     wanted = config.detector_size
     if wanted is None:
-        scale = WORKING_CELL_SIZE / train.median_cell_size
+        scale = WORKING_CELL_SIZE / train.usual_cell_size
         width, height = np.median([p.size_wh for p in train.pictures], axis=0) * scale
         wanted = (min(round(height), LARGEST), min(round(width), LARGEST))
     height, width = (max(-(-n // one_stage.MULTIPLE), 1) * one_stage.MULTIPLE for n in wanted)

@@ -18,6 +18,7 @@ from malaria_cells.models import centres
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
 from malaria_cells.proposals.learned import FRAME, STRIDE, WORKING_CELL_SIZE, framed, to_working_scale
+from malaria_cells.proposals.magnification import annotated_size
 from malaria_cells.proposals.transmission import Field
 from malaria_cells.training.callbacks import Lines
 from malaria_cells.training.centre_targets import CHANNELS, centre_loss, centre_targets, turned
@@ -80,7 +81,7 @@ def train_proposer(train: AnnotationSet, cell_size: float, epochs: int, steps: i
 
     Args:
         train: the training part alone.
-        cell_size: usual longer side of a cell in its pictures in pixels.
+        cell_size: usual longer side of a cell in its pictures in pixels; a picture of another magnification is shown in its own.
         epochs: passes.
         steps: batches a pass.
         batch_size: crops a batch.
@@ -102,7 +103,8 @@ def train_proposer(train: AnnotationSet, cell_size: float, epochs: int, steps: i
     return model
 
 
-def _prepared(picture: Picture, cell_size: float) -> WorkingPicture:
+def _prepared(picture: Picture, usual: float) -> WorkingPicture:
+    cell_size = annotated_size(picture, usual)
     small = to_working_scale(read_picture(picture.path), cell_size)
     scale = np.float32(WORKING_CELL_SIZE / cell_size)
     field = Field.of(small, WORKING_CELL_SIZE)
