@@ -8,3 +8,12 @@ def number_of(n: int, what: str) -> str:
     ('1 picture', '1,200 cells')
     """
     return f"{n:,} {what}" + ("" if n == 1 else "s")
+
+
+def rounded(value: float | None, absent: str = "none") -> str:
+    """A figure as tables and lines have it.
+
+    >>> rounded(0.98765), rounded(None), rounded(None, "")
+    ('0.988', 'none', '')
+    """
+    return absent if value is None else f"{value:.3f}"

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from malaria_cells.cli import main
+from tests.conftest import write_bbbc041
 
 
 @pytest.mark.parametrize("script", ["train.py", "run.py"])
@@ -69,6 +70,17 @@ def test_a_wrong_training_writes_no_model(repository, sample, tmp_path, capsys, 
     assert message in error
     assert "Traceback" not in error
     assert not (tmp_path / "models").exists() or not list((tmp_path / "models").iterdir())
+
+
+@pytest.mark.parametrize("detector", ["two_stage", "yolo"])
+@pytest.mark.parametrize(("boxed", "part"), [([], "training"), (["0.png", "1.png"], "validation")])
+def test_parts_without_cells_are_refused(repository, tmp_path, capsys, detector, boxed, part):
+    objects = {f"{i}.png": [("ring", 10, 10, 40, 40)] if f"{i}.png" in boxed else [] for i in range(12)}
+    data = write_bbbc041(tmp_path / "set", objects).parent
+    (tmp_path / "split.json").write_text('{"train": ["0.png", "2.png", "3.png", "4.png"], "test": ["1.png"]}')
+    settings = [f"train_images={data}", f"split_file={tmp_path / 'split.json'}", f"output_models={tmp_path}", f"detector={detector}"]
+    assert main(["train", f"--config={repository / 'config.yaml'}", *(part for s in settings for part in ("--set", s))]) == 2
+    assert f"no labelled cell in the {part} part (" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

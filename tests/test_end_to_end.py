@@ -47,7 +47,7 @@ def test_real_photographs(repository, iml, tmp_path):
     (tmp_path / "few.json").write_text(json.dumps(kept))
     (tmp_path / "split.json").write_text(json.dumps(names))
     files = {"train_images": iml, "annotations": tmp_path / "few.json", "split_file": tmp_path / "split.json"}
-    short = {"epochs": 3, "steps_per_epoch": 40, "tta": 1}
+    short = {"epochs": 2, "steps_per_epoch": 25, "tta": 1}
     second_look = {"model": "lite", "weights": "imagenet", "epochs": 1, "learning_rate": 0.001}
     model = train(repository, "configs/iml.yaml", tmp_path, **files, **short, second_look=json.dumps(second_look))
     description = yaml.safe_load((model / "model.yaml").read_text())

@@ -132,6 +132,15 @@ def test_without_cells_there_is_no_size():
     assert together().usual_cell_size == together(annotated()).usual_cell_size == 0
 
 
+@pytest.mark.parametrize("factors", [(1, 1, 1), (1, 1, 0.5), (1, 0.5, 0.5), (0.5, 1, 2)])
+def test_a_one_stage_input_holds_the_same_field_whatever_was_put_together(factors):
+    from malaria_cells.config import make_config
+    from malaria_cells.training.one_stage import input_size
+
+    fields = [replace(annotated(*[80 * f] * 20), size_wh=(round(1280 * f), round(960 * f))) for f in factors]
+    assert input_size(make_config({}, "test"), together(*fields)) == (512, 640)
+
+
 def test_a_training_picture_is_shown_in_its_own_size(sample, six_classes, tmp_path):
     from malaria_cells.annotations import load_annotations
     from malaria_cells.training.proposer import _prepared

@@ -160,6 +160,16 @@ def test_a_picture_without_any_cell(untrained_model, tmp_path):
     assert json.loads((tmp_path / "out" / "detections.json").read_text())["annotations"] == []
 
 
+def test_pictures_annotated_as_without_cells_are_scored(untrained_model, tmp_path, capsys):
+    """Negative controls: there is nothing to find, and no figure is made up for it."""
+    truth = write_bbbc041(tmp_path / "set", {"blank.png": []})
+    request = ["--model", untrained_model, "--image", tmp_path / "set" / "blank.png", "--annotations", truth, "--compare"]
+    assert run(*request, "--output", tmp_path / "out") == 0
+    assert "mAP50 none  mAP none  cell AP50 none  cell recall none" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["mAP50"] is None
+    assert "No cell is annotated." in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_options_change_what_is_found(untrained_model, sample, tmp_path):
     picture = sorted((sample / "images").iterdir())[0]
 

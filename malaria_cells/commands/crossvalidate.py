@@ -17,6 +17,7 @@ from malaria_cells.model_description import file_fingerprint, load_description
 from malaria_cells.model_folder import load_detector
 from malaria_cells.progress import progress
 from malaria_cells.splits import fold_pictures, split_pictures
+from malaria_cells.wording import rounded
 
 TABLE = "crossvalidation.json"
 
@@ -135,12 +136,9 @@ def _summary(scored: list[dict[str, Any]], folds: int, overrides: list[str]) -> 
 def _table(scored: list[dict[str, Any]]) -> str:
     figures = _figures(scored)
     rows = [("fold", *figures)]
-    rows += [(str(number), *map(_three, of_fold)) for number, of_fold in enumerate(zip(*figures.values(), strict=True), start=1)]
-    means = [_mean_and_error(values) or (None, None) for values in figures.values()]
-    rows.append(("mean ± standard error", *(_three(mean) + (f" ± {_three(error)}" if error is not None else "") for mean, error in means)))
+    rows += [(str(number), *map(rounded, of_fold)) for number, of_fold in enumerate(zip(*figures.values(), strict=True), start=1)]
+    means = (_mean_and_error(values) or (None, None) for values in figures.values())
+    shown = (rounded(mean) + ("" if error is None else f" ± {rounded(error)}") for mean, error in means)
+    rows.append(("mean ± standard error", *shown))
     head, *body = (f"| {' | '.join(row)} |" for row in rows)
     return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
-
-
-def _three(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"

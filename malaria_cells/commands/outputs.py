@@ -22,7 +22,7 @@ from malaria_cells.pictures import read_picture
 from malaria_cells.report.compare import compared
 from malaria_cells.report.overlay import draw_detections
 from malaria_cells.report.review import FOLDER, write_review
-from malaria_cells.wording import number_of
+from malaria_cells.wording import number_of, rounded
 
 NAMES = ("detections.csv", "predictions.csv", "counts.csv", "detections.json", "failed.csv", "metrics.json", "per_class.csv", "report.html")
 ANNOTATED = "annotated"
@@ -155,7 +155,7 @@ class DetectionOutput:
         """Write and print what was annotated, predicted and matched."""
         columns = ("label", "annotated", "predicted", "matched", "recall", "precision", "AP50", "predicted_by_annotated")
         figures = [(r.recall, r.precision, r.ap50, r.predicted_by_annotated) for r in rows]
-        table = [(r.label, r.annotated, r.predicted, r.matched, *(_figure(v) for v in f)) for r, f in zip(rows, figures, strict=True)]
+        table = [(r.label, r.annotated, r.predicted, r.matched, *(rounded(v, "") for v in f)) for r, f in zip(rows, figures, strict=True)]
         _write_csv(self.folder / "per_class.csv", columns, table)
         width = max(len(r.label) for r in rows)
         print(f"{'':{width}}  annotated  predicted  matched  recall  precision   AP50  predicted/annotated")
@@ -163,13 +163,10 @@ class DetectionOutput:
             print(f"{label:{width}}  {annotated:>9}  {predicted:>9}  {matched:>7}  {recall:>6}  {precision:>9}  {ap50:>5}  {ratio:>19}")
 
     def _say_metrics(self, metrics: dict[str, Any]) -> None:
-        def text(value: float | None) -> str:
-            return _figure(value) or "none"
-
-        print(f"mAP50 {text(metrics['mAP50'])}  mAP {text(metrics['mAP'])}  cell AP50 {text(metrics['cell']['AP50'])}  ", end="")
-        print(f"cell recall {text(metrics['cell']['recall50'])}", end="")
+        print(f"mAP50 {rounded(metrics['mAP50'])}  mAP {rounded(metrics['mAP'])}  cell AP50 {rounded(metrics['cell']['AP50'])}  ", end="")
+        print(f"cell recall {rounded(metrics['cell']['recall50'])}", end="")
         if "infected" in metrics:
-            print(f"  infected F1 {text(metrics['infected']['f1'])}", end="")
+            print(f"  infected F1 {rounded(metrics['infected']['f1'])}", end="")
         print(f"  on {number_of(metrics['images'], 'annotated picture')}")
 
     def say(self, finished: Finished) -> None:
@@ -200,10 +197,6 @@ def write_classification(folder: Path, classifier: PatchClassifier, finished: Fi
         files.write_json(folder / "metrics.json", classification_metrics(class_ids, probabilities, names))
     print(f"{number_of(len(rows), 'picture')} classified: {folder / 'predictions.csv'}")
     _say_ending(folder, finished)
-
-
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
 
 
 def _count_row(key: str, c: Count, has_infected: bool, errors: ErrorRates | None) -> tuple:

@@ -29,7 +29,7 @@ from malaria_cells.patches import Cropping, PatchStore, build_patch_store
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
 from malaria_cells.training import unfinished
-from malaria_cells.wording import number_of
+from malaria_cells.wording import number_of, rounded
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +76,7 @@ def train_data_set(name: str, config: Config, data: DataSet, resume: bool) -> Pa
     for look in config.looks:
         check_model_name(look.model)
     check_policy(config.augmentation)
+    _check_cells(data)
     output = Path(config.output_models)
     folder = output / name
     _describe(data)
@@ -109,6 +110,13 @@ def _name(config: Config, output: Path, resume: bool) -> str:
 
 def _cropping(config: Config) -> Cropping:
     return Cropping(config.image_size, config.context, config.background_per_image, config.random_state)
+
+
+def _check_cells(data: DataSet) -> None:
+    for name, part in (("training", data.train), ("validation", data.validation)):
+        if part.class_counts.sum() == 0:
+            advice = "annotate more pictures, or check `labels`, `ignore_labels` and the annotation by `malaria-cells explore`"
+            raise InputError(f"no labelled cell in the {name} part ({number_of(len(part), 'picture')}); {advice}")
 
 
 def _describe(data: DataSet) -> None:
@@ -292,7 +300,8 @@ def _say_done(folder: Path, metrics: dict[str, Any], seconds: float) -> None:
     part = "test" if "test" in metrics else "validation"
     f = metrics[part]
     if "mAP50" in f:
-        print(f"{part}: mAP50 {f['mAP50']:.3f}, cell AP50 {f['cell']['AP50']:.3f} on {number_of(f['images'], 'picture')} ({seconds:.0f} s)")
+        figures = f"mAP50 {rounded(f['mAP50'])}, cell AP50 {rounded(f['cell']['AP50'])}"
+        print(f"{part}: {figures} on {number_of(f['images'], 'picture')} ({seconds:.0f} s)")
     else:
         print(f"{part}: accuracy {f['accuracy']:.3f}, macro F1 {f['macro_f1']:.3f} on {f['patches']:,} patches ({seconds:.0f} s)")
     print(f"model: {folder}\nnext:  python run.py --model {folder} --image PICTURES")

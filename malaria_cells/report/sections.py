@@ -16,6 +16,7 @@ from malaria_cells.report.compare import compared
 from malaria_cells.report.document import Headline, Section, photograph, plot
 from malaria_cells.report.plots import confusion_matrix
 from malaria_cells.report.review import draw_sheet, most_doubtful
+from malaria_cells.wording import rounded
 
 COMPARED_WIDTH = 1800  # pixels of two photographs side by side
 DOUBTFUL = 24
@@ -27,13 +28,13 @@ def headline_of(metrics: dict) -> list[Headline]:
     """The figures of ``metrics.json`` that say most, each with its meaning."""
     found = [
         Headline("Cells found", _percent(metrics["cell"]["recall50"]), "of the annotated cells have a box on them (IoU 0.5)"),
-        Headline("Cell AP50", _three(metrics["cell"]["AP50"]), "average precision of finding cells, whatever their class; 1 is perfect"),
-        Headline("mAP50", _three(metrics["mAP50"]), "average precision, the mean over the classes present; rare classes count as much"),
+        Headline("Cell AP50", rounded(metrics["cell"]["AP50"]), "average precision of finding cells, whatever their class; 1 is perfect"),
+        Headline("mAP50", rounded(metrics["mAP50"]), "average precision, the mean over the classes present; rare classes count as much"),
     ]
     if "infected" in metrics:
         infected = metrics["infected"]
         missed = f"finds {_percent(infected['recall'])} of the infected cells; {_percent(infected['precision'])} of its findings are right"
-        found.append(Headline("Infected F1", _three(infected["f1"]), missed))
+        found.append(Headline("Infected F1", rounded(infected["f1"]), missed))
         alarms = infected["false_alarms_per_1000_red_cells"]
         found.append(Headline("False alarms", "none" if alarms is None else f"{alarms:.1f}", "per 1,000 healthy red cells"))
         error = metrics["parasitemia"]["mean_absolute_error"]
@@ -62,6 +63,8 @@ def precision_recall(by_class: AveragePrecision, labels: LabelSet) -> Section:
     """A curve for each class that is annotated."""
     recall = np.linspace(0, 1, by_class.curve50.shape[1])
     curves = {name: (recall, by_class.curve50[i]) for i, name in enumerate(labels.names) if by_class.n[i]}
+    if not curves:
+        return Section("Precision and recall", "No cell is annotated.")
     text = "As the threshold on the score falls, more of a class is found and less of what is found is right (IoU 0.5)."
     drawn = plot(lambda path: charts.precision_recall(curves, labels, path), "precision against recall, a curve for each class")
     return Section("Precision and recall", text, (drawn,))
@@ -136,10 +139,6 @@ def parasitemia(counts: dict[str, Count], labels: LabelSet, errors: ErrorRates |
     )
     drawn = plot(lambda path: charts.parasitemia_chart(rows, path), "parasitemia of each picture with its interval")
     return Section("Parasitemia by picture", text, (drawn,))
-
-
-def _three(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"
 
 
 def _percent(value: float | None) -> str:
