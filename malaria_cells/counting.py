@@ -8,6 +8,7 @@ import supervision as sv
 from scipy.stats import binomtest, norm
 
 from malaria_cells.labels import LabelSet
+from malaria_cells.wording import number_of
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,28 @@ class Count:
             return min(low, share), max(high, share)
         found = binomtest(self.infected, self.red_cells).proportion_ci(0.95, method="wilson")
         return float(found.low), float(found.high)
+
+    def share_in_words(self) -> str:
+        """Parasitemia in percent, or ``none``."""
+        return "none" if self.parasitemia is None else f"{100 * self.parasitemia:.2f} %"
+
+    def interval_in_words(self, errors: ErrorRates | None) -> str:
+        """Its interval in percent (see `interval`); nothing without red cells."""
+        found = self.interval(errors)
+        return "" if found is None else f"95 % interval {100 * found[0]:.2f} to {100 * found[1]:.2f} %"
+
+    def in_words(self, labels: LabelSet, errors: ErrorRates | None) -> str:
+        """How many cells and, where labels can be infected ones and there are red cells, parasitemia and its interval.
+
+        >>> labels = LabelSet(("red blood cell", "ring"), infected=("ring",), red_cells=("red blood cell",))
+        >>> Count(np.array([96, 4]), infected=4, red_cells=100).in_words(labels, None)
+        '100 cells, 4 of 100 red cells infected: 4.00 %, 95 % interval 1.57 to 9.84 %'
+        """
+        text = number_of(int(self.by_label.sum()), "cell")
+        if not labels.is_infected.any() or not self.red_cells:
+            return text
+        infected = f"{self.infected:,} of {number_of(self.red_cells, 'red cell')} infected"
+        return f"{text}, {infected}: {self.share_in_words()}, {self.interval_in_words(errors)}"
 
     def __add__(self, other: "Count") -> "Count":
         return Count(self.by_label + other.by_label, self.infected + other.infected, self.red_cells + other.red_cells)

@@ -9,6 +9,7 @@ from sklearn.model_selection import GroupShuffleSplit
 
 from malaria_cells.annotations import AnnotationSet
 from malaria_cells.errors import InputError
+from malaria_cells.wording import number_of
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,8 @@ def split_pictures(annotations: AnnotationSet, share: float, seed: int) -> tuple
     group_ids, counts = _groups(annotations)
     n = len(counts)
     if n < 2:
-        raise InputError(f"the data set has {n} group of pictures; a split needs two: add pictures, or change `group`")
+        what = f"{number_of(len(annotations), 'picture')} of {number_of(n, 'group')}"
+        raise InputError(f"{what} cannot be split, which needs two: add pictures, change `group`, or do without a test (`test_size: 0`)")
     held_out = min(max(round(share * n), 1), n - 1)
     shuffles = GroupShuffleSplit(n_splits=CANDIDATES, test_size=held_out, random_state=seed)
     chosen = np.zeros((CANDIDATES, n), dtype=bool)

@@ -31,7 +31,7 @@ sets = st.lists(st.tuples(st.integers(0, 5), st.lists(st.integers(0, 2), max_siz
 def test_parts_are_disjoint_whole_and_keep_groups_together(pictures, share, seed):
     whole = make_set([c for _, c in pictures], [f"g{g}" for g, _ in pictures])
     if len({p.group for p in whole.pictures}) < 2:
-        with pytest.raises(InputError, match="a split needs two"):
+        with pytest.raises(InputError, match="cannot be split, which needs two"):
             split_pictures(whole, share, seed)
         return
     first, second = split_pictures(whole, share, seed)

@@ -171,9 +171,10 @@ class DetectionOutput:
 
     def say(self, finished: Finished) -> None:
         """Tell where things are."""
-        n = sum(len(found) for found in finished.results.values())
-        pictures = number_of(len(finished.results), "picture")
-        print(f"{number_of(n, 'cell')} in {pictures}: {self.folder / 'detections.csv'}, {self.folder / 'counts.csv'}")
+        every = total((count_detected(found, self.labels) for found in finished.results.values()), self.labels)
+        detections = number_of(sum(map(len, finished.results.values())), "detection")
+        print(f"{number_of(len(finished.results), 'picture')}: {every.in_words(self.labels, self.detector.errors)}")
+        print(f"counts: {self.folder / 'counts.csv'}   {detections}, unsure ones too: {self.folder / 'detections.csv'}")
         if finished.results:
             print(f"pictures with boxes: {self.folder / ANNOTATED}")
         _say_ending(self.folder, finished)

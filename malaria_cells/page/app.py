@@ -149,23 +149,11 @@ def _figures(detector: Detector, counts: dict[str, Count], shown: Photograph) ->
     if detector.labels.is_infected.any():
         columns[1].metric("Red cells", f"{own.red_cells:,}")
         columns[2].metric("Infected", f"{own.infected:,}")
-        columns[3].metric("Parasitemia", _share(own))
-        columns[3].caption(_interval(detector, own))
+        columns[3].metric("Parasitemia", own.share_in_words())
+        columns[3].caption(own.interval_in_words(detector.errors))
     if len(counts) > 1:
         every = total(counts.values(), detector.labels)
-        text = f"All {len(counts)} photographs: {int(every.by_label.sum()):,} cells"
-        if detector.labels.is_infected.any():
-            text += f", {every.infected:,} of {every.red_cells:,} red cells infected, {_share(every)}, {_interval(detector, every)}"
-        st.markdown(text)
-
-
-def _share(c: Count) -> str:
-    return "none" if c.parasitemia is None else f"{100 * c.parasitemia:.2f} %"
-
-
-def _interval(detector: Detector, c: Count) -> str:
-    found = c.interval(detector.errors)
-    return "" if found is None else f"95 % interval {100 * found[0]:.2f} to {100 * found[1]:.2f} %"
+        st.markdown(f"All {len(counts)} photographs: {every.in_words(detector.labels, detector.errors)}")
 
 
 def _picture(photograph: Photograph, cells: sv.Detections, detector: Detector) -> int | None:

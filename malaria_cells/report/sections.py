@@ -47,9 +47,8 @@ def counted_headline(total: Count, errors: ErrorRates | None, labels: LabelSet) 
     """What was counted in all pictures together."""
     found = [Headline("Cells counted", f"{int(total.by_label.sum()):,}", "in all pictures, at the operating thresholds")]
     if labels.is_infected.any() and total.parasitemia is not None:
-        low, high = total.interval(errors) or (0.0, 1.0)
-        meaning = f"{total.infected:,} of {total.red_cells:,} red cells; 95 % interval {100 * low:.2f} to {100 * high:.2f} %"
-        found.append(Headline("Parasitemia", f"{100 * total.parasitemia:.2f} %", meaning))
+        meaning = f"{total.infected:,} of {total.red_cells:,} red cells; {total.interval_in_words(errors)}"
+        found.append(Headline("Parasitemia", total.share_in_words(), meaning))
     return found
 
 
