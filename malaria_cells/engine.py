@@ -1,5 +1,6 @@
 """TensorFlow as a tool: started without the pages of notes that it prints past Python's reach; a network as one graph for use."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ def start_tensorflow() -> None:
         import tensorflow as tf
 
         devices = tf.config.list_logical_devices("GPU")
+    tf.get_logger().setLevel(logging.ERROR)  # short trainings trace as often as they step, and it finds that worth a page
     if devices:
         print(f"using {len(devices)} GPU", file=sys.stderr)
 

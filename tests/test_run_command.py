@@ -187,7 +187,7 @@ def test_options_change_what_is_found(untrained_model, sample, tmp_path):
     assert len(found("--proposals", "sliding")) > 0
 
 
-def test_classify_with_a_model_folder_and_with_a_bare_network(untrained_model, tmp_path, six_classes, capsys):
+def test_classify_with_a_model_folder_and_with_a_bare_network(untrained_model, tmp_path, six_classes, capsys, caplog):
     rng = np.random.default_rng(0)
     (tmp_path / "in").mkdir()
     for i in range(3):
@@ -209,6 +209,8 @@ def test_classify_with_a_model_folder_and_with_a_bare_network(untrained_model, t
     assert run("--model", bare, "--image", tmp_path / "in", "--labels", "a,b", "--output", tmp_path / "wrong") == 2
     assert "found 2 names" in capsys.readouterr().err
     assert not (tmp_path / "wrong").exists()
+    assert run("--model", bare, "--image", tmp_path / "in", "--mode", "detect", "--output", tmp_path / "boxes") == 0
+    assert "alone.keras knows no class for what is no cell" in caplog.text
 
 
 @pytest.mark.parametrize(

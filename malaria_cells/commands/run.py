@@ -115,6 +115,8 @@ def _load(request: RunRequest, model: Path) -> Loaded:
         detector = detector.with_proposals(request.proposals)
     if request.cell_size is not None and isinstance(detector, TwoStageDetector):
         detector = detector.with_cell_size(request.cell_size)
+    if request.mode == "detect" and isinstance(detector, TwoStageDetector) and not detector.classifier.rejects:
+        log.warning(f"--mode detect: {model} knows no class for what is no cell, and takes all that is proposed for cells")
     return Loaded(detector, detector.labels, detects, scan if request.tta is None else None, seed)
 
 
