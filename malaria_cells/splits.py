@@ -66,9 +66,10 @@ def fold_pictures(annotations: AnnotationSet, folds: int, seed: int) -> list[Ann
     group_ids, counts = _groups(annotations)
     n = len(counts)
     if n < folds or n - -(-n // folds) < 2:
+        possible = {1: "", 2: "", 3: "ask for 3, "}.get(n, f"ask for 2 to {n}, ")
         raise InputError(
-            f"{folds} folds: {n} groups of pictures are too few, since what is not held out is split again; ask for "
-            "more folds or fewer, add pictures, or change `group`"
+            f"{folds} folds: {number_of(n, 'group')} of pictures are too few, since what is not held out is split again; "
+            f"{possible}add pictures, or change `group`"
         )
     rng = np.random.default_rng(seed)
     fold_of = rng.permuted(np.tile(np.arange(n) % folds, (CANDIDATES, 1)), axis=1)

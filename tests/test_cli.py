@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 import time
@@ -81,6 +82,23 @@ def test_parts_without_cells_are_refused(repository, tmp_path, capsys, detector,
     settings = [f"train_images={data}", f"split_file={tmp_path / 'split.json'}", f"output_models={tmp_path}", f"detector={detector}"]
     assert main(["train", f"--config={repository / 'config.yaml'}", *(part for s in settings for part in ("--set", s))]) == 2
     assert f"no labelled cell in the {part} part (" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("background", [0, 10])
+def test_a_test_part_without_cells_is_a_negative_control(repository, tmp_path, caplog, background):
+    data = write_bbbc041(tmp_path / "set", {f"{i}.png": [("ring", 10, 10, 40, 40)] if i else [] for i in range(6)}).parent
+    (tmp_path / "split.json").write_text('{"train": ["1.png", "2.png", "3.png", "4.png", "5.png"], "test": ["0.png"]}')
+    settings = [
+        f"train_images={data}",
+        f"split_file={tmp_path / 'split.json'}",
+        f"output_models={tmp_path}",
+        f"patch_cache={tmp_path / 'c'}",
+    ]
+    settings += ["name=m", f"background_per_image={background}", "proposals=watershed", "epochs=1", "steps_per_epoch=2"]
+    assert main(["train", f"--config={repository / 'config.yaml'}", *(part for s in settings for part in ("--set", s))]) == 0
+    assert "no labelled cell in the test part (1 picture)" in caplog.text
+    assert ("test" in json.loads((tmp_path / "m" / "metrics.json").read_text())) == (background > 0)
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,8 @@ def _check_cells(data: DataSet) -> None:
         if part.class_counts.sum() == 0:
             advice = "annotate more pictures, or check `labels`, `ignore_labels` and the annotation by `malaria-cells explore`"
             raise InputError(f"no labelled cell in the {name} part ({number_of(len(part), 'picture')}); {advice}")
+    if data.test is not None and data.test.class_counts.sum() == 0:
+        log.warning(f"no labelled cell in the test part ({number_of(len(data.test), 'picture')}); only false alarms can be seen there")
 
 
 def _describe(data: DataSet) -> None:
@@ -179,7 +181,7 @@ def _train_into(folder: Path, name: str, config: Config, data: DataSet, run: unf
 
 
 def _rows(store: PatchStore, data: DataSet, config: Config) -> dict[str, np.ndarray]:
-    rows = {part: store.rows_of(annotations) for part, annotations in data.parts.items()}
+    rows = {part: own for part, annotations in data.parts.items() if len(own := store.rows_of(annotations))}
     # Passes are compared, and probabilities calibrated, on what the detector will meet: where there are proposals, on them.
     met = {part: rows[part][store.proposed[rows[part]]] for part in rows if part != "train"}
     rows |= {part: found for part, found in met.items() if len(found)}
