@@ -73,7 +73,7 @@ def test_boxes_past_the_border_are_clipped_and_counted(tmp_path, six_classes):
     path = write_bbbc041(tmp_path, {"a.png": [("ring", -7, 60, 20, 95)]})
     found = load_annotations(path, six_classes)
     assert found.pictures[0].boxes_xyxy.tolist() == [[0, 60, 20, 80]]
-    assert "1 boxes that leave the picture, clipped" in found.oddities[0]
+    assert "1 box past the border, clipped" in found.oddities[0]
 
 
 def test_difficult_is_an_ignore_region(tmp_path, six_classes):

@@ -39,7 +39,7 @@ def test_oddities_are_named(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "4 pictures, 2 boxes, 1 ignore region" in said
     assert "oddities:" in said
-    assert "1 annotations without a box, left out; first: images/2.jpg" in said
+    assert "1 annotation without a box, left out; first: images/2.jpg" in said
     assert "pictures without any 3" in said
 
 

@@ -24,7 +24,7 @@ def read(source: Source) -> list[RawPicture]:
             if is_picture(path):
                 found.append(whole_picture(key, folder.name))
             else:
-                source.oddities.note("files that are no pictures, skipped", key)
+                source.oddities.note("file", "that cannot be a picture, skipped", key)
     return found
 
 

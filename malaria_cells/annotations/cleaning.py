@@ -6,23 +6,24 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from malaria_cells import boxes
+from malaria_cells.wording import number_of
 
 FARTHEST = 1e9  # pixels, more than any picture has and few enough for float32
 
 
 @dataclass
 class Oddities:
-    """Counts what was mended or dropped, by reason, and keeps the first example of each."""
+    """Counts what was mended or dropped, by what it was and why, and keeps the first example of each."""
 
-    found: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    found: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
 
-    def note(self, reason: str, example: str, count: int = 1) -> None:
-        """Add `count` cases of `reason`."""
-        self.found[reason].extend([example] * count)
+    def note(self, what: str, reason: str, example: str, count: int = 1) -> None:
+        """Add `count` cases of a thing (a noun, one of it) to what is known of it for that reason."""
+        self.found[what, reason].extend([example] * count)
 
     def lines(self, source: object) -> tuple[str, ...]:
         """One line a reason: how many, what was done, the first example."""
-        return tuple(f"{source}: {len(cases)} {reason}; first: {cases[0]}" for reason, cases in self.found.items())
+        return tuple(f"{source}: {number_of(len(cases), what)} {reason}; first: {cases[0]}" for (what, reason), cases in self.found.items())
 
 
 def clean_boxes(
@@ -47,19 +48,19 @@ def clean_boxes(
     clipped = boxes.clip(near, size_wh)
     side = np.min(clipped[:, 2:] - clipped[:, :2], axis=1, initial=np.inf)
     faults = {
-        "boxes with a coordinate that is not a number, dropped": ~finite,
-        "boxes with swapped corners, dropped": (extent < 0).any(axis=1),
-        "boxes without area, dropped": (extent == 0).any(axis=1),
-        "boxes wholly outside the picture, dropped": side <= 0,
-        f"boxes under {min_size:g} pixels (min_box_size), dropped": side < min_size,
+        "with a coordinate that is not a number, dropped": ~finite,
+        "with swapped corners, dropped": (extent < 0).any(axis=1),
+        "without area, dropped": (extent == 0).any(axis=1),
+        "wholly outside the picture, dropped": side <= 0,
+        f"under {min_size:g} pixels (min_box_size), dropped": side < min_size,
     }
     kept = np.ones(len(raw), dtype=bool)
     for reason, faulty in faults.items():
         for i in np.flatnonzero(faulty & kept):
-            oddities.note(reason, f"{key} {_text(raw[i])}")
+            oddities.note("box", reason, f"{key} {_text(raw[i])}")
         kept &= ~faulty
     for i in np.flatnonzero(kept & (np.abs(clipped - raw) > 1e-3).any(axis=1)):
-        oddities.note("boxes that leave the picture, clipped", f"{key} {_text(raw[i])}")
+        oddities.note("box", "past the border, clipped", f"{key} {_text(raw[i])}")
     return clipped[kept], kept
 
 

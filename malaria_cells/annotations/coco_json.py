@@ -39,9 +39,9 @@ def _boxed(source: Source, listed: dict[str, Any]) -> dict[str, list[dict]]:
     for annotation in source.json["annotations"]:
         key = str(annotation["image_id"])
         if key not in listed:
-            source.oddities.note("annotations of a picture that `images` does not list, left out", f"image_id {key}")
+            source.oddities.note("annotation", "of a picture that `images` does not list, left out", f"image_id {key}")
         elif not annotation.get("bbox"):
-            source.oddities.note("annotations without a box, left out", f"{listed[key]['file_name']}")
+            source.oddities.note("annotation", "without a box, left out", f"{listed[key]['file_name']}")
         else:
             boxed[key].append(annotation)
     return boxed

@@ -155,7 +155,7 @@ def _files(raw: list[RawPicture], folder: PictureFinder, source: Source, may_mis
     if len(missing) > len(raw) / 2 and not may_miss:
         raise InputError(f"{source.path}: {len(missing)} of {len(raw)} pictures are not in {folder.root}; first: {missing[0]}")
     if missing and not may_miss:
-        source.oddities.note(f"pictures are not in {folder.root}, left out", missing[0], len(missing))
+        source.oddities.note("picture", f"missing in {folder.root}, left out", missing[0], len(missing))
     found = [(r, file) for r, file in pairs if file is not None]
     return [r for r, _ in found], [file for _, file in found]
 
