@@ -109,6 +109,11 @@ def _root(config: Config) -> Path:
     for candidate in candidates:
         if Path(candidate).is_dir():
             return Path(candidate)
+    for candidate in candidates:
+        if Path(candidate).is_file():
+            raise InputError(
+                f"train_images: {candidate} is a file; name the folder of the data set, and the file, if need be, as `annotations`"
+            )
     raise InputError(
         f"train_images: no such folder: {', '.join(candidates)}.\n"
         "Fetch the data with `bash download.sh` (other sets by their name: `bash download.sh --list`), "

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from malaria_cells.errors import InputError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -29,11 +31,22 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def replacing_folder(path: Path, known_by: str | None) -> Iterator[Path]:
     """Yield an empty folder beside `path`; it takes `path`'s place when the block ends well, and is removed when not.
 
     An older folder at `path` is moved away first and removed last, so that one of the two is always there whole.
+
+    Args:
+        path: of the folder.
+        known_by: a file that every folder of this kind holds: what is at `path` without it is somebody's own. None: whatever is there is.
+
+    Raises:
+        InputError: what is at `path` is somebody's own; it stays as it is.
     """
+    is_empty = path.is_dir() and not any(path.iterdir())
+    if path.exists() and not is_empty and not (known_by and (path / known_by).is_file()):
+        holds = f" and holds no {known_by}, so that it is not written over" if known_by else ""
+        raise InputError(f"{path}: is already there{holds}; name a new folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     beside.chmod(0o755)

@@ -166,7 +166,7 @@ def build_patch_store(
     fingerprint = _fingerprint(annotations, cropping, proposed)
     folder = cache / fingerprint
     if not (folder / "store.json").is_file():
-        with files.replacing_folder(folder) as beside:
+        with files.replacing_folder(folder, "store.json") as beside:
             _write(beside, annotations, cropping, proposed)
     os.utime(folder / "store.json")
     _forget_oldest(cache)

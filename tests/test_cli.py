@@ -120,14 +120,6 @@ def test_arguments_out_of_range(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_sample_command(tmp_path, capsys):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "a.txt").write_text("a")
-    assert main(["sample", str(tmp_path / "mine")]) == 2
-    assert "holds other files" in capsys.readouterr().err
-    assert (tmp_path / "mine" / "a.txt").read_text() == "a"
-
-
 def test_a_folder_that_cannot_be_written_is_named_without_a_traceback(tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     assert main(["sample", str(tmp_path / "file" / "below"), "--training", "1", "--test", "1"]) == 1

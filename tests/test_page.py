@@ -73,8 +73,10 @@ def test_corrections_are_what_training_takes(photograph, sample, tmp_path):
     assert save_correction(review, smear, cells.xyxy, ids, detector.labels) == 1
     ids[0], ids[1] = 4, NO_CELL
     assert save_correction(review, smear, cells.xyxy, ids, detector.labels) == 1
+    (review / "notes.txt").write_text("mine")
     other = Photograph("other.png", (sample / "images").glob("slide0*").__next__().read_bytes(), smear.pixels, smear.look)
     assert save_correction(review, other, cells.xyxy[:3], ids[:3].clip(0), detector.labels) == 2
+    assert (review / "notes.txt").read_text() == "mine"
     saved = {Path(p.key).name: p for p in load_annotations(review / "annotations.json", detector.labels).pictures}
     assert saved["smear.png"].path.read_bytes() == smear.content
     assert len(saved["smear.png"].class_ids) == len(cells) - 1

@@ -15,12 +15,10 @@ def convert(source: Path, target: Path, form: str, annotation_format: str) -> in
     Raises:
         InputError: no annotation known, labels of whole pictures, or a folder in the way.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InputError(f"{target}: is already there; name a new folder")
     annotations = read_any(source, annotation_format)
     if annotations.whole:
         raise InputError(f"{source}: its labels are of whole pictures; there are no boxes that {form} could hold")
-    with files.replacing_folder(target) as beside:
+    with files.replacing_folder(target, None) as beside:
         left_out = WRITERS[form](annotations, beside)
     for line in left_out:
         print(line)

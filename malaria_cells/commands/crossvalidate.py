@@ -13,7 +13,7 @@ from malaria_cells.config import Config, load_config
 from malaria_cells.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.errors import InputError
 from malaria_cells.evaluation import detection_metrics
-from malaria_cells.model_description import file_fingerprint, load_description
+from malaria_cells.model_description import ABOUT, file_fingerprint, load_description
 from malaria_cells.model_folder import load_detector
 from malaria_cells.progress import progress
 from malaria_cells.splits import fold_pictures, split_pictures
@@ -79,7 +79,7 @@ def crossvalidate(config_path: Path, overrides: list[str], folds: int, output: P
 
 def _is_trained(folder: Path, config: Config, parts: DataSet) -> bool:
     """Whether the folder holds what this training would make."""
-    if not (folder / "model.yaml").is_file():
+    if not (folder / ABOUT).is_file():
         return False
     made_of = load_description(folder)[0].fingerprints
     wanted = {"config": file_fingerprint(config.to_yaml())} | {part: found.fingerprint for part, found in parts.parts.items()}

@@ -38,7 +38,7 @@ def export(model: Path, form: str, int8: bool, image: str | None, output: Path |
     Raises:
         InputError: no such model, a form that cannot be quantised, pictures or a library missing.
     """
-    from malaria_cells.export import FITTED, QUANTIZED, export_network, write_example
+    from malaria_cells.export import EXAMPLE, FITTED, QUANTIZED, export_network, write_example
     from malaria_cells.model_description import SECOND_LOOK, load_description, save_description
     from malaria_cells.model_folder import PROPOSER, load_detector, load_network
 
@@ -51,7 +51,7 @@ def export(model: Path, form: str, int8: bool, image: str | None, output: Path |
     learned = description.proposals == "learned" and description.detector == "two_stage"
     names = [*description.files, *([PROPOSER] if learned else [])]
     examples = _examples(load_detector(model)[0], _pictures(model, image)) if int8 and form in FITTED else {}
-    with files.replacing_folder(output) as beside:
+    with files.replacing_folder(output, EXAMPLE) as beside:
         for name in names:
             stem = Path(name).stem
             met = examples.get("classifier" if name == SECOND_LOOK else stem)

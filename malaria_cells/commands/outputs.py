@@ -16,8 +16,10 @@ from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.classifier import PatchClassifier
 from malaria_cells.counting import Count, ErrorRates, count_detected, total
 from malaria_cells.detection import Detector
+from malaria_cells.errors import InputError
 from malaria_cells.evaluation import ClassMatches, Score, class_matches, classification_metrics, score
 from malaria_cells.labels import LabelSet
+from malaria_cells.model_description import ABOUT
 from malaria_cells.pictures import read_picture
 from malaria_cells.report.compare import compared
 from malaria_cells.report.overlay import draw_detections
@@ -207,6 +209,28 @@ def _count_row(key: str, c: Count, has_infected: bool, errors: ErrorRates | None
     share, interval = c.parasitemia, c.interval(errors)
     figures = ("", "", "") if share is None or interval is None else (f"{share:.6f}", f"{interval[0]:.6f}", f"{interval[1]:.6f}")
     return (*row, c.infected, c.red_cells, *figures)
+
+
+def check_output(folder: Path, pictures: Iterable[Path]) -> None:
+    """See that a run may write into a folder: `_clear` will empty two folders in it.
+
+    Raises:
+        InputError: it is a file or a model, or those folders are not an earlier run's, or hold pictures that this run is to read.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output {folder}: is a file; name a folder")
+    if (folder / ABOUT).is_file():
+        raise InputError(f"--output {folder}: is a model folder; name another, where nothing is written over")
+    drawn = [(folder / name).resolve() for name in (ANNOTATED, COMPARED) if (folder / name).exists()]
+    if not drawn:
+        return
+    if not any((folder / name).is_file() for name in ("detections.csv", "predictions.csv")):
+        raise InputError(
+            f"--output {folder}: holds a folder `{drawn[0].name}` that no finished run wrote; move it away, or name another --output"
+        )
+    for picture in pictures:
+        if any(picture.resolve().is_relative_to(place) for place in drawn):
+            raise InputError(f"--output {folder}: {picture} is to be read and would be written over; name another --output")
 
 
 def _clear(folder: Path) -> None:

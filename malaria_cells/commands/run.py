@@ -13,7 +13,7 @@ import numpy as np
 
 from malaria_cells.annotations import AnnotationSet, PictureList, load_annotations
 from malaria_cells.at_once import AHEAD, in_order
-from malaria_cells.commands.outputs import DetectionOutput, Finished, write_classification
+from malaria_cells.commands.outputs import DetectionOutput, Finished, check_output, write_classification
 from malaria_cells.commands.run_report import command_of, write_run_report
 from malaria_cells.errors import InputError, reason
 from malaria_cells.labels import LabelSet
@@ -64,8 +64,7 @@ def run(request: RunRequest) -> int:
     model = shipped() if request.model is None else request.model
     if not model.exists():
         raise InputError(f"--model {model}: no such model; train.py writes one below `output_models` (models/)")
-    if request.output.exists() and not request.output.is_dir():
-        raise InputError(f"--output {request.output}: is a file; name a folder")
+    check_output(request.output, (root / key for key in keys))
     if request.review and (request.output / REVIEW).exists():
         raise InputError(
             f"--review: {request.output / REVIEW} is there already and may hold corrections; move it, or choose another --output"

@@ -24,6 +24,7 @@ from malaria_cells.engine import start_tensorflow
 from malaria_cells.errors import InputError
 from malaria_cells.evaluation import classification_metrics
 from malaria_cells.labels import BACKGROUND
+from malaria_cells.model_description import ABOUT
 from malaria_cells.models import check_model_name
 from malaria_cells.patches import Cropping, PatchStore, build_patch_store
 from malaria_cells.pictures import read_picture
@@ -50,7 +51,7 @@ def train(config_path: Path, overrides: list[str], resume: bool) -> int:
     output = Path(config.output_models)
     name = _name(config, output, resume)
     folder = output / name
-    if resume and (folder / "model.yaml").is_file() and not unfinished.folder_of(output, name).exists():
+    if resume and (folder / ABOUT).is_file() and not unfinished.folder_of(output, name).exists():
         print(f"{folder} is complete; there is nothing to resume")
         return 0
     config = with_labels(config)
@@ -85,7 +86,7 @@ def train_data_set(name: str, config: Config, data: DataSet, resume: bool) -> Pa
     started = time.monotonic()
     start_tensorflow()
     try:
-        with files.replacing_folder(folder) as beside:
+        with files.replacing_folder(folder, ABOUT) as beside:
             into = _train_into if config.detector == "two_stage" else train_one_stage_into
             metrics = into(beside, name, config, data, run)
     except InputError:

@@ -11,6 +11,7 @@ from malaria_cells.counting import Count
 from malaria_cells.detection import Detector, TwoStageDetector
 from malaria_cells.errors import InputError
 from malaria_cells.explain import Explainer
+from malaria_cells.model_description import ABOUT
 from malaria_cells.page import downloads as files
 from malaria_cells.page import view
 from malaria_cells.page.photographs import Photograph
@@ -24,7 +25,7 @@ NOT_A_CELL = "not a cell"
 
 def changed(folder: str) -> float:
     """When a model folder's description was last written; 0 if there is none."""
-    path = Path(folder) / "model.yaml"
+    path = Path(folder) / ABOUT
     return path.stat().st_mtime if path.is_file() else 0.0
 
 

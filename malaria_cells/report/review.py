@@ -88,7 +88,7 @@ def write_review(folder: Path, results: dict[str, sv.Detections], root: Path, la
     if not cells:
         return 0
     keys = sorted({cell.key for cell in cells})
-    with files.replacing_folder(folder) as beside:
+    with files.replacing_folder(folder, "doubtful.csv") as beside:
         WRITERS["coco"](AnnotationSet(labels, tuple(_as_picture(key, root / key, results[key]) for key in keys)), beside)
         _write_table(beside / "doubtful.csv", cells, results, labels)
         draw_sheet(beside / "sheet.png", cells, results, {key: root / key for key in keys}, labels)

@@ -1,6 +1,7 @@
 """Writes rendered smears as a data set in BBBC041's layout: ``images/``, ``training.json``, ``test.json``."""
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,13 @@ import numpy as np
 from PIL import Image
 
 from malaria_cells import files
+from malaria_cells.errors import InputError
 from malaria_cells.progress import progress
 from malaria_cells.sample.smear import SIZE_WH, Slide, Smear, render_smear
 
 FIELDS_PER_SLIDE = 4
+TRAINING, TEST = "training.json", "test.json"
+_PICTURE = re.compile(r"slide\d+_\d+\.jpg")
 
 
 def write_sample(folder: Path, training: int, test: int, seed: int, size_wh: tuple[int, int] = SIZE_WH) -> None:
@@ -20,20 +24,35 @@ def write_sample(folder: Path, training: int, test: int, seed: int, size_wh: tup
     Training and test pictures come from different slides, named in the files: ``images/slide03_2.jpg``.
 
     Args:
-        folder: where to; replaced if it is there.
+        folder: where to; an older sample there is replaced.
         training: number of training pictures.
         test: number of test pictures.
         seed: same seed, same pictures.
         size_wh: of the pictures in pixels.
+
+    Raises:
+        InputError: the folder holds something else than a sample, which may look alike: a downloaded set.
     """
-    with files.replacing_folder(folder) as beside:
+    if not _is_sample(folder):
+        raise InputError(f"{folder}: holds other files than a rendered sample; name a new folder")
+    with files.replacing_folder(folder, TRAINING) as beside:
         (beside / "images").mkdir()
         entries = [
             _write_field(beside, part, number, seed, size_wh)
             for part, number in progress(_fields(training, test), training + test, "rendering", "image")
         ]
-        files.write_json(beside / "training.json", entries[:training])
-        files.write_json(beside / "test.json", entries[training:])
+        files.write_json(beside / TRAINING, entries[:training])
+        files.write_json(beside / TEST, entries[training:])
+
+
+def _is_sample(folder: Path) -> bool:
+    """Whether there is nothing, or nothing but what this module writes."""
+    if not folder.is_dir():
+        return not folder.exists()
+    pictures = folder / "images"
+    return {p.name for p in folder.iterdir()} <= {pictures.name, TRAINING, TEST} and all(
+        _PICTURE.fullmatch(p.name) for p in pictures.glob("*")
+    )
 
 
 def _fields(training: int, test: int) -> list[tuple[int, int]]:

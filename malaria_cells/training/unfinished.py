@@ -120,7 +120,7 @@ class UnfinishedRun:
                 path.replace(beside)
             self.best_epoch = len(self.history)
         self.history.append(row)
-        with files.replacing_folder(self.folder / "state") as beside:
+        with files.replacing_folder(self.folder / "state", "state.json") as beside:
             model.save_weights(beside / "last.weights.h5")
             state = {"history": self.history, "best_epoch": self.best_epoch}
             (beside / "state.json").write_text(json.dumps(state), encoding="utf-8")
