@@ -55,7 +55,12 @@ def train(config_path: Path, overrides: list[str], resume: bool) -> int:
         print(f"{folder} is complete; there is nothing to resume")
         return 0
     config = with_labels(config)
-    train_data_set(name, config, load_data_set(config), resume)
+    try:
+        train_data_set(name, config, load_data_set(config), resume)
+    except KeyboardInterrupt:
+        if unfinished.folder_of(output, name).exists():
+            print(f"{folder}: what was trained so far is kept; the same command with --resume goes on", file=sys.stderr)
+        raise
     return 0
 
 
@@ -89,9 +94,8 @@ def train_data_set(name: str, config: Config, data: DataSet, resume: bool) -> Pa
         with files.replacing_folder(folder, ABOUT) as beside:
             into = _train_into if config.detector == "two_stage" else train_one_stage_into
             metrics = into(beside, name, config, data, run)
-    except InputError:
-        if not run.history:  # nothing was trained yet: there is nothing to resume
-            run.remove()
+    except (InputError, KeyboardInterrupt):
+        run.withdraw()
         raise
     run.remove()
     _say_done(folder, metrics, time.monotonic() - started)

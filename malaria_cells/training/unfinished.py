@@ -1,6 +1,7 @@
 """The state of a training run on disk, so that a run killed at any moment goes on where its last whole pass ended."""
 
 import json
+import logging
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,10 @@ from typing import Any
 from malaria_cells import files
 from malaria_cells.config import Config, load_config
 from malaria_cells.errors import InputError
+
+log = logging.getLogger(__name__)
+
+CONFIG = "config.yaml"
 
 
 def folder_of(output_models: Path, name: str) -> Path:
@@ -20,6 +25,14 @@ def newest(output_models: Path) -> str | None:
     """Name of the run worked on last that is not finished, or None."""
     found = sorted(output_models.glob(".*.unfinished"), key=lambda p: p.stat().st_mtime)
     return found[-1].name[1 : -len(".unfinished")] if found else None
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.before")
+
+
+def _is_empty(folder: Path) -> bool:
+    return {p.name for p in folder.iterdir()} <= {CONFIG}
 
 
 @dataclass
@@ -38,11 +51,17 @@ class UnfinishedRun:
 
     @staticmethod
     def start(folder: Path, config: Config) -> "UnfinishedRun":
-        """Begin anew; whatever an earlier run left in the folder goes."""
-        if folder.exists():
+        """Begin anew; what an earlier run left in the folder is put aside until this one is finished: it may be a night's work."""
+        if folder.exists() and _is_empty(folder):
             shutil.rmtree(folder)
+        elif folder.exists():
+            aside = _aside(folder)
+            if aside.exists():
+                shutil.rmtree(aside)
+            folder.replace(aside)
+            log.warning(f"{folder}: an unfinished run was there, which --resume would go on with; it is put aside as {aside.name}")
         folder.mkdir(parents=True)
-        files.write_text(folder / "config.yaml", config.to_yaml())
+        files.write_text(folder / CONFIG, config.to_yaml())
         return UnfinishedRun(folder)
 
     @staticmethod
@@ -52,9 +71,9 @@ class UnfinishedRun:
         Raises:
             InputError: none there, or its config differs.
         """
-        if not (folder / "config.yaml").is_file():
+        if not (folder / CONFIG).is_file():
             raise InputError(f"--resume: found no unfinished run at {folder}; start one without --resume")
-        before = load_config(folder / "config.yaml").model_dump()
+        before = load_config(folder / CONFIG).model_dump()
         now = config.model_dump()
         different = sorted(key for key in now if now[key] != before[key] and key != "name")
         if different:
@@ -125,6 +144,15 @@ class UnfinishedRun:
             state = {"history": self.history, "best_epoch": self.best_epoch}
             (beside / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
+    def withdraw(self) -> None:
+        """The run ends early. If it made nothing yet it goes, and what was put aside for it comes back."""
+        if _is_empty(self.folder):
+            shutil.rmtree(self.folder)
+            if _aside(self.folder).exists():
+                _aside(self.folder).replace(self.folder)
+
     def remove(self) -> None:
-        """The run is finished."""
+        """The run is finished, and what was put aside for it is out of date."""
         shutil.rmtree(self.folder)
+        if _aside(self.folder).exists():
+            shutil.rmtree(_aside(self.folder))
