@@ -15,7 +15,8 @@ from malaria_cells.errors import InputError, reason
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif"})
 MAX_PIXELS = 400_000_000
-DARK = round(4095 / 257)  # what is left of the largest value of 12 bits
+MOST = 65_535  # value of 16 bits
+DARK = round(4095 / (MOST / 255))  # what is left of the largest value of 12 bits
 TIFF_STARTS = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})  # both orders of bytes, classic and big
 # EXIF orientations 5 to 8 lay the picture on its side, so that width and height change places.
 _ORIENTATION_TAG = 0x0112
@@ -35,7 +36,7 @@ def read_picture(path: str | Path) -> np.ndarray:
         uint8 (H, W, 3), values 0 to 255.
 
     Raises:
-        InputError: missing, no picture, broken, too dark for its 16 bits, a stack, or over `MAX_PIXELS`; the message names the file.
+        InputError: missing, no picture, broken, too dark for its 16 bits or beyond them, a stack, or over `MAX_PIXELS`; its file is named.
 
     Examples:
         >>> picture = read_picture("docs/images/smear.jpg")
@@ -47,7 +48,7 @@ def read_picture(path: str | Path) -> np.ndarray:
         _check_pages(path, image)
         # Asked before the pixels are read, when Pillow forgets it.
         deep = image.mode[0] in "IF" or any(";16" in str(tile.args) for tile in image.tile)
-        pixels = np.asarray(_rgb(ImageOps.exif_transpose(image)))
+        pixels = np.asarray(_rgb(path, ImageOps.exif_transpose(image)))
     if deep and pixels.max() <= DARK:
         raise InputError(
             f"{path}: its values are of 16 bits or more but so small that it would come out black; export it with 8 bits, "
@@ -110,11 +111,12 @@ def _unidentified(path: Path) -> str:
     return "not a picture that can be read; expected JPEG, PNG, TIFF, BMP, WebP or GIF"
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(path: Path, image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image).astype(np.float64)
-        # 16-bit files use the full range of 65,535; 65,535 / 257 = 255.
-        image = Image.fromarray(np.clip(np.rint(values / 257.0), 0, 255).astype(np.uint8))
+        if not values.max() <= MOST:
+            raise InputError(f"{path}: its values go up to {values.max():,.0f}, over the {MOST:,} of 16 bits; export it with 8 bits")
+        image = Image.fromarray(np.clip(np.rint(values / (MOST / 255)), 0, 255).astype(np.uint8))
     if "transparency" in image.info or image.mode in {"RGBA", "LA", "PA", "La", "RGBa"}:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))

@@ -73,6 +73,13 @@ def test_fractions_are_refused(tmp_path):
         read_picture(tmp_path / "p.tif")
 
 
+@pytest.mark.parametrize("values", [np.full((4, 4), 70_000, np.int32), np.array([[0, np.nan]], np.float32)], ids=["large", "nan"])
+def test_values_beyond_16_bits_are_refused(tmp_path, values):
+    Image.fromarray(values).save(tmp_path / "p.tif")
+    with pytest.raises(InputError, match=r"p\.tif: its values go up to (70,000|nan), over the 65,535 of 16 bits; export it with 8 bits"):
+        read_picture(tmp_path / "p.tif")
+
+
 def test_a_stack_is_refused_and_a_scanners_smaller_pages_are_not(tmp_path):
     page = Image.fromarray(marked())
     page.save(tmp_path / "stack.tif", save_all=True, append_images=[page, page.resize((15, 10)), page])
