@@ -1,5 +1,6 @@
 """What programs use: few names, all importable from `malaria_cells` itself."""
 
+import os
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from malaria_cells.counting import Count, count_detected, total
 from malaria_cells.detection import Detector, TwoStageDetector
 from malaria_cells.errors import InputError
 from malaria_cells.explain import Explainer
-from malaria_cells.model_folder import load_detector
+from malaria_cells.model_folder import load_detector, shipped
 from malaria_cells.patches import crop_boxes
 from malaria_cells.report.overlay import draw_detections
 
@@ -37,11 +38,11 @@ class CellDetector:
         self._folder = folder
 
     @classmethod
-    def load(cls, folder: str | Path, engine: str | None = None, cell_size: float | None = None) -> "CellDetector":
+    def load(cls, folder: str | Path | None = None, engine: str | None = None, cell_size: float | None = None) -> "CellDetector":
         """Load a model folder.
 
         Args:
-            folder: as ``train.py`` or ``malaria-cells export`` wrote it.
+            folder: as ``train.py`` or ``malaria-cells export`` wrote it; None: the shipped model, as `run.py` uses it.
             engine: ``keras``, ``onnx``, ``openvino``, ``litert`` or ``savedmodel``; None: what the folder holds.
             cell_size: usual longer side of a cell in your pictures in pixels; None: as in the training, or a picture's own where
                 it is plainly another.
@@ -55,14 +56,15 @@ class CellDetector:
             ...
             malaria_cells.errors.InputError: docs: not a model folder, model.yaml is missing; train.py writes one, below `output_models`
         """
-        detector, description = load_detector(Path(folder), engine)
+        folder = shipped() if folder is None else Path(folder)
+        detector, description = load_detector(folder, engine)
         if not description.rejects:
             raise InputError(f"{folder}: classifies whole pictures and detects no cells; use run.py --mode classify")
         if cell_size is not None:
             if not isinstance(detector, TwoStageDetector):
                 raise InputError(f"cell_size: {folder} is a {description.detector} detector, which fits whole pictures to its input")
             detector = detector.with_cell_size(cell_size)
-        return cls(detector, Path(folder))
+        return cls(detector, folder)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -90,8 +92,11 @@ class CellDetector:
             >>> found.xyxy.shape[1], found.data["probabilities"].shape[1]
             (4, 6)
         """
-        if isinstance(picture, np.ndarray) and (picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3):
-            raise InputError(f"picture: expected uint8 RGB (H, W, 3), found {picture.dtype} {picture.shape}; see read_picture")
+        if isinstance(picture, np.ndarray):
+            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+                raise InputError(f"picture: expected uint8 RGB (H, W, 3), found {picture.dtype} {picture.shape}; see read_picture")
+        elif not isinstance(picture, str | os.PathLike):
+            raise InputError(f"picture: expected a file or a NumPy array, found {type(picture).__name__}; numpy.asarray may make one of it")
         return self._detector.detect(picture)
 
     def detect_each(self, pictures: Iterable[str | Path | np.ndarray]) -> Iterator[sv.Detections]:

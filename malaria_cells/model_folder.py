@@ -18,8 +18,8 @@ import numpy as np
 from malaria_cells.classifier import Network, PatchClassifier, compiled
 from malaria_cells.detection import Detector, TwoStageDetector
 from malaria_cells.engine import graph_of, start_tensorflow
-from malaria_cells.engines import KERAS, exported_network, find_exported
-from malaria_cells.errors import InputError, reason
+from malaria_cells.engines import ENGINES, KERAS, exported_network, find_exported
+from malaria_cells.errors import InputError, nearest, reason
 from malaria_cells.keras2 import load_keras2
 from malaria_cells.model_description import (
     ABOUT,
@@ -141,6 +141,8 @@ def _with_engine(folder: Path, engine: str | None) -> tuple[Path, str]:
         return folder, engine
     if any(find_exported(folder / engine, stem) == engine for stem in stems):
         return folder / engine, engine
+    if engine not in ENGINES:
+        raise InputError(f"engine: {engine} is unknown{nearest(engine, ENGINES)}; expected one of {', '.join(ENGINES)}")
     raise InputError(
         f"--engine {engine}: {folder} has not been exported for it; do so once: malaria-cells export --model {folder} --format {engine}"
     )

@@ -79,6 +79,8 @@ def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
         raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such picture") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder; name a picture in it") from None
     except UnidentifiedImageError:
         raise InputError(f"{path}: {_unidentified(path)}") from None
     except Exception as error:  # Pillow raises whatever the broken part raises

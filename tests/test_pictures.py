@@ -113,6 +113,8 @@ def test_broken_pictures_name_the_file(tmp_path):
             read_picture(tmp_path / name)
         with pytest.raises(InputError, match=f"{name}: not a picture"):
             picture_size(tmp_path / name)
+    with pytest.raises(InputError, match="is a folder; name a picture in it"):
+        read_picture(tmp_path)
     with pytest.raises(InputError, match=r"none\.png: no such picture"):
         read_picture(tmp_path / "none.png")
 
