@@ -9,9 +9,11 @@ import numpy as np
 from malaria_cells.calibration import Calibration
 from malaria_cells.engine import graph_of
 from malaria_cells.labels import BACKGROUND, LabelSet
+from malaria_cells.patches import resize
 from malaria_cells.tta import averaged, suspect
 
 Network = Callable[[np.ndarray], np.ndarray]
+Closer = Callable[[np.ndarray], np.ndarray]  # from rows of patches, int64 (n,), to the same cells for a second look, uint8 (n, h, w, 3)
 
 BATCH = 256  # patches a call: larger ones gained nothing on two cores and take memory
 
@@ -28,6 +30,7 @@ class PatchClassifier:
         calibration: applied to the network's output.
         network: from uint8 or float patches (n, H, W, 3) to its raw output, (n, c) or (n, 1) for one sigmoid unit.
         second_look: a network of the same kind that is asked about what is suspect to the first (`tta.suspect`), or None.
+        second_look_size_hw: of its input; None: as the first's.
     """
 
     labels: LabelSet
@@ -37,18 +40,20 @@ class PatchClassifier:
     calibration: Calibration
     network: Network
     second_look: Network | None = None
+    second_look_size_hw: tuple[int, int] | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the probability columns."""
         return (*self.labels.names, BACKGROUND) if self.rejects else self.labels.names
 
-    def __call__(self, patches: np.ndarray, views: int = 1) -> np.ndarray:
+    def __call__(self, patches: np.ndarray, views: int = 1, closer: Closer | None = None) -> np.ndarray:
         """Calibrated probabilities.
 
         Args:
             patches: uint8 (n, H, W, 3), n may be 0.
             views: views averaged for each patch that is suspect, 1 to 8 (see `tta`).
+            closer: cuts what is suspect again, in the size of the second look; None: the patches are resized to it.
 
         Returns:
             float32 (n, n_classes), rows sum to 1.
@@ -56,10 +61,15 @@ class PatchClassifier:
         if len(patches) == 0:
             return np.zeros((0, len(self.class_names)), dtype=np.float32)
         is_finding = findings(self.labels, len(self.class_names))
-        return self.calibration(raw_probabilities(self.network, self.second_look, patches, views, is_finding))
+        if closer is None and self.second_look_size_hw is not None:
+            size_hw = self.second_look_size_hw
+            closer = lambda rows: np.stack([resize(patch, size_hw) for patch in patches[rows]])  # noqa: E731
+        return self.calibration(raw_probabilities(self.network, self.second_look, patches, views, is_finding, closer))
 
 
-def raw_probabilities(network: Network, second_look: Network | None, patches: np.ndarray, views: int, is_finding: np.ndarray) -> np.ndarray:
+def raw_probabilities(
+    network: Network, second_look: Network | None, patches: np.ndarray, views: int, is_finding: np.ndarray, closer: Closer | None = None
+) -> np.ndarray:
     """Class probabilities as networks give them, not calibrated: float32 (n, n_classes).
 
     Args:
@@ -68,11 +78,14 @@ def raw_probabilities(network: Network, second_look: Network | None, patches: np
         patches: uint8 (n, H, W, 3), n at least 1.
         views: averaged for each patch that is suspect.
         is_finding: bool (n_classes,), see `tta.suspect`.
+        closer: see `PatchClassifier.__call__`; None: the second look is shown the patches themselves.
     """
     found = _in_batches(network, patches)
     again = np.flatnonzero(suspect(found, is_finding))
     if len(again) and (views > 1 or second_look is not None):
-        looks = [averaged(partial(_in_batches, of), patches[again], views) for of in (network, second_look) if of is not None]
+        looks = [averaged(partial(_in_batches, network), patches[again], views)]
+        if second_look is not None:
+            looks.append(averaged(partial(_in_batches, second_look), patches[again] if closer is None else closer(again), views))
         found = np.array(found)
         found[again] = np.mean(looks, axis=0)
     return found

@@ -189,8 +189,9 @@ class TwoStageDetector(Detector):
 
     def classify(self, picture: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
         """Probabilities of each box: float32 (n, n_classes)."""
-        patches = crop_boxes(picture, boxes_xyxy, self.classifier.context, self.classifier.image_size_hw)
-        return self.classifier(patches, self.settings.tta)
+        context, size_hw = self.classifier.context, self.classifier.second_look_size_hw
+        closer = None if size_hw is None else lambda rows: crop_boxes(picture, boxes_xyxy[rows], context, size_hw)
+        return self.classifier(crop_boxes(picture, boxes_xyxy, context, self.classifier.image_size_hw), self.settings.tta, closer)
 
 
 def probability_of_a_cell(probabilities: np.ndarray, n_labels: int, sureness: np.ndarray | None, weight: float) -> np.ndarray:

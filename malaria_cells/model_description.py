@@ -24,7 +24,7 @@ CLASSIFIER = "classifier.keras"
 SECOND_LOOK = "second_look.keras"
 ONE_STAGE = "detector.keras"
 ABOUT = "model.yaml"
-NEWER = {"proposer_tta", "second_look"}  # models of before there was a choice lack them
+NEWER = {"proposer_tta", "second_look", "second_look_size_hw"}  # models of before there was a choice lack them
 Positive = Annotated[float, Field(gt=0)]
 Pixels = Annotated[int, Field(gt=0)]
 LIBRARIES = ("malaria-cells", "tensorflow", "keras", "numpy", "opencv-python-headless", "pillow", "scikit-learn")
@@ -52,6 +52,7 @@ class ModelDescription:
         scan: `runs` and `scan` of a test-time augmentation of whole pictures, or None.
         proposer_tta: mirror images of a picture that the learned proposals are averaged over, 1, 2 or 4.
         second_look: name of the architecture that looks again where the first has a hint of a finding, or None.
+        second_look_size_hw: its input in pixels; None: as the classifier's.
     """
 
     labels: LabelSet
@@ -71,6 +72,7 @@ class ModelDescription:
     detector: str = "two_stage"
     proposer_tta: Literal[1, 2, 4] = 1
     second_look: str | None = None
+    second_look_size_hw: tuple[Pixels, Pixels] | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -144,12 +146,15 @@ def file_fingerprint(text: str) -> str:
 
 def golden_output(networks: Sequence[Network], description: ModelDescription) -> np.ndarray:
     """What networks answer to fixed pixels, averaged: float32 (4, k); of a one-stage detector, that to four places of a picture."""
-    shape = (*description.image_size_hw, 3)
-    rng = np.random.default_rng(0)
+    sizes_hw = [description.image_size_hw, description.second_look_size_hw or description.image_size_hw]
+    number = 4 if description.detector == "two_stage" else 1
+    answers = [
+        network(np.random.default_rng(0).integers(0, 256, (number, *size_hw, 3), dtype=np.uint8))
+        for network, size_hw in zip(networks, sizes_hw, strict=False)
+    ]
     if description.detector == "two_stage":
-        pixels = rng.integers(0, 256, (4, *shape), dtype=np.uint8)
-        return np.mean([network(pixels) for network in networks], axis=0)
-    places = networks[0](rng.integers(0, 256, (1, *shape), dtype=np.uint8))[0]
+        return np.mean(answers, axis=0)
+    places = answers[0][0]
     return places[:: len(places) // 4][:4]
 
 

@@ -158,7 +158,14 @@ def assemble_one_stage(description: ModelDescription, network) -> OneStageDetect
 def assemble(description: ModelDescription, networks: Sequence[Network], centres: CentreNetwork | None = None) -> TwoStageDetector:
     """Put a detector together from a description, the networks of `ModelDescription.files`, and one of learned proposals."""
     classifier = PatchClassifier(
-        description.labels, description.rejects, description.image_size_hw, description.context, description.calibration, *networks
+        description.labels,
+        description.rejects,
+        description.image_size_hw,
+        description.context,
+        description.calibration,
+        networks[0],
+        networks[1] if len(networks) > 1 else None,
+        description.second_look_size_hw,
     )
     proposer = Proposer(description.proposals, description.cell_size, description.box_margins, centres, description.proposer_tta)
     return TwoStageDetector(proposer, classifier, settings=description.settings, errors=description.errors)

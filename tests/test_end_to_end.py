@@ -48,7 +48,7 @@ def test_real_photographs(repository, iml, tmp_path):
     (tmp_path / "split.json").write_text(json.dumps(names))
     files = {"train_images": iml, "annotations": tmp_path / "few.json", "split_file": tmp_path / "split.json"}
     short = {"epochs": 2, "steps_per_epoch": 25, "tta": 1}
-    second_look = {"model": "lite", "weights": "imagenet", "epochs": 1, "learning_rate": 0.001}
+    second_look = {"model": "lite", "weights": "imagenet", "epochs": 1, "learning_rate": 0.001, "image_size": [112, 112]}
     model = train(repository, "configs/iml.yaml", tmp_path, **files, **short, second_look=json.dumps(second_look))
     description = yaml.safe_load((model / "model.yaml").read_text())
     assert 60 < description["cell_size"] < 110

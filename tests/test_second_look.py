@@ -15,6 +15,8 @@ from malaria_cells.config import make_config
 from malaria_cells.errors import InputError
 from malaria_cells.model_description import load_description
 from malaria_cells.model_folder import load_detector, load_network, save_model
+from malaria_cells.models import build_classifier
+from malaria_cells.patches import crop_boxes, resize
 from malaria_cells.training.unfinished import UnfinishedRun
 from malaria_cells.tta import suspect
 
@@ -57,6 +59,12 @@ def test_the_recipe_is_the_first_one_but_for_what_is_named():
     assert first is config
     assert (second.model, second.epochs, second.learning_rate, second.dropout) == ("lite", 3, 0.001, 0.4)
     assert make_config({}, "test").looks == (make_config({}, "test"),)
+    larger = {"second_look": {"epochs": 3, "learning_rate": 0.001, "image_size": [96, 112]}}
+    assert [look.image_size for look in make_config(larger, "test").looks] == [(64, 64), (96, 112)]
+    assert [look.image_size for look in config.looks] == [(64, 64), (64, 64)]
+    larger["second_look"]["image_size"] = [8, 112]
+    with pytest.raises(InputError, match=r"second_look\.image_size: \[8, 112\] is under 16 pixels"):
+        make_config(larger, "test")
     with pytest.raises(InputError, match=r"second_look\.epochs"):
         make_config({"second_look": {"learning_rate": 0.001}}, "test")
 
@@ -69,16 +77,30 @@ def test_an_unfinished_second_training_goes_on(tmp_path):
     assert (run.history, run.part(1).history, run.part(1).best_epoch) == ([], [{"loss": 0.5}], 0)
 
 
-@pytest.fixture
-def pair(untrained_model, tmp_path):
+def test_what_is_suspect_is_cut_again_for_the_second():
+    first, second, patches, asked = looks([0.0, 0.08, 0.12, 0.9])
+    cut = []
+
+    def closer(rows):
+        cut.append(rows.tolist())
+        return np.full((len(rows), 16, 12, 3), 7, dtype=np.uint8)
+
+    raw_probabilities(first, second, patches, 2, np.array([False, True]), closer)
+    assert cut == [[2, 3]]
+    assert asked == [[7, 7, 7, 7]]  # both, in two views
+
+
+@pytest.fixture(params=[None, (48, 48)], ids=["same size", "larger"])
+def pair(request, untrained_model, tmp_path):
     """A model folder whose two looks answer differently."""
     description, _ = load_description(untrained_model)
-    first, second = (load_network(untrained_model / "classifier.keras") for _ in range(2))
+    first = load_network(untrained_model / "classifier.keras")
+    second = build_classifier(description.model, request.param or description.image_size_hw, 7, 0.0, "none", False)
     for variable in second.trainable_variables:
         variable.assign(np.random.default_rng(1).normal(0, 0.2, variable.shape))
     folder = tmp_path / "pair"
     folder.mkdir()
-    save_model(folder, [first, second], replace(description, second_look="compact"))
+    save_model(folder, [first, second], replace(description, second_look=description.model, second_look_size_hw=request.param))
     return folder
 
 
@@ -86,7 +108,8 @@ def test_both_are_saved_and_loaded(pair):
     detector, _ = load_detector(pair)
     classifier = detector.classifier
     patches = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
-    first, second = classifier.network(patches), classifier.second_look(patches)
+    size_hw = classifier.second_look_size_hw or (32, 32)
+    first, second = classifier.network(patches), classifier.second_look(np.stack([resize(patch, size_hw) for patch in patches]))
     assert np.abs(first - second).max() > 0.01
     again = suspect(first, findings(classifier.labels, 7))
     assert again.any()
@@ -100,6 +123,19 @@ def test_both_are_saved_and_loaded(pair):
         load_detector(pair)
 
 
+def test_a_detector_cuts_suspects_out_of_the_picture(pair):
+    """In the size of each look, not one from the other."""
+    detector, _ = load_detector(pair)
+    picture = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    cells = np.array([[20, 20, 120, 120], [60, 70, 150, 170]], dtype=np.float32)
+    classifier = detector.classifier
+    size_hw = classifier.second_look_size_hw or classifier.image_size_hw
+    looks = (classifier.network, classifier.image_size_hw), (classifier.second_look, size_hw)
+    first, second = (look(crop_boxes(picture, cells, classifier.context, size)) for look, size in looks)
+    assert suspect(first, findings(classifier.labels, 7)).all()
+    assert detector.classify(picture, cells) == pytest.approx(classifier.calibration((first + second) / 2), abs=1e-5)
+
+
 @pytest.mark.slow
 def test_both_are_exported(pair):
     assert main(["export", "--model", str(pair), "--format", "onnx"]) == 0
@@ -110,10 +146,11 @@ def test_both_are_exported(pair):
 
 
 @pytest.mark.slow
-def test_both_are_trained(repository, sample, tmp_path, capsys):
+@pytest.mark.parametrize("size", ["", ", image_size: [48, 40]"], ids=["same size", "larger"])
+def test_both_are_trained(repository, sample, tmp_path, capsys, size):
     settings = {"train_images": sample, "output_models": tmp_path, "patch_cache": tmp_path / "cache", "name": "m", "tta": 2}
     settings |= {"epochs": 2, "steps_per_epoch": 4, "batch_size": 16, "image_size": "[32, 32]", "proposals": "watershed"}
-    settings |= {"second_look": "{model: lite, weights: imagenet, epochs: 1, learning_rate: 0.001}", "refit": 0.5}
+    settings |= {"second_look": f"{{model: lite, weights: imagenet, epochs: 1, learning_rate: 0.001{size}}}", "refit": 0.5}
     sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     assert main(["train", f"--config={repository / 'config.yaml'}", *sets]) == 0
     said = capsys.readouterr().err

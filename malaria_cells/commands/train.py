@@ -148,18 +148,19 @@ def _train_into(folder: Path, name: str, config: Config, data: DataSet, run: unf
 
     proposer = _proposer(config, data, run) if config.proposals == "learned" and _wants_detection(config, data) else None
     candidates = _candidates(proposer, data) if proposer is not None else {}
-    store = build_patch_store(data.all_pictures, _cropping(config), Path(config.patch_cache), candidates)
+    store, *closer = _stores(config, data, candidates)
     rejects = config.background_per_image > 0 and bool((store.class_ids == store.n_labels).any())
     names = (*data.train.labels.names, BACKGROUND) if rejects else data.train.labels.names
     rows = _rows(store, data, config)
     if config.plot_training_data:
         patch_sheet(examples(store, rows["train"], names, EXAMPLES), "training examples, as cut", folder / "training_data.png")
-    training_data = TrainingData(store, rows["train"], rows["validation"], len(names))
+    again = closer[0] if closer else None
+    training_data = TrainingData(store, rows["train"], rows["validation"], len(names), closer=again)
     is_finding = findings(data.train.labels, len(names))
     trained = train_looks(training_data, is_finding, config, run)
     views = config.tta if isinstance(config.tta, int) else 1
     networks = [compiled(t.model) for t in trained]
-    raw = {"validation": predict_rows(networks, store, rows["validation"], views, is_finding)}
+    raw = {"validation": predict_rows(networks, store, rows["validation"], views, is_finding, again)}
     calibration = fit_calibration(raw["validation"], store.class_ids[rows["validation"]], trained[0].shown_shares, is_finding)
     description, detected = _description(config, data, store, rejects, calibration), None
     if rejects:
@@ -169,7 +170,7 @@ def _train_into(folder: Path, name: str, config: Config, data: DataSet, run: unf
     if further:
         networks = [compiled(t.model) for t in further]
     if "test" in rows:
-        raw["test"] = predict_rows(networks, store, rows["test"], views, is_finding)
+        raw["test"] = predict_rows(networks, store, rows["test"], views, is_finding, again)
     metrics: dict[str, Any] = _passes(trained[0])
     if len(trained) > 1:
         metrics["second_look"] = _passes(trained[1])
@@ -183,6 +184,12 @@ def _train_into(folder: Path, name: str, config: Config, data: DataSet, run: unf
     told = Trained(config, data, _courses(trained), classified=classified, detected=detected, further=_courses(further))
     _report(folder, name, told)
     return metrics
+
+
+def _stores(config: Config, data: DataSet, candidates: dict[str, Candidates]) -> list[PatchStore]:
+    """The patches of the first look and, if they are of another size, those of the second: the same cells in the same rows."""
+    wanted = [replace(_cropping(config), image_size_hw=size) for size in dict.fromkeys(look.image_size for look in config.looks)]
+    return [build_patch_store(data.all_pictures, cropping, Path(config.patch_cache), candidates) for cropping in wanted]
 
 
 def _rows(store: PatchStore, data: DataSet, config: Config) -> dict[str, np.ndarray]:
@@ -251,6 +258,7 @@ def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool
         scan=scan,
         proposer_tta=config.proposer_tta,
         second_look=config.second_look.model if config.second_look else None,
+        second_look_size_hw=config.second_look.image_size if config.second_look else None,
     )
 
 

@@ -3,13 +3,22 @@
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 SIX_CLASSES = ["red blood cell", "leukocyte", "gametocyte", "ring", "trophozoite", "schizont"]
 PARASITES = ["gametocyte", "ring", "trophozoite", "schizont"]
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _as_tuple(value: Any) -> Any:
+    if value is not None and (not isinstance(value, list | tuple) or len(value) != 2):
+        raise ValueError("expected [height, width] in pixels")
+    return tuple(value) if isinstance(value, list) else value
+
+
+HeightWidth = Annotated[tuple[Count, Count], BeforeValidator(_as_tuple)]
 
 
 class ScanSettings(BaseModel):
@@ -31,6 +40,7 @@ class SecondLook(BaseModel):
     freeze: bool = False
     epochs: Count
     learning_rate: Annotated[float, Field(gt=0)]
+    image_size: HeightWidth | None = None
 
 
 class Anchors(BaseModel):
@@ -99,7 +109,7 @@ class Config(BaseModel):
         None, description="Examples of each class to use: pictures where labels are of whole pictures, else training cells; null: all."
     )
 
-    image_size: tuple[Count, Count] = Field((64, 64), description="Height and width of a patch in pixels: the classifier's input.")
+    image_size: HeightWidth = Field((64, 64), description="Height and width of a patch in pixels: the classifier's input.")
     context: float = Field(1.25, ge=1, description="Side of the square cut around a box, as a multiple of the box's longer side.")
     background_per_image: int = Field(
         10, ge=0, description="Patches cut from each picture where no box is, for the reject class of detection; 0: no such class."
@@ -150,8 +160,8 @@ class Config(BaseModel):
 
     second_look: SecondLook | None = Field(
         None,
-        description="Of two_stage: {model, weights, freeze, epochs, learning_rate} of a second classifier, averaged with the first on "
-        "cells in which the first has a hint of an infection; with balance: sampling it learns from the first one's mistakes. null: none.",
+        description="Of two_stage: {model, weights, freeze, epochs, learning_rate, image_size} of a second classifier, averaged with "
+        "the first on cells in which that has a hint of an infection; with balance: sampling it learns from its mistakes. null: none.",
     )
 
     kept_weights: Literal["best", "last"] = Field(
@@ -176,7 +186,7 @@ class Config(BaseModel):
     detector: Literal["two_stage", "yolo", "retinanet"] = Field(
         "two_stage", description="two_stage: proposals and a patch classifier; or one network for both, keras-cv's YOLOV8 or RetinaNet."
     )
-    detector_size: tuple[Count, Count] | None = Field(
+    detector_size: HeightWidth | None = Field(
         None, description="Of yolo and retinanet: height and width of the input; null: so that the usual cell has 40 pixels."
     )
     detector_batch: Count = Field(4, description="Of yolo and retinanet: pictures a step.")
@@ -220,23 +230,19 @@ class Config(BaseModel):
         except ValueError:
             return value
 
-    @field_validator("image_size", "detector_size", mode="before")
-    @classmethod
-    def _as_tuple(cls, value: Any) -> Any:
-        if value is not None and (not isinstance(value, list | tuple) or len(value) != 2):
-            raise ValueError("expected [height, width] in pixels")
-        return tuple(value) if isinstance(value, list) else value
-
     @model_validator(mode="after")
     def _cells_and_shares(self) -> "Config":
-        if min(self.image_size) < 16:
-            raise ValueError(f"image_size: {list(self.image_size)} is under 16 pixels; a patch that small shows no parasite")
+        for key, look in zip(("image_size", "second_look.image_size"), self.looks, strict=False):
+            if min(look.image_size) < 16:
+                raise ValueError(f"{key}: {list(look.image_size)} is under 16 pixels; a patch that small shows no parasite")
         return self
 
     @property
     def looks(self) -> tuple["Config", ...]:
         """The recipes of the classifiers: this one and, if there is a second look, that one's."""
-        return (self, self.model_copy(update=self.second_look.model_dump())) if self.second_look else (self,)
+        if not self.second_look:
+            return (self,)
+        return (self, self.model_copy(update={k: v for k, v in self.second_look.model_dump().items() if k != "image_size" or v}))
 
     @property
     def infected(self) -> list[str]:

@@ -77,7 +77,7 @@ def find_cells(picture, proposer, looks, model):
     boxes, sure = propose(picture, proposer, model["cell_size"], model["proposer_tta"])
     if not len(boxes):
         return
-    p = calibrated(classified(cut(picture, boxes, model), looks, model), model["calibration"])
+    p = calibrated(classified(picture, boxes, looks, model), model["calibration"])
     label, score = decide(p, sure, model)
     rule = model["settings"]
     corner_and_size = np.c_[boxes[:, :2], boxes[:, 2:] - boxes[:, :2]].tolist()
@@ -117,25 +117,27 @@ def seen_mirrored(pixels, proposer, views):
     return np.mean(looks, axis=0)
 
 
-def cut(picture, boxes, model):
-    """Squares around the boxes, reflected at the border, as the classifier wants them."""
+def cut(picture, boxes, size, model):
+    """Squares around the boxes, reflected at the border, as a classifier wants them."""
     side = (np.maximum(*(boxes[:, 2:] - boxes[:, :2]).T) * model["context"]).round().clip(1)
     corner = np.rint((boxes[:, :2] + boxes[:, 2:]) / 2 - side[:, None] / 2).astype(int)
     margin = int(side.max()) + 1
     wide = cv2.copyMakeBorder(picture, *[margin] * 4, cv2.BORDER_REFLECT_101)
     squares = [wide[b + margin : b + margin + s, a + margin : a + margin + s] for (a, b), s in zip(corner, side.astype(int))]
-    height, width = model["image_size_hw"]
+    height, width = size
     ways = [cv2.INTER_AREA if len(s) >= max(height, width) else cv2.INTER_LINEAR for s in squares]
     return np.array([cv2.resize(s, (width, height), interpolation=way) for s, way in zip(squares, ways)], dtype=np.float32)
 
 
-def classified(patches, looks, model):
+def classified(picture, boxes, looks, model):
     """Probabilities by the first look; where it has a hint of an infection, the mean of both, if there are two."""
-    p = np.array(looks[0](patches))
+    size = model["image_size_hw"]
+    p = np.array(looks[0](cut(picture, boxes, size, model)))
     infected = np.isin(model["labels"]["names"], model["labels"]["infected"])
     again = p[:, : len(infected)][:, infected].sum(axis=1) >= @HINT@
     if len(looks) > 1 and again.any():
-        p[again] = (p[again] + looks[1](patches[again])) / 2
+        closer = cut(picture, boxes[again], model["second_look_size_hw"] or size, model)
+        p[again] = (p[again] + looks[1](closer)) / 2
     return p
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class TrainingData:
         validation_rows: int64 (m,), rows to compare passes on; None: with `kept_weights` as last there is nothing to compare.
         n_classes: number of classes, the reject class counted.
         drawn_as: int64 (n,), what counts as a class where rows to fit to are drawn by class; None: their classes.
+        closer: the same rows in the size of a second look; None: in that of the first.
     """
 
     store: PatchStore
@@ -57,6 +59,7 @@ class TrainingData:
     validation_rows: np.ndarray | None
     n_classes: int
     drawn_as: np.ndarray | None = None
+    closer: PatchStore | None = None
 
 
 def train_classifier(data: TrainingData, config: Config, run: UnfinishedRun, start: keras.Model | None = None) -> Trained:
@@ -118,7 +121,9 @@ def train_classifier(data: TrainingData, config: Config, run: UnfinishedRun, sta
     return Trained(model, run.history, run.best_epoch, shown)
 
 
-def predict_rows(networks: Sequence[Network], store: PatchStore, rows: np.ndarray, views: int, is_finding: np.ndarray) -> np.ndarray:
+def predict_rows(
+    networks: Sequence[Network], store: PatchStore, rows: np.ndarray, views: int, is_finding: np.ndarray, closer: PatchStore | None = None
+) -> np.ndarray:
     """Class probabilities of rows of a store as networks give them, not calibrated: float32 (n, n_classes), in their order.
 
     Args:
@@ -127,11 +132,18 @@ def predict_rows(networks: Sequence[Network], store: PatchStore, rows: np.ndarra
         rows: int64 (n,).
         views: averaged for each patch that is suspect.
         is_finding: bool (n_classes,), see `tta.suspect`.
+        closer: see `TrainingData`.
     """
     first, second = networks[0], networks[1] if len(networks) > 1 else None
-    batches = (np.asarray(store.patches[rows[i : i + BATCH]]) for i in range(0, len(rows), BATCH))
-    parts = [raw_probabilities(first, second, patches, views, is_finding) for patches in batches]
+    parts = []
+    for batch in (rows[i : i + BATCH] for i in range(0, len(rows), BATCH)):
+        again = None if closer is None else partial(_patches, closer, batch)
+        parts.append(raw_probabilities(first, second, np.asarray(store.patches[batch]), views, is_finding, again))
     return np.concatenate(parts) if parts else np.zeros((0, len(is_finding)), dtype=np.float32)
+
+
+def _patches(store: PatchStore, batch: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    return np.asarray(store.patches[batch[rows]])
 
 
 def _compiled_model(config: Config, n_classes: int, steps: int, prior_ratio: list[float]) -> keras.Model:

@@ -32,9 +32,14 @@ def train_looks(data: TrainingData, is_finding: np.ndarray, config: Config, run:
     for number, look in enumerate(config.looks):
         if config.second_look:
             print(f"training {look.model} for the {NAMES[number]} look", file=sys.stderr)
-        shown = with_hard_examples(data, found[0], is_finding, look) if found else data
+        shown = _for_second(with_hard_examples(data, found[0], is_finding, look)) if found else data
         found.append(train_classifier(shown, look, run.part(number)))
     return found
+
+
+def _for_second(data: TrainingData) -> TrainingData:
+    """The same rows in the size that a second look wants."""
+    return replace(data, store=data.closer or data.store)
 
 
 def with_hard_examples(data: TrainingData, first: Trained, is_finding: np.ndarray, look: Config) -> TrainingData:
@@ -82,6 +87,6 @@ def train_further(
         print(f"training {look.model} further, with the validation pictures", file=sys.stderr)
         changes = {"epochs": max(round(config.refit * look.epochs), 1), "learning_rate": RATE * look.learning_rate, "schedule": "cosine"}
         again = look.model_copy(update=changes | {"early_stopping": None, "kept_weights": "last"})
-        shown = with_hard_examples(together, trained[0], is_finding, again) if number else together
+        shown = _for_second(with_hard_examples(together, trained[0], is_finding, again)) if number else together
         found.append(train_classifier(shown, again, run.part(len(trained) + number), before.model))
     return found
