@@ -62,9 +62,12 @@ class PatchClassifier:
             return np.zeros((0, len(self.class_names)), dtype=np.float32)
         is_finding = findings(self.labels, len(self.class_names))
         if closer is None and self.second_look_size_hw is not None:
-            size_hw = self.second_look_size_hw
-            closer = lambda rows: np.stack([resize(patch, size_hw) for patch in patches[rows]])  # noqa: E731
+            closer = partial(_resized, patches, self.second_look_size_hw)
         return self.calibration(raw_probabilities(self.network, self.second_look, patches, views, is_finding, closer))
+
+
+def _resized(patches: np.ndarray, size_hw: tuple[int, int], rows: np.ndarray) -> np.ndarray:
+    return np.stack([resize(patch, size_hw) for patch in patches[rows]])
 
 
 def raw_probabilities(

@@ -39,7 +39,7 @@ def train_looks(data: TrainingData, is_finding: np.ndarray, config: Config, run:
 
 def _for_second(data: TrainingData) -> TrainingData:
     """The same rows in the size that a second look wants."""
-    return replace(data, store=data.closer or data.store)
+    return data if data.closer is None else replace(data, store=data.closer)
 
 
 def with_hard_examples(data: TrainingData, first: Trained, is_finding: np.ndarray, look: Config) -> TrainingData:
