@@ -30,6 +30,22 @@ def replacing(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def check_replaceable(path: Path, known_by: str | None) -> None:
+    """See that `replacing_folder` will take a path, before work is done for it.
+
+    Args:
+        path: of the folder.
+        known_by: a file that every folder of this kind holds: what is at `path` without it is somebody's own. None: whatever is there is.
+
+    Raises:
+        InputError: what is at `path` is somebody's own.
+    """
+    is_empty = path.is_dir() and not any(path.iterdir())
+    if path.exists() and not is_empty and not (known_by and (path / known_by).is_file()):
+        holds = f" and holds no {known_by}, so that it is not written over" if known_by else ""
+        raise InputError(f"{path}: is already there{holds}; name a new folder")
+
+
 @contextmanager
 def replacing_folder(path: Path, known_by: str | None) -> Iterator[Path]:
     """Yield an empty folder beside `path`; it takes `path`'s place when the block ends well, and is removed when not.
@@ -38,15 +54,12 @@ def replacing_folder(path: Path, known_by: str | None) -> Iterator[Path]:
 
     Args:
         path: of the folder.
-        known_by: a file that every folder of this kind holds: what is at `path` without it is somebody's own. None: whatever is there is.
+        known_by: see `check_replaceable`.
 
     Raises:
-        InputError: what is at `path` is somebody's own; it stays as it is.
+        InputError: see `check_replaceable`.
     """
-    is_empty = path.is_dir() and not any(path.iterdir())
-    if path.exists() and not is_empty and not (known_by and (path / known_by).is_file()):
-        holds = f" and holds no {known_by}, so that it is not written over" if known_by else ""
-        raise InputError(f"{path}: is already there{holds}; name a new folder")
+    check_replaceable(path, known_by)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     beside.chmod(0o755)

@@ -15,6 +15,7 @@ def convert(source: Path, target: Path, form: str, annotation_format: str) -> in
     Raises:
         InputError: no annotation known, labels of whole pictures, or a folder in the way.
     """
+    files.check_replaceable(target, None)
     annotations = read_any(source, annotation_format)
     if annotations.whole:
         raise InputError(f"{source}: its labels are of whole pictures; there are no boxes that {form} could hold")

@@ -48,6 +48,7 @@ def export(model: Path, form: str, int8: bool, image: str | None, output: Path |
     if not (model / description.files[0]).is_file():
         raise InputError(f"--model {model}: was exported already; name the folder that training wrote, which holds {description.files[0]}")
     output = output or model / (f"{form}-int8" if int8 else form)
+    files.check_replaceable(output, EXAMPLE)
     learned = description.proposals == "learned" and description.detector == "two_stage"
     names = [*description.files, *([PROPOSER] if learned else [])]
     examples = _examples(load_detector(model)[0], _pictures(model, image)) if int8 and form in FITTED else {}

@@ -240,9 +240,7 @@ class Config(BaseModel):
     @property
     def looks(self) -> tuple["Config", ...]:
         """The recipes of the classifiers: this one and, if there is a second look, that one's."""
-        if not self.second_look:
-            return (self,)
-        return (self, self.model_copy(update={k: v for k, v in self.second_look.model_dump().items() if k != "image_size" or v}))
+        return (self, self.model_copy(update=self.second_look.model_dump(exclude_none=True))) if self.second_look else (self,)
 
     @property
     def infected(self) -> list[str]:

@@ -49,10 +49,8 @@ def _is_sample(folder: Path) -> bool:
     """Whether there is nothing, or nothing but what this module writes."""
     if not folder.is_dir():
         return not folder.exists()
-    pictures = folder / "images"
-    return {p.name for p in folder.iterdir()} <= {pictures.name, TRAINING, TEST} and all(
-        _PICTURE.fullmatch(p.name) for p in pictures.glob("*")
-    )
+    pictures = [p.name for p in (folder / "images").glob("*")]
+    return {p.name for p in folder.iterdir()} <= {"images", TRAINING, TEST} and all(map(_PICTURE.fullmatch, pictures))
 
 
 def _fields(training: int, test: int) -> list[tuple[int, int]]:
