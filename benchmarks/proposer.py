@@ -20,7 +20,7 @@ import supervision as sv
 
 from malaria_cells import boxes
 from malaria_cells.annotations import AnnotationSet, Picture
-from malaria_cells.commands.train import PROPOSER_BATCH
+from malaria_cells.commands.train_two_stage import PROPOSER_BATCH
 from malaria_cells.config import load_config
 from malaria_cells.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.engine import start_tensorflow

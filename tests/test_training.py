@@ -4,22 +4,17 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
 from malaria_cells.config import make_config
-from malaria_cells.errors import InputError
-from malaria_cells.labels import LabelSet
 from malaria_cells.patches import PatchStore
 from malaria_cells.training.classifier import Trained, TrainingData, train_classifier
 from malaria_cells.training.looks import train_further, train_looks, with_hard_examples
 from malaria_cells.training.metrics import MacroF1
-from malaria_cells.training.thresholds import _middle_of_best
-from malaria_cells.training.unfinished import UnfinishedRun, folder_of, newest
+from malaria_cells.training.unfinished import UnfinishedRun, folder_of
 
 
 def test_macro_f1_is_scikit_learns_over_the_classes_present():
@@ -184,76 +179,6 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path, monkeypatc
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-4)
     for ours, theirs in zip(resumed.model.get_weights(), whole.model.get_weights(), strict=True):
         assert np.allclose(ours, theirs, atol=1e-3)
-
-
-def test_resume_wants_the_same_config(tmp_path):
-    UnfinishedRun.start(tmp_path / "run", settings())
-    with pytest.raises(InputError, match="differs from the unfinished run's in epochs, random_state"):
-        UnfinishedRun.resume(tmp_path / "run", settings(epochs=9, random_state=1))
-    with pytest.raises(InputError, match="found no unfinished run"):
-        UnfinishedRun.resume(tmp_path / "other", settings())
-
-
-def test_a_run_begun_anew_puts_an_unfinished_one_aside(tmp_path, caplog):
-    """Until it is finished; if it ends before it made anything, the unfinished one is there again."""
-    folder, aside = folder_of(tmp_path, "m"), tmp_path / ".m.unfinished.before"
-    (UnfinishedRun.start(folder, settings()).folder / "night").write_text("long")
-    for ends in (UnfinishedRun.withdraw, lambda run: None):  # an error; a kill
-        ends(UnfinishedRun.start(folder, settings()))
-        assert "it is put aside as .m.unfinished.before" in caplog.text
-        assert (folder if ends is UnfinishedRun.withdraw else aside).joinpath("night").is_file()
-    run = UnfinishedRun.start(folder, settings())
-    assert (aside / "night").is_file()
-    assert newest(tmp_path) == "m"
-    (folder / "proposer.keras").write_text("")
-    run.withdraw()
-    assert [p.name for p in sorted(tmp_path.iterdir())] == [folder.name, aside.name]
-    run.remove()
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_newest_unfinished_run_is_found(tmp_path):
-    assert newest(tmp_path) is None
-    for i, name in enumerate(("2026-01-02", "2026-01-01")):
-        UnfinishedRun.start(folder_of(tmp_path, name), settings())
-        os.utime(folder_of(tmp_path, name), (1000 + i, 1000 + i))
-    assert newest(tmp_path) == "2026-01-01"
-
-
-def test_a_plateau_of_thresholds_is_answered_by_its_middle():
-    assert _middle_of_best((0.1, 0.2, 0.3, 0.4, 0.5), [0.1, 0.9, 0.9, 0.9, 0.2]) == 0.3
-    assert _middle_of_best((0.1, 0.2, 0.3, 0.4, 0.5), [0.899, 0.2, 0.898, 0.9, 0.899]) == 0.4  # the best stretch, not all good ones
-
-
-def test_thresholds_are_chosen_on_validation(six_classes, monkeypatch):
-    """Ten cells of which two are rings, and five candidates that are none: each threshold falls into its gap."""
-    from malaria_cells.annotations import AnnotationSet, Picture
-    from malaria_cells.counting import ErrorRates
-    from malaria_cells.detection import DetectionSettings, TwoStageDetector
-    from malaria_cells.proposals import Proposer
-    from malaria_cells.training import thresholds
-    from tests.test_detection import classifier
-
-    squares = np.array([[40 * i, 10, 40 * i + 30, 40] for i in range(15)], dtype=np.float32)
-    red, ring, background = 0, 3, 6
-    p = np.zeros((15, 7), dtype=np.float32)
-    p[:, red], p[10:, red], p[10:, background] = 1, 0.3, 0.7  # the last five are hardly cells
-    p[:2] = [0.35, 0, 0, 0.65, 0, 0, 0]
-    p[2] = [0.7, 0, 0, 0.3, 0, 0, 0]  # a healthy cell that looks a little like a ring
-    ids = np.array([ring] * 2 + [red] * 8)
-    truth = Picture("a.png", Path("a.png"), (640, 64), "a.png", squares[:10], ids, np.zeros(10, dtype=bool))
-    monkeypatch.setattr(TwoStageDetector, "look", lambda *_: (squares, p, None))
-    monkeypatch.setattr(thresholds, "read_picture", lambda _: None)
-    untuned = TwoStageDetector(Proposer(cell_size=40), classifier(six_classes), settings=DetectionSettings())
-    detector, found = thresholds.choose_thresholds(untuned, AnnotationSet(six_classes, (truth,)))
-    assert 0.3 < detector.settings.cell_threshold <= 0.8
-    assert (found[0].data["counted_as"] == ring).sum() == 2
-    assert 0.3 < detector.settings.infected_threshold <= 0.65
-    assert detector.errors == ErrorRates(infected=2, found=2, healthy=8, false_alarms=0)
-    only_cells = replace(untuned, classifier=classifier(LabelSet(("a", "b", "c", "d", "e", "f"))))
-    chosen, _ = thresholds.choose_thresholds(only_cells, AnnotationSet(only_cells.classifier.labels, (truth,)))
-    assert 0.3 < chosen.settings.cell_threshold <= 0.8
-    assert (chosen.settings.infected_threshold, chosen.errors) == (0.5, None)
 
 
 def train_command(repository, sample, folder, *more):

@@ -4,38 +4,23 @@ import datetime as dt
 import logging
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from malaria_cells import files
 from malaria_cells.augment import check_policy
-from malaria_cells.calibration import Calibration, calibration_figures, fit_calibration
-from malaria_cells.candidates import Candidates, label_candidates
-from malaria_cells.classifier import Network, compiled, findings
-from malaria_cells.commands.records import keep_record
 from malaria_cells.commands.train_one_stage import train_one_stage_into
-from malaria_cells.commands.train_report import Classified, Course, Detected, Trained, write_train_report
+from malaria_cells.commands.train_two_stage import train_two_stage_into
 from malaria_cells.config import Config, load_config
 from malaria_cells.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.engine import start_tensorflow
 from malaria_cells.errors import InputError
-from malaria_cells.evaluation import classification_metrics
-from malaria_cells.labels import BACKGROUND
 from malaria_cells.model_description import ABOUT
 from malaria_cells.models import check_model_name
-from malaria_cells.patches import Cropping, PatchStore, build_patch_store
-from malaria_cells.pictures import read_picture
-from malaria_cells.progress import progress
 from malaria_cells.training import unfinished
 from malaria_cells.wording import number_of, rounded
 
 log = logging.getLogger(__name__)
-
-PROPOSER_BATCH = 8  # crops a step
-EXAMPLES = 10  # of each class in the sheet of training data
 
 
 def train(config_path: Path, overrides: list[str], resume: bool) -> int:
@@ -92,7 +77,7 @@ def train_data_set(name: str, config: Config, data: DataSet, resume: bool) -> Pa
     start_tensorflow()
     try:
         with files.replacing_folder(folder, ABOUT) as beside:
-            into = _train_into if config.detector == "two_stage" else train_one_stage_into
+            into = train_two_stage_into if config.detector == "two_stage" else train_one_stage_into
             metrics = into(beside, name, config, data, run)
     except (InputError, KeyboardInterrupt):
         run.withdraw()
@@ -111,10 +96,6 @@ def _name(config: Config, output: Path, resume: bool) -> str:
             raise InputError(f"--resume: found no unfinished run in {output}; start one without --resume")
         return name
     return dt.datetime.now().strftime("%Y-%m-%d-%H%M%S")
-
-
-def _cropping(config: Config) -> Cropping:
-    return Cropping(config.image_size, config.context, config.background_per_image, config.random_state)
 
 
 def _check_cells(data: DataSet) -> None:
@@ -138,177 +119,6 @@ def _describe(data: DataSet) -> None:
     for name, n in zip(names, data.train.class_counts, strict=True):
         if n == 0:
             log.warning(f"labels: '{name}' does not occur in the training part; the model cannot learn it")
-
-
-def _train_into(folder: Path, name: str, config: Config, data: DataSet, run: unfinished.UnfinishedRun) -> dict[str, Any]:
-    from malaria_cells.model_folder import save_model
-    from malaria_cells.report.sheet import examples, patch_sheet
-    from malaria_cells.training.classifier import TrainingData, predict_rows
-    from malaria_cells.training.looks import train_further, train_looks
-
-    proposer = _proposer(config, data, run) if config.proposals == "learned" and _wants_detection(config, data) else None
-    candidates = _candidates(proposer, data) if proposer is not None else {}
-    store, *closer = _stores(config, data, candidates)
-    rejects = config.background_per_image > 0 and bool((store.class_ids == store.n_labels).any())
-    names = (*data.train.labels.names, BACKGROUND) if rejects else data.train.labels.names
-    rows = _rows(store, data, config)
-    if config.plot_training_data:
-        patch_sheet(examples(store, rows["train"], names, EXAMPLES), "training examples, as cut", folder / "training_data.png")
-    again = closer[0] if closer else None
-    training_data = TrainingData(store, rows["train"], rows["validation"], len(names), closer=again)
-    is_finding = findings(data.train.labels, len(names))
-    trained = train_looks(training_data, is_finding, config, run)
-    views = config.tta if isinstance(config.tta, int) else 1
-    networks = [compiled(t.model) for t in trained]
-    raw = {"validation": predict_rows(networks, store, rows["validation"], views, is_finding, again)}
-    calibration = fit_calibration(raw["validation"], store.class_ids[rows["validation"]], trained[0].shown_shares, is_finding)
-    description, detected = _description(config, data, store, rejects, calibration), None
-    if rejects:
-        description, found = _with_thresholds(description, networks, proposer, data)
-        detected = Detected("validation", data.validation, found, description.errors)
-    further = train_further(trained, training_data, is_finding, store.rows_of(data.validation), config, run) if config.refit else []
-    if further:
-        networks = [compiled(t.model) for t in further]
-    if "test" in rows:
-        raw["test"] = predict_rows(networks, store, rows["test"], views, is_finding, again)
-    metrics: dict[str, Any] = _passes(trained[0])
-    if len(trained) > 1:
-        metrics["second_look"] = _passes(trained[1])
-    if further:
-        metrics["refit"] = {"epochs": [len(t.history) for t in further]}
-    for part, probabilities in raw.items():
-        classified = _classified(part, names, store.class_ids[rows[part]], calibration(probabilities), is_finding)
-        metrics[part] = classified.metrics
-    save_model(folder, [t.model for t in further or trained], description, proposer)
-    keep_record(folder, config, data, metrics, [run.part(number) for number in range(len(trained) + len(further))])
-    told = Trained(config, data, _courses(trained), classified=classified, detected=detected, further=_courses(further))
-    _report(folder, name, told)
-    return metrics
-
-
-def _stores(config: Config, data: DataSet, candidates: dict[str, Candidates]) -> list[PatchStore]:
-    """The patches of the first look and, if they are of another size, those of the second: the same cells in the same rows."""
-    wanted = [replace(_cropping(config), image_size_hw=size) for size in dict.fromkeys(look.image_size for look in config.looks)]
-    return [build_patch_store(data.all_pictures, cropping, Path(config.patch_cache), candidates) for cropping in wanted]
-
-
-def _rows(store: PatchStore, data: DataSet, config: Config) -> dict[str, np.ndarray]:
-    rows = {part: own for part, annotations in data.parts.items() if len(own := store.rows_of(annotations))}
-    # Passes are compared, and probabilities calibrated, on what the detector will meet: where there are proposals, on them.
-    met = {part: rows[part][store.proposed[rows[part]]] for part in rows if part != "train"}
-    rows |= {part: found for part, found in met.items() if len(found)}
-    if config.train_size is not None and not data.train.whole:
-        rows["train"] = _drawn(rows["train"], store, config)
-    return rows
-
-
-def _classified(part: str, names: tuple[str, ...], class_ids: np.ndarray, probabilities: np.ndarray, is_finding: np.ndarray) -> Classified:
-    metrics = classification_metrics(class_ids, probabilities, names) | calibration_figures(probabilities, class_ids, is_finding)
-    return Classified(part, names, class_ids, probabilities, metrics, is_finding)
-
-
-def _courses(trainings: list[Any]) -> list[Course]:
-    return [Course(t.history, t.best_epoch) for t in trainings]
-
-
-def _passes(trained: Any) -> dict[str, int]:
-    return {"best_epoch": trained.best_epoch + 1, "epochs": len(trained.history)}
-
-
-def _report(folder: Path, name: str, trained: Trained) -> None:
-    """What a person looks at: the course of the training, what is taken for what, and the page that has it all."""
-    from malaria_cells.report.plots import confusion_matrix, training_curves
-
-    training_curves(trained.courses, folder / "training_curves.png")
-    if trained.classified is not None:
-        m = trained.classified.metrics
-        title = f"{trained.classified.part} patches: {m['patches']:,}"
-        confusion_matrix(np.array(m["confusion"]), trained.classified.names, title, folder / "confusion_matrix.png")
-    write_train_report(folder, name, trained)
-
-
-def _drawn(rows: np.ndarray, store: PatchStore, config: Config) -> np.ndarray:
-    """At most `train_size` rows of each class, background included."""
-    rng = np.random.default_rng(config.random_state)
-    by_class = [rng.permutation(rows[store.class_ids[rows] == c])[: config.train_size] for c in np.unique(store.class_ids[rows])]
-    return np.sort(np.concatenate(by_class))
-
-
-def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool, calibration: Calibration):  # type: ignore[no-untyped-def]
-    from malaria_cells.detection import DetectionSettings
-    from malaria_cells.model_description import ModelDescription, file_fingerprint
-
-    views, scan = (config.tta, None) if isinstance(config.tta, int) else (1, config.tta.model_dump())
-    settings = DetectionSettings(config.nms, config.nms_iou, config.score_threshold, tta=views)
-    fingerprints = {"patches": store.fingerprint, "config": file_fingerprint(config.to_yaml())}
-    fingerprints |= {part: annotations.fingerprint for part, annotations in data.parts.items()}
-    return ModelDescription(
-        labels=data.train.labels,
-        model=config.model,
-        rejects=rejects,
-        image_size_hw=config.image_size,
-        context=config.context,
-        cell_size=None if data.train.whole else data.train.usual_cell_size,
-        proposals=config.proposals if rejects else "watershed",
-        box_margins={},
-        settings=settings,
-        calibration=calibration,
-        fingerprints=fingerprints,
-        seed=config.random_state,
-        scan=scan,
-        proposer_tta=config.proposer_tta,
-        second_look=config.second_look.model if config.second_look else None,
-        second_look_size_hw=config.second_look.image_size if config.second_look else None,
-    )
-
-
-def _proposer(config: Config, data: DataSet, run: unfinished.UnfinishedRun):  # type: ignore[no-untyped-def]
-    """The network of the learned proposals: trained, or as a run that was cut off later had it."""
-    from malaria_cells.model_folder import PROPOSER, load_network
-    from malaria_cells.models import build_classifier
-    from malaria_cells.training.proposer import train_proposer
-
-    path = run.folder / PROPOSER
-    if not path.is_file():
-        # What cannot be built is said before the proposer takes its minutes.
-        for look in config.looks:
-            build_classifier(look.model, look.image_size, len(data.train.labels) + 1, look.dropout, look.weights or "none", look.freeze)
-        print("training the proposer", file=sys.stderr)
-        model = train_proposer(
-            data.train, data.train.usual_cell_size, config.proposer_epochs, config.proposer_steps, PROPOSER_BATCH, config.random_state
-        )
-        with files.replacing(path) as beside:
-            model.save(beside)
-    return load_network(path)
-
-
-def _wants_detection(config: Config, data: DataSet) -> bool:
-    return config.background_per_image > 0 and not data.train.whole
-
-
-def _candidates(proposer, data: DataSet) -> dict[str, Candidates]:  # type: ignore[no-untyped-def]
-    """What the proposer finds in every picture at one look, labelled by the annotation; boxes less exact than in use do no harm."""
-    from malaria_cells.model_folder import compiled_centres
-    from malaria_cells.proposals import Proposer
-
-    find = Proposer("learned", data.train.usual_cell_size, network=compiled_centres(proposer))
-    everything = data.all_pictures
-    reject_id = len(everything.labels)
-    return {
-        p.key: label_candidates(p, *find.candidates(read_picture(p.path)), reject_id)
-        for p in progress(everything.pictures, len(everything), "finding candidates", "image")
-    }
-
-
-def _with_thresholds(description, networks: list[Network], proposer, data: DataSet):  # type: ignore[no-untyped-def]
-    from malaria_cells.model_folder import assemble, compiled_centres
-    from malaria_cells.training.thresholds import choose_thresholds, fit_margins
-
-    method = "sliding" if description.proposals == "sliding" else "watershed"  # which a learned proposer can be exchanged for
-    description = replace(description, box_margins=fit_margins(method, data.train))
-    centres = compiled_centres(proposer) if proposer is not None else None
-    detector, found = choose_thresholds(assemble(description, networks, centres), data.validation)
-    return replace(description, settings=detector.settings, errors=detector.errors), found
 
 
 def _say_done(folder: Path, metrics: dict[str, Any], seconds: float) -> None:
