@@ -270,7 +270,7 @@ def _unpack(part: Path, archive: Archive, folder: Path, extras: dict[str, Path])
                 for name, extra in extras.items():
                     shutil.copyfile(extra, Path(beside) / name)
                 _move_into_place(Path(beside), archive, folder)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:  # the last is zipfile's word for a compression it lacks
         part.unlink()
         _stamp(part).unlink(missing_ok=True)
         raise InputError(f"{archive.url}: the archive is broken ({error}); it was removed, run the command again") from error
