@@ -85,7 +85,8 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
 
 def _add_run(commands: argparse._SubParsersAction) -> None:
     def run(options: argparse.Namespace) -> int:
-        from malaria_cells.commands.run import RunRequest, run
+        from malaria_cells.commands.run import run
+        from malaria_cells.commands.run_request import RunRequest
 
         values = {k: v for k, v in vars(options).items() if k != "command"}
         values["labels"] = [name.strip() for name in values["labels"].split(",")] if values["labels"] else None

@@ -1,7 +1,5 @@
 """``report.html`` of a detection: put together from what the run holds."""
 
-import shlex
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -77,19 +75,6 @@ def write_run_report(
         rows = tuple(sorted(finished.failed.items()))
         document.sections.append(Section("Pictures that failed", "", columns=("picture", "reason"), rows=rows))
     document.write(output.folder / NAME)
-
-
-def command_of(request: object, script: str) -> str:
-    """The command line of a request: every field that is not as by default."""
-    words = ["python", script]
-    for field in fields(request):  # type: ignore[arg-type]
-        value = getattr(request, field.name)
-        if value is None or value == field.default or value is False:
-            continue
-        words.append("--" + field.name.replace("_", "-"))
-        if value is not True:
-            words.append(",".join(value) if isinstance(value, list) else str(value))
-    return shlex.join(words)
 
 
 def _most_infected(output: DetectionOutput, counts: dict[str, Count], labels: LabelSet) -> Section:

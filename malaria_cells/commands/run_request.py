@@ -1,0 +1,41 @@
+"""What a person asked ``run`` for."""
+
+import shlex
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What a person asked `run` for; None means: as the model says, and of the model: the shipped one."""
+
+    image: str
+    output: Path
+    model: Path | None = None
+    mode: str = "auto"
+    annotations: Path | None = None
+    split: Path | None = None
+    part: str = "test"
+    score_threshold: float | None = None
+    nms: str | None = None
+    nms_iou: float | None = None
+    tta: int | None = None
+    proposals: str | None = None
+    cell_size: float | None = None
+    labels: list[str] | None = None
+    input_divisor: float | None = None
+    review: int | None = None
+    compare: bool = False
+    engine: str | None = None
+
+    def command_line(self) -> str:
+        """What to type for the same: every flag that is not as by default."""
+        words = ["python", "run.py"]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None or value == field.default or value is False:
+                continue
+            words.append("--" + field.name.replace("_", "-"))
+            if value is not True:
+                words.append(",".join(value) if isinstance(value, list) else str(value))
+        return shlex.join(words)
