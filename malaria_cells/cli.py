@@ -71,6 +71,15 @@ def _command(commands: argparse._SubParsersAction, name: str, summary: str, run:
     return parser
 
 
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, default=Path("config.yaml"), help="YAML file of settings (default: %(default)s)")
+    _add_overrides(parser)
+
+
+def _add_overrides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config; may be repeated")
+
+
 def _add_train(commands: argparse._SubParsersAction) -> None:
     def train(options: argparse.Namespace) -> int:
         from malaria_cells.commands.train import train
@@ -78,8 +87,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         return train(options.config, options.set, options.resume)
 
     parser = _command(commands, "train", "Train a model on an annotated data set.", train)
-    parser.add_argument("--config", type=Path, default=Path("config.yaml"), help="YAML file of settings (default: %(default)s)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config; may be repeated")
+    _add_recipe(parser)
     parser.add_argument("--resume", action="store_true", help="go on with a run that was cut off")
 
 
@@ -138,8 +146,7 @@ def _add_crossvalidate(commands: argparse._SubParsersAction) -> None:
         return crossvalidate(options.config, options.set, options.folds, options.output)
 
     parser = _command(commands, "crossvalidate", "Train and score a recipe on every fold of the training pictures.", crossvalidate)
-    parser.add_argument("--config", type=Path, default=Path("config.yaml"), help="YAML file of settings (default: %(default)s)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config; may be repeated")
+    _add_recipe(parser)
     parser.add_argument("--folds", type=int, choices=range(2, 21), default=5, metavar="K", help="2 to 20 (default: %(default)s)")
     parser.add_argument(
         "--output",
@@ -170,7 +177,7 @@ def _add_explore(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "explore", "Say and draw what a data set holds.", explore)
     parser.add_argument("source", type=Path, nargs="?", help="annotation file or data set folder (default: the config's)")
     parser.add_argument("--config", type=Path, help="take data set, labels and patch size from a config")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config; may be repeated")
+    _add_overrides(parser)
     parser.add_argument("--output", type=Path, default=Path("results/explore"), help="folder for the pictures (default: %(default)s)")
     parser.add_argument("--augment", metavar="POLICY", help="show what an augmentation policy does to sixteen patches")
 
