@@ -1,21 +1,51 @@
 """Seconds of CPU until a training's first step is done, and of the clock for a later one, the median of 30: by Keras's `fit`, and by ours.
 
 python benchmarks/training_step.py
+
+Ours is shown step by step: with TensorFlow as it is, with its memory kept instead of given back after every operation, and with oneDNN's
+kernels, which it takes by itself on some processors only.
 """
 
 import argparse
 import multiprocessing
+import os
 import time
+from typing import NamedTuple
+
+from malaria_cells.engine import KEEPS_MEMORY, start_tensorflow
 
 NETWORKS = ("proposer", "compact", "lite")
 STEPS = 30
 
 
-def seconds(network: str, ours: bool) -> tuple[float, float]:
-    """Of CPU until the first step is done, and of the clock for a later one."""
-    from malaria_cells.engine import start_tensorflow
+class Way(NamedTuple):
+    """A way to train.
 
-    start_tensorflow()
+    Attributes:
+        name: heading.
+        ours: by our `fit`, or Keras's.
+        settings: all that TensorFlow finds in the environment; None: what `engine.choose_kernels` writes there.
+    """
+
+    name: str
+    ours: bool
+    settings: dict[str, str] | None
+
+
+WAYS = (
+    Way("Keras's `fit`", False, {}),
+    Way("ours, TensorFlow as it is", True, {}),
+    Way("and its memory kept", True, {KEEPS_MEMORY: "true"}),
+    Way("and oneDNN's kernels: ours", True, None),
+)
+
+
+def seconds(network: str, way: Way) -> tuple[float, float]:
+    """Of CPU until the first step is done, and of the clock for a later one."""
+    if way.settings is None:
+        start_tensorflow()
+    else:
+        os.environ.update({"TF_CPP_MIN_LOG_LEVEL": "3"} | way.settings)
     import keras
     import numpy as np
     import tensorflow as tf
@@ -37,7 +67,7 @@ def seconds(network: str, ours: bool) -> tuple[float, float]:
         batch = rng.uniform(0, 255, (64, 80, 80, 3)).astype("float32"), rng.integers(0, 6, 64)
     batches = tf.data.Dataset.from_tensors(batch).cache().repeat()
     started = time.process_time()
-    if ours:
+    if way.ours:
         fit(model, batches, steps_per_epoch=1)
     else:
         model.fit(batches, steps_per_epoch=1, shuffle=False, verbose=0)
@@ -49,13 +79,16 @@ def seconds(network: str, ours: bool) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print a row a network."""
+    """Print two rows a network."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    print("| network | first step: Keras's `fit` | ours | a later step: Keras's `fit` | ours |\n|---|---|---|---|---|")
+    print(f"| | {' | '.join(way.name for way in WAYS)} |\n|---{'|---' * len(WAYS)}|")
     for network in NETWORKS:
-        with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as one:
-            (first, step), (our_first, our_step) = (one.apply(seconds, (network, ours)) for ours in (False, True))
-        print(f"| {network} | {first:.1f} s | {our_first:.1f} s | {1e3 * step:.0f} ms | {1e3 * our_step:.0f} ms |", flush=True)
+        found = []
+        for way in WAYS:
+            with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as one:
+                found.append(one.apply(seconds, (network, way)))
+        print(f"| {network}, first step | {' | '.join(f'{first:.1f} s' for first, _ in found)} |")
+        print(f"| {network}, a later one | {' | '.join(f'{1e3 * later:.0f} ms' for _, later in found)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
+from malaria_cells.engine import choose_kernels
+
+choose_kernels()  # many tests import TensorFlow themselves
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["MALARIA_CELLS_RETRY_SECONDS"] = "0.01"
 if "PYTEST_XDIST_WORKER" in os.environ:  # a worker for each core: further threads would be in the other one's way
