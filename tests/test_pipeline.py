@@ -41,6 +41,19 @@ def test_flips_only_move_pixels():
     assert np.array_equal(np.sort(flipped.reshape(20, -1)), np.sort(batch.reshape(20, -1)))
 
 
+def test_slides_differ_more_in_density_and_colour_than_stain():
+    cells = np.full((256, 16, 16, 3), (190, 120, 160), dtype=np.uint8)
+
+    def spread(policy):
+        of_channels = make_augmenter(policy)(cells, 5).reshape(256, -1, 3).mean(axis=1)
+        density = -np.log(np.maximum(of_channels, 1) / 255).mean(axis=1)
+        return density.std(), (np.ptp(of_channels, axis=1) < 12).mean()
+
+    (stain, grey), (slides, faded) = spread("stain"), spread("slides")
+    assert slides > 1.5 * stain
+    assert faded > grey + 0.02
+
+
 def test_unknown_policy():
     with pytest.raises(InputError, match=r"augmentation: 'stains' is unknown \(did you mean 'stain'\?\)"):
         make_augmenter("stains")

@@ -4,6 +4,7 @@ none: nothing.
 flips: mirror images and quarter turns; a smear has no upright.
 stain: flips, and any rotation, shifts by 8 % and scales by 12 % (a proposal's box is never exact), colour casts by channel,
     hue, saturation and brightness (stains and white balances differ from slide to slide).
+slides: stain, and stains from half to twice as dense, in all channels alike or in each by itself, and colours faded, up to grey.
 shifts: zoom, shift, shear by 5 % and rotation by 25 degrees, as malaria tutorials have it.
 microscope: stain, and uneven light, defocus and sensor noise.
 layers: random crop, flips, rotation by a quarter, zoom to 20 %, contrast by 20 %, as Keras layers.

@@ -35,7 +35,7 @@ def _flips():  # type: ignore[no-untyped-def]
     return iaa.Sequential([iaa.Fliplr(0.5), iaa.Rot90((0, 3), keep_size=True)])
 
 
-def _stain():  # type: ignore[no-untyped-def]
+def _stain(*densities):  # type: ignore[no-untyped-def]
     import imgaug.augmenters as iaa
 
     geometry = iaa.Affine(rotate=(-180, 180), translate_percent=(-0.08, 0.08), scale=(0.88, 1.12), mode="reflect", order=1)
@@ -45,7 +45,15 @@ def _stain():  # type: ignore[no-untyped-def]
         iaa.Sometimes(0.3, iaa.LinearContrast((0.8, 1.25))),
         iaa.Sometimes(0.2, iaa.GaussianBlur((0.0, 1.0))),
     ]
-    return iaa.Sequential([iaa.Fliplr(0.5), geometry, *colour])
+    return iaa.Sequential([iaa.Fliplr(0.5), geometry, *densities, *colour])
+
+
+def _slides():  # type: ignore[no-untyped-def]
+    import imgaug.augmenters as iaa
+
+    # By Beer and Lambert's law a gamma of g makes a stain g times as dense, and leaves the clear field white.
+    density = iaa.Sometimes(0.7, iaa.GammaContrast((0.5, 2.0), per_channel=0.5))
+    return _stain(density, iaa.Sometimes(0.25, iaa.Grayscale((0.3, 1.0))))
 
 
 def _shifts():  # type: ignore[no-untyped-def]
@@ -87,6 +95,7 @@ POLICIES: dict[str, Callable | None] = {
     "none": None,
     "flips": _flips,
     "stain": _stain,
+    "slides": _slides,
     "shifts": _shifts,
     "microscope": _microscope,
 }
