@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from malaria_cells.engine import KEEPS_MEMORY, start_tensorflow
 
-NETWORKS = ("proposer", "compact", "lite")
+NETWORKS = {"proposer": ("proposer", 256), "compact": ("compact", 80), "lite": ("lite", 80), "lite-112": ("lite", 112)}  # and pixels a side
 STEPS = 30
 
 
@@ -40,7 +40,7 @@ WAYS = (
 )
 
 
-def seconds(network: str, way: Way) -> tuple[float, float]:
+def seconds(network: str, side: int, way: Way) -> tuple[float, float]:
     """Of CPU until the first step is done, and of the clock for a later one."""
     if way.settings is None:
         start_tensorflow()
@@ -60,11 +60,11 @@ def seconds(network: str, way: Way) -> tuple[float, float]:
     if network == "proposer":
         model = centres.build()
         model.compile(keras.optimizers.AdamW(rate, use_ema=True, clipnorm=5.0), centre_loss)
-        batch = rng.uniform(0, 255, (8, 256, 256, 3)).astype("float32"), np.ones((8, 64, 64, CHANNELS), "float32")
+        batch = rng.uniform(0, 255, (8, side, side, 3)).astype("float32"), np.ones((8, side // 4, side // 4, CHANNELS), "float32")
     else:
-        model = build_classifier(network, (80, 80), 6, 0.2, "none", False)
+        model = build_classifier(network, (side, side), 6, 0.2, "none", False)
         model.compile(keras.optimizers.AdamW(rate), "sparse_categorical_crossentropy", metrics=["accuracy", MacroF1(6)])
-        batch = rng.uniform(0, 255, (64, 80, 80, 3)).astype("float32"), rng.integers(0, 6, 64)
+        batch = rng.uniform(0, 255, (64, side, side, 3)).astype("float32"), rng.integers(0, 6, 64)
     batches = tf.data.Dataset.from_tensors(batch).cache().repeat()
     started = time.process_time()
     if way.ours:
@@ -80,13 +80,18 @@ def seconds(network: str, way: Way) -> tuple[float, float]:
 
 def main() -> None:
     """Print two rows a network."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=f"of {', '.join(NETWORKS)} (default: all)")
+    options = parser.parse_args()
+    unknown = sorted(set(options.networks) - set(NETWORKS))
+    if unknown:
+        parser.error(f"found {', '.join(unknown)}, expected some of {', '.join(NETWORKS)}")
     print(f"| | {' | '.join(way.name for way in WAYS)} |\n|---{'|---' * len(WAYS)}|")
-    for network in NETWORKS:
+    for network in options.networks or NETWORKS:
         found = []
         for way in WAYS:
             with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as one:
-                found.append(one.apply(seconds, (network, way)))
+                found.append(one.apply(seconds, (*NETWORKS[network], way)))
         print(f"| {network}, first step | {' | '.join(f'{first:.1f} s' for first, _ in found)} |")
         print(f"| {network}, a later one | {' | '.join(f'{1e3 * later:.0f} ms' for _, later in found)} |", flush=True)
 

@@ -16,9 +16,9 @@ ONEDNN = "TF_ENABLE_ONEDNN_OPTS"  # tensorflow/core/util/port.cc
 def choose_kernels() -> None:
     """Have TensorFlow use oneDNN's kernels and keep its memory, unless the environment says otherwise; it reads this as it is imported.
 
-    Kept, since pages that go back to the system after every operation have to be cleared for the next one: a fourth of a training
-    step. And by itself TensorFlow takes oneDNN's kernels on processors with instructions for neural networks alone, but those are
-    faster on all: a third of a step again (`benchmarks/training_step.py`).
+    Kept, since pages of large arrays (on Linux, over 32 MB) else go back to the system after every operation and have to be cleared for
+    the next one: up to a fourth of a training step. And by itself TensorFlow takes oneDNN's kernels on processors with instructions for
+    neural networks alone, but they are faster on others, too: by a third of a step and more (`benchmarks/training_step.py`).
     """
     os.environ.setdefault(KEEPS_MEMORY, "true")
     if platform.machine().lower() in ("x86_64", "amd64"):  # elsewhere they are other kernels, which we have not tried
