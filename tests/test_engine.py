@@ -42,6 +42,7 @@ def test_other_processors_keep_their_own_kernels(monkeypatch):
     assert ONEDNN not in os.environ
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="counts page faults as Linux does")
 def test_tensorflow_keeps_its_memory_and_takes_the_kernels():
     def pages(**settings: str) -> tuple[int, bool]:
