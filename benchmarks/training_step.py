@@ -12,7 +12,7 @@ import os
 import time
 from typing import NamedTuple
 
-from malaria_cells.engine import KEEPS_MEMORY, start_tensorflow
+from malaria_cells.engine import KEEPS_MEMORY, ONEDNN, start_tensorflow
 
 NETWORKS = {"proposer": ("proposer", 256), "compact": ("compact", 80), "lite": ("lite", 80), "lite-112": ("lite", 112)}  # and pixels a side
 STEPS = 30
@@ -24,7 +24,7 @@ class Way(NamedTuple):
     Attributes:
         name: heading.
         ours: by our `fit`, or Keras's.
-        settings: all that TensorFlow finds in the environment; None: what `engine.choose_kernels` writes there.
+        settings: what TensorFlow finds in the environment of that; None: what `engine.choose_kernels` writes there.
     """
 
     name: str
@@ -42,6 +42,8 @@ WAYS = (
 
 def seconds(network: str, side: int, way: Way) -> tuple[float, float]:
     """Of CPU until the first step is done, and of the clock for a later one."""
+    for name in (KEEPS_MEMORY, ONEDNN):
+        os.environ.pop(name, None)  # whatever the user has set: the ways are to differ as their headings say
     if way.settings is None:
         start_tensorflow()
     else:
