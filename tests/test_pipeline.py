@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from keras import ops
 from sklearn.utils.class_weight import compute_sample_weight
 
-from malaria_cells.augment import imgaug_policies, keras_policies, make_augmenter, make_batch_policy
+from malaria_cells.augment import imgaug_policies, keras_policies, make_augmenter, make_batch_policy, needs_soft_labels
 from malaria_cells.errors import InputError
 from malaria_cells.patches import PatchStore
 from malaria_cells.pipeline import Sampler, Targets, class_shares, class_weights, plain_batches, training_batches
@@ -20,7 +21,7 @@ def make_store(class_ids, size=16):
     )
 
 
-@pytest.mark.parametrize("policy", list(imgaug_policies.POLICIES))
+@pytest.mark.parametrize("policy", [*imgaug_policies.POLICIES, "flips+microscope"])
 def test_policies_keep_form_and_follow_the_seed(policy):
     batch = np.random.default_rng(0).integers(0, 256, (5, 24, 24, 3), dtype=np.uint8)
     before = batch.copy()
@@ -54,9 +55,23 @@ def test_slides_differ_more_in_density_and_colour_than_stain():
     assert faded > grey + 0.02
 
 
-def test_unknown_policy():
+def test_policies_joined_by_a_plus_sign_follow_each_other():
+    batch = np.random.default_rng(0).integers(0, 256, (5, 24, 24, 3), dtype=np.uint8)
+    flipped = make_augmenter("flips")(batch, 7)
+    assert np.array_equal(make_augmenter("flips + slides")(batch, 7), make_augmenter("slides")(flipped, 7))
+    assert np.array_equal(make_augmenter("flips+mixup")(batch, 7), flipped)
+    assert make_batch_policy("flips+slides", (24, 24), 0) is None
+    # Layers change the pictures and leave the labels to mixup.
+    images, labels = make_batch_policy("layers+mixup", (24, 24), 0)(ops.cast(batch, "float32"), ops.eye(5))
+    assert images.shape == batch.shape
+    assert 0 < (np.asarray(labels) > 0).sum() - 5 <= 5
+    assert [needs_soft_labels(policy) for policy in ("flips+slides", "slides+mixup", "none")] == [False, True, False]
+
+
+@pytest.mark.parametrize("policy", ["stains", "flips+stains", "stains+mixup"])
+def test_unknown_policy(policy):
     with pytest.raises(InputError, match=r"augmentation: 'stains' is unknown \(did you mean 'stain'\?\)"):
-        make_augmenter("stains")
+        make_augmenter(policy)
 
 
 @given(
@@ -124,7 +139,7 @@ def test_a_run_resumed_at_a_pass_sees_the_same_batches():
         assert all(np.array_equal(x.numpy(), y.numpy()) for x, y in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize("policy", list(keras_policies.POLICIES))
+@pytest.mark.parametrize("policy", [*keras_policies.POLICIES, "slides+mixup"])
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_policies_of_layers_keep_form_and_repeat(policy, n_classes):
     store = make_store(np.arange(32) % n_classes, size=24)

@@ -62,7 +62,7 @@ def test_optimizers(name):
     [
         {"loss": "focal"},
         {"label_smoothing": 0.1},
-        {"augmentation": "mixup"},
+        {"augmentation": "flips+mixup"},
         {"augmentation": "cutmix"},
         {"augmentation": "layers"},
         {"precision": "mixed_bfloat16"},

@@ -10,7 +10,14 @@ microscope: stain, and uneven light, defocus and sensor noise.
 layers: random crop, flips, rotation by a quarter, zoom to 20 %, contrast by 20 %, as Keras layers.
 randaugment: RandAugment (Cubuk et al. 2020, arXiv:1909.13719) of keras-cv.
 cutmix, mixup: patches and labels mixed (Yun et al. 2019, arXiv:1905.04899; Zhang et al. 2018, arXiv:1710.09412), by keras-cv.
+
+Several are joined by a plus sign, as in ``slides+mixup``: one after another, those on pixels before those on tensors.
 """
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+
+import numpy as np
 
 from malaria_cells.augment import imgaug_policies, keras_policies
 from malaria_cells.augment.imgaug_policies import Augmenter
@@ -21,9 +28,13 @@ POLICY_NAMES = (*imgaug_policies.POLICIES, *keras_policies.POLICIES)
 
 
 def check_policy(policy: str) -> None:
-    """Raise `InputError` unless the policy is known."""
-    if policy not in POLICY_NAMES:
-        raise InputError(f"augmentation: '{policy}' is unknown{nearest(policy, POLICY_NAMES)}; expected one of {', '.join(POLICY_NAMES)}")
+    """Raise `InputError` unless each part of the policy is known."""
+    for name in _names(policy):
+        if name not in POLICY_NAMES:
+            raise InputError(
+                f"augmentation: '{name}' is unknown{nearest(name, POLICY_NAMES)}; expected one of {', '.join(POLICY_NAMES)}, "
+                "or several joined by '+'"
+            )
 
 
 def make_augmenter(policy: str) -> Augmenter:
@@ -33,7 +44,7 @@ def make_augmenter(policy: str) -> Augmenter:
         InputError: unknown policy.
     """
     check_policy(policy)
-    return imgaug_policies.make(policy if policy in imgaug_policies.POLICIES else "none")
+    return _chained([imgaug_policies.make(name) for name in _names(policy) if name in imgaug_policies.POLICIES])
 
 
 def make_batch_policy(policy: str, image_size_hw: tuple[int, int], seed: int) -> BatchPolicy | None:
@@ -43,7 +54,21 @@ def make_batch_policy(policy: str, image_size_hw: tuple[int, int], seed: int) ->
         InputError: unknown policy.
     """
     check_policy(policy)
-    return keras_policies.make(policy, image_size_hw, seed) if policy in keras_policies.POLICIES else None
+    parts = [keras_policies.make(name, image_size_hw, seed) for name in _names(policy) if name in keras_policies.POLICIES]
+    return (lambda images, labels: reduce(lambda mixed, part: part(*mixed), parts, (images, labels))) if parts else None
 
 
-__all__ = ["POLICY_NAMES", "Augmenter", "BatchPolicy", "check_policy", "make_augmenter", "make_batch_policy"]
+def needs_soft_labels(policy: str) -> bool:
+    """Whether a part of it works on tensors, which may mix labels."""
+    return any(name in keras_policies.POLICIES for name in _names(policy))
+
+
+def _names(policy: str) -> list[str]:
+    return [name.strip() for name in policy.split("+")]
+
+
+def _chained(parts: Sequence[Augmenter]) -> Callable[[np.ndarray, int], np.ndarray]:
+    return lambda patches, seed: reduce(lambda changed, part: part(changed, seed), parts, patches)
+
+
+__all__ = ["POLICY_NAMES", "Augmenter", "BatchPolicy", "check_policy", "make_augmenter", "make_batch_policy", "needs_soft_labels"]

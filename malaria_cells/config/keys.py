@@ -154,7 +154,9 @@ class Config(BaseModel):
         "misses; 1: as they occur, against false alarms.",
     )
     augmentation: str = Field(
-        "stain", description="Named policy: none, flips, stain, slides, shifts, microscope, layers, randaugment, cutmix, mixup."
+        "stain",
+        description="Named policy: none, flips, stain, slides, shifts, microscope, layers, randaugment, cutmix, mixup, "
+        "or several, as in slides+mixup.",
     )
     early_stopping: Count | None = Field(6, description="Passes without a better val_macro_f1 before training stops; null: never.")
 

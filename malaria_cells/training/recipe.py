@@ -2,13 +2,13 @@
 
 import keras
 
-from malaria_cells.augment import keras_policies
+from malaria_cells import augment
 from malaria_cells.config import Config
 
 
 def needs_soft_labels(config: Config) -> bool:
     """Whether labels must come as shares of classes instead of class ids."""
-    return config.loss == "focal" or config.label_smoothing > 0 or config.augmentation in keras_policies.POLICIES
+    return config.loss == "focal" or config.label_smoothing > 0 or augment.needs_soft_labels(config.augmentation)
 
 
 def make_loss(config: Config, n_classes: int) -> keras.losses.Loss:
