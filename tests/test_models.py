@@ -150,7 +150,7 @@ def test_lite_starts_from_imagenet_offline(tmp_path, monkeypatch):
     from malaria_cells.models import lite
 
     model = build_classifier("lite", (64, 64), 3, 0.0, weights="imagenet", freeze=True)
-    assert trainable(model) == 2 * 112 * 3 + 3 + 2 * 2 * 112  # the head and its normalisation
+    assert trainable(model) == 2 * (112 + 40) * 3 + 3 + 2 * 2 * (112 + 40)  # the head and its normalisation
     fresh = build_classifier("lite", (64, 64), 3, 0.0)
     first = [next(layer for layer in m.layers if isinstance(layer, keras.Model)).get_weights()[0] for m in (model, fresh)]
     assert not np.array_equal(*first)

@@ -62,6 +62,9 @@ def test_the_recipe_is_the_first_one_but_for_what_is_named():
     larger = {"second_look": {"epochs": 3, "learning_rate": 0.001, "image_size": [96, 112]}}
     assert [look.image_size for look in make_config(larger, "test").looks] == [(64, 64), (96, 112)]
     assert [look.image_size for look in config.looks] == [(64, 64), (64, 64)]
+    mixed = {"augmentation": "slides", "second_look": {"epochs": 3, "learning_rate": 0.001, "augmentation": "slides+mixup"}}
+    assert [look.augmentation for look in make_config(mixed, "test").looks] == ["slides", "slides+mixup"]
+    assert [look.augmentation for look in config.looks] == ["stain", "stain"]
     larger["second_look"]["image_size"] = [8, 112]
     with pytest.raises(InputError, match=r"second_look\.image_size: \[8, 112\] is under 16 pixels"):
         make_config(larger, "test")

@@ -66,7 +66,7 @@ def train_data_set(name: str, config: Config, data: DataSet, resume: bool) -> Pa
     """
     for look in config.looks:
         check_model_name(look.model)
-    check_policy(config.augmentation)
+        check_policy(look.augmentation)
     _check_cells(data)
     output = Path(config.output_models)
     folder = output / name

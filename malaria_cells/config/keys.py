@@ -41,6 +41,7 @@ class SecondLook(BaseModel):
     epochs: Count
     learning_rate: Annotated[float, Field(gt=0)]
     image_size: HeightWidth | None = None
+    augmentation: str | None = None
 
 
 class Anchors(BaseModel):
@@ -162,8 +163,9 @@ class Config(BaseModel):
 
     second_look: SecondLook | None = Field(
         None,
-        description="Of two_stage: {model, weights, freeze, epochs, learning_rate, image_size} of a second classifier, averaged with "
-        "the first on cells in which that has a hint of an infection; with balance: sampling it learns from its mistakes. null: none.",
+        description="Of two_stage: {model, weights, freeze, epochs, learning_rate, image_size, augmentation} of a second classifier, "
+        "averaged with the first on cells in which that has a hint of an infection; with balance: sampling it learns from its mistakes. "
+        "null: none.",
     )
 
     kept_weights: Literal["best", "last"] = Field(

@@ -2,7 +2,8 @@
 
 EfficientNet-Lite (github.com/tensorflow/tpu, models/official/efficientnet/lite) is EfficientNet (Tan and Le 2019,
 arXiv:1905.11946) without squeeze-and-excitation and with ReLU6. Its later stages hold four fifths of the parameters and
-see whole pictures; a patch of one cell is small, and what tells its stage is texture. Of keras-cv's network.
+see whole pictures; a patch of one cell is small, and what tells its stage is texture. Features of stride 8 are pooled beside
+those of stride 16, in which a ring's dot is lost among what lies around it. Of keras-cv's network.
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ import keras
 from malaria_cells.models.layers import head
 from malaria_cells.models.weights import load_backbone
 
-LAST = "block5c_add"
+FINER, LAST = "block3b_add", "block5c_add"  # of strides 8 and 16
 WEIGHTS = Path(__file__).parents[2] / "pretrained" / "imagenet" / "lite.weights.h5"
 
 
@@ -35,13 +36,15 @@ def build(image_size_hw: tuple[int, int], n_classes: int, dropout: float, weight
     stages = backbone(image_size_hw)
     if weights != "none":
         load_backbone(stages, "lite", WEIGHTS if weights == "imagenet" else Path(weights))
+    stages = keras.Model(stages.inputs, [stages.output, stages.get_layer(FINER).output], name=stages.name)
     stages.trainable = not freeze
     inputs = keras.Input((*image_size_hw, 3), name="pixels")
     x = keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="rescale")(inputs)  # as the published weights were trained
-    x = stages(x)
-    mean = keras.layers.GlobalAveragePooling2D(name="mean")(x)
-    highest = keras.layers.GlobalMaxPooling2D(name="highest")(x)  # one dot in the cell decides: a mean alone dilutes it
-    x = keras.layers.Concatenate(name="features")([mean, highest])
+    pooled = []
+    for name, features in zip(("", "_finer"), stages(x), strict=True):
+        pooled.append(keras.layers.GlobalAveragePooling2D(name=f"mean{name}")(features))
+        pooled.append(keras.layers.GlobalMaxPooling2D(name=f"highest{name}")(features))  # one dot in the cell decides: a mean dilutes it
+    x = keras.layers.Concatenate(name="features")(pooled)
     # The published features are of any size, up to some hundred: without this the first steps are lost on taming them.
     x = keras.layers.BatchNormalization(momentum=0.95, name="norm")(x)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
