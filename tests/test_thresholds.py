@@ -12,6 +12,8 @@ from malaria_cells.training.thresholds import _middle_of_best
 def test_a_plateau_of_thresholds_is_answered_by_its_middle():
     assert _middle_of_best((0.1, 0.2, 0.3, 0.4, 0.5), [0.1, 0.9, 0.9, 0.9, 0.2]) == 0.3
     assert _middle_of_best((0.1, 0.2, 0.3, 0.4, 0.5), [0.899, 0.2, 0.898, 0.9, 0.899]) == 0.4  # the best stretch, not all good ones
+    assert _middle_of_best((0.1, 0.2, 0.3, 0.4, 0.5), [0.5, 0.885, 0.9, 0.86, 0.885], tolerance=0.02) == 0.2
+    assert _middle_of_best((0.1, 0.2, 0.3, 0.4, 0.5), [0.5, 0.885, 0.9, 0.885, 0.885], tolerance=0.02) == 0.3
 
 
 def test_thresholds_are_chosen_on_validation(six_classes, monkeypatch):
