@@ -31,8 +31,8 @@ def test_it_is_as_good_as_its_card_says(iml, tmp_path):
     options = {"image": iml / "images", "annotations": iml / "annotations.json", "split": iml / "split.json", "output": tmp_path / "out"}
     assert main(["run", *(part for key, value in options.items() for part in (f"--{key}", str(value)))]) == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert metrics["mAP50"] == pytest.approx(0.913, abs=0.02)
+    assert metrics["mAP50"] == pytest.approx(0.889, abs=0.02)
     assert metrics["cell"]["AP50"] == pytest.approx(0.975, abs=0.005)
     assert metrics["cell"]["recall50"] == pytest.approx(0.992, abs=0.005)
-    assert metrics["infected"]["f1"] == pytest.approx(0.902, abs=0.02)
-    assert metrics["infected"]["AP50"] == pytest.approx(0.935, abs=0.02)
+    assert metrics["infected"]["f1"] == pytest.approx(0.876, abs=0.02)
+    assert metrics["infected"]["AP50"] == pytest.approx(0.914, abs=0.02)
