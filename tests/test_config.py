@@ -26,6 +26,8 @@ def test_resolved_config_reads_back_equal(tmp_path):
 def test_unknown_key_names_the_nearest(tmp_path):
     with pytest.raises(InputError, match=r"c\.yaml: unknown key 'epoch' \(did you mean 'epochs'\?\)"):
         load_config(write(tmp_path, "epoch: 3"))
+    with pytest.raises(InputError, match=r"unknown key 'second_look\.epoch' \(did you mean 'second_look\.epochs'\?\)"):
+        load_config(write(tmp_path, "second_look: {epoch: 3, epochs: 3, learning_rate: 0.1}"))
 
 
 @pytest.mark.parametrize(

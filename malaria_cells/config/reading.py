@@ -2,10 +2,10 @@
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from malaria_cells.config.keys import Config
 from malaria_cells.errors import InputError, nearest
@@ -59,10 +59,20 @@ def _parse_overrides(overrides: list[str]) -> dict[str, Any]:
     return values
 
 
+def _known_keys() -> list[str]:
+    """Every key, and those inside keys, as in second_look.model."""
+    keys = list(Config.model_fields)
+    for key, field in Config.model_fields.items():
+        for part in (field.annotation, *get_args(field.annotation)):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                keys += [f"{key}.{inner}" for inner in part.model_fields]
+    return keys
+
+
 def _explain(problem: Any, source: str) -> str:
     key = ".".join(str(part) for part in problem["loc"] if part not in {"str", "list[str]", "constrained-int", "ScanSettings"})
     if problem["type"] == "extra_forbidden":
-        return f"{source}: unknown key '{key}'{nearest(key, Config.model_fields)}; the keys are listed in docs/config.md"
+        return f"{source}: unknown key '{key}'{nearest(key, _known_keys())}; the keys are listed in docs/config.md"
     message = problem["msg"].removeprefix("Value error, ")
     if not key:
         return f"{source}: {message}"
