@@ -14,10 +14,7 @@ cutmix, mixup: patches and labels mixed (Yun et al. 2019, arXiv:1905.04899; Zhan
 Several are joined by a plus sign, as in ``slides+mixup``: one after another, those on pixels before those on tensors.
 """
 
-from collections.abc import Callable, Sequence
 from functools import reduce
-
-import numpy as np
 
 from malaria_cells.augment import imgaug_policies, keras_policies
 from malaria_cells.augment.imgaug_policies import Augmenter
@@ -44,7 +41,8 @@ def make_augmenter(policy: str) -> Augmenter:
         InputError: unknown policy.
     """
     check_policy(policy)
-    return _chained([imgaug_policies.make(name) for name in _names(policy) if name in imgaug_policies.POLICIES])
+    parts = [imgaug_policies.make(name) for name in _names(policy) if name in imgaug_policies.POLICIES]
+    return lambda patches, seed: reduce(lambda changed, part: part(changed, seed), parts, patches)
 
 
 def make_batch_policy(policy: str, image_size_hw: tuple[int, int], seed: int) -> BatchPolicy | None:
@@ -65,10 +63,6 @@ def needs_soft_labels(policy: str) -> bool:
 
 def _names(policy: str) -> list[str]:
     return [name.strip() for name in policy.split("+")]
-
-
-def _chained(parts: Sequence[Augmenter]) -> Callable[[np.ndarray, int], np.ndarray]:
-    return lambda patches, seed: reduce(lambda changed, part: part(changed, seed), parts, patches)
 
 
 __all__ = ["POLICY_NAMES", "Augmenter", "BatchPolicy", "check_policy", "make_augmenter", "make_batch_policy", "needs_soft_labels"]

@@ -25,7 +25,9 @@ CANDIDATE_GRID = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
 WEIGHT_GRID = (0.0, 0.25, 0.5, 1.0)
 CELL_GRID = tuple(np.round(np.arange(0.05, 0.81, 0.05), 2).tolist())
 TOLERANCE = 0.003  # of an AP or F1: less than one cell of a hundred makes
-# Of the infected F1, where few cells decide it: two of sixty. On photographs not chosen by it was worth 0.2 points.
+# Of the infected F1: so much by the number of infected cells, 0.02 for sixty, which is what two of them make. On photographs not chosen
+# by it was worth 0.1 to 0.2 points (docs/results.md).
+TOLERANCE_BY_CELLS = 1.2
 WIDEST_TOLERANCE = 0.02
 OPERATING_GRID = tuple(np.round(np.arange(0.05, 0.96, 0.01), 2).tolist())
 
@@ -86,8 +88,8 @@ def choose_thresholds(detector: D, validation: AnnotationSet) -> tuple[D, list[s
     f1 = [infected_figures(pictures, _recounted(found, detector, t), labels)["f1"] or 0.0 for t in OPERATING_GRID]
     if not any(f1):
         return detector, decided(detector)  # no infected cell in the validation part: nothing to choose by
-    infected = sum(int(labels.is_infected[p.cell_class_ids].sum()) for p in pictures)
-    threshold = _middle_of_best(OPERATING_GRID, f1, float(np.clip(1.2 / max(infected, 1), TOLERANCE, WIDEST_TOLERANCE)))
+    tolerance = float(np.clip(TOLERANCE_BY_CELLS / validation.class_counts[labels.is_infected].sum(), TOLERANCE, WIDEST_TOLERANCE))
+    threshold = _middle_of_best(OPERATING_GRID, f1, tolerance)
     found = _recounted(found, detector, threshold)
     errors = error_rates(pictures, found, labels)
     return replace(detector.with_settings(infected_threshold=threshold), errors=errors), found
