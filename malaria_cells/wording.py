@@ -17,3 +17,19 @@ def rounded(value: float | None, absent: str = "none") -> str:
     ('0.988', 'none', '')
     """
     return absent if value is None else f"{value:.3f}"
+
+
+def excerpt(value: object, most: int = 80) -> str:
+    """What a value looks like, cut to a length that fits into a message, on one line and printable everywhere.
+
+    Args:
+        value: anything; a text is shown in quotes.
+        most: characters.
+
+    Examples:
+        >>> excerpt("a" * 100, 12), excerpt(["ring", 1])
+        ("'aaaaaaaa...", "['ring', 1]")
+    """
+    shown = repr(value[: 4 * most] if isinstance(value, str | list | tuple) else value)
+    shown = shown.encode("utf-8", "backslashreplace").decode()
+    return shown if len(shown) <= most else shown[: most - 3] + "..."

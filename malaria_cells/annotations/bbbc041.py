@@ -2,9 +2,17 @@
 
 import numpy as np
 
+from malaria_cells.annotations.form import Form
 from malaria_cells.annotations.source import RawPicture, Source, declared_size, malformed, numbers
 
-NAME = "bbbc041"
+FORM = Form(
+    name="bbbc041",
+    title="BBBC041",
+    recognised_by="a JSON list whose entries have `image` with `pathname`, and `objects`",
+    exported_by="Broad Bioimage Benchmark Collection",
+    not_read="checksums",
+    suffixes=(".json",),
+)
 _EXPECTED = (
     'a list of {"image": {"pathname": ..}, "objects": [{"category": .., "bounding_box": {"minimum": {"r": .., "c": ..}, "maximum": ..}}]}'
 )

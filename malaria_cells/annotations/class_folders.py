@@ -2,10 +2,17 @@
 
 from pathlib import Path
 
+from malaria_cells.annotations.form import Form
 from malaria_cells.annotations.source import RawPicture, Source, whole_picture
 from malaria_cells.pictures import is_picture
 
-NAME = "folders"
+FORM = Form(
+    name="folders",
+    title="a folder a class",
+    recognised_by="two or more folders of pictures whose names are classes, with or without `train`, `val` and `test` above them",
+    exported_by="Kaggle, NIH malaria cells, Keras' `image_dataset_from_directory`",
+    not_read="files that are no pictures",
+)
 
 
 def recognises(source: Source) -> bool:

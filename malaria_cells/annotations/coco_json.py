@@ -5,9 +5,17 @@ from typing import Any
 
 import numpy as np
 
+from malaria_cells.annotations.form import Form
 from malaria_cells.annotations.source import RawPicture, Source, declared_size, malformed, numbers
 
-NAME = "coco"
+FORM = Form(
+    name="coco",
+    title="COCO",
+    recognised_by="a JSON file with the lists `images`, `annotations` and `categories`",
+    exported_by="CVAT, Roboflow, Label Studio, makesense, FiftyOne, COCO, Camera Traps",
+    not_read="key points; outlines serve as their bounding boxes; crowds (`iscrowd`) are ignore regions",
+    suffixes=(".json",),
+)
 _EXPECTED = (
     '{"images": [{"id", "file_name"}], "annotations": [{"image_id", "category_id", "bbox": [x, y, w, h]}], "categories": [{"id", "name"}]}'
 )

@@ -6,10 +6,18 @@ from collections import defaultdict
 
 import numpy as np
 
+from malaria_cells.annotations.form import Form
 from malaria_cells.annotations.source import RawPicture, Source, numbers, read_text, whole_picture
 from malaria_cells.errors import InputError
 
-NAME = "csv"
+FORM = Form(
+    name="csv",
+    title="table",
+    recognised_by="a table with a column for the picture and one for the label, with or without corners",
+    exported_by="Kaggle, Excel, TensorFlow, Roboflow, VoTT",
+    not_read="other columns",
+    suffixes=(".csv",),
+)
 _PICTURE = ("image_id", "image", "filename", "file_name", "file", "path", "id", "id_code")
 _LABEL = ("label", "class", "category", "target", "diagnosis")
 _CORNERS = ("x_min", "y_min", "x_max", "y_max")

@@ -2,9 +2,17 @@
 
 import numpy as np
 
+from malaria_cells.annotations.form import Form
 from malaria_cells.annotations.source import RawPicture, Source, malformed, numbers
 
-NAME = "iml"
+FORM = Form(
+    name="iml",
+    title="IML-Malaria",
+    recognised_by="a JSON list whose entries have `image_name` and `objects`",
+    exported_by="IML-Malaria",
+    not_read="nothing",
+    suffixes=(".json",),
+)
 _EXPECTED = 'a list of {"image_name": .., "objects": [{"type": .., "bbox": {"x": .., "y": .., "w": .., "h": ..}}]}'
 
 

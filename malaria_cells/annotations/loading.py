@@ -21,7 +21,7 @@ from malaria_cells.pictures import picture_size
 log = logging.getLogger(__name__)
 
 FORMATS = (bbbc041, iml, coco_json, csv_table, yolo, voc, class_folders)  # folders of classes last: they are the least particular
-FORMAT_NAMES = tuple(module.NAME for module in FORMATS)
+FORMAT_NAMES = tuple(module.FORM.name for module in FORMATS)
 
 
 def load_annotations(
@@ -135,7 +135,7 @@ def _folder(path: Path, root: Path | None) -> PictureFolder:
 def _reader(source: Source, annotation_format: str) -> Callable[[Source], list[RawPicture]]:
     if annotation_format != "auto":
         for module in FORMATS:
-            if annotation_format == module.NAME:
+            if annotation_format == module.FORM.name:
                 return module.read
         raise InputError(
             f"annotation_format: '{annotation_format}' is unknown{nearest(annotation_format, FORMAT_NAMES)}; "

@@ -1,15 +1,21 @@
 """What a reader is given, and what it returns before anything is checked."""
 
+import codecs
 import json
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element, ParseError
 
+import defusedxml.ElementTree as SafeXml
 import numpy as np
+from defusedxml import DefusedXmlException
 
 from malaria_cells.annotations.cleaning import Oddities
 from malaria_cells.errors import InputError
+from malaria_cells.wording import excerpt
 
 
 @dataclass(frozen=True)
@@ -42,24 +48,64 @@ def whole_picture(name: str, category: str) -> RawPicture:
 
 @dataclass(frozen=True)
 class Source:
-    """An annotation file or folder, parsed at most once, and what was odd about it."""
+    """An annotation file or folder, parsed at most once, and what was odd about it.
+
+    Attributes:
+        path: the file or folder.
+        oddities: takes a note of everything that is mended or left out.
+        part: ``train``, ``validation`` or ``test``, where the place of the file says so; what the content says counts more.
+    """
 
     path: Path
     oddities: Oddities = field(default_factory=Oddities)
+    part: str | None = None
 
     @cached_property
     def json(self) -> Any:
         """The parsed content, or None where the path is not a JSON file.
 
         Raises:
-            InputError: a file that ends in .json and is none.
+            InputError: a file that ends like JSON and is none.
         """
-        if self.path.suffix.lower() != ".json":
+        if self.path.suffix.lower() not in {".json", ".geojson"}:
             return None
         try:
             return json.loads(self.path.read_bytes())
+        except RecursionError:
+            raise InputError(f"{self.path}: its lists are nested too deeply for an annotation; export it again") from None
         except ValueError as error:
             raise InputError(f"{self.path}: not valid JSON ({error}); the file may be cut off, fetch or export it again") from error
+
+    @cached_property
+    def xml(self) -> Element | None:
+        """The root of the content, or None where the path is not an XML file. Entities are never expanded.
+
+        Raises:
+            InputError: a file that ends in .xml and is none, or that declares entities of its own.
+        """
+        if self.path.suffix.lower() != ".xml":
+            return None
+        try:
+            return SafeXml.fromstring(_xml_text(self.path))
+        except DefusedXmlException:
+            raise InputError(f"{self.path}: declares XML entities, which no annotation tool writes and are not expanded") from None
+        except (ParseError, ValueError) as error:
+            raise InputError(f"{self.path}: not valid XML ({error}); the file may be cut off, fetch or export it again") from error
+
+
+def _xml_text(path: Path) -> str:
+    """The text of an XML file in the encoding that its first line declares; expat itself knows only a few."""
+    content = path.read_bytes()
+    declared = re.match(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""", content)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    else:
+        encoding = declared[1].decode() if declared else "utf-8-sig"
+    try:
+        text = content.decode("utf-8-sig" if encoding.lower() == "utf-8" else encoding)
+    except (LookupError, UnicodeError) as error:
+        raise InputError(f"{path}: its text is not in the encoding {encoding} ({error}); save it as UTF-8") from None
+    return re.sub(r"^\s*<\?xml.*?\?>", "", text, count=1, flags=re.DOTALL)
 
 
 def read_text(path: Path) -> str:
@@ -82,8 +128,8 @@ def numbers(source: Path, picture: str, *values: Any) -> list[float]:
     """
     try:
         return [float("nan") if v is None else float(v) for v in values]
-    except (TypeError, ValueError):
-        raise InputError(f"{source}: picture '{picture}' has a box with the coordinates {values}; expected four numbers") from None
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{source}: picture '{picture}' has a box with the coordinates {excerpt(values)}; expected four numbers") from None
 
 
 def declared_size(width: Any, height: Any) -> tuple[int, int] | None:

@@ -5,10 +5,19 @@ from pathlib import Path
 
 import numpy as np
 
+from malaria_cells.annotations.form import Form
 from malaria_cells.annotations.source import RawPicture, Source, declared_size, malformed, numbers, read_text
 from malaria_cells.errors import InputError
 
-NAME = "voc"
+FORM = Form(
+    name="voc",
+    title="Pascal VOC",
+    recognised_by="XML files whose root is `<annotation>` with `<object>` and `<bndbox>`",
+    exported_by="LabelImg, Roboflow, CVAT, VOC's own sets; `ImageSets/Main` names the parts",
+    not_read="parts of objects, poses, segmentations; `difficult` objects are ignore regions",
+    suffixes=(".xml",),
+    per_picture=True,
+)
 _EXPECTED = "<annotation><filename/><object><name/><bndbox><xmin/><ymin/><xmax/><ymax/></bndbox></object></annotation>"
 _PARTS = {"train": "train", "trainval": "train", "val": "validation", "test": "test"}
 

@@ -6,11 +6,18 @@ from typing import Any
 import numpy as np
 import yaml
 
+from malaria_cells.annotations.form import Form
 from malaria_cells.annotations.source import RawPicture, Source, read_text
 from malaria_cells.errors import InputError
 from malaria_cells.pictures import is_picture, picture_size
 
-NAME = "yolo"
+FORM = Form(
+    name="yolo",
+    title="YOLO",
+    recognised_by="`data.yaml` with `names`, or `classes.txt` or `obj.names` beside texts of numbers that are named as the pictures",
+    exported_by="Ultralytics, Roboflow, CVAT (YOLO 1.1), Label Studio, LabelImg, makesense",
+    not_read="outlines, oriented boxes and key points serve as their bounding boxes",
+)
 _PARTS = {"train": "train", "val": "validation", "test": "test"}
 
 

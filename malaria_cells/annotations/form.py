@@ -1,0 +1,30 @@
+"""What a reader says of the form that it reads; `docs/formats.md` has its table from here."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Form:
+    """One form of annotation.
+
+    A reader is a module with ``FORM``, ``recognises(source) -> bool`` and ``read(source) -> list[RawPicture]``. Both functions are given
+    one file, or the folder where `suffixes` is empty. Recognising asks for positive evidence in the content; it never raises on a file
+    of another form.
+
+    Attributes:
+        name: as in the config's `annotation_format`.
+        title: as people call it.
+        recognised_by: the evidence that is asked for, as a table cell.
+        exported_by: tools and data sets that write it, as a table cell.
+        not_read: parts of it that are not read, as a table cell.
+        suffixes: endings of files that may hold it, in lower case; empty: the form is a whole folder.
+        per_picture: one file holds one picture, so that a folder of such files is one data set.
+    """
+
+    name: str
+    title: str
+    recognised_by: str
+    exported_by: str
+    not_read: str
+    suffixes: tuple[str, ...] = ()
+    per_picture: bool = False
