@@ -145,7 +145,7 @@ def test_however_a_picture_is_damaged_the_error_names_it(tmp_path, suffix):
 
 
 def test_too_large_is_seen_from_the_header(tmp_path, monkeypatch):
-    monkeypatch.setattr("malaria_cells.pictures.MAX_PIXELS", 99)
+    monkeypatch.setattr("malaria_cells.pictures.reading.MAX_PIXELS", 99)
     Image.new("RGB", (10, 10)).save(tmp_path / "p.png")
     with pytest.raises(InputError, match=r"p\.png: 10 x 10 pixels; the limit is 99"):
         read_picture(tmp_path / "p.png")

@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from malaria_cells.errors import InputError, reason
+from malaria_cells.pictures.names import SUFFIXES, is_picture
+from malaria_cells.pictures.walking import walk_files
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif"})
 MAX_PIXELS = 400_000_000
 MOST = 65_535  # value of 16 bits
 DARK = round(4095 / (MOST / 255))  # what is left of the largest value of 12 bits
@@ -126,11 +127,6 @@ def _rgb(path: Path, image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file's name ends like a picture's and is not hidden."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-
-
 def list_pictures(where: str | Path) -> tuple[Path, list[str]]:
     """Find the pictures of one file, a directory (recursively) or a glob.
 
@@ -145,7 +141,7 @@ def list_pictures(where: str | Path) -> tuple[Path, list[str]]:
     """
     path = Path(where)
     if path.is_dir():
-        root, found = path, [p for p in path.rglob("*") if p.is_file() and is_picture(p)]
+        root, found = path, [p for p in walk_files(path) if is_picture(p)]
     elif path.is_file():
         return path.parent, [path.name]
     elif glob.has_magic(str(where)):

@@ -1,0 +1,68 @@
+"""Which files are pictures, by their names alone."""
+
+from pathlib import Path
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif"})
+
+_RAW = "a raw file of a camera"
+# Suffix: name of the format. Files of these kinds are photographs that must be exported before they can be read.
+UNREADABLE_SUFFIXES = {
+    **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC of a telephone"),
+    ".avif": "AVIF",
+    ".jxl": "JPEG XL",
+    **dict.fromkeys((".jxr", ".hdp", ".wdp"), "JPEG XR"),
+    **dict.fromkeys(
+        (
+            ".cr2",
+            ".cr3",
+            ".crw",
+            ".nef",
+            ".nrw",
+            ".arw",
+            ".sr2",
+            ".srf",
+            ".dng",
+            ".orf",
+            ".rw2",
+            ".raf",
+            ".pef",
+            ".srw",
+            ".x3f",
+            ".3fr",
+            ".raw",
+        ),
+        _RAW,
+    ),
+    ".czi": "CZI of Zeiss",
+    ".zvi": "ZVI of Zeiss",
+    **dict.fromkeys((".lif", ".lof", ".xlif", ".lei"), "LIF of Leica"),
+    ".scn": "SCN of Leica",
+    ".nd2": "ND2 of Nikon",
+    **dict.fromkeys((".oib", ".oif", ".oir"), "OIB, OIF or OIR of Olympus"),
+    **dict.fromkeys((".vsi", ".ets"), "VSI of Olympus"),
+    **dict.fromkeys((".ndpi", ".ndpis", ".vms", ".vmu"), "NDPI or VMS of Hamamatsu"),
+    ".mrxs": "MRXS of 3DHISTECH",
+    ".bif": "BIF of Ventana",
+    ".isyntax": "iSyntax of Philips",
+    **dict.fromkeys((".kfb", ".sdpc", ".tmap"), "a slide scanner's own format"),
+    **dict.fromkeys((".dcm", ".dicom"), "DICOM"),
+    ".ims": "IMS of Imaris",
+    **dict.fromkeys((".zarr", ".n5"), "Zarr"),
+    **dict.fromkeys((".psd", ".psb"), "PSD of Photoshop"),
+    ".xcf": "XCF of GIMP",
+    **dict.fromkeys((".eps", ".ps", ".ai"), "PostScript"),
+    ".pdf": "PDF",
+    **dict.fromkeys((".svg", ".svgz"), "SVG"),
+    **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm", ".pam"), "PPM"),
+    ".tga": "TGA",
+    ".dib": "DIB",
+    **dict.fromkeys((".ico", ".icns"), "an icon"),
+    **dict.fromkeys((".fits", ".fit", ".fts"), "FITS"),
+    ".mrc": "MRC",
+    **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".wmv"), "a video"),
+}
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file's name ends like a picture's and is not hidden."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
