@@ -8,6 +8,7 @@ import pytest
 ORDER = [
     "errors",
     "files",
+    "yaml_text",
     "engine",
     "wording",
     "progress",
