@@ -89,9 +89,9 @@ def test_a_stack_is_refused_and_a_scanners_smaller_pages_are_not(tmp_path):
     np.testing.assert_array_equal(read_picture(tmp_path / "scan.tif"), marked())
 
 
-def test_a_tiff_that_pillow_does_not_know_says_so(tmp_path):
+def test_colours_in_fractions_are_refused(tmp_path):
     assert cv2.imwrite(str(tmp_path / "fractions.tif"), marked().astype(np.float32) / 255)
-    with pytest.raises(InputError, match=r"fractions\.tif: a TIFF of a kind that cannot be read .* export it with 8 bits"):
+    with pytest.raises(InputError, match=r"fractions\.tif: a TIFF compressed by SGILOG, which is not read; export it with 8 bits"):
         read_picture(tmp_path / "fractions.tif")
 
 
@@ -145,7 +145,7 @@ def test_however_a_picture_is_damaged_the_error_names_it(tmp_path, suffix):
 
 
 def test_too_large_is_seen_from_the_header(tmp_path, monkeypatch):
-    monkeypatch.setattr("malaria_cells.pictures.reading.MAX_PIXELS", 99)
+    monkeypatch.setattr("malaria_cells.pictures.refusal.MAX_PIXELS", 99)
     Image.new("RGB", (10, 10)).save(tmp_path / "p.png")
     with pytest.raises(InputError, match=r"p\.png: 10 x 10 pixels; the limit is 99"):
         read_picture(tmp_path / "p.png")

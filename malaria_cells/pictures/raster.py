@@ -1,0 +1,93 @@
+"""JPEG, PNG, BMP, WebP, GIF and JPEG 2000, through Pillow."""
+
+from typing import BinaryIO
+
+import numpy as np
+
+# Each module registers the one format that it reads; Pillow's others, of which some start programs, are never asked.
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    ImageOps,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    WebPImagePlugin,
+)
+
+from malaria_cells.pictures.refusal import UnreadableError, check_size
+from malaria_cells.pictures.samples import DARK, MOST, SIDEWAYS, TOO_DARK, check_opacity, to_8_bits, to_16_bits
+
+FORMATS = tuple(
+    kind.format
+    for kind in (
+        JpegImagePlugin.JpegImageFile,
+        PngImagePlugin.PngImageFile,
+        BmpImagePlugin.BmpImageFile,
+        WebPImagePlugin.WebPImageFile,
+        GifImagePlugin.GifImageFile,
+        Jpeg2KImagePlugin.Jpeg2KImageFile,
+    )
+)
+ORIENTATION_TAG = 0x0112
+_MORE_THAN_ONE_PICTURE = frozenset({"PNG", "WEBP", "GIF"})  # formats that hold animations; the further pictures of a JPEG are previews
+_TRANSPARENT_MODES = frozenset({"RGBA", "LA", "PA", "La", "RGBa"})
+
+
+def opened(file: BinaryIO, start: bytes) -> ImageFile.ImageFile | None:
+    """Read a header; None: it is of none of the `FORMATS`.
+
+    Pillow's own ``Image.open`` compares sizes with a limit that belongs to the whole process; here `check_size` does.
+
+    Raises:
+        UnreadableError: too large, or an animation.
+    """
+    for name in FORMATS:
+        factory, accept = Image.OPEN[name]
+        if accept is None or accept(start) is not True:
+            continue
+        file.seek(0)
+        image = factory(file, "")
+        check_size(image.size)
+        frames = getattr(image, "n_frames", 1) if name in _MORE_THAN_ONE_PICTURE else 1
+        if frames > 1:
+            raise UnreadableError(
+                f"an animation of {frames} frames, of which one would stand for all; save the wanted one as a picture of its own"
+            )
+        return image
+    return None
+
+
+def size(image: ImageFile.ImageFile) -> tuple[int, int]:
+    """Width and height of the upright picture."""
+    width, height = image.size
+    return (height, width) if image.getexif().get(ORIENTATION_TAG) in SIDEWAYS else (width, height)
+
+
+def pixels(image: ImageFile.ImageFile) -> np.ndarray:
+    """Decode as upright uint8 RGB (H, W, 3).
+
+    Raises:
+        UnreadableError: too dark for its 16 bits or beyond them, or transparent everywhere.
+    """
+    # Asked before the pixels are read, when Pillow forgets it.
+    deep = image.mode[0] in "IF" or any(";16" in str(tile.args) for tile in image.tile)
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode.startswith("I") or turned.mode == "F":
+        turned = Image.fromarray(to_8_bits(to_16_bits(np.asarray(turned)), MOST))
+    if "transparency" in turned.info or turned.mode in _TRANSPARENT_MODES:
+        rgba = turned.convert("RGBA")
+        check_opacity(np.asarray(rgba)[..., 3].max() / 255)
+        _check_depth(deep, np.asarray(rgba)[..., :3])
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
+    found = np.asarray(turned.convert("RGB"))
+    _check_depth(deep, found)
+    return found
+
+
+def _check_depth(deep: bool, rgb: np.ndarray) -> None:
+    if deep and rgb.max() <= DARK:
+        raise UnreadableError(TOO_DARK)
