@@ -80,6 +80,17 @@ def _add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config; may be repeated")
 
 
+def _add_annotation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="folder of the pictures (default: the annotation's own folder)")
+    parser.add_argument("--format", default="auto", help="form of the annotation (default: recognised by content)")
+
+
+def _annotation(options: argparse.Namespace):  # type: ignore[no-untyped-def]
+    from malaria_cells.commands.explore import AnnotationRequest
+
+    return None if options.source is None else AnnotationRequest(options.source, options.images, options.format)
+
+
 def _add_train(commands: argparse._SubParsersAction) -> None:
     def train(options: argparse.Namespace) -> int:
         from malaria_cells.commands.train import train
@@ -172,12 +183,13 @@ def _add_explore(commands: argparse._SubParsersAction) -> None:
     def explore(options: argparse.Namespace) -> int:
         from malaria_cells.commands.explore import explore
 
-        return explore(options.source, options.config, options.set, options.output, options.augment)
+        return explore(_annotation(options), options.config, options.set, options.output, options.augment)
 
     parser = _command(commands, "explore", "Say and draw what a data set holds.", explore)
     parser.add_argument("source", type=Path, nargs="?", help="annotation file or data set folder (default: the config's)")
     parser.add_argument("--config", type=Path, help="take data set, labels and patch size from a config")
     _add_overrides(parser)
+    _add_annotation(parser)
     parser.add_argument("--output", type=Path, default=Path("results/explore"), help="folder for the pictures (default: %(default)s)")
     parser.add_argument("--augment", metavar="POLICY", help="show what an augmentation policy does to sixteen patches")
 
@@ -202,10 +214,11 @@ def _add_gallery(commands: argparse._SubParsersAction) -> None:
     def gallery(options: argparse.Namespace) -> int:
         from malaria_cells.commands.gallery import gallery
 
-        return gallery(options.source, options.output, options.count, options.model, options.explain)
+        return gallery(_annotation(options), options.output, options.count, options.model, options.explain)
 
     parser = _command(commands, "gallery", "Write sheets and animations of the cells of each class.", gallery)
     parser.add_argument("source", type=Path, help="annotation file, data set folder, or results of run.py")
+    _add_annotation(parser)
     parser.add_argument("--output", type=Path, default=Path("results/gallery"), help="folder for the pictures (default: %(default)s)")
     parser.add_argument("--count", type=_count, default=100, help="cells of a class at most (default: %(default)s)")
     parser.add_argument("--explain", action="store_true", help="also draw where a model looks (Grad-CAM)")
@@ -232,13 +245,13 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
     def convert(options: argparse.Namespace) -> int:
         from malaria_cells.commands.convert import convert
 
-        return convert(options.source, options.target, options.to, options.format)
+        return convert(_annotation(options), options.target, options.to)
 
     parser = _command(commands, "convert", "Write any annotation as COCO, VOC or YOLO.", convert)
     parser.add_argument("source", type=Path, help="annotation file or data set folder")
     parser.add_argument("target", type=Path, help="new folder to write")
     parser.add_argument("--to", choices=("coco", "voc", "yolo"), required=True, help="form to write")
-    parser.add_argument("--format", default="auto", help="form of the source (default: recognised by content)")
+    _add_annotation(parser)
 
 
 def _add_sample(commands: argparse._SubParsersAction) -> None:

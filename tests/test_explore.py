@@ -38,7 +38,7 @@ def test_oddities_are_named(tmp_path, capsys):
     assert main(["explore", str(camera_traps(tmp_path / "set"))]) == 0
     said = capsys.readouterr().out
     assert "4 pictures, 2 boxes, 1 ignore region" in said
-    assert "oddities:" in said
+    assert "left out or mended: " in said
     assert "1 annotation without a box, left out; first: images/2.jpg" in said
     assert "pictures without any 3" in said
 

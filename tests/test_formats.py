@@ -236,7 +236,7 @@ def test_train_size_is_pictures_a_class(tmp_path, caplog):
 
 def test_a_folder_that_holds_nothing_known(tmp_path):
     write_picture(tmp_path / "a.png")
-    with pytest.raises(InputError, match=r"holds no training\.json, .*no VOC folder and no folder a class"):
+    with pytest.raises(InputError, match=r"holds no annotation of a known form; found 1 picture \(first a\.png\)"):
         load_data_set(make_config({"train_images": str(tmp_path)}, "test"))
 
 
@@ -257,6 +257,6 @@ def test_labels_left_to_the_data(tmp_path, caplog):
     camera_traps(tmp_path)
     with caplog.at_level(logging.WARNING):
         data = load_data_set(make_config({"train_images": str(tmp_path), "labels": None, "ignore_labels": ["fox"]}, "test"))
-    assert len({r.message for r in caplog.records}) == len(caplog.records) == 4  # nothing is warned of twice
+    assert len({r.message for r in caplog.records}) == len(caplog.records) == 5  # nothing is warned of twice
     assert data.train.labels.names == ("bird",)
     assert data.train.labels.ignored == ("fox",)

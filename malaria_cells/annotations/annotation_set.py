@@ -64,6 +64,7 @@ class AnnotationSet:
         labels: names and meanings of the classes.
         pictures: one entry a picture, those without boxes included.
         oddities: one line for each kind of fault that was met and mended or dropped, as it was warned of.
+        read_as: the form that was recognised, with its files, in words.
 
     Examples:
         >>> nothing = np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool)
@@ -76,6 +77,7 @@ class AnnotationSet:
     labels: LabelSet
     pictures: tuple[Picture, ...]
     oddities: tuple[str, ...] = ()
+    read_as: str = ""
 
     def __len__(self) -> int:
         return len(self.pictures)

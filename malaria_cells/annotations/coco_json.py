@@ -6,13 +6,16 @@ from typing import Any
 import numpy as np
 
 from malaria_cells.annotations.form import Form
+from malaria_cells.annotations.outlines import outline_bounds
 from malaria_cells.annotations.source import RawPicture, Source, declared_size, malformed, numbers
+from malaria_cells.errors import InputError
+from malaria_cells.wording import excerpt
 
 FORM = Form(
     name="coco",
     title="COCO",
     recognised_by="a JSON file with the lists `images`, `annotations` and `categories`",
-    exported_by="CVAT, Roboflow, Label Studio, makesense, FiftyOne, COCO, Camera Traps",
+    exported_by="CVAT, Roboflow, Label Studio, makesense, FiftyOne, COCO's own sets, Camera Traps",
     not_read="key points; outlines serve as their bounding boxes; crowds (`iscrowd`) are ignore regions",
     suffixes=(".json",),
 )
@@ -28,31 +31,71 @@ def recognises(source: Source) -> bool:
 
 
 def read(source: Source) -> list[RawPicture]:
-    """Read every picture; crowds are ignore regions.
+    """Read every picture; crowds are ignore regions, and where a box is missing the outline's is taken.
 
     Raises:
-        InputError: a part of the format is missing.
+        InputError: a part of the format is missing, or an id stands for two pictures or categories.
     """
     try:
-        names = {str(c["id"]): c["name"] for c in source.json["categories"]}
-        listed = {str(image["id"]): image for image in source.json["images"]}
+        names = _by_id(source, "categories", "name")
+        listed = {_id(image["id"]): image for image in source.json["images"]}
+        _by_id(source, "images", "file_name")
         boxed = _boxed(source, listed)
         return [_read_picture(source, image, boxed[key], names) for key, image in listed.items()]
     except (KeyError, TypeError, AttributeError) as error:
         raise malformed(source.path, _EXPECTED, error) from error
 
 
+def _id(value: Any) -> str:
+    """Ids as text: some tools write numbers, some texts, some 1.0 for 1."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _by_id(source: Source, what: str, name: str) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for entry in source.json[what]:
+        key = _id(entry["id"])
+        if names.setdefault(key, entry[name]) != entry[name]:
+            raise InputError(
+                f"{source.path}: {what}: the id {key} is listed twice, for {excerpt(names[key])} and {excerpt(entry[name])}; were two "
+                "files joined? Give each entry an id of its own, or name the files one by one"
+            )
+    return names
+
+
 def _boxed(source: Source, listed: dict[str, Any]) -> dict[str, list[dict]]:
     boxed = defaultdict(list)
     for annotation in source.json["annotations"]:
-        key = str(annotation["image_id"])
+        key = _id(annotation["image_id"])
         if key not in listed:
             source.oddities.note("annotation", "of a picture that `images` does not list, left out", f"image_id {key}")
-        elif not annotation.get("bbox"):
-            source.oddities.note("annotation", "without a box, left out", f"{listed[key]['file_name']}")
-        else:
-            boxed[key].append(annotation)
+            continue
+        name = str(listed[key]["file_name"])
+        box = annotation.get("bbox") or _outline(source, annotation, listed[key], name)
+        if not box:
+            source.oddities.note("annotation", "without a box, left out", name)
+            continue
+        if annotation.get("iscrowd"):
+            reason = "marked as crowd (`iscrowd`: 1, as CVAT marks masks), taken as ignore region: neither trained on nor scored"
+            source.oddities.note("annotation", reason, name)
+        boxed[key].append({**annotation, "bbox": box})
     return boxed
+
+
+def _outline(source: Source, annotation: dict, image: dict, name: str) -> list[float] | None:
+    """The box of an annotation's outline as corner and size; None where it has no outline."""
+    if not annotation.get("segmentation"):
+        return None
+    try:
+        bounds = outline_bounds(annotation["segmentation"], declared_size(image.get("width"), image.get("height")))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{source.path}: picture '{name}': {error}; export the boxes (`bbox`) with the outlines") from error
+    if bounds is None:
+        source.oddities.note("outline", "of fewer than three points or without a pixel, left out", name)
+        return None
+    source.oddities.note("outline", "without a box, of which the bounding box is taken", name)
+    left, top, right, bottom = bounds
+    return [left, top, right - left, bottom - top]
 
 
 def _read_picture(source: Source, image: dict, annotations: list[dict], names: dict[str, str]) -> RawPicture:
@@ -64,7 +107,7 @@ def _read_picture(source: Source, image: dict, annotations: list[dict], names: d
     boxes[:, 2:] += boxes[:, :2]
     return RawPicture(
         name=name,
-        categories=[names[str(a["category_id"])] for a in annotations],
+        categories=[names[_id(a["category_id"])] for a in annotations],
         boxes_xyxy=boxes,
         ignore=np.array([bool(a.get("iscrowd")) for a in annotations], dtype=bool),
         size_wh=declared_size(image.get("width"), image.get("height")),

@@ -1,27 +1,36 @@
-"""From an annotation file to an `AnnotationSet`: recognise the format, find the pictures, check every box."""
+"""From an annotation file or folder to an `AnnotationSet`: recognise the form, find the pictures, check every box."""
 
 import logging
 import re
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
 
-from malaria_cells.annotations import bbbc041, class_folders, coco_json, csv_table, iml, voc, yolo
 from malaria_cells.annotations.annotation_set import AnnotationSet, Picture
-from malaria_cells.annotations.cleaning import clean_boxes
-from malaria_cells.annotations.locate import PictureFinder, PictureFolder
+from malaria_cells.annotations.cleaning import Oddities, clean_boxes
+from malaria_cells.annotations.declared import compare_sizes
+from malaria_cells.annotations.locate import PictureFinder, PictureFolder, inner_path
+from malaria_cells.annotations.parts import ANNOTATION_FOLDERS
+from malaria_cells.annotations.recognition import Recognised, recognise
 from malaria_cells.annotations.source import RawPicture, Source
-from malaria_cells.errors import InputError, nearest
+from malaria_cells.errors import InputError
 from malaria_cells.labels import IGNORED, LabelSet
-from malaria_cells.pictures import picture_size
+from malaria_cells.pictures import UNREADABLE_SUFFIXES, picture_size
+from malaria_cells.wording import excerpt
 
 log = logging.getLogger(__name__)
 
-FORMATS = (bbbc041, iml, coco_json, csv_table, yolo, voc, class_folders)  # folders of classes last: they are the least particular
-FORMAT_NAMES = tuple(module.FORM.name for module in FORMATS)
+
+@dataclass(frozen=True)
+class _Located:
+    """Pictures as their files have them, each with its source and its own file."""
+
+    sources: list[Source]
+    raw: list[RawPicture]
+    files: list[Path]
 
 
 def load_annotations(
@@ -34,13 +43,15 @@ def load_annotations(
     group: str | None = None,
     min_box_size: float = 4,
     pictures: Literal["required", "declared", "found"] = "required",
+    warn: bool = True,
 ) -> AnnotationSet:
-    """Read an annotation file of any format known.
+    """Read an annotation file, or the folder of a data set, of any form known.
 
     Args:
-        path: the annotation file or folder.
+        path: the annotation file or folder; of a folder all files of its form are read together.
         labels: class names to map categories to; None: the categories found, in alphabetical order.
-        root: folder of the pictures; the annotation's own folder by default. Keys are relative to it.
+        root: folder of the pictures; the annotation's own folder by default, or the one around it where that is called ``annotations`` or
+            the like and holds no pictures. Keys are relative to it.
         finder: looks the pictures up instead, with a root of its own.
         annotation_format: one of `FORMAT_NAMES`, or ``auto`` to look at the content.
         group: ``folder`` (pictures of one folder are one group), or a regular expression whose first group, searched
@@ -49,9 +60,11 @@ def load_annotations(
         pictures: ``required``: those that are not there are left out with a warning, an error if they are more than
             half; ``found``: those that are not there are left out, silently; ``declared``: none need be there, the sizes
             are those that the annotation declares.
+        warn: whether `AnnotationSet.oddities` are logged, too; before an error they always are.
 
     Raises:
-        InputError: no such file, unknown format or category, too many pictures missing.
+        InputError: no such file, unknown format or category, too many pictures missing. What was left out before is logged first,
+            since it may be the reason.
 
     Examples:
         >>> import tempfile
@@ -62,30 +75,27 @@ def load_annotations(
         >>> len(annotations), annotations.pictures[0].boxes_xyxy.shape[1]
         (2, 4)
     """
-    source, raw = _read(path, annotation_format)
-    folder = finder or _folder(path, root)
-    if pictures == "declared":
-        files, sizes = [folder.root / r.name for r in raw], _declared_sizes(raw, path)
-    else:
-        raw, files = _files(raw, folder, source, may_miss=pictures == "found")
-        sizes = _sizes(files)
-    categories = [c for r in raw for c in r.categories]
-    if labels is None and not categories:
-        raise InputError(f"{path}: holds no labelled cell")
-    labels = labels or LabelSet(tuple(sorted(set(categories))))
-    class_ids = labels.class_ids(categories, str(path))
-    split_at = np.cumsum([len(r.categories) for r in raw])[:-1]
-    found = []
-    for r, file, size, ids in zip(raw, files, sizes, np.split(class_ids, split_at) if raw else [], strict=True):
-        key = file.relative_to(folder.root).as_posix()
-        boxes_xyxy = np.array([[0, 0, *size]]) if r.whole else r.boxes_xyxy
-        kept_boxes, kept = clean_boxes(boxes_xyxy, size, min_box_size, key, source.oddities)
-        ignore = (ids[kept] == IGNORED) | (r.ignore[kept] if len(r.ignore) else False)
-        found.append(Picture(key, file, size, _group(key, group), kept_boxes, ids[kept], ignore, r.part, r.whole))
-    _check_unique(found, path)
-    for line in source.oddities.lines(path):
-        log.warning(line)
-    return AnnotationSet(labels, tuple(sorted(found, key=lambda p: p.key)), source.oddities.lines(path))
+    recognised = recognise(path, annotation_format, root)
+    try:
+        pairs = _read(recognised, path)
+        folder = finder or _folder(path, root, pairs)
+        if pictures == "declared":
+            located, sizes = _declared(pairs, folder, path)
+        else:
+            located = _locate(pairs, folder, path, recognised.oddities, may_miss=pictures == "found")
+            sizes = _sizes(located.files)
+            located = compare_all(located, sizes, recognised.oddities)
+        if finder is None and path.is_dir():
+            _note_what_is_left(recognised, folder, located.files)
+        labels = labels or _found_labels(located.raw, path)
+        found = _pictures(located, sizes, labels, folder, recognised.oddities, min_box_size)
+        found = [replace(p, group=_group(p.key, group)) for p in found]
+    except InputError:
+        _log(recognised.oddities, path)
+        raise
+    if warn:
+        _log(recognised.oddities, path)
+    return AnnotationSet(labels, tuple(sorted(found, key=lambda p: p.key)), recognised.oddities.lines(path), str(recognised))
 
 
 def found_categories(path: Path, *, root: Path | None = None, annotation_format: str = "auto") -> list[str]:
@@ -99,65 +109,134 @@ def found_categories(path: Path, *, root: Path | None = None, annotation_format:
     Raises:
         InputError: no such file, unknown format, no picture listed.
     """
-    source, raw = _read(path, annotation_format)
-    there, _ = _files(raw, _folder(path, root), source, may_miss=True)
-    return sorted({category for r in there for category in r.categories})
+    recognised = recognise(path, annotation_format, root)
+    pairs = _read(recognised, path)
+    located = _locate(pairs, _folder(path, root, pairs), path, recognised.oddities, may_miss=True)
+    return sorted({category for r in located.raw for category in r.categories})
 
 
-def find_annotation(root: Path, usual_names: tuple[str, ...]) -> Path | None:
-    """The annotation of a data set's folder: the first of the usual files that is there, or the folder itself, or None."""
-    for name in usual_names:
-        if (root / name).is_file():
-            return root / name
-    source = Source(root)
-    return root if any(module.recognises(source) for module in FORMATS) else None
+def _log(oddities: Oddities, path: Path) -> None:
+    for line in oddities.lines(path):
+        log.warning(line)
 
 
-def _read(path: Path, annotation_format: str) -> tuple[Source, list[RawPicture]]:
-    if not path.exists():
-        raise InputError(f"{path}: no such annotation file")
-    source = Source(path)
+def _read(recognised: Recognised, path: Path) -> list[tuple[Source, RawPicture]]:
     with np.errstate(over="ignore", invalid="ignore"):  # boxes that become infinite are dropped with a note
-        raw = _reader(source, annotation_format)(source)
-    if not raw:
+        pairs = recognised.read()
+    if not pairs:
         raise InputError(f"{path}: holds no picture")
-    for r in raw:
+    for source, r in pairs:
         for text in (r.name, *r.categories):
             if not isinstance(text, str):
-                raise InputError(f"{path}: picture {r.name!r} has the name or category {text!r}; expected a text")
-    return source, raw
+                raise InputError(f"{source.path}: picture {excerpt(r.name)} has the name or category {excerpt(text)}; expected a text")
+            try:
+                text.encode("utf-8")
+            except UnicodeEncodeError:
+                raise InputError(f"{source.path}: {excerpt(text)} holds half of a character and is no text; export it again") from None
+    return pairs
 
 
-def _folder(path: Path, root: Path | None) -> PictureFolder:
-    return PictureFolder(root if root is not None else path if path.is_dir() else path.parent)
+def _folder(path: Path, root: Path | None, pairs: list[tuple[Source, RawPicture]]) -> PictureFolder:
+    own = PictureFolder(root if root is not None else path if path.is_dir() else path.parent)
+    if root is not None or own.root.resolve().name.lower() not in ANNOTATION_FOLDERS:
+        return own
+    if own.pictures:
+        return own
+    around = PictureFolder(own.root.resolve().parent if own.root.name in {"", ".."} else own.root.parent)
+    return around if any(_any_name(around, r, None) is not None for _, r in pairs) else own
 
 
-def _reader(source: Source, annotation_format: str) -> Callable[[Source], list[RawPicture]]:
-    if annotation_format != "auto":
-        for module in FORMATS:
-            if annotation_format == module.FORM.name:
-                return module.read
-        raise InputError(
-            f"annotation_format: '{annotation_format}' is unknown{nearest(annotation_format, FORMAT_NAMES)}; "
-            f"expected auto, {', '.join(FORMAT_NAMES)}"
-        )
-    for module in FORMATS:
-        if module.recognises(source):
-            return module.read
-    raise InputError(f"{source.path}: not an annotation of a known format; expected one of {', '.join(FORMAT_NAMES)}")
+def _any_name(folder: PictureFinder, r: RawPicture, beside: Path | None) -> Path | None:
+    return next((file for name in (r.name, *r.other_names) if (file := folder.find(name, beside)) is not None), None)
 
 
-def _files(raw: list[RawPicture], folder: PictureFinder, source: Source, may_miss: bool) -> tuple[list[RawPicture], list[Path]]:
+def _locate(pairs: list[tuple[Source, RawPicture]], folder: PictureFinder, path: Path, oddities: Oddities, may_miss: bool) -> _Located:
     if not folder.root.is_dir():
         raise InputError(f"{folder.root}: no such folder of pictures")
-    pairs = [(r, folder.find(r.name)) for r in raw]
-    missing = [r.name for r, file in pairs if file is None]
-    if len(missing) > len(raw) / 2 and not may_miss:
-        raise InputError(f"{source.path}: {len(missing)} of {len(raw)} pictures are not in {folder.root}; first: {missing[0]}")
+    placed = [(source, r, _any_name(folder, r, _beside(source, folder))) for source, r in pairs]
+    missing = [r.name for _, r, file in placed if file is None]
+    if len(missing) > len(pairs) / 2 and not may_miss:
+        raise InputError(f"{path}: {len(missing)} of {len(pairs)} pictures are not in {folder.root}; first: {missing[0]}")
     if missing and not may_miss:
-        source.oddities.note("picture", f"missing in {folder.root}, left out", missing[0], len(missing))
-    found = [(r, file) for r, file in pairs if file is not None]
-    return [r for r, _ in found], [file for _, file in found]
+        oddities.note("picture", f"missing in {folder.root}, left out", missing[0], len(missing))
+    there = [(source, r, file) for source, r, file in placed if file is not None]
+    for _, r, file in there:
+        suffix = PurePosixPath(r.name).suffix.lower()
+        if (
+            suffix
+            and suffix != file.suffix.lower()
+            and not r.other_names
+            and file.name != r.name
+            and file.stem != PurePosixPath(r.name).name
+        ):
+            oddities.note("picture", "found under another ending", f"{r.name}, which is {file.name}")
+    return _Located([s for s, _, _ in there], [r for _, r, _ in there], [file for _, _, file in there])
+
+
+def _beside(source: Source, folder: PictureFinder) -> Path | None:
+    """The folder of an annotation file, where it is below the pictures' folder: pictures are looked for there first."""
+    beside = source.path if source.path.is_dir() else source.path.parent
+    return beside if not isinstance(folder, PictureFolder) or beside.is_relative_to(folder.root) else None
+
+
+def compare_all(located: _Located, sizes: list[tuple[int, int]], oddities: Oddities) -> _Located:
+    """Compare the sizes that annotations declare with those of the files; boxes that were drawn on a lying picture are turned with it."""
+    raw = [compare_sizes(r, file, size, oddities) for r, file, size in zip(located.raw, located.files, sizes, strict=True)]
+    return replace(located, raw=raw)
+
+
+def _note_what_is_left(recognised: Recognised, folder: PictureFinder, files: list[Path]) -> None:
+    if not isinstance(folder, PictureFolder):
+        return
+    for path in folder.files:
+        kind = UNREADABLE_SUFFIXES.get(path.suffix.lower())
+        if kind is not None:
+            key = path.relative_to(folder.root).as_posix()
+            recognised.oddities.note("file", f"in a format that is not read ({kind}), left out; export it as PNG or TIFF", key)
+    if recognised.lists_pictures:
+        listed = set(files)
+        for path in folder.pictures:
+            if path not in listed:
+                recognised.oddities.note("picture", "that the annotation does not list, left out", path.relative_to(folder.root).as_posix())
+
+
+def _found_labels(raw: list[RawPicture], path: Path) -> LabelSet:
+    categories = {c for r in raw for c in r.categories}
+    if not categories:
+        raise InputError(f"{path}: holds no labelled cell")
+    return LabelSet(tuple(sorted(categories)))
+
+
+def _pictures(
+    located: _Located, sizes: list[tuple[int, int]], labels: LabelSet, folder: PictureFinder, oddities: Oddities, min_box_size: float
+) -> list[Picture]:
+    raw = located.raw
+    source = str(located.sources[0].path) if len({s.path for s in located.sources}) == 1 else str(folder.root)
+    class_ids = labels.class_ids([c for r in raw for c in r.categories], source)
+    split_at = np.cumsum([len(r.categories) for r in raw])[:-1]
+    has_parts = len({s.part for s in located.sources if s.part}) > 1
+    found: dict[str, Picture] = {}
+    listed_by: dict[str, Source] = {}
+    each = zip(located.sources, raw, located.files, sizes, np.split(class_ids, split_at) if raw else [], strict=True)
+    for of, r, file, size, ids in each:
+        key = file.relative_to(folder.root).as_posix()
+        boxes_xyxy = np.array([[0, 0, *size]]) if r.whole else r.boxes_xyxy * [*size, *size] if r.relative else r.boxes_xyxy
+        kept_boxes, kept = clean_boxes(boxes_xyxy, size, min_box_size, key, oddities)
+        ignore = (ids[kept] == IGNORED) | (r.ignore[kept] if len(r.ignore) else False)
+        part = r.part or (of.part if has_parts else None)
+        if key in found:
+            raise _twice(key, listed_by[key], of)
+        found[key], listed_by[key] = Picture(key, file, size, key, kept_boxes, ids[kept], ignore, part, r.whole), of
+    return list(found.values())
+
+
+def _twice(key: str, first: Source, second: Source) -> InputError:
+    if first.path == second.path:
+        return InputError(f"{first.path}: picture '{key}' is listed twice; merge its boxes into one entry")
+    return InputError(
+        f"picture '{key}' is listed twice, in {first.path} and in {second.path}; name the file that counts in the place of the folder "
+        "(`annotations` in a config), or merge them"
+    )
 
 
 def _sizes(files: list[Path]) -> list[tuple[int, int]]:
@@ -165,11 +244,17 @@ def _sizes(files: list[Path]) -> list[tuple[int, int]]:
         return list(pool.map(picture_size, files))
 
 
-def _declared_sizes(raw: list[RawPicture], source: Path) -> list[tuple[int, int]]:
-    sizes = [r.size_wh for r in raw]
-    if None in sizes:
-        raise InputError(f"{source}: picture '{raw[sizes.index(None)].name}' declares no size; the pictures themselves are needed")
-    return [size for size in sizes if size is not None]
+def _declared(pairs: list[tuple[Source, RawPicture]], folder: PictureFinder, path: Path) -> tuple[_Located, list[tuple[int, int]]]:
+    files, sizes = [], []
+    for source, r in pairs:
+        inner = inner_path(r.name)
+        if inner is None:
+            raise InputError(f"{source.path}: picture {excerpt(r.name)} leads out of {folder.root}; expected a path below it")
+        if r.size_wh is None:
+            raise InputError(f"{path}: picture '{r.name}' declares no size; the pictures themselves are needed")
+        files.append(folder.root / inner)
+        sizes.append(r.size_wh)
+    return _Located([source for source, _ in pairs], [r for _, r in pairs], files), sizes
 
 
 def _group(key: str, group: str | None) -> str:
@@ -182,11 +267,3 @@ def _group(key: str, group: str | None) -> str:
         return found.group(1) if found else key
     except (re.error, IndexError) as error:
         raise InputError(f"group: '{group}' is not a regular expression with one (group): {error}") from error
-
-
-def _check_unique(pictures: list[Picture], source: Path) -> None:
-    seen: set[str] = set()
-    for picture in pictures:
-        if picture.key in seen:
-            raise InputError(f"{source}: picture '{picture.key}' is listed twice; merge its boxes into one entry")
-        seen.add(picture.key)

@@ -3,6 +3,7 @@
 import codecs
 import json
 import re
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from defusedxml import DefusedXmlException
 
 from malaria_cells.annotations.cleaning import Oddities
 from malaria_cells.errors import InputError
+from malaria_cells.pictures import is_picture, walk_files
 from malaria_cells.wording import excerpt
 
 
@@ -30,6 +32,8 @@ class RawPicture:
         size_wh: width and height as declared, if the format declares them.
         part: ``train``, ``validation`` or ``test``, if the format says so.
         whole: the only category is of the picture as a whole; the box is without meaning.
+        relative: boxes are in fractions of the picture's width and height, not in pixels.
+        other_names: paths that the picture may have instead, tried in order where `name` leads to none.
     """
 
     name: str
@@ -39,6 +43,8 @@ class RawPicture:
     size_wh: tuple[int, int] | None = None
     part: str | None = None
     whole: bool = False
+    relative: bool = False
+    other_names: tuple[str, ...] = ()
 
 
 def whole_picture(name: str, category: str) -> RawPicture:
@@ -54,11 +60,38 @@ class Source:
         path: the file or folder.
         oddities: takes a note of everything that is mended or left out.
         part: ``train``, ``validation`` or ``test``, where the place of the file says so; what the content says counts more.
+        pictures_root: the folder of the pictures, where the user named one.
     """
 
     path: Path
     oddities: Oddities = field(default_factory=Oddities)
     part: str | None = None
+    pictures_root: Path | None = None
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """All files of the folder, sorted."""
+        return walk_files(self.path)
+
+    @cached_property
+    def pictures(self) -> list[Path]:
+        """The pictures among `files`."""
+        return [path for path in self.files if is_picture(path)]
+
+    @cached_property
+    def picture_folders(self) -> dict[Path, list[Path]]:
+        """For each folder the folders in it that have pictures, in them or below, sorted."""
+        tree: dict[Path, set[Path]] = defaultdict(set)
+        for folder in self.own_picture_folders:
+            while folder != self.path:
+                tree[folder.parent].add(folder)
+                folder = folder.parent
+        return {parent: sorted(children) for parent, children in tree.items()}
+
+    @cached_property
+    def own_picture_folders(self) -> frozenset[Path]:
+        """The folders that pictures lie in directly."""
+        return frozenset(path.parent for path in self.pictures)
 
     @cached_property
     def json(self) -> Any:

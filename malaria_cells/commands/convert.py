@@ -3,22 +3,22 @@
 from pathlib import Path
 
 from malaria_cells import files
-from malaria_cells.commands.explore import read_any
+from malaria_cells.commands.explore import AnnotationRequest
 from malaria_cells.errors import InputError
 from malaria_cells.wording import number_of
 from malaria_cells.writers import WRITERS
 
 
-def convert(source: Path, target: Path, form: str, annotation_format: str) -> int:
-    """Read `source`, write it to the folder `target`, and say what the form could not hold.
+def convert(request: AnnotationRequest, target: Path, form: str) -> int:
+    """Read an annotation, write it to the folder `target`, and say what the form could not hold.
 
     Raises:
         InputError: no annotation known, labels of whole pictures, or a folder in the way.
     """
     files.check_replaceable(target, None)
-    annotations = read_any(source, annotation_format)
+    annotations = request.read()
     if annotations.whole:
-        raise InputError(f"{source}: its labels are of whole pictures; there are no boxes that {form} could hold")
+        raise InputError(f"{request.source}: its labels are of whole pictures; there are no boxes that {form} could hold")
     with files.replacing_folder(target, None) as beside:
         left_out = WRITERS[form](annotations, beside)
     for line in left_out:

@@ -1,14 +1,15 @@
 """``explore``: what a data set holds, in figures and pictures."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from malaria_cells import boxes
-from malaria_cells.annotations import AnnotationSet, find_annotation, load_annotations
+from malaria_cells.annotations import AnnotationSet, load_annotations
 from malaria_cells.augment import check_policy
 from malaria_cells.config import load_config
-from malaria_cells.dataset import TRAINING_NAMES, load_data_set
+from malaria_cells.dataset import load_data_set
 from malaria_cells.errors import InputError
 from malaria_cells.patches import Cropping, build_patch_store
 from malaria_cells.proposals.magnification import other_sizes
@@ -18,13 +19,44 @@ EXAMPLES = 12  # patches of each class
 AUGMENTED = 16  # patches that a policy is shown on
 SHOWN_PICTURES = 4
 NO_BACKGROUND = 0
+MOST_LINES = 6  # of what was left out or mended, in front of the figures; the others follow behind them
 
 
-def explore(source: Path | None, config_path: Path | None, overrides: list[str], output: Path, policy: str | None) -> int:
+@dataclass(frozen=True)
+class AnnotationRequest:
+    """An annotation as the command line names it.
+
+    Attributes:
+        source: annotation file or data set folder.
+        images: folder of the pictures; None: the annotation's own folder.
+        form: name of its form, or ``auto``.
+    """
+
+    source: Path
+    images: Path | None = None
+    form: str = "auto"
+
+    def read(self, warn: bool = True) -> AnnotationSet:
+        """Read it; the labels are the categories found.
+
+        Args:
+            warn: whether what was left out or mended is logged.
+
+        Raises:
+            InputError: nothing known is there.
+        """
+        if not self.source.exists():
+            raise InputError(f"{self.source}: no such file or folder")
+        if self.images is not None and not self.images.is_dir():
+            raise InputError(f"--images {self.images}: no such folder; name the one that the pictures are in")
+        return load_annotations(self.source, None, root=self.images, annotation_format=self.form, warn=warn)
+
+
+def explore(request: AnnotationRequest | None, config_path: Path | None, overrides: list[str], output: Path, policy: str | None) -> int:
     """Print what a data set holds and draw it.
 
     Args:
-        source: annotation file or data set folder; None: as the config says.
+        request: annotation file or data set folder; None: as the config says.
         config_path: config to take data set, labels and cropping from; None: labels are the categories found.
         overrides: ``key=value`` for the config.
         output: folder for the pictures.
@@ -35,35 +67,29 @@ def explore(source: Path | None, config_path: Path | None, overrides: list[str],
     """
     if policy is not None:
         check_policy(policy)
-    if source is None and config_path is None:
+    if request is None and config_path is None:
         raise InputError("explore: name an annotation file or a data set folder, or a config with --config")
     size, context, cache = (64, 64), 1.25, Path(".cache/patches")
     if config_path is not None:
-        config = load_config(config_path, [*overrides, *([f"train_images={source}"] if source else [])])
+        config = load_config(config_path, [*overrides, *([f"train_images={request.source}"] if request else [])])
         annotations = load_data_set(config).all_pictures
         size, context, cache = config.image_size, config.context, Path(config.patch_cache)
     else:
-        annotations = read_any(source, "auto")  # type: ignore[arg-type]
-    print(summary(annotations))
+        annotations = request.read(warn=False)  # type: ignore[union-attr]
+    print("\n".join([*heading(annotations), *summary(annotations)]), flush=True)
     _draw(annotations, Cropping(size, context, NO_BACKGROUND, 0), cache, output, policy)
     return 0
 
 
-def read_any(source: Path, annotation_format: str) -> AnnotationSet:
-    """An annotation file, or the annotation of a data set's folder; the labels are the categories found.
-
-    Raises:
-        InputError: nothing known is there.
-    """
-    if not source.exists():
-        raise InputError(f"{source}: no such file or folder")
-    path = find_annotation(source, TRAINING_NAMES) if source.is_dir() and annotation_format == "auto" else source
-    if path is None:
-        raise InputError(f"{source}: holds no annotation of a known form")
-    return load_annotations(path, None, root=source if source.is_dir() else None, annotation_format=annotation_format)
+def heading(annotations: AnnotationSet) -> list[str]:
+    """What the folder was taken for, and what was left out or mended, as lines of text: the first that a person sees."""
+    lines = [f"read as: {annotations.read_as}"] if annotations.read_as else []
+    told = [f"left out or mended: {line}" for line in annotations.oddities[:MOST_LINES]]
+    more = len(annotations.oddities) - MOST_LINES
+    return [*lines, *told, *([f"and {more} more such lines below"] if more > 0 else [])]
 
 
-def summary(annotations: AnnotationSet) -> str:
+def summary(annotations: AnnotationSet) -> list[str]:
     """The figures, as lines of text."""
     counts = annotations.class_counts
     total = int(counts.sum())
@@ -82,9 +108,9 @@ def summary(annotations: AnnotationSet) -> str:
         each = annotations.class_counts_by_picture.sum(axis=1)
         lines += ["", f"boxes a picture: median {np.median(each):g}, most {each.max()}, pictures without any {int((each == 0).sum())}"]
         lines += _other_magnifications(annotations)
-    if annotations.oddities:
-        lines += ["", "oddities:", *(f"  {line}" for line in annotations.oddities)]
-    return "\n".join(lines)
+    if len(annotations.oddities) > MOST_LINES:
+        lines += ["", "left out or mended, all lines:", *(f"  {line}" for line in annotations.oddities)]
+    return lines
 
 
 def _other_magnifications(annotations: AnnotationSet) -> list[str]:

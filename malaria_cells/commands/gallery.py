@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from malaria_cells.annotations import AnnotationSet, Picture
-from malaria_cells.commands.explore import read_any
+from malaria_cells.commands.explore import AnnotationRequest
 from malaria_cells.errors import InputError
 from malaria_cells.explain import Explainer
 from malaria_cells.labels import LabelSet
@@ -17,11 +17,11 @@ CONTEXT = 1.25  # side of the square shown, by the longer side of the box, where
 DETECTIONS = "detections.json"
 
 
-def gallery(source: Path, output: Path, count: int, model: Path | None, explain: bool) -> int:
+def gallery(request: AnnotationRequest, output: Path, count: int, model: Path | None, explain: bool) -> int:
     """Write ``<class>.png`` and ``<class>.gif`` for each class, and with `explain` ``<class>_explained.png``.
 
     Args:
-        source: annotation file, data set folder, or a folder that ``run.py`` wrote.
+        request: annotation file, data set folder, or a folder that ``run.py`` wrote.
         output: folder to write.
         count: cells of a class at most.
         model: folder of the model that is asked where it looks; None: the shipped one.
@@ -32,7 +32,8 @@ def gallery(source: Path, output: Path, count: int, model: Path | None, explain:
     """
     from malaria_cells.report.gallery import animation, contact_sheet, cut_cells
 
-    annotations = detected_cells(source / DETECTIONS) if (source / DETECTIONS).is_file() else read_any(source, "auto")
+    source = request.source
+    annotations = detected_cells(source / DETECTIONS) if (source / DETECTIONS).is_file() else request.read()
     if not sum(len(p.cells_xyxy) for p in annotations.pictures):
         raise InputError(f"{source}: holds no cell that could be shown")
     explainer = _explainer(model, annotations.labels) if explain else None

@@ -66,6 +66,12 @@ def size(image: ImageFile.ImageFile) -> tuple[int, int]:
     return (height, width) if image.getexif().get(ORIENTATION_TAG) in SIDEWAYS else (width, height)
 
 
+def orientation(image: ImageFile.ImageFile) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none."""
+    value = image.getexif().get(ORIENTATION_TAG)
+    return value if isinstance(value, int) else 1
+
+
 def pixels(image: ImageFile.ImageFile) -> np.ndarray:
     """Decode as upright uint8 RGB (H, W, 3).
 

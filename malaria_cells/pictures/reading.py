@@ -49,6 +49,19 @@ def picture_size(path: Path) -> tuple[int, int]:
     return _read(path, tiff.tiff_size, raster.size)
 
 
+def stored_turn(path: Path) -> int | None:
+    """How a picture that is stored lying on its side has to be turned.
+
+    Returns:
+        The EXIF orientation, 5 to 8; None for a picture that is stored with the width and height that it has upright.
+
+    Raises:
+        InputError: as `picture_size`.
+    """
+    orientation = _read(path, tiff.tiff_orientation, raster.orientation)
+    return orientation if 5 <= orientation <= 8 else None
+
+
 def _read(path: Path, from_tiff: Callable[[BinaryIO], Read], from_raster: Callable) -> Read:
     try:
         mode = path.stat().st_mode

@@ -70,6 +70,16 @@ def tiff_size(file: BinaryIO) -> tuple[int, int]:
         return (height, width) if _orientation(page) in SIDEWAYS else (width, height)
 
 
+def tiff_orientation(file: BinaryIO) -> int:
+    """The orientation that the page declares, 1 to 8.
+
+    Raises:
+        UnreadableError: as `tiff_size`.
+    """
+    with _opened(file) as tiff:
+        return _orientation(_picture(tiff))
+
+
 def read_tiff(file: BinaryIO) -> np.ndarray:
     """Decode the one picture of a file as upright uint8 RGB (H, W, 3).
 

@@ -1,0 +1,234 @@
+"""Decides what form of annotation a file or folder holds, by evidence in its content; where that is not clear, it says what it saw."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from malaria_cells.annotations import bbbc041, class_folders, coco_json, csv_table, iml, voc, yolo
+from malaria_cells.annotations.cleaning import Oddities
+from malaria_cells.annotations.form import Form
+from malaria_cells.annotations.parts import part_of_path
+from malaria_cells.annotations.source import RawPicture, Source
+from malaria_cells.errors import InputError, nearest
+from malaria_cells.pictures import UNREADABLE_SUFFIXES, is_picture, walk_files
+from malaria_cells.wording import number_of
+
+
+class Reader(Protocol):
+    """A module that reads one form; see `Form`."""
+
+    FORM: Form
+    recognises: Callable[[Source], bool]
+    read: Callable[[Source], list[RawPicture]]
+
+
+@runtime_checkable
+class FolderReader(Reader, Protocol):
+    """A reader of a form that is a whole folder."""
+
+    describe: Callable[[Source], str]  # what was found in it, for people
+    why_not: Callable[[Source], str]  # why a folder that looks a little like it was not recognised; else nothing
+
+
+FORMATS: tuple[Reader, ...] = (bbbc041, iml, coco_json, csv_table, voc, yolo, class_folders)  # type: ignore[assignment]
+FORMAT_NAMES = tuple(reader.FORM.name for reader in FORMATS)
+_OF_FOLDERS = tuple(reader for reader in FORMATS if not reader.FORM.suffixes)
+_SUFFIXES = frozenset(suffix for reader in FORMATS for suffix in reader.FORM.suffixes)
+
+TRAINING_NAMES = ("training.json", "annotations.json", "_annotations.coco.json", "data.yaml", "train.csv")
+TEST_NAMES = ("test.json",)
+# Files that lie beside pictures and are no annotation of them: our own splits and tables of detections, Label Studio's list of categories.
+_NO_ANNOTATIONS = frozenset(
+    {
+        "notes.json",
+        "split.json",
+        "metrics.json",
+        "detections.json",
+        "detections.csv",
+        "counts.csv",
+        "predictions.csv",
+        "failed.csv",
+        "per_class.csv",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """The form of an annotation, and its files.
+
+    Attributes:
+        reader: of the form.
+        sources: the files, or the one folder, each with the part that its place names.
+        root: the folder that was searched, or the file's own.
+        oddities: takes a note of everything that is mended or left out; the sources share it.
+    """
+
+    reader: Reader
+    sources: tuple[Source, ...]
+    root: Path
+    oddities: Oddities
+
+    @property
+    def lists_pictures(self) -> bool:
+        """Whether the files list the data set's pictures, so that one that is not listed is left out."""
+        tested = {self.root / name for name in TEST_NAMES}
+        return self.reader not in _OF_FOLDERS and not any(path.is_file() for path in tested)
+
+    def read(self) -> list[tuple[Source, RawPicture]]:
+        """All pictures of all files."""
+        return [(source, picture) for source in self.sources for picture in self.reader.read(source)]
+
+    def __str__(self) -> str:
+        if isinstance(self.reader, FolderReader):
+            return f"{self.reader.FORM.title}: {self.reader.describe(self.sources[0])}"
+        files = [source.path for source in self.sources]
+        shown = ", ".join(p.relative_to(self.root).as_posix() if p.is_relative_to(self.root) else p.name for p in files[:3])
+        return f"{self.reader.FORM.title}: {shown}" + (f" and {len(files) - 3} more files" if len(files) > 3 else "")
+
+
+def find_annotation(root: Path, usual_names: tuple[str, ...] = ()) -> Path | None:  # noqa: ARG001
+    """The annotation of a data set's folder: the folder itself, which `load_annotations` looks into; None where it is none."""
+    return root if root.is_dir() else None
+
+
+def recognise(path: Path, annotation_format: str = "auto", pictures_root: Path | None = None) -> Recognised:
+    """Find out what form a file or folder holds.
+
+    Args:
+        path: an annotation file, or the folder of a data set.
+        annotation_format: one of `FORMAT_NAMES`, or ``auto`` to look at the content.
+        pictures_root: the folder of the pictures, where the user named one.
+
+    Raises:
+        InputError: no such path, an unknown form, no form, or several.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such annotation file or folder")
+    readers = FORMATS if annotation_format == "auto" else (_reader_named(annotation_format),)
+    oddities = Oddities()
+    recognised = _of_folder(path, readers, oddities) if path.is_dir() else _of_file(path, readers, oddities)
+    sources = tuple(replace(source, pictures_root=pictures_root) for source in recognised.sources)
+    return replace(recognised, sources=sources if pictures_root is not None else recognised.sources)
+
+
+def _reader_named(name: str) -> Reader:
+    for reader in FORMATS:
+        if name == reader.FORM.name:
+            return reader
+    raise InputError(f"annotation_format: '{name}' is unknown{nearest(name, FORMAT_NAMES)}; expected auto, {', '.join(FORMAT_NAMES)}")
+
+
+def _of_file(path: Path, readers: tuple[Reader, ...], oddities: Oddities) -> Recognised:
+    source = Source(path, oddities)
+    if len(readers) == 1:  # named by the user, whose word counts; the reader says what is wrong
+        return Recognised(readers[0], (source,), path.parent, oddities)
+    for reader in readers:
+        if _may_hold(path, reader.FORM) and reader.recognises(source):
+            return Recognised(reader, (source,), path.parent, oddities)
+    raise InputError(f"{path}: not an annotation of a known format{_advice(source)}; expected one of {', '.join(FORMAT_NAMES)}")
+
+
+def _may_hold(path: Path, form: Form) -> bool:
+    return not form.suffixes or path.suffix.lower() in form.suffixes
+
+
+def _of_folder(root: Path, readers: tuple[Reader, ...], oddities: Oddities) -> Recognised:
+    files = walk_files(root)
+    found, not_read = _annotation_files(root, files, readers, oddities)
+    for reader in readers:
+        # Folders named as classes are the least evidence: they count where there is no other.
+        if reader in _OF_FOLDERS and (reader is not class_folders or not found or len(readers) == 1):
+            source = Source(root, oddities)
+            if len(readers) == 1 or reader.recognises(source):
+                found[reader.FORM.name] = [source]
+    if len(found) > 1:
+        raise InputError(_several(root, found))
+    if not found:
+        raise InputError(_none(root, files, not_read))
+    ((name, sources),) = found.items()
+    reader = _reader_named(name)
+    sources = _without_test(root, sources, oddities) if not reader.FORM.per_picture else sources
+    for path, why in not_read.items():
+        if why and reader.FORM.per_picture and _may_hold(path, reader.FORM):  # a picture's cells must not be lost with a damaged file
+            raise InputError(f"{path}: {why}")
+        oddities.note("file", "that is no annotation of a known form, not read", f"{path.relative_to(root)}" + (f" ({why})" if why else ""))
+    return Recognised(reader, tuple(sources), root, oddities)
+
+
+def _annotation_files(
+    root: Path, files: Iterable[Path], readers: tuple[Reader, ...], oddities: Oddities
+) -> tuple[dict[str, list[Source]], dict[Path, str]]:
+    """The files of each form, and those that could hold an annotation but are of no form, with the reason if they are broken."""
+    found: dict[str, list[Source]] = defaultdict(list)
+    not_read: dict[Path, str] = {}
+    for path in files:
+        if path.suffix.lower() not in _SUFFIXES or (path.name in _NO_ANNOTATIONS and len(readers) > 1):
+            continue
+        relative = path.relative_to(root)
+        source = Source(path, oddities, part_of_path(relative.parts[:-1], path.stem))
+        try:
+            reader = next((r for r in readers if r.FORM.suffixes and _may_hold(path, r.FORM) and r.recognises(source)), None)
+        except InputError as error:
+            not_read[path] = str(error).removeprefix(f"{path}: ")
+            continue
+        if reader is None:
+            not_read[path] = ""
+        else:
+            found[reader.FORM.name].append(source)
+    return found, not_read
+
+
+def _without_test(root: Path, sources: list[Source], oddities: Oddities) -> list[Source]:
+    """Leave out the test's annotation, which a config reads by itself, where the training's lies beside it by its usual name."""
+    if not any(source.path == root / name for source in sources for name in TRAINING_NAMES):
+        return sources
+    tests = [source for source in sources if source.path in {root / name for name in TEST_NAMES}]
+    for source in tests:
+        oddities.note("annotation", "of the test part, read as `test_annotations` and not here", source.path.name)
+    return [source for source in sources if source not in tests]
+
+
+def _several(root: Path, found: dict[str, list[Source]]) -> str:
+    seen = "; ".join(
+        f"{name}: {number_of(len(sources), 'file')}, first {_shown(root, sources[0].path)}"
+        if sources[0].path != root
+        else f"{name}: the folder"
+        for name, sources in found.items()
+    )
+    return (
+        f"{root}: holds annotations of several forms ({seen}). Name the form with `annotation_format` (--format), "
+        "or the file itself with `annotations` (on the command line in the place of the folder)"
+    )
+
+
+def _none(root: Path, files: list[Path], not_read: dict[Path, str]) -> str:
+    pictures = [p for p in files if is_picture(p)]
+    seen = [f"{number_of(len(pictures), 'picture')} (first {_shown(root, pictures[0])})"] if pictures else ["no picture"]
+    endings = Counter(p.suffix.lower() or "no ending" for p in files if not is_picture(p))
+    seen += [
+        f"{n:,} {ending}" + (f" ({UNREADABLE_SUFFIXES[ending]})" if ending in UNREADABLE_SUFFIXES else "")
+        for ending, n in endings.most_common(6)
+    ]
+    broken = [f"{_shown(root, path)}: {why}" for path, why in not_read.items() if why]
+    advice = [_advice(Source(path)) for path in files if not is_picture(path)][:200]
+    told = [*broken[:2], *dict.fromkeys(text.removeprefix(": ") for text in advice if text)][:3]
+    lines = [f"{root}: holds no annotation of a known form; found {', '.join(seen)}."]
+    lines += [f"{line}." for line in told]
+    lines += [text for text in (yolo.why_not(Source(root)), class_folders.why_not(Source(root))) if text]
+    lines.append(
+        f"Expected one of {', '.join(FORMAT_NAMES)} (docs/formats.md says how each looks). Name the annotation file with `annotations:` "
+        "in the config or --set annotations=FILE, to other commands in the place of the folder."
+    )
+    return "\n".join(lines)
+
+
+def _shown(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _advice(source: Source) -> str:
+    """What to export instead from a tool whose files are not read, in front of which a colon stands; or nothing."""
+    return ""
