@@ -139,11 +139,11 @@ def _layout(source: Source) -> _Layout | str:
 
 
 def _in_parts(source: Source, folders: list[Path], children: dict[Path, list[Path]]) -> _Layout | str:
-    classes = {child: (child.name, part_named(folder.name)) for folder in folders for child in children[folder]}
-    by_part = [{child.name for child in children[folder]} for folder in folders]
-    alike = set.intersection(*by_part)
+    with_classes = [folder for folder in folders if len(children[folder]) > 1 and not _own_pictures(source, folder)]
+    classes = {child: (child.name, part_named(folder.name)) for folder in with_classes for child in children[folder]}
+    alike = set.intersection(*[{child.name for child in children[folder]} for folder in with_classes]) if with_classes else set()
     told = ", ".join(f"'{folder.name}'" for folder in folders)
-    if len(alike) < 2 or any(_own_pictures(source, folder) for folder in folders) or any(is_plain(name) for name in alike):
+    if len(alike) < 2 or any(is_plain(name) or name.lower() in _NO_CLASSES for name in alike) or _counted_up(sorted(alike)):
         return f"Its folders {told} are parts of a data set, not classes, and no annotation was found for them."
     return _Layout(classes)
 

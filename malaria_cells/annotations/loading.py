@@ -23,6 +23,8 @@ from malaria_cells.wording import excerpt
 
 log = logging.getLogger(__name__)
 
+MOST_FAULTS = 10  # pictures that cannot be read, which one message names
+
 
 @dataclass(frozen=True)
 class _Located:
@@ -75,7 +77,7 @@ def load_annotations(
         >>> len(annotations), annotations.pictures[0].boxes_xyxy.shape[1]
         (2, 4)
     """
-    recognised = recognise(path, annotation_format, root)
+    recognised = recognise(path, annotation_format)
     try:
         pairs = _read(recognised, path)
         folder = finder or _folder(path, root, pairs)
@@ -109,7 +111,7 @@ def found_categories(path: Path, *, root: Path | None = None, annotation_format:
     Raises:
         InputError: no such file, unknown format, no picture listed.
     """
-    recognised = recognise(path, annotation_format, root)
+    recognised = recognise(path, annotation_format)
     pairs = _read(recognised, path)
     located = _locate(pairs, _folder(path, root, pairs), path, recognised.oddities, may_miss=True)
     return sorted({category for r in located.raw for category in r.categories})
@@ -240,8 +242,25 @@ def _twice(key: str, first: Source, second: Source) -> InputError:
 
 
 def _sizes(files: list[Path]) -> list[tuple[int, int]]:
+    """Sizes of all pictures.
+
+    Raises:
+        InputError: some cannot be read; names the first few of them, so that they need not be found one by one.
+    """
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(picture_size, files))
+        sizes = list(pool.map(_size_or_fault, files))
+    faults = [str(size) for size in sizes if isinstance(size, InputError)]
+    if faults:
+        more = f"\nand {len(faults) - MOST_FAULTS} more pictures" if len(faults) > MOST_FAULTS else ""
+        raise InputError("\n".join(faults[:MOST_FAULTS]) + more)
+    return [size for size in sizes if not isinstance(size, InputError)]
+
+
+def _size_or_fault(file: Path) -> tuple[int, int] | InputError:
+    try:
+        return picture_size(file)
+    except InputError as error:
+        return error
 
 
 def _declared(pairs: list[tuple[Source, RawPicture]], folder: PictureFinder, path: Path) -> tuple[_Located, list[tuple[int, int]]]:

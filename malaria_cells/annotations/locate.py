@@ -207,7 +207,7 @@ def _components(name: str) -> tuple[Parts, bool]:
         if part == "..":
             outside = outside or not parts
             parts = parts[:-1]
-        elif part == "/" or (not parts and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:", part)):  # C:, file:, https:
+        elif part.startswith("/") or (not parts and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:", part)):  # C:, file:, https:
             outside = True
         elif part != ".":
             parts.append(part)

@@ -38,6 +38,8 @@ _BESIDE = frozenset(
         "voc",
         "xml",
         "yolo",
+        "text",
+        "texts",
         "picture",
         "pictures",
         "photos",

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -94,13 +94,12 @@ def find_annotation(root: Path, usual_names: tuple[str, ...] = ()) -> Path | Non
     return root if root.is_dir() else None
 
 
-def recognise(path: Path, annotation_format: str = "auto", pictures_root: Path | None = None) -> Recognised:
+def recognise(path: Path, annotation_format: str = "auto") -> Recognised:
     """Find out what form a file or folder holds.
 
     Args:
         path: an annotation file, or the folder of a data set.
         annotation_format: one of `FORMAT_NAMES`, or ``auto`` to look at the content.
-        pictures_root: the folder of the pictures, where the user named one.
 
     Raises:
         InputError: no such path, an unknown form, no form, or several.
@@ -109,9 +108,7 @@ def recognise(path: Path, annotation_format: str = "auto", pictures_root: Path |
         raise InputError(f"{path}: no such annotation file or folder")
     readers = FORMATS if annotation_format == "auto" else (_reader_named(annotation_format),)
     oddities = Oddities()
-    recognised = _of_folder(path, readers, oddities) if path.is_dir() else _of_file(path, readers, oddities)
-    sources = tuple(replace(source, pictures_root=pictures_root) for source in recognised.sources)
-    return replace(recognised, sources=sources if pictures_root is not None else recognised.sources)
+    return _of_folder(path, readers, oddities) if path.is_dir() else _of_file(path, readers, oddities)
 
 
 def _reader_named(name: str) -> Reader:
@@ -150,7 +147,7 @@ def _of_folder(root: Path, readers: tuple[Reader, ...], oddities: Oddities) -> R
         raise InputError(_none(root, files, not_read))
     ((name, sources),) = found.items()
     reader = _reader_named(name)
-    sources = _without_test(root, sources, oddities) if not reader.FORM.per_picture else sources
+    sources = _chosen(root, sources, oddities) if len(sources) > 1 and not reader.FORM.per_picture else sources
     for path, why in not_read.items():
         if why and reader.FORM.per_picture and _may_hold(path, reader.FORM):  # a picture's cells must not be lost with a damaged file
             raise InputError(f"{path}: {why}")
@@ -181,14 +178,30 @@ def _annotation_files(
     return found, not_read
 
 
-def _without_test(root: Path, sources: list[Source], oddities: Oddities) -> list[Source]:
-    """Leave out the test's annotation, which a config reads by itself, where the training's lies beside it by its usual name."""
-    if not any(source.path == root / name for source in sources for name in TRAINING_NAMES):
-        return sources
-    tests = [source for source in sources if source.path in {root / name for name in TEST_NAMES}]
-    for source in tests:
-        oddities.note("annotation", "of the test part, read as `test_annotations` and not here", source.path.name)
-    return [source for source in sources if source not in tests]
+def _chosen(root: Path, sources: list[Source], oddities: Oddities) -> list[Source]:
+    """Of several files of one form those that make up the data set; the others are noted.
+
+    A file that is called as training annotations usually are counts before others, as do files that are named as a part before
+    those that are not, and COCO's ``instances`` before its ``person_keypoints`` of the same pictures. The test's file is read by a config itself.
+    """
+    usual = {root / name for name in TRAINING_NAMES}
+    main = [source for source in sources if source.path in usual]
+    tests = {root / name for name in TEST_NAMES} if main else set()
+    instances = {source.part for source in sources if source.path.stem.startswith("instances")}
+    kept = []
+    for source in sources:
+        stem = source.path.stem.lower()
+        if source.path in tests:
+            oddities.note("annotation", "of the test part, read as `test_annotations` and not here", source.path.name)
+        elif stem.startswith(("person_keypoints", "stuff", "panoptic")) and source.part in instances:
+            oddities.note("file", "of the same pictures as an `instances` file, not read", _shown(root, source.path))
+        elif source not in main and source.part is None and (main or any(other.part for other in sources)):
+            oddities.note(
+                "file", "that is named as no part of the data set, not read; name it itself to read it", _shown(root, source.path)
+            )
+        else:
+            kept.append(source)
+    return kept
 
 
 def _several(root: Path, found: dict[str, list[Source]]) -> str:

@@ -60,13 +60,11 @@ class Source:
         path: the file or folder.
         oddities: takes a note of everything that is mended or left out.
         part: ``train``, ``validation`` or ``test``, where the place of the file says so; what the content says counts more.
-        pictures_root: the folder of the pictures, where the user named one.
     """
 
     path: Path
     oddities: Oddities = field(default_factory=Oddities)
     part: str | None = None
-    pictures_root: Path | None = None
 
     @cached_property
     def files(self) -> list[Path]:

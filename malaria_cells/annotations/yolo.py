@@ -25,6 +25,7 @@ FORM = Form(
 )
 _PARTS = {"train": "train", "val": "validation", "test": "test"}
 _CLASS_FILES = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt", "class_names.txt", "labels.txt", "classes.names")
+_USUAL_YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _LOOKED_AT = 20  # texts, of which one that looks like labels is evidence enough
 
 
@@ -79,12 +80,12 @@ def read(source: Source) -> list[RawPicture]:
     """
     folder = _folder(source)
     classes = _classes(folder, source.path)
-    pictures = _with_parts(folder, classes)
     texts = label_texts(folder.files)
+    if not folder.pictures and texts:
+        return _without_pictures(folder, classes, texts)
+    pictures = _with_parts(folder, classes)
     text_of = texts_of(folder.pictures, texts, folder.path)
     texts = [text for text in texts if text in text_of.values() or not is_other(text)]
-    if not pictures and texts:
-        return _without_pictures(folder, classes, texts)
     if not pictures:
         raise InputError(f"{classes.file}: found no pictures in the folders of train, val and test; they are looked for in {folder.path}")
     if not pictures.keys() & text_of.keys():
@@ -93,7 +94,7 @@ def read(source: Source) -> list[RawPicture]:
             f"{classes.file}: none of {number_of(len(pictures), 'picture')} has a text of labels; that of {first.relative_to(folder.path)} "
             f"was looked for in labels/.. in the place of images/.., and beside it, as {first.stem}.txt and {first.name}.txt"
         )
-    for picture in pictures.keys() - text_of.keys():
+    for picture in sorted(pictures.keys() - text_of.keys()):
         folder.oddities.note("picture", "without a text of labels, taken to hold no cell", picture.relative_to(folder.path).as_posix())
     for text in sorted(set(texts) - set(text_of.values())):
         folder.oddities.note("text", "of labels without a picture, left out", text.relative_to(folder.path).as_posix())
@@ -102,10 +103,8 @@ def read(source: Source) -> list[RawPicture]:
 
 def _without_pictures(folder: Source, classes: _Classes, texts: list[Path]) -> list[RawPicture]:
     """Texts alone; their pictures lie elsewhere, and go by the texts' names without the ending."""
-    read = [text for text in texts if looks_like_labels(text) or not read_text(text).strip()]
-    return [
-        _picture(classes, text.relative_to(folder.path).with_suffix("").as_posix().removeprefix("labels/"), text, None) for text in read
-    ]
+    places = {text: text.relative_to(folder.path).with_suffix("") for text in texts if not is_other(text)}
+    return [_picture(classes, place.as_posix(), text, part_of_path(place.parts[:-1])) for text, place in places.items()]
 
 
 def _picture(classes: _Classes, name: str, text: Path | None, part: str | None) -> RawPicture:
@@ -121,9 +120,8 @@ def _picture(classes: _Classes, name: str, text: Path | None, part: str | None) 
 
 
 def _folder(source: Source) -> Source:
-    """The folder that is searched: the pictures' own if the user named it, else that of the file, or the folder itself."""
-    path = source.pictures_root or (source.path if source.path.is_dir() else source.path.parent)
-    return source if path == source.path else Source(path, source.oddities)
+    """The folder that is searched: the one of the file, or the folder itself."""
+    return source if source.path.is_dir() else Source(source.path.parent, source.oddities)
 
 
 def _has_labels(folder: Source) -> bool:
@@ -139,10 +137,10 @@ def _is_data_yaml(content: Any) -> bool:
 def _yaml_files(folder: Source) -> list[Path]:
     """The files of the upper-most level that are a data.yaml by name, or by `names` and a part."""
     found: list[Path] = []
-    for path in sorted(folder.files, key=lambda p: (len(p.parts), p.name not in {"data.yaml", "dataset.yaml"}, p)):
+    for path in sorted(folder.files, key=lambda p: (len(p.parts), p.name.lower() not in _USUAL_YAML, p)):
         if path.suffix.lower() not in {".yaml", ".yml"} or (found and len(path.parts) > len(found[0].parts)):
             continue
-        by_name = path.name.lower() in {"data.yaml", "data.yml", "dataset.yaml", "dataset.yml"}
+        by_name = path.name.lower() in _USUAL_YAML
         try:
             content = load_yaml(path)
         except InputError:
@@ -152,6 +150,10 @@ def _yaml_files(folder: Source) -> list[Path]:
         if by_name or (_is_data_yaml(content) and any(part in content for part in _PARTS)):
             found.append(path)
     return found
+
+
+def _is_usual(files: list[Path]) -> bool:
+    return bool(files) and files[0].name.lower() in _USUAL_YAML
 
 
 def _class_files(folder: Source) -> list[Path]:
@@ -164,9 +166,10 @@ def _classes(folder: Source, named: Path) -> _Classes:
     if named.is_file() and named.suffix.lower() in {".yaml", ".yml"}:
         return _of_yaml(named)
     files = [] if named.is_file() else _yaml_files(folder)
-    if len(files) > 1 and files[0].name not in {"data.yaml", "dataset.yaml"}:
-        shown = ", ".join(p.relative_to(folder.path).as_posix() for p in files[:4])
-        raise InputError(f"{folder.path}: several files name classes and parts ({shown}); name one of them in the place of the folder")
+    rivals = [p for p in files if p.name.lower() == files[0].name.lower()] if _is_usual(files) else files
+    if len(rivals) > 1:
+        shown = ", ".join(p.relative_to(folder.path).as_posix() for p in rivals[:4])
+        raise InputError(f"{folder.path}: several files name classes and parts ({shown}); name one of them, or its folder")
     if files:
         return _of_yaml(files[0])
     of_names = [named] if named.is_file() and named.name.lower() in _CLASS_FILES else _class_files(folder)

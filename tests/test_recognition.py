@@ -1,0 +1,455 @@
+"""The form of a folder is recognised by evidence in its content; what is not clear is an error that lists what was seen."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+
+from malaria_cells.annotations import load_annotations
+from malaria_cells.cli import main
+from malaria_cells.errors import InputError
+from malaria_cells.labels import LabelSet
+from tests.conftest import write_picture
+
+BOX = "0.5 0.5 0.2 0.4"  # in fractions of 1; [40, 24, 60, 56] of a picture of 100 x 80
+PIXELS = [40, 24, 60, 56]
+
+
+def coco(path: Path, names: list[str], *, size=(100, 80), **changes) -> Path:
+    """COCO with one ring in each picture."""
+    content = {
+        "images": [{"id": i, "file_name": name, "width": size[0], "height": size[1]} for i, name in enumerate(names)],
+        "annotations": [{"id": i, "image_id": i, "category_id": 1, "bbox": [40, 24, 20, 32], "iscrowd": 0} for i in range(len(names))],
+        "categories": [{"id": 1, "name": "ring"}],
+    } | changes
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def voc(path: Path, filename: str, extra: str = "", size=(100, 80)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        f"<annotation><folder>x</folder><filename>{filename}</filename><size><width>{size[0]}</width><height>{size[1]}</height></size>"
+        "<object><name>ring</name><bndbox><xmin>41</xmin><ymin>25</ymin><xmax>60</xmax><ymax>56</ymax></bndbox></object>"
+        f"{extra}</annotation>"
+    )
+    return path
+
+
+def text(path: Path, content: str = f"0 {BOX}\n") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+def read(folder: Path) -> dict[str, tuple]:
+    """Each picture's part and boxes, by its key."""
+    return {p.key: (p.part, p.boxes_xyxy.round(3).tolist()) for p in load_annotations(folder, None).pictures}
+
+
+def one_ring(part=None):
+    return (part, [pytest.approx(PIXELS, abs=1e-3)])
+
+
+def test_roboflow_at_its_root(tmp_path):
+    for part in ("train", "valid", "test"):
+        write_picture(tmp_path / part / f"{part}.jpg")
+        coco(tmp_path / part / "_annotations.coco.json", [f"{part}.jpg"])
+    parts = {"test/test.jpg": "test", "train/train.jpg": "train", "valid/valid.jpg": "validation"}
+    assert read(tmp_path) == {key: one_ring(part) for key, part in parts.items()}
+
+
+def test_coco_with_a_file_a_part_in_a_folder_beside_the_pictures(tmp_path):
+    for part in ("train", "val"):
+        write_picture(tmp_path / f"{part}2017" / "0.jpg")
+        coco(tmp_path / "annotations" / f"instances_{part}2017.json", ["0.jpg"])
+        coco(tmp_path / "annotations" / f"person_keypoints_{part}2017.json", ["0.jpg"])
+    with pytest.raises(InputError, match=r"0\.jpg: fits several pictures"):  # the file alone does not say in which folder
+        load_annotations(tmp_path, None)
+    for part in ("train", "val"):
+        (tmp_path / f"{part}2017" / "0.jpg").rename(tmp_path / f"{part}2017" / f"{part}.jpg")
+        coco(tmp_path / "annotations" / f"instances_{part}2017.json", [f"{part}.jpg"])
+        coco(tmp_path / "annotations" / f"person_keypoints_{part}2017.json", [f"{part}.jpg"])
+    assert read(tmp_path) == {"train2017/train.jpg": one_ring("train"), "val2017/val.jpg": one_ring("validation")}
+
+
+@pytest.mark.parametrize("named", [".", "annotations", "annotations/instances_default.json"])
+def test_cvat_with_its_pictures_beside_the_annotations_folder(tmp_path, named):
+    write_picture(tmp_path / "images" / "default" / "a.jpg")
+    coco(tmp_path / "annotations" / "instances_default.json", ["a.jpg"])
+    assert read(tmp_path / named) == {"images/default/a.jpg": one_ring()}
+
+
+def test_the_folder_of_the_pictures_can_be_named(tmp_path, capsys):
+    write_picture(tmp_path / "pictures" / "a.jpg")
+    path = coco(tmp_path / "elsewhere" / "boxes.json", ["a.jpg"])
+    with pytest.raises(InputError, match=r"1 of 1 pictures are not in .*elsewhere; first: a\.jpg"):
+        load_annotations(path, None)
+    assert main(["convert", str(path), str(tmp_path / "new"), "--to", "voc", "--images", str(tmp_path / "pictures")]) == 0
+    assert read(tmp_path / "new")["JPEGImages/a.jpg"] == one_ring("train")
+    assert main(["explore", str(path), "--images", str(tmp_path / "none")]) == 2
+    assert f"--images {tmp_path / 'none'}: no such folder" in capsys.readouterr().err
+
+
+def test_labelimg_with_folders_for_its_parts(tmp_path):
+    for part in ("train", "test"):
+        write_picture(tmp_path / part / f"{part}.jpg")
+        voc(tmp_path / part / f"{part}.xml", f"{part}.jpg")
+    assert read(tmp_path) == {"test/test.jpg": one_ring("test"), "train/train.jpg": one_ring("train")}
+    assert read(tmp_path / "train") == {"train.jpg": one_ring()}
+
+
+@pytest.mark.parametrize("folders", [("annotations", "images"), ("Annotations", "JPEGImages"), ("xml", "."), ("labels", "pictures")])
+def test_voc_in_folders_of_any_name(tmp_path, folders):
+    write_picture(tmp_path / "set" / folders[1] / "a.jpg")
+    voc(tmp_path / "set" / folders[0] / "a.xml", "a.jpg")
+    assert list(read(tmp_path / "set").values()) == list(read(tmp_path / "set" / folders[0]).values()) == [one_ring()]
+
+
+def test_a_broken_file_of_one_picture_is_an_error_and_a_broken_file_of_another_form_is_a_note(tmp_path):
+    for name in "ab":
+        write_picture(tmp_path / f"{name}.jpg")
+        voc(tmp_path / f"{name}.xml", f"{name}.jpg")
+    (tmp_path / "old.json").write_text("{")
+    assert "1 file that is no annotation of a known form, not read; first: old.json" in load_annotations(tmp_path, None).oddities[0]
+    (tmp_path / "b.xml").write_text("<annotation>")
+    with pytest.raises(InputError, match=r"b\.xml: not valid XML"):
+        load_annotations(tmp_path, None)
+
+
+def test_several_forms_are_an_error_that_names_the_setting(tmp_path):
+    write_picture(tmp_path / "a.jpg")
+    voc(tmp_path / "a.xml", "a.jpg")
+    coco(tmp_path / "coco.json", ["a.jpg"])
+    with pytest.raises(
+        InputError, match=r"several forms \(voc: 1 file, first a\.xml; coco: 1 file, first coco\.json\).*`annotation_format`"
+    ):
+        load_annotations(tmp_path, None)
+    assert load_annotations(tmp_path, None, annotation_format="voc").pictures[0].boxes_xyxy.tolist() == [PIXELS]
+    assert len(load_annotations(tmp_path / "coco.json", None)) == 1
+
+
+def test_two_files_that_list_one_picture_are_an_error_that_names_both(tmp_path):
+    write_picture(tmp_path / "a.jpg")
+    for name in ("first", "second"):
+        coco(tmp_path / f"{name}.json", ["a.jpg"])
+    with pytest.raises(InputError, match=r"picture 'a\.jpg' is listed twice, in .*first\.json and in .*second\.json; name the file"):
+        load_annotations(tmp_path, None)
+
+
+def test_files_without_a_part_stand_back_behind_those_that_name_one(tmp_path):
+    for name in ("train", "test"):
+        write_picture(tmp_path / f"{name}.jpg")
+    coco(tmp_path / "train.json", ["train.jpg"])
+    coco(tmp_path / "submission.json", ["test.jpg"])
+    found = load_annotations(tmp_path, None)
+    assert [p.key for p in found.pictures] == ["train.jpg"]
+    assert (
+        "1 file that is named as no part of the data set, not read; name it itself to read it; first: submission.json" in found.oddities[0]
+    )
+
+
+def test_a_folder_of_pictures_alone_is_told_what_was_seen(tmp_path):
+    for name in ("a.jpg", "b.jpg", "c.HEIC", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    write_picture(tmp_path / "a.jpg")
+    with pytest.raises(InputError, match=r"no annotation of a known form; found 2 pictures \(first a\.jpg\), 1 \.heic \(HEIC"):
+        load_annotations(tmp_path, None)
+
+
+# folders of classes
+
+
+def folders_of(root: Path, *names: str) -> Path:
+    for i, name in enumerate(names):
+        write_picture(root / name / f"{i}.png", value=40 + i)
+    return root
+
+
+@pytest.mark.parametrize("names", [("train", "valid"), ("images", "masks"), ("train", "test", "val"), ("cells", "mask"), ("img", "gt")])
+def test_folders_that_are_no_classes(tmp_path, names):
+    folders_of(tmp_path, *names)
+    with pytest.raises(
+        InputError, match=r"holds no annotation of a known form.*\nIts folders '.*(parts of a data set|were not taken for classes)"
+    ):
+        load_annotations(tmp_path, None)
+    if set(names) - {"train", "valid", "val", "test"}:
+        assert load_annotations(tmp_path, None, annotation_format="folders").labels.names == tuple(sorted(names))
+
+
+@pytest.mark.parametrize("names", [("slide1", "slide2"), ("patient_01", "patient_02"), ("2024-01-03", "2024-02-11"), ("C108P69", "C99P60")])
+def test_folders_that_are_counted_up(tmp_path, names):
+    with pytest.raises(InputError, match=r"look like slides, patients or days.*annotation_format: folders"):
+        load_annotations(folders_of(tmp_path, *names), None)
+
+
+@pytest.mark.parametrize("names", [("0", "1", "2"), ("Parasitized", "Uninfected"), ("stage1", "stage2"), ("ring", "test_tube")])
+def test_folders_that_are_classes(tmp_path, names):
+    assert load_annotations(folders_of(tmp_path, *names), None).labels.names == names
+
+
+def test_classes_below_parts(tmp_path):
+    folders_of(tmp_path, "train/NORMAL", "train/PNEUMONIA", "val/NORMAL", "val/PNEUMONIA", "test")
+    found = load_annotations(tmp_path, None)
+    assert [(p.key, p.part) for p in found.pictures] == [
+        ("train/NORMAL/0.png", "train"),
+        ("train/PNEUMONIA/1.png", "train"),
+        ("val/NORMAL/2.png", "validation"),
+        ("val/PNEUMONIA/3.png", "validation"),
+    ]
+    assert found.oddities == (f"{tmp_path}: 1 picture in no class's folder, left out; first: test/4.png",)
+
+
+def test_classes_that_a_zip_holds_twice_or_deeper(tmp_path):
+    folders_of(tmp_path / "cells", "A", "B", "cells/A", "cells/B")
+    found = load_annotations(tmp_path / "cells", None)
+    assert (found.labels.names, len(found)) == (("A", "B"), 2)
+    assert "2 files of a folder that holds the classes' folders once more, left out; first: cells/A/2.png" in found.oddities[0]
+    shutil.rmtree(tmp_path / "cells" / "cells")
+    assert [p.key for p in load_annotations(tmp_path, None).pictures] == ["cells/A/0.png", "cells/B/1.png"]
+
+
+def test_linked_folders_are_followed(tmp_path):
+    write_picture(tmp_path / "elsewhere" / "a.png")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "pictures").symlink_to(tmp_path / "elsewhere")
+    coco(tmp_path / "set" / "annotations.json", ["a.png"])
+    assert read(tmp_path / "set") == {"pictures/a.png": one_ring()}
+
+
+# YOLO
+
+
+@pytest.mark.parametrize("classes", ["classes.txt", "obj.names", "_darknet.labels"])
+@pytest.mark.parametrize("folders", [("images", "labels"), (".", "."), ("obj_train_data", "obj_train_data"), ("images", "Labels")])
+def test_yolo_without_data_yaml(tmp_path, classes, folders):
+    write_picture(tmp_path / folders[0] / "a.jpg")
+    text(tmp_path / folders[1] / "a.txt")
+    text(tmp_path / classes, "ring\nred blood cell\n")
+    (found,) = read(tmp_path).values()
+    assert found[1] == one_ring()[1]
+
+
+def test_yolo_without_class_names_is_told_what_to_write(tmp_path):
+    write_picture(tmp_path / "images" / "a.jpg")
+    text(tmp_path / "labels" / "a.txt")
+    with pytest.raises(InputError, match=r"look like YOLO's labels, but nothing names the classes: write a classes\.txt"):
+        load_annotations(tmp_path, None)
+
+
+@pytest.mark.parametrize("label", ["labels/a.txt", "labels/a.jpg.txt", "images/a.txt", "LABELS/A.txt", "texts/a.txt", "labels/train/a.txt"])
+def test_yolo_finds_the_text_of_a_picture(tmp_path, label):
+    write_picture(tmp_path / "images" / "a.jpg")
+    text(tmp_path / label)
+    text(tmp_path / "data.yaml", "train: images\nnames: [ring]\n")
+    if label == "labels/train/a.txt":  # a text of another part is not this picture's
+        with pytest.raises(InputError, match=r"none of 1 picture has a text of labels; that of images/a\.jpg was looked for"):
+            load_annotations(tmp_path, None)
+    else:
+        assert read(tmp_path) == {"images/a.jpg": one_ring("train")}
+
+
+def test_yolo_counts_pictures_without_text_and_texts_without_picture(tmp_path):
+    for name in ("a", "b", "c"):
+        write_picture(tmp_path / "images" / f"{name}.jpg")
+    for name in ("a", "x"):
+        text(tmp_path / "labels" / f"{name}.txt")
+    text(tmp_path / "data.yaml", "train: images\nval: gone\nnc: 3\nnames: [ring]\n")
+    lines = load_annotations(tmp_path, None).oddities
+    for expected in (
+        "2 pictures without a text of labels, taken to hold no cell; first: images/b.jpg",
+        "1 text of labels without a picture, left out; first: labels/x.txt",
+        "1 part of data.yaml that is not there, left out; first: val: gone",
+        "1 declaration nc: 3 that does not fit 1 name, not used; first: nc",
+    ):
+        assert any(expected in line for line in lines), (expected, lines)
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        "../train/images",
+        "train\\images",
+        "C:\\Users\\me\\set\\train\\images",
+        "/content/set/train/images",
+        "./train/images",
+        "TRAIN/images",
+    ],
+)
+def test_yolo_folders_of_another_machine(tmp_path, train):
+    write_picture(tmp_path / "train" / "images" / "a.jpg")
+    text(tmp_path / "train" / "labels" / "a.txt")
+    text(tmp_path / "data.yaml", f"train: {train}\nnames: [ring]\n")
+    assert read(tmp_path) == {"train/images/a.jpg": one_ring("train")}
+
+
+def test_yolo_never_looks_outside_and_takes_no_part_for_another(tmp_path):
+    write_picture(tmp_path / "outside" / "images" / "a.jpg")
+    text(tmp_path / "outside" / "labels" / "a.txt")
+    write_picture(tmp_path / "set" / "images" / "b.jpg")
+    text(tmp_path / "set" / "labels" / "b.txt")
+    text(tmp_path / "set" / "data.yaml", f"train: {tmp_path}/outside\nnames: [ring]\n")
+    with pytest.raises(InputError, match=r"outside' is not in .*set, and nothing outside of it is read"):
+        load_annotations(tmp_path / "set", None)
+    text(tmp_path / "set" / "data.yaml", "train: images\nval: val/images\nnames: [ring]\n")
+    found = load_annotations(tmp_path / "set", None)
+    assert [p.part for p in found.pictures] == ["train"]
+    assert "1 part of data.yaml that is not there, left out; first: val: val/images" in found.oddities[0]
+
+
+def test_yolo_lists_of_pictures(tmp_path, caplog):
+    for name in "ab":
+        write_picture(tmp_path / "images" / f"{name}.jpg")
+        text(tmp_path / "labels" / f"{name}.txt")
+    text(tmp_path / "train.txt", "D:\\cells\\images\\a.jpg\n./images/b.jpg\n/content/gone.jpg\n")
+    text(tmp_path / "data.yaml", "train: train.txt\nnames: {0: ring}\n")
+    with caplog.at_level(logging.WARNING):
+        assert list(read(tmp_path)) == ["images/a.jpg", "images/b.jpg"]
+    assert "1 line of train.txt that names a picture which is not there, left out; first: /content/gone.jpg" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("0 50 50 20 40", "look like pixels or percent"),
+        ("0 18.0 20.7 14.0 18.7", "look like pixels or percent"),
+        ("-1 0.5 0.5 0.2 0.4", "class -1 is not in data.yaml's names, which are 1 name for the numbers up to 0"),
+        ("0.5 0.5 0.5 0.2 0.4", "expected: class x_centre"),
+    ],
+)
+def test_yolo_lines_that_would_lie_elsewhere(tmp_path, line, message):
+    write_picture(tmp_path / "images" / "a.jpg")
+    text(tmp_path / "labels" / "a.txt", line)
+    text(tmp_path / "data.yaml", "train: images\nnames: [ring]\n")
+    with pytest.raises(InputError, match=message):
+        load_annotations(tmp_path, None)
+
+
+def test_yolo_key_points_are_no_outline(tmp_path):
+    write_picture(tmp_path / "images" / "a.jpg")
+    text(tmp_path / "labels" / "a.txt", f"0 {BOX} 0.9 0.9 2 0.1 0.1 2\n")
+    text(tmp_path / "data.yaml", "train: images\nnames: [ring]\nkpt_shape: [2, 3]\n")
+    assert read(tmp_path) == {"images/a.jpg": one_ring("train")}
+
+
+def test_yolo_texts_whose_pictures_are_elsewhere(tmp_path):
+    write_picture(tmp_path / "pictures" / "a.jpg")
+    text(tmp_path / "set" / "labels" / "a.txt")
+    text(tmp_path / "set" / "classes.txt", "ring\n")
+    found = load_annotations(tmp_path / "set", None, root=tmp_path / "pictures")
+    assert [(p.key, p.boxes_xyxy.round(3).tolist()) for p in found.pictures] == [("a.jpg", [pytest.approx(PIXELS, abs=1e-3)])]
+
+
+# COCO
+
+
+def test_coco_joined_from_two_files(tmp_path):
+    for name in "ab":
+        write_picture(tmp_path / f"{name}.jpg")
+    images = [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}]
+    with pytest.raises(InputError, match=r"images: the id 1 is listed twice, for 'a\.jpg' and 'b\.jpg'; were two files joined"):
+        load_annotations(coco(tmp_path / "a.json", [], images=images), None)
+    categories = [{"id": 1, "name": "ring"}, {"id": 1, "name": "wbc"}]
+    with pytest.raises(InputError, match="categories: the id 1 is listed twice, for 'ring' and 'wbc'"):
+        load_annotations(coco(tmp_path / "a.json", ["a.jpg"], categories=categories), None)
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [[[40, 24, 60, 24, 60, 56, 40, 56]], {"size": [80, 100], "counts": [40 * 80 + 24, *([32, 48] * 19), 32, 0]}],
+)
+def test_coco_outlines_without_boxes(tmp_path, segmentation):
+    write_picture(tmp_path / "a.jpg")
+    if isinstance(segmentation, dict):
+        segmentation["counts"][-1] += 80 * 100 - sum(segmentation["counts"])
+    path = coco(tmp_path / "a.json", ["a.jpg"], annotations=[{"image_id": 0, "category_id": 1, "segmentation": segmentation}])
+    found = load_annotations(path, None)
+    assert found.pictures[0].boxes_xyxy.tolist() == [PIXELS]
+    assert "1 outline without a box, of which the bounding box is taken; first: a.jpg" in found.oddities[0]
+
+
+def test_coco_crowds_are_counted_before_the_error_that_they_explain(tmp_path, caplog):
+    write_picture(tmp_path / "a.jpg")
+    crowd = [{"image_id": 0, "category_id": 1, "bbox": [40, 24, 20, 32], "iscrowd": 1}]
+    path = coco(tmp_path / "a.json", ["a.jpg"], annotations=crowd)
+    assert (
+        "1 annotation marked as crowd (`iscrowd`: 1, as CVAT marks masks), taken as ignore region"
+        in load_annotations(path, None).oddities[0]
+    )
+    with caplog.at_level(logging.WARNING), pytest.raises(InputError, match="neither labels nor ignore_labels"):
+        load_annotations(path, LabelSet(("trophozoite",)))
+    assert "taken as ignore region" in caplog.text
+
+
+# what a file declares
+
+
+def turned_picture(path: Path, orientation: int) -> None:
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (100, 80), (120, 120, 120)).save(path, exif=exif)
+
+
+def test_a_picture_of_another_size_than_declared_is_told(tmp_path):
+    write_picture(tmp_path / "a.png", (50, 40))
+    (line,) = load_annotations(coco(tmp_path / "a.json", ["a.png"]), None).oddities[:1]
+    assert "1 picture of another size than the annotation declares" in line
+    assert "a.png is declared 100 x 80, is 50 x 40" in line
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_boxes_on_a_picture_as_stored_are_turned_with_it(tmp_path, orientation):
+    """A patch of another grey is drawn where the box is, on the stored picture; it has to lie in the box on the upright one."""
+    import numpy as np
+    from PIL import Image
+
+    from malaria_cells.pictures import read_picture
+
+    stored = np.full((80, 100, 3), 200, np.uint8)
+    stored[24:56, 40:60] = 10
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    found = load_annotations(coco(tmp_path / "a.json", ["a.png"]), None)
+    left, top, right, bottom = found.pictures[0].boxes_xyxy[0].astype(int)
+    upright = read_picture(tmp_path / "a.png")
+    assert upright.shape == (100, 80, 3)
+    assert (upright[top:bottom, left:right] == 10).all()
+    assert (upright == 10).all(axis=2).sum() == (bottom - top) * (right - left) == 32 * 20
+    assert "1 picture annotated as it is stored, lying on its side" in found.oddities[0]
+
+
+def test_boxes_that_do_not_fit_the_declared_size_are_not_turned(tmp_path):
+    turned_picture(tmp_path / "a.jpg", 6)
+    annotations = [{"image_id": 0, "category_id": 1, "bbox": [10, 70, 40, 28]}]
+    found = load_annotations(coco(tmp_path / "a.json", ["a.jpg"], annotations=annotations), None)
+    assert found.pictures[0].boxes_xyxy.tolist() == [[10, 70, 50, 98]]
+    assert "another size than the annotation declares" in found.oddities[0]
+
+
+def test_all_broken_pictures_are_named_at_once(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.jpg").write_bytes(b"")
+    write_picture(tmp_path / "c.jpg")
+    with pytest.raises(InputError, match=r"a\.jpg: .*\n.*b\.jpg: "):
+        load_annotations(coco(tmp_path / "a.json", ["a.jpg", "b.jpg", "c.jpg"]), None)
+
+
+def test_explore_begins_with_what_it_took_the_folder_for(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jpg", "b.jpg"):
+        write_picture(tmp_path / "set" / name)
+    (tmp_path / "set" / "c.heic").write_bytes(b"")
+    coco(tmp_path / "set" / "x.json", ["a.jpg"])
+    assert main(["explore", str(tmp_path / "set")]) == 0
+    said = capsys.readouterr()
+    first = said.out.splitlines()[:10]
+    assert first[0] == "read as: COCO: x.json"
+    assert any("1 picture that the annotation does not list, left out; first: b.jpg" in line for line in first)
+    assert any("1 file in a format that is not read (HEIC" in line and "first: c.heic" in line for line in first)
+    assert "1 picture, 1 boxes" in said.out
