@@ -84,6 +84,16 @@ def test_labelme_outlines_in_parts_short_ones_and_flags(tmp_path):
     ]
 
 
+def test_labelme_files_that_were_renamed_with_their_pictures(tmp_path):
+    write_picture(tmp_path / "b.png")
+    (picture,), notes = read(labelme, tmp_path, LABELME, "b.json")
+    assert picture.name == "b.png"
+    assert notes[0] == "1 picture that its file calls by another name, found by the file's own name; first: b.png ('a.png')"
+    write_picture(tmp_path / "a.png")
+    (picture,), _ = read(labelme, tmp_path, LABELME, "b.json")
+    assert picture.name == "..\\images\\a.png"
+
+
 def via_region(shape, attributes):
     return {"shape_attributes": shape, "region_attributes": attributes}
 
@@ -328,6 +338,7 @@ def test_label_studio_uploads_beside_their_export_keep_their_prefix(tmp_path):
 @pytest.mark.parametrize(
     ("task", "message"),
     [
+        (ls_task({"result": [ls_rect("ring"), ls_rect("ring") | {"to_name": "image2"}]}), "shapes of several pictures"),
         (ls_task({"result": [ls_rect("ring") | {"image_rotation": 90}]}), r"picture 'a\.png': was turned in Label Studio"),
         (ls_task({"result": [ls_rect("ring") | {"original_width": None}]}), "`original_width` and `original_height` are missing"),
         (ls_task({"result": [ls_rect(3)]}), "a shape has the label 3, not a text"),
@@ -386,6 +397,7 @@ def test_cvat_xml(tmp_path):
         ('points="1.0,2.0;9.0,2.0;5.5,8.0"', 'points="1.0,2.0"', "expected three or more"),
         ('points="1.0,2.0;9.0,2.0;5.5,8.0"', 'points="1;2;3"', "in the place of a point"),
         ('rle="2, 2, 3, 1, 4"', 'rle="2, 2"', "do not fill its"),
+        ('rle="2, 2, 3, 1, 4"', 'rle="nan"', "cannot convert float NaN"),
         ('name="b.png"', "", "the `name` of an <image> is None"),
         ('<image id="1"', '<track id="1"/><image id="1"', "holds tracks of a video .*export the task as `CVAT for images 1.1`"),
     ],
@@ -437,9 +449,10 @@ def test_qupath(tmp_path, wrap, name):
 
 def test_qupath_annotations_beside_detections_are_told(tmp_path):
     detection = feature("Polygon", [RING], {"objectType": "detection", "classification": {"name": "ring"}})
-    (picture,), notes = read(qupath, tmp_path, [detection, QUPATH[0]])
+    (picture,), notes = read(qupath, tmp_path, [{**detection, "nucleusGeometry": {"type": "Polygon"}}, QUPATH[0]])
     assert len(picture.boxes_xyxy) == 2
-    assert notes[0].startswith("1 annotation with a class beside detections, taken as a cell like them")
+    assert notes[0].startswith("1 outline of a nucleus inside a cell, not read")
+    assert notes[1].startswith("1 annotation with a class beside detections, taken as a cell like them")
 
 
 CREATEML = [
@@ -452,7 +465,7 @@ def test_createml(tmp_path):
     (picture, empty), _ = read(createml, tmp_path, CREATEML)
     assert boxes(picture) == [("ring", [22.5, 31, 50.5, 41])]
     assert (empty.name, empty.categories) == ("b.png", [])
-    (picture,), _ = read(createml, tmp_path, [{"imagefilename": "a.png", "annotations": CREATEML[0]["annotations"]}])
+    (picture,), _ = read(createml, tmp_path, [{"imagefilename": "a.png", "annotation": CREATEML[0]["annotations"]}])
     assert picture.name == "a.png"
 
 
@@ -480,6 +493,7 @@ def test_vott(tmp_path, content):
 
 
 JUNK = [
+    "ü" * 300 + ".png",
     None,
     True,
     -1,

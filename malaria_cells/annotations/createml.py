@@ -16,6 +16,7 @@ FORM = Form(
 )
 _EXPECTED = 'a list of {"image": .., "annotations": [{"label": .., "coordinates": {"x": .., "y": .., "width": .., "height": ..}}]}'
 _NAMES = ("image", "imagefilename")
+_LISTS = ("annotations", "annotation")  # the latter in Apple's own examples
 
 
 def recognises(source: Source) -> bool:
@@ -23,11 +24,10 @@ def recognises(source: Source) -> bool:
     content = source.json
     if not isinstance(content, list) or not content or not isinstance(content[0], dict):
         return False
-    annotations = [
-        a for entry in content if isinstance(entry, dict) and isinstance(entry.get("annotations"), list) for a in entry["annotations"]
-    ]
-    named = any(isinstance(content[0].get(key), str) for key in _NAMES) and "annotations" in content[0]
-    return named and all(isinstance(a, dict) and "coordinates" in a for a in annotations[:1])
+    named = any(isinstance(content[0].get(key), str) for key in _NAMES) and any(key in content[0] for key in _LISTS)
+    lists = [entry.get(key) for entry in content if isinstance(entry, dict) for key in _LISTS]
+    first = next((found[0] for found in lists if isinstance(found, list) and found), None)
+    return named and (first is None or (isinstance(first, dict) and "coordinates" in first))
 
 
 def read(source: Source) -> list[RawPicture]:
@@ -44,7 +44,7 @@ def _read_picture(source: Source, entry: dict[str, Any]) -> RawPicture:
     name = expect(next((entry[key] for key in _NAMES if key in entry), None), str, "`image`")
     shapes = Shapes(source, name)
     with faults_named(source, _EXPECTED, name):
-        for annotation in expect(entry["annotations"], list, "`annotations`"):
+        for annotation in expect(next((entry[key] for key in _LISTS if key in entry), None), list, "`annotations`"):
             coordinates = expect(annotation, dict, "an annotation")["coordinates"]
             x, y, width, height = numbers(source.path, name, *(coordinates[k] for k in ("x", "y", "width", "height")))
             shapes.add(annotation["label"], x - width / 2, y - height / 2, x + width / 2, y + height / 2)

@@ -87,6 +87,8 @@ def _why_not(columns: Columns) -> tuple[str, str] | None:
             "found measurements of ImageJ, whose labels name the picture and the region in one",
             "write a table with the columns filename, label, x, y, width, height from them",
         )
+    if columns.names and columns.names[0].startswith("# Exported using VGG Image Annotator"):
+        return "was written by VIA 3", "annotate in VIA 2, whose CSV and JSON are read, or export COCO"
     if columns.left:
         return _incomplete(columns)
     if columns.picture is not None and columns.label is not None:

@@ -30,6 +30,8 @@ _BY_SUFFIX = {
     ".pkl": ("is a pickle of Python, which may run any code and is never opened", "write it as CSV or COCO"),
     ".ndjson": ("holds a JSON object in each line, as Labelbox and Ultralytics write it", f"export {_OTHERS} instead"),
     ".jsonl": ("holds a JSON object in each line", f"export {_OTHERS} instead"),
+    ".manifest": ("is a manifest of SageMaker Ground Truth", f"convert it to {_OTHERS}"),
+    ".vott": ("is a project of VoTT, without its boxes", "name the folder of its `*-asset.json` files, or export VoTT JSON"),
     ".zip": ("is an archive", "unpack it and name its folder; of ImageJ's RoiSet.zip write a table of bounding rectangles instead"),
 }
 

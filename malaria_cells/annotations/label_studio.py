@@ -115,6 +115,11 @@ def _annotated(source: Source, name: str, results: list) -> _Annotated:
     picture = _Annotated(Shapes(source, name), None, [])
     with faults_named(source, _EXPECTED, name):
         labelled = {r.get("id") for r in results if isinstance(r, dict) and isinstance(r.get("value"), dict) and _labels(r["value"])}
+        if (
+            len({str(r.get("to_name")) for r in results if isinstance(r, dict) and isinstance(r.get("value"), dict) and "x" in r["value"]})
+            > 1
+        ):
+            raise TypeError("shapes of several pictures (to_name) are in one task; export COCO instead")
         for result in results:
             if expect(result, dict, "a result").get("type") == "relation":
                 picture.shapes.leave_out("relation", "between cells, not read")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from malaria_cells.annotations.shapes import is_file
 from malaria_cells.errors import InputError
 from malaria_cells.pictures import is_picture
 from malaria_cells.wording import excerpt
@@ -36,7 +37,7 @@ def picture_name(annotation: Path, data: dict[str, Any]) -> str:
     folder, slash, own = name.rpartition("/")
     if _UPLOADED.match(own) and "/upload" in f"/{folder}/":
         beside = annotation.parent
-        kept = any((beside / place / own).is_file() for place in (".", "images", folder.lstrip("/")) if len(own) < 256)
+        kept = any(is_file(beside / place / own) for place in (".", "images", folder.lstrip("/")))
         return own if kept else _UPLOADED.sub("", own)
     return folder + slash + own
 

@@ -1,11 +1,12 @@
 """LabelMe's JSON (Wada 2016, github.com/wkentaro/labelme): one file a picture, shapes as points in pixels."""
 
 import math
+from pathlib import PureWindowsPath
 from typing import Any
 
 from malaria_cells.annotations.form import Form
 from malaria_cells.annotations.outlines import Box, points_bounds
-from malaria_cells.annotations.shapes import Shapes, expect, faults_named
+from malaria_cells.annotations.shapes import Shapes, expect, faults_named, is_file
 from malaria_cells.annotations.source import RawPicture, Source, declared_size
 from malaria_cells.wording import excerpt
 
@@ -39,7 +40,7 @@ def read(source: Source) -> list[RawPicture]:
     """
     with faults_named(source, _EXPECTED):
         content = expect(source.json, dict, "the file")
-        name = expect(content.get("imagePath") or source.path.stem, str, "`imagePath`")
+        name = _name(source, expect(content.get("imagePath") or source.path.stem, str, "`imagePath`"))
     shapes = Shapes(source, name)
     with faults_named(source, _EXPECTED, name):
         groups: dict[tuple[str, str], int] = {}
@@ -48,6 +49,18 @@ def read(source: Source) -> list[RawPicture]:
         if any(expect(content.get("flags") or {}, dict, "`flags`").values()):
             shapes.leave_out("flag", "of a whole picture, not read", sum(map(bool, content["flags"].values())))
     return [shapes.picture(declared_size(content.get("imageWidth"), content.get("imageHeight")))]
+
+
+def _name(source: Source, written: str) -> str:
+    """The picture's path; where it is not beside the file, but one of the file's own name is, both were renamed together."""
+    beside, last = source.path.parent, PureWindowsPath(written)
+    own = source.path.stem + last.suffix
+    if own == last.name or not is_file(beside / own) or is_file(beside / last.name) or is_file(beside / last.as_posix()):
+        return written
+    source.oddities.note(
+        "picture", "that its file calls by another name, found by the file's own name", f"{own} ({excerpt(last.name, 60)})"
+    )
+    return own
 
 
 def _read_shape(shapes: Shapes, shape: dict, groups: dict[tuple[str, str], int]) -> None:

@@ -71,6 +71,8 @@ def _read_feature(shapes: Shapes, feature: dict) -> str | None:
     elif plane.get("z") or plane.get("t"):
         shapes.leave_out("object", "in another plane than the first (z or t), left out")
     else:
+        if feature.get("nucleusGeometry"):
+            shapes.leave_out("outline", "of a nucleus inside a cell, not read")
         shapes.add(category, *points_bounds([point for ring in rings for point in ring]))
         return str(properties.get("objectType", properties.get("object_type")))
     return None

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,16 +31,26 @@ def expect(value: Any, kind: type[T], what: str) -> T:
     return value
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a file; a name that no file can have, too long for instance, is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 @contextmanager
 def faults_named(source: Source, expected: str, picture: Any = None) -> Iterator[None]:
     """Turn what a missing or wrong part of a file raises into an error that names the file, the picture and the form expected.
 
     Raises:
-        InputError: instead of a KeyError, IndexError, TypeError, AttributeError, OverflowError or RecursionError.
+        InputError: instead of a KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError or RecursionError.
     """
     try:
         yield
-    except (KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except InputError:
+        raise
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         found = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
         where = f"picture {excerpt(picture)}: " if picture is not None else ""
         raise InputError(f"{source.path}: {where}{found}; expected {expected}") from error

@@ -88,6 +88,11 @@ def _needed(source: Source, columns: Columns, row: Row, what: str) -> str:
     """
     i = getattr(columns, what)
     text = _field(row, i)
+    if what == "label" and text.startswith(("[{", '{"')):
+        raise InputError(
+            f"{source.path}: line {row.line} has the label {excerpt(text, 60)}, which holds shapes as JSON (Label Studio's CSV?); "
+            "export JSON or COCO from the tool"
+        )
     if not text or "\n" in text:
         fault = f"lacks {columns.names[i]}" if not text else f"has several lines in its {columns.names[i]} (a quote that is missing?)"
         raise InputError(f"{source.path}: line {row.line} {fault}; found {excerpt(row.fields)}")
