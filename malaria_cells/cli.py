@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_convert,
         _add_sample,
         _add_keys,
+        _add_formats,
     ):
         add(commands)
     return parser
@@ -275,6 +276,16 @@ def _add_keys(commands: argparse._SubParsersAction) -> None:
         return 0
 
     _command(commands, "keys", "Print every key of the configuration, as Markdown.", keys)
+
+
+def _add_formats(commands: argparse._SubParsersAction) -> None:
+    def formats(_: argparse.Namespace) -> int:
+        from malaria_cells.annotations.readers import table
+
+        print(table(), end="")
+        return 0
+
+    _command(commands, "formats", "Print every form of annotation that is read, as Markdown.", formats)
 
 
 def _fraction(text: str) -> float:

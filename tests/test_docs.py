@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from malaria_cells.annotations.readers import table
 from malaria_cells.cli import main
 from malaria_cells.sample import write_sample
 
@@ -51,6 +52,12 @@ def test_every_command_of_the_retraining_page_works(repository, tmp_path, monkey
     ):
         assert (tmp_path / "results" / name).exists(), name
     assert len((tmp_path / "results" / "test" / "counts.csv").read_text().splitlines()) == 4 + 2
+
+
+def test_the_table_of_forms_is_that_of_the_readers(repository):
+    page = (repository / "docs" / "formats.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"<!-- forms: malaria-cells formats -->\n(.*?)<!-- end of forms -->", page, flags=re.DOTALL)
+    assert block == table(), "put what `malaria-cells formats` prints between the two marks"
 
 
 def test_links_of_the_documents_lead_somewhere(repository):

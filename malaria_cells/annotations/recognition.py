@@ -1,39 +1,20 @@
 """Decides what form of annotation a file or folder holds, by evidence in its content; where that is not clear, it says what it saw."""
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
-from malaria_cells.annotations import bbbc041, class_folders, coco_json, csv_table, iml, voc, yolo
+from malaria_cells.annotations import class_folders
 from malaria_cells.annotations.cleaning import Oddities
 from malaria_cells.annotations.form import Form
 from malaria_cells.annotations.parts import part_of_path
+from malaria_cells.annotations.readers import FORMAT_NAMES, FORMATS, FolderReader, Reader, reader_named
 from malaria_cells.annotations.source import RawPicture, Source
-from malaria_cells.errors import InputError, nearest
-from malaria_cells.pictures import UNREADABLE_SUFFIXES, is_picture, walk_files
-from malaria_cells.wording import number_of
+from malaria_cells.annotations.unrecognised import advice_on, below, no_form, several_forms
+from malaria_cells.errors import InputError
+from malaria_cells.pictures import walk_files
 
-
-class Reader(Protocol):
-    """A module that reads one form; see `Form`."""
-
-    FORM: Form
-    recognises: Callable[[Source], bool]
-    read: Callable[[Source], list[RawPicture]]
-
-
-@runtime_checkable
-class FolderReader(Reader, Protocol):
-    """A reader of a form that is a whole folder."""
-
-    describe: Callable[[Source], str]  # what was found in it, for people
-    why_not: Callable[[Source], str]  # why a folder that looks a little like it was not recognised; else nothing
-
-
-FORMATS: tuple[Reader, ...] = (bbbc041, iml, coco_json, csv_table, voc, yolo, class_folders)  # type: ignore[assignment]
-FORMAT_NAMES = tuple(reader.FORM.name for reader in FORMATS)
 _OF_FOLDERS = tuple(reader for reader in FORMATS if not reader.FORM.suffixes)
 _SUFFIXES = frozenset(suffix for reader in FORMATS for suffix in reader.FORM.suffixes)
 
@@ -106,16 +87,9 @@ def recognise(path: Path, annotation_format: str = "auto") -> Recognised:
     """
     if not path.exists():
         raise InputError(f"{path}: no such annotation file or folder")
-    readers = FORMATS if annotation_format == "auto" else (_reader_named(annotation_format),)
+    readers = FORMATS if annotation_format == "auto" else (reader_named(annotation_format),)
     oddities = Oddities()
     return _of_folder(path, readers, oddities) if path.is_dir() else _of_file(path, readers, oddities)
-
-
-def _reader_named(name: str) -> Reader:
-    for reader in FORMATS:
-        if name == reader.FORM.name:
-            return reader
-    raise InputError(f"annotation_format: '{name}' is unknown{nearest(name, FORMAT_NAMES)}; expected auto, {', '.join(FORMAT_NAMES)}")
 
 
 def _of_file(path: Path, readers: tuple[Reader, ...], oddities: Oddities) -> Recognised:
@@ -125,7 +99,7 @@ def _of_file(path: Path, readers: tuple[Reader, ...], oddities: Oddities) -> Rec
     for reader in readers:
         if _may_hold(path, reader.FORM) and reader.recognises(source):
             return Recognised(reader, (source,), path.parent, oddities)
-    raise InputError(f"{path}: not an annotation of a known format{_advice(source)}; expected one of {', '.join(FORMAT_NAMES)}")
+    raise InputError(f"{path}: {advice_on(source) or 'not an annotation of a known format'}; expected one of {', '.join(FORMAT_NAMES)}")
 
 
 def _may_hold(path: Path, form: Form) -> bool:
@@ -142,11 +116,11 @@ def _of_folder(root: Path, readers: tuple[Reader, ...], oddities: Oddities) -> R
             if len(readers) == 1 or reader.recognises(source):
                 found[reader.FORM.name] = [source]
     if len(found) > 1:
-        raise InputError(_several(root, found))
+        raise InputError(several_forms(root, found))
     if not found:
-        raise InputError(_none(root, files, not_read))
+        raise InputError(no_form(root, files, not_read))
     ((name, sources),) = found.items()
-    reader = _reader_named(name)
+    reader = reader_named(name)
     sources = _chosen(root, sources, oddities) if len(sources) > 1 and not reader.FORM.per_picture else sources
     for path, why in not_read.items():
         if why and reader.FORM.per_picture and _may_hold(path, reader.FORM):  # a picture's cells must not be lost with a damaged file
@@ -182,7 +156,8 @@ def _chosen(root: Path, sources: list[Source], oddities: Oddities) -> list[Sourc
     """Of several files of one form those that make up the data set; the others are noted.
 
     A file that is called as training annotations usually are counts before others, as do files that are named as a part before
-    those that are not, and COCO's ``instances`` before its ``person_keypoints`` of the same pictures. The test's file is read by a config itself.
+    those that are not, and COCO's ``instances`` before its ``person_keypoints`` of the same pictures. A config reads the
+    test's file by itself.
     """
     usual = {root / name for name in TRAINING_NAMES}
     main = [source for source in sources if source.path in usual]
@@ -194,54 +169,9 @@ def _chosen(root: Path, sources: list[Source], oddities: Oddities) -> list[Sourc
         if source.path in tests:
             oddities.note("annotation", "of the test part, read as `test_annotations` and not here", source.path.name)
         elif stem.startswith(("person_keypoints", "stuff", "panoptic")) and source.part in instances:
-            oddities.note("file", "of the same pictures as an `instances` file, not read", _shown(root, source.path))
+            oddities.note("file", "of the same pictures as an `instances` file, not read", below(root, source.path))
         elif source not in main and source.part is None and (main or any(other.part for other in sources)):
-            oddities.note(
-                "file", "that is named as no part of the data set, not read; name it itself to read it", _shown(root, source.path)
-            )
+            oddities.note("file", "that is named as no part of the data set, not read; name it itself to read it", below(root, source.path))
         else:
             kept.append(source)
     return kept
-
-
-def _several(root: Path, found: dict[str, list[Source]]) -> str:
-    seen = "; ".join(
-        f"{name}: {number_of(len(sources), 'file')}, first {_shown(root, sources[0].path)}"
-        if sources[0].path != root
-        else f"{name}: the folder"
-        for name, sources in found.items()
-    )
-    return (
-        f"{root}: holds annotations of several forms ({seen}). Name the form with `annotation_format` (--format), "
-        "or the file itself with `annotations` (on the command line in the place of the folder)"
-    )
-
-
-def _none(root: Path, files: list[Path], not_read: dict[Path, str]) -> str:
-    pictures = [p for p in files if is_picture(p)]
-    seen = [f"{number_of(len(pictures), 'picture')} (first {_shown(root, pictures[0])})"] if pictures else ["no picture"]
-    endings = Counter(p.suffix.lower() or "no ending" for p in files if not is_picture(p))
-    seen += [
-        f"{n:,} {ending}" + (f" ({UNREADABLE_SUFFIXES[ending]})" if ending in UNREADABLE_SUFFIXES else "")
-        for ending, n in endings.most_common(6)
-    ]
-    broken = [f"{_shown(root, path)}: {why}" for path, why in not_read.items() if why]
-    advice = [_advice(Source(path)) for path in files if not is_picture(path)][:200]
-    told = [*broken[:2], *dict.fromkeys(text.removeprefix(": ") for text in advice if text)][:3]
-    lines = [f"{root}: holds no annotation of a known form; found {', '.join(seen)}."]
-    lines += [f"{line}." for line in told]
-    lines += [text for text in (yolo.why_not(Source(root)), class_folders.why_not(Source(root))) if text]
-    lines.append(
-        f"Expected one of {', '.join(FORMAT_NAMES)} (docs/formats.md says how each looks). Name the annotation file with `annotations:` "
-        "in the config or --set annotations=FILE, to other commands in the place of the folder."
-    )
-    return "\n".join(lines)
-
-
-def _shown(root: Path, path: Path) -> str:
-    return path.relative_to(root).as_posix()
-
-
-def _advice(source: Source) -> str:
-    """What to export instead from a tool whose files are not read, in front of which a colon stands; or nothing."""
-    return ""
