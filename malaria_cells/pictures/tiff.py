@@ -165,7 +165,7 @@ def _check_pages(first: TiffPage, picture: TiffPage, others: list[TiffPage]) -> 
     planes = max(alike, _planes_of_one_page(picture))
     if planes > 1:
         count = f"{planes:,}" + (" or more" if len(others) + 1 == _MOST_PAGES else "")
-        channels = _channels(first)
+        channels = _channels(first) if picture.samplesperpixel == 1 else 1
         if channels > 1:
             raise UnreadableError(
                 f"its {channels} colour channels are pages of their own ({count} pages of {width} x {height} pixels); "
@@ -207,13 +207,17 @@ def _check_page(page: TiffPage) -> None:
         known = page.compression in set(COMPRESSION)
         name = COMPRESSION(page.compression).name.replace("_", " ") if known else f"number {page.compression}"
         raise UnreadableError(f"a TIFF compressed by {name}, which is not read; export it with 8 bits, uncompressed or with LZW")
-    if page.dtype is None or not isinstance(depth, int) or page.dtype.kind not in "uif":
+    if page.dtype is None or not isinstance(depth, int) or page.dtype.kind not in "ubif":
         raise UnreadableError(
             f"a TIFF of a kind that cannot be read (values of {depth} bits, sample format {page.sampleformat}); export it with 8 bits"
         )
     if page.compression in _BITS_OF_IMAGES and depth not in _BITS_OF_IMAGES[page.compression]:
         name = _NAMES_OF_COMPRESSIONS[page.compression]
         raise UnreadableError(f"a TIFF of a kind that cannot be read (compressed by {name} with {depth} bits); export it with 8 bits")
+    if page.is_subsampled and page.compression != COMPRESSION.JPEG:
+        raise UnreadableError(
+            "a TIFF of a kind that cannot be read (YCbCr, its colours coarser than its pixels); export it as RGB with 8 bits"
+        )
     if not 1 <= page.samplesperpixel <= _MOST_SAMPLES:
         raise UnreadableError(
             f"a TIFF of a kind that cannot be read ({page.samplesperpixel} values a pixel); merge its channels to RGB and export that"
@@ -234,6 +238,8 @@ def _samples(page: TiffPage, file_size: int) -> np.ndarray:
     found = np.zeros(page.shaped, page.dtype)  # planes, depth, height, width, samples of a plane
     _, depth, height, width, _ = page.shaped
     for part, (plane, z, y, x, _), _ in page.segments(maxworkers=1, _fullsize=False):
+        if part is not None and page.bitspersample == 1:
+            part = part.astype(bool)
         if part is None or part.dtype != found.dtype:
             raise UnreadableError("the picture is broken (a part of it is missing or of another kind); export or copy it again")
         part = part[: depth - z, : height - y, : width - x]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+from PIL import Image, ImageCms
 from tifffile import COMPRESSION, PHOTOMETRIC, TiffPage
 
 from malaria_cells.pictures.refusal import UnreadableError
@@ -15,6 +16,8 @@ _COLOURS: dict[int, int] = {  # numbers of a pixel that are colours; further one
     PHOTOMETRIC.RGB: 3,
     PHOTOMETRIC.YCBCR: 3,
     PHOTOMETRIC.SEPARATED: 4,
+    PHOTOMETRIC.CIELAB: 3,
+    PHOTOMETRIC.ICCLAB: 3,
 }
 _PREMULTIPLIED, _SEPARATE = 1, 2  # kinds of transparency in ExtraSamples
 _CMYK = 1  # value of InkSet
@@ -43,7 +46,7 @@ def rgb(page: TiffPage, samples: np.ndarray) -> np.ndarray:
         raise UnreadableError("the picture is broken (fewer numbers a pixel than colours); export or copy it again")
     alpha_at, premultiplied = _transparency(page, samples.shape[2], colours)
     values, peak = _whole_numbers(page, samples, colours)
-    in_colour = _COLOUR_READERS.get(page.photometric, _grey_or_rgb)(page, values[..., :colours], peak)
+    in_colour = _COLOUR_READERS[page.photometric](page, values[..., :colours], peak)
     if alpha_at is None:
         return np.ascontiguousarray(in_colour)
     return on_white(in_colour, to_8_bits(values[..., alpha_at], peak), premultiplied)
@@ -67,10 +70,8 @@ def _transparency(page: TiffPage, samples: int, colours: int) -> tuple[int | Non
 
 def _whole_numbers(page: TiffPage, samples: np.ndarray, colours: int) -> tuple[np.ndarray, int]:
     bits = page.bitspersample
-    if samples.dtype.kind == "u" and bits <= 16:
-        values, peak = samples, 2**bits - 1
-        if bits == 1:
-            values = values.astype(np.uint8)
+    if samples.dtype.kind in "ub" and bits <= 16:
+        values, peak = samples.astype(np.uint8) if bits == 1 else samples, 2**bits - 1
     elif page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB):
         values, peak = to_16_bits(samples), MOST
     else:
@@ -93,9 +94,9 @@ def _palette(page: TiffPage, values: np.ndarray, peak: int) -> np.ndarray:  # no
     table = page.colormap
     if table is None or table.ndim != 2 or table.shape[0] != 3 or table.shape[1] <= int(values.max()):
         raise UnreadableError("the picture is broken (its table of colours is too short); export or copy it again")
-    if table.max() > 255:  # some programs write 8 bits into the 16
-        table = to_8_bits(table, MOST)
-    return table.T.astype(np.uint8)[values[..., 0]]
+    # Most programs write 8 bits times 256 or 257, some as they are.
+    colours = (table >> 8 if table.max() > 255 else table).astype(np.uint8)
+    return colours.T[values[..., 0]]
 
 
 def _cmyk(page: TiffPage, values: np.ndarray, peak: int) -> np.ndarray:
@@ -120,6 +121,16 @@ def _ycbcr(page: TiffPage, values: np.ndarray, peak: int) -> np.ndarray:
     return np.clip(np.rint(np.stack([in_red, in_green, in_blue], axis=-1)), 0, 255).astype(np.uint8)
 
 
+def _lab(page: TiffPage, values: np.ndarray, peak: int) -> np.ndarray:
+    if peak != 255 or page.compression == COMPRESSION.JPEG:
+        raise UnreadableError("a TIFF of a kind that cannot be read (Lab colours of other than 8 bits); export it as RGB with 8 bits")
+    # As ICC has it a and b are from 0, grey at 128; as CIE has it they are signed.
+    bytes_as_cie = values if page.photometric == PHOTOMETRIC.CIELAB else values ^ np.array([0, 128, 128], dtype=np.uint8)
+    image = Image.frombytes("LAB", values.shape[1::-1], np.ascontiguousarray(bytes_as_cie).tobytes(), "raw", "LAB")
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    return np.asarray(ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB"))
+
+
 def _fractions(page: TiffPage, code: int, otherwise: tuple[float, ...]) -> tuple[float, ...]:
     value = page.tags.valueof(code)
     if value is None:
@@ -131,7 +142,12 @@ def _fractions(page: TiffPage, code: int, otherwise: tuple[float, ...]) -> tuple
 
 
 _COLOUR_READERS: dict[int, Callable[[TiffPage, np.ndarray, int], np.ndarray]] = {
+    PHOTOMETRIC.MINISWHITE: _grey_or_rgb,
+    PHOTOMETRIC.MINISBLACK: _grey_or_rgb,
+    PHOTOMETRIC.RGB: _grey_or_rgb,
     PHOTOMETRIC.PALETTE: _palette,
     PHOTOMETRIC.SEPARATED: _cmyk,
     PHOTOMETRIC.YCBCR: _ycbcr,
+    PHOTOMETRIC.CIELAB: _lab,
+    PHOTOMETRIC.ICCLAB: _lab,
 }
