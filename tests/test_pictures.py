@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from malaria_cells.errors import InputError
-from malaria_cells.pictures import list_pictures, picture_size, read_picture
+from malaria_cells.pictures import picture_size, read_picture
 
 
 def marked(width=30, height=20):
@@ -149,23 +149,3 @@ def test_too_large_is_seen_from_the_header(tmp_path, monkeypatch):
     Image.new("RGB", (10, 10)).save(tmp_path / "p.png")
     with pytest.raises(InputError, match=r"p\.png: 10 x 10 pixels; the limit is 99"):
         read_picture(tmp_path / "p.png")
-
-
-def test_listing_file_directory_glob(tmp_path):
-    for name in ("b/x.png", "a/x.png", "a/y.JPG", "a/deep/z.tif", "a/notes.txt", "a/.hidden.png", "ø ß/ü.png"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    assert list_pictures(tmp_path) == (tmp_path, ["a/deep/z.tif", "a/x.png", "a/y.JPG", "b/x.png", "ø ß/ü.png"])
-    assert list_pictures(tmp_path / "a" / "x.png") == (tmp_path / "a", ["x.png"])
-    assert list_pictures(f"{tmp_path}/*/x.png") == (tmp_path, ["a/x.png", "b/x.png"])
-    assert list_pictures(f"{tmp_path}/**/z.*")[1] == ["a/deep/z.tif"]
-
-
-def test_listing_nothing(tmp_path):
-    with pytest.raises(InputError, match="no such picture or directory"):
-        list_pictures(tmp_path / "none")
-    with pytest.raises(InputError, match="found no picture"):
-        list_pictures(tmp_path)
-    with pytest.raises(InputError, match="found no picture"):
-        list_pictures(f"{tmp_path}/*.png")

@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif"})
+SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif"),
+        *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+        # TIFF; as scanners of Aperio and Akoya, microscopes of Zeiss and MetaMorph, and writers of BigTIFF name it, too.
+        *(".tif", ".tiff", ".svs", ".qptiff", ".lsm", ".stk", ".btf", ".tf8"),
+    }
+)
 
 _RAW = "a raw file of a camera"
 # Suffix: name of the format. Files of these kinds are photographs that must be exported before they can be read.

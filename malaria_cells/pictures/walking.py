@@ -39,6 +39,16 @@ class _Folder:
     entered: set[tuple[int, int]] | None  # behind a link: the folders that were entered since; None: no link led here
 
 
+def is_searched(name: str) -> bool:
+    """Whether a file or folder of this name is somebody's own: neither hidden nor one in which other programs keep their files.
+
+    Examples:
+        >>> is_searched("slide 1"), is_searched(".git"), is_searched("@eaDir")
+        (True, False, False)
+    """
+    return not name.startswith(".") and name.lower() not in _OTHERS_FOLDERS
+
+
 def walk_files(root: Path) -> list[Path]:
     """Find the files below a folder, its own and those of its folders.
 
@@ -92,10 +102,10 @@ def _look_into(folder: _Folder, walk: Walk) -> Iterator[_Folder]:
     inside = folder.inside | {own}
     with os.scandir(folder.path) as entries:
         for entry in entries:
-            path, kind = folder.path / entry.name, _kind(entry)
-            if entry.name.startswith("."):
+            if not is_searched(entry.name):
                 continue
-            if kind == "folder" and entry.name.lower() not in _OTHERS_FOLDERS:
+            path, kind = folder.path / entry.name, _kind(entry)
+            if kind == "folder":
                 first_link = folder.entered is None and entry.is_symlink()
                 yield _Folder(path, inside, set() if first_link else folder.entered)
             elif kind == "file":
