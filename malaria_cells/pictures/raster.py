@@ -17,8 +17,9 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from malaria_cells.pictures.jpeg_2000 import deep_jpeg_2000
 from malaria_cells.pictures.refusal import UnreadableError, check_size
-from malaria_cells.pictures.samples import DARK, MOST, SIDEWAYS, TOO_DARK, check_opacity, to_8_bits, to_16_bits
+from malaria_cells.pictures.samples import DARK, MOST, SIDEWAYS, TOO_DARK, check_brightness, check_opacity, to_8_bits, to_16_bits
 
 FORMATS = tuple(
     kind.format
@@ -78,20 +79,38 @@ def pixels(image: ImageFile.ImageFile) -> np.ndarray:
     Raises:
         UnreadableError: too dark for its 16 bits or beyond them, or transparent everywhere.
     """
+    if isinstance(image, Jpeg2KImagePlugin.Jpeg2KImageFile):
+        deep = deep_jpeg_2000(image.fp) if image.fp is not None else None
+        if deep is not None:
+            if deep.shape[1::-1] != image.size:
+                raise UnreadableError("the picture is broken (its headers have two sizes); export or copy it again")
+            return deep
     # Asked before the pixels are read, when Pillow forgets it.
-    deep = image.mode[0] in "IF" or any(";16" in str(tile.args) for tile in image.tile)
+    deep_values = image.mode[0] in "IF" or any(";16" in str(tile.args) for tile in image.tile)
     turned = ImageOps.exif_transpose(image)
     if turned.mode.startswith("I") or turned.mode == "F":
-        turned = Image.fromarray(to_8_bits(to_16_bits(np.asarray(turned)), MOST))
+        return _deep_grey(np.asarray(turned), turned.info.get("transparency"))
     if "transparency" in turned.info or turned.mode in _TRANSPARENT_MODES:
+        if deep_values and isinstance(turned.info.get("transparency"), tuple):
+            raise UnreadableError("one of its colours of 16 bits is declared transparent, which is not read; export it with 8 bits")
         rgba = turned.convert("RGBA")
         check_opacity(np.asarray(rgba)[..., 3].max() / 255)
-        _check_depth(deep, np.asarray(rgba)[..., :3])
+        _check_depth(deep_values, np.asarray(rgba)[..., :3])
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
     found = np.asarray(turned.convert("RGB"))
-    _check_depth(deep, found)
+    _check_depth(deep_values, found)
     return found
+
+
+def _deep_grey(values: np.ndarray, transparent: object) -> np.ndarray:
+    values = to_16_bits(values)
+    check_brightness(values)
+    grey = to_8_bits(values, MOST)
+    if isinstance(transparent, int):
+        check_opacity(float((values != transparent).any()))
+        grey[values == transparent] = 255
+    return np.repeat(grey[..., None], 3, axis=2)
 
 
 def _check_depth(deep: bool, rgb: np.ndarray) -> None:
