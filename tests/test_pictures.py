@@ -1,4 +1,9 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import cv2
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
@@ -149,3 +154,120 @@ def test_too_large_is_seen_from_the_header(tmp_path, monkeypatch):
     Image.new("RGB", (10, 10)).save(tmp_path / "p.png")
     with pytest.raises(InputError, match=r"p\.png: 10 x 10 pixels; the limit is 99"):
         read_picture(tmp_path / "p.png")
+
+
+def test_a_program_in_a_pictures_place_is_not_started(tmp_path, monkeypatch):
+    from PIL import EpsImagePlugin
+
+    started = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args, **options: started.append(args))
+    path = tmp_path / "smear.jpg"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n%%EOF\n")
+    for reader in (read_picture, picture_size):
+        with pytest.raises(
+            InputError, match=r"smear\.jpg: not a picture that can be read: it is PostScript; export it as JPEG, PNG or TIFF"
+        ):
+            reader(path)
+    assert not started
+
+
+@pytest.mark.parametrize("suffix", ["ppm", "tga", "ico", "pcx", "sgi", "dds", "pdf", "eps", "avif"])
+def test_pillows_other_formats_are_not_asked(tmp_path, suffix):
+    Image.fromarray(marked(32, 32)).save(tmp_path / f"p.{suffix}")
+    path = (tmp_path / f"p.{suffix}").rename(tmp_path / "p.jpg")
+    with pytest.raises(InputError, match=r"p\.jpg: not a picture that can be read"):
+        read_picture(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "it is HEIC of a telephone; export it as JPEG, or set the camera"),
+        (b"\0\0\0\x18ftypavif\0\0\0\0", "it is AVIF; export it as JPEG, PNG or TIFF"),
+        (b"ZISRAWFILE\0\0", "it is CZI of Zeiss; open it in its own program, or in Fiji with Bio-Formats"),
+        (b"II*\0\x10\0\0\0CR\x02\0", "it is a raw file of a camera; develop it"),
+        (b"<!DOCTYPE html><html>", "it is a page of the web, as a failed download leaves; fetch it again"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "it is a pointer of Git LFS; fetch the picture with `git lfs pull`"),
+        (b"", "the file is empty; copy it again"),
+    ],
+)
+def test_what_is_no_picture_is_called_by_its_name(tmp_path, content, what):
+    (tmp_path / "p.jpg").write_bytes(content)
+    with pytest.raises(InputError, match=rf"p\.jpg: not a picture that can be read: {what}"):
+        read_picture(tmp_path / "p.jpg")
+
+
+def test_reading_leaves_pillow_as_it_was_for_others():
+    code = (
+        "from PIL import Image, ImageFile; before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES\n"
+        "import malaria_cells.pictures, warnings; filters = list(warnings.filters)\n"
+        "malaria_cells.pictures.read_picture('docs/images/smear.jpg')\n"
+        "assert before == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES) and filters == warnings.filters and before[0]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
+
+
+def test_more_pixels_than_pillow_likes_are_read(tmp_path, monkeypatch):
+    Image.fromarray(marked()).save(tmp_path / "p.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert np.array_equal(read_picture(tmp_path / "p.png"), marked())
+    assert picture_size(tmp_path / "p.png") == (30, 20)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
+def test_an_animation_is_refused(tmp_path, suffix):
+    frames = [Image.fromarray(marked()), Image.fromarray(255 - marked())]
+    frames[0].save(tmp_path / f"p.{suffix}", save_all=True, append_images=frames[1:])
+    for reader in (read_picture, picture_size):
+        with pytest.raises(
+            InputError, match=rf"p\.{suffix}: an animation of 2 frames, of which one would stand for all; save the wanted one"
+        ):
+            reader(tmp_path / f"p.{suffix}")
+
+
+def test_the_previews_of_a_telephones_jpeg_are_not_looked_at(tmp_path):
+    first = Image.fromarray(np.full((20, 30, 3), 200, np.uint8))
+    first.save(tmp_path / "p.jpg", format="MPO", save_all=True, append_images=[first.resize((15, 10))])
+    assert read_picture(tmp_path / "p.jpg").shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "tif", "jp2"])
+@pytest.mark.parametrize(("most", "what"), [(0, "transparent everywhere"), (100, "nowhere more than 39% opaque")])
+def test_transparency_over_everything_is_refused(tmp_path, suffix, most, what):
+    pixels = np.dstack([marked(), np.full((20, 30), most, np.uint8)])
+    Image.fromarray(pixels).save(tmp_path / f"p.{suffix}", **({"lossless": True, "exact": True} if suffix == "webp" else {}))
+    with pytest.raises(InputError, match=rf"p\.{suffix}: it is {what}, so that nothing would be left of it on white; export it without"):
+        read_picture(tmp_path / f"p.{suffix}")
+
+
+@pytest.mark.parametrize("bits", [8, 9, 10, 12, 14, 16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("suffix", ["jp2", "j2k", "png"])
+def test_every_depth_of_jpeg_2000_and_png(tmp_path, bits, channels, suffix):
+    if suffix == "png" and bits not in (8, 16):
+        return
+    meant = np.linspace(0, 255, 24 * 32).reshape(24, 32, 1) * [1, 0.7, 0.4]
+    meant = np.repeat(meant[..., :1], 3, axis=2) if channels < 3 else meant
+    peak = 2**bits - 1
+    values = meant[..., : channels if channels in (1, 3) else channels - 1] / 255 * peak
+    if channels in (2, 4):
+        values = np.dstack([values, np.full((24, 32), peak)])
+    values = np.rint(values).astype(np.uint8 if bits == 8 else np.uint16)
+    if suffix == "png":
+        content = imagecodecs.png_encode(values)
+    else:
+        content = imagecodecs.jpeg2k_encode(values, level=0, bitspersample=bits, codecformat=suffix)
+    (tmp_path / f"p.{suffix}").write_bytes(content)
+    np.testing.assert_allclose(read_picture(tmp_path / f"p.{suffix}"), meant, atol=1.1)
+    if bits == 16:
+        dark = values // 16
+        content = imagecodecs.png_encode(dark) if suffix == "png" else imagecodecs.jpeg2k_encode(dark, level=0, codecformat=suffix)
+        (tmp_path / f"p.{suffix}").write_bytes(content)
+        with pytest.raises(InputError, match=r"but so small that it would come out black|so that nothing would be left of it"):
+            read_picture(tmp_path / f"p.{suffix}")
+
+
+def test_colours_for_print_are_turned_into_light(tmp_path):
+    meant = np.linspace(10, 250, 24 * 32).reshape(24, 32, 1) * [1, 0.7, 0.4]
+    Image.fromarray(meant.astype(np.uint8)).convert("CMYK").save(tmp_path / "p.jpg", quality=98)
+    assert np.abs(read_picture(tmp_path / "p.jpg") - meant).mean() < 1.5

@@ -218,10 +218,9 @@ def _check_page(page: TiffPage) -> None:
         raise UnreadableError(
             "a TIFF of a kind that cannot be read (YCbCr, its colours coarser than its pixels); export it as RGB with 8 bits"
         )
-    if not 1 <= page.samplesperpixel <= _MOST_SAMPLES:
-        raise UnreadableError(
-            f"a TIFF of a kind that cannot be read ({page.samplesperpixel} values a pixel); merge its channels to RGB and export that"
-        )
+    if not 1 <= page.samplesperpixel <= (1 if depth == 1 else _MOST_SAMPLES):
+        kind = f"{page.samplesperpixel} values of {depth} bits a pixel"
+        raise UnreadableError(f"a TIFF of a kind that cannot be read ({kind}); merge its channels to RGB and export that with 8 bits")
     if page.compression == _APERIO_YCBCR and (page.is_svs or page.photometric == PHOTOMETRIC.YCBCR):
         raise UnreadableError(
             "a TIFF compressed by JPEG 2000 in YCbCr colours (33003), which is not read; export it with JPEG or LZW compression in RGB"
