@@ -38,7 +38,7 @@ def export(model: Path, form: str, int8: bool, image: str | None, output: Path |
     Raises:
         InputError: no such model, a form that cannot be quantised, pictures or a library missing.
     """
-    from malaria_cells.export import EXAMPLE, FITTED, QUANTIZED, export_network, write_example
+    from malaria_cells.export import EXAMPLE, FITTED, QUANTIZED, export_network, runs_alone, write_example
     from malaria_cells.model_description import SECOND_LOOK, load_description, save_description
     from malaria_cells.model_folder import PROPOSER, load_detector, load_network
 
@@ -59,13 +59,13 @@ def export(model: Path, form: str, int8: bool, image: str | None, output: Path |
             export_network(load_network(model / name), beside / stem, form, int8 and (form, stem) not in LEFT_EXACT, met)
         classifiers = [Path(file).stem for file in description.files]
         save_description(beside, [exported_network(beside, stem, form) for stem in classifiers], description)
-        write_example(beside, form, classifiers if learned else None)
+        write_example(beside, description)
         for extra in ("config.yaml", "split.json"):
             if (model / extra).is_file():
                 shutil.copyfile(model / extra, beside / extra)
     size = sum(f.stat().st_size for f in output.rglob("*") if f.is_file())
     print(f"{output}: {size / 2**20:.1f} MiB\nnext:  python run.py --model {output} --image PICTURES")
-    print(f"or, without Keras:  python {output / 'example.py'} PICTURE")
+    print(f"or, without Keras{'' if runs_alone(description) else ', but with this package'}:  python {output / EXAMPLE} PICTURE")
     return 0
 
 

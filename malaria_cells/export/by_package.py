@@ -1,0 +1,63 @@
+"""Finds the cells of photographs by an exported model.
+
+    python example.py PICTURE .. > cells.csv
+
+This model has steps that are no network (proposals by watershed, a one-stage detector's boxes, pictures seen in several crops), so
+the malaria_cells package is needed beside the engine. A model of whole pictures names each picture instead.
+"""
+
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from malaria_cells.detection import Detector, TwoStageDetector
+from malaria_cells.errors import InputError
+from malaria_cells.model_description import ModelDescription
+from malaria_cells.model_folder import load_detector
+from malaria_cells.patches import resize
+from malaria_cells.pictures import read_picture
+from malaria_cells.tta import scanned
+
+
+def rows_of(path: Path, detector: Detector, description: ModelDescription) -> Iterator[list[Any]]:
+    """Rows of the table for a picture: its cells, or its own label and the probability of each."""
+    picture, names = read_picture(path), detector.labels.names
+    if description.rejects:
+        found = detector.detect(picture)
+        for i, (label, counted) in enumerate(zip(found.data["class_name"], found.data["counted_as"], strict=True)):
+            score, box = found.confidence[i], found.xyxy[i]
+            yield [path, label, f"{score:.4f}", *(f"{v:.1f}" for v in box), names[counted] if counted >= 0 else ""]
+    elif isinstance(detector, TwoStageDetector):
+        classifier = detector.classifier
+        if description.scan:
+            p = scanned(classifier, picture, classifier.image_size_hw, **description.scan, seed=description.seed)
+        else:
+            closer_hw = classifier.second_look_size_hw or classifier.image_size_hw
+            patch = resize(picture, classifier.image_size_hw)[None]
+            p = classifier(patch, detector.settings.tta, lambda _: resize(picture, closer_hw)[None])[0]
+        yield [path, names[p.argmax()], *(f"{v:.4f}" for v in p)]
+
+
+def main() -> int:
+    """Print a table of the pictures named: 0, or 2 where the model and 3 where a picture cannot be read."""
+    write, code = csv.writer(sys.stdout, lineterminator="\n"), 0
+    try:
+        detector, description = load_detector(Path(__file__).parent)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    columns = ["score", "x_min", "y_min", "x_max", "y_max", "counted_as"] if description.rejects else detector.labels.names
+    write.writerow(["image", "label", *columns])
+    for path in map(Path, sys.argv[1:]):
+        try:
+            write.writerows(list(rows_of(path, detector, description)))
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            code = 3
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,394 @@
+"""Finds the cells of photographs without Keras.
+
+    python example.py PICTURE .. > cells.csv
+
+It lies beside exported networks and ``model.yaml``, which holds labels, thresholds and calibration, and needs the engine, NumPy,
+OpenCV, Pillow and PyYAML alone. It finds what `malaria-cells run --model THIS_FOLDER` finds, but for photographs of another
+magnification: cells are taken to be as large as in the training, and a note says where they seem not to be. A model of whole
+pictures names each picture instead.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import yaml
+from PIL import Image, ImageOps
+
+# The proposer's input; pixels, but for the last two.
+CELL, STRIDE, MULTIPLE, FRAME, SIGHT, TILE = 40.0, 4, 16, 16, 64, 1280  # of the usual cell, a place, and so on: see the package
+LEAST_HEAT, LARGEST_LOG_SIZE = 0.1, 1.5
+MOST_PIXELS, MAX_PIXELS = 1_000_000_000, 400_000_000  # of an enlarged picture, and of a file
+# When a cell's probabilities are asked for again, and the views that are averaged then: quarter turns, mirrored from 4 on.
+HINT, CERTAIN, VIEWS, BATCH = 0.1, 0.95, (0, 6, 1, 7, 2, 4, 3, 5), 256
+SMALLEST = 1e-7  # probability whose logarithm is taken
+NESTED, NESTED_WORTH = 0.8, 0.3  # share of a box in another one, and what its score is multiplied by
+USUAL, SURE, MOSTLY_SURE, ENOUGH = (0.8, 1.3), 0.4, 0.5, 10  # cells of the usual size, in its multiples, and how surely they are seen
+MIRRORS: tuple[tuple[int, ...], ...] = ((), (1, 2), (1,), (2,))  # axes that each look of the proposer flips
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
+
+Network = Callable[[np.ndarray], np.ndarray]
+
+
+class Unreadable(Exception):  # noqa: N818  a picture or folder, and why; its text is the message
+    """A picture that would be read wrongly, or a folder that holds no exported model."""
+
+
+class Cell(NamedTuple):
+    """A cell: its most probable label and score, the label that it is counted as (None: a mere suspicion), xyxy in pixels."""
+
+    label: str
+    score: float
+    counted_as: str | None
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Networks from float32 pixels (n, H, W, 3) to float32, and the content of ``model.yaml``."""
+
+    about: dict[str, Any]
+    proposer: Network | None
+    looks: list[Network]
+
+    @property
+    def infected(self) -> np.ndarray:
+        """Which labels are infected cells: bool (n_labels,)."""
+        return np.isin(self.about["labels"]["names"], self.about["labels"]["infected"])
+
+
+def load(folder: Path) -> Model:
+    """Open the networks of a folder that `malaria-cells export` wrote, by the engine that they were written for."""
+    file = folder / "model.yaml"
+    try:
+        about = yaml.safe_load(file.read_text(encoding="utf-8"))
+        names = ["classifier", *(["second_look"] if about["second_look"] else [])]
+        finds_cells = about["proposals"] == "learned"
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise Unreadable(f"{file}: missing or damaged ({error!r}); export the model again") from error
+    proposer = open_network(folder, "proposer") if finds_cells else None
+    return Model(about, proposer, [open_network(folder, name) for name in names])
+
+
+def open_network(folder: Path, name: str) -> Network:
+    """Open a network by the engine whose file is there."""
+    if (path := folder / f"{name}.onnx").is_file():
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        return lambda pixels: session.run(None, {session.get_inputs()[0].name: pixels})[0]
+    if (path := folder / f"{name}.xml").is_file():
+        import openvino
+
+        compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return lambda pixels: compiled(pixels)[0]
+    if (path := folder / f"{name}.tflite").is_file():
+        from ai_edge_litert.interpreter import Interpreter
+
+        lite = Interpreter(model_path=str(path))
+
+        def run(pixels: np.ndarray) -> np.ndarray:
+            lite.resize_tensor_input(lite.get_input_details()[0]["index"], pixels.shape)
+            lite.allocate_tensors()
+            lite.set_tensor(lite.get_input_details()[0]["index"], pixels)
+            lite.invoke()
+            return lite.get_tensor(lite.get_output_details()[0]["index"])
+
+        return run
+    if (path := folder / name).is_dir():
+        import tensorflow as tf
+
+        saved = tf.saved_model.load(str(path))
+        return lambda pixels: saved.serve(tf.constant(pixels)).numpy()
+    raise Unreadable(f"{folder}: holds no network {name} of ONNX, OpenVINO, LiteRT or TensorFlow; export the model again")
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Read an upright picture as uint8 RGB (H, W, 3): of 8 bits, one page and no transparency; others are refused."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            fault = _fault(image)
+            pixels = None if fault else np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except Exception as error:  # Pillow raises whatever the broken part raises
+        raise Unreadable(f"{path}: cannot be read as {', '.join(FORMATS)} ({error})") from error
+    if pixels is None:
+        raise Unreadable(f"{path}: {fault}; save it as JPEG or PNG with 8 bits a colour, or use malaria-cells run")
+    return pixels
+
+
+def _fault(image: Image.Image) -> str | None:
+    """Say what of a picture would come out wrong, from its header and its transparency."""
+    if image.size[0] * image.size[1] > MAX_PIXELS:
+        return f"{image.size[0]} x {image.size[1]} pixels are over {MAX_PIXELS:,}"
+    if image.mode not in {"L", "RGB", "P", "RGBA", "LA"} or any(";16" in str(tile) for tile in getattr(image, "tile", [])):
+        return f"it has more than 8 bits a colour, or is no grey or RGB picture (mode {image.mode})"
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # the further pictures of a camera's JPEG are previews
+        return f"it holds {getattr(image, 'n_frames', 1)} pictures"
+    if image.format == "TIFF":
+        tags = getattr(image, "tag_v2", {})
+        bits, photometric, planes = tags.get(258, (1,)), tags.get(262), tags.get(284, 1)
+        if set(bits) != {8} or photometric not in {1, 2} or planes != 1:
+            return f"a TIFF of {'+'.join(map(str, bits))} bits, photometric {photometric}, planes {planes}"
+    if "transparency" in image.info or image.mode in {"RGBA", "LA"}:
+        return None if np.asarray(image.convert("RGBA"))[..., 3].min() == 255 else "a part of it is transparent"
+    return None
+
+
+def find_cells(picture: np.ndarray, model: Model, cell_size: float | None = None) -> list[Cell]:
+    """Find and name the cells of a picture.
+
+    Args:
+        picture: uint8 RGB (H, W, 3).
+        model: with a proposer.
+        cell_size: usual longer side of a cell in pixels; None: as in the training.
+    """
+    boxes, sure = propose(picture, model, cell_size)
+    return decide(boxes, probabilities_in(picture, boxes, model), sure, model)
+
+
+def propose(picture: np.ndarray, model: Model, cell_size: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Where cells may be, xyxy (n, 4), and how sure that is, (n,): peaks of a heat map, which is of cells of `CELL` pixels."""
+    factor = CELL / (cell_size or model.about["cell_size"])
+    height, width = picture.shape[:2]
+    if height * width * factor**2 > MOST_PIXELS * 1.01:
+        raise Unreadable(
+            f"{width} x {height} pixels would be enlarged {factor:.1f} times, to over {MOST_PIXELS:,}; put the cell size right"
+        )
+    fy, fx = max(factor, 1 / height), max(factor, 1 / width)
+    small = cv2.resize(picture, None, fx=fx, fy=fy, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    below, right = (FRAME + -(n + 2 * FRAME) % MULTIPLE for n in small.shape[:2])
+    framed = cv2.copyMakeBorder(small, FRAME, below, FRAME, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+    places = in_tiles(framed, model)
+    heat = np.ascontiguousarray(places[..., 0])
+    y, x = np.nonzero((heat >= cv2.dilate(heat, np.ones((3, 3), np.uint8))) & (heat >= LEAST_HEAT))
+    centre = (np.stack([x, y], axis=1) + places[y, x, 1:3]) * STRIDE - FRAME
+    half = np.exp(np.clip(places[y, x, 3:5], -LARGEST_LOG_SIZE, LARGEST_LOG_SIZE)) * CELL / 2
+    boxes = np.concatenate([centre - half, centre + half], axis=1).astype(np.float32)
+    boxes *= np.array([width / small.shape[1], height / small.shape[0]] * 2, dtype=np.float32)
+    boxes = boxes.clip(0, np.array([width, height] * 2, dtype=np.float32))
+    kept = ((centre >= 0) & (centre < small.shape[1::-1])).all(axis=1) & (boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1)
+    return boxes[kept], heat[y, x][kept].astype(np.float32)
+
+
+def in_tiles(framed: np.ndarray, model: Model) -> np.ndarray:
+    """The proposer's answer to a picture of any size, (H / STRIDE, W / STRIDE, 5), put together from overlapping tiles of a large one."""
+    height, width = framed.shape[:2]
+    if max(height, width) <= TILE + SIGHT:
+        return seen_mirrored(framed, model)
+    rows = []
+    for top in range(0, height, TILE):
+        row = []
+        for left in range(0, width, TILE):
+            above, before = min(SIGHT, top), min(SIGHT, left)
+            tile = seen_mirrored(framed[top - above : top + TILE + SIGHT, left - before : left + TILE + SIGHT], model)
+            row.append(tile[above // STRIDE :, before // STRIDE :][: TILE // STRIDE, : TILE // STRIDE])
+        rows.append(np.concatenate(row, axis=1))
+    return np.concatenate(rows, axis=0)
+
+
+def seen_mirrored(pixels: np.ndarray, model: Model) -> np.ndarray:
+    """The mean of what the proposer sees in pixels (H, W, 3) and in their mirror images."""
+    if model.proposer is None:
+        raise Unreadable("this model names whole pictures and finds no cells")
+    looks = []
+    for axes in MIRRORS[: model.about["proposer_tta"]]:
+        places = np.flip(model.proposer(np.ascontiguousarray(np.flip(pixels[None], axes), dtype=np.float32)), axes).copy()
+        for axis, offset in ((2, 1), (1, 2)):
+            if axis in axes:
+                places[..., offset] = 1 - places[..., offset]
+        looks.append(places[0])
+    return np.mean(looks, axis=0)
+
+
+def resize(picture: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """Resize uint8 (H, W, 3), averaging where it shrinks."""
+    shrinks = picture.shape[0] >= size_hw[0] and picture.shape[1] >= size_hw[1]
+    return cv2.resize(picture, tuple(size_hw[::-1]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def probabilities_in(picture: np.ndarray, boxes: np.ndarray, model: Model) -> np.ndarray:
+    """Calibrated probabilities of what is in each box, (n, n_classes): squares around them, reflected at the picture's border."""
+    side = np.maximum(np.rint((boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0).astype(np.float64) * model.about["context"]), 1).astype(
+        int
+    )
+    corner = np.rint((boxes[:, :2].astype(np.float64) + boxes[:, 2:]) / 2 - side[:, None] / 2).astype(int)
+    margin = int(side.max(initial=0)) + 1
+    wide = cv2.copyMakeBorder(picture, margin, margin, margin, margin, cv2.BORDER_REFLECT_101)
+    squares = [wide[b + margin : b + margin + s, a + margin : a + margin + s] for (a, b), s in zip(corner, side, strict=True)]
+    return probabilities_of(squares, model)
+
+
+def probabilities_of(patches: list[np.ndarray], model: Model) -> np.ndarray:
+    """Calibrated probabilities of patches of any size: by one look; where it has a hint of an infection, by both and by more views."""
+    names, size_hw = model.about["labels"]["names"], model.about["image_size_hw"]
+    infected, views = model.infected, model.about["settings"]["tta"]
+    if not patches:
+        return np.zeros((0, len(names) + model.about["rejects"]), dtype=np.float32)
+    seen = np.stack([resize(patch, size_hw) for patch in patches])
+    p = np.array(_in_batches(model.looks[0], seen))
+    suspect = p[:, : len(names)][:, infected].sum(axis=1) >= HINT if infected.any() else p.max(axis=1) < CERTAIN
+    again = np.flatnonzero(suspect)
+    if len(again) and (views > 1 or len(model.looks) > 1):
+        answers = [_averaged(model.looks[0], seen[again], views)]
+        if len(model.looks) > 1:
+            closer_hw = model.about["second_look_size_hw"] or size_hw
+            answers.append(_averaged(model.looks[1], np.stack([resize(patches[i], closer_hw) for i in again]), views))
+        p[again] = np.mean(answers, axis=0)
+    return calibrated(p, model.about["calibration"])
+
+
+def _averaged(network: Network, patches: np.ndarray, views: int) -> np.ndarray:
+    square = patches.shape[1] == patches.shape[2]
+    seen = [np.rot90(patches, n % 4 if square else 2 * (n % 2), axes=(1, 2))[:, :, :: -1 if n >= 4 else 1] for n in VIEWS[:views]]
+    return _in_batches(network, np.concatenate(seen)).reshape(views, len(patches), -1).mean(axis=0)
+
+
+def _in_batches(network: Network, patches: np.ndarray) -> np.ndarray:
+    p = np.concatenate([network(patches[i : i + BATCH].astype(np.float32)) for i in range(0, len(patches), BATCH)])
+    return np.concatenate([1 - p, p], axis=1) if p.shape[1] == 1 else p  # one sigmoid unit
+
+
+def calibrated(p: np.ndarray, fit: dict[str, Any]) -> np.ndarray:
+    """Probabilities that mean what they say: of each class, then of any infection; float32 (n, n_classes)."""
+    log_p = np.log(np.clip(p.astype(np.float64), SMALLEST, 1)) / fit["temperature"] + fit["shift"] * np.array(fit["log_prior_ratio"])
+    log_p -= np.logaddexp.reduce(log_p, axis=1, keepdims=True)
+    if fit["findings"]:
+        sick = np.array(fit["findings"]["classes"])
+        finding, rest = (np.logaddexp.reduce(log_p[:, part], axis=1, keepdims=True) for part in (sick, ~sick))
+        logit = fit["findings"]["slope"] * (finding - rest) + fit["findings"]["offset"]
+        log_p += np.where(sick, -np.logaddexp(0, -logit) - finding, -np.logaddexp(0, logit) - rest)
+    return np.exp(log_p).astype(np.float32)
+
+
+def decide(boxes: np.ndarray, probabilities: np.ndarray, sure: np.ndarray, model: Model) -> list[Cell]:
+    """Label, reject, suppress and count: the cells of a picture, best score first."""
+    names, rule, infected = model.about["labels"]["names"], model.about["settings"], model.infected
+    p = probabilities[:, : len(names)]
+    existence = (p.sum(axis=1) * sure ** rule["proposal_weight"]).astype(np.float32)
+    label, score = label_and_score(p, infected, rule["candidate_threshold"])
+    score = score * existence
+    kept = np.flatnonzero(score >= rule["score_threshold"])
+    kept = kept[suppress(boxes[kept], score[kept], rule["nms_iou"], label[kept] if rule["nms"] == "class" else None)]
+    if rule["nms"] == "agnostic":
+        red = np.isin(names, model.about["labels"]["red_cells"]) | infected
+        worth = worth_among_nested(boxes[kept], label[kept], red.any() & ~red)
+        score[kept], existence[kept] = score[kept] * worth, existence[kept] * worth
+        kept = kept[score[kept] >= rule["score_threshold"]]
+        kept = kept[np.argsort(-score[kept], kind="stable")]
+    finding = infected[label] & (score >= rule["infected_threshold"])
+    healthy = label if infected.all() else np.where(infected, -1, p.astype(np.float64)).argmax(axis=1)
+    counted = np.where(infected[label] & ~finding, healthy, label)
+    counts = finding | (existence >= rule["cell_threshold"])
+    return [Cell(names[label[i]], float(score[i]), names[counted[i]] if counts[i] else None, tuple(boxes[i].tolist())) for i in kept]
+
+
+def label_and_score(p: np.ndarray, infected: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """The label of each candidate if it is a cell, (n,), and its score, float32 (n,): a stage's is its and infection's mean."""
+    rows = np.arange(len(p))
+    p = p / np.maximum(p.sum(axis=1, keepdims=True), 1e-9)
+    if not infected.any():
+        return p.argmax(axis=1), p.max(axis=1).astype(np.float32)
+    sick = p[:, infected].sum(axis=1)
+    suspect = (sick >= threshold) | infected.all()
+    label = np.where(suspect, np.where(infected, p, -1).argmax(axis=1), np.where(infected, -1, p).argmax(axis=1))
+    best = p[rows, label]
+    return label, np.where(suspect, np.sqrt(sick * best), best).astype(np.float32)
+
+
+def suppress(boxes: np.ndarray, score: np.ndarray, iou: float, groups: np.ndarray | None) -> np.ndarray:
+    """Non-maximum suppression, within groups where there are some: indices kept, best score first."""
+    if not len(boxes):
+        return np.zeros(0, dtype=np.int64)
+    corner_and_size = np.c_[boxes[:, :2], boxes[:, 2:] - boxes[:, :2]].astype(np.float64).tolist()
+    if groups is None:
+        found = cv2.dnn.NMSBoxes(corner_and_size, score.tolist(), 0.0, iou)
+    else:
+        found = cv2.dnn.NMSBoxesBatched(corner_and_size, score.tolist(), groups.tolist(), 0.0, iou)
+    kept = np.asarray(found, dtype=np.int64).ravel()
+    return kept[np.argsort(-score[kept], kind="stable")]
+
+
+def worth_among_nested(boxes: np.ndarray, label: np.ndarray, parts_look_alike: np.ndarray) -> np.ndarray:
+    """What to multiply scores by, best first, where a box lies in another one: `NESTED_WORTH`; 0 for a leukocyte's nucleus."""
+    low, high = boxes[:, :2], boxes[:, 2:]
+    area = np.prod(np.clip(high - low, 0, None), axis=1)
+    worth = np.ones(len(boxes), dtype=np.float32)
+    for i in range(len(boxes)):
+        shared = np.prod(np.clip(np.minimum(high[i], high[i + 1 :]) - np.maximum(low[i], low[i + 1 :]), 0, None), axis=1)
+        nested = (shared > 0) & (shared >= NESTED * np.minimum(area[i], area[i + 1 :]))
+        for j in np.flatnonzero(nested) + i + 1:
+            if worth[i] < 1 or worth[j] == 0:
+                continue
+            if label[i] == label[j] and parts_look_alike[label[i]]:
+                worth[i if area[j] > area[i] else j] = 0
+            else:
+                worth[j] = NESTED_WORTH
+    return worth
+
+
+def note_on_size(boxes: np.ndarray, sure: np.ndarray, usual: float) -> str | None:
+    """Say that a picture's cells seem not to be of the usual size, where `malaria-cells run` would look again in their own."""
+    size = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)[sure >= SURE]
+    if len(size) < ENOUGH:
+        return f"under {ENOUGH} cells of about {usual:.0f} pixels, as in the training, are plain to see"
+    seen = float(np.median(size))
+    if not USUAL[0] <= seen / usual <= USUAL[1]:
+        return f"cells seem to be {seen:.0f} pixels wide, {usual:.0f} are usual for the model"
+    return (
+        None
+        if len(size) >= MOSTLY_SURE * len(boxes)
+        else f"only {len(size)} of {len(boxes)} candidates are plainly cells of about {usual:.0f} pixels"
+    )
+
+
+def rows_of(path: Path, model: Model, cell_size: float | None) -> Iterator[list[Any]]:
+    """Rows of the table for a picture; a note on the cells' size goes to the standard error."""
+    picture = read_picture(path)
+    if not model.about["rejects"]:
+        p = probabilities_of([picture], model)[0]
+        yield [path, model.about["labels"]["names"][p.argmax()], *(f"{v:.4f}" for v in p)]
+        return
+    boxes, sure = propose(picture, model, cell_size)
+    note = note_on_size(boxes, sure, cell_size or model.about["cell_size"])
+    if note:
+        print(
+            f"{path}: {note}; this example does not look again in another size: name it by --cell-size PIXELS, or use malaria-cells run",
+            file=sys.stderr,
+        )
+    for label, score, counted_as, box in decide(boxes, probabilities_in(picture, boxes, model), sure, model):
+        yield [path, label, f"{score:.4f}", *(f"{v:.1f}" for v in box), counted_as or ""]
+
+
+def main() -> int:
+    """Print a table of the pictures named: 0, or 2 where the model and 3 where a picture cannot be read."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+    parser.add_argument("--cell-size", type=float, help="usual longer side of a cell in pixels (default: as in the training)")
+    options = parser.parse_args()
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    write, code = csv.writer(sys.stdout, lineterminator="\n"), 0
+    try:
+        model = load(Path(__file__).parent)
+        names = model.about["labels"]["names"]
+        found = ["score", "x_min", "y_min", "x_max", "y_max", "counted_as"] if model.about["rejects"] else names
+        write.writerow(["image", "label", *found])
+    except Unreadable as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for path in options.pictures:
+        try:
+            write.writerows(list(rows_of(path, model, options.cell_size)))
+        except Unreadable as error:
+            print(f"error: {error}", file=sys.stderr)
+            code = 3
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
