@@ -4,13 +4,14 @@
 # make test-lowest  the quick tests with the oldest libraries that pyproject.toml admits
 # make test-page    the page in a real browser
 # make docs         the documentation as a site
+# make figures      the shipped model's figures in README.md and its card, from its metrics.json
 # make install      the environment alone
 PYTHON ?= python3
 BIN := .venv/bin
 LOWEST := .venv-lowest
 PIP := python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install demo page test test-lowest test-page docs clean
+.PHONY: install demo page test test-lowest test-page docs figures clean
 
 install: .venv/installed
 
@@ -52,6 +53,9 @@ page: install
 docs: .venv/installed-test
 	@$(BIN)/malaria-cells keys > docs/config.md
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+figures: install
+	@$(BIN)/python docs/figures.py
 
 test: .venv/installed-test
 	@$(BIN)/ruff check .

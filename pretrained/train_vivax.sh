@@ -9,3 +9,4 @@ python="${PYTHON:-python}"
 cp models/vivax/*.keras models/vivax/*.yaml models/vivax/*.json models/vivax/*.csv models/vivax/*.png pretrained/vivax/
 "$python" run.py --model pretrained/vivax --image data/iml/images --annotations data/iml/annotations.json \
     --split data/iml/split.json --output results/vivax
+"$python" docs/figures.py --measure data/iml

@@ -135,7 +135,7 @@ def test_truth_given_back_scores_exactly_one(seed):
         assert metrics["mAP"] is None
         return
     assert metrics["mAP"] == metrics["mAP50"] == metrics["mAP75"] == 1
-    assert metrics["cell"] == {"AP50": 1, "recall50": 1}
+    assert metrics["cell"] == {"AP50": 1, "recall50": 1, "precision": 1, "recall": 1, "f1": 1}
     assert metrics["micro_f1"] == 1
     for c, name in enumerate(LABELS.names):
         expected = {"AP": 1, "AP50": 1} if c in present else {"AP": None, "AP50": None}
@@ -171,6 +171,17 @@ def test_ignore_regions_are_neither_hit_nor_miss():
     assert without["infected"]["precision"] == 0.5
 
 
+def test_cells_are_found_at_any_score_or_as_counted():
+    """A cell that is too unsure to be counted is found by the ranking alone; what lies on an ignore region is no false alarm."""
+    squares = [[0, 0, 20, 20], [40, 0, 60, 20], [80, 0, 100, 20], [120, 0, 140, 20]]
+    found = detections(squares, [0, 2, 0, 0], [0.9, 0.4, 0.3, 0.9])
+    found.data["counted_as"] = np.array([0, 0, -1, 0])
+    figures = detection_metrics([picture([*squares[:3], squares[3]], [0, 2, 0, IGNORED])], [found], LABELS, None)["cell"]
+    assert (figures["recall50"], figures["recall"], figures["precision"]) == (1, pytest.approx(2 / 3), 1)
+    figures = detection_metrics([picture(squares[:3], [0, 2, 0])], [found], LABELS, None)["cell"]
+    assert figures["precision"] == figures["recall"] == figures["f1"] == pytest.approx(2 / 3)
+
+
 def test_stage_confusion_is_still_an_infected_cell():
     p = picture([[10, 10, 40, 40]], [2])
     found = detections([[10, 10, 40, 40]], [3], [0.9])
@@ -193,7 +204,7 @@ def test_every_label_is_ranked_by_its_own_scores():
     assert ranked.ap50[2:] == [1.0, 1.0]
     # A cell is a cell once.
     metrics = detection_metrics([p], [found], LABELS, None)
-    assert metrics["cell"] == {"AP50": 1.0, "recall50": 1.0}
+    assert metrics["cell"] == {"AP50": 1, "recall50": 1, "precision": 1, "recall": 1, "f1": 1}
     assert metrics["infected"]["AP50"] == 1.0
     rows = coco.results([found])
     assert [(r["id"], r["category_id"], r.get("further_label_of")) for r in rows] == [

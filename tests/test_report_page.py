@@ -52,7 +52,7 @@ def test_a_scored_run(untrained_model, sample, tmp_path):
     ]
     metrics = json.loads((output / "metrics.json").read_text())
     assert f"<b>{metrics['mAP50']:.3f}</b>" in text
-    assert f"<b>{metrics['cell']['recall50']:.1%}</b>" in text
+    assert f"<b>{metrics['cell']['recall']:.1%}</b>" in text
     with (output / "counts.csv").open() as file:
         total = list(csv.DictReader(file))[-1]
     assert f"<b>{100 * float(total['parasitemia']):.2f} %</b>" in text

@@ -124,7 +124,7 @@ def test_metrics_keys(finished, six_classes):
     assert metrics["seconds_per_image"] > 0
     assert list(metrics["per_class"]) == list(six_classes.names)
     assert all(set(v) == {"AP", "AP50", "n"} for v in metrics["per_class"].values())
-    assert set(metrics["cell"]) == {"AP50", "recall50"}
+    assert set(metrics["cell"]) == {"AP50", "recall50", "precision", "recall", "f1"}
     assert set(metrics["infected"]) == {"precision", "recall", "f1", "AP50", "false_alarms_per_1000_red_cells"}
     assert set(metrics["parasitemia"]) == {"mean_absolute_error", "bias"}
 
@@ -165,7 +165,7 @@ def test_pictures_annotated_as_without_cells_are_scored(untrained_model, tmp_pat
     truth = write_bbbc041(tmp_path / "set", {"blank.png": []})
     request = ["--model", untrained_model, "--image", tmp_path / "set" / "blank.png", "--annotations", truth, "--compare"]
     assert run(*request, "--output", tmp_path / "out") == 0
-    assert "mAP50 none  mAP none  cell AP50 none  cell recall none" in capsys.readouterr().out
+    assert "mAP50 none  mAP none  cell AP50 none  cell recall none at any score, none as counted" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["mAP50"] is None
     assert "No cell is annotated." in (tmp_path / "out" / "report.html").read_text()
 

@@ -166,7 +166,8 @@ class DetectionOutput:
 
     def _say_metrics(self, metrics: dict[str, Any]) -> None:
         print(f"mAP50 {rounded(metrics['mAP50'])}  mAP {rounded(metrics['mAP'])}  cell AP50 {rounded(metrics['cell']['AP50'])}  ", end="")
-        print(f"cell recall {rounded(metrics['cell']['recall50'])}", end="")
+        cell = metrics["cell"]
+        print(f"cell recall {rounded(cell['recall50'])} at any score, {rounded(cell['recall'])} as counted", end="")
         if "infected" in metrics:
             print(f"  infected F1 {rounded(metrics['infected']['f1'])}", end="")
         print(f"  on {number_of(metrics['images'], 'annotated picture')}")

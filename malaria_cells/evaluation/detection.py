@@ -7,7 +7,7 @@ import supervision as sv
 
 from malaria_cells.annotations import Picture
 from malaria_cells.evaluation.average_precision import AveragePrecision, as_one_class, average_precision, cell_figures, mean_present
-from malaria_cells.evaluation.matches import infected_figures, micro_f1, parasitemia_errors
+from malaria_cells.evaluation.matches import cell_matches, infected_figures, micro_f1, parasitemia_errors
 from malaria_cells.labels import LabelSet
 
 
@@ -65,7 +65,7 @@ def score(pictures: list[Picture], detections: list[sv.Detections], labels: Labe
         "mAP50": mean_present(by_class.ap50),
         "mAP75": mean_present(by_class.ap75),
         "per_class": {name: {"AP": by_class.ap[i], "AP50": by_class.ap50[i], "n": by_class.n[i]} for i, name in enumerate(labels.names)},
-        "cell": {"AP50": cell.ap50[0], "recall50": cell.recall50[0]},
+        "cell": {"AP50": cell.ap50[0], "recall50": cell.recall50[0], **cell_matches(pictures, detections)},
         "micro_f1": micro_f1(pictures, detections, labels),
     }
     if labels.is_infected.any():

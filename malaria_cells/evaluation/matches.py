@@ -58,6 +58,24 @@ def on_ignore_region(found: sv.Detections, picture: Picture) -> np.ndarray:
     return inside >= MATCH_IOU * boxes.areas(found.xyxy)
 
 
+def cell_matches(pictures: list[Picture], detections: list[sv.Detections]) -> dict[str, float | None]:
+    """Precision, recall and F1 of "this is a cell", whatever its class, of the cells that are counted (IoU 0.5).
+
+    They are figures at the operating thresholds, where `AveragePrecision.recall50` is that of all boxes, unsure ones too.
+    A figure is None where its denominator is 0.
+    """
+    annotated = predicted = matched = 0
+    for picture, found in zip(pictures, detections, strict=True):
+        truth = picture.cells_xyxy
+        hits, misses = _hits_and_misses(found[counted_ids(found) >= 0], truth, picture) if len(found) else (0, 0)
+        annotated, predicted, matched = annotated + len(truth), predicted + hits + misses, matched + hits
+    return {
+        "precision": _ratio(matched, predicted),
+        "recall": _ratio(matched, annotated),
+        "f1": _ratio(2 * matched, predicted + annotated),
+    }
+
+
 def micro_f1(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet) -> float | None:
     """F1 over all cells of all classes, each cell having one label, as it is counted (IoU 0.5)."""
     annotated, predicted, matched = _match_counts(pictures, detections, labels).sum(axis=0).tolist()

@@ -26,9 +26,11 @@ NOT_FOUND, NOT_ANNOTATED = "not found", "not annotated"
 
 def headline_of(metrics: dict) -> list[Headline]:
     """The figures of ``metrics.json`` that say most, each with its meaning."""
+    cell = metrics["cell"]
+    any_score = f"of the annotated cells have a counted box on them (IoU 0.5); {_percent(cell['recall50'])} have one of any score"
     found = [
-        Headline("Cells found", _percent(metrics["cell"]["recall50"]), "of the annotated cells have a box on them (IoU 0.5)"),
-        Headline("Cell AP50", rounded(metrics["cell"]["AP50"]), "average precision of finding cells, whatever their class; 1 is perfect"),
+        Headline("Cells found", _percent(cell["recall"]), any_score),
+        Headline("Cell AP50", rounded(cell["AP50"]), "average precision of finding cells, whatever their class; 1 is perfect"),
         Headline("mAP50", rounded(metrics["mAP50"]), "average precision, the mean over the classes present; rare classes count as much"),
     ]
     if "infected" in metrics:
