@@ -3,6 +3,8 @@
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,29 @@ def test_the_table_of_forms_is_that_of_the_readers(repository):
     page = (repository / "docs" / "formats.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"<!-- forms: malaria-cells formats -->\n(.*?)<!-- end of forms -->", page, flags=re.DOTALL)
     assert block == table(), "put what `malaria-cells formats` prints between the two marks"
+
+
+@pytest.mark.slow
+def test_every_command_of_the_export_page_works(repository, untrained_model, tmp_path, monkeypatch):
+    """With a small model in the shipped one's place, whose example needs the package."""
+    page = (repository / "docs" / "export.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(repository))
+    shutil.copytree(untrained_model, "pretrained/vivax")
+    shutil.copy(repository / "docs" / "images" / "smear.jpg", "SMEAR.jpg")
+    shutil.copy("SMEAR.jpg", "PICTURES.jpg")
+    commands = [shlex.split(line, comments=True) for block in blocks(page, "sh") for line in block.splitlines() if line.strip()]
+    assert len(commands) == 4
+    for program, *arguments in commands:
+        if arguments[-2:-1] == [">"]:
+            done = subprocess.run([sys.executable, *arguments[:-2]], capture_output=True, text=True, check=True)
+            Path(arguments[-1]).write_text(done.stdout)
+        elif program == "python":
+            assert main([Path(arguments[0]).stem, *(a.replace("PICTURES", "PICTURES.jpg") for a in arguments[1:])]) == 0
+        else:
+            assert (program, main(arguments)) == ("malaria-cells", 0)
+    by_example, by_run = (len(Path(name).read_text().splitlines()) for name in ("cells.csv", "results/detections.csv"))
+    assert by_example == by_run > 20
 
 
 def test_links_of_the_documents_lead_somewhere(repository):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,10 +11,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import yaml
 
 from malaria_cells.cli import main
 from malaria_cells.engines import ENGINES
 from malaria_cells.errors import InputError
+from malaria_cells.export import export_network
 
 FORMATS = ("savedmodel", "onnx", "openvino", "litert")
 PICTURE = "docs/images/smear.jpg"
@@ -222,6 +225,53 @@ def test_wrong_requests(arguments, said, untrained_model, repository, tmp_path, 
     assert main([*arguments, "--model", str(model), *extra]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+def refused(capsys, *arguments):
+    """The message of an export that ends with exit code 2."""
+    assert main(["export", *map(str, arguments)]) == 2
+    return capsys.readouterr().err
+
+
+def test_an_export_replaces_nothing_of_somebody_s_own(untrained_model, tmp_path, capsys):
+    """Neither a folder that happens to have an example.py, nor a table that the example was made to write there."""
+    own = tmp_path / "own"
+    own.mkdir()
+    for name in ("example.py", "model.yaml", "thesis.tex"):
+        (own / name).write_text(name)
+    (tmp_path / "file").write_text("")
+    for output, said in (
+        (own, f"--output {own}: holds thesis.tex, which no export wrote"),
+        (tmp_path / "file", "file: is already there and holds no example.py"),
+        (tmp_path / "file" / "below" / "it", f"{tmp_path / 'file'} is a file; name a folder"),
+    ):
+        assert said in refused(capsys, "--model", untrained_model, "--format", "onnx", "--output", output)
+    assert sorted(p.name for p in own.iterdir()) == ["example.py", "model.yaml", "thesis.tex"]
+
+
+def test_a_model_without_its_network_is_not_called_an_export(untrained_model, tmp_path, capsys):
+    shutil.copy(untrained_model / "model.yaml", tmp_path)
+    assert f"--model {tmp_path}: holds no classifier.keras" in refused(capsys, "--model", tmp_path, "--format", "onnx")
+    (tmp_path / "classifier.onnx").write_bytes(b"")
+    assert f"--model {tmp_path}: was exported already" in refused(capsys, "--model", tmp_path, "--format", "litert")
+    assert f"{tmp_path / 'none'}: not a model folder" in refused(capsys, "--model", tmp_path / "none", "--format", "onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [("--format", "onnx"), ("--format", "litert", "--int8")])
+def test_networks_of_another_model_are_not_exported(options, untrained_model, tmp_path, capsys):
+    """The exported model.yaml would say that all is well."""
+    model = shutil.copytree(untrained_model, tmp_path / "model")
+    about = yaml.safe_load((model / "model.yaml").read_text())
+    about["golden_output"] = np.roll(about["golden_output"], 1, axis=1).tolist()
+    (model / "model.yaml").write_text(yaml.safe_dump(about))
+    assert re.search("do(es)? not answer as when (they were|it was) saved", refused(capsys, "--model", model, *options))
+    assert sorted(p.name for p in model.iterdir()) == sorted(p.name for p in untrained_model.iterdir())
+
+
+def test_an_unknown_format(tmp_path):
+    with pytest.raises(InputError, match=r"format: onx is unknown \(did you mean 'onnx'\?\); expected one of"):
+        export_network(None, tmp_path / "classifier", "onx")
 
 
 def test_an_engine_that_is_not_installed(tmp_path, monkeypatch):

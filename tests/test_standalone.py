@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from malaria_cells import boxes, classifier, pictures, suppression, tiles, tta
+from malaria_cells import boxes, classifier, suppression, tiles, tta
 from malaria_cells.calibration import SMALLEST, Calibration, FindingSigmoid
 from malaria_cells.detection import DetectionSettings, TwoStageDetector
 from malaria_cells.export import EXAMPLE, runs_alone, standalone, write_example
 from malaria_cells.model_folder import load_detector
 from malaria_cells.patches import resize
-from malaria_cells.pictures import read_picture
+from malaria_cells.pictures import read_picture, refusal
 from malaria_cells.proposals import learned, magnification
 from tests.tiny_exports import CELL_SIZE, LABELS, save_export
 
@@ -115,7 +115,7 @@ def test_its_numbers_are_the_package_s():
     assert (ours.CELL, ours.STRIDE, ours.MULTIPLE) == (learned.WORKING_CELL_SIZE, learned.STRIDE, learned.MULTIPLE)
     assert (ours.FRAME, ours.SIGHT, ours.TILE) == (learned.FRAME, learned.SIGHT, tiles.SIDE)
     assert (ours.LEAST_HEAT, ours.LARGEST_LOG_SIZE) == (learned.LEAST_HEAT, learned.LARGEST_LOG_SIZE)
-    assert (ours.MOST_PIXELS, ours.MAX_PIXELS) == (learned.MOST_PIXELS, pictures.MAX_PIXELS)
+    assert (ours.MOST_PIXELS, ours.MAX_PIXELS) == (learned.MOST_PIXELS, refusal.MAX_PIXELS)
     assert (ours.HINT, ours.CERTAIN, ours.VIEWS, ours.BATCH) == (tta.HINT, tta.CERTAIN, tta._ORDER, classifier.BATCH)
     assert (ours.NESTED, ours.NESTED_WORTH, ours.MIRRORS) == (suppression.NESTED, suppression.NESTED_WORTH, learned._MIRRORS)
     assert (ours.USUAL, ours.SURE, ours.MOSTLY_SURE) == (magnification.USUAL, magnification.SURE, magnification.MOSTLY_SURE)
@@ -204,14 +204,14 @@ def test_a_model_of_whole_pictures_names_each_picture(hidden, noise, tmp_path):
 def test_a_folder_without_a_model(content, tmp_path):
     if content is not None:
         (tmp_path / "model.yaml").write_text(content)
-    with pytest.raises(standalone.Unreadable, match=r"model\.yaml: missing or damaged"):
+    with pytest.raises(standalone.UnreadableError, match=r"model\.yaml: missing or damaged"):
         standalone.load(tmp_path)
 
 
 def test_a_folder_without_its_network(tmp_path):
     save_export(tmp_path, 2)
     (tmp_path / "classifier.onnx").unlink()
-    with pytest.raises(standalone.Unreadable, match="holds no network classifier"):
+    with pytest.raises(standalone.UnreadableError, match="holds no network classifier"):
         standalone.load(tmp_path)
 
 
@@ -264,7 +264,7 @@ def test_it_reads_pictures_as_the_package_does(name, tmp_path):
 @pytest.mark.parametrize("name", REFUSED)
 def test_it_refuses_what_it_would_read_wrongly(name, tmp_path):
     REFUSED[name](tmp_path / name)
-    with pytest.raises(standalone.Unreadable, match=name):
+    with pytest.raises(standalone.UnreadableError, match=name):
         standalone.read_picture(tmp_path / name)
 
 

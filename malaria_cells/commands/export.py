@@ -1,16 +1,21 @@
 """``export``: a model folder in, the same detector for another engine out."""
 
+import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from malaria_cells import files
+from malaria_cells.classifier import Network
 from malaria_cells.config import load_config
 from malaria_cells.dataset import load_data_set
-from malaria_cells.engines import exported_network
+from malaria_cells.engines import exported_network, find_exported
 from malaria_cells.errors import InputError
+from malaria_cells.model_description import SECOND_LOOK, ModelDescription, golden_output, load_description, save_description
+from malaria_cells.model_folder import GOLDEN_TOLERANCE, PROPOSER, load_detector, load_network
 from malaria_cells.pictures import list_pictures, read_picture
 from malaria_cells.progress import progress
 
@@ -20,6 +25,10 @@ PATCHES = 8  # of each of them, spread evenly, and as many of the rarest kind
 # whichever of nncf's presets made it, and saved a tenth of the time; those of the other formats lost nothing. With fitted ranges
 # the second look cost two points of infected F1 on validation and test together; it sees few cells, and LiteRT's lost nothing.
 LEFT_EXACT = {("openvino", "proposer"), ("openvino", "second_look"), ("onnx", "second_look")}
+
+# Names of what exports hold, of those that earlier versions wrote, too; Python leaves the last where an example was imported.
+_NETWORKS = r"(classifier|second_look|proposer|detector)(\.onnx|\.onnx\.data|\.xml|\.bin|\.tflite)?"
+_WRITTEN = re.compile(rf"{_NETWORKS}|example\.py|cells\.py|model\.yaml|config\.yaml|split\.json|__pycache__")
 
 
 def export(model: Path, form: str, int8: bool, image: str | None, output: Path | None) -> int:
@@ -36,29 +45,31 @@ def export(model: Path, form: str, int8: bool, image: str | None, output: Path |
         Exit code.
 
     Raises:
-        InputError: no such model, a form that cannot be quantised, pictures or a library missing.
+        InputError: no such model, or one whose networks answer otherwise than when saved; a form that cannot be quantised; pictures
+            or a library missing; `output` is somebody's own.
     """
     from malaria_cells.export import EXAMPLE, FITTED, QUANTIZED, export_network, runs_alone, write_example
-    from malaria_cells.model_description import SECOND_LOOK, load_description, save_description
-    from malaria_cells.model_folder import PROPOSER, load_detector, load_network
 
-    description, _ = load_description(model)
+    description, golden = load_description(model)
     if int8 and form not in QUANTIZED:
         raise InputError(f"--int8: {form} is not quantised here; choose --format {', '.join(QUANTIZED)}, or leave --int8 out")
-    if not (model / description.files[0]).is_file():
-        raise InputError(f"--model {model}: was exported already; name the folder that training wrote, which holds {description.files[0]}")
+    _check_trained(model, description.files)
     output = output or model / (f"{form}-int8" if int8 else form)
-    files.check_replaceable(output, EXAMPLE)
+    _check_output(output)
     learned = description.proposals == "learned" and description.detector == "two_stage"
     names = [*description.files, *([PROPOSER] if learned else [])]
-    examples = _examples(load_detector(model)[0], _pictures(model, image)) if int8 and form in FITTED else {}
+    detector = load_detector(model)[0] if int8 else None  # its answers are compared with those of the training; without int8 below
+    examples = _examples(detector, _pictures(model, image)) if form in FITTED and detector is not None else {}
     with files.replacing_folder(output, EXAMPLE) as beside:
         for name in names:
             stem = Path(name).stem
             met = examples.get("classifier" if name == SECOND_LOOK else stem)
             export_network(load_network(model / name), beside / stem, form, int8 and (form, stem) not in LEFT_EXACT, met)
         classifiers = [Path(file).stem for file in description.files]
-        save_description(beside, [exported_network(beside, stem, form) for stem in classifiers], description)
+        exported = [exported_network(beside, stem, form) for stem in classifiers]
+        if not int8:
+            _check_answers(model, exported, description, golden)
+        save_description(beside, exported, description)
         write_example(beside, description)
         for extra in ("config.yaml", "split.json"):
             if (model / extra).is_file():
@@ -67,6 +78,37 @@ def export(model: Path, form: str, int8: bool, image: str | None, output: Path |
     print(f"{output}: {size / 2**20:.1f} MiB\nnext:  python run.py --model {output} --image PICTURES")
     print(f"or, without Keras{'' if runs_alone(description) else ', but with this package'}:  python {output / EXAMPLE} PICTURE")
     return 0
+
+
+def _check_trained(model: Path, names: Sequence[str]) -> None:
+    if (model / names[0]).is_file():
+        return
+    if find_exported(model, Path(names[0]).stem):
+        raise InputError(f"--model {model}: was exported already; name the folder that training wrote, which holds {names[0]}")
+    raise InputError(f"--model {model}: holds no {names[0]}; copy or train the model again")
+
+
+def _check_output(output: Path) -> None:
+    """See that a folder to write is new, empty or an export, with nothing of somebody's own in it, before work is done for it."""
+    from malaria_cells.export import EXAMPLE
+
+    above = next((folder for folder in output.absolute().parents if folder.exists()), output)
+    if not above.is_dir():
+        raise InputError(f"--output {output}: {above} is a file; name a folder")
+    files.check_replaceable(output, EXAMPLE)
+    own = [p.name for p in sorted(output.iterdir()) if not _WRITTEN.fullmatch(p.name)] if output.is_dir() else []
+    if own:
+        raise InputError(f"--output {output}: holds {own[0]}, which no export wrote; move it, or name a new folder")
+
+
+def _check_answers(model: Path, exported: Sequence[Network], description: ModelDescription, golden: np.ndarray) -> None:
+    """See that exported networks answer as those of the training did when they were saved."""
+    found = golden_output(exported, description)
+    if found.shape != golden.shape or not np.abs(found - golden).max() <= GOLDEN_TOLERANCE * max(np.abs(golden).max(), 1) / len(exported):
+        raise InputError(
+            f"--model {model}: its {' and '.join(description.files)} do not answer as when they were saved, so nothing was exported: they "
+            "are not those of its model.yaml, or the engine computes otherwise; copy or train the model again, or try another --format"
+        )
 
 
 def _pictures(model: Path, image: str | None) -> list[Path]:

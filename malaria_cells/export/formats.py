@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from malaria_cells.engines import SUFFIXES
-from malaria_cells.errors import InputError
+from malaria_cells.errors import InputError, nearest
 
 FORMATS = tuple(SUFFIXES)
 QUANTIZED = ("onnx", "openvino", "litert")  # those that can hold eight-bit weights and activations
@@ -37,6 +37,8 @@ def export_network(model: Any, path: Path, form: str, int8: bool = False, exampl
     Raises:
         InputError: a form that cannot be quantised, or a library is not installed.
     """
+    if form not in FORMATS:
+        raise InputError(f"format: {form} is unknown{nearest(form, FORMATS)}; expected one of {', '.join(FORMATS)}")
     if int8 and form not in QUANTIZED:
         raise InputError(f"--int8: a {form} is not quantised here; choose --format {', '.join(QUANTIZED)}, or leave --int8 out")
     target = path.with_name(path.name + SUFFIXES[form])

@@ -36,7 +36,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
 Network = Callable[[np.ndarray], np.ndarray]
 
 
-class Unreadable(Exception):  # noqa: N818  a picture or folder, and why; its text is the message
+class UnreadableError(Exception):
     """A picture that would be read wrongly, or a folder that holds no exported model."""
 
 
@@ -71,7 +71,7 @@ def load(folder: Path) -> Model:
         names = ["classifier", *(["second_look"] if about["second_look"] else [])]
         finds_cells = about["proposals"] == "learned"
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise Unreadable(f"{file}: missing or damaged ({error!r}); export the model again") from error
+        raise UnreadableError(f"{file}: missing or damaged ({error!r}); export the model again") from error
     proposer = open_network(folder, "proposer") if finds_cells else None
     return Model(about, proposer, [open_network(folder, name) for name in names])
 
@@ -106,7 +106,7 @@ def open_network(folder: Path, name: str) -> Network:
 
         saved = tf.saved_model.load(str(path))
         return lambda pixels: saved.serve(tf.constant(pixels)).numpy()
-    raise Unreadable(f"{folder}: holds no network {name} of ONNX, OpenVINO, LiteRT or TensorFlow; export the model again")
+    raise UnreadableError(f"{folder}: holds no network {name} of ONNX, OpenVINO, LiteRT or TensorFlow; export the model again")
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -116,9 +116,9 @@ def read_picture(path: Path) -> np.ndarray:
             fault = _fault(image)
             pixels = None if fault else np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except Exception as error:  # Pillow raises whatever the broken part raises
-        raise Unreadable(f"{path}: cannot be read as {', '.join(FORMATS)} ({error})") from error
+        raise UnreadableError(f"{path}: cannot be read as {', '.join(FORMATS)} ({error})") from error
     if pixels is None:
-        raise Unreadable(f"{path}: {fault}; save it as JPEG or PNG with 8 bits a colour, or use malaria-cells run")
+        raise UnreadableError(f"{path}: {fault}; save it as JPEG or PNG with 8 bits a colour, or use malaria-cells run")
     return pixels
 
 
@@ -157,7 +157,7 @@ def propose(picture: np.ndarray, model: Model, cell_size: float | None = None) -
     factor = CELL / (cell_size or model.about["cell_size"])
     height, width = picture.shape[:2]
     if height * width * factor**2 > MOST_PIXELS * 1.01:
-        raise Unreadable(
+        raise UnreadableError(
             f"{width} x {height} pixels would be enlarged {factor:.1f} times, to over {MOST_PIXELS:,}; put the cell size right"
         )
     fy, fx = max(factor, 1 / height), max(factor, 1 / width)
@@ -195,7 +195,7 @@ def in_tiles(framed: np.ndarray, model: Model) -> np.ndarray:
 def seen_mirrored(pixels: np.ndarray, model: Model) -> np.ndarray:
     """The mean of what the proposer sees in pixels (H, W, 3) and in their mirror images."""
     if model.proposer is None:
-        raise Unreadable("this model names whole pictures and finds no cells")
+        raise UnreadableError("this model names whole pictures and finds no cells")
     looks = []
     for axes in MIRRORS[: model.about["proposer_tta"]]:
         places = np.flip(model.proposer(np.ascontiguousarray(np.flip(pixels[None], axes), dtype=np.float32)), axes).copy()
@@ -378,13 +378,13 @@ def main() -> int:
         names = model.about["labels"]["names"]
         found = ["score", "x_min", "y_min", "x_max", "y_max", "counted_as"] if model.about["rejects"] else names
         write.writerow(["image", "label", *found])
-    except Unreadable as error:
+    except UnreadableError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for path in options.pictures:
         try:
             write.writerows(list(rows_of(path, model, options.cell_size)))
-        except Unreadable as error:
+        except UnreadableError as error:
             print(f"error: {error}", file=sys.stderr)
             code = 3
     return code
