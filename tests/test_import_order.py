@@ -9,6 +9,7 @@ ORDER = [
     "errors",
     "files",
     "yaml_text",
+    "file_names",
     "engine",
     "wording",
     "progress",

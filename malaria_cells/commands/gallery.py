@@ -1,20 +1,24 @@
 """``gallery``: cells of each class as contact sheets and animations, from a data set or from a run's detections."""
 
 import json
-import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.commands.explore import AnnotationRequest
 from malaria_cells.errors import InputError
 from malaria_cells.explain import Explainer
+from malaria_cells.file_names import LONGEST, distinct, stem_of_label
 from malaria_cells.labels import LabelSet
 from malaria_cells.model_folder import shipped
+from malaria_cells.wording import excerpt
 
 CONTEXT = 1.25  # side of the square shown, by the longer side of the box, where no model says how much it sees
 DETECTIONS = "detections.json"
+EXPLAINED = "_explained"
 
 
 def gallery(request: AnnotationRequest, output: Path, count: int, model: Path | None, explain: bool) -> int:
@@ -28,7 +32,8 @@ def gallery(request: AnnotationRequest, output: Path, count: int, model: Path | 
         explain: whether to ask it.
 
     Raises:
-        InputError: nothing to show, a class that the model does not know, or whatever the readers find wrong.
+        InputError: nothing to show, a class that the model does not know, somebody's own files in the output's place, or whatever
+            the readers find wrong.
     """
     from malaria_cells.report.gallery import animation, contact_sheet, cut_cells
 
@@ -36,15 +41,47 @@ def gallery(request: AnnotationRequest, output: Path, count: int, model: Path | 
     annotations = detected_cells(source / DETECTIONS) if (source / DETECTIONS).is_file() else request.read()
     if not sum(len(p.cells_xyxy) for p in annotations.pictures):
         raise InputError(f"{source}: holds no cell that could be shown")
+    stems = _stems(annotations.labels)
+    _check_output(output, stems.values())
     explainer = _explainer(model, annotations.labels) if explain else None
     for cells in cut_cells(annotations, count, explainer.context if explainer else CONTEXT):
-        stem = re.sub(r"[^\w.-]+", "_", cells.name)
+        stem = stems[cells.name]
         contact_sheet(cells, output / f"{stem}.png")
         animation(cells, output / f"{stem}.gif")
         if explainer is not None and cells.name in explainer.labels.names:
-            contact_sheet(cells, output / f"{stem}_explained.png", explainer.overlays(cells.patches, cells.name))
+            contact_sheet(cells, output / f"{stem}{EXPLAINED}.png", explainer.overlays(cells.patches, cells.name))
         print(f"{cells.name}: {len(cells.patches)} of {cells.total:,} cells, {output / stem}.png and .gif")
     return 0
+
+
+def _stems(labels: LabelSet) -> dict[str, str]:
+    """Of all classes, not of those that have cells alone, so that a class has the same name in every gallery of a data set."""
+
+    def files_of(stem: str) -> tuple[str, ...]:
+        return f"{stem}.png", f"{stem}.gif", f"{stem}{EXPLAINED}.png"
+
+    wanted = [stem_of_label(name) for name in labels.names]
+    stems = distinct(wanted, files_of, LONGEST - len(f"{EXPLAINED}.png"), "{stem}{suffix}_{number}")
+    return dict(zip(labels.names, stems, strict=True))
+
+
+def _check_output(output: Path, stems: Iterable[str]) -> None:
+    """See that what is written over is an earlier gallery's: its sheets tell by the program that they name."""
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output {output}: is a file; name a folder")
+    for stem in stems:
+        sheet, explained, gif = (output / f"{stem}{end}" for end in (".png", f"{EXPLAINED}.png", ".gif"))
+        for path, known_by in ((sheet, sheet), (explained, explained), (gif, sheet)):
+            if path.exists() and not _is_sheet(known_by):
+                raise InputError(f"--output {output}: holds {path.name}, which no gallery wrote; move it away, or name another --output")
+
+
+def _is_sheet(path: Path) -> bool:
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return str(image.info.get("Software", "")).startswith("Matplotlib")
+    except (OSError, ValueError, SyntaxError):  # none, or no PNG
+        return False
 
 
 def detected_cells(path: Path) -> AnnotationSet:
@@ -61,19 +98,23 @@ def detected_cells(path: Path) -> AnnotationSet:
         for row in content["annotations"]:
             if row["counted_as"] is not None:
                 by_picture[row["image_id"]].append(row)
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a file that this version's run.py wrote ({error!r}); run the detection again") from error
-    pictures = []
-    for image in content["images"]:
-        rows, file = by_picture[image["id"]], root / image["file_name"]
-        if not file.is_file():
-            raise InputError(f"{path}: {file}: the photograph is not there any more; put it back or run the detection again")
-        xywh = np.array([row["bbox"] for row in rows], dtype=np.float32).reshape(-1, 4)
-        xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
-        ids = np.array([row["counted_as"] - 1 for row in rows], dtype=np.int64)
-        key = image["file_name"]
-        pictures.append(Picture(key, file, (image["width"], image["height"]), key, xyxy, ids, np.zeros(len(ids), dtype=bool)))
-    return AnnotationSet(labels, tuple(pictures))
+        pictures = tuple(_counted_cells(image, by_picture[image["id"]], root, len(labels)) for image in content["images"])
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise InputError(f"{path}: not a file that this version's run.py wrote ({excerpt(error)}); run the detection again") from error
+    for picture in pictures:
+        if not picture.path.is_file():
+            raise InputError(f"{path}: {picture.path}: the photograph is not there any more; put it back or run the detection again")
+    return AnnotationSet(labels, pictures)
+
+
+def _counted_cells(image: dict, rows: list[dict], root: Path, n_labels: int) -> Picture:
+    xywh = np.array([row["bbox"] for row in rows], dtype=np.float32).reshape(-1, 4)
+    xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+    ids = np.array([row["counted_as"] - 1 for row in rows], dtype=np.int64)
+    if not np.isfinite(xyxy).all() or (ids < 0).any() or (ids >= n_labels).any():
+        raise ValueError(f"{image['file_name']}: a box or its class is none")
+    key = image["file_name"]
+    return Picture(key, root / key, (image["width"], image["height"]), key, xyxy, ids, np.zeros(len(ids), dtype=bool))
 
 
 def _explainer(folder: Path | None, labels: LabelSet) -> Explainer:

@@ -1,12 +1,13 @@
 """COCO: ``annotations.json`` beside ``images/``, for CVAT, Label Studio, FiftyOne; ignore regions become crowds."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from malaria_cells import coco, files
 from malaria_cells.annotations import AnnotationSet
 from malaria_cells.labels import IGNORED
-from malaria_cells.writers.placing import place, short_keys
+from malaria_cells.writers.placing import place, renamed, short_keys
 
 NO_CLASS = "ignore"
 
@@ -32,7 +33,21 @@ def write(annotations: AnnotationSet, folder: Path) -> list[str]:
             )
     categories = coco.categories(annotations.labels)
     if any((p.class_ids == IGNORED).any() for p in annotations.pictures):
-        categories.append({"id": len(annotations.labels) + 1, "name": NO_CLASS})
+        categories.append({"id": len(annotations.labels) + 1, "name": _free(NO_CLASS, annotations.labels.names)})
     sizes = {f"images/{names[p.key]}": p.size_wh for p in annotations.pictures}
     files.write_json(folder / "annotations.json", {"info": {}, "images": coco.images(sizes), "annotations": rows, "categories": categories})
-    return []
+    return renamed(names) + _parts(annotations)
+
+
+def _free(name: str, taken: tuple[str, ...]) -> str:
+    while name in taken:
+        name += " region"
+    return name
+
+
+def _parts(annotations: AnnotationSet) -> list[str]:
+    parts = Counter(p.part for p in annotations.pictures if p.part)
+    if len(parts) < 2:
+        return []
+    held = ", ".join(f"{name} {n}" for name, n in parts.items())
+    return [f"the data set's own parts ({held}), which one COCO file cannot say, were left out; split_file or the test's file names them"]

@@ -5,8 +5,11 @@ from pathlib import Path
 
 from malaria_cells import files
 from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.errors import InputError
+from malaria_cells.file_names import printable
 from malaria_cells.labels import IGNORED
-from malaria_cells.writers.placing import flat_names, place
+from malaria_cells.wording import excerpt
+from malaria_cells.writers.placing import flat_names, label_name, place, renamed
 
 _LISTS = {"train": ("train", "trainval"), "validation": ("val", "trainval"), "test": ("test",)}
 NO_CLASS = "difficult"
@@ -15,20 +18,34 @@ NO_CLASS = "difficult"
 def write(annotations: AnnotationSet, folder: Path) -> list[str]:
     """Write into an empty folder; returns what could not be said in this format, one line a kind."""
     names = flat_names([p.key for p in annotations.pictures])
+    _check_labels(annotations.labels.names)
     lists: dict[str, list[str]] = {}
     for picture in annotations.pictures:
         name = names[picture.key]
         place(picture, folder / "JPEGImages" / name)
         tree = ET.ElementTree(_annotation(picture, name, annotations.labels.names))
         ET.indent(tree)
-        path = folder / "Annotations" / f"{Path(name).stem}.xml"
+        path = folder / "Annotations" / label_name(name, ".xml")
         path.parent.mkdir(parents=True, exist_ok=True)
         tree.write(path, encoding="utf-8")
         for part in _LISTS[picture.part or "train"]:
-            lists.setdefault(part, []).append(Path(name).stem)
+            lists.setdefault(part, []).append(label_name(name))
     for part, stems in lists.items():
         files.write_text(folder / "ImageSets" / "Main" / f"{part}.txt", "\n".join(stems) + "\n")
-    return []
+    return renamed(names) + _without_objects(annotations)
+
+
+def _check_labels(labels: tuple[str, ...]) -> None:
+    for label in labels:
+        if printable(label) != label or label.strip() != label or not label:
+            raise InputError(f"label {excerpt(label)}: XML cannot hold such a name; give it another name in the annotation, or write coco")
+
+
+def _without_objects(annotations: AnnotationSet) -> list[str]:
+    """VOC has no list of classes: one without an object is not in its files."""
+    used = {int(i) for p in annotations.pictures for i in p.class_ids}
+    absent = [name for i, name in enumerate(annotations.labels.names) if i not in used]
+    return [f"VOC lists no classes: of {', '.join(absent)}, which no box has, nothing was written"] if absent else []
 
 
 def _annotation(picture: Picture, name: str, labels: tuple[str, ...]) -> ET.Element:

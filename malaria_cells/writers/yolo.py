@@ -1,24 +1,28 @@
 """YOLO: ``data.yaml``, ``images/<part>``, ``labels/<part>``, for Ultralytics and Roboflow; it knows no ignore regions."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
 
 from malaria_cells import files
 from malaria_cells.annotations import AnnotationSet, Picture
-from malaria_cells.writers.placing import place, short_keys
+from malaria_cells.errors import InputError
+from malaria_cells.pictures import SUFFIXES, is_picture
+from malaria_cells.writers.placing import label_name, place, renamed, short_keys
 
 _PARTS = {"train": "train", "validation": "val", "test": "test"}
 
 
 def write(annotations: AnnotationSet, folder: Path) -> list[str]:
     """Write into an empty folder; returns what could not be said in this format, one line a kind."""
-    names = short_keys([p.key for p in annotations.pictures])
+    names = short_keys([p.key for p in annotations.pictures], label_files=True)
+    _check_suffixes(names.values())
     ignored = 0
     for picture in annotations.pictures:
         part = _PARTS[picture.part or "train"]
         place(picture, folder / "images" / part / names[picture.key])
-        label_file = (folder / "labels" / part / names[picture.key]).with_suffix(".txt")
+        label_file = folder / "labels" / part / label_name(names[picture.key], ".txt")
         files.write_text(label_file, "".join(f"{line}\n" for line in _lines(picture)))
         ignored += int(picture.ignore.sum())
     present = {_PARTS[p.part or "train"] for p in annotations.pictures}
@@ -27,7 +31,15 @@ def write(annotations: AnnotationSet, folder: Path) -> list[str]:
     content |= {"test": "images/test"} if "test" in present else {}
     about = {**content, "names": dict(enumerate(annotations.labels.names))}
     files.write_text(folder / "data.yaml", yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
-    return [f"{ignored} ignore regions, which YOLO cannot say, were left out"] if ignored else []
+    return renamed(names) + ([f"{ignored} ignore regions, which YOLO cannot say, were left out"] if ignored else [])
+
+
+def _check_suffixes(names: Iterable[str]) -> None:
+    for name in names:
+        if not is_picture(Path(name)):
+            raise InputError(
+                f"{name}: YOLO's readers know pictures by their endings, and this is none of {', '.join(sorted(SUFFIXES))}; rename the file"
+            )
 
 
 def _lines(picture: Picture) -> list[str]:
