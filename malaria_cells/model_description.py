@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
+from malaria_cells import files
 from malaria_cells.calibration import Calibration
 from malaria_cells.classifier import Network
 from malaria_cells.counting import ErrorRates
@@ -102,6 +103,8 @@ def load_description(folder: Path) -> tuple[ModelDescription, np.ndarray]:
     """
     path = folder / ABOUT
     if not path.is_file():
+        if (found := files.former(folder)) is not None:
+            raise InputError(f"{folder}: the writing of a new model was cut off; the one that was there is now {found}: move it back")
         raise InputError(f"{folder}: not a model folder, {ABOUT} is missing; train.py writes one, below `output_models`")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

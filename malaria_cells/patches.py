@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -165,19 +164,24 @@ def build_patch_store(
     proposed = [(candidates or {}).get(p.key, NO_CANDIDATES) for p in annotations.pictures]
     fingerprint = _fingerprint(annotations, cropping, proposed)
     folder = cache / fingerprint
-    if not (folder / "store.json").is_file():
-        with files.replacing_folder(folder, "store.json") as beside:
-            _write(beside, annotations, cropping, proposed)
-    os.utime(folder / "store.json")
-    _forget_oldest(cache)
-    return _open(folder, fingerprint)
+    with files.locked(cache / "patches", f"{cache}: waiting for another process, which cuts cells into it", wait=True):
+        if not (folder / "store.json").is_file():
+            with files.replacing_folder(folder, "store.json") as beside:
+                _write(beside, annotations, cropping, proposed)
+        os.utime(folder / "store.json")
+        _forget_oldest(cache)
+        return _open(folder, fingerprint)
 
 
 def _forget_oldest(cache: Path) -> None:
     used = sorted(cache.glob("[!.]*/store.json"), key=lambda p: p.stat().st_mtime)
     for store in used[:-KEPT_STORES]:
-        log.info(f"{store.parent}: removed, {KEPT_STORES} other patch stores were used since")
-        shutil.rmtree(store.parent)
+        try:
+            files.remove_folder(store.parent)
+        except PermissionError:  # Windows keeps what another training has open
+            log.info(f"{store.parent}: stays, since it is in use")
+        else:
+            log.info(f"{store.parent}: removed, {KEPT_STORES} other patch stores were used since")
 
 
 def _fingerprint(annotations: AnnotationSet, cropping: Cropping, proposed: list[Candidates]) -> str:
@@ -185,14 +189,9 @@ def _fingerprint(annotations: AnnotationSet, cropping: Cropping, proposed: list[
     for found in proposed:
         digest.update(found.boxes_xyxy.tobytes() + found.class_ids.tobytes())
     with ThreadPoolExecutor() as pool:
-        for content in pool.map(_file_hash, (p.path for p in annotations.pictures)):
+        for content in pool.map(files.file_hash, (p.path for p in annotations.pictures)):
             digest.update(content)
     return digest.hexdigest()
-
-
-def _file_hash(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").digest()
 
 
 def _write(folder: Path, annotations: AnnotationSet, cropping: Cropping, proposed: list[Candidates]) -> None:

@@ -1,12 +1,15 @@
 import json
 import os
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from malaria_cells import boxes
+from malaria_cells import boxes, files, patches
 from malaria_cells.annotations import load_annotations
 from malaria_cells.errors import InputError
 from malaria_cells.patches import KEPT_STORES, Cropping, background_boxes, build_patch_store, crop_boxes
@@ -93,7 +96,7 @@ def test_the_stores_used_last_are_kept(tmp_path, six_classes):
     os.utime(tmp_path / "cache" / others[0] / "store.json", (0, 0))
     assert build(1.0) == first
     newest = build(3.0)
-    assert {p.name for p in (tmp_path / "cache").iterdir()} == {first, *others[1:], newest, "mine"}
+    assert {p.name for p in (tmp_path / "cache").iterdir()} == {first, *others[1:], newest, "mine", files.LOCKS}
 
 
 def test_a_broken_picture_leaves_no_store(tmp_path, six_classes):
@@ -103,7 +106,7 @@ def test_a_broken_picture_leaves_no_store(tmp_path, six_classes):
     (tmp_path / "d" / "b.png").write_bytes(content[:60])
     with pytest.raises(InputError, match=r"b\.png"):
         build_patch_store(data, CROPPING, tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert [p.name for p in (tmp_path / "cache").iterdir()] == [files.LOCKS]
 
 
 def test_no_cell_is_an_error(tmp_path, six_classes):
@@ -117,3 +120,40 @@ def test_background_of_a_full_picture_is_empty(tmp_path, six_classes):
     Image.new("RGB", (100, 80)).save(tmp_path / "a.png")
     picture = load_annotations(tmp_path / "t.json", six_classes).pictures[0]
     assert len(background_boxes(picture, 5, 30, seed=0)) == 0
+
+
+def test_two_processes_that_want_the_same_store_cut_it_once(tmp_path, six_classes, monkeypatch, capsys):
+    """The second waits, and opens what the first has cut."""
+    annotations = load_annotations(write_bbbc041(tmp_path / "d", {"images/a.png": [("ring", 5, 5, 30, 30)]}), six_classes)
+    cut, write = [], patches._write
+
+    def slowly(*arguments):
+        cut.append(arguments)
+        time.sleep(0.3)
+        write(*arguments)
+
+    monkeypatch.setattr(patches, "_write", slowly)
+    with ThreadPoolExecutor() as pool:
+        stores = list(pool.map(lambda _: build_patch_store(annotations, Cropping((16, 16), 1.2, 0, 0), tmp_path / "cache"), range(3)))
+    assert len(cut) == 1
+    assert {store.fingerprint for store in stores} == {stores[0].fingerprint}
+    assert "cache: waiting for another process, which cuts cells into it" in capsys.readouterr().err
+
+
+def test_a_store_whose_removal_was_cut_off_is_cut_anew(tmp_path, six_classes, monkeypatch):
+    annotations = load_annotations(write_bbbc041(tmp_path / "d", {"images/a.png": [("ring", 5, 5, 30, 30)]}), six_classes)
+
+    def build(context):
+        return build_patch_store(annotations, Cropping((16, 16), context, 0, 0), tmp_path / "cache")
+
+    first, *_ = [build(1 + i / 10) for i in range(KEPT_STORES)]
+
+    def half_removed(folder):
+        next(p for p in folder.iterdir() if p.name != "patches.npy").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", half_removed)
+    with pytest.raises(KeyboardInterrupt):
+        build(3.0)
+    monkeypatch.undo()
+    assert len(build(1.0)) == len(first)

@@ -4,9 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import supervision as sv
 
+from malaria_cells.annotations import Picture
 from malaria_cells.labels import LabelSet
-from malaria_cells.training.thresholds import _middle_of_best
+from malaria_cells.training.thresholds import _best_cell_threshold, _middle_of_best
 
 
 def test_a_plateau_of_thresholds_is_answered_by_its_middle():
@@ -18,7 +20,7 @@ def test_a_plateau_of_thresholds_is_answered_by_its_middle():
 
 def test_thresholds_are_chosen_on_validation(six_classes, monkeypatch):
     """Ten cells of which two are rings, and five candidates that are none: each threshold falls into its gap."""
-    from malaria_cells.annotations import AnnotationSet, Picture
+    from malaria_cells.annotations import AnnotationSet
     from malaria_cells.counting import ErrorRates
     from malaria_cells.detection import DetectionSettings, TwoStageDetector
     from malaria_cells.proposals import Proposer
@@ -45,3 +47,19 @@ def test_thresholds_are_chosen_on_validation(six_classes, monkeypatch):
     chosen, _ = thresholds.choose_thresholds(only_cells, AnnotationSet(only_cells.classifier.labels, (truth,)))
     assert 0.3 < chosen.settings.cell_threshold <= 0.8
     assert (chosen.settings.infected_threshold, chosen.errors) == (0.5, None)
+
+
+def test_what_lies_on_an_ignore_region_is_no_false_cell():
+    """Ten cells that are hardly sure, and twenty surer detections on a region of which nothing is known."""
+    cells = np.array([[40 * i, 10, 40 * i + 30, 40] for i in range(10)], dtype=np.float32)
+    crowd = np.array([[40 * i, 110, 40 * i + 30, 140] for i in range(20)], dtype=np.float32)
+    region = np.array([[0, 100, 800, 150]], dtype=np.float32)
+    ignore = np.array([False] * 10 + [True])
+    truth = Picture("a.png", Path("a.png"), (800, 200), "a.png", np.concatenate([cells, region]), np.where(ignore, -1, 0), ignore)
+    existence = np.array([0.25] * 10 + [0.7] * 20)
+    found = sv.Detections(xyxy=np.concatenate([cells, crowd]), class_id=np.zeros(30, int), data={"existence": existence})
+    assert _best_cell_threshold([truth], [found]) <= 0.25
+    without = replace(truth, boxes_xyxy=cells, class_ids=np.zeros(10, int), ignore=np.zeros(10, bool))
+    assert _best_cell_threshold([truth], [found]) == _best_cell_threshold([without], [found[:10]])
+    on_cells_too = replace(truth, boxes_xyxy=np.concatenate([cells, [[0, 0, 800, 200]]]).astype(np.float32))
+    assert _best_cell_threshold([on_cells_too], [found]) <= 0.25  # a cell in such a region that is annotated is one

@@ -4,12 +4,15 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
+import keras
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
 from malaria_cells.config import make_config
+from malaria_cells.models import build_classifier
 from malaria_cells.patches import PatchStore
 from malaria_cells.training.classifier import Trained, TrainingData, train_classifier
 from malaria_cells.training.looks import train_further, train_looks, with_hard_examples
@@ -152,6 +155,76 @@ def test_shares_that_training_shows_count_what_was_drawn_apart_as_what_it_is(tmp
     assert shown.sum() == pytest.approx(1)
 
 
+def validation_of(config, class_ids, monkeypatch):
+    """Rows of the validation batches of a training that is not done, and the weights of classes in them."""
+    seen = {}
+
+    def stop(_, batches, **arguments):
+        seen.update(arguments)
+        raise Killed
+
+    def batches(store, rows, size, targets):
+        return rows, targets.weights
+
+    monkeypatch.setattr("malaria_cells.training.classifier.fit", stop)
+    monkeypatch.setattr("malaria_cells.training.classifier.plain_batches", batches)
+    n = len(class_ids)
+    table = class_ids, np.zeros(n, dtype=np.int64), np.zeros((n, 4), dtype=np.float32), np.zeros(n, dtype=bool)
+    store = PatchStore(np.zeros((n, 32, 32, 3), np.uint8), *table, ("a",), 3, "test")
+    rows = np.arange(n)
+    with pytest.raises(Killed):
+        train_classifier(TrainingData(store, rows[: n // 2], rows[n // 2 :], 3), config, UnfinishedRun(None))
+    return seen["validation_data"]
+
+
+@pytest.mark.parametrize("balance", ["sampling", "class_weight", "none"])
+def test_loss_and_validation_loss_weigh_the_classes_alike(balance, monkeypatch):
+    """Where validation holds what training holds, each class has the same part of both."""
+    half = np.repeat([0, 1, 2], [90, 9, 1])
+    _, weights = validation_of(settings(balance=balance, sampling_power=0.5), np.tile(half, 2), monkeypatch)
+    counts = np.array([90, 9, 1])
+    of_training = {"sampling": np.sqrt(counts), "class_weight": np.ones(3), "none": counts}[balance]
+    of_validation = counts * weights
+    np.testing.assert_allclose(of_validation / of_validation.sum(), of_training / of_training.sum(), rtol=1e-6)
+    assert of_validation.sum() == pytest.approx(100)  # the mean of the losses, not a multiple of it
+
+
+def test_few_validation_steps_see_every_class_and_all_of_the_set(monkeypatch):
+    """Not its first pictures by name: those are one slide's."""
+    ids = np.tile(np.repeat([0, 1, 2], [800, 160, 40]), 2)
+    rows, _ = validation_of(settings(validation_steps=4, batch_size=16), ids, monkeypatch)
+    assert len(rows) == 4 * 64
+    assert (np.diff(rows) > 0).all()
+    np.testing.assert_allclose(np.bincount(ids[rows]), np.array([0.8, 0.16, 0.04]) * 256, atol=1.01)
+    of_first = rows[ids[rows] == 0] - 1000
+    assert abs(of_first.mean() - 400) < 60
+    again, _ = validation_of(settings(validation_steps=4, batch_size=16), ids, monkeypatch)
+    other, _ = validation_of(settings(validation_steps=4, batch_size=16, random_state=1), ids, monkeypatch)
+    assert np.array_equal(rows, again)
+    assert not np.array_equal(rows, other)
+    everything, _ = validation_of(settings(validation_steps=40, batch_size=16), ids, monkeypatch)
+    assert np.array_equal(everything, np.arange(1000, 2000))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "is_adapted"),
+    [
+        ({}, True),
+        ({"weights": "imagenet"}, False),
+        ({"weights": "my.weights.h5"}, False),
+        ({"weights": "imagenet", "adapt_normalization": True}, True),
+        ({"adapt_normalization": False}, False),
+    ],
+)
+def test_pretrained_weights_keep_the_normalisation_that_they_were_trained_under(recipe, is_adapted, monkeypatch):
+    adapted = []
+    build = build_classifier
+    monkeypatch.setattr("malaria_cells.training.classifier.build_classifier", lambda *a: build(*a[:4]))
+    monkeypatch.setattr("malaria_cells.training.classifier.adapt_normalization", lambda *_: adapted.append(True))
+    validation_of(settings(**recipe), np.tile([0, 1, 2], 20), monkeypatch)
+    assert bool(adapted) == is_adapted
+
+
 class Killed(BaseException):
     """Stands for a kill: nothing of ours catches it."""
 
@@ -159,13 +232,15 @@ class Killed(BaseException):
 @pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["cosine", "plateau"])
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path, monkeypatch, schedule):
-    config, store = settings(schedule=schedule, epochs=5, early_stopping=4), make_store()
+    """With real networks; `test_kills` has all places and schedules. Every pass after the first counts as a plateau."""
+    monkeypatch.setattr(keras.callbacks, "ReduceLROnPlateau", partial(keras.callbacks.ReduceLROnPlateau, min_delta=10.0))
+    config, store = settings(schedule=schedule, epochs=5, early_stopping=4, plateau_patience=1), make_store()
     whole = fit(tmp_path, config, store, "whole")
     save = UnfinishedRun.save
 
-    def save_and_die(run, model, row, better):
-        save(run, model, row, better)
-        if len(run.history) == 2:
+    def save_and_die(run, *arguments):
+        save(run, *arguments)
+        if len(run.history) == 3:
             raise Killed
 
     monkeypatch.setattr(UnfinishedRun, "save", save_and_die)
@@ -173,6 +248,8 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path, monkeypatc
         fit(tmp_path, config, store, "cut")
     monkeypatch.setattr(UnfinishedRun, "save", save)
     resumed = fit(tmp_path, config, store, "cut", resume=True)
+    if schedule == "plateau":
+        assert [row["learning_rate"] for row in whole.history] == pytest.approx([0.01, 0.005, 0.0025, 0.00125, 0.000625])
     assert len(resumed.history) == len(whole.history)
     assert resumed.best_epoch == whole.best_epoch
     for ours, theirs in zip(resumed.history, whole.history, strict=True):

@@ -1,12 +1,20 @@
 """What is kept of a training that was cut off: found, gone on with, put aside, never lost."""
 
+import json
 import os
+import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from malaria_cells.annotations import AnnotationSet
 from malaria_cells.config import make_config
+from malaria_cells.dataset import DataSet, load_data_set
 from malaria_cells.errors import InputError
-from malaria_cells.training.unfinished import UnfinishedRun, folder_of, newest
+from malaria_cells.training.data_record import data_record
+from malaria_cells.training.unfinished import UnfinishedRun, by_age, folder_of
+from tests.conftest import write_bbbc041, write_picture
 
 
 def settings(**changes):
@@ -31,7 +39,7 @@ def test_a_run_begun_anew_puts_an_unfinished_one_aside(tmp_path, caplog):
         assert (folder if ends is UnfinishedRun.withdraw else aside).joinpath("night").is_file()
     run = UnfinishedRun.start(folder, settings())
     assert (aside / "night").is_file()
-    assert newest(tmp_path) == "m"
+    assert by_age(tmp_path) == ["m"]
     (folder / "proposer.keras").write_text("")
     run.withdraw()
     assert [p.name for p in sorted(tmp_path.iterdir())] == [folder.name, aside.name]
@@ -39,9 +47,93 @@ def test_a_run_begun_anew_puts_an_unfinished_one_aside(tmp_path, caplog):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_newest_unfinished_run_is_found(tmp_path):
-    assert newest(tmp_path) is None
-    for i, name in enumerate(("2026-01-02", "2026-01-01")):
+def test_unfinished_runs_come_by_their_age(tmp_path):
+    assert by_age(tmp_path) == []
+    for i, name in enumerate(("2026-01-02", "2026-01-01", "2026-01-03")):
         UnfinishedRun.start(folder_of(tmp_path, name), settings())
         os.utime(folder_of(tmp_path, name), (1000 + i, 1000 + i))
-    assert newest(tmp_path) == "2026-01-01"
+    assert by_age(tmp_path) == ["2026-01-03", "2026-01-01", "2026-01-02"]
+    aside = folder_of(tmp_path, "2026-01-03")
+    aside.replace(aside.with_name(f"{aside.name}.before"))
+    assert by_age(tmp_path)[0] == "2026-01-03"
+    worked_on = UnfinishedRun(folder_of(tmp_path, "2026-01-02")).part(1)
+    worked_on.save(Weights(), {"loss": 1.0}, better=True)
+    os.utime(worked_on.folder.parent, (1000, 1000))
+    assert by_age(tmp_path)[0] == "2026-01-02"
+
+
+class Weights:
+    """Stands for a network."""
+
+    def save_weights(self, path):
+        path.write_text("weights")
+
+
+def test_a_night_of_work_is_gone_on_with_where_the_run_begun_since_made_nothing(tmp_path):
+    """As where --resume was forgotten, and the second run killed at once; where it is another recipe's, it is that one's turn."""
+    folder = folder_of(tmp_path, "m")
+    UnfinishedRun.start(folder, settings()).save(Weights(), {"loss": 1.0}, better=True)
+    UnfinishedRun.start(folder, settings(epochs=3))
+    assert UnfinishedRun.resume(folder, settings(epochs=3)).history == []
+    UnfinishedRun.start(folder, settings())
+    assert UnfinishedRun.resume(folder, settings()).history == [{"loss": 1.0}]
+    assert [p.name for p in tmp_path.iterdir()] == [folder.name]
+    folder.replace(folder.with_name(f"{folder.name}.before"))
+    assert UnfinishedRun.resume(folder, settings()).history == [{"loss": 1.0}]
+
+
+def test_a_run_of_the_version_before_is_gone_on_with(tmp_path, caplog):
+    run = UnfinishedRun.start(folder_of(tmp_path, "m"), settings())
+    run.state_file.parent.mkdir()
+    run.state_file.write_text(json.dumps({"history": [{"loss": 1.0}], "best_epoch": 0}))
+    (run.state_file.parent / "last.weights.h5").write_text("last")
+    (run.folder / "best.weights.h5").write_text("best")
+    run = UnfinishedRun.resume(run.folder, settings(), {})
+    assert (run.weights.read_text(), run.best_weights.read_text(), run.stopped) == ("last", "best", False)
+    assert "whether the annotation has changed since it was begun cannot be told" in caplog.text
+    run.save(Weights(), {"loss": 2.0}, better=False)
+    again = UnfinishedRun.resume(run.folder, settings())
+    assert (again.weights.read_text(), again.best_weights.read_text(), len(again.history)) == ("weights", "best", 2)
+
+
+def cells(*places):
+    return [("red blood cell", x, 10, x + 20, 30) for x in places]
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Six pictures in three parts."""
+    folder = tmp_path / "data"
+    write_bbbc041(folder, {f"{i}.png": cells(10, 50) for i in range(6)})
+    config = make_config({"train_images": str(folder), "labels": ["red blood cell"], "group": None}, "test")
+    return load_data_set(config)
+
+
+def changed(data, **changes):
+    """The data set with another annotation of the first training picture."""
+    first, *others = data.train.pictures
+    return replace(data, train=AnnotationSet(data.train.labels, (replace(first, **changes), *others)))
+
+
+def test_resume_wants_the_same_data(tmp_path, data):
+    """Annotation, files and parts of all pictures: a training further with other cells is of nothing that was ever annotated."""
+    folder = tmp_path / "run"
+    UnfinishedRun.start(folder, settings(), data_record(data))
+    UnfinishedRun.resume(folder, settings(), data_record(data))
+
+    def refused(now, match):
+        with pytest.raises(InputError, match=rf"the data differ .*: {match}; put the old ones back, or start anew without --resume"):
+            UnfinishedRun.resume(folder, settings(), data_record(now))
+
+    first, key = data.train.pictures[0], data.train.pictures[0].key
+    refused(changed(data, boxes_xyxy=first.boxes_xyxy + np.float32(1)), "the train part has other annotation")
+    refused(changed(data, ignore=~first.ignore), "the train part has other annotation")
+    refused(DataSet(data.validation, data.train, data.test), r"the validation part has .* and lacks .*; the train part has .* and lacks .*")
+    fewer = DataSet(data.train.subset(p.key for p in data.train.pictures[1:]), data.validation, data.test)
+    refused(fewer, rf"the train part lacks 1 picture \({key}\)")
+    refused(DataSet(data.train, data.validation, None), "the test part is no longer there")
+    shutil.copy(first.path, tmp_path / "kept.png")
+    write_picture(first.path, value=90)
+    refused(data, "the train part has other picture files")
+    shutil.copy(tmp_path / "kept.png", first.path)
+    UnfinishedRun.resume(folder, settings(), data_record(data))

@@ -1,6 +1,5 @@
 """``train``: a data set and a config in, a model folder out."""
 
-import datetime as dt
 import logging
 import sys
 import time
@@ -18,6 +17,8 @@ from malaria_cells.errors import InputError
 from malaria_cells.model_description import ABOUT
 from malaria_cells.models import check_model_name
 from malaria_cells.training import unfinished
+from malaria_cells.training.claim import check_place, claimed
+from malaria_cells.training.data_record import data_record
 from malaria_cells.wording import number_of, rounded
 
 log = logging.getLogger(__name__)
@@ -30,22 +31,23 @@ def train(config_path: Path, overrides: list[str], resume: bool) -> int:
         Exit code.
 
     Raises:
-        InputError: the config or the data are wrong; nothing is written then.
+        InputError: the config or the data are wrong, and nothing is written then; or another training has the name.
     """
     config = load_config(config_path, overrides)
+    _check_request(config)
     output = Path(config.output_models)
-    name = _name(config, output, resume)
-    folder = output / name
-    if resume and (folder / ABOUT).is_file() and not unfinished.folder_of(output, name).exists():
-        print(f"{folder} is complete; there is nothing to resume")
+    if resume and _say_if_complete(output, config.name):
         return 0
     config = with_labels(config)
-    try:
-        train_data_set(name, config, load_data_set(config), resume)
-    except KeyboardInterrupt:
-        if unfinished.folder_of(output, name).exists():
-            print(f"{folder}: what was trained so far is kept; the same command with --resume goes on", file=sys.stderr)
-        raise
+    data = load_data_set(config)
+    _check_cells(data)
+    with claimed(output, config.name or None, resume) as name:
+        try:
+            _train_claimed(name, config, data, resume)
+        except KeyboardInterrupt:
+            if unfinished.folder_of(output, name).exists():
+                print(f"{output / name}: what was trained so far is kept; the same command with --resume goes on", file=sys.stderr)
+            raise
     return 0
 
 
@@ -64,21 +66,29 @@ def train_data_set(name: str, config: Config, data: DataSet, resume: bool) -> Pa
     Raises:
         InputError: as `train`.
     """
-    for look in config.looks:
-        check_model_name(look.model)
-        check_policy(look.augmentation)
+    _check_request(config)
     _check_cells(data)
+    with claimed(Path(config.output_models), name, resume):
+        return _train_claimed(name, config, data, resume)
+
+
+def _train_claimed(name: str, config: Config, data: DataSet, resume: bool) -> Path:
+    """As `train_data_set`, for a name whose lock is held."""
     output = Path(config.output_models)
-    folder = output / name
+    folder, place = output / name, unfinished.folder_of(output, name)
+    if unfinished.is_finished(place, folder / ABOUT):
+        unfinished.UnfinishedRun(place).remove()
+    files.check_replaceable(folder, ABOUT)
     _describe(data)
     begin = unfinished.UnfinishedRun.resume if resume else unfinished.UnfinishedRun.start
-    run = begin(unfinished.folder_of(output, name), config)
+    run = begin(place, config, data_record(data))
     started = time.monotonic()
     start_tensorflow()
     try:
         with files.replacing_folder(folder, ABOUT) as beside:
             into = train_two_stage_into if config.detector == "two_stage" else train_one_stage_into
             metrics = into(beside, name, config, data, run)
+            run.mark_finished(beside / ABOUT)
     except (InputError, KeyboardInterrupt):
         run.withdraw()
         raise
@@ -87,15 +97,31 @@ def train_data_set(name: str, config: Config, data: DataSet, resume: bool) -> Pa
     return folder
 
 
-def _name(config: Config, output: Path, resume: bool) -> str:
+def _check_request(config: Config) -> None:
+    """See that the config can be followed, as far as that does not depend on the data."""
+    for look in config.looks:
+        check_model_name(look.model)
+        check_policy(look.augmentation)
+    output = Path(config.output_models)
+    check_place(output, config.name or None)
     if config.name:
-        return config.name
-    if resume:
-        name = unfinished.newest(output)
-        if name is None:
-            raise InputError(f"--resume: found no unfinished run in {output}; start one without --resume")
-        return name
-    return dt.datetime.now().strftime("%Y-%m-%d-%H%M%S")
+        files.check_replaceable(output / config.name, ABOUT)
+
+
+def _say_if_complete(output: Path, name: str | None) -> bool:
+    """Whether the run to be gone on with has written its model; what it did not come to remove is removed now."""
+    name = name or next(iter(unfinished.by_age(output)), None)
+    if name is None or not (output / name / ABOUT).is_file():
+        return False
+    place = unfinished.folder_of(output, name)
+    finished = unfinished.is_finished(place, output / name / ABOUT)
+    if unfinished.is_there(place) and not finished:
+        return False
+    with claimed(output, name, resume=True):
+        if finished:
+            unfinished.UnfinishedRun(place).remove()
+    print(f"{output / name} is complete; there is nothing to resume")
+    return True
 
 
 def _check_cells(data: DataSet) -> None:

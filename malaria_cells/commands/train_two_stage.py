@@ -33,6 +33,7 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     from malaria_cells.training.classifier import TrainingData, predict_rows
     from malaria_cells.training.looks import train_further, train_looks
 
+    _check_classifiers(config, data)
     proposer = _proposer(config, data, run) if config.proposals == "learned" and _wants_detection(config, data) else None
     candidates = _candidates(proposer, data) if proposer is not None else {}
     store, closer = _stores(config, data, candidates)
@@ -72,17 +73,21 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     return metrics
 
 
+def _check_classifiers(config: Config, data: DataSet) -> None:
+    """Build the classifiers and forget them: what cannot be built is said before the minutes or hours of what is trained first."""
+    from malaria_cells.models import build_classifier
+
+    for look in config.looks:
+        build_classifier(look.model, look.image_size, len(data.train.labels) + 1, look.dropout, look.weights or "none", look.freeze)
+
+
 def _proposer(config: Config, data: DataSet, run: UnfinishedRun):  # type: ignore[no-untyped-def]
     """The network of the learned proposals: trained, or as a run that was cut off later had it."""
     from malaria_cells.model_folder import PROPOSER, load_network
-    from malaria_cells.models import build_classifier
     from malaria_cells.training.proposer import train_proposer
 
     path = run.folder / PROPOSER
     if not path.is_file():
-        # What cannot be built is said before the proposer takes its minutes.
-        for look in config.looks:
-            build_classifier(look.model, look.image_size, len(data.train.labels) + 1, look.dropout, look.weights or "none", look.freeze)
         print("training the proposer", file=sys.stderr)
         model = train_proposer(
             data.train, data.train.usual_cell_size, config.proposer_epochs, config.proposer_steps, PROPOSER_BATCH, config.random_state

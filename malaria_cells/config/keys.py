@@ -124,8 +124,10 @@ class Config(BaseModel):
     )
     weights: str | None = Field("none", description="Of a backbone: imagenet, none, or a file.")
     freeze: bool = Field(False, description="Whether a backbone keeps its weights and only the head is trained.")
-    adapt_normalization: bool = Field(
-        True, description="Fit mean and variance of the network's normalisation layer, if it has one, to the training patches."
+    adapt_normalization: bool | None = Field(
+        None,
+        description="Fit mean and variance of the network's normalisation layer, if it has one, to the training patches; null: unless "
+        "`weights` are pretrained, which come with those that they were trained under.",
     )
     dropout: Fraction = Field(0.3, description="Dropout before the dense layers.")
     epochs: Count = Field(12, description="Passes at most.")

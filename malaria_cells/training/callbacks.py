@@ -46,18 +46,24 @@ class Record(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Replay the passes before; the followers' own `on_train_begin` has already reset them."""
+        optimizer = self.model.optimizer
+        rate = _learning_rate(optimizer)
         for epoch, row in enumerate(self.run.history):
             for follower in self.followers:
                 follower.on_epoch_end(epoch, dict(row))
+        if _learning_rate(optimizer) != rate:  # it was read with the weights, as the followers had left it
+            optimizer.learning_rate = rate
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Save."""
         row = {key: float(value) for key, value in (logs or {}).items()}
         best = self.run.best_epoch
         better = self.keep_last or best is None or self.sign * (row[self.monitor] - self.run.history[best][self.monitor]) > 0
-        self.run.save(self.model, row, better)
-        if self.keep:
-            self.run.keep_checkpoint(self.model, self.keep)
+        self.run.save(self.model, row, better, bool(self.model.stop_training), self.keep)
+
+
+def _learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
 
 
 class SeededPasses(keras.callbacks.Callback):
@@ -84,7 +90,7 @@ class LearningRate(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Add the key ``learning_rate``."""
         if logs is not None:
-            logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+            logs["learning_rate"] = _learning_rate(self.model.optimizer)
 
 
 class Lines(keras.callbacks.Callback):

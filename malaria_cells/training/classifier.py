@@ -95,14 +95,15 @@ def train_classifier(data: TrainingData, config: Config, run: UnfinishedRun, sta
         model.load_weights(run.weights)
     elif start is not None:
         model.set_weights(start.get_weights())
-    elif config.adapt_normalization:
+    elif _adapts_normalization(config):
         adapt_normalization(model, store, train_rows, Path(config.patch_cache))
-    if first_epoch < config.epochs and not _already_stopped(run, config.early_stopping):
+    if first_epoch < config.epochs and not run.stopped:
         shown_weights = balanced if config.balance == "class_weight" else ones
         policy = make_batch_policy(config.augmentation, config.image_size, config.random_state)
         soft = needs_soft_labels(config)
         augment = make_augmenter(config.augmentation)
-        compared = Targets(ones if config.balance == "none" else balanced, soft)
+        # Weighted so, each class has the share in `val_loss` that it has in `loss`.
+        compared = Targets((shown / np.maximum(_shares(train_ids, n_classes), 1e-9)).astype(np.float32), soft)
         batches = training_batches(store, sampler, Targets(shown_weights, soft), augment, first_epoch, policy)
         fit(
             model,
@@ -176,16 +177,30 @@ def _validation(data: TrainingData, targets: Targets, config: Config) -> dict[st
     """What `fit` is told of the validation patches; nothing where there are none to compare passes on."""
     if data.validation_rows is None:
         return {}
-    size = config.batch_size * 4
-    steps = config.validation_steps and min(config.validation_steps, max(-(-len(data.validation_rows) // size), 1))
-    return {"validation_data": plain_batches(data.store, data.validation_rows, size, targets), "validation_steps": steps}
+    size, rows = config.batch_size * 4, data.validation_rows
+    if config.validation_steps and config.validation_steps * size < len(rows):
+        rows = _spread(rows, data.store.class_ids[rows], config.validation_steps * size, config.random_state)
+    return {"validation_data": plain_batches(data.store, rows, size, targets)}
 
 
-def _already_stopped(run: UnfinishedRun, patience: int | None) -> bool:
-    """Whether early stopping had ended the run before it was cut off."""
-    return patience is not None and run.best_epoch is not None and len(run.history) - 1 - run.best_epoch >= patience
+def _spread(rows: np.ndarray, class_ids: np.ndarray, wanted: int, seed: int) -> np.ndarray:
+    """Draw some of the rows, of each class its share to within one; in their old order."""
+    rng = np.random.default_rng(seed)
+    by_class = np.lexsort((rng.random(len(rows)), class_ids))
+    places = (np.arange(wanted) + rng.random()) * len(rows) / wanted
+    return rows[np.sort(by_class[places.astype(np.int64)])]
+
+
+def _adapts_normalization(config: Config) -> bool:
+    """Whether mean and variance are the data's; pretrained weights come with those that they were trained under."""
+    if config.adapt_normalization is None:
+        return config.weights in (None, "none")
+    return config.adapt_normalization
+
+
+def _shares(class_ids: np.ndarray, n_classes: int) -> np.ndarray:
+    return np.bincount(class_ids, minlength=n_classes) / len(class_ids)
 
 
 def _prior_ratio(class_ids: np.ndarray, shown: np.ndarray) -> list[float]:
-    shares = np.bincount(class_ids, minlength=len(shown)) / len(class_ids)
-    return [float(life / seen) if seen else 1.0 for life, seen in zip(shares, shown, strict=True)]
+    return [float(life / seen) if seen else 1.0 for life, seen in zip(_shares(class_ids, len(shown)), shown, strict=True)]

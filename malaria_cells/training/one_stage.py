@@ -83,7 +83,7 @@ def train_one_stage(data: DataSet, config: Config, run: UnfinishedRun) -> tuple[
     if first_epoch:
         model.optimizer.build(model.trainable_variables)
         model.load_weights(run.weights)
-    if first_epoch < config.epochs:
+    if first_epoch < config.epochs and not run.stopped:
         keep = config.keep_checkpoints or KEPT_CHECKPOINTS
         batches = _batches(train, config.detector_batch, steps, first_epoch, config.random_state)
         with warnings.catch_warnings():

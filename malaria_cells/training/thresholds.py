@@ -11,7 +11,15 @@ from malaria_cells import boxes
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.counting import counted_as
 from malaria_cells.detection import Detector, TwoStageDetector
-from malaria_cells.evaluation import as_one_class, average_precision, cell_figures, error_rates, infected_figures, mean_present
+from malaria_cells.evaluation import (
+    as_one_class,
+    average_precision,
+    cell_figures,
+    error_rates,
+    infected_figures,
+    mean_present,
+    on_ignore_region,
+)
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
 from malaria_cells.proposals import Margins, find_sources
@@ -103,12 +111,16 @@ def _recounted(found: list[sv.Detections], detector: Detector, infected_threshol
 
 
 def _best_cell_threshold(pictures: list[Picture], found: list[sv.Detections]) -> float:
-    """The probability of being a cell from which counting gives the best F1 of cells, whatever their class (IoU 0.5)."""
+    """The probability of being a cell from which counting gives the best F1 of cells, whatever their class (IoU 0.5).
+
+    As in scoring, what lies on an ignore region and on no cell is neither right nor wrong.
+    """
     by_existence = [d[np.argsort(-d.data["existence"], kind="stable")] for d in found]
     right = np.concatenate([boxes.match(d.xyxy, p.cells_xyxy) >= 0 for p, d in zip(pictures, by_existence, strict=True)])
+    ignored = np.concatenate([on_ignore_region(d, p) for p, d in zip(pictures, by_existence, strict=True)])
     existence = np.concatenate([d.data["existence"] for d in by_existence])
     annotated = sum(len(p.cells_xyxy) for p in pictures)
-    counted = existence >= np.array(CELL_GRID)[:, None]
+    counted = (existence >= np.array(CELL_GRID)[:, None]) & (right | ~ignored)
     f1 = 2 * (counted & right).sum(axis=1) / np.maximum(counted.sum(axis=1) + annotated, 1)
     return _middle_of_best(CELL_GRID, f1.tolist())
 

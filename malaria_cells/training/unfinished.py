@@ -1,4 +1,8 @@
-"""The state of a training run on disk, so that a run killed at any moment goes on where its last whole pass ended."""
+"""The state of a training run on disk, so that a run killed at any moment goes on where its last whole pass ended.
+
+The one file ``state.json`` says which files of weights belong to the state. A pass first writes weights under a name that no state has,
+then replaces that file in one step, then removes the weights that are out of date: at every instant one whole state is found.
+"""
 
 import json
 import logging
@@ -10,29 +14,57 @@ from typing import Any
 from malaria_cells import files
 from malaria_cells.config import Config, load_config
 from malaria_cells.errors import InputError
+from malaria_cells.training.data_record import differences
 
 log = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
+DATA = "data.json"
+FINISHED = "finished"
+STATE = "state.json"
+ENDING, ASIDE = ".unfinished", ".before"
 
 
 def folder_of(output_models: Path, name: str) -> Path:
     """Where an unfinished run of that name is kept."""
-    return output_models / f".{name}.unfinished"
+    return output_models / f".{name}{ENDING}"
 
 
-def newest(output_models: Path) -> str | None:
-    """Name of the run worked on last that is not finished, or None."""
-    found = sorted(output_models.glob(".*.unfinished"), key=lambda p: p.stat().st_mtime)
-    return found[-1].name[1 : -len(".unfinished")] if found else None
+def places(output_models: Path, name: str) -> tuple[Path, Path]:
+    """Where an unfinished run of that name is kept, and where one that was put aside for it."""
+    folder = folder_of(output_models, name)
+    return folder, _aside(folder)
+
+
+def by_age(output_models: Path) -> list[str]:
+    """Names of the runs that are not finished, the one worked on last first."""
+    found = {p.with_name(p.name.removesuffix(ASIDE)): p for end in (ASIDE, "") for p in output_models.glob(f".*{ENDING}{end}")}
+    newest_first = sorted(found, key=lambda p: max(f.stat().st_mtime for f in (found[p], *found[p].rglob(STATE))), reverse=True)
+    return [p.name[1 : -len(ENDING)] for p in newest_first]
+
+
+def is_there(folder: Path) -> bool:
+    """Whether there is a run to go on with, in its folder or put aside."""
+    return folder.exists() or _aside(folder).exists()
+
+
+def is_finished(folder: Path, model_file: Path) -> bool:
+    """Whether a run ended by writing a model, and was killed before it removed its folder.
+
+    Args:
+        folder: of the run.
+        model_file: the file of the model that `UnfinishedRun.mark_finished` was given, in its place.
+    """
+    marker = folder / FINISHED
+    return marker.is_file() and model_file.is_file() and marker.read_text(encoding="utf-8") == files.file_hash(model_file).hex()
 
 
 def _aside(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.before")
+    return folder.with_name(f"{folder.name}{ASIDE}")
 
 
 def _is_empty(folder: Path) -> bool:
-    return {p.name for p in folder.iterdir()} <= {CONFIG}
+    return {p.name for p in folder.iterdir() if not p.name.startswith(".")} <= {CONFIG, DATA}
 
 
 @dataclass
@@ -40,47 +72,67 @@ class UnfinishedRun:
     """A folder with the run's config and the state after its last whole pass.
 
     Attributes:
-        folder: holds ``config.yaml``, ``best.weights.h5`` and ``state/``.
+        folder: holds ``config.yaml``, ``data.json`` and ``state/``.
         history: one row a pass so far.
         best_epoch: index of the best pass so far, or None.
+        stopped: whether the training ended with the last of these passes, as by early stopping, before the passes it was to have.
+        weights: weights and optimizer after the last whole pass; not there before the first.
+        best_weights: those of the best pass.
     """
 
     folder: Path
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int | None = None
+    stopped: bool = False
+    weights: Path = Path()
+    best_weights: Path = Path()
 
     @staticmethod
-    def start(folder: Path, config: Config) -> "UnfinishedRun":
-        """Begin anew; what an earlier run left in the folder is put aside until this one is finished: it may be a night's work."""
+    def start(folder: Path, config: Config, data: dict[str, Any] | None = None) -> "UnfinishedRun":
+        """Begin anew; what an earlier run left in the folder is put aside until this one is finished: it may be a night's work.
+
+        Args:
+            folder: see `folder_of`.
+            config: the recipe.
+            data: what it is trained on (`data_record`).
+        """
         if folder.exists() and _is_empty(folder):
-            shutil.rmtree(folder)
+            files.remove_folder(folder)
         elif folder.exists():
             aside = _aside(folder)
             if aside.exists():
-                shutil.rmtree(aside)
+                files.remove_folder(aside)
             folder.replace(aside)
             log.warning(f"{folder}: an unfinished run was there, which --resume would go on with; it is put aside as {aside.name}")
-        folder.mkdir(parents=True)
-        files.write_text(folder / CONFIG, config.to_yaml())
+        with files.replacing_folder(folder, None) as beside:
+            files.write_text(beside / CONFIG, config.to_yaml())
+            if data is not None:
+                files.write_json(beside / DATA, data)
         return UnfinishedRun(folder)
 
     @staticmethod
-    def resume(folder: Path, config: Config) -> "UnfinishedRun":
+    def resume(folder: Path, config: Config, data: dict[str, Any] | None = None) -> "UnfinishedRun":
         """Open an unfinished run.
 
+        Args:
+            folder: see `folder_of`.
+            config: the recipe.
+            data: what it would be trained on now (`data_record`).
+
         Raises:
-            InputError: none there, or its config differs.
+            InputError: none there, or its config or its pictures differ.
         """
+        _return_aside(folder, config)
         if not (folder / CONFIG).is_file():
             raise InputError(f"--resume: found no unfinished run at {folder}; start one without --resume")
-        before = load_config(folder / CONFIG).model_dump()
-        now = config.model_dump()
-        different = sorted(key for key in now if now[key] != before[key] and key != "name")
+        different = _different(folder, config)
         if different:
             raise InputError(
                 f"--resume: the config differs from the unfinished run's in {', '.join(different)}; "
                 "put the old values back, or start anew without --resume"
             )
+        if data is not None:
+            _check_data(folder, data)
         return UnfinishedRun._open(folder)
 
     def part(self, number: int) -> "UnfinishedRun":
@@ -91,24 +143,19 @@ class UnfinishedRun:
     def _open(folder: Path) -> "UnfinishedRun":
         run = UnfinishedRun(folder)
         if run.state_file.is_file():
-            state = json.loads(run.state_file.read_text(encoding="utf-8"))
-            run.history, run.best_epoch = state["history"], state["best_epoch"]
+            run._take(json.loads(run.state_file.read_text(encoding="utf-8")))
         return run
+
+    def _take(self, state: dict[str, Any]) -> None:
+        self.history, self.best_epoch, self.stopped = state["history"], state["best_epoch"], state.get("stopped", False)
+        # Runs of version 0.1.0 lack the names.
+        self.weights = self.state_file.parent / state.get("weights", "last.weights.h5")
+        self.best_weights = self.state_file.parent / state.get("best_weights", "../best.weights.h5")
 
     @property
     def state_file(self) -> Path:
-        """Pass by pass figures."""
-        return self.folder / "state" / "state.json"
-
-    @property
-    def weights(self) -> Path:
-        """Weights and optimizer after the last whole pass."""
-        return self.folder / "state" / "last.weights.h5"
-
-    @property
-    def best_weights(self) -> Path:
-        """Weights of the best pass."""
-        return self.folder / "best.weights.h5"
+        """Pass by pass figures, and the names of the weights that belong to them."""
+        return self.folder / "state" / STATE
 
     @property
     def checkpoints(self) -> Path:
@@ -120,39 +167,95 @@ class UnfinishedRun:
         """Event files."""
         return self.folder / "tensorboard"
 
-    def keep_checkpoint(self, model: Any, keep: int) -> None:
-        """Write the weights of the pass that has just been saved, and remove all but the last `keep`."""
+    def save(self, model: Any, row: dict[str, float], better: bool, stopped: bool = False, keep: int = 0) -> None:
+        """Take a whole pass into the record; a kill at any point leaves the old state or the new one.
+
+        Args:
+            model: with the weights after the pass.
+            row: figures of the pass.
+            better: whether it is the best so far.
+            stopped: whether the training ends with it before the passes it was to have.
+            keep: weights of so many last passes are kept as files of their own, too.
+        """
+        number = len(self.history) + 1
+        place = self.state_file.parent
+        place.mkdir(parents=True, exist_ok=True)
+        written = place / f"pass_{number:03}.weights.h5"
+        model.save_weights(written)
+        if keep:
+            self._keep_checkpoint(written, keep)
+        best = written.name if better else self.best_weights.relative_to(place).as_posix()
+        state = {
+            "history": [*self.history, row],
+            "best_epoch": number - 1 if better else self.best_epoch,
+            "stopped": stopped,
+            "weights": written.name,
+            "best_weights": best,
+        }
+        files.write_text(self.state_file, json.dumps(state))
+        self._take(state)
+        for old in place.iterdir():
+            if old not in (self.state_file, self.weights, self.best_weights):
+                old.unlink()
+
+    def _keep_checkpoint(self, weights: Path, keep: int) -> None:
+        """Copy the weights of the pass that is being saved, and remove all but the last `keep`."""
         self.checkpoints.mkdir(exist_ok=True)
-        beside = self.checkpoints / ".writing.weights.h5"
-        model.save_weights(beside)
-        beside.replace(self.checkpoints / f"pass_{len(self.history):03}.weights.h5")
+        with files.replacing(self.checkpoints / weights.name) as beside:
+            shutil.copyfile(weights, beside)
         for old in sorted(self.checkpoints.glob("pass_*.weights.h5"))[:-keep]:
             old.unlink()
+        for left in self.checkpoints.glob(".*"):
+            left.unlink()
 
-    def save(self, model: Any, row: dict[str, float], better: bool) -> None:
-        """Take a whole pass into the record; a kill at any point leaves the old state or the new one."""
-        if better:
-            with files.replacing(self.best_weights) as beside:
-                # Keras insists on the suffix.
-                path = beside.with_name(f"{beside.stem}.weights.h5")
-                model.save_weights(path)
-                path.replace(beside)
-            self.best_epoch = len(self.history)
-        self.history.append(row)
-        with files.replacing_folder(self.folder / "state", "state.json") as beside:
-            model.save_weights(beside / "last.weights.h5")
-            state = {"history": self.history, "best_epoch": self.best_epoch}
-            (beside / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    def mark_finished(self, model_file: Path) -> None:
+        """Note which model the run ends with, before that is moved to its place; see `is_finished`.
+
+        Args:
+            model_file: a file of the model whose content no other one's has.
+        """
+        files.write_text(self.folder / FINISHED, files.file_hash(model_file).hex())
 
     def withdraw(self) -> None:
         """The run ends early. If it made nothing yet it goes, and what was put aside for it comes back."""
         if _is_empty(self.folder):
-            shutil.rmtree(self.folder)
+            files.remove_folder(self.folder)
             if _aside(self.folder).exists():
                 _aside(self.folder).replace(self.folder)
 
     def remove(self) -> None:
         """The run is finished, and what was put aside for it is out of date."""
-        shutil.rmtree(self.folder)
         if _aside(self.folder).exists():
-            shutil.rmtree(_aside(self.folder))
+            files.remove_folder(_aside(self.folder))
+        files.remove_folder(self.folder)
+
+
+def _different(folder: Path, config: Config) -> list[str]:
+    """Keys in which the config of a run is another."""
+    before = load_config(folder / CONFIG).model_dump()
+    now = config.model_dump()
+    return sorted(key for key in now if now[key] != before[key] and key != "name")
+
+
+def _return_aside(folder: Path, config: Config) -> None:
+    """Put the run back that was put aside, where the one begun since was killed before it made anything."""
+    aside = _aside(folder)
+    if not aside.exists() or (folder.exists() and not _is_empty(folder)):
+        return
+    if folder.exists():
+        if not (aside / CONFIG).is_file() or _different(aside, config):
+            return
+        files.remove_folder(folder)
+    aside.replace(folder)
+
+
+def _check_data(folder: Path, data: dict[str, Any]) -> None:
+    if not (folder / DATA).is_file():
+        log.warning(f"{folder}: holds no {DATA}: whether the annotation has changed since it was begun cannot be told")
+        return
+    different = differences(json.loads((folder / DATA).read_text(encoding="utf-8")), data)
+    if different:
+        raise InputError(
+            f"--resume: the data differ from those that the unfinished run was begun with: {'; '.join(different)}; "
+            "put the old ones back, or start anew without --resume"
+        )

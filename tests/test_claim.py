@@ -1,0 +1,125 @@
+"""Names of trainings: what a folder can be named, and one training at a time."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from malaria_cells import files
+from malaria_cells.cli import main
+from malaria_cells.errors import InputError
+from malaria_cells.training import claim
+from malaria_cells.training.claim import check_place, claimed
+from malaria_cells.training.unfinished import folder_of
+
+
+@pytest.mark.parametrize("name", ["m", "2026-01-01", "plasmodium vivax, 2", "Größe", "a" * 200, ".hidden", "m..", "ä" * 118])
+def test_names_of_folders_are_taken(tmp_path, name):
+    check_place(tmp_path / "models", name)
+    assert not list(tmp_path.iterdir())
+    with claimed(tmp_path, name, resume=False) as held:
+        assert held == name
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("a" * 300, "has 300 bytes; expected 236 at most"),
+        ("ä" * 119, "has 238 bytes"),
+        ("a/b", "holds '/'"),
+        ("../m", "holds '/'"),
+        ("a\\b", r"holds '\\\\'"),
+        ("..", "is no name"),
+        (".", "is no name"),
+        ("a\nb", r"holds '\\n'"),
+        ("a\0b", r"holds '\\x00'"),
+        ("\ud800", r"holds '\\ud800'"),
+    ],
+)
+def test_other_names_are_refused_before_anything_is_read(tmp_path, name, match, monkeypatch, capsys):
+    with pytest.raises(InputError, match=rf"name: .*{match}"):
+        check_place(tmp_path, name)
+    if "\ud800" in name:
+        return
+    (tmp_path / "config.yaml").write_text(f"name: {ascii(name) if name.isascii() else name}\n".replace("'", '"'), encoding="utf-8")
+    assert main(["train", "--config", str(tmp_path / "config.yaml"), "--set", f"output_models={tmp_path / 'models'}"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: name: ")
+    assert len(said.splitlines()) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_read(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    for place, match in (
+        (tmp_path / "file", "is a file"),
+        (tmp_path / "file" / "models", "is a file"),
+        (tmp_path / ("a" * 300), "File name too long"),
+        (tmp_path / "a\0b", "expected the path of a folder"),
+    ):
+        with pytest.raises(InputError, match=rf"output_models: .*{match}"):
+            check_place(place, "m")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(InputError, match=r"output_models: .*may not be written to"):
+        check_place(tmp_path / "new", "m")
+
+
+def test_one_training_of_a_name_at_a_time(tmp_path):
+    with claimed(tmp_path, "m", resume=False):
+        for resume in (False, True):
+            with pytest.raises(InputError, match=r"m: another training of that name is running; wait"), claimed(tmp_path, "m", resume):
+                pytest.fail("it begins")
+        with claimed(tmp_path, "other", resume=False):
+            pass
+    with claimed(tmp_path, "m", resume=False):
+        pass
+
+
+def test_trainings_without_a_name_that_begin_in_one_second_have_two(tmp_path, monkeypatch):
+    class Clock(claim.dt.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 1, 2, 3, 4, 5)
+
+    monkeypatch.setattr(claim.dt, "datetime", Clock)
+    with claimed(tmp_path, None, resume=False) as first, claimed(tmp_path, None, resume=False) as second:
+        assert (first, second) == ("2026-01-02-030405", "2026-01-02-030405-2")
+        (tmp_path / first).mkdir()
+        folder_of(tmp_path, second).mkdir()
+    with claimed(tmp_path, None, resume=False) as third:
+        assert third == "2026-01-02-030405-3"
+
+
+def test_without_a_name_the_newest_run_that_nobody_works_on_is_gone_on_with(tmp_path):
+    with pytest.raises(InputError, match="found no unfinished run"), claimed(tmp_path / "models", None, resume=True):
+        pytest.fail("it begins")
+    assert not (tmp_path / "models").exists()
+    for i, name in enumerate(("a", "b")):
+        folder_of(tmp_path, name).mkdir()
+        os.utime(folder_of(tmp_path, name), (1000 + i, 1000 + i))
+    with claimed(tmp_path, None, resume=True) as newest, claimed(tmp_path, None, resume=True) as other:
+        assert (newest, other) == ("b", "a")
+        with pytest.raises(InputError, match="a: another training of that name is running"), claimed(tmp_path, None, resume=True):
+            pytest.fail("it begins")
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from malaria_cells.training.claim import claimed
+with claimed(Path(sys.argv[1]), "m", resume=False):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_killed_training_leaves_no_lock(tmp_path):
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(InputError, match="is running"), claimed(tmp_path, "m", resume=False):
+        pytest.fail("it begins")
+    holder.kill()
+    holder.communicate()
+    with claimed(tmp_path, "m", resume=False):
+        assert [p.name for p in tmp_path.iterdir()] == [files.LOCKS]

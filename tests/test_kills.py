@@ -1,0 +1,211 @@
+"""A training that is killed at any of its file operations, and gone on with, ends as one that was let alone."""
+
+import builtins
+import io
+import itertools
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from malaria_cells import files
+from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.commands import train as command
+from malaria_cells.dataset import DataSet
+from malaria_cells.labels import LabelSet
+from malaria_cells.model_description import ABOUT
+from malaria_cells.patches import PatchStore
+from malaria_cells.training import classifier, unfinished
+
+# By pass: a plateau is met twice, and early stopping with a patience of 2 ends with the fifth of six passes.
+VAL_LOSS = (1.0, 1.1, 0.8, 0.9, 0.7, 0.6)
+VAL_MACRO_F1 = (0.5, 0.4, 0.7, 0.6, 0.6, 0.8)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing of ours catches it."""
+
+
+class Process:
+    """Counts what is done to files, and dies before one of it; a dead process does nothing any more, in no `finally` either."""
+
+    def __init__(self, monkeypatch):
+        self.left = None
+        for name in ("replace", "rename", "mkdir", "rmdir", "unlink", "remove"):
+            monkeypatch.setattr(os, name, self.watched(getattr(os, name)))
+        opened = self.watched(io.open, lambda _, mode="r", *__, **___: set(mode) & set("wax+"))
+        for module in (io, builtins):
+            monkeypatch.setattr(module, "open", opened)
+
+    def watched(self, operation, counts=lambda *_, **__: True):
+        def do(path, *arguments, **named):
+            if files.LOCKS not in str(path) and counts(path, *arguments, **named):
+                self.work()
+            return operation(path, *arguments, **named)
+
+        return do
+
+    def work(self):
+        if self.left is None:
+            return
+        self.left -= 1
+        if self.left < 0:
+            raise Killed
+
+    def dies_at(self, number, work):
+        """Whether it does; None: it is not let die."""
+        self.left = number
+        try:
+            work()
+        except Killed:
+            return True
+        finally:
+            self.left = None
+        return False
+
+
+class Optimizer:
+    """Has a learning rate as Keras's have: one that callbacks set, or one by the number of steps, which cannot be set."""
+
+    def __init__(self, config):
+        self.by_steps, self.rate, self.iterations = config.schedule == "cosine", config.learning_rate, 0
+
+    @property
+    def learning_rate(self):
+        return self.rate / (1 + self.iterations) if self.by_steps else self.rate
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        assert not self.by_steps
+        self.rate = float(value)
+
+    def build(self, variables):
+        """Nothing to build."""
+
+
+class Tiny:
+    """Stands for a network: one number, which a pass moves by the learning rate."""
+
+    def __init__(self, config, process):
+        self.value, self.process, self.stop_training = 0.0, process, False
+        self.layers, self.metrics, self.trainable_variables, self.non_trainable_variables = [], [], [], []
+        self.optimizer = Optimizer(config)
+
+    def save_weights(self, path):
+        state = json.dumps([self.value, self.optimizer.rate, self.optimizer.iterations])
+        with Path(path).open("w", encoding="utf-8") as file:
+            file.write(state[:3])
+            file.flush()
+            self.process.work()  # so much of it is written
+            file.write(state[3:])
+
+    def load_weights(self, path):
+        self.value, self.optimizer.rate, self.optimizer.iterations = json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def fit(model, _, *, epochs, initial_epoch, steps_per_epoch, callbacks, **__):
+    model.stop_training = False
+    for callback in callbacks:
+        callback.set_model(model)
+        callback.on_train_begin()
+    for epoch in range(initial_epoch, epochs):
+        model.value += model.optimizer.learning_rate
+        model.optimizer.iterations += steps_per_epoch
+        logs = {"loss": model.value, "val_loss": VAL_LOSS[epoch], "val_macro_f1": VAL_MACRO_F1[epoch]}
+        for callback in callbacks:
+            callback.on_epoch_end(epoch, logs)
+        if model.stop_training:
+            break
+
+
+def train_into(folder, name, config, data, run):
+    """With `refit` two trainings, of which the second begins when the first is done."""
+    ids = np.tile(np.arange(3), 4)
+    store = PatchStore(np.zeros((12, 16, 16, 3), np.uint8), ids, ids * 0, np.zeros((12, 4), np.float32), ids > 5, ("a",), 3, "test")
+    rows = np.arange(12)
+    found = [
+        classifier.train_classifier(classifier.TrainingData(store, rows, rows, 3), config, run.part(i))
+        for i in range(2 if config.refit else 1)
+    ]
+    content = [[t.model.value, t.best_epoch, t.history] for t in found]
+    (folder / ABOUT).write_text(json.dumps(content), encoding="utf-8")
+    checkpoints = sorted(p.name for p in run.checkpoints.iterdir()) if run.checkpoints.exists() else []
+    (folder / "checkpoints").write_text(json.dumps(checkpoints), encoding="utf-8")
+    return {"validation": {"accuracy": 1.0, "macro_f1": 1.0, "patches": 12}}
+
+
+@pytest.fixture
+def process(monkeypatch, tmp_path):
+    """A process that can be killed, its networks and data tiny."""
+    picture = tmp_path / "a.png"
+    picture.write_bytes(b"pixels")
+    boxes = np.array([[1, 1, 9, 9]], np.float32)
+    annotated = (Picture("a.png", picture, (20, 20), "a.png", boxes, np.array([0]), np.array([False])),)
+    part = AnnotationSet(LabelSet(("a", "b", "c")), annotated)
+    monkeypatch.setattr(command, "load_data_set", lambda _: DataSet(part, part, None))
+    monkeypatch.setattr(command, "start_tensorflow", lambda: None)
+    monkeypatch.setattr(command, "train_two_stage_into", train_into)
+    for name in ("training_batches", "plain_batches", "make_batch_policy", "make_augmenter"):
+        monkeypatch.setattr(classifier, name, lambda *_: None)
+    monkeypatch.setattr(classifier, "fit", fit)
+    watched = Process(monkeypatch)
+    monkeypatch.setattr(classifier, "_compiled_model", lambda config, n, steps, ratio: Tiny(config, watched))
+    return watched
+
+
+def write_config(folder, **changes):
+    folder.mkdir()
+    settings = {"labels": ["a", "b", "c"], "epochs": 6, "steps_per_epoch": 5, "early_stopping": None, "augmentation": "none"}
+    settings |= {"plateau_patience": 1, "name": "m", "output_models": str(folder / "models"), "learning_rate": 0.01}
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings | changes), encoding="utf-8")
+    return folder / "config.yaml"
+
+
+def result(folder):
+    return {p.name: p.read_text(encoding="utf-8") for p in (folder / "models" / "m").iterdir()}
+
+
+def resume(config, models):
+    """Go on; or begin, where the kill came before there was anything to go on with."""
+    assert command.train(config, [], True) == 0
+    if (models / "m" / ABOUT).read_text(encoding="utf-8") == "older":
+        assert not unfinished.is_there(unfinished.folder_of(models, "m"))
+        assert command.train(config, [], False) == 0
+
+
+RECIPES = [
+    pytest.param({"schedule": "plateau", "early_stopping": 2, "keep_checkpoints": 2}, id="plateau"),
+    pytest.param({"schedule": "plateau", "early_stopping": 2, "kept_weights": "last"}, id="plateau, last", marks=pytest.mark.slow),
+    pytest.param({"schedule": "cosine", "refit": 0.5, "epochs": 4}, id="cosine, two trainings", marks=pytest.mark.slow),
+    pytest.param({"schedule": "constant", "early_stopping": 2}, id="constant", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_killed_at_every_file_operation(tmp_path, process, recipe):
+    whole = tmp_path / "whole"
+    assert command.train(write_config(whole, **recipe), [], False) == 0
+    history = json.loads(result(whole)[ABOUT])[0][2]
+    assert len(history) == (5 if "early_stopping" in recipe else 4)
+    rates = [row["learning_rate"] for row in history]
+    assert (len(set(rates)) > 2) == (recipe["schedule"] != "constant")
+    for number in itertools.count():
+        folder = tmp_path / str(number)
+        config, models = write_config(folder, **recipe), folder / "models"
+        older = models / "m" / ABOUT
+        older.parent.mkdir(parents=True)
+        older.write_text("older", encoding="utf-8")
+        if not process.dies_at(number, lambda config=config: command.train(config, [], False)):
+            assert result(folder) == result(whole)
+            break
+        model = files.former(models / "m") or models / "m"
+        assert (model / ABOUT).read_text(encoding="utf-8") in {"older", result(whole)[ABOUT]}
+        if number % 4 == 0:  # and soon again
+            process.dies_at(number % 7, lambda config=config: command.train(config, [], True))
+        resume(config, models)
+        assert result(folder) == result(whole)
+        assert sorted(p.name for p in models.iterdir()) == [files.LOCKS, "m"]
+    assert number > 50
