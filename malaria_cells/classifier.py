@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from malaria_cells.calibration import Calibration
-from malaria_cells.engine import graph_of
+from malaria_cells.engine import UNSCALED, InputRange, graph_of
 from malaria_cells.labels import BACKGROUND, LabelSet
 from malaria_cells.patches import resize
 from malaria_cells.tta import averaged, suspect
@@ -109,11 +109,12 @@ def both_classes(output: np.ndarray) -> np.ndarray:
     return np.concatenate([1 - output, output], axis=1) if output.shape[1] == 1 else output
 
 
-def compiled(model, divisor: float = 1.0) -> Callable[[np.ndarray], np.ndarray]:  # type: ignore[no-untyped-def]
+def compiled(model, scaled: InputRange = UNSCALED, is_logits: bool = False) -> Callable[[np.ndarray], np.ndarray]:  # type: ignore[no-untyped-def]
     """Wrap a Keras model as one graph with a free batch size (see `engine.graph_of`).
 
     Args:
         model: a Keras model.
-        divisor: what pixels are divided by before, for models that leave the scaling to their user.
+        scaled: what is done to pixels before, for models that leave the scaling to their user.
+        is_logits: whether it gives logits, which become probabilities.
     """
-    return graph_of(model, (None, *model.input_shape[1:3], 3), divisor)
+    return graph_of(model, (None, *model.input_shape[1:3], 3), scaled, is_logits)

@@ -11,6 +11,7 @@ from malaria_cells.errors import InputError
 
 FORMATS = ("onnx", "openvino", "litert", "savedmodel")
 ENGINES = ("keras", *FORMATS)
+INPUT_RANGES = ("0,1", "-1,1", "0,255")
 PROPOSALS = ("watershed", "sliding", "learned")
 
 
@@ -20,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     0 done, 1 a file or folder that could not be written or read, 2 wrong request, 3 some pictures failed, 130 interrupted.
     """
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(_with_values_joined(sys.argv[1:] if arguments is None else arguments))
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
         return int(options.command(options))
@@ -36,6 +37,17 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _with_values_joined(arguments: list[str]) -> list[str]:
+    """``--input-range -1,1`` as one word: argparse takes what begins with a dash for an option."""
+    joined: list[str] = []
+    for word in arguments:
+        if joined and joined[-1] == "--input-range" and word in INPUT_RANGES:
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def script(command: str) -> int:
@@ -143,7 +155,13 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--engine", choices=ENGINES, help="what runs the networks (default: what MODEL holds them for; see export)")
     parser.add_argument("--labels", metavar="A,B,..", help="class names of a bare .keras or .h5 model")
     parser.add_argument(
-        "--input-divisor", type=float, metavar="N", help="divide pixels by N first, for a bare model that was trained on scaled pixels"
+        "--input-range",
+        choices=INPUT_RANGES,
+        metavar="{0,1|-1,1|0,255}",
+        help="pixels that a bare model was trained on: 0 to 1, -1 to 1, or 0 to 255 (default: 0,255)",
+    )
+    parser.add_argument(
+        "--input-divisor", type=_divisor, metavar="N", help="divide pixels by N first, in place of --input-range: 255 is 0,1"
     )
     parser.add_argument(
         "--review", type=_count, metavar="N", help="write the N most doubtful cells as a sheet, and their pictures to correct and train on"
@@ -294,6 +312,10 @@ def _fraction(text: str) -> float:
 
 def _count(text: str) -> int:
     return int(_number(text, int, lambda value: value >= 1, "a whole number of at least 1"))
+
+
+def _divisor(text: str) -> float:
+    return _number(text, float, lambda value: 0 < value < math.inf, "a number above 0")
 
 
 def _cell_size(text: str) -> float:

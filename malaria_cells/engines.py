@@ -4,6 +4,7 @@ Every engine is a function from uint8 pixels (n, H, W, 3) to float32, as the Ker
 around them does not know which one runs.
 """
 
+import re
 from pathlib import Path
 from threading import Lock
 
@@ -11,13 +12,19 @@ import numpy as np
 
 from malaria_cells.classifier import Network
 from malaria_cells.engine import start_tensorflow
-from malaria_cells.errors import InputError
+from malaria_cells.errors import InputError, reason
+from malaria_cells.keras_files import check_is_there
+from malaria_cells.saved_model import GRAPH, check_saved_model
 
 KERAS = "keras"
+SAVED_MODEL = "savedmodel"
 # What an exported network's file is called, after its name; a SavedModel is a folder.
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite", "savedmodel": ""}
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite", SAVED_MODEL: ""}
 ENGINES = (KERAS, *SUFFIXES)
-DISTRIBUTIONS = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert", "savedmodel": "tensorflow"}
+# The key of the name of another file in an ONNX tensor's `external_data` (onnx.proto, StringStringEntryProto), its length before it,
+# which may be written in more bytes than it needs.
+EXTERNAL = re.compile(rb"(?:\x08|\x88\x80*\x00)location")
+DISTRIBUTIONS = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert", SAVED_MODEL: "tensorflow"}
 
 
 def exported_network(folder: Path, name: str, engine: str) -> Network:
@@ -32,24 +39,36 @@ def exported_network(folder: Path, name: str, engine: str) -> Network:
         A function from uint8 pixels (n, H, W, 3) to float32.
 
     Raises:
-        InputError: no such file, or the engine is not installed.
+        InputError: no such file, one that the engine cannot open or that names other files, or the engine is not installed.
     """
     path = folder / f"{name}{SUFFIXES[engine]}"
     if not path.exists():
         raise InputError(f"{path}: no such file; write it with: malaria-cells export --model {folder} --format {engine}")
-    opened = {"onnx": _onnx, "openvino": _openvino, "litert": _litert, "savedmodel": _savedmodel}[engine]
+    if engine != SAVED_MODEL:
+        check_is_there(path)
+    opened = {"onnx": _onnx, "openvino": _openvino, "litert": _litert, SAVED_MODEL: _savedmodel}[engine]
     try:
         run = opened(path)
     except ModuleNotFoundError as error:
         raise InputError(
             f"--engine {engine}: {DISTRIBUTIONS[engine]} is not installed; pip install 'malaria-cells[export]', or use --engine keras"
         ) from error
+    except InputError:
+        raise
+    except Exception as error:  # each engine raises its own
+        raise InputError(
+            f"{path}: not a network that {DISTRIBUTIONS[engine]} can open ({reason(error)}); copy the folder or export the model again"
+        ) from error
     return lambda pixels: np.asarray(run(pixels.astype(np.float32)), dtype=np.float32)
 
 
 def find_exported(folder: Path, name: str) -> str | None:
     """The engine whose file of a network is in a folder, or None."""
-    return next((engine for engine, suffix in SUFFIXES.items() if (folder / f"{name}{suffix}").exists()), None)
+    for engine, suffix in SUFFIXES.items():
+        path = folder / f"{name}{suffix}"
+        if (path / GRAPH).is_file() if engine == SAVED_MODEL else path.exists():
+            return engine
+    return None
 
 
 def _one_call_at_a_time(run: Network) -> Network:
@@ -66,6 +85,9 @@ def _one_call_at_a_time(run: Network) -> Network:
 def _onnx(path: Path) -> Network:
     import onnxruntime
 
+    if EXTERNAL.search(path.read_bytes()):
+        raise InputError(f"{path}: its weights are in another file, which it names; it is not opened: our own exports are one file each")
+    onnxruntime.set_default_logger_severity(4)  # what is wrong is raised, too
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda pixels: session.run(None, {name: pixels})[0]
@@ -103,6 +125,7 @@ def _litert(path: Path) -> Network:
 
 def _savedmodel(path: Path) -> Network:
     start_tensorflow()
+    check_saved_model(path)
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))

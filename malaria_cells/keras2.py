@@ -12,9 +12,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from malaria_cells.architecture import check_architecture
 from malaria_cells.errors import InputError, reason
+from malaria_cells.hdf5 import SIGNATURE, check_hdf5
+from malaria_cells.network_limits import check_network, limited_weights
 
 _ALWAYS = {"name", "trainable", "dtype", "batch_input_shape", "batch_shape", "input_shape"}
+MAX_CONFIG = 2**26  # bytes of an architecture; that of the largest of keras.applications has 2**20
 _CONTAINERS = {"Functional", "Model", "Sequential"}
 
 
@@ -27,46 +31,87 @@ def load_keras2(path: Path):  # type: ignore[no-untyped-def]
     Raises:
         InputError: no such files, no HDF5, or a layer that Keras 3 does not have; code in the file is never run.
     """
-    import h5py
-    import keras
-
     try:
-        with tempfile.TemporaryDirectory() as folder, h5py.File(path) as source:
-            architecture = _architecture(path, source)
-            whole = Path(folder) / "whole.h5"
-            with h5py.File(whole, "w") as target:
-                _copy(source.get("model_weights", source), target.create_group("model_weights"))
-                target.attrs["model_config"] = json.dumps(_rewritten(architecture)).encode()
-                for key in ("backend", "keras_version"):
-                    target.attrs[key] = source.attrs.get(key, b"tensorflow" if key == "backend" else b"2")
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # advice on how to write models in Keras 3
-                return keras.saving.load_model(whole, compile=False, safe_mode=True)
-    except InputError:
-        raise
+        _check_is_hdf5(path)
+        model = _load(path)
+        check_network(model)
+    except InputError as error:
+        named = str(error).startswith((str(path), str(path.with_suffix(".json"))))
+        raise error if named else InputError(f"{path}: not a model of Keras 2 that can be loaded: {error}") from None
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except Exception as error:  # h5py and Keras raise whatever the broken part raises
         raise InputError(f"{path}: not a model of Keras 2 that can be loaded: {reason(error)}") from error
+    return model
+
+
+def _check_is_hdf5(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(len(SIGNATURE))
+    if start[:4] == b"PK\x03\x04":
+        raise InputError("is a zip archive, which Keras 3 writes as *.keras; rename it so")
+    if start != SIGNATURE:
+        raise InputError("is no HDF5 file (file signature not found); it is damaged, or of another kind")
+
+
+def _load(path: Path):  # type: ignore[no-untyped-def]
+    import h5py
+    import keras
+
+    with tempfile.TemporaryDirectory() as folder, h5py.File(path) as source:
+        architecture = _rewritten(_architecture(path, source))
+        check_architecture(architecture)
+        weights = source.get("model_weights", source)
+        n_values = check_hdf5(weights)
+        whole = Path(folder) / "whole.h5"
+        with h5py.File(whole, "w") as target:
+            _copy(weights, target.create_group("model_weights"))
+            target.attrs["model_config"] = json.dumps(architecture).encode()
+            for key in ("backend", "keras_version"):
+                target.attrs[key] = source.attrs.get(key, b"tensorflow" if key == "backend" else b"2")
+        with warnings.catch_warnings(), limited_weights(n_values):
+            warnings.simplefilter("ignore", UserWarning)  # advice on how to write models in Keras 3
+            return keras.saving.load_model(whole, compile=False, safe_mode=True)
 
 
 def _architecture(path: Path, source: Any) -> dict[str, Any]:
     beside = path.with_suffix(".json")
     if "model_config" in source.attrs:
-        text = source.attrs["model_config"]
+        text, holder = source.attrs["model_config"], path
+    elif "layer_names" not in source.attrs and "layers" in source:
+        raise InputError(
+            f"{path}: holds weights alone, as Keras 3's save_weights() writes; save the whole network: model.save('NAME.keras')"
+        )
     elif beside.is_file():
-        text = beside.read_text(encoding="utf-8")
+        text, holder = beside.read_bytes(), beside
     else:
         raise InputError(f"{path}: holds weights alone; put the architecture beside it as {beside.name} (Keras 2's model.to_json())")
+    if len(text) > MAX_CONFIG:
+        raise InputError(f"{holder}: an architecture of {len(text):,} bytes, which no network's has")
     try:
         content = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{beside}: not valid JSON ({error}); expected what Keras 2's model.to_json() writes") from error
+    except (ValueError, RecursionError) as error:  # ValueError: of JSON, or of a text that is not UTF-8
+        raise InputError(f"{holder}: not valid JSON ({reason(error)}); expected what Keras 2's model.to_json() writes") from error
+    _check_version(path, content, source.attrs.get("keras_version"))
     if not isinstance(content, dict) or content.get("class_name") not in _CONTAINERS:
         raise InputError(
-            f"{beside}: found no model; expected what Keras 2's model.to_json() writes, with a class_name of {sorted(_CONTAINERS)}"
+            f"{holder}: found no model; expected what Keras 2's model.to_json() writes, with a class_name of {sorted(_CONTAINERS)}"
         )
     return content
+
+
+def _check_version(path: Path, content: Any, version: Any) -> None:
+    """Keras 1 had other names for most arguments; Keras 2 up to 2.3 turns its files into its own."""
+    if version is None and isinstance(content, dict):
+        version = content.get("keras_version")
+    version = version.decode(errors="replace") if isinstance(version, bytes) else str(version)
+    is_list = isinstance(content, dict) and content.get("class_name") == "Sequential" and isinstance(content.get("config"), list)
+    if version.startswith(("0.", "1.")) or (is_list and '"nb_filter"' in json.dumps(content)):
+        raise InputError(
+            f"{path}: was written by Keras {version}, whose files Keras 3 cannot read; turn it into one of Keras 2, which reads them: "
+            "in Python 3.7 with `pip install keras==2.3.1 tensorflow==1.15.5 'h5py<3' 'protobuf<3.21'`: "
+            "`keras.models.load_model('OLD.h5').save('NEW.h5')`"
+        )
 
 
 def _copy(source: Any, target: Any) -> None:
@@ -85,8 +130,6 @@ def _rewritten(part: Any) -> Any:
         return part
     kept = {k: _rewritten(v) for k, v in part.items() if k not in {"module", "registered_name", "build_config", "compile_config"}}
     name, config = kept.get("class_name"), kept.get("config")
-    if name == "Lambda":
-        raise InputError("the model holds a Lambda layer, which carries code; code from model files is not run")
     if name in {"Model", "Functional"} and isinstance(config, dict):
         kept["class_name"] = "Functional"
         _rewrite_graph(config)
@@ -114,6 +157,6 @@ def _known_arguments(name: str) -> set[str] | None:
     import keras
 
     layer = getattr(keras.layers, name, None)
-    if layer is None:
+    if not hasattr(layer, "__mro__"):
         return None
     return _ALWAYS.union(*(inspect.signature(c.__init__).parameters for c in layer.__mro__ if c is not object))

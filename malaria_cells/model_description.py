@@ -2,7 +2,8 @@
 
 import hashlib
 import importlib.metadata
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,12 +14,14 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from malaria_cells import files
 from malaria_cells.calibration import Calibration
+from malaria_cells.checksums import checksums
 from malaria_cells.classifier import Network
 from malaria_cells.counting import ErrorRates
 from malaria_cells.detection import DetectionSettings
 from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
 from malaria_cells.proposals import Margins, Method
+from malaria_cells.yaml_text import load_yaml
 
 FORMAT_VERSION = 2
 CLASSIFIER = "classifier.keras"
@@ -27,7 +30,9 @@ ONE_STAGE = "detector.keras"
 ABOUT = "model.yaml"
 NEWER = {"proposer_tta", "second_look", "second_look_size_hw"}  # models of before there was a choice lack them
 Positive = Annotated[float, Field(gt=0)]
-Pixels = Annotated[int, Field(gt=0)]
+Pixels = Annotated[int, Field(gt=0, le=4096)]
+LARGEST = 1e9  # of any number but the seed
+MAX_SCAN = 1000  # crops of a picture, and augmented views of each
 LIBRARIES = ("malaria-cells", "tensorflow", "keras", "numpy", "opencv-python-headless", "pillow", "scikit-learn")
 
 
@@ -70,7 +75,7 @@ class ModelDescription:
     seed: int
     scan: dict[str, int] | None = None
     errors: ErrorRates | None = None
-    detector: str = "two_stage"
+    detector: Literal["two_stage", "yolo", "retinanet"] = "two_stage"
     proposer_tta: Literal[1, 2, 4] = 1
     second_look: str | None = None
     second_look_size_hw: tuple[Pixels, Pixels] | None = None
@@ -84,15 +89,29 @@ class ModelDescription:
 
 
 def save_description(folder: Path, networks: Sequence[Network], description: ModelDescription) -> None:
-    """Write ``model.yaml`` for networks that are in the folder already, with their mean answer on fixed pixels."""
+    """Write ``model.yaml`` for networks that are in the folder already, with their mean answer on fixed pixels and their checksums."""
     content = {
         "format_version": FORMAT_VERSION,
         **_plain(asdict(description)),
         "preprocessing": "RGB pixels 0 to 255; squares cut with `context`, reflected at the border, resized; scaling is inside the network",
         "libraries": _versions(),
         "golden_output": [[round(float(v), 6) for v in row] for row in golden_output(networks, description)],
+        "files": checksums(folder),
     }
     (folder / ABOUT).write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What ``model.yaml`` keeps of networks to know them by.
+
+    Attributes:
+        golden: their mean answer on fixed pixels, see `golden_output`.
+        files: SHA-256 of their files by name; empty in folders of before there were any.
+    """
+
+    golden: np.ndarray
+    files: dict[str, str]
 
 
 def load_description(folder: Path) -> tuple[ModelDescription, np.ndarray]:
@@ -101,25 +120,74 @@ def load_description(folder: Path) -> tuple[ModelDescription, np.ndarray]:
     Raises:
         InputError: no model folder, a newer format, or a damaged file.
     """
+    description, kept = load_whole_description(folder)
+    return description, kept.golden
+
+
+def load_whole_description(folder: Path) -> tuple[ModelDescription, Kept]:
+    """Read ``model.yaml``, with all by which the networks are known.
+
+    Raises:
+        InputError: see `load_description`.
+    """
     path = folder / ABOUT
     if not path.is_file():
         if (found := files.former(folder)) is not None:
             raise InputError(f"{folder}: the writing of a new model was cut off; the one that was there is now {found}: move it back")
         raise InputError(f"{folder}: not a model folder, {ABOUT} is missing; train.py writes one, below `output_models`")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        version = content["format_version"]
-    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: damaged ({error}); copy or train the model again") from error
+        content = load_yaml(path)
+    except InputError as error:
+        raise _damaged(path, str(error).removeprefix(f"{path}: ")) from error
+    if not isinstance(content, dict) or "format_version" not in content:
+        raise _damaged(path, "found no format_version")
+    version = content["format_version"]
     if version != FORMAT_VERSION:
-        raise InputError(f"{path}: format {version}, this version reads {FORMAT_VERSION}; {_way_out(version)}")
+        raise InputError(f"{path}: format {str(version)[:20]}, this version reads {FORMAT_VERSION}; {_way_out(version)}")
     try:
-        return _description(content), np.array(content["golden_output"], dtype=np.float32)
+        _check_numbers(content)
+        description = _description(content)
+        return description, _kept(content)
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {e['input']!r}" for e in error.errors())
+        faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {_shortened(e['input'])}" for e in error.errors()[:5])
         raise InputError(f"{path}: {'; '.join(faults)}; put the value right, copy or train the model again") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: damaged ({error!r}); copy or train the model again") from error
+    except KeyError as error:
+        raise _damaged(path, f"{error!r}: a key is missing") from error
+    except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise _damaged(path, repr(error)) from error
+
+
+def _damaged(path: Path, what: str) -> InputError:
+    return InputError(f"{path}: damaged ({what}); copy or train the model again")
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}.."
+
+
+def _check_numbers(content: dict[Any, Any]) -> None:
+    """No number of a model is NaN, infinite or enormous: a threshold that is would silently find nothing, or everything."""
+    for key, value in _numbers({k: v for k, v in content.items() if k != "seed"}, ""):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{key}: found {value}, expected a finite number")
+        if abs(value) > LARGEST:
+            raise ValueError(f"{key}: found {_shortened(value)}, expected at most {LARGEST:.0e}")
+
+
+def _numbers(part: Any, key: str) -> Iterator[tuple[str, int | float]]:
+    if isinstance(part, int | float):
+        yield key, part
+    elif isinstance(part, list | dict):
+        for name, value in part.items() if isinstance(part, dict) else enumerate(part):
+            yield from _numbers(value, f"{key}.{name}".lstrip("."))
+
+
+def _kept(content: dict[str, Any]) -> Kept:
+    golden = TypeAdapter(list[list[float]]).validate_python(content["golden_output"])
+    if not golden or len({len(row) for row in golden}) != 1:
+        raise ValueError("golden_output: expected rows of equal length")
+    return Kept(np.array(golden, dtype=np.float32), TypeAdapter(dict[str, str]).validate_python(content.get("files") or {}))
 
 
 def _way_out(version: object) -> str:
@@ -128,6 +196,8 @@ def _way_out(version: object) -> str:
 
 def _description(content: dict[str, Any]) -> ModelDescription:
     for part, kind in ((content, ModelDescription), (content["settings"], DetectionSettings)):
+        if not isinstance(part, dict):
+            raise TypeError(f"settings: expected keys and values, found {_shortened(part)}")
         absent = {f.name for f in fields(kind)} - part.keys() - NEWER
         if absent:
             raise KeyError(*sorted(absent))
@@ -139,6 +209,11 @@ def _description(content: dict[str, Any]) -> ModelDescription:
     ):
         if values is not None and len(values) != n_classes:
             raise ValueError(f"calibration.{key} has {len(values)} values, there are {n_classes} classes")
+    errors, scan = description.errors, description.scan
+    if errors is not None and min(errors.found, errors.infected - errors.found, errors.healthy, errors.false_alarms) < 0:
+        raise ValueError(f"errors: found {errors}, expected counts, of which `found` is at most `infected`")
+    if scan is not None and (set(scan) != {"runs", "scan"} or not all(1 <= n <= MAX_SCAN for n in scan.values())):
+        raise ValueError(f"scan: found {_shortened(scan)}, expected runs and scan from 1 to {MAX_SCAN}")
     return description
 
 

@@ -1,12 +1,12 @@
 """A trained model on disk: everything a prediction needs, checked at load.
 
 ``classifier.keras`` holds the network (``detector.keras`` a one-stage one), ``second_look.keras`` one that looks again where
-the first has a hint of a finding, ``model.yaml`` all the rest. Loading runs no code from the folder (Keras' safe mode, no
-pickles, no lambdas) and compares the networks' answer on fixed pixels with the one they gave when they were saved. A folder
-that `export` wrote holds the networks in another form and the same ``model.yaml``.
+the first has a hint of a finding, ``model.yaml`` all the rest. Loading runs no code from the folder (Keras' own layers alone, see
+`architecture`; no pickles; a SavedModel only by name and if it does nothing but compute, see `saved_model`) and compares the
+networks' answer on fixed pixels, and the checksums of their files, with those from when they were saved. A folder that `export` wrote
+holds the networks in another form and the same ``model.yaml``.
 """
 
-import json
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -15,23 +15,25 @@ from typing import Any
 
 import numpy as np
 
+from malaria_cells.checksums import check_checksums
 from malaria_cells.classifier import Network, PatchClassifier, compiled
 from malaria_cells.detection import Detector, TwoStageDetector
-from malaria_cells.engine import graph_of, start_tensorflow
-from malaria_cells.engines import ENGINES, KERAS, exported_network, find_exported
+from malaria_cells.engine import graph_of
+from malaria_cells.engines import ENGINES, KERAS, SAVED_MODEL, exported_network, find_exported
 from malaria_cells.errors import InputError, nearest, reason
-from malaria_cells.keras2 import load_keras2
+from malaria_cells.keras_files import load_network
 from malaria_cells.model_description import (
     ABOUT,
     CLASSIFIER,
     ONE_STAGE,
     ModelDescription,
     golden_output,
-    load_description,
+    load_whole_description,
     save_description,
 )
 from malaria_cells.one_stage import OneStageDetector
 from malaria_cells.proposals import CentreNetwork, Proposer
+from malaria_cells.proposals.learned import MULTIPLE, STRIDE
 
 PROPOSER = "proposer.keras"
 # Other processors and library versions round otherwise; a wrong file is off by far more.
@@ -104,31 +106,78 @@ def load_detector(folder: Path, engine: str | None = None) -> tuple[Detector, Mo
         InputError: see `load_description`; also a network that cannot be loaded or answers otherwise than when saved.
     """
     folder, engine = _with_engine(folder, engine)
-    description, golden = load_description(folder)
+    description, kept = load_whole_description(folder)
+    has_proposer = description.detector == "two_stage" and (
+        description.proposals == "learned" or (engine == KERAS and (folder / PROPOSER).is_file())
+    )
+    stems = [Path(file).stem for file in (*description.files, *([PROPOSER] if has_proposer else []))]
+    if engine != KERAS:  # before a library that checks nothing by itself sees the files; a .keras file holds checksums of its own
+        check_checksums(folder, kept.files, stems, ABOUT)
 
     def network(file: str) -> Network:
         if engine != KERAS:
             return exported_network(folder, Path(file).stem, engine)
         model = load_network(folder / file)
-        return compiled_centres(model) if file == PROPOSER else compiled(model)
+        return _in_use(folder / file, model)
 
     main = [network(file) for file in description.files]
+    _check_answers(folder, main, description, kept.golden)
+    if engine == KERAS:
+        check_checksums(folder, kept.files, stems, ABOUT)
+    if description.detector != "two_stage":
+        return assemble_one_stage(description, main[0]), description
+    centres = network(PROPOSER) if has_proposer else None
+    if centres is not None:
+        _check_centres(folder, centres)
+    return assemble(description, main, centres), description
+
+
+def _in_use(path: Path, model: Any) -> Network:
+    """A Keras model as one graph, if it is of one picture and one answer."""
+    try:
+        return compiled_centres(model) if path.name == PROPOSER else compiled(model)
+    except Exception as error:  # Keras and TensorFlow raise whatever stops a layer
+        raise InputError(f"{path}: expected a network of one picture and one answer; it cannot be used so: {reason(error)}") from error
+
+
+def _check_answers(folder: Path, main: Sequence[Network], description: ModelDescription, golden: np.ndarray) -> None:
+    """See that the main networks answer as when they were saved, and for as many classes as there are labels."""
+    files = " and ".join(description.files)
     try:
         found = golden_output(main, description)
     except Exception as error:  # each engine raises its own
         size = " x ".join(map(str, description.image_size_hw))
         raise InputError(
-            f"{folder / ABOUT}: image_size_hw: {' and '.join(description.files)} cannot be given {size} pixels ({reason(error)}); "
+            f"{folder / ABOUT}: image_size_hw: {files} cannot be given {size} pixels ({reason(error)}); "
             "put the value right, copy or train the model again"
         ) from error
-    if found.shape != golden.shape or np.abs(found - golden).max() > GOLDEN_TOLERANCE * max(np.abs(golden).max(), 1) / len(main):
+    tolerance = GOLDEN_TOLERANCE * max(np.abs(golden).max(), 1) / len(main)
+    # Written so that an answer which is no number (NaN) is refused too.
+    if found.shape != golden.shape or not np.abs(found - golden).max() <= tolerance:
+        raise InputError(f"{folder}: the network of {files} does not answer as when it was saved; it is not that of {ABOUT}")
+    n = len(description.labels)
+    expected = (
+        {4 + n} if description.detector != "two_stage" else {n + description.rejects} | ({1} if n + description.rejects == 2 else set())
+    )
+    if found.shape[1] not in expected:
         raise InputError(
-            f"{folder}: the network of {' and '.join(description.files)} does not answer as when it was saved; it is not that of {ABOUT}"
+            f"{folder / ABOUT}: labels: {n} names{' and background' if description.rejects else ''} are not what the network of {files} "
+            f"tells apart, whose answers have {found.shape[1]} columns; put them right, copy or train the model again"
         )
-    if description.detector != "two_stage":
-        return assemble_one_stage(description, main[0]), description
-    has_proposer = description.proposals == "learned" or (engine == KERAS and (folder / PROPOSER).is_file())
-    return assemble(description, main, network(PROPOSER) if has_proposer else None), description
+
+
+def _check_centres(folder: Path, centres: CentreNetwork) -> None:
+    """See that the network of the learned proposals gives what it should for a small picture."""
+    name = Path(PROPOSER).stem
+    try:
+        places = centres(np.full((1, 4 * STRIDE * MULTIPLE, 4 * STRIDE * MULTIPLE, 3), 200, dtype=np.uint8))
+    except Exception as error:  # each engine raises its own
+        raise InputError(f"{folder}: its {name} cannot be given a picture ({reason(error)}); copy or train the model again") from error
+    if places.shape != (1, 4 * MULTIPLE, 4 * MULTIPLE, 5) or not np.isfinite(places).all():
+        raise InputError(
+            f"{folder}: its {name} answers {places.shape}, or with what is no number; expected 5 values for each place, as a network of "
+            "learned proposals gives; copy or train the model again"
+        )
 
 
 def _with_engine(folder: Path, engine: str | None) -> tuple[Path, str]:
@@ -136,7 +185,12 @@ def _with_engine(folder: Path, engine: str | None) -> tuple[Path, str]:
     stems = {Path(CLASSIFIER).stem, Path(ONE_STAGE).stem}
     here = next((found for stem in stems if (found := find_exported(folder, stem))), None)
     if engine is None:
-        return folder, here or KERAS
+        if here == SAVED_MODEL and not any((folder / file).is_file() for file in (CLASSIFIER, ONE_STAGE)):
+            raise InputError(
+                f"{folder}: holds a SavedModel, whose graph is a program; it is loaded only where that is asked for by name "
+                "(--engine savedmodel), and only if its operations do nothing but compute"
+            )
+        return folder, KERAS if here in {None, SAVED_MODEL} else here
     if engine == KERAS or here == engine or not folder.is_dir():
         return folder, engine
     if any(find_exported(folder / engine, stem) == engine for stem in stems):
@@ -174,35 +228,3 @@ def assemble(description: ModelDescription, networks: Sequence[Network], centres
 def compiled_centres(model) -> CentreNetwork:  # type: ignore[no-untyped-def]
     """Wrap the Keras model of the learned proposals as one graph for pictures of any size."""
     return graph_of(model, (1, None, None, 3))
-
-
-def load_network(path: Path):  # type: ignore[no-untyped-def]
-    """Load a Keras model without running code from the file: ``.keras``, or ``.h5`` of Keras 2 (see `keras2`).
-
-    Raises:
-        InputError: no such file, or no such model.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    start_tensorflow()
-    import keras
-
-    if path.name == ONE_STAGE:
-        import malaria_cells.models.one_stage  # noqa: F401  registers the layers that the file names
-    if path.suffix.lower() in {".h5", ".hdf5"}:
-        return load_keras2(path)
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises whatever the broken part raises
-        other = _of_another_keras(path, keras.__version__)
-        raise InputError(f"{path}: not a Keras model that can be loaded{other}: {reason(error)}") from error
-
-
-def _of_another_keras(path: Path, installed: str) -> str:
-    """Say which Keras wrote a ``.keras`` file where it is not the installed one; nothing where that is not to be read."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            written = json.loads(archive.read("metadata.json"))["keras_version"]
-    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError):
-        return ""
-    return "" if written == installed else f" (it was written by Keras {written}, installed is {installed}: pip install keras=={written})"

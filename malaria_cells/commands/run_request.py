@@ -24,6 +24,7 @@ class RunRequest:
     cell_size: float | None = None
     labels: list[str] | None = None
     input_divisor: float | None = None
+    input_range: str | None = None
     review: int | None = None
     compare: bool = False
     engine: str | None = None
@@ -35,7 +36,12 @@ class RunRequest:
             value = getattr(self, field.name)
             if value is None or value == field.default or value is False:
                 continue
-            words.append("--" + field.name.replace("_", "-"))
-            if value is not True:
-                words.append(",".join(value) if isinstance(value, list) else str(value))
+            flag = "--" + field.name.replace("_", "-")
+            text = ",".join(value) if isinstance(value, list) else str(value)
+            if value is True:
+                words.append(flag)
+            elif text.startswith("-"):  # -1,1 would be taken for a flag
+                words.append(f"{flag}={text}")
+            else:
+                words += [flag, text]
         return shlex.join(words)
