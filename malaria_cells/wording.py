@@ -19,6 +19,16 @@ def rounded(value: float | None, absent: str = "none") -> str:
     return absent if value is None else f"{value:.3f}"
 
 
+def shortened(text: str, most: int = 100) -> str:
+    """A text, with its middle left out where it is longer than `most` characters.
+
+    Examples:
+        >>> shortened("a" * 50 + "z.jpg", 20)
+        'aaaaaaaa ... az.jpg'
+    """
+    return text if len(text) <= most else f"{text[: most // 2 - 2]} ... {text[-(most // 2 - 4) :]}"
+
+
 def excerpt(value: object, most: int = 80) -> str:
     """What a value looks like, cut to a length that fits into a message, on one line and printable everywhere.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from malaria_cells import boxes
-from malaria_cells.wording import number_of
+from malaria_cells.wording import number_of, shortened
 
 FARTHEST = 1e9  # pixels, more than any picture has and few enough for float32
 
@@ -23,7 +23,7 @@ class Oddities:
 
     def lines(self, source: object) -> tuple[str, ...]:
         """One line a reason: how many, what was done, the first example."""
-        return tuple(f"{source}: {number_of(len(cases), what)} {reason}; first: {cases[0]}" for (what, reason), cases in self.found.items())
+        return tuple(f"{source}: {number_of(len(cases), what)} {reason}; first: {shortened(cases[0])}" for (what, reason), cases in self.found.items())
 
 
 def clean_boxes(

@@ -19,7 +19,7 @@ from malaria_cells.annotations.source import RawPicture, Source
 from malaria_cells.errors import InputError
 from malaria_cells.labels import IGNORED, LabelSet
 from malaria_cells.pictures import UNREADABLE_SUFFIXES, picture_size
-from malaria_cells.wording import excerpt
+from malaria_cells.wording import excerpt, shortened
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ def _locate(pairs: list[tuple[Source, RawPicture]], folder: PictureFinder, path:
     placed = [(source, r, _any_name(folder, r, _beside(source, folder))) for source, r in pairs]
     missing = [r.name for _, r, file in placed if file is None]
     if len(missing) > len(pairs) / 2 and not may_miss:
-        raise InputError(f"{path}: {len(missing)} of {len(pairs)} pictures are not in {folder.root}; first: {missing[0]}")
+        raise InputError(f"{path}: {len(missing)} of {len(pairs)} pictures are not in {folder.root}; first: {shortened(missing[0])}")
     if missing and not may_miss:
         oddities.note("picture", f"missing in {folder.root}, left out", missing[0], len(missing))
     there = [(source, r, file) for source, r, file in placed if file is not None]

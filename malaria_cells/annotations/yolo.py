@@ -198,6 +198,8 @@ def _of_yaml(path: Path) -> _Classes:
     right = isinstance(listed, dict) and all(str(i).isdecimal() and len(str(i)) < 10 for i in listed)
     if not right or not all(isinstance(n, str | int | float) for n in listed.values()):  # type: ignore[union-attr]
         raise InputError(f"{path}: names: found {excerpt(names)}, expected a list of class names")
+    if not listed:
+        raise InputError(f"{path}: names: is empty; expected the names of the classes, in the order of their numbers")
     return _Classes(path, {int(i): str(n) for i, n in listed.items()}, content)  # type: ignore[union-attr]
 
 
