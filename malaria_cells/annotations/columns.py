@@ -11,11 +11,6 @@ PICTURE = (
 )
 LABEL = ("labelname", "classname", "categoryname", "label", "class", "category", "target", "diagnosis", "celltype", "classlabel")
 PART = ("split", "set", "part", "subset", "partition")
-PARTS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 CORNERS = (
     ("xmin", "ymin", "xmax", "ymax"),
     ("bboxxmin", "bboxymin", "bboxxmax", "bboxymax"),

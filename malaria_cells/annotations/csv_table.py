@@ -2,8 +2,9 @@
 
 from pathlib import Path, PureWindowsPath
 
-from malaria_cells.annotations.columns import CENTRE_AND_SIZE, CORNER_AND_SIZE, CORNERS, PARTS, Columns, columns_of
+from malaria_cells.annotations.columns import CENTRE_AND_SIZE, CORNER_AND_SIZE, CORNERS, Columns, columns_of
 from malaria_cells.annotations.form import Form
+from malaria_cells.annotations.parts import part_named
 from malaria_cells.annotations.source import RawPicture, Source
 from malaria_cells.annotations.table_rows import boxes_of_rows, pictures_of_rows
 from malaria_cells.annotations.tables import Row, read_table
@@ -60,7 +61,7 @@ def read(source: Source) -> list[RawPicture]:
         raise InputError(f"{source.path}: {'; '.join(_incomplete(columns))}")
     if columns.picture is None or (columns.label is None and not one_hot):
         raise InputError(f"{source.path}: {'; '.join(_why_not(columns) or ())}")
-    if columns.part is not None and not all(_field(row, columns.part).lower() in {"", *PARTS} for row in rows):
+    if columns.part is not None and not all(part_named(text) for row in rows if (text := _field(row, columns.part))):
         columns = Columns(**{**vars(columns), "part": None})  # a set of some other kind
     not_read = [columns.names[i] for i in columns.others if i not in one_hot]
     if not_read:

@@ -5,6 +5,7 @@ from xml.etree.ElementTree import Element
 
 from malaria_cells.annotations.form import Form
 from malaria_cells.annotations.outlines import Box, outline_bounds, points_bounds, turned_bounds
+from malaria_cells.annotations.parts import part_named
 from malaria_cells.annotations.shapes import Shapes, expect, faults_named
 from malaria_cells.annotations.source import RawPicture, Source, declared_size, numbers
 from malaria_cells.errors import InputError
@@ -22,7 +23,6 @@ FORM = Form(
 _EXPECTED = (
     '<annotations><image name=".." width=".." height=".."><box label=".." xtl=".." ytl=".." xbr=".." ybr=".."/></image></annotations>'
 )
-_PARTS = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 _WITHOUT_BOX = {"tag": "tag", "points": "point shape", "polyline": "line", "skeleton": "skeleton", "cuboid": "cuboid"}
 
 
@@ -58,7 +58,7 @@ def _read_picture(source: Source, image: Element) -> RawPicture:
     with faults_named(source, _EXPECTED, shapes.name):
         for shape in image:
             _read_shape(shapes, shape)
-    part = _PARTS.get((image.get("subset") or "").lower())
+    part = part_named(image.get("subset") or "")
     return shapes.picture(declared_size(image.get("width"), image.get("height")), part)
 
 

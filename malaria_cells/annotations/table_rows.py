@@ -4,7 +4,8 @@ from collections import defaultdict
 
 import numpy as np
 
-from malaria_cells.annotations.columns import MISSING, PARTS, Columns, plain
+from malaria_cells.annotations.columns import MISSING, Columns, plain
+from malaria_cells.annotations.parts import part_named
 from malaria_cells.annotations.source import RawPicture, Source, declared_size, whole_picture
 from malaria_cells.annotations.tables import Row
 from malaria_cells.errors import InputError
@@ -120,7 +121,7 @@ def _size(columns: Columns, row: Row) -> tuple[int, int] | None:
 
 
 def _part(columns: Columns, row: Row) -> str | None:
-    return PARTS.get(_field(row, columns.part).lower())
+    return part_named(_field(row, columns.part))
 
 
 def _decimal(row: Row, text: str) -> str:
