@@ -135,6 +135,15 @@ def test_via_json(tmp_path, wrap):
     ]
 
 
+def test_via_attributes_of_files_are_counted(tmp_path):
+    content = {"a": {**VIA["b.png5"], "file_attributes": {"label": "ring", "caption": ""}}, "b": VIA["b.png5"]}
+    pictures, notes = read(via, tmp_path, content)
+    assert [len(p.categories) for p in pictures] == [0, 0]
+    assert notes == ["1 picture with attributes of the file, which are not read; first: b.png"]
+    _, notes = read(via, tmp_path, VIA_CSV.replace('b.png,99,"{}"', 'b.png,99,"{""label"": ""ring""}"'), "via.csv")
+    assert notes == ["1 picture with attributes of the file, which are not read; first: b.png"]
+
+
 def test_via_1_numbers_its_regions(tmp_path):
     content = {
         "a": {"filename": "a.png", "size": 1, "regions": {"0": via_region(RECT, {"x": "ring"}), "1": via_region(RECT, {"x": "rbc"})}}
@@ -270,6 +279,10 @@ def test_label_studio_shapes_whose_label_is_apart(tmp_path):
     results = [ls_result(value, id="r1", type="rectangle"), ls_result({**value, "labels": ["ring"]}, id="r1", type="labels")]
     (picture,), notes = read(label_studio, tmp_path, [ls_task({"result": results})])
     assert (boxes(picture), notes) == ([("ring", [20, 30, 80, 90])], [])
+    text = ls_result({**value, "text": ["blurred"]}, id="r1", type="textarea")
+    (picture,), notes = read(label_studio, tmp_path, [ls_task({"result": [*results, text]})])
+    assert len(picture.boxes_xyxy) == 1
+    assert notes == ["1 result beside the label of a region (a text or a rating), not read; first: a.png"]
     (picture,), notes = read(label_studio, tmp_path, [ls_task({"result": results[:1]})])
     assert notes == ["1 region without a label, or with several, left out; first: a.png"]
 
@@ -593,6 +606,8 @@ def test_recognising_raises_on_nothing(module, content, tmp_path):
         ("a.json", {"version": "2.0", "item": {"name": "a"}, "annotations": []}, "V7 Darwin", "COCO"),
         ("a.json", [{"ID": "1", "Labeled Data": "u", "Label": {}}], "Labelbox", "COCO"),
         ("a.json", {"metadata": {}, "instances": []}, "SuperAnnotate", "COCO"),
+        ("a.json", [{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4], "score": 0.5}], "COCO's results", "annotation"),
+        ("a.json", {"info": {}, "categories": {}, "items": []}, "Datumaro", "COCO"),
         ("a.json", {"images": [], "annotations": []}, "COCO without all of its three lists", "categories"),
         ("a.xml", "<Annotations><Annotation><Regions/></Annotation></Annotations>", "Aperio ImageScope", "QuPath"),
         ("a.xml", "<ASAP_Annotations/>", "ASAP", "GeoJSON"),

@@ -98,6 +98,7 @@ def test_pictures_without_cells(tmp_path):
         ("image,width,height,label,xmin,ymin,xmax", "xmin, ymin, xmax"),
         ("image,label,x,y", "x, y"),
         ("image,label,bbox", "bbox"),
+        ("Image,Class,Centroid X µm,Centroid Y µm", "Centroid X µm, Centroid Y µm"),
         ("image,label,PredictionString", "PredictionString"),
         ("image,label,x1,y1,x2,y2,x3,y3,x4,y4", "x1"),
     ],
@@ -129,6 +130,11 @@ def test_rows_that_repeat_and_rows_that_contradict(tmp_path):
         tmp_path,
         "image,label\na.png,ring\nb.png,x\na.png,rbc\n",
         r"picture 'a\.png' is listed twice with labels 'ring' and 'rbc' \(lines 2 and 4\)",
+    )
+    refused(
+        tmp_path,
+        "image,label,area\na.png,ring,600\na.png,ring,610\n",
+        "lines 2 and 3 are of one picture .* differ in 'area'",
     )
     box = "a.png,ring,1,2,30,40\n"
     (picture,), notes = read(tmp_path, f"image,label,xmin,ymin,xmax,ymax\n{box}a.png,rbc,1,2,30,40\n{box}")

@@ -49,6 +49,7 @@ IN_ONE_FIELD = {
 }
 _ANY_SIZE = {"width", "height", "w", "h", "left", "right", "top", "bottom"}  # say nothing of a box when they stand alone
 OF_BOXES = {name for scheme in (*CORNERS, *CORNER_AND_SIZE, *CENTRE_AND_SIZE) for name in scheme} - _ANY_SIZE | IN_ONE_FIELD | set(OUTLINE)
+_OF_OBJECTS = ("centroidx", "centroidy", "objectid", "objecttype")  # measurements of single cells, QuPath's for instance
 _MEANT = OF_BOXES | _ANY_SIZE | set(PICTURE) | set(LABEL) | set(PART) | {name for pair in SIZES for name in pair}
 MISSING = {"", "na", "n/a", "#n/a", "nan", "null", "none", "-"}
 
@@ -117,7 +118,7 @@ def columns_of(header: list[str], first: list[str], looks_like_picture: Iterable
         kind=kind,
         size=size if size and not set(size) & set(box or ()) else None,
         part=next((at[name] for name in PART if name in at), None),
-        left=[] if box else [name for name in names if plain(name) in OF_BOXES],
+        left=[] if box else [name for name in names if plain(name) in OF_BOXES or plain(name).startswith(_OF_OBJECTS)],
         twice=[name for i, name in enumerate(names) if plain(name) in _MEANT and at[plain(name)] != i],
     )
 

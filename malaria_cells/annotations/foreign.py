@@ -63,6 +63,8 @@ def _of_json(content: Any) -> tuple[str, str] | None:
     for keys, (tool, instead) in _BY_KEYS.items():
         if set(keys) <= entry.keys():
             return f"was written by {tool}", instead
+    if {"image_id", "category_id", "bbox"} <= entry.keys():
+        return "is a list of COCO's results, which names neither pictures nor classes", "name the annotation that the results belong to"
     if isinstance(content, dict) and {"images", "annotations"} & content.keys():
         return (
             "is COCO without all of its three lists (images, annotations, categories)",
@@ -83,7 +85,7 @@ _BY_KEYS: dict[tuple[str, ...], tuple[str, str]] = {
     ("filename", "itemMetadata"): ("Dataloop", "export COCO or YOLO from it"),
     ("metadata", "annotations", "id", "filename"): ("Dataloop", "export COCO or YOLO from it"),
     ("metadata", "instances"): ("SuperAnnotate", "export COCO from it (`superannotate` converts)"),
-    ("categories", "items", "info"): ("Datumaro", "export COCO from CVAT, or convert it with datumaro"),
+    ("categories", "items"): ("Datumaro", "export COCO from CVAT, or convert it with datumaro"),
     ("frames", "name"): ("Scalabel", "export COCO from it"),
     ("external_id", "label"): ("Labelbox", "convert it to COCO (labelbox's Python package has a converter)"),
     ("samples", "info"): ("FiftyOne", "export COCO from it (`dataset.export(dataset_type=fo.types.COCODetectionDataset)`)"),

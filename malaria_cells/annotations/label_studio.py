@@ -28,6 +28,7 @@ _EXPECTED = (
 )
 _LISTS = ("annotations", "completions")  # the latter in files from before 2021
 _OF_MIN = {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"}
+_GEOMETRY = {"x", "y", "width", "height", "rotation", "radiusX", "radiusY", "points", "closed"}
 
 
 @dataclass
@@ -127,7 +128,10 @@ def _annotated(source: Source, name: str, results: list) -> _Annotated:
             value = expect(result["value"], dict, "`value`")
             if isinstance(value.get("choices"), list):
                 picture.choices += [expect(c, str, "a choice") for c in value["choices"]]
-            elif _labels(value) or result.get("id") is None or result["id"] not in labelled:  # a shape may come twice, once with its label
+            elif not _labels(value) and result.get("id") in labelled - {None}:  # a shape may come twice, once with its label
+                if value.keys() - _GEOMETRY:
+                    picture.shapes.leave_out("result", "beside the label of a region (a text or a rating), not read")
+            else:
                 _read_shape(picture, result, value)
     return picture
 

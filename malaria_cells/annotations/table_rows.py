@@ -26,6 +26,7 @@ def pictures_of_rows(source: Source, columns: Columns, rows: list[Row], one_hot:
         if name not in found:
             found[name] = label, row
         elif found[name][0] == label:
+            _check_same(source, columns, found[name][1], row)
             source.oddities.note("row", "that repeats another, left out", f"{name} (line {row.line})")
         else:
             first, before = found[name]
@@ -39,6 +40,20 @@ def pictures_of_rows(source: Source, columns: Columns, rows: list[Row], one_hot:
         RawPicture(p.name, p.categories, p.boxes_xyxy, size_wh=_size(columns, row), part=_part(columns, row), whole=True)
         for p, row in pictures
     ]
+
+
+def _check_same(source: Source, columns: Columns, first: Row, second: Row) -> None:
+    """See that two rows of one picture and label are the same: else each may be of a cell, not of the picture.
+
+    Raises:
+        InputError: they differ in another column; names the lines.
+    """
+    differing = [name for i, name in enumerate(columns.names) if name and _field(first, i) != _field(second, i)]
+    if differing:
+        raise InputError(
+            f"{source.path}: lines {first.line} and {second.line} are of one picture and label and differ in '{differing[0][:60]}': if "
+            "each is of a cell, the four columns of its box are needed; if it is of the whole picture, keep one"
+        )
 
 
 def boxes_of_rows(source: Source, columns: Columns, rows: list[Row]) -> list[RawPicture]:

@@ -66,8 +66,14 @@ def _from_json(source: Source) -> Iterable[Entry]:
         name = expect(expect(entry, dict, "a picture's entry")["filename"], str, "`filename`")
         with faults_named(source, _EXPECTED, name):
             regions = entry["regions"]
+            _count_file_attributes(source, name, expect(entry.get("file_attributes") or {}, dict, "`file_attributes`"))
             listed = list(regions.values()) if isinstance(regions, dict) else expect(regions, list, "`regions`")  # VIA 1 numbers them
             yield name, [_region(expect(r, dict, "a region")["shape_attributes"], r.get("region_attributes")) for r in listed]
+
+
+def _count_file_attributes(source: Source, name: str, attributes: dict) -> None:
+    if any(map(_is_given, attributes.values())):
+        source.oddities.note("picture", "with attributes of the file, which are not read", name)
 
 
 def _region(shape: Any, attributes: Any) -> tuple[dict, dict]:
@@ -90,6 +96,8 @@ def _from_table(source: Source) -> Iterable[Entry]:
         name = fields["filename"].strip()
         if not name or len(row.fields) < len(header):
             raise InputError(f"{source.path}: line {row.line} lacks {'filename' if not name else 'columns'}; found {excerpt(row.fields)}")
+        if name not in pictures:
+            _count_file_attributes(source, name, _parsed(source, row.line, fields.get("file_attributes", "")))
         regions = pictures.setdefault(name, [])
         declared[name] = fields.get("region_count", "").strip()
         shape = _parsed(source, row.line, fields["region_shape_attributes"])
