@@ -105,6 +105,7 @@ def test_pictures_without_cells(tmp_path):
 )
 def test_half_a_box_never_becomes_a_label_of_the_whole_picture(tmp_path, header, named):
     row = ",".join(["a.png", *["5"] * header.count(",")])
+    assert not csv_table.recognises(source_of(tmp_path, f"{header}\n{row}\n"))
     refused(tmp_path, f"{header}\n{row}\n", rf"found the columns {header.replace(',', ', ')}, of which .*{named}.* seem to be of boxes")
 
 
@@ -217,6 +218,15 @@ def test_an_encoding_of_old_windows_is_told_how_to_be_saved(tmp_path):
     with pytest.raises(InputError, match=r"t\.csv: byte 12 is not UTF-8; save the file as UTF-8 \(in Excel: CSV UTF-8\)"):
         csv_table.recognises(source)
     refused(tmp_path, b"\xff\xfea\x00b", "byte 4 is not UTF-16")
+
+
+def test_half_a_box_is_named_where_nothing_else_is_recognised(tmp_path):
+    source_of(tmp_path, "image,label,xmin,ymin\na.png,ring,1,2\n")
+    for path in (tmp_path / "t.csv", tmp_path):
+        with pytest.raises(
+            InputError, match=r"t\.csv: .*found the columns image, label, xmin, ymin, of which xmin, ymin seem to be of boxes"
+        ):
+            load_annotations(path, None)
 
 
 @pytest.mark.parametrize("text", ["a,b\n1,2\n", "image,count\na.png,3\n", "epoch,loss\n1,0.5\n", "", "x"])

@@ -41,8 +41,10 @@ def recognises(source: Source) -> bool:
     if source.path.suffix.lower() not in FORM.suffixes or not source.path.is_file():
         return False
     columns, _ = _table(source.path, most=2)
-    if columns.picture is None or columns.label is not None:
-        return columns.picture is not None
+    if columns.picture is None or columns.left:
+        return False
+    if columns.label is not None:
+        return True
     return bool(_one_hot(*_table(source.path)))
 
 
