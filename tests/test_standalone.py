@@ -200,7 +200,7 @@ def test_a_model_of_whole_pictures_names_each_picture(hidden, noise, tmp_path):
     assert row["label"] == own.labels.names[p.argmax()]
 
 
-@pytest.mark.parametrize("content", [None, "[]", "a: b: c", "second_look: null"])
+@pytest.mark.parametrize("content", [None, "[]", "a: b: c", "second_look: null", "labels: {names: [a]}"])
 def test_a_folder_without_a_model(content, tmp_path):
     if content is not None:
         (tmp_path / "model.yaml").write_text(content)
@@ -212,6 +212,25 @@ def test_a_folder_without_its_network(tmp_path):
     save_export(tmp_path, 2)
     (tmp_path / "classifier.onnx").unlink()
     with pytest.raises(standalone.UnreadableError, match="holds no network classifier"):
+        standalone.load(tmp_path)
+    (tmp_path / "classifier.onnx").write_bytes(b"no network")
+    with pytest.raises(standalone.UnreadableError, match="a network cannot be opened"):
+        standalone.load(tmp_path)
+
+
+@pytest.mark.parametrize("size", ["0", "-3", "nan", "inf"])
+def test_no_size(size, tmp_path, monkeypatch, capsys):
+    save_export(tmp_path, 2)
+    monkeypatch.setattr(standalone, "__file__", str(tmp_path / EXAMPLE))
+    monkeypatch.setattr(sys, "argv", [EXAMPLE, "x.png", "--cell-size", size])
+    assert standalone.main() == 2
+    assert "--cell-size" in capsys.readouterr().err
+
+
+def test_an_engine_that_is_not_there(tmp_path, monkeypatch):
+    save_export(tmp_path, 2)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(standalone.UnreadableError, match="pip install onnxruntime"):
         standalone.load(tmp_path)
 
 

@@ -31,6 +31,9 @@ SMALLEST = 1e-7  # probability whose logarithm is taken
 NESTED, NESTED_WORTH = 0.8, 0.3  # share of a box in another one, and what its score is multiplied by
 USUAL, SURE, MOSTLY_SURE, ENOUGH = (0.8, 1.3), 0.4, 0.5, 10  # cells of the usual size, in its multiples, and how surely they are seen
 MIRRORS: tuple[tuple[int, ...], ...] = ((), (1, 2), (1,), (2,))  # axes that each look of the proposer flips
+# Keys of model.yaml; those of its `labels` come second.
+NEEDED = ("rejects", "image_size_hw", "context", "cell_size", "proposals", "settings", "calibration", "proposer_tta", "second_look")
+LABELS = ("names", "infected", "red_cells")
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
 
 Network = Callable[[np.ndarray], np.ndarray]
@@ -68,12 +71,21 @@ def load(folder: Path) -> Model:
     file = folder / "model.yaml"
     try:
         about = yaml.safe_load(file.read_text(encoding="utf-8"))
-        names = ["classifier", *(["second_look"] if about["second_look"] else [])]
-        finds_cells = about["proposals"] == "learned"
+        absent = [key for key in NEEDED if key not in about] + [key for key in LABELS if key not in about["labels"]]
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
         raise UnreadableError(f"{file}: missing or damaged ({error!r}); export the model again") from error
-    proposer = open_network(folder, "proposer") if finds_cells else None
-    return Model(about, proposer, [open_network(folder, name) for name in names])
+    if absent:
+        raise UnreadableError(f"{file}: missing or damaged (no {absent[0]}); export the model again")
+    names = ["classifier", *(["second_look"] if about["second_look"] else [])]
+    try:
+        proposer = open_network(folder, "proposer") if about["proposals"] == "learned" else None
+        return Model(about, proposer, [open_network(folder, name) for name in names])
+    except UnreadableError:
+        raise
+    except ModuleNotFoundError as error:
+        raise UnreadableError(f"{folder}: needs an engine that is not installed: pip install {error.name}") from error
+    except Exception as error:  # each engine raises its own
+        raise UnreadableError(f"{folder}: a network cannot be opened ({error}); export the model again") from error
 
 
 def open_network(folder: Path, name: str) -> Network:
@@ -366,7 +378,7 @@ def rows_of(path: Path, model: Model, cell_size: float | None) -> Iterator[list[
 
 
 def main() -> int:
-    """Print a table of the pictures named: 0, or 2 where the model and 3 where a picture cannot be read."""
+    """Print a table of the pictures named: 0, or 2 where the request or the model is wrong, 3 where a picture cannot be read."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
     parser.add_argument("--cell-size", type=float, help="usual longer side of a cell in pixels (default: as in the training)")
@@ -375,6 +387,8 @@ def main() -> int:
     write, code = csv.writer(sys.stdout, lineterminator="\n"), 0
     try:
         model = load(Path(__file__).parent)
+        if options.cell_size is not None and not (0 < options.cell_size < np.inf and model.about["rejects"]):
+            raise UnreadableError(f"--cell-size {options.cell_size}: expected pixels, of a model that finds cells")
         names = model.about["labels"]["names"]
         found = ["score", "x_min", "y_min", "x_max", "y_max", "counted_as"] if model.about["rejects"] else names
         write.writerow(["image", "label", *found])
