@@ -63,7 +63,7 @@ def test_coco_without_a_part_of_it(tmp_path):
     content = json.loads(path.read_text())
     del content["categories"][1]
     path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="key '7' is missing; expected"):
+    with pytest.raises(InputError, match="have the category_id 7, which `categories` does not list"):
         load_annotations(path, LabelSet(("bird", "fox")))
 
 

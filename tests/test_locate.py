@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from malaria_cells.annotations.locate import PictureFolder, PictureList, inner_path
+from malaria_cells.annotations.file_index import Origin, inner_path
+from malaria_cells.annotations.locate import PictureFolder, PictureList
 from malaria_cells.errors import InputError
 
 
@@ -75,7 +76,7 @@ def test_case_tells_apart_where_both_are_there(tmp_path):
 
 def test_the_file_beside_the_annotation_comes_first(tmp_path):
     finder = folder(tmp_path, "train/b.png", "test/b.png")
-    assert finder.find("b.png", tmp_path / "test") == tmp_path / "test" / "b.png"
+    assert finder.find("b.png", Origin(tmp_path / "test")) == tmp_path / "test" / "b.png"
 
 
 def test_a_list_of_pictures_of_one_slide_takes_none_of_another(tmp_path):

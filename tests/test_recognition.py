@@ -67,13 +67,10 @@ def test_coco_with_a_file_a_part_in_a_folder_beside_the_pictures(tmp_path):
         write_picture(tmp_path / f"{part}2017" / "0.jpg")
         coco(tmp_path / "annotations" / f"instances_{part}2017.json", ["0.jpg"])
         coco(tmp_path / "annotations" / f"person_keypoints_{part}2017.json", ["0.jpg"])
-    with pytest.raises(InputError, match=r"0\.jpg: fits several pictures"):  # the file alone does not say in which folder
-        load_annotations(tmp_path, None)
-    for part in ("train", "val"):
-        (tmp_path / f"{part}2017" / "0.jpg").rename(tmp_path / f"{part}2017" / f"{part}.jpg")
-        coco(tmp_path / "annotations" / f"instances_{part}2017.json", [f"{part}.jpg"])
-        coco(tmp_path / "annotations" / f"person_keypoints_{part}2017.json", [f"{part}.jpg"])
-    assert read(tmp_path) == {"train2017/train.jpg": one_ring("train"), "val2017/val.jpg": one_ring("validation")}
+    assert read(tmp_path) == {"train2017/0.jpg": one_ring("train"), "val2017/0.jpg": one_ring("validation")}
+    coco(tmp_path / "all.json", ["0.jpg"])  # which does not say in which folder
+    with pytest.raises(InputError, match=r"0\.jpg: fits several pictures"):
+        load_annotations(tmp_path / "all.json", None)
 
 
 @pytest.mark.parametrize("named", [".", "annotations", "annotations/instances_default.json"])
@@ -114,7 +111,7 @@ def test_a_broken_file_of_one_picture_is_an_error_and_a_broken_file_of_another_f
         write_picture(tmp_path / f"{name}.jpg")
         voc(tmp_path / f"{name}.xml", f"{name}.jpg")
     (tmp_path / "old.json").write_text("{")
-    assert "1 file that is no annotation of a known form, not read; first: old.json" in load_annotations(tmp_path, None).oddities[0]
+    assert "1 file without an annotation of a known form, not read; first: old.json" in load_annotations(tmp_path, None).oddities[0]
     (tmp_path / "b.xml").write_text("<annotation>")
     with pytest.raises(InputError, match=r"b\.xml: not valid XML"):
         load_annotations(tmp_path, None)
@@ -144,12 +141,10 @@ def test_files_without_a_part_stand_back_behind_those_that_name_one(tmp_path):
     for name in ("train", "test"):
         write_picture(tmp_path / f"{name}.jpg")
     coco(tmp_path / "train.json", ["train.jpg"])
-    coco(tmp_path / "submission.json", ["test.jpg"])
+    coco(tmp_path / "other.json", ["test.jpg"])
     found = load_annotations(tmp_path, None)
     assert [p.key for p in found.pictures] == ["train.jpg"]
-    assert (
-        "1 file that is named as no part of the data set, not read; name it itself to read it; first: submission.json" in found.oddities[0]
-    )
+    assert "1 file not named as a part of the data set, not read; name it itself to read it; first: other.json" in found.oddities[0]
 
 
 def test_a_folder_of_pictures_alone_is_told_what_was_seen(tmp_path):
@@ -182,7 +177,7 @@ def test_folders_that_are_no_classes(tmp_path, names):
 
 @pytest.mark.parametrize("names", [("slide1", "slide2"), ("patient_01", "patient_02"), ("2024-01-03", "2024-02-11"), ("C108P69", "C99P60")])
 def test_folders_that_are_counted_up(tmp_path, names):
-    with pytest.raises(InputError, match=r"look like slides, patients or days.*annotation_format: folders"):
+    with pytest.raises(InputError, match=r"look like slides, patients, days or sites.*annotation_format: folders"):
         load_annotations(folders_of(tmp_path, *names), None)
 
 
@@ -262,7 +257,7 @@ def test_yolo_counts_pictures_without_text_and_texts_without_picture(tmp_path):
     for expected in (
         "2 pictures without a text of labels, taken to hold no cell; first: images/b.jpg",
         "1 text of labels without a picture, left out; first: labels/x.txt",
-        "1 part of data.yaml that is not there, left out; first: val: gone",
+        "1 part of data.yaml not found, left out; first: val: gone",
         "1 declaration nc: 3 that does not fit 1 name, not used; first: nc",
     ):
         assert any(expected in line for line in lines), (expected, lines)
@@ -297,7 +292,7 @@ def test_yolo_never_looks_outside_and_takes_no_part_for_another(tmp_path):
     text(tmp_path / "set" / "data.yaml", "train: images\nval: val/images\nnames: [ring]\n")
     found = load_annotations(tmp_path / "set", None)
     assert [p.part for p in found.pictures] == ["train"]
-    assert "1 part of data.yaml that is not there, left out; first: val: val/images" in found.oddities[0]
+    assert "1 part of data.yaml not found, left out; first: val: val/images" in found.oddities[0]
 
 
 def test_yolo_lists_of_pictures(tmp_path, caplog):
@@ -308,7 +303,7 @@ def test_yolo_lists_of_pictures(tmp_path, caplog):
     text(tmp_path / "data.yaml", "train: train.txt\nnames: {0: ring}\n")
     with caplog.at_level(logging.WARNING):
         assert list(read(tmp_path)) == ["images/a.jpg", "images/b.jpg"]
-    assert "1 line of train.txt that names a picture which is not there, left out; first: /content/gone.jpg" in caplog.text
+    assert "1 line of train.txt for a picture that is not there, left out; first: /content/gone.jpg" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -453,3 +448,284 @@ def test_explore_begins_with_what_it_took_the_folder_for(tmp_path, capsys, monke
     assert any("1 picture that the annotation does not list, left out; first: b.jpg" in line for line in first)
     assert any("1 file in a format that is not read (HEIC" in line and "first: c.heic" in line for line in first)
     assert "1 picture, 1 boxes" in said.out
+
+
+# a picture's boxes never go to another picture
+
+
+def test_pictures_of_one_name_in_each_part_are_told_apart(tmp_path):
+    for part in ("train", "test"):
+        write_picture(tmp_path / part / "images" / "1.jpg")
+        voc(tmp_path / part / "annotations" / "1.xml", "1.jpg")
+    assert read(tmp_path) == {"test/images/1.jpg": one_ring("test"), "train/images/1.jpg": one_ring("train")}
+
+
+def test_pictures_of_one_name_in_each_task_are_told_apart(tmp_path):
+    for task in ("task_1", "task_2"):
+        write_picture(tmp_path / task / "images" / "a.jpg")
+        coco(tmp_path / task / "annotations" / "instances_default.json", ["a.jpg"])
+    for slide in ("slide1", "slide2"):
+        write_picture(tmp_path / "set" / "images" / slide / "a.jpg")
+        voc(tmp_path / "set" / "annotations" / slide / "a.xml", "a.jpg")
+    assert list(read(tmp_path / "set")) == ["images/slide1/a.jpg", "images/slide2/a.jpg"]
+    shutil.rmtree(tmp_path / "set")
+    assert list(read(tmp_path)) == ["task_1/images/a.jpg", "task_2/images/a.jpg"]
+
+
+def missing(path: Path, key: str) -> bool:
+    """Whether one of two pictures is left out as missing, and the other one is read."""
+    found = load_annotations(path, None)
+    return [p.key for p in found.pictures] == [key] and any("1 picture missing" in line for line in found.oddities)
+
+
+def test_a_picture_of_another_part_is_not_taken(tmp_path):
+    for name in ("train/1", "val/2"):
+        write_picture(tmp_path / f"{name}.jpg")
+    assert missing(coco(tmp_path / "x.json", ["val/1.jpg", "val/2.jpg"]), "val/2.jpg")
+    (tmp_path / "x.json").unlink()
+    (tmp_path / "val.csv").write_text("filename,label\n1.jpg,ring\n2.jpg,rbc\n")
+    assert missing(tmp_path / "val.csv", "val/2.jpg") or missing(tmp_path, "val/2.jpg")
+
+
+def test_lists_of_one_part_may_be_over_the_folder_of_another(tmp_path):
+    for name in "12":
+        write_picture(tmp_path / "train_images" / f"{name}.jpg", value=40 + int(name))
+    (tmp_path / "train.csv").write_text("filename,label\n1.jpg,ring\n")
+    (tmp_path / "val.csv").write_text("filename,label\n2.jpg,ring\n")
+    assert {key: part for key, (part, _) in read(tmp_path).items()} == {"train_images/1.jpg": "train", "train_images/2.jpg": "validation"}
+
+
+@pytest.mark.parametrize("start", ["C:\\data\\slide1\\", "/data/slide1/", "slide1/"])
+def test_a_picture_of_another_slide_is_not_taken(tmp_path, start):
+    for name in ("slide2/a", "slide1/b"):
+        write_picture(tmp_path / f"{name}.jpg")
+    assert missing(coco(tmp_path / "x.json", [f"{start}a.jpg", f"{start}b.jpg"]), "slide1/b.jpg")
+
+
+def test_a_picture_of_another_slide_is_not_taken_for_a_bare_name(tmp_path):
+    for name in ("slide2/a", "slide1/b"):
+        write_picture(tmp_path / f"{name}.jpg")
+    for name in "ab":
+        voc(tmp_path / "slide1" / f"{name}.xml", f"{name}.jpg")
+    assert missing(tmp_path, "slide1/b.jpg")
+
+
+def test_many_pictures_of_one_name_are_found_at_once(tmp_path):
+    import time
+
+    names = [f"s{i}/img.jpg" for i in range(600)]
+    for name in names:
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"")
+    from malaria_cells.annotations.locate import PictureFolder
+
+    finder = PictureFolder(tmp_path)
+    start = time.process_time()
+    assert [finder.find(f"/data/x/{name}") for name in names] == [tmp_path / name for name in names]
+    assert time.process_time() - start < 3  # 6 s and more where every name was compared with every picture
+
+
+# tables and folders that look like annotations
+
+
+def test_a_file_to_submit_and_a_list_of_classes_are_no_annotation(tmp_path):
+    folders_of(tmp_path, "train/ring", "train/rbc")
+    write_picture(tmp_path / "test" / "9.png")
+    (tmp_path / "sample_submission.csv").write_text("id,label\n9,ring\n")
+    (tmp_path / "classes.csv").write_text("id,label\n10,ring\n11,rbc\n")
+    found = load_annotations(tmp_path, None)
+    assert sorted(p.key for p in found.pictures) == ["train/rbc/1.png", "train/ring/0.png"]
+    assert any("2 files without an annotation of a known form, not read; first: classes.csv" in line for line in found.oddities)
+
+
+@pytest.mark.parametrize("folder", ["slide1", "Dhaka"])
+def test_folders_that_hold_all_classes_are_groups(tmp_path, folder):
+    folders_of(tmp_path, f"{folder}/ring", f"{folder}/rbc", "other/ring", "other/rbc")
+    for annotation_format in ("auto", "folders"):
+        found = load_annotations(tmp_path, None, annotation_format=annotation_format)
+        assert found.labels.names == ("rbc", "ring")
+        assert "2 folders with the folders of all classes in it" in found.oddities[0]
+
+
+def test_folders_of_single_pictures_with_masks_are_no_classes(tmp_path):
+    folders_of(tmp_path, "a1f/images", "a1f/masks", "b2e/images", "b2e/masks")
+    with pytest.raises(InputError, match="were not taken for classes: 'images' names none"):
+        load_annotations(tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("S01", "S02"),
+        ("PatientA", "PatientB"),
+        ("slide_a", "slide_b"),
+        ("100x", "40x"),
+        ("jpg", "png"),
+        ("Jan", "Feb"),
+        ("input", "target"),
+    ],
+)
+def test_more_folders_that_are_no_classes(tmp_path, names):
+    with pytest.raises(InputError, match="were not taken for classes: they "):
+        load_annotations(folders_of(tmp_path, *names), None)
+
+
+def test_single_folders_above_the_classes_are_passed(tmp_path):
+    folders_of(tmp_path, "archive/cells/ring", "archive/cells/rbc")
+    for annotation_format in ("auto", "folders"):
+        assert load_annotations(tmp_path, None, annotation_format=annotation_format).labels.names == ("rbc", "ring")
+
+
+# more of YOLO
+
+
+def yolo_set(folder: Path, classes: str = "ring\nrbc\n", row: str = f"0 {BOX}") -> Path:
+    write_picture(folder / "images" / "a.jpg")
+    text(folder / "labels" / "a.txt", f"{row}\n")
+    text(folder / "classes.txt", classes)
+    return folder
+
+
+@pytest.mark.parametrize("other", ["obj.names", "deep/er/classes.txt"])
+def test_yolo_lists_of_classes_that_contradict(tmp_path, other):
+    text(yolo_set(tmp_path) / other, "rbc\nring\n")
+    with pytest.raises(InputError, match="names other classes than"):
+        load_annotations(tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [
+        ("0: ring\n1: rbc\n", ("ring",)),
+        ("'ring'\n\"rbc\"\n", ("ring",)),
+        ("\ufeffring\r\nrbc\r\n\r\n", ("ring",)),
+        ("\nring\n", None),
+        ("", None),
+    ],
+)
+def test_yolo_lists_of_classes_as_they_are_written(tmp_path, classes, names):
+    yolo_set(tmp_path, classes)
+    if names is None:
+        with pytest.raises(InputError, match=r"classes\.txt: (line 1 is empty|names no class); expected one name a line"):
+            load_annotations(tmp_path, None)
+    else:
+        assert load_annotations(tmp_path, None).labels.names == names
+
+
+def test_yolo_names_that_yaml_takes_for_truths(tmp_path):
+    yolo_set(tmp_path)
+    text(tmp_path / "data.yaml", "train: images\nnames: [yes, no]\n")
+    with pytest.raises(InputError, match="write such names in quotes"):
+        load_annotations(tmp_path, None)
+
+
+@pytest.mark.parametrize("row", ["0 0.5 0.5 0.2 0.4 0.9 7", f"0 {BOX} 0.1 0.2 2 0.3 0.4 2", f"0 {BOX} 1.57"])
+def test_yolo_rows_of_tracks_key_points_and_angles(tmp_path, row):
+    with pytest.raises(InputError, match=r"neither a box nor an outline|is no score"):
+        load_annotations(yolo_set(tmp_path, row=row), None)
+
+
+def test_yolo_text_of_another_picture_is_not_taken(tmp_path):
+    yolo_set(tmp_path)
+    write_picture(tmp_path / "images" / "b.jpg")
+    text(tmp_path / "labels" / "b.1.txt")
+    assert [len(p.boxes_xyxy) for p in load_annotations(tmp_path, None).pictures] == [1, 0]
+    write_picture(tmp_path / "images" / "a.png")
+    assert any("1 text of labels that two pictures share" in line for line in load_annotations(tmp_path, None).oddities)
+
+
+@pytest.mark.parametrize("folders", [("img", "ann"), ("frames/s1", "labels/s1"), ("pictures of monday", "labels_my-project_2023")])
+def test_yolo_in_folders_of_any_name(tmp_path, folders):
+    write_picture(tmp_path / folders[0] / "a.jpg")
+    text(tmp_path / folders[1] / "a.txt")
+    text(tmp_path / "classes.txt", "ring\n")
+    assert read(tmp_path) == {f"{folders[0]}/a.jpg": one_ring()}
+
+
+def test_darknet_lists_name_the_parts(tmp_path):
+    for name in ("a", "b"):
+        write_picture(tmp_path / "obj" / f"{name}.jpg", value=50 + ord(name))
+        text(tmp_path / "obj" / f"{name}.txt")
+    text(tmp_path / "obj.names", "ring\n")
+    text(tmp_path / "obj.data", "classes = 1\ntrain = data/train.txt\nvalid = data/test.txt\nnames = data/obj.names\n")
+    text(tmp_path / "train.txt", "data/obj/a.jpg\n")
+    text(tmp_path / "test.txt", "data/obj/b.jpg\n")
+    assert {key: part for key, (part, _) in read(tmp_path).items()} == {"obj/a.jpg": "train", "obj/b.jpg": "validation"}
+
+
+def test_yolo_the_narrower_folder_is_the_part(tmp_path):
+    for name in ("images/a", "images/val/b"):
+        write_picture(tmp_path / f"{name}.jpg")
+        text(tmp_path / f"{name.replace('images', 'labels')}.txt")
+    text(tmp_path / "data.yaml", "train: images\nval: images/val\nnames: [ring]\n")
+    assert {key: part for key, (part, _) in read(tmp_path).items()} == {"images/a.jpg": "train", "images/val/b.jpg": "validation"}
+
+
+# more of COCO and VOC
+
+
+@pytest.mark.parametrize(("value", "ignored"), [("0", False), ("false", False), (0, False), (None, False), ("1", True), (True, True)])
+def test_coco_crowds_however_they_are_written(tmp_path, value, ignored):
+    write_picture(tmp_path / "a.jpg")
+    annotations = [{"image_id": 0, "category_id": 1, "bbox": [40, 24, 20, 32], "iscrowd": value}]
+    assert load_annotations(coco(tmp_path / "a.json", ["a.jpg"], annotations=annotations), None).pictures[0].ignore.tolist() == [ignored]
+
+
+@pytest.mark.parametrize(
+    ("bbox", "message"), [([0.4, 0.3, 0.2, 0.4], "no coordinate of its boxes is over 1"), ([60, 50, 90, 75], "none would as two corners")]
+)
+def test_coco_boxes_in_another_measure(tmp_path, bbox, message):
+    write_picture(tmp_path / "a.jpg")
+    path = coco(tmp_path / "a.json", ["a.jpg"], annotations=[{"image_id": 0, "category_id": 1, "bbox": bbox}])
+    with pytest.raises(InputError, match=message):
+        load_annotations(path, None)
+
+
+def test_a_key_that_is_there_twice(tmp_path):
+    (tmp_path / "a.json").write_text('{"images": [], "annotations": [], "categories": [], "images": [{"id": 1}]}')
+    with pytest.raises(InputError, match="the key 'images' is there twice with different values"):
+        load_annotations(tmp_path / "a.json", None)
+
+
+def test_a_class_without_a_name(tmp_path):
+    write_picture(tmp_path / "a.jpg")
+    with pytest.raises(InputError, match="a cell of a class without a name"):
+        load_annotations(coco(tmp_path / "a.json", ["a.jpg"], categories=[{"id": 1, "name": " "}]), None)
+
+
+@pytest.mark.parametrize(("listed", "folder"), [("slide 1", "Main"), ("'slide 1'", "Main"), ("slide 1.jpg", "."), ("slide 1  1", "Main")])
+def test_voc_lists_of_parts_with_names_of_several_words(tmp_path, listed, folder):
+    for name in ("slide", "slide 1"):
+        write_picture(tmp_path / "JPEGImages" / f"{name}.jpg")
+        voc(tmp_path / "Annotations" / f"{name}.xml", f"{name}.jpg")
+    text(tmp_path / "ImageSets" / folder / "train.txt", "slide\n")
+    text(tmp_path / "ImageSets" / folder / "Test.txt", f"{listed}\n")
+    assert [p.part for p in load_annotations(tmp_path, None).pictures] == ["test", "train"]
+
+
+def test_voc_objects_that_are_not_taken_as_they_are(tmp_path):
+    write_picture(tmp_path / "a.jpg")
+    second = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    outline = "".join(f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in ((1, 1), (21, 1), (21, 31)))
+    extra = (
+        f"<object><name>wbc</name><difficult>true</difficult>{second}{second}</object>"
+        f"<object><name>wbc</name><polygon>{outline}</polygon></object><object><name>wbc</name><robndbox/></object>"
+    )
+    voc(tmp_path / "a.xml", "a.jpg", extra)
+    found = load_annotations(tmp_path, None)
+    assert found.pictures[0].boxes_xyxy.tolist() == [PIXELS, [0, 0, 9, 9], [1, 1, 21, 31]]
+    assert found.pictures[0].ignore.tolist() == [False, True, False]
+    for line in (
+        "1 box that an object has beside its first one",
+        "1 object marked `difficult`",
+        "1 object without a `bndbox` (it has robndbox)",
+    ):
+        assert any(line in oddity for oddity in found.oddities), line
+
+
+def test_two_files_of_one_picture_filename_are_told_to_mend_it(tmp_path):
+    write_picture(tmp_path / "a.jpg")
+    for name in "ab":
+        voc(tmp_path / f"{name}.xml", "a.jpg")
+    with pytest.raises(InputError, match=r"are both for the picture 'a\.jpg'; mend the <filename>"):
+        load_annotations(tmp_path, None)

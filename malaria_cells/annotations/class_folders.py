@@ -4,9 +4,11 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from malaria_cells.annotations.class_names import why_no_classes
 from malaria_cells.annotations.form import Form
-from malaria_cells.annotations.parts import is_plain, part_named
+from malaria_cells.annotations.parts import PARTS, part_named
 from malaria_cells.annotations.source import RawPicture, Source, whole_picture
+from malaria_cells.errors import InputError
 from malaria_cells.pictures import UNREADABLE_SUFFIXES, is_picture
 
 FORM = Form(
@@ -17,57 +19,6 @@ FORM = Form(
     not_read="files that are no pictures",
 )
 
-# Words for folders that hold something else than the examples of a class.
-_NO_CLASSES = frozenset(
-    [
-        "mask",
-        "masks",
-        "segmentation",
-        "segmentations",
-        "groundtruth",
-        "overlay",
-        "overlays",
-        "thumbnails",
-        "results",
-        "crops",
-        "raw",
-        "original",
-    ]
-)
-# Words that are counted up where slides, patients or days have a folder each.
-_SERIES = frozenset(
-    [
-        "slide",
-        "patient",
-        "subject",
-        "field",
-        "fov",
-        "image",
-        "img",
-        "picture",
-        "photo",
-        "batch",
-        "well",
-        "plate",
-        "day",
-        "date",
-        "week",
-        "fold",
-        "sample",
-        "case",
-        "session",
-        "run",
-        "scan",
-        "part",
-        "tile",
-        "folder",
-        "dir",
-        "video",
-        "frame",
-        "series",
-        "donor",
-    ]
-)
 _BY_SETTING = "If each folder does hold the examples of one class, say so: `annotation_format: folders` (--format folders)."
 
 
@@ -75,6 +26,7 @@ _BY_SETTING = "If each folder does hold the examples of one class, say so: `anno
 class _Layout:
     classes: dict[Path, tuple[str, str | None]]  # folder: its class, and the part that it belongs to
     again: tuple[Path, ...] = ()  # folders that hold the classes once more
+    groups: tuple[Path, ...] = ()  # folders that hold the folders of all classes each
 
 
 def recognises(source: Source) -> bool:
@@ -96,10 +48,16 @@ def why_not(source: Source) -> str:
 
 
 def read(source: Source) -> list[RawPicture]:
-    """Read every picture below every folder; the folder's name is the category. What is left out is counted."""
+    """Read every picture below every folder; the folder's name is the category. What is left out is counted.
+
+    Raises:
+        InputError: there are no folders of pictures, though the user said so.
+    """
     layout = _layout(source)
-    if isinstance(layout, str):  # the user said that it is such a folder
-        layout = _Layout({folder: (folder.name, None) for folder in _with_pictures(source, source.path)})
+    if isinstance(layout, str):  # the user said that it is such a folder, so that names decide nothing
+        layout = _layout(source, trusted=True)
+    if isinstance(layout, str):
+        raise InputError(f"{source.path}: holds no folders of pictures, one for each class. {layout}".strip())
     found = []
     for path in source.files:
         key = path.relative_to(source.path).as_posix()
@@ -113,38 +71,60 @@ def read(source: Source) -> list[RawPicture]:
             source.oddities.note("picture", "in no class's folder, left out", key)
         elif path.suffix.lower() not in UNREADABLE_SUFFIXES:  # those are told of for every form
             source.oddities.note("file", "that cannot be a picture, skipped", key)
+    for group in layout.groups:
+        source.oddities.note(
+            "folder", "with the folders of all classes in it, taken for no class; `group` can keep it on one side of a split", group.name
+        )
     return found
 
 
-def _layout(source: Source) -> _Layout | str:
-    """The folders of classes, or why there are none; an empty text where nothing looks like them."""
+def _layout(source: Source, trusted: bool = False) -> _Layout | str:
+    """The folders of classes, or why there are none; an empty text where nothing looks like them.
+
+    Args:
+        source: the folder.
+        trusted: the user said that folders are classes, so that their names are not judged.
+    """
     base = source.path
     folders = _with_pictures(source, base)
-    while len(folders) == 1 and len(_with_pictures(source, folders[0])) > 1 and not _own_pictures(source, folders[0]):
+    while len(folders) == 1 and not _own_pictures(source, base) and _with_pictures(source, folders[0]):
         base, folders = folders[0], _with_pictures(source, folders[0])
-    if len(folders) < 2 or _own_pictures(source, base):
+    if len(folders) < 2:
         return ""
     children = {folder: _with_pictures(source, folder) for folder in folders}
     again = _again(folders, children)
     folders = [folder for folder in folders if folder not in again]
-    if all(part_named(folder.name) for folder in folders):
-        return _in_parts(source, folders, children)
     names = ", ".join(f"'{folder.name}'" for folder in folders[:4])
-    no_class = [folder.name for folder in folders if is_plain(folder.name) or folder.name.lower() in _NO_CLASSES]
-    if no_class:
-        return f"Its folders {names} were not taken for classes, since '{no_class[0]}' names none. {_BY_SETTING}"
-    if _counted_up([folder.name for folder in folders]):
-        return f"Its folders {names} look like slides, patients or days and were not taken for classes. {_BY_SETTING}"
+    if _own_pictures(source, base) and not trusted:
+        return f"Pictures lie beside its folders {names}, which were therefore not taken for classes. {_BY_SETTING}"
+    if all(_part(folder.name) for folder in folders) and (not trusted or any(children.values())):
+        return _in_parts(folders, children, names, trusted)
+    inner = [{child.name for child in children[folder]} for folder in folders]
+    grouped = len(inner[0]) > 1 and all(names == inner[0] for names in inner)
+    judged = sorted(inner[0]) if grouped else [folder.name for folder in folders]
+    why = "" if trusted and not grouped else why_no_classes(judged)
+    if why:
+        return f"Its folders {names} were not taken for classes: {why}. {_BY_SETTING}"
+    if grouped:
+        return _Layout({child: (child.name, None) for folder in folders for child in children[folder]}, again, tuple(folders))
     return _Layout({folder: (folder.name, None) for folder in folders}, again)
 
 
-def _in_parts(source: Source, folders: list[Path], children: dict[Path, list[Path]]) -> _Layout | str:
-    with_classes = [folder for folder in folders if len(children[folder]) > 1 and not _own_pictures(source, folder)]
-    classes = {child: (child.name, part_named(folder.name)) for folder in with_classes for child in children[folder]}
+def _part(name: str) -> str | None:
+    """The part that a folder's name stands for, also where further words follow, as in ``TEST_SIMPLE``."""
+    words = re.split(r"[^a-z]+", name.lower())
+    return part_named(name) or (PARTS.get(words[0]) if words else None)
+
+
+def _in_parts(folders: list[Path], children: dict[Path, list[Path]], names: str, trusted: bool) -> _Layout | str:
+    with_classes = [folder for folder in folders if len(children[folder]) > 1]
+    classes = {child: (child.name, _part(folder.name)) for folder in with_classes for child in children[folder]}
     alike = set.intersection(*[{child.name for child in children[folder]} for folder in with_classes]) if with_classes else set()
-    told = ", ".join(f"'{folder.name}'" for folder in folders)
-    if len(alike) < 2 or any(is_plain(name) or name.lower() in _NO_CLASSES for name in alike) or _counted_up(sorted(alike)):
-        return f"Its folders {told} are parts of a data set, not classes, and no annotation was found for them."
+    if trusted and classes:
+        return _Layout(classes)
+    why = why_no_classes(sorted(alike)) if len(alike) > 1 else ""
+    if len(alike) < 2 or why:
+        return f"Its folders {names} are parts of a data set, not classes, and no annotation was found for them."
     return _Layout(classes)
 
 
@@ -153,17 +133,6 @@ def _again(folders: list[Path], children: dict[Path, list[Path]]) -> tuple[Path,
     names = {folder.name for folder in folders}
     again = [folder for folder in folders if len(names) > 2 and names - {folder.name} <= {child.name for child in children[folder]}]
     return tuple(again)
-
-
-def _counted_up(names: list[str]) -> bool:
-    words = {re.sub(r"[\W\d_]+", " ", name.lower()).strip() for name in names}
-    if len(words) != 1:
-        return False
-    word = words.pop()
-    if not word:  # digits alone are classes (0 to 9), but for dates
-        return all(len(re.sub(r"\D", "", name)) >= 6 for name in names)
-    of_series = word.rstrip("s") in _SERIES or word.split()[-1].rstrip("s") in _SERIES
-    return of_series or all(re.fullmatch(r"(?i)[a-z]\d{2,}[a-z]\d{2,}\w*", name) for name in names)  # NIH's patients: C108P69
 
 
 def _with_pictures(source: Source, folder: Path) -> list[Path]:

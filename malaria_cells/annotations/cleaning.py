@@ -23,7 +23,10 @@ class Oddities:
 
     def lines(self, source: object) -> tuple[str, ...]:
         """One line a reason: how many, what was done, the first example."""
-        return tuple(f"{source}: {number_of(len(cases), what)} {reason}; first: {shortened(cases[0])}" for (what, reason), cases in self.found.items())
+        return tuple(
+            f"{source}: {number_of(len(cases), what)} {reason}; first: {shortened(cases[0])}"
+            for (what, reason), cases in self.found.items()
+        )
 
 
 def clean_boxes(

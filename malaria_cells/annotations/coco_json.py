@@ -41,9 +41,14 @@ def read(source: Source) -> list[RawPicture]:
         listed = {_id(image["id"]): image for image in source.json["images"]}
         _by_id(source, "images", "file_name")
         boxed = _boxed(source, listed)
-        return [_read_picture(source, image, boxed[key], names) for key, image in listed.items()]
+        pictures = [_read_picture(source, image, boxed[key], names) for key, image in listed.items()]
     except (KeyError, TypeError, AttributeError) as error:
         raise malformed(source.path, _EXPECTED, error) from error
+    _check_corners(source, pictures)
+    doubled = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
+    for name in doubled:
+        source.oddities.note("category", "under several ids, taken as one class", str(name))
+    return pictures
 
 
 def _id(value: Any) -> str:
@@ -75,11 +80,22 @@ def _boxed(source: Source, listed: dict[str, Any]) -> dict[str, list[dict]]:
         if not box:
             source.oddities.note("annotation", "without a box, left out", name)
             continue
-        if annotation.get("iscrowd"):
+        if _is_crowd(annotation):
             reason = "marked as crowd (`iscrowd`: 1, as CVAT marks masks), taken as ignore region: neither trained on nor scored"
             source.oddities.note("annotation", reason, name)
+        _note_turned(source, annotation, name)
         boxed[key].append({**annotation, "bbox": box})
     return boxed
+
+
+def _is_crowd(annotation: dict) -> bool:
+    return str(annotation.get("iscrowd") or 0).strip().lower() not in {"0", "0.0", "false", "no", ""}
+
+
+def _note_turned(source: Source, annotation: dict, name: str) -> None:
+    attributes = annotation.get("attributes")
+    if isinstance(attributes, dict) and attributes.get("rotation"):
+        source.oddities.note("box", "turned by `rotation`, taken as before it was turned", name)
 
 
 def _outline(source: Source, annotation: dict, image: dict, name: str) -> list[float] | None:
@@ -98,6 +114,37 @@ def _outline(source: Source, annotation: dict, image: dict, name: str) -> list[f
     return [left, top, right - left, bottom - top]
 
 
+def _category(source: Source, annotation: dict, names: dict[str, str]) -> str:
+    key = _id(annotation["category_id"])
+    if key not in names:
+        listed = ", ".join(f"{number}: {name}" for number, name in list(names.items())[:8])
+        raise InputError(
+            f"{source.path}: annotations have the category_id {key}, which `categories` does not list (it has {listed or 'none'})"
+        )
+    return names[key]
+
+
+def _check_corners(source: Source, pictures: list[RawPicture]) -> None:
+    """Refuse boxes that were written as two corners: as corner and size most of them would end outside of their pictures.
+
+    Raises:
+        InputError: they are.
+    """
+    past = within = total = 0
+    for p in pictures:
+        if p.size_wh is not None and len(p.boxes_xyxy):
+            size = np.array(p.size_wh)
+            written = p.boxes_xyxy[:, 2:] - p.boxes_xyxy[:, :2]  # the last two numbers as they stand
+            past += int((p.boxes_xyxy[:, 2:] > size + 1).any(axis=1).sum())
+            within += int(((written > p.boxes_xyxy[:, :2]) & (written <= size + 1)).all(axis=1).sum())
+            total += len(p.boxes_xyxy)
+    if total and past > total / 2 and within == total:
+        raise InputError(
+            f"{source.path}: most boxes end outside of their pictures as [x, y, width, height] and none would as two corners; "
+            "COCO's bbox is the upper left corner and the size: export it again, or subtract"
+        )
+
+
 def _read_picture(source: Source, image: dict, annotations: list[dict], names: dict[str, str]) -> RawPicture:
     name = image["file_name"]
     corner_and_size = [numbers(source.path, name, *a["bbox"]) for a in annotations]
@@ -107,8 +154,8 @@ def _read_picture(source: Source, image: dict, annotations: list[dict], names: d
     boxes[:, 2:] += boxes[:, :2]
     return RawPicture(
         name=name,
-        categories=[names[_id(a["category_id"])] for a in annotations],
+        categories=[_category(source, a, names) for a in annotations],
         boxes_xyxy=boxes,
-        ignore=np.array([bool(a.get("iscrowd")) for a in annotations], dtype=bool),
+        ignore=np.array([_is_crowd(a) for a in annotations], dtype=bool),
         size_wh=declared_size(image.get("width"), image.get("height")),
     )

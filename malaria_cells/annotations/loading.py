@@ -12,7 +12,8 @@ import numpy as np
 from malaria_cells.annotations.annotation_set import AnnotationSet, Picture
 from malaria_cells.annotations.cleaning import Oddities, clean_boxes
 from malaria_cells.annotations.declared import compare_sizes
-from malaria_cells.annotations.locate import PictureFinder, PictureFolder, inner_path
+from malaria_cells.annotations.file_index import Origin, inner_path
+from malaria_cells.annotations.locate import PictureFinder, PictureFolder
 from malaria_cells.annotations.parts import ANNOTATION_FOLDERS
 from malaria_cells.annotations.recognition import Recognised, recognise
 from malaria_cells.annotations.source import RawPicture, Source
@@ -128,6 +129,8 @@ def _read(recognised: Recognised, path: Path) -> list[tuple[Source, RawPicture]]
     if not pairs:
         raise InputError(f"{path}: holds no picture")
     for source, r in pairs:
+        if not all(str(category).strip() for category in r.categories):
+            raise InputError(f"{source.path}: picture {excerpt(r.name)} has a cell of a class without a name; name it")
         for text in (r.name, *r.categories):
             if not isinstance(text, str):
                 raise InputError(f"{source.path}: picture {excerpt(r.name)} has the name or category {excerpt(text)}; expected a text")
@@ -148,17 +151,21 @@ def _folder(path: Path, root: Path | None, pairs: list[tuple[Source, RawPicture]
     return around if any(_any_name(around, r, None) is not None for _, r in pairs) else own
 
 
-def _any_name(folder: PictureFinder, r: RawPicture, beside: Path | None) -> Path | None:
-    return next((file for name in (r.name, *r.other_names) if (file := folder.find(name, beside)) is not None), None)
+def _any_name(folder: PictureFinder, r: RawPicture, origin: Origin | None) -> Path | None:
+    return next((file for name in (r.name, *r.other_names) if (file := folder.find(name, origin)) is not None), None)
 
 
 def _locate(pairs: list[tuple[Source, RawPicture]], folder: PictureFinder, path: Path, oddities: Oddities, may_miss: bool) -> _Located:
     if not folder.root.is_dir():
         raise InputError(f"{folder.root}: no such folder of pictures")
-    placed = [(source, r, _any_name(folder, r, _beside(source, folder))) for source, r in pairs]
+    origin_of = _origins([source for source, _ in pairs], folder)
+    placed = [(source, r, _any_name(folder, r, origin_of[source.path])) for source, r in pairs]
     missing = [r.name for _, r, file in placed if file is None]
     if len(missing) > len(pairs) / 2 and not may_miss:
-        raise InputError(f"{path}: {len(missing)} of {len(pairs)} pictures are not in {folder.root}; first: {shortened(missing[0])}")
+        raise InputError(
+            f"{path}: {len(missing)} of {len(pairs)} pictures are not in {folder.root}; first: {shortened(missing[0])}; "
+            "name the folder that they are in (`train_images` in a config, --images of explore, convert and gallery)"
+        )
     if missing and not may_miss:
         oddities.note("picture", f"missing in {folder.root}, left out", missing[0], len(missing))
     there = [(source, r, file) for source, r, file in placed if file is not None]
@@ -175,10 +182,18 @@ def _locate(pairs: list[tuple[Source, RawPicture]], folder: PictureFinder, path:
     return _Located([s for s, _, _ in there], [r for _, r, _ in there], [file for _, _, file in there])
 
 
-def _beside(source: Source, folder: PictureFinder) -> Path | None:
-    """The folder of an annotation file, where it is below the pictures' folder: pictures are looked for there first."""
-    beside = source.path if source.path.is_dir() else source.path.parent
-    return beside if not isinstance(folder, PictureFolder) or beside.is_relative_to(folder.root) else None
+def _origins(sources: list[Source], folder: PictureFinder) -> dict[Path, Origin | None]:
+    """Where each annotation file lies, as far as that tells which pictures it means."""
+    homes = {s.path if s.path.is_dir() else s.path.parent for s in sources}
+    if not isinstance(folder, PictureFolder):
+        return {s.path: Origin(s.path if s.path.is_dir() else s.path.parent) for s in sources}
+    with_pictures = {picture.parent for picture in folder.pictures}
+    origins: dict[Path, Origin | None] = {}
+    for source in {s.path: s for s in sources}.values():
+        home = source.path if source.path.is_dir() else source.path.parent
+        strict = len(homes) > 1 or home in with_pictures
+        origins[source.path] = Origin(home, source.part, strict) if home.is_relative_to(folder.root) else None
+    return origins
 
 
 def compare_all(located: _Located, sizes: list[tuple[int, int]], oddities: Oddities) -> _Located:
@@ -214,6 +229,7 @@ def _pictures(
 ) -> list[Picture]:
     raw = located.raw
     source = str(located.sources[0].path) if len({s.path for s in located.sources}) == 1 else str(folder.root)
+    _check_pixels(raw, source)
     class_ids = labels.class_ids([c for r in raw for c in r.categories], source)
     split_at = np.cumsum([len(r.categories) for r in raw])[:-1]
     has_parts = len({s.part for s in located.sources if s.part}) > 1
@@ -232,9 +248,31 @@ def _pictures(
     return list(found.values())
 
 
+def _check_pixels(raw: list[RawPicture], source: str) -> None:
+    """Refuse boxes in fractions of 1 where pixels are expected: all of them would be dropped as too small.
+
+    Raises:
+        InputError: no coordinate is over 1.
+    """
+    boxes_xyxy = [r.boxes_xyxy for r in raw if not r.whole and not r.relative and len(r.boxes_xyxy)]
+    every = np.concatenate(boxes_xyxy) if boxes_xyxy else np.zeros((0, 4))
+    finite = every[np.isfinite(every).all(axis=1)]
+    if len(finite) and finite.max() <= 1 and (finite[:, 2:] > finite[:, :2]).any():
+        raise InputError(
+            f"{source}: no coordinate of its boxes is over 1: they are fractions of the pictures' sizes; multiply them by width and "
+            "height, since this form counts pixels"
+        )
+
+
 def _twice(key: str, first: Source, second: Source) -> InputError:
+    if first.path != second.path and first.path.suffix.lower() == ".xml":
+        return InputError(
+            f"{first.path} and {second.path} are both for the picture '{key}'; mend the <filename> of the one that is for another picture"
+        )
     if first.path == second.path:
-        return InputError(f"{first.path}: picture '{key}' is listed twice; merge its boxes into one entry")
+        return InputError(
+            f"{first.path}: picture '{key}' is listed twice; if both are for the same photograph, merge its boxes into one entry"
+        )
     return InputError(
         f"picture '{key}' is listed twice, in {first.path} and in {second.path}; name the file that counts in the place of the folder "
         "(`annotations` in a config), or merge them"

@@ -3,48 +3,22 @@
 import re
 from collections.abc import Iterable
 
+
+def words(text: str) -> frozenset[str]:
+    """A set of words that are written one after the other."""
+    return frozenset(text.split())
+
+
 PARTS = {
     **dict.fromkeys(("train", "training", "trainval"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
 # Words that stand beside a part's in names such as `obj_train_data`, `images_train`, `instances_val2017`.
-_BESIDE = frozenset(
-    [
-        "annotation",
-        "annotations",
-        "boxes",
-        "bbox",
-        "coco",
-        "csv",
-        "data",
-        "dataset",
-        "default",
-        "gt",
-        "image",
-        "images",
-        "img",
-        "imgs",
-        "instances",
-        "json",
-        "label",
-        "labels",
-        "obj",
-        "part",
-        "set",
-        "split",
-        "subset",
-        "txt",
-        "voc",
-        "xml",
-        "yolo",
-        "text",
-        "texts",
-        "picture",
-        "pictures",
-        "photos",
-        "jpegimages",
-    ]
+_BESIDE = words(
+    "captions keypoints panoptic person stuff "
+    "annotation annotations boxes bbox coco csv data dataset default gt image images img imgs instances json label labels obj "
+    "part set split subset txt voc xml yolo text texts picture pictures photos jpegimages"
 )
 # Names of folders that hold annotation files alone, their pictures lying in a folder beside them.
 ANNOTATION_FOLDERS = frozenset({"annotation", "annotations", "label", "labels", "json", "xml", "xmls", "coco", "voc", "csv", "yolo"})
@@ -57,9 +31,9 @@ def part_named(name: str) -> str | None:
         >>> part_named("valid"), part_named("instances_train2017"), part_named("obj_test_data"), part_named("test_tube")
         ('validation', 'train', 'test', None)
     """
-    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
-    named = [PARTS[word] for word in words if word in PARTS]
-    return named[0] if len(named) == 1 and all(word in PARTS or word in _BESIDE for word in words) else None
+    found = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
+    named = [PARTS[word] for word in found if word in PARTS]
+    return named[0] if len(named) == 1 and all(word in PARTS or word in _BESIDE for word in found) else None
 
 
 def part_of_path(folders: Iterable[str], stem: str = "") -> str | None:
@@ -79,5 +53,5 @@ def is_plain(name: str) -> bool:
         >>> is_plain("JPEGImages"), is_plain("train2017"), is_plain("slide1")
         (True, True, False)
     """
-    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
-    return bool(words) and all(word in PARTS or word in _BESIDE for word in words)
+    found = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
+    return bool(found) and all(word in PARTS or word in _BESIDE for word in found)

@@ -1,19 +1,19 @@
 """Decides what form of annotation a file or folder holds, by evidence in its content; where that is not clear, it says what it saw."""
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from malaria_cells.annotations import class_folders
+from malaria_cells.annotations import class_folders, csv_table
 from malaria_cells.annotations.cleaning import Oddities
+from malaria_cells.annotations.file_index import folded
 from malaria_cells.annotations.form import Form
 from malaria_cells.annotations.parts import part_of_path
 from malaria_cells.annotations.readers import FORMAT_NAMES, FORMATS, FolderReader, Reader, reader_named
 from malaria_cells.annotations.source import RawPicture, Source
 from malaria_cells.annotations.unrecognised import advice_on, below, no_form, several_forms
 from malaria_cells.errors import InputError
-from malaria_cells.pictures import walk_files
+from malaria_cells.pictures import is_picture, walk_files
 
 _OF_FOLDERS = tuple(reader for reader in FORMATS if not reader.FORM.suffixes)
 _SUFFIXES = frozenset(suffix for reader in FORMATS for suffix in reader.FORM.suffixes)
@@ -23,6 +23,7 @@ TEST_NAMES = ("test.json",)
 # Files that lie beside pictures and are no annotation of them: our own splits and tables of detections, Label Studio's list of categories.
 _NO_ANNOTATIONS = frozenset(
     {
+        "doubtful.csv",
         "notes.json",
         "split.json",
         "metrics.json",
@@ -118,25 +119,25 @@ def _of_folder(root: Path, readers: tuple[Reader, ...], oddities: Oddities) -> R
     if len(found) > 1:
         raise InputError(several_forms(root, found))
     if not found:
-        raise InputError(no_form(root, files, not_read))
+        raise InputError(no_form(root, files, not_read, readers[0].FORM.name if len(readers) == 1 else None))
     ((name, sources),) = found.items()
     reader = reader_named(name)
     sources = _chosen(root, sources, oddities) if len(sources) > 1 and not reader.FORM.per_picture else sources
     for path, why in not_read.items():
         if why and reader.FORM.per_picture and _may_hold(path, reader.FORM):  # a picture's cells must not be lost with a damaged file
             raise InputError(f"{path}: {why}")
-        oddities.note("file", "that is no annotation of a known form, not read", f"{path.relative_to(root)}" + (f" ({why})" if why else ""))
+        oddities.note("file", "without an annotation of a known form, not read", f"{path.relative_to(root)}" + (f" ({why})" if why else ""))
     return Recognised(reader, tuple(sources), root, oddities)
 
 
 def _annotation_files(
-    root: Path, files: Iterable[Path], readers: tuple[Reader, ...], oddities: Oddities
+    root: Path, files: list[Path], readers: tuple[Reader, ...], oddities: Oddities
 ) -> tuple[dict[str, list[Source]], dict[Path, str]]:
     """The files of each form, and those that could hold an annotation but are of no form, with the reason if they are broken."""
     found: dict[str, list[Source]] = defaultdict(list)
     not_read: dict[Path, str] = {}
     for path in files:
-        if path.suffix.lower() not in _SUFFIXES or (path.name in _NO_ANNOTATIONS and len(readers) > 1):
+        if path.suffix.lower() not in _SUFFIXES or (path.name.lower() in _NO_ANNOTATIONS and len(readers) > 1):
             continue
         relative = path.relative_to(root)
         source = Source(path, oddities, part_of_path(relative.parts[:-1], path.stem))
@@ -147,9 +148,25 @@ def _annotation_files(
             continue
         if reader is None:
             not_read[path] = ""
+        elif len(readers) > 1 and "submission" in path.stem.lower().replace("_", ""):
+            not_read[path] = "the example of a file to submit, whose labels are made up"
+        elif len(readers) > 1 and reader is csv_table and (why := _no_picture_of(source, files)):
+            not_read[path] = why
         else:
             found[reader.FORM.name].append(source)
     return found, not_read
+
+
+def _no_picture_of(table: Source, files: list[Path]) -> str:
+    """Why a table is no annotation of a folder's pictures: no row names one of them. A list of classes has such columns, too."""
+    known = {folded(name) for path in files if is_picture(path) for name in (path.name, path.stem)}
+    try:
+        rows = csv_table.read(Source(table.path))
+    except InputError:  # it is told as the table is read, if nothing else is there to read
+        return ""
+    named = {folded(PurePosixPath(str(row.name).replace("\\", "/")).name) for row in rows}
+    found = known & (named | {PurePosixPath(name).stem for name in named})
+    return "" if found or not known else "it names none of the folder's pictures"
 
 
 def _chosen(root: Path, sources: list[Source], oddities: Oddities) -> list[Source]:
@@ -171,7 +188,7 @@ def _chosen(root: Path, sources: list[Source], oddities: Oddities) -> list[Sourc
         elif stem.startswith(("person_keypoints", "stuff", "panoptic")) and source.part in instances:
             oddities.note("file", "of the same pictures as an `instances` file, not read", below(root, source.path))
         elif source not in main and source.part is None and (main or any(other.part for other in sources)):
-            oddities.note("file", "that is named as no part of the data set, not read; name it itself to read it", below(root, source.path))
+            oddities.note("file", "not named as a part of the data set, not read; name it itself to read it", below(root, source.path))
         else:
             kept.append(source)
     return kept

@@ -101,7 +101,7 @@ class Source:
         if self.path.suffix.lower() not in {".json", ".geojson"}:
             return None
         try:
-            return json.loads(self.path.read_bytes())
+            return json.loads(self.path.read_bytes(), object_pairs_hook=_without_doubled_keys)
         except RecursionError:
             raise InputError(f"{self.path}: its lists are nested too deeply for an annotation; export it again") from None
         except ValueError as error:
@@ -122,6 +122,15 @@ class Source:
             raise InputError(f"{self.path}: declares XML entities, which no annotation tool writes and are not expanded") from None
         except (ParseError, ValueError) as error:
             raise InputError(f"{self.path}: not valid XML ({error}); the file may be cut off, fetch or export it again") from error
+
+
+def _without_doubled_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        for key, value in pairs:  # of a key that is there twice the last value counts, and the others would be lost
+            if content[key] is not value and content[key] != value:
+                raise ValueError(f"the key {excerpt(key)} is there twice with different values")
+    return content
 
 
 def _xml_text(path: Path) -> str:

@@ -25,8 +25,8 @@ def several_forms(root: Path, found: dict[str, list[Source]]) -> str:
     )
 
 
-def no_form(root: Path, files: list[Path], not_read: dict[Path, str]) -> str:
-    """The message for a folder in which no form was recognised."""
+def no_form(root: Path, files: list[Path], not_read: dict[Path, str], asked: str | None) -> str:
+    """The message for a folder in which no form was recognised, or not the one that was asked for."""
     pictures = [p for p in files if is_picture(p)]
     seen = [f"{number_of(len(pictures), 'picture')} (first {below(root, pictures[0])})"] if pictures else ["no picture"]
     endings = Counter(p.suffix.lower() or "no ending" for p in files if not is_picture(p))
@@ -36,6 +36,11 @@ def no_form(root: Path, files: list[Path], not_read: dict[Path, str]) -> str:
     ]
     broken = [f"{below(root, path)}: {why}" for path, why in not_read.items() if why]
     told = broken[:2]
+    if asked is not None:
+        lines = [f"{root}: holds no annotation of the form '{asked}'; found {', '.join(seen)}."]
+        return "\n".join(
+            [*lines, *(f"{line}." for line in told), "Without a form that is named (`annotation_format`, --format) all are tried."]
+        )
     for path in [p for p in files if not is_picture(p)][:200]:
         advice = advice_on(Source(path))
         if advice and len(told) < 3:

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from malaria_cells.annotations.parts import is_plain, part_of_path
 from malaria_cells.annotations.source import read_text
 from malaria_cells.errors import InputError
+from malaria_cells.pictures import SUFFIXES
 from malaria_cells.wording import excerpt
 
 # Texts that lie in such data sets and are no labels.
@@ -78,11 +79,21 @@ def _places(picture: Path) -> list[Path]:
 
 def _by_meaning(paths: list[Path], root: Path) -> dict[tuple, list[Path]]:
     alike: dict[tuple, list[Path]] = defaultdict(list)
+    shared = _shared_folders(paths, root)
     for path in paths:
         folders = path.relative_to(root).parts[:-1]
-        stem = PurePosixPath(path.stem).stem if path.suffix.lower() == ".txt" and "." in path.stem else path.stem
-        alike[part_of_path(folders), tuple(f.casefold() for f in folders if not is_plain(f)), stem.casefold()].append(path)
+        stem = path.stem
+        if path.suffix.lower() == ".txt" and PurePosixPath(stem).suffix.lower() in SUFFIXES:  # a.jpg.txt
+            stem = PurePosixPath(stem).stem
+        said = tuple(f.casefold() for f in folders[shared:] if not is_plain(f))
+        alike[part_of_path(folders), said, stem.casefold()].append(path)
     return alike
+
+
+def _shared_folders(paths: list[Path], root: Path) -> int:
+    """How many folders, from the root on, all paths have in common: they tell none of them apart."""
+    folders = [path.relative_to(root).parts[:-1] for path in paths]
+    return next((n for n, level in enumerate(zip(*folders, strict=False)) if len(set(level)) > 1), min(map(len, folders), default=0))
 
 
 def looks_like_labels(path: Path) -> bool:
@@ -123,6 +134,16 @@ def read_rows(path: Path, key_point_values: int = 0) -> list[tuple[int, list[flo
         if len(values) < 5 or not all(map(_is_number, values)) or not float(values[0]).is_integer():
             raise InputError(f"{path}: line {number} is {excerpt(line)}; expected: class x_centre y_centre width height, in fractions of 1")
         class_id, *rest = map(float, values)
+        if not _is_box(rest, key_point_values) and any(abs(value) > _FAR_OUTSIDE for value in rest):
+            raise InputError(
+                f"{path}: line {number} is {excerpt(line)}, neither a box nor an outline in fractions of 1; key points need `kpt_shape` in "
+                "data.yaml, and numbers of tracks have to be left out"
+            )
+        if len(rest) == 5 and not 0 <= rest[4] <= 1:
+            raise InputError(
+                f"{path}: line {number} is {excerpt(line)}: its sixth number is no score from 0 to 1 (an angle, say); "
+                "export boxes, or outlines of the turned ones"
+            )
         if any(abs(value) > _FAR_OUTSIDE for value in rest[:4]):
             raise InputError(
                 f"{path}: line {number} is {excerpt(line)}, whose numbers look like pixels or percent; "
@@ -132,9 +153,13 @@ def read_rows(path: Path, key_point_values: int = 0) -> list[tuple[int, list[flo
     return rows
 
 
+def _is_box(values: list[float], key_point_values: int) -> bool:
+    return len(values) <= 5 or (key_point_values > 0 and len(values) in {4 + key_point_values, 5 + key_point_values})
+
+
 def _bounds(values: list[float], key_point_values: int) -> list[float]:
     """Corners of a box with or without a score or key points, or of an outline."""
-    if len(values) <= 5 or (key_point_values and len(values) in {4 + key_point_values, 5 + key_point_values}):
+    if _is_box(values, key_point_values):
         x, y, width, height = values[:4]
         return [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
     xs, ys = values[0 : len(values) // 2 * 2 : 2], values[1::2]

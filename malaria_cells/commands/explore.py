@@ -77,6 +77,8 @@ def explore(request: AnnotationRequest | None, config_path: Path | None, overrid
     else:
         annotations = request.read(warn=False)  # type: ignore[union-attr]
     print("\n".join([*heading(annotations), *summary(annotations)]), flush=True)
+    if not annotations.class_counts.sum():
+        raise InputError("explore: no cell is left that could be drawn; the lines above say what was left out")
     _draw(annotations, Cropping(size, context, NO_BACKGROUND, 0), cache, output, policy)
     return 0
 
