@@ -8,6 +8,7 @@ from PIL import Image
 
 from malaria_cells.annotations import load_annotations
 from malaria_cells.cli import main
+from malaria_cells.pictures import read_picture
 from malaria_cells.writers import WRITERS
 from tests.conftest import bbbc041_entry, write_bbbc041, write_picture
 
@@ -97,3 +98,51 @@ def test_labels_of_whole_pictures_have_no_boxes_to_convert(tmp_path, capsys):
         write_picture(tmp_path / "s" / name / "a.png")
     assert main(["convert", str(tmp_path / "s"), str(tmp_path / "coco"), "--to", "coco"]) == 2
     assert "its labels are of whole pictures" in capsys.readouterr().err
+
+
+def odd_pictures(folder):
+    """Pictures that programs show differently, and plain ones; their sizes by name."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+
+    def pixels(channels=3):
+        return rng.integers(0, 256, (24, 32, channels), dtype=np.uint8)
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels()).save(folder / "plain.jpg")
+    Image.fromarray(pixels()).save(folder / "plain.png")
+    Image.fromarray(pixels()).save(folder / "turned.jpg", exif=exif)
+    Image.fromarray(pixels()).save(folder / "turned.tif", tiffinfo={274: 8})
+    Image.fromarray(pixels()).convert("CMYK").save(folder / "print.jpg")
+    Image.fromarray(pixels()).save(folder / "slide.jp2")
+    Image.fromarray(pixels(4)).save(folder / "transparent.png")
+    Image.fromarray(pixels()[..., 0].astype(np.uint16) * 257).save(folder / "deep.png")
+    return {p.name: (32, 24) if "turned" not in p.name else (24, 32) for p in folder.iterdir()}
+
+
+@pytest.mark.parametrize("form", list(WRITERS))
+def test_every_picture_is_written_with_the_pixels_that_are_read(tmp_path, form, capsys):
+    originals = tmp_path / "s" / "images"
+    sizes = odd_pictures(originals)
+    source = write_coco(tmp_path / "s", {f"images/{name}": size for name, size in sizes.items()})
+    assert main(["convert", str(source), str(tmp_path / form), "--to", form]) == 0
+    written = [p.path for p in load_annotations(find(tmp_path / form), None).pictures]
+    said = capsys.readouterr().out
+    assert "6 pictures written upright as PNG with 8 bits, since not every program shows the original alike; first: images/deep.png" in said
+    meant = {read_picture(originals / name).tobytes() for name in sizes}
+    assert len(written) == len(meant) == 8
+    assert {read_picture(path).tobytes() for path in written} == meant
+    for path in written:  # as a program does that knows of nothing
+        with Image.open(path) as shown:
+            assert np.asarray(shown.convert("RGB")).tobytes() == read_picture(path).tobytes()
+    kept = [path.read_bytes() for path in written if path.suffix == ".jpg"]
+    assert kept == [(originals / "plain.jpg").read_bytes()]
+
+
+def write_coco(folder, sizes):
+    images = [{"id": i, "file_name": name, "width": w, "height": h} for i, (name, (w, h)) in enumerate(sorted(sizes.items()))]
+    boxes = [{"id": i, "image_id": i, "category_id": 1, "bbox": [2, 3, 10 + i, 12]} for i in range(len(images))]
+    content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cell"}]}
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return folder

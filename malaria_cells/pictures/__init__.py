@@ -2,7 +2,17 @@
 
 from malaria_cells.pictures.listing import list_pictures
 from malaria_cells.pictures.names import SUFFIXES, UNREADABLE_SUFFIXES, is_picture
-from malaria_cells.pictures.reading import picture_size, read_picture, stored_turn
+from malaria_cells.pictures.reading import is_read_alike, picture_size, read_picture, stored_turn
 from malaria_cells.pictures.walking import walk_files
 
-__all__ = ["SUFFIXES", "UNREADABLE_SUFFIXES", "is_picture", "list_pictures", "picture_size", "read_picture", "stored_turn", "walk_files"]
+__all__ = [
+    "SUFFIXES",
+    "UNREADABLE_SUFFIXES",
+    "is_picture",
+    "is_read_alike",
+    "list_pictures",
+    "picture_size",
+    "read_picture",
+    "stored_turn",
+    "walk_files",
+]

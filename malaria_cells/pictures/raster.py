@@ -34,6 +34,8 @@ FORMATS = tuple(
 )
 ORIENTATION_TAG = 0x0112
 _MORE_THAN_ONE_PICTURE = frozenset({"PNG", "WEBP", "GIF"})  # formats that hold animations; the further pictures of a JPEG are previews
+_PLAIN_FORMATS = frozenset({"JPEG", "MPO", "PNG", "BMP", "WEBP"})
+_PLAIN_MODES = frozenset({"1", "L", "P", "RGB"})
 _TRANSPARENT_MODES = frozenset({"RGBA", "LA", "PA", "La", "RGBa"})
 
 
@@ -71,6 +73,13 @@ def orientation(image: ImageFile.ImageFile) -> int:
     """The EXIF orientation, 1 to 8; 1 where there is none."""
     value = image.getexif().get(ORIENTATION_TAG)
     return value if isinstance(value, int) else 1
+
+
+def is_plain(image: ImageFile.ImageFile) -> bool:
+    """Whether no program can take the picture for another one: 8 bits, RGB or grey, upright as stored, nothing transparent."""
+    deep = any(";16" in str(tile.args) for tile in image.tile)
+    stored = image.format in _PLAIN_FORMATS and image.mode in _PLAIN_MODES and not deep and "transparency" not in image.info
+    return stored and image.getexif().get(ORIENTATION_TAG, 1) == 1
 
 
 def pixels(image: ImageFile.ImageFile) -> np.ndarray:

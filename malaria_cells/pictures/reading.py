@@ -62,6 +62,15 @@ def stored_turn(path: Path) -> int | None:
     return orientation if 5 <= orientation <= 8 else None
 
 
+def is_read_alike(path: Path) -> bool:
+    """Whether every program shows a picture as `read_picture` does: 8 bits, RGB or grey, upright as stored, nothing transparent.
+
+    Raises:
+        InputError: as `picture_size`.
+    """
+    return _read(path, lambda _: False, raster.is_plain)
+
+
 def _read(path: Path, from_tiff: Callable[[BinaryIO], Read], from_raster: Callable) -> Read:
     try:
         mode = path.stat().st_mode

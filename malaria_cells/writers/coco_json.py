@@ -7,14 +7,15 @@ from typing import Any
 from malaria_cells import coco, files
 from malaria_cells.annotations import AnnotationSet
 from malaria_cells.labels import IGNORED
-from malaria_cells.writers.placing import place, renamed, short_keys
+from malaria_cells.writers.placing import place, renamed, short_keys, written_as_png
 
 NO_CLASS = "ignore"
 
 
 def write(annotations: AnnotationSet, folder: Path) -> list[str]:
     """Write into an empty folder; returns what could not be said in this format, one line a kind."""
-    names = short_keys([p.key for p in annotations.pictures])
+    as_png = written_as_png(annotations.pictures)
+    names = short_keys([p.key for p in annotations.pictures], as_png=as_png)
     rows: list[dict[str, Any]] = []
     for image_id, picture in enumerate(annotations.pictures, start=1):
         place(picture, folder / "images" / names[picture.key])
@@ -36,7 +37,7 @@ def write(annotations: AnnotationSet, folder: Path) -> list[str]:
         categories.append({"id": len(annotations.labels) + 1, "name": _free(NO_CLASS, annotations.labels.names)})
     sizes = {f"images/{names[p.key]}": p.size_wh for p in annotations.pictures}
     files.write_json(folder / "annotations.json", {"info": {}, "images": coco.images(sizes), "annotations": rows, "categories": categories})
-    return renamed(names) + _parts(annotations)
+    return renamed(names, as_png) + _parts(annotations)
 
 
 def _free(name: str, taken: tuple[str, ...]) -> str:

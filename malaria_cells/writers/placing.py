@@ -2,30 +2,42 @@
 
 import re
 import shutil
+from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from malaria_cells.annotations import Picture
 from malaria_cells.file_names import distinct, folded, inside, printable
+from malaria_cells.pictures import is_read_alike, read_picture
 from malaria_cells.wording import number_of
 
-_ORIENTATION_TAG = 0x0112
 _OWN_FOLDERS = ("images", "JPEGImages")
 _OWN_LOWER = tuple(name.lower() for name in _OWN_FOLDERS)
 
 
 def place(picture: Picture, target: Path) -> None:
-    """Copy a picture to `target`; one that its EXIF data turn is written upright, since not every tool turns it."""
+    """Put a picture at `target`, so that every program shows the pixels that `read_picture` returns for it.
+
+    A picture that all programs show alike is copied. Any other is written as PNG, with exactly the pixels of `read_picture`;
+    `written_as_png` tells which, so that it gets a name that ends so.
+
+    Raises:
+        InputError: the picture cannot be read.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with Image.open(picture.path) as image:
-        if image.getexif().get(_ORIENTATION_TAG, 1) != 1:
-            ImageOps.exif_transpose(image).save(target, quality=95)
-            return
-    shutil.copyfile(picture.path, target)
+    if is_read_alike(picture.path):
+        shutil.copyfile(picture.path, target)
+    else:
+        Image.fromarray(read_picture(picture.path)).save(target, format="PNG")
 
 
-def short_keys(keys: list[str], label_files: bool = False) -> dict[str, str]:
+def written_as_png(pictures: Iterable[Picture]) -> frozenset[str]:
+    """Keys of the pictures that programs show differently: turned by EXIF, transparent, of more than 8 bits, TIFF, JPEG 2000."""
+    return frozenset(p.key for p in pictures if not is_read_alike(p.path))
+
+
+def short_keys(keys: list[str], label_files: bool = False, as_png: Collection[str] = ()) -> dict[str, str]:
     """Keys without the picture folders that formats have themselves, unless two would become one.
 
     No two pictures get one name, on any system.
@@ -33,6 +45,7 @@ def short_keys(keys: list[str], label_files: bool = False) -> dict[str, str]:
     Args:
         keys: of the pictures.
         label_files: each picture gets a label file of its stem, below the last folder ``images``; no two of these get one name either.
+        as_png: keys whose pictures get the suffix ``.png``.
 
     Raises:
         InputError: a key leads outside the folder that is written.
@@ -40,13 +53,13 @@ def short_keys(keys: list[str], label_files: bool = False) -> dict[str, str]:
     wanted = [_short(inside(key)) for key in keys]
     if len({folded(name) for name in wanted}) < len(keys):
         wanted = [_without_picture_folders(key) if label_files else key for key in keys]
-    return _distinct(keys, wanted, label_files)
+    return _distinct(keys, _with_png(keys, wanted, as_png), label_files)
 
 
-def flat_names(keys: list[str]) -> dict[str, str]:
+def flat_names(keys: list[str], as_png: Collection[str] = ()) -> dict[str, str]:
     """A name without folders for each key; folders go into the name where two pictures have the same.
 
-    Neither two pictures nor the label files of two get one name, on any system.
+    Neither two pictures nor the label files of two get one name, on any system. The pictures of the keys `as_png` get that suffix.
 
     Raises:
         InputError: a key leads outside the folder that is written.
@@ -54,7 +67,7 @@ def flat_names(keys: list[str]) -> dict[str, str]:
     wanted = [PurePosixPath(inside(key)).name for key in keys]
     if len({folded(label_name(name)) for name in wanted}) < len(keys):
         wanted = [key.replace("/", "_") for key in keys]
-    return _distinct(keys, wanted, label_files=True)
+    return _distinct(keys, _with_png(keys, wanted, as_png), label_files=True)
 
 
 def label_name(name: str, suffix: str = "") -> str:
@@ -64,13 +77,27 @@ def label_name(name: str, suffix: str = "") -> str:
     return folder + slash + (stem if stem and old else file) + suffix
 
 
-def renamed(names: dict[str, str]) -> list[str]:
-    """A line about the pictures whose names are others than before; none where there are none."""
-    changed = [(key, name) for key, name in names.items() if PurePosixPath(key).name != PurePosixPath(name).name]
-    if not changed:
-        return []
-    key, name = changed[0]
-    return [f"{number_of(len(changed), 'picture')} got another name, so that no two files have one; first: {printable(key)} is now {name}"]
+def renamed(names: dict[str, str], as_png: Collection[str] = ()) -> list[str]:
+    """Lines about the pictures whose names are others than before, and about those that were written as PNG; none where there are none."""
+    lines = []
+    if as_png:
+        key = min(as_png)
+        lines.append(
+            f"{number_of(len(as_png), 'picture')} written upright as PNG with 8 bits, since not every program shows the original alike; "
+            f"first: {printable(key)} is now {names[key]}"
+        )
+    meant = dict(zip(names, _with_png(list(names), list(names), as_png), strict=True))
+    changed = [(key, name) for key, name in names.items() if PurePosixPath(meant[key]).name != PurePosixPath(name).name]
+    if changed:
+        key, name = changed[0]
+        lines.append(
+            f"{number_of(len(changed), 'picture')} got another name, so that no two files have one; first: {printable(key)} is now {name}"
+        )
+    return lines
+
+
+def _with_png(keys: list[str], names: list[str], as_png: Collection[str]) -> list[str]:
+    return [label_name(name, ".png") if key in as_png else name for key, name in zip(keys, names, strict=True)]
 
 
 def _distinct(keys: list[str], wanted: list[str], label_files: bool) -> dict[str, str]:

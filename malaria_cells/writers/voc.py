@@ -9,7 +9,7 @@ from malaria_cells.errors import InputError
 from malaria_cells.file_names import printable
 from malaria_cells.labels import IGNORED
 from malaria_cells.wording import excerpt
-from malaria_cells.writers.placing import flat_names, label_name, place, renamed
+from malaria_cells.writers.placing import flat_names, label_name, place, renamed, written_as_png
 
 _LISTS = {"train": ("train", "trainval"), "validation": ("val", "trainval"), "test": ("test",)}
 NO_CLASS = "difficult"
@@ -17,7 +17,8 @@ NO_CLASS = "difficult"
 
 def write(annotations: AnnotationSet, folder: Path) -> list[str]:
     """Write into an empty folder; returns what could not be said in this format, one line a kind."""
-    names = flat_names([p.key for p in annotations.pictures])
+    as_png = written_as_png(annotations.pictures)
+    names = flat_names([p.key for p in annotations.pictures], as_png)
     _check_labels(annotations.labels.names)
     lists: dict[str, list[str]] = {}
     for picture in annotations.pictures:
@@ -32,7 +33,7 @@ def write(annotations: AnnotationSet, folder: Path) -> list[str]:
             lists.setdefault(part, []).append(label_name(name))
     for part, stems in lists.items():
         files.write_text(folder / "ImageSets" / "Main" / f"{part}.txt", "\n".join(stems) + "\n")
-    return renamed(names) + _without_objects(annotations)
+    return renamed(names, as_png) + _without_objects(annotations)
 
 
 def _check_labels(labels: tuple[str, ...]) -> None:

@@ -9,14 +9,15 @@ from malaria_cells import files
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.errors import InputError
 from malaria_cells.pictures import SUFFIXES, is_picture
-from malaria_cells.writers.placing import label_name, place, renamed, short_keys
+from malaria_cells.writers.placing import label_name, place, renamed, short_keys, written_as_png
 
 _PARTS = {"train": "train", "validation": "val", "test": "test"}
 
 
 def write(annotations: AnnotationSet, folder: Path) -> list[str]:
     """Write into an empty folder; returns what could not be said in this format, one line a kind."""
-    names = short_keys([p.key for p in annotations.pictures], label_files=True)
+    as_png = written_as_png(annotations.pictures)
+    names = short_keys([p.key for p in annotations.pictures], label_files=True, as_png=as_png)
     _check_suffixes(names.values())
     ignored = 0
     for picture in annotations.pictures:
@@ -31,7 +32,7 @@ def write(annotations: AnnotationSet, folder: Path) -> list[str]:
     content |= {"test": "images/test"} if "test" in present else {}
     about = {**content, "names": dict(enumerate(annotations.labels.names))}
     files.write_text(folder / "data.yaml", yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
-    return renamed(names) + ([f"{ignored} ignore regions, which YOLO cannot say, were left out"] if ignored else [])
+    return renamed(names, as_png) + ([f"{ignored} ignore regions, which YOLO cannot say, were left out"] if ignored else [])
 
 
 def _check_suffixes(names: Iterable[str]) -> None:
