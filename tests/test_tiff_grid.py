@@ -216,7 +216,15 @@ def test_one_page_in_colour_of_a_microscopes_program_is_read(tmp_path, options):
     np.testing.assert_array_equal(read_picture(tmp_path / "p.tif"), page)
 
 
-@pytest.mark.parametrize("options", [{"truncate": True}, {"volumetric": True}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"truncate": True},
+        {"volumetric": True},
+        {"description": '{"truncated": true, "shape": [4, 21, 37]}', "truncate": True, "metadata": None},
+    ],
+    ids=str,
+)
 def test_a_stack_behind_one_header_is_refused(tmp_path, options):
     values = np.repeat(ramps()[None, ..., 0].astype(np.uint8), 4, axis=0)
     tifffile.imwrite(tmp_path / "p.tif", values, **({"photometric": "minisblack"} | options))
