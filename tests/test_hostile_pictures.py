@@ -6,6 +6,7 @@ import struct
 import time
 import tracemalloc
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -182,3 +183,23 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "p.jpg")
     with pytest.raises(InputError, match=r"p\.jpg: is no file; name a picture"):
         read_picture(tmp_path / "p.jpg")
+
+
+@pytest.mark.parametrize("form", ["tif", "jp2"])
+def test_a_few_bytes_of_jpeg_2000_do_not_unfold_into_gigabytes(tmp_path, form):
+    deep = np.zeros((16, 16), np.uint16) + 60_000
+    whole = (
+        tiff(deep, photometric="minisblack", compression="jpeg2000")
+        if form == "tif"
+        else imagecodecs.jpeg2k_encode(deep, codecformat="jp2")
+    )
+    path = tmp_path / f"p.{form}"
+    path.write_bytes(whole)
+    assert read_picture(path).shape == (16, 16, 3)
+    content = bytearray(whole)
+    start = content.index(b"\xff\x4f\xff\x51")
+    for place in (8, 12, 24, 28):  # right, bottom, and the tile's
+        struct.pack_into(">I", content, start + place, 60_000)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"another size than declared|two sizes"):
+        read_picture(path)

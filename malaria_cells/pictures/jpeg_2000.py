@@ -1,5 +1,6 @@
 """JPEG 2000 with more than 8 bits, whose brightest values Pillow lets run over into black."""
 
+import struct
 from typing import IO
 
 import imagecodecs
@@ -9,13 +10,31 @@ from malaria_cells.pictures.refusal import UnreadableError
 from malaria_cells.pictures.samples import MOST, check_brightness, on_white, to_8_bits
 
 _CODE_STREAM = b"\xff\x4f\xff\x51"  # its first two markers
+_SIZES_OFFSET = 8  # bytes from there to four numbers of 32 bits: right, bottom, left and top edge
 _COLOURS_OFFSET = 40  # bytes from there to the number of colours, two, behind which come the bits and the steps of each
 _SEARCHED = 1 << 16  # bytes in which the boxes in front of it end
 _YCC = b"colr\x01\x00\x00\x00\x00\x00\x12"  # the box that declares sYCC
 
 
-def deep_jpeg_2000(file: IO[bytes]) -> np.ndarray | None:
+def size_inside(head: bytes) -> tuple[int, int] | None:
+    """Width and height that the stream itself declares, whatever is around it; None: there is none.
+
+    Args:
+        head: the first bytes of a file or of a part of a TIFF.
+    """
+    at = head.find(_CODE_STREAM) + _SIZES_OFFSET
+    if at < _SIZES_OFFSET or len(head) < at + 16:
+        return None
+    right, bottom, left, top = struct.unpack_from(">4I", head, at)
+    return right - left, bottom - top
+
+
+def deep_jpeg_2000(file: IO[bytes], size_wh: tuple[int, int]) -> np.ndarray | None:
     """Decode a picture of 9 to 16 bits; None: it has 8 or fewer.
+
+    Args:
+        file: of the picture.
+        size_wh: what was checked to be no larger than is allowed.
 
     Returns:
         uint8 RGB (H, W, 3).
@@ -39,6 +58,8 @@ def deep_jpeg_2000(file: IO[bytes]) -> np.ndarray | None:
         raise UnreadableError(
             "JPEG 2000 of a kind that cannot be read (its colours are not all alike, or of over 16 bits); export it with 8 bits"
         )
+    if size_inside(head) != size_wh:
+        raise UnreadableError("the picture is broken (its headers have two sizes); export or copy it again")
     file.seek(0)
     return _rgb(imagecodecs.jpeg2k_decode(file.read()), bits)
 

@@ -63,7 +63,11 @@ def _expanded(where: str | Path) -> Path:
 
 def _is_text(path: Path) -> bool:
     """Whether a name can be written into a table; on Linux names may be bytes that are no text."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in str(path))
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _matching(pattern: Path) -> tuple[Path, Walk]:

@@ -89,10 +89,8 @@ def pixels(image: ImageFile.ImageFile) -> np.ndarray:
         UnreadableError: too dark for its 16 bits or beyond them, or transparent everywhere.
     """
     if isinstance(image, Jpeg2KImagePlugin.Jpeg2KImageFile):
-        deep = deep_jpeg_2000(image.fp) if image.fp is not None else None
+        deep = deep_jpeg_2000(image.fp, image.size) if image.fp is not None else None
         if deep is not None:
-            if deep.shape[1::-1] != image.size:
-                raise UnreadableError("the picture is broken (its headers have two sizes); export or copy it again")
             return deep
     # Asked before the pixels are read, when Pillow forgets it.
     deep_values = image.mode[0] in "IF" or any(";16" in str(tile.args) for tile in image.tile)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 from tifffile import COMPRESSION, PHOTOMETRIC, TiffPage
 
+from malaria_cells.pictures.jpeg_2000 import size_inside
 from malaria_cells.pictures.refusal import MAX_PIXELS, UnreadableError
 
 _MOST_SAMPLES = 8  # of a pixel: four colours, and transparency of several kinds
@@ -27,6 +28,8 @@ _NAMES_OF_COMPRESSIONS = {
     50001: "WebP",
 }
 _BITS_OF_IMAGES = {7: {8}, 33003: {8}, 33005: {8}, 34712: {8, 16}, 50001: {8}}  # that pictures inside have, for sure the same
+_JPEG_2000 = frozenset({33003, 33005, 34712})
+_HEAD = 4096  # bytes that hold the header of a part
 _APERIO_YCBCR = 33003  # number of a compression
 
 
@@ -95,3 +98,16 @@ def _check_parts(page: TiffPage, file_size: int) -> None:
         end = places[0][0] + math.prod(page.shaped) * (page.bitspersample // 8)
     if end > file_size:
         raise UnreadableError(f"the picture is broken (cut off: {end - file_size:,} bytes are missing); copy it again")
+    if page.compression in _JPEG_2000:
+        _check_jpeg_2000(page, places[:needed])
+
+
+def _check_jpeg_2000(page: TiffPage, places: list[tuple[int, int]]) -> None:
+    """See that no part would unfold into more than its place: a few bytes may declare any size."""
+    file = page.parent.filehandle
+    width, height = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
+    for at, size in places:
+        file.seek(at)
+        found = size_inside(file.read(min(size, _HEAD)))
+        if found is None or not (0 < found[0] <= width and 0 < found[1] <= height):
+            raise UnreadableError("the picture is broken (a part of it has another size than declared); export or copy it again")
