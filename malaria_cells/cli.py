@@ -1,6 +1,8 @@
 """The command line: arguments only. Whatever is heavy is imported once a command starts."""
 
 import argparse
+import errno
+import io
 import logging
 import math
 import sys
@@ -13,6 +15,7 @@ FORMATS = ("onnx", "openvino", "litert", "savedmodel")
 ENGINES = ("keras", *FORMATS)
 INPUT_RANGES = ("0,1", "-1,1", "0,255")
 PROPOSALS = ("watershed", "sliding", "learned")
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
     """
     parser = _parser()
     options = parser.parse_args(_with_values_joined(sys.argv[1:] if arguments is None else arguments))
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may hold letters that the terminal's encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
         return int(options.command(options))
@@ -29,6 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:  # a folder of somebody else's, a full disk
+        if error.errno in DISK_FULL:
+            print(f"error: {error.strerror}; make room, then run the command again", file=sys.stderr)
+            return 1
         if error.filename is None:
             raise
         advice = "check that you may write or read there, and that the disk has room"

@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from malaria_cells.cli import main
 from malaria_cells.errors import InputError
+from malaria_cells.file_names import folded
 from malaria_cells.page.photographs import MOST_MEGAPIXELS, Photograph, counted_cells, read_upload, sample_smear
 from tests.conftest import write_picture
 
@@ -99,6 +101,92 @@ def test_downloads_are_the_files_of_run(photograph, tmp_path):
     assert b"Most doubtful cells" in downloads.file_of("report.html", detector, [smear], "m")
 
 
+HOSTILE = ["a" * 300 + ".png", "x</b>.png", "![x](http%3A//a.b).png", "..", "TOTAL", "$a$ $_{.png"]
+
+
+def test_every_download_of_photographs_with_hostile_names(photograph):
+    from malaria_cells.page import downloads
+    from malaria_cells.page.app import _with_own_names
+
+    detector, smear = photograph
+    uploads = _with_own_names([(name, smear.content) for name in [*HOSTILE, *HOSTILE]])
+    assert len({folded(name) for name, _ in uploads}) == 2 * len(HOSTILE)
+    photographs = [replace(smear, name=name) for name, _ in uploads[1:3]]
+    photographs += [replace(smear, name=name) for name, _ in (uploads[0], uploads[4], uploads[5], uploads[6])]
+    text = downloads.file_of("report.html", detector, photographs, "m").decode()
+    assert "b>.png" not in text
+    assert "b&gt;.png" in text
+    lines = downloads.file_of("counts.csv", detector, photographs, "m").decode().splitlines()
+    assert len({line.split(",")[0] for line in lines}) == len(photographs) + 2
+    for p in photographs:
+        assert downloads.annotated_png(detector, p).startswith(b"\x89PNG")
+
+
+def test_names_on_the_page_are_no_markdown():
+    from malaria_cells.page.app import _with_own_names
+    from malaria_cells.page.markdown import plain
+
+    assert plain("![x](http://a.b/c.png)") == "\\!\\[x\\](http\\://a.b/c.png)"
+    assert plain("broken.png: not a picture") == "broken.png: not a picture"
+    names = ["s1/a.png", "C:\\s2\\a.png", "a (2).png", "A.png"]
+    assert [name for name, _ in _with_own_names([(n, b"") for n in names])] == ["a.png", "a (3).png", "a (2).png", "A (4).png"]
+
+
+def test_two_photographs_of_one_name_are_both_kept(photograph, sample, tmp_path):
+    """In the review, of two sessions; and one dropped under two names is one photograph."""
+    from malaria_cells.annotations import load_annotations
+    from malaria_cells.page.review_file import save_correction
+
+    detector, smear = photograph
+    cells = counted_cells(decide(detector, smear, 0.01, 0.01))
+    boxes, ids = np.array([[i, i, i + 30, i + 30] for i in range(3)], dtype=np.float32), np.array(cells.class_id[:3])
+    review = tmp_path / "review"
+    (review / "images").mkdir(parents=True)
+    (review / "images" / "mine.png").write_bytes(b"mine")
+    assert save_correction(review, smear, boxes, ids, detector.labels) == 1
+    content = next((sample / "images").glob("slide0*")).read_bytes()
+    other = Photograph(smear.name, content, read_upload("o.png", content), smear.look)
+    assert save_correction(review, other, boxes[:2], ids[:2], detector.labels) == 2
+    assert save_correction(review, replace(other, name="again.png"), boxes[:1], ids[:1], detector.labels) == 2
+    assert save_correction(review, replace(other, name="mine.png", content=content + b" "), boxes, ids, detector.labels) == 3
+    saved = {Path(p.key).name: p for p in load_annotations(review / "annotations.json", detector.labels).pictures}
+    assert {name: len(p.boxes_xyxy) for name, p in saved.items()} == {"smear.png": 3, "smear (2).png": 1, "mine (2).png": 3}
+    assert saved["smear.png"].path.read_bytes() == smear.content
+    assert saved["smear (2).png"].path.read_bytes() == content
+    assert (review / "images" / "mine.png").read_bytes() == b"mine"
+
+
+def test_a_photograph_that_is_written_upright_is_known_again(photograph, tmp_path):
+    import io
+
+    from PIL import Image
+
+    from malaria_cells.page.review_file import save_correction
+
+    detector, smear = photograph
+    image, buffer = Image.fromarray(smear.pixels), io.BytesIO()
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(buffer, "JPEG", exif=exif)
+    turned = Photograph("t.jpg", buffer.getvalue(), read_upload("t.jpg", buffer.getvalue()), smear.look)
+    nothing = np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.int64)
+    assert [save_correction(tmp_path / "r", turned, *nothing, detector.labels) for _ in range(2)] == [1, 1]
+
+
+def test_a_review_that_cannot_be_read_is_a_sentence(photograph, tmp_path):
+    from malaria_cells.page.review_file import save_correction
+
+    detector, smear = photograph
+    nothing = np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.int64)
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "annotations.json").write_text("{")
+    with pytest.raises(InputError, match=r"annotations\.json"):
+        save_correction(tmp_path / "r", smear, *nothing, detector.labels)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="cannot be written"):
+        save_correction(tmp_path / "file", smear, *nothing, detector.labels)
+
+
 @pytest.fixture
 def page(tmp_path):
     from streamlit.testing.v1 import AppTest
@@ -143,6 +231,15 @@ def test_dropped_files_one_of_them_broken(page, tmp_path):
     assert not page.exception
     assert "broken.png: not a picture that can be read" in page.error[0].value
     assert metrics(page)["Cells"] == cells
+
+
+@pytest.mark.slow
+def test_one_content_under_two_names_and_names_that_are_markdown(page):
+    page.run()
+    names = ["![x](http%3A//a.b).png", "b" * 300 + ".png"]
+    page.file_uploader(key="files").set_value([(name, sample_smear(), "image/png") for name in names]).run()
+    assert not page.exception
+    assert len(page.selectbox(key="photograph").options) == 2
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """The files that ``run`` writes: names, columns and keys are a contract."""
 
 import csv
-import shutil
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,21 +14,20 @@ import supervision as sv
 from malaria_cells import coco, files
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.classifier import PatchClassifier
+from malaria_cells.commands.output_folder import ANNOTATED, COMPARED, WITHOUT_RED_CELLS, begin_drawn, clear, drawn_names
 from malaria_cells.counting import Count, ErrorRates, count_detected, total
 from malaria_cells.detection import Detector
-from malaria_cells.errors import InputError
 from malaria_cells.evaluation import ClassMatches, Score, class_matches, classification_metrics, score
 from malaria_cells.labels import LabelSet
-from malaria_cells.model_description import ABOUT
 from malaria_cells.pictures import read_picture
 from malaria_cells.report.compare import compared
 from malaria_cells.report.overlay import draw_detections
 from malaria_cells.report.review import FOLDER, write_review
-from malaria_cells.wording import number_of, rounded
+from malaria_cells.wording import excerpt, number_of, rounded
 
-NAMES = ("detections.csv", "predictions.csv", "counts.csv", "detections.json", "failed.csv", "metrics.json", "per_class.csv", "report.html")
-ANNOTATED = "annotated"
-COMPARED = "compared"
+TOTAL = "TOTAL"
+# What a spreadsheet takes for the beginning of a formula. Names that begin so stay as they are, since tables are joined by them.
+FORMULA = re.compile(r"[=+\-@\t\r]")
 
 
 @dataclass
@@ -38,12 +37,14 @@ class Finished:
     Attributes:
         results: by picture key, in order.
         failed: reason by picture key.
+        not_drawn: reason by the key of pictures that have results, of which no picture with boxes could be written.
         seconds: for the pictures in `results`, reading included.
         interrupted: whether a person stopped the run.
     """
 
     results: dict[str, Any] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    not_drawn: dict[str, str] = field(default_factory=dict)
     sizes_wh: dict[str, tuple[int, int]] = field(default_factory=dict)
     seconds: float = 0.0
     interrupted: bool = False
@@ -51,7 +52,12 @@ class Finished:
     @property
     def exit_code(self) -> int:
         """130 interrupted, 3 some pictures failed, 0 all done."""
-        return 130 if self.interrupted else 3 if self.failed else 0
+        return 130 if self.interrupted else 3 if self.reasons else 0
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why pictures failed, by their keys; those with results that could not be drawn among them."""
+        return self.failed | {key: f"is in the tables, but could not be drawn: {why}" for key, why in self.not_drawn.items()}
 
 
 @dataclass
@@ -62,17 +68,24 @@ class DetectionOutput:
         folder: where to; tables of an earlier run in it are replaced.
         detector: for its labels and thresholds.
         pictures: folder that the pictures' keys are relative to.
+        names: see `drawn_names`.
     """
 
     folder: Path
     detector: Detector
     pictures: Path
+    names: dict[str, str]
 
     @staticmethod
-    def start(folder: Path, detector: Detector, pictures: Path) -> "DetectionOutput":
+    def start(folder: Path, detector: Detector, pictures: Path, keys: Iterable[str]) -> "DetectionOutput":
         """Begin: what an earlier run left in the folder under these names goes, so that all tables belong together."""
-        _clear(folder)
-        return DetectionOutput(folder, detector, pictures)
+        clear(folder)
+        begin_drawn(folder / ANNOTATED)
+        return DetectionOutput(folder, detector, pictures, drawn_names(keys))
+
+    def drawn(self, key: str) -> Path:
+        """Where a picture with boxes is."""
+        return self.folder / ANNOTATED / f"{self.names[key]}.png"
 
     @property
     def labels(self) -> LabelSet:
@@ -82,7 +95,7 @@ class DetectionOutput:
     def picture(self, key: str, picture: np.ndarray, found: sv.Detections) -> None:
         """Write ``annotated/<image>.png``."""
         scene = draw_detections(picture, found, self.labels)
-        _write_png(self.folder / ANNOTATED / f"{key}.png", scene)
+        _write_png(self.drawn(key), scene)
 
     def tables(self, finished: Finished, truth: AnnotationSet | None) -> Score | None:
         """Write every table, and ``metrics.json`` where there is something to score by."""
@@ -91,18 +104,20 @@ class DetectionOutput:
         _write_csv(self.folder / "detections.csv", ("image", "label", "score", "x_min", "y_min", "x_max", "y_max"), self._rows(results))
         _write_csv(self.folder / "counts.csv", *self._counts(results))
         files.write_json(self.folder / "detections.json", self._coco(finished))
-        _write_failed(self.folder, finished.failed)
+        _write_failed(self.folder, finished.reasons)
         return self._score(finished, [p for p in truth.pictures if p.key in results]) if truth is not None else None
 
     def compare(self, finished: Finished, truth: AnnotationSet) -> None:
         """Write ``compared/<image>.png`` and the same ``_without_red_cells`` for every picture that is annotated."""
-        versions = {"": True, "_without_red_cells": False} if self.labels.is_red_cell.any() else {"": True}
+        versions = {"": True, WITHOUT_RED_CELLS: False} if self.labels.is_red_cell.any() else {"": True}
         shown = [p for p in truth.pictures if p.key in finished.results]
+        if shown:
+            begin_drawn(self.folder / COMPARED)
         for p in shown:
             pixels = read_picture(p.path)
             for suffix, with_red_cells in versions.items():
                 scene = compared(pixels, p, finished.results[p.key], self.labels, with_red_cells)
-                _write_png(self.folder / COMPARED / f"{p.key}{suffix}.png", scene)
+                _write_png(self.folder / COMPARED / f"{self.names[p.key]}{suffix}.png", scene)
         if shown:
             print(f"annotated beside detected: {self.folder / COMPARED}")
 
@@ -139,9 +154,10 @@ class DetectionOutput:
         has_infected = bool(self.labels.is_infected.any())
         columns = ("image", *self.labels.names, *(("infected",) if has_infected else ()), "red_cells")
         columns += ("parasitemia", "parasitemia_low", "parasitemia_high") if has_infected else ()
-        counts = {key: count_detected(found, self.labels) for key, found in sorted(results.items())}
+        # The last row alone has that name: a picture of it is named from its folder on.
+        counts = {f"./{key}" if key == TOTAL else key: count_detected(found, self.labels) for key, found in sorted(results.items())}
         errors = self.detector.errors if has_infected else None
-        rows = [_count_row(key, c, has_infected, errors) for key, c in [*counts.items(), ("TOTAL", total(counts.values(), self.labels))]]
+        rows = [_count_row(key, c, has_infected, errors) for key, c in [*counts.items(), (TOTAL, total(counts.values(), self.labels))]]
         return columns, rows
 
     def _coco(self, finished: Finished) -> dict[str, Any]:
@@ -180,12 +196,16 @@ class DetectionOutput:
         print(f"counts: {self.folder / 'counts.csv'}   {detections}, unsure ones too: {self.folder / 'detections.csv'}")
         if finished.results:
             print(f"pictures with boxes: {self.folder / ANNOTATED}")
-        _say_ending(self.folder, finished)
+        renamed = [key for key in finished.results if self.names[key] != key]
+        if renamed:
+            other = f"{self.names[renamed[0]]}.png"
+            print(f"{number_of(len(renamed), 'picture')} drawn under another name, since theirs is too long or taken; first: {other}")
+        _say_ending(self.folder, finished, self.labels.names)
 
 
 def write_classification(folder: Path, classifier: PatchClassifier, finished: Finished, truth: AnnotationSet | None) -> None:
     """Write ``predictions.csv``, and ``metrics.json`` where each picture has one true label."""
-    _clear(folder)
+    clear(folder)
     names = classifier.class_names
     rows = []
     for key, p in sorted(finished.results.items()):
@@ -193,14 +213,14 @@ def write_classification(folder: Path, classifier: PatchClassifier, finished: Fi
         rows.append((key, names[best], f"{p[best]:.4f}", *(f"{v:.4f}" for v in p)))
     folder.mkdir(parents=True, exist_ok=True)
     _write_csv(folder / "predictions.csv", ("image", "label", "score", *(f"p_{name}" for name in names)), rows)
-    _write_failed(folder, finished.failed)
+    _write_failed(folder, finished.reasons)
     if truth is not None:
         scored = [p for p in truth.pictures if p.key in finished.results]
         class_ids = np.array([p.cell_class_ids[0] for p in scored], dtype=np.int64)
         probabilities = np.array([finished.results[p.key] for p in scored]).reshape(-1, len(names))
         files.write_json(folder / "metrics.json", classification_metrics(class_ids, probabilities, names))
     print(f"{number_of(len(rows), 'picture')} classified: {folder / 'predictions.csv'}")
-    _say_ending(folder, finished)
+    _say_ending(folder, finished, names)
 
 
 def _count_row(key: str, c: Count, has_infected: bool, errors: ErrorRates | None) -> tuple:
@@ -212,38 +232,9 @@ def _count_row(key: str, c: Count, has_infected: bool, errors: ErrorRates | None
     return (*row, c.infected, c.red_cells, *figures)
 
 
-def check_output(folder: Path, pictures: Iterable[Path]) -> None:
-    """See that a run may write into a folder: `_clear` will empty two folders in it.
-
-    Raises:
-        InputError: it is a file or a model, or those folders are not an earlier run's, or hold pictures that this run is to read.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output {folder}: is a file; name a folder")
-    if (folder / ABOUT).is_file():
-        raise InputError(f"--output {folder}: is a model folder; name another, where nothing is written over")
-    drawn = [(folder / name).resolve() for name in (ANNOTATED, COMPARED) if (folder / name).exists()]
-    if not drawn:
-        return
-    if not any((folder / name).is_file() for name in ("detections.csv", "predictions.csv")):
-        raise InputError(
-            f"--output {folder}: holds a folder `{drawn[0].name}` that no finished run wrote; move it away, or name another --output"
-        )
-    for picture in pictures:
-        if any(picture.resolve().is_relative_to(place) for place in drawn):
-            raise InputError(f"--output {folder}: {picture} is to be read and would be written over; name another --output")
-
-
-def _clear(folder: Path) -> None:
-    for name in NAMES:
-        (folder / name).unlink(missing_ok=True)
-    for name in (ANNOTATED, COMPARED):  # not the review: it may hold corrections
-        if (folder / name).is_dir():
-            shutil.rmtree(folder / name)
-
-
 def _write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[tuple]) -> None:
-    with files.replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+    # A name that is not UTF-8 comes with \\x.. for its strange bytes, as in Python's messages.
+    with files.replacing(path) as beside, beside.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(rows)
@@ -262,8 +253,12 @@ def _write_failed(folder: Path, failed: dict[str, str]) -> None:
         _write_csv(folder / "failed.csv", ("image", "reason"), sorted(failed.items()))
 
 
-def _say_ending(folder: Path, finished: Finished) -> None:
-    if finished.failed:
-        print(f"{number_of(len(finished.failed), 'picture')} failed: {folder / 'failed.csv'}")
+def _say_ending(folder: Path, finished: Finished, labels: Iterable[str]) -> None:
+    formulas = [name for name in (*labels, *sorted(finished.results), *sorted(finished.failed)) if FORMULA.match(name)]
+    if formulas:
+        n, first = number_of(len(formulas), "name"), excerpt(formulas[0])
+        print(f"{n} in the tables begin with =, +, - or @, as a formula does; first: {first}; import them into a spreadsheet as text")
+    if finished.reasons:
+        print(f"{number_of(len(finished.reasons), 'picture')} failed: {folder / 'failed.csv'}")
     if finished.interrupted:
         print("interrupted: the tables hold what was finished")

@@ -12,7 +12,8 @@ import numpy as np
 
 from malaria_cells.annotations import AnnotationSet, PictureList, load_annotations
 from malaria_cells.at_once import AHEAD, in_order
-from malaria_cells.commands.outputs import DetectionOutput, Finished, check_output, write_classification
+from malaria_cells.commands.output_folder import check_output, claimed
+from malaria_cells.commands.outputs import DetectionOutput, Finished, write_classification
 from malaria_cells.commands.run_model import Loaded, load
 from malaria_cells.commands.run_report import write_run_report
 from malaria_cells.commands.run_request import RunRequest
@@ -53,8 +54,14 @@ def run(request: RunRequest) -> int:
     if request.mode == "classify" or (request.mode == "auto" and not loaded.detects):
         if request.review or request.compare:
             raise InputError("--review and --compare are for detections; this run classifies whole pictures")
-        return _classify(request, loaded, root, keys, truth)
-    return _detect(request, model, loaded, root, keys, truth)
+        if truth is not None and any(len(p.cells_xyxy) != 1 for p in truth.pictures):
+            raise InputError(
+                f"--annotations {request.annotations}: --mode classify scores one label a picture, these have boxes; use --mode detect"
+            )
+        with claimed(request.output):
+            return _classify(request, loaded, root, keys, truth)
+    with claimed(request.output):
+        return _detect(request, model, loaded, root, keys, truth)
 
 
 def _of_part(root: Path, keys: list[str], request: RunRequest) -> list[str]:
@@ -86,18 +93,20 @@ def _truth(request: RunRequest, root: Path, keys: list[str], labels: LabelSet) -
 
 
 def _detect(request: RunRequest, model: Path, loaded: Loaded, root: Path, keys: list[str], truth: AnnotationSet | None) -> int:
-    write = DetectionOutput.start(request.output, loaded.detector, root)
+    write = DetectionOutput.start(request.output, loaded.detector, root, keys)
     finished = _work(loaded.detector.detect, root, keys, "detecting", write.picture)
     _warn_of_other_sizes(loaded.detector, finished)
     scored = write.tables(finished, truth)
     if request.compare and truth is not None:
         write.compare(finished, truth)
-    if request.review:
-        write.review(finished, request.review)
     facts = [("Photographs", request.image), ("Model", str(model)), ("Engine", request.engine or "as the model folder holds it")]
     if truth is not None:
         facts.append(("Annotation", f"{request.annotations}, {len(truth):,} of the photographs"))
     write_run_report(write, finished, truth, scored, facts, request.command_line())
+    if request.review:
+        write.review(finished, request.review)
+    elif (request.output / REVIEW).exists():
+        print(f"{request.output / REVIEW} is of an earlier run; it may hold corrections and was left as it is")
     write.say(finished)
     return finished.exit_code
 
@@ -122,10 +131,6 @@ def _classify(request: RunRequest, loaded: Loaded, root: Path, keys: list[str], 
     from malaria_cells.tta import scanned
 
     classifier, views = loaded.detector.classifier, loaded.detector.settings.tta
-    if truth is not None and any(len(p.cells_xyxy) != 1 for p in truth.pictures):
-        raise InputError(
-            f"--annotations {request.annotations}: --mode classify scores one label a picture, these have boxes; use --mode detect"
-        )
 
     def one(picture: np.ndarray) -> np.ndarray:
         if loaded.scan:
@@ -150,7 +155,7 @@ def _work(
 
     finished = Finished()
     with ThreadPoolExecutor(1) as writer:
-        writing: deque[Future] = deque()
+        writing: deque[tuple[str, Future]] = deque()
         try:
             # A first call traces the network; it is start-up, not part of a picture's time.
             step(np.full((256, 256, 3), 200, dtype=np.uint8))
@@ -168,11 +173,23 @@ def _work(
                 finished.sizes_wh[key] = (picture.shape[1], picture.shape[0])
                 finished.results[key] = result
                 finished.seconds = time.perf_counter() - started
-                writing.append(writer.submit(after, key, picture, result))
+                writing.append((key, writer.submit(after, key, picture, result)))
                 while len(writing) > AHEAD:
-                    writing.popleft().result()
+                    _await(*writing.popleft(), finished)
         except KeyboardInterrupt:
             finished.interrupted = True
-        for written in writing:
-            written.result()
+        for key, written in writing:
+            _await(key, written, finished)
     return finished
+
+
+def _await(key: str, written: Future, finished: Finished) -> None:
+    """Wait until a picture is drawn: one that cannot be drawn or written must not cost the tables."""
+    try:
+        written.result()
+    except OSError as error:
+        log.warning(f"{key}: its picture with boxes could not be written ({reason(error)}); it is in the tables")
+        finished.not_drawn[key] = reason(error)
+    except Exception as error:
+        log.exception(f"{key}: could not be drawn by a mistake of ours or of a library, please report it; it is in the tables")
+        finished.not_drawn[key] = f"{type(error).__name__}: {reason(error)}"

@@ -1,11 +1,10 @@
 """``report.html`` of a detection: put together from what the run holds."""
 
-from pathlib import Path
-
 import numpy as np
 
 from malaria_cells.annotations import AnnotationSet
-from malaria_cells.commands.outputs import ANNOTATED, DetectionOutput, Finished
+from malaria_cells.commands.output_folder import ANNOTATED
+from malaria_cells.commands.outputs import DetectionOutput, Finished
 from malaria_cells.counting import Count, count_detected, total
 from malaria_cells.evaluation import Score
 from malaria_cells.labels import LabelSet
@@ -71,8 +70,8 @@ def write_run_report(
     else:
         document.sections.append(_most_infected(output, counts, labels))
     document.sections.append(sections.doubtful(results, paths, labels))
-    if finished.failed:
-        rows = tuple(sorted(finished.failed.items()))
+    if finished.reasons:
+        rows = tuple(sorted(finished.reasons.items()))
         document.sections.append(Section("Pictures that failed", "", columns=("picture", "reason"), rows=rows))
     document.write(output.folder / NAME)
 
@@ -82,10 +81,9 @@ def _most_infected(output: DetectionOutput, counts: dict[str, Count], labels: La
     has_infected = bool(labels.is_infected.any())
     order = sorted(counts, key=lambda key: (-(counts[key].infected if has_infected else int(counts[key].by_label.sum())), key))
     shown = []
-    for key in order[:SHOWN]:
+    for key in [key for key in order if output.drawn(key).is_file()][:SHOWN]:
         infected = f", {counts[key].infected} of them infected" if has_infected else ""
         caption = f"{key}: {number_of(int(counts[key].by_label.sum()), 'cell')}{infected}"
-        drawn = Path(output.folder / ANNOTATED / f"{key}.png")
-        shown.append(photograph(read_picture(drawn), SHOWN_WIDTH, f"photograph {key} with detected boxes", caption))
+        shown.append(photograph(read_picture(output.drawn(key)), SHOWN_WIDTH, f"photograph {key} with detected boxes", caption))
     what = "infected cells" if has_infected else "cells"
     return Section(f"Photographs with most {what}", f"All of them are in {ANNOTATED}/.", tuple(shown))

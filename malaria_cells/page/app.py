@@ -1,6 +1,7 @@
 """The page: run by Streamlit, from top to bottom, whenever a person touches something (see `commands.page`)."""
 
 import hashlib
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,10 @@ import supervision as sv
 from malaria_cells.counting import Count, count_detected, total
 from malaria_cells.detection import Detector
 from malaria_cells.errors import InputError
+from malaria_cells.file_names import distinct, printable
 from malaria_cells.model_folder import load_detector
 from malaria_cells.page import panels, view
+from malaria_cells.page.markdown import plain
 from malaria_cells.page.photographs import MOST_MEGABYTES, SAMPLE, Photograph, counted_cells, read_upload, sample_smear
 
 
@@ -41,7 +44,7 @@ def main(models: list[str], review: Path) -> None:
     try:
         detector = _load(folder, panels.changed(folder))
     except InputError as error:
-        st.error(str(error))
+        st.error(plain(str(error)))
         return
     photographs = _photographs(detector, folder, uploads)
     if not photographs:
@@ -56,7 +59,7 @@ def main(models: list[str], review: Path) -> None:
     cells = counted_cells(found[shown.name])
     if not len(cells):
         st.warning("No cell is found in this photograph at these thresholds. Lower them, or look whether it is a smear at all.")
-        st.image(shown.pixels, width="stretch", caption=shown.name)
+        st.image(shown.pixels, width="stretch", caption=plain(shown.name))
     else:
         visible = cells[np.isin(cells.class_id, [detector.labels.names.index(n) for n in classes])]
         left, right = st.columns([3, 2], gap="medium")
@@ -83,38 +86,33 @@ def _inputs(models: list[str]) -> tuple[str, list[tuple[str, bytes]]]:
 
 
 def _with_own_names(uploads: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-    """Two photographs of one name, from two folders, are told apart by a number."""
-    seen: dict[str, int] = {}
-    named = []
-    for name, content in uploads:
-        seen[name] = seen.get(name, 0) + 1
-        path = Path(name)
-        named.append((name if seen[name] == 1 else f"{path.stem} ({seen[name]}){path.suffix}", content))
-    return named
+    """The photographs, each with a name that can be a file's: two of one name, from two folders, are told apart by a number."""
+    names = [printable(re.split(r"[/\\]", name)[-1]) for name, _ in uploads]
+    own = distinct(names, numbered="{stem} ({number}){suffix}")
+    return [(name, content) for name, (_, content) in zip(own, uploads, strict=True)]
 
 
 def _photographs(detector: Detector, folder: str, uploads: list[tuple[str, bytes]]) -> list[Photograph]:
-    """The readable photographs, each looked at once by each model; what is not dropped any more is forgotten."""
+    """The readable photographs, each content looked at once by each model; what is not dropped any more is forgotten."""
     known: dict[str, Photograph] = st.session_state.setdefault("known", {})
-    keys = {
-        hashlib.blake2b(f"{folder}|{panels.changed(folder)}|".encode() + content).hexdigest(): (name, content) for name, content in uploads
-    }
+    start = f"{folder}|{panels.changed(folder)}|".encode()
+    keys = [hashlib.blake2b(start + content).hexdigest() for _, content in uploads]
     for key in set(known) - set(keys):
         del known[key]
-    new = [key for key in keys if key not in known]
+    new = {key: upload for key, upload in zip(keys, uploads, strict=True) if key not in known}
     bar = st.progress(0.0, "Detecting cells ...") if new else None
-    for i, key in enumerate(new):
-        name, content = keys[key]
+    for i, (key, (name, content)) in enumerate(new.items()):
         try:
             pixels = read_upload(name, content)
             known[key] = Photograph(name, content, pixels, detector.look(pixels))
         except InputError as error:
-            st.error(str(error))
+            st.error(plain(str(error)))
         if bar:
             bar.progress((i + 1) / len(new), f"Detecting cells: {i + 1} of {len(new)}")
     if bar:
         bar.empty()
-    return [replace(known[key], name=name) for key, (name, _) in keys.items() if key in known]
+    # Two files of one content are two photographs here, as they are to run.py.
+    return [replace(known[key], name=name) for key, (name, _) in zip(keys, uploads, strict=True) if key in known]
 
 
 def _settings(detector: Detector) -> tuple[float, float, list[str]]:
@@ -129,7 +127,7 @@ def _settings(detector: Detector) -> tuple[float, float, list[str]]:
     healthy = [n for n, quiet in zip(names, labels.is_red_cell & ~labels.is_infected, strict=True) if quiet]
     others = [n for n in names if n not in healthy]
     with third:
-        shown = st.pills("Show", others, selection_mode="multi", default=others, key="classes", wrap=True) or []
+        shown = st.pills("Show", others, selection_mode="multi", default=others, format_func=plain, key="classes", wrap=True) or []
         if healthy and st.toggle("Healthy red cells", value=True, key="healthy"):
             shown = [*shown, *healthy]
     return infected, cell, list(shown)
@@ -153,7 +151,7 @@ def _figures(detector: Detector, counts: dict[str, Count], shown: Photograph) ->
         columns[3].caption(own.interval_in_words(detector.errors))
     if len(counts) > 1:
         every = total(counts.values(), detector.labels)
-        st.markdown(f"All {len(counts)} photographs: {every.in_words(detector.labels, detector.errors)}")
+        st.markdown(f"All {len(counts)} photographs: {plain(every.in_words(detector.labels, detector.errors))}")
 
 
 def _picture(photograph: Photograph, cells: sv.Detections, detector: Detector) -> int | None:

@@ -5,7 +5,8 @@ import io
 import tempfile
 from pathlib import Path
 
-from malaria_cells.commands.outputs import ANNOTATED, DetectionOutput, Finished
+from malaria_cells.commands.output_folder import drawn_names
+from malaria_cells.commands.outputs import DetectionOutput, Finished
 from malaria_cells.commands.run_report import write_run_report
 from malaria_cells.detection import Detector
 from malaria_cells.page.photographs import Photograph
@@ -34,7 +35,7 @@ def file_of(name: str, detector: Detector, photographs: list[Photograph], model:
         finished.sizes_wh[p.name] = (p.pixels.shape[1], p.pixels.shape[0])
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         pictures, results = Path(folder) / "pictures", Path(folder) / "results"
-        output = DetectionOutput.start(results, detector, pictures)
+        output = DetectionOutput.start(results, detector, pictures, finished.results)
         output.tables(finished, None)
         if name == NAME:
             pictures.mkdir()
@@ -49,6 +50,6 @@ def file_of(name: str, detector: Detector, photographs: list[Photograph], model:
 def annotated_png(detector: Detector, photograph: Photograph) -> bytes:
     """The photograph with boxes: a PNG file's content."""
     with tempfile.TemporaryDirectory() as folder:
-        output = DetectionOutput(Path(folder), detector, Path(folder))
+        output = DetectionOutput(Path(folder), detector, Path(folder), drawn_names([photograph.name]))
         output.picture(photograph.name, photograph.pixels, detector.decide(*photograph.look))
-        return (Path(folder) / ANNOTATED / f"{photograph.name}.png").read_bytes()
+        return output.drawn(photograph.name).read_bytes()

@@ -11,9 +11,11 @@ from malaria_cells.counting import Count
 from malaria_cells.detection import Detector, TwoStageDetector
 from malaria_cells.errors import InputError
 from malaria_cells.explain import Explainer
+from malaria_cells.file_names import fitted
 from malaria_cells.model_description import ABOUT
 from malaria_cells.page import downloads as files
 from malaria_cells.page import view
+from malaria_cells.page.markdown import plain
 from malaria_cells.page.photographs import Photograph
 from malaria_cells.page.review_file import NO_CELL, save_correction
 from malaria_cells.patches import crop_boxes
@@ -45,7 +47,7 @@ def sheet(photograph: Photograph, cells: sv.Detections, detector: Detector) -> N
     if not len(own):
         return
     own = own[:MOST_SHOWN]
-    captions = [f"{i}: {labels.names[c]} {s:.2f}" for i, c, s in zip(own.data["index"], own.class_id, own.confidence, strict=True)]
+    captions = [f"{i}: {plain(labels.names[c])} {s:.2f}" for i, c, s in zip(own.data["index"], own.class_id, own.confidence, strict=True)]
     st.image(list(view.cell_pictures(photograph.pixels, own.xyxy)), caption=captions, width=110)
 
 
@@ -53,7 +55,7 @@ def mix(detector: Detector, own: Count) -> None:
     """How many cells of each class."""
     st.subheader("Stages" if detector.labels.is_infected.any() else "Classes")
     st.plotly_chart(view.stage_mix(own.by_label, detector.labels), key="mix", config={"displayModeBar": False})
-    st.table({"class": list(detector.labels.names), "cells": own.by_label.tolist()})
+    st.table({"class": list(map(plain, detector.labels.names)), "cells": own.by_label.tolist()})
 
 
 def one_cell(photograph: Photograph, cells: sv.Detections, picked: int | None, folder: str, detector: Detector, review: Path) -> None:
@@ -70,15 +72,17 @@ def one_cell(photograph: Photograph, cells: sv.Detections, picked: int | None, f
     left, right = st.columns(2)
     if isinstance(detector, TwoStageDetector):
         patch = crop_boxes(photograph.pixels, box[None], detector.classifier.context, (300, 300))
-        left.image(patch[0], caption=f"{label}, score {cells.confidence[index]:.2f}", width="stretch")
+        left.image(patch[0], caption=f"{plain(label)}, score {cells.confidence[index]:.2f}", width="stretch")
         try:
-            right.image(_explainer(folder, changed(folder)).overlays(patch, label)[0], caption=f"what speaks for {label}", width="stretch")
+            right.image(
+                _explainer(folder, changed(folder)).overlays(patch, label)[0], caption=f"what speaks for {plain(label)}", width="stretch"
+            )
         except InputError as error:
-            right.caption(str(error))
+            right.caption(plain(str(error)))
     else:
-        left.image(view.cell_pictures(photograph.pixels, box[None])[0], caption=f"{label}, score {cells.confidence[index]:.2f}")
+        left.image(view.cell_pictures(photograph.pixels, box[None])[0], caption=f"{plain(label)}, score {cells.confidence[index]:.2f}")
     probabilities = cells.data["probabilities"][index]
-    st.table({"class": [*labels.names, NOT_A_CELL], "probability": [f"{p:.3f}" for p in probabilities]})
+    st.table({"class": [*map(plain, labels.names), NOT_A_CELL], "probability": [f"{p:.3f}" for p in probabilities]})
     _correction(photograph, cells, index, detector, review)
 
 
@@ -96,8 +100,13 @@ def _correction(photograph: Photograph, cells: sv.Detections, index: int, detect
             name = corrected.get((digest, np.array2string(box, precision=1)))
             if name is not None:
                 ids[i] = NO_CELL if name == NOT_A_CELL else names.index(name)
-        n = save_correction(review, photograph, cells.xyxy, ids, detector.labels)
-        st.success(f"Saved with the photograph's other cells: {review} holds {number_of(n, 'photograph')}.")
+        try:
+            n = save_correction(review, photograph, cells.xyxy, ids, detector.labels)
+        except InputError as error:
+            del corrected[place]
+            st.error(plain(f"Not saved: {error}"))
+            return
+        st.success(f"Saved with the photograph's other cells: {plain(str(review))} holds {number_of(n, 'photograph')}.")
         st.code(f"python train.py --config=config.yaml --set corrections={review}", language=None)
 
 
@@ -109,7 +118,7 @@ def downloads(detector: Detector, photographs: list[Photograph], shown: Photogra
     for column, (name, text) in zip(columns, names.items(), strict=False):
         make = _making(name, detector, photographs, folder)
         column.download_button(text, make, file_name=name, mime=files.TYPES[name], key=name, on_click="ignore")
-    png = f"{Path(shown.name).stem}_annotated.png"
+    png = fitted(f"{Path(shown.name).stem}_annotated.png")
     columns[-1].download_button(
         "Picture, PNG", lambda: files.annotated_png(detector, shown), file_name=png, mime="image/png", key="png", on_click="ignore"
     )

@@ -1,21 +1,32 @@
 """Corrections made on the page, kept as a data set that ``train.py`` takes: COCO with the pictures beside it."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from malaria_cells.annotations import AnnotationSet, Picture, load_annotations
+from malaria_cells.errors import InputError, reason
+from malaria_cells.file_names import distinct, folded
 from malaria_cells.labels import LabelSet
 from malaria_cells.page.photographs import Photograph
+from malaria_cells.pictures import read_picture
 from malaria_cells.writers import WRITERS
 
 ANNOTATIONS = "annotations.json"
 NO_CELL = -1
+LOCK = ".lock"
+PATIENCE = 30  # seconds that another page may take to save
+# Levels of 255, mean: a photograph that was written upright and compressed again differs by one or two from what was dropped.
+ALIKE = 4.0
 
 
 def save_correction(folder: Path, photograph: Photograph, boxes_xyxy: np.ndarray, class_ids: np.ndarray, labels: LabelSet) -> int:
     """Put a corrected photograph into the review, in the place of an earlier version of it.
+
+    A photograph is known by its content. Another one of the same name gets a name of its own.
 
     Args:
         folder: of the review; made if it is not there.
@@ -26,18 +37,35 @@ def save_correction(folder: Path, photograph: Photograph, boxes_xyxy: np.ndarray
 
     Returns:
         How many photographs the review holds now.
+
+    Raises:
+        InputError: what the review holds cannot be read with these classes, or it cannot be written.
     """
-    before = load_annotations(folder / ANNOTATIONS, labels).pictures if (folder / ANNOTATIONS).is_file() else ()
     kept = class_ids != NO_CELL
-    key = PurePath(photograph.name).name
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    size_wh = (photograph.pixels.shape[1], photograph.pixels.shape[0])
+    corrected = Picture("", folder, size_wh, "", boxes_xyxy[kept], class_ids[kept], np.zeros(int(kept.sum()), dtype=bool))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / LOCK, timeout=PATIENCE):
+            return _save(folder, photograph, corrected, labels)
+    except Timeout:
+        raise InputError(f"{folder}: another page is saving into it; try again") from None
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be written ({reason(error)}); see that you may write there, and that the disk has room"
+        ) from error
+
+
+def _save(folder: Path, photograph: Photograph, corrected: Picture, labels: LabelSet) -> int:
+    before = load_annotations(folder / ANNOTATIONS, labels).pictures if (folder / ANNOTATIONS).is_file() else ()
+    is_same = [_is_of(p, photograph) for p in before]
+    others = tuple(p for p, same in zip(before, is_same, strict=True) if not same)
+    earlier = [p.key for p, same in zip(before, is_same, strict=True) if same]
+    key = earlier[0] if earlier else _free_name(folder, photograph.name, others)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as beside:
-        path = Path(beside) / key
+        path = Path(beside) / PurePath(key).name
         path.write_bytes(photograph.content)
-        size_wh = (photograph.pixels.shape[1], photograph.pixels.shape[0])
-        corrected = Picture(key, path, size_wh, key, boxes_xyxy[kept], class_ids[kept], np.zeros(int(kept.sum()), dtype=bool))
-        others = tuple(p for p in before if PurePath(p.key).name != key)
-        everything = tuple(sorted((*others, corrected), key=lambda p: p.key))
+        everything = tuple(sorted((*others, replace(corrected, key=key, group=key, path=path)), key=lambda p: p.key))
         written = Path(beside) / "written"
         WRITERS["coco"](AnnotationSet(labels, everything), written)
         # Photographs first: whatever happens, the annotation lists none that is not there. What else lies in the folder stays.
@@ -46,3 +74,22 @@ def save_correction(folder: Path, photograph: Photograph, boxes_xyxy: np.ndarray
             target.parent.mkdir(parents=True, exist_ok=True)
             file.replace(target)
     return len(everything)
+
+
+def _is_of(picture: Picture, photograph: Photograph) -> bool:
+    if picture.path.stat().st_size == len(photograph.content) and picture.path.read_bytes() == photograph.content:
+        return True
+    if folded(PurePath(picture.key).name) != folded(PurePath(photograph.name).name):
+        return False
+    pixels = read_picture(picture.path)
+    return pixels.shape == photograph.pixels.shape and bool(
+        np.abs(pixels.astype(np.int16) - photograph.pixels.astype(np.int16)).mean() < ALIKE
+    )
+
+
+def _free_name(folder: Path, wanted: str, others: tuple[Picture, ...]) -> str:
+    """The photograph's name, or it with a number: neither another photograph's, nor that of a file that lies there."""
+    images = folder / "images"
+    taken = {p.relative_to(images).as_posix() for p in images.rglob("*") if p.is_file()}
+    taken |= {PurePath(p.key).name for p in others}
+    return distinct([*sorted(taken), PurePath(wanted).name], numbered="{stem} ({number}){suffix}")[-1]

@@ -1,5 +1,7 @@
 """The photograph as a figure that can be zoomed and clicked, the sheet of cells, and the mix of stages."""
 
+import html
+
 import numpy as np
 import plotly.graph_objects as go
 import supervision as sv
@@ -32,7 +34,7 @@ def photograph_figure(pixels: np.ndarray, cells: sv.Detections, labels: LabelSet
     figure = go.Figure()
     figure.add_layout_image(source=source, xref="x", yref="y", x=0, y=0, sizex=width, sizey=height, sizing="stretch", layer="below")
     centre = (cells.xyxy[:, :2] + cells.xyxy[:, 2:]) / 2 if len(cells) else np.zeros((0, 2))
-    texts = [f"{labels.names[c]} {s:.2f}" for c, s in zip(cells.class_id, cells.confidence, strict=True)] if len(cells) else []
+    texts = [f"{html.escape(labels.names[c])} {s:.2f}" for c, s in zip(cells.class_id, cells.confidence, strict=True)] if len(cells) else []
     figure.add_trace(
         go.Scatter(
             x=centre[:, 0],
@@ -57,13 +59,13 @@ def stage_mix(by_label: np.ndarray, labels: LabelSet) -> go.Figure:
     """Bars of the infected cells by stage, or of all cells where nothing can be infected."""
     shown = labels.is_infected if labels.is_infected.any() else np.ones(len(labels), dtype=bool)
     colours = class_colours(labels, labels.is_red_cell & ~labels.is_infected)
-    names = [n for n, s in zip(labels.names, shown, strict=True) if s]
+    own = [n for n, s in zip(labels.names, shown, strict=True) if s]
+    names = [html.escape(n) for n in own]  # Plotly reads some tags
     counts = by_label[shown].tolist()
-    figure = go.Figure(
-        go.Bar(x=counts, y=names, orientation="h", marker_color=[colours[n] for n in names], text=counts, textposition="auto")
-    )
+    marks = [colours[n] for n in own]
+    figure = go.Figure(go.Bar(x=counts, y=names, orientation="h", marker_color=marks, text=counts, textposition="auto"))
     figure.update_layout(margin={"l": 0, "r": 10, "t": 0, "b": 0}, height=60 + 34 * len(names))
-    figure.update_yaxes(autorange="reversed")
+    figure.update_yaxes(autorange="reversed", type="category")  # a class called "1" is no number
     figure.update_xaxes(title="cells", rangemode="tozero", tickformat=",d", **({"dtick": 1} if max(counts) < 8 else {}))
     return figure
 

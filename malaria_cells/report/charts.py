@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 
 from malaria_cells.calibration import Reliability
 from malaria_cells.labels import LabelSet
-from malaria_cells.report.style import PALETTE, QUIET, class_colours, figure
+from malaria_cells.report.style import PALETTE, QUIET, class_colours, figure, short
 
 
 def class_shares(counts: dict[str, np.ndarray], names: tuple[str, ...], path: Path) -> None:
@@ -28,7 +28,7 @@ def class_shares(counts: dict[str, np.ndarray], names: tuple[str, ...], path: Pa
             ax.barh(y, numbers, height * 0.92, color=PALETTE[(i + 1) % len(PALETTE)], label=f"{what}: {int(numbers.sum()):,}")
             for place, n, share in zip(y, numbers, shares, strict=True):
                 ax.text(max(n, 0.8), place, f"  {int(n):,} ({share:.2%})" if n else "  0", va="center", fontsize=8.5)
-        ax.set_yticks(places, names)
+        ax.set_yticks(places, [short(name) for name in names])
         ax.invert_yaxis()
         if largest > 200:
             ax.set_xscale("log")
@@ -53,7 +53,8 @@ def precision_recall(curves: dict[str, tuple[np.ndarray, np.ndarray]], labels: L
     styles = ("-", "--", "-.", ":")
     with figure(path, 7, 4.6) as ax:
         for i, (name, (recall, precision)) in enumerate(curves.items()):
-            ax.plot(recall, precision, color=colours.get(name, "#000000"), linestyle=styles[i % len(styles)], linewidth=2, label=name)
+            look = {"color": colours.get(name, "#000000"), "linestyle": styles[i % len(styles)], "linewidth": 2}
+            ax.plot(recall, precision, label=short(name), **look)
         ax.set(xlabel="recall: share of the annotated cells that is found", ylabel="precision: share of the found that is right")
         ax.set(xlim=(0, 1.01), ylim=(0, 1.02))
         ax.grid(color="#E4E8EA")
@@ -85,7 +86,7 @@ def parasitemia_chart(rows: list[tuple[str, float, float, float, float | None]],
         rows: name, parasitemia, lower and upper end as fractions of 1, and the annotated parasitemia or None.
         path: picture to write.
     """
-    names = [row[0] for row in rows]
+    names = [short(row[0]) for row in rows]
     share, low, high = (100 * np.array([row[i] for row in rows], dtype=float) for i in (1, 2, 3))
     y = np.arange(len(rows))
     with figure(path, 9, 1.1 + 0.19 * len(rows)) as ax:

@@ -10,7 +10,7 @@ from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.labels import LabelSet
 from malaria_cells.pictures import read_picture
 from malaria_cells.report.overlay import draw_detections
-from malaria_cells.report.style import QUIET, class_colours, figure
+from malaria_cells.report.style import QUIET, class_colours, figure, short
 
 
 def annotated_pictures(annotations: AnnotationSet, count: int, path: Path) -> None:
@@ -32,7 +32,7 @@ def annotated_pictures(annotations: AnnotationSet, count: int, path: Path) -> No
         for ax, i in zip(axes.ravel(), order, strict=False):
             picture = annotations.pictures[i]
             ax.imshow(_drawn(picture, annotations.labels, quiet))
-            ax.set_title(f"{picture.key}: {len(picture.cells_xyxy)} boxes", fontsize=9)
+            ax.set_title(f"{short(picture.key)}: {len(picture.cells_xyxy)} boxes", fontsize=9)
 
 
 def _common(annotations: AnnotationSet) -> np.ndarray:
@@ -64,7 +64,7 @@ def box_figures(annotations: AnnotationSet, path: Path) -> None:
         )
         for box, (_, name) in zip(drawn["boxes"], present, strict=True):
             box.set(facecolor=colours[name], alpha=0.6)
-        left.set_yticks(range(1, len(present) + 1), [name for _, name in present])
+        left.set_yticks(range(1, len(present) + 1), [short(name) for _, name in present])
         left.set(title="Longer side of the boxes", xlabel="pixels (box: half of them; whiskers: 5 to 95 %)", xlim=(0, None))
         right.hist(annotations.class_counts_by_picture.sum(axis=1), bins=20, color=QUIET)
         right.set(title="Boxes a picture", xlabel="boxes", ylabel="pictures")

@@ -71,7 +71,9 @@ class Document:
         template = environment.get_template(f"{NAME}.jinja")
         version = importlib.metadata.version("malaria-cells")
         values = {name: getattr(self, name) for name in ("title", "subtitle", "command", "facts", "headline", "sections")}
-        files.write_text(path, template.render(version=version, **values))
+        page = template.render(version=version, **values)
+        # A name that is not UTF-8 comes with \\x.. for its strange bytes, as in the tables.
+        files.write_text(path, page.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def plot(draw: Callable[[Path], None], alt: str, caption: str = "", suffix: str = ".svg") -> Inlined:

@@ -11,7 +11,7 @@ from malaria_cells.annotations import AnnotationSet
 from malaria_cells.patches import crop_boxes
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
-from malaria_cells.report.style import figure
+from malaria_cells.report.style import figure, short
 
 # The published R tutorial's (a magick animation of resized patches): pixels a side, and seconds a frame.
 SIDE = 300
@@ -71,7 +71,7 @@ def contact_sheet(cells: Cells, path: Path, explained: np.ndarray | None = None)
     rows = -(-len(cells.patches) // columns)
     sources = [cells.patches] if explained is None else [cells.patches, explained]
     lines = [source[i * columns : (i + 1) * columns] for i in range(rows) for source in sources]
-    title = f"{cells.name}: {len(cells.patches)} of {cells.total:,} cells"
+    title = f"{short(cells.name)}: {len(cells.patches)} of {cells.total:,} cells"
     with figure(path, max(columns * 1.1, 3), len(lines) * 1.1 + 0.4, rows=len(lines), columns=columns, squeeze=False) as axes:
         for ax in axes.flat:
             ax.axis("off")

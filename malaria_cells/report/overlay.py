@@ -4,7 +4,7 @@ import numpy as np
 import supervision as sv
 
 from malaria_cells.labels import LabelSet
-from malaria_cells.report.style import class_colours
+from malaria_cells.report.style import class_colours, short
 
 # Names more than these are kept inside the picture only, not off one another: supervision compares every name with every other, a
 # hundred times over, which takes 38 seconds for 2,000 of them.
@@ -49,7 +49,7 @@ def draw_detections(picture: np.ndarray, detections: sv.Detections, labels: Labe
     scene = thick.annotate(scene, loud)
     if len(loud):
         figures = [""] * len(loud) if loud.confidence is None else [f" {s:.2f}" for s in loud.confidence]
-        texts = [f"{labels.names[c]}{f}" for c, f in zip(loud.class_id, figures, strict=True)]
+        texts = [f"{short(labels.names[c])}{f}" for c, f in zip(loud.class_id, figures, strict=True)]
         step = len(loud) if len(loud) <= MOST_SPREAD else 1
         for i in range(0, len(loud), step):
             scene = tag.annotate(scene, loud[i : i + step], labels=texts[i : i + step])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from malaria_cells.report.style import PALETTE, QUIET, figure
+from malaria_cells.report.style import PALETTE, QUIET, figure, short
 
 CLASSIFIER_PANELS = {"loss": "Loss", "macro_f1": "Macro F1"}
 
@@ -68,8 +68,8 @@ def confusion_matrix(counts: np.ndarray, names: tuple[str, ...], title: str, pat
             colour = "white" if share > 0.55 else "black" if n else "#B0B0B0"
             text = f"{n:,}" if not n or counts[row].sum() == 0 else f"{n:,}\n{_percent(share)}"
             ax.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
-        ax.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
-        ax.set_yticks(range(len(names)), rows or names)
+        ax.set_xticks(range(len(names)), [short(name) for name in names], rotation=35, ha="right", rotation_mode="anchor")
+        ax.set_yticks(range(len(names)), [short(name) for name in rows or names])
         ax.set(title=title, xlabel="predicted", ylabel="annotated")
         ax.figure.colorbar(image, ax=ax, shrink=0.7, label="share of the annotated class")
 

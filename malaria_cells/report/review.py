@@ -18,7 +18,7 @@ from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.labels import LabelSet
 from malaria_cells.patches import crop_boxes
 from malaria_cells.pictures import read_picture
-from malaria_cells.report.style import figure
+from malaria_cells.report.style import figure, short
 from malaria_cells.writers import WRITERS
 
 FOLDER = "review"
@@ -103,7 +103,7 @@ def _as_picture(key: str, path: Path, found: sv.Detections) -> Picture:
 
 
 def _write_table(path: Path, cells: list[DoubtfulCell], results: dict[str, sv.Detections], labels: LabelSet) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(("number", "image", "label", "doubt", "x_min", "y_min", "x_max", "y_max", *(f"p_{name}" for name in labels.names)))
         for number, cell in enumerate(cells, start=1):
@@ -139,4 +139,4 @@ def draw_sheet(
 def _second_thoughts(found: sv.Detections, index: int, labels: LabelSet) -> str:
     p: Any = found.data["probabilities"][index][: len(labels)]
     best = np.argsort(-p)[:2]
-    return "\n".join(f"{labels.names[i]} {p[i] / max(p.sum(), 1e-9):.2f}" for i in best)
+    return "\n".join(f"{short(labels.names[i])} {p[i] / max(p.sum(), 1e-9):.2f}" for i in best)

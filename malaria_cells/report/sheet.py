@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from malaria_cells.patches import PatchStore
-from malaria_cells.report.style import figure
+from malaria_cells.report.style import figure, short
 
 
 def examples(store: PatchStore, rows: np.ndarray, names: tuple[str, ...], count: int) -> dict[str, np.ndarray]:
@@ -30,5 +30,5 @@ def patch_sheet(rows: dict[str, np.ndarray], title: str, path: Path) -> None:
                 ax.axis("off")
             for ax, patch in zip(line, patches, strict=False):
                 ax.imshow(patch)
-            line[0].text(-0.12, 0.5, name, transform=line[0].transAxes, ha="right", va="center", fontsize=10)
+            line[0].text(-0.12, 0.5, short(name), transform=line[0].transAxes, ha="right", va="center", fontsize=10)
         axes[0, 0].figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
