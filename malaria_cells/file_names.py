@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from malaria_cells.errors import InputError
 
-LONGEST = 240  # bytes of UTF-8: 255 are the limit of most systems, less the 15 that `files.replacing` may add
+LONGEST = 250  # bytes of UTF-8: 255 are the limit of most systems, less what the ending of a label file may add
 _LONGEST_SUFFIX = 20  # bytes; a longer one is no suffix but a sentence with a full stop in it
 _WINDOWS_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(?=\.|$)", re.IGNORECASE)
 _UNPRINTABLE = {"Cc", "Cs"}  # Unicode categories: control characters, and bytes of a name that is not UTF-8

@@ -1,10 +1,13 @@
 """``download.sh`` really run, against a small server on loopback that holds archives of the genuine structure."""
 
 import base64
+import contextlib
 import io
 import json
 import os
+import random
 import re
+import shutil
 import subprocess
 import urllib.parse
 import zipfile
@@ -13,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from malaria_cells.commands.download import ARCHIVES, SAMPLE
+from malaria_cells.errors import InputError
 from tests.conftest import bbbc041_entry
 from tests.mirror import archive, serving
 
@@ -123,6 +127,62 @@ def test_members_that_would_land_outside_are_refused(repository, tmp_path, mirro
     assert "would land outside" in done.stderr
     assert not list(tmp_path.rglob("outside.txt"))
     assert not (tmp_path / "data" / "bbbc041").exists()
+
+
+@pytest.fixture
+def unpack(tmp_path):
+    """Unpacks an archive's bytes as a fetched BBBC041."""
+    from malaria_cells.commands.download import _unpack
+
+    def unpack(content):
+        part = tmp_path / ".bbbc041.zip.part"
+        part.write_bytes(content)
+        _unpack(part, ARCHIVES["bbbc041"], tmp_path / "bbbc041", {})
+
+    return unpack
+
+
+def test_an_archive_that_unpacks_to_a_disk_full_is_refused(unpack, tmp_path, monkeypatch):
+    from malaria_cells.commands import download
+
+    monkeypatch.setattr(download, "LARGE", 1_000_000)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("malaria/training.json", b"[]")
+        zipped.writestr("malaria/zeros.png", bytes(3_000_000))
+    with pytest.raises(InputError, match="would unpack to 3,000,002, as no pictures do"):
+        unpack(buffer.getvalue())
+    assert everything(tmp_path) == {".bbbc041.zip.part"}
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_archives_whose_members_would_be_lost_are_refused(unpack, tmp_path):
+    with pytest.raises(InputError, match="a member's name is longer than 255 bytes"):
+        unpack(archive({"malaria/training.json": b"[]", f"malaria/{'a' * 300}.png": b""}))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as zipped:
+        for content in (b"[]", b"[1]"):
+            zipped.writestr("malaria/training.json", content)
+    with pytest.raises(InputError, match=r"two members are called 'malaria/training\.json'"):
+        unpack(buffer.getvalue())
+
+
+def test_whatever_is_wrong_with_an_archive_is_a_sentence(unpack, bbbc041_zip, tmp_path):
+    """An encrypted member, and bytes changed all over."""
+    encrypted = bytearray(archive({"malaria/training.json": b"[]" * 50}))
+    for start in (b"PK\x03\x04", b"PK\x01\x02"):
+        encrypted[encrypted.index(start) + (6 if start[2] == 3 else 8)] |= 1
+    with pytest.raises(InputError, match="is encrypted"):
+        unpack(bytes(encrypted))
+    small = archive({"malaria/training.json": json.dumps(list(range(200))).encode(), "malaria/images/a.png": b"abc" * 50})
+    rng = random.Random(0)
+    for _ in range(400):
+        changed = bytearray(small)
+        for _ in range(3):
+            changed[rng.randrange(len(changed))] = rng.randrange(256)
+        shutil.rmtree(tmp_path / "bbbc041", ignore_errors=True)
+        with contextlib.suppress(InputError):
+            unpack(bytes(changed))
 
 
 def test_a_link_in_the_archive_is_refused(repository, tmp_path, mirror):

@@ -1,10 +1,13 @@
 """``download``: fetch a public data set, or render the sample. Standard library only, so that it runs before anything is installed."""
 
 import base64
+import errno
 import http.client
 import json
+import lzma
 import os
 import shutil
+import struct
 import sys
 import tempfile
 import time
@@ -12,6 +15,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +25,11 @@ MIRROR = "MALARIA_CELLS_MIRROR"
 CHUNK = 1 << 20
 TRIES = 5
 TIMEOUT = 60  # seconds without a byte
+LARGE = 1 << 30  # bytes that any archive may unpack to
+MOST_RATIO = 100  # times its own size that a larger one may: tables reach 20, pictures 1
+LONGEST_NAME = 255  # bytes, of most file systems
+# Whatever a damaged archive makes zipfile and its decoders raise; RuntimeError is an encrypted one, or a compression that is not there.
+BROKEN = (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, IndexError, OSError, struct.error, zlib.error, lzma.LZMAError)
 
 
 @dataclass(frozen=True)
@@ -261,23 +270,36 @@ def _unpack(part: Path, archive: Archive, folder: Path, extras: dict[str, Path])
     """Test the archive, unpack it beside `folder`, and move the data set into place."""
     try:
         with zipfile.ZipFile(part) as zipped:
+            _check_members(zipped)
             broken = zipped.testzip()
             if broken is not None:
                 raise zipfile.BadZipFile(f"member {broken} fails its checksum")
-            _check_members(zipped)
             with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as beside:
                 zipped.extractall(beside)
                 for name, extra in extras.items():
                     shutil.copyfile(extra, Path(beside) / name)
                 _move_into_place(Path(beside), archive, folder)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:  # the last is zipfile's word for a compression it lacks
+    except InputError:
+        raise
+    except BROKEN as error:
+        if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:  # of the disk, not of the archive
+            raise
         part.unlink()
         _stamp(part).unlink(missing_ok=True)
         raise InputError(f"{archive.url}: the archive is broken ({error}); it was removed, run the command again") from error
 
 
 def _check_members(zipped: zipfile.ZipFile) -> None:
-    for member in zipped.infolist():
+    members = zipped.infolist()
+    size, packed = sum(m.file_size for m in members), sum(m.compress_size for m in members)
+    if size > max(LARGE, MOST_RATIO * packed):
+        raise InputError(f"the archive's {packed:,} bytes would unpack to {size:,}, as no pictures do; nothing was unpacked")
+    checksums: dict[str, int] = {}
+    for member in members:
+        if checksums.setdefault(member.filename, member.CRC) != member.CRC:
+            raise zipfile.BadZipFile(f"two members are called '{member.filename}'")
+        if any(len(part.encode("utf-8", "surrogatepass")) > LONGEST_NAME for part in member.filename.split("/")):
+            raise zipfile.BadZipFile(f"a member's name is longer than {LONGEST_NAME} bytes: '{member.filename[:60]}..'")
         path = Path(member.filename.replace("\\", "/"))
         is_link = (member.external_attr >> 16) & 0o170000 == 0o120000
         if path.is_absolute() or ".." in path.parts or is_link or (path.parts and ":" in path.parts[0]):

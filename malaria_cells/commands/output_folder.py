@@ -1,13 +1,13 @@
 """The folder that a run writes into: what in it is a run's own, and that one run at a time writes there."""
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from malaria_cells import files
 from malaria_cells.errors import InputError
 from malaria_cells.file_names import LONGEST, distinct
 from malaria_cells.model_description import ABOUT
@@ -95,10 +95,9 @@ def clear(folder: Path) -> None:
             begin_drawn(folder / name)
     for name in NAMES:
         (folder / name).unlink(missing_ok=True)
-        for beside in folder.glob(f".{Path(name).stem}-????????{Path(name).suffix}"):  # of `files.replacing`, in a run that was killed
-            beside.unlink()
-    for beside in folder.glob(f".{REVIEW}-????????"):
-        shutil.rmtree(beside)
+        files.sweep(folder / name)
+    files.put_back(folder / REVIEW)
+    files.sweep(folder / REVIEW)
     for name in (ANNOTATED, COMPARED):
         _clear_drawn(folder / name)
 
@@ -141,6 +140,9 @@ def _lock(folder: Path) -> FileLock:
         lock = FileLock(folder / UNFINISHED, timeout=0)
         try:
             lock.acquire()
+        except NotImplementedError:  # a file system without locks: it is a mark then, and no more
+            (folder / UNFINISHED).touch()
+            return lock
         except Timeout:
             raise InputError(f"--output {folder}: another run is writing into it; wait for its end, or name another --output") from None
         if (folder / UNFINISHED).exists():

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 import numpy as np
-from filelock import FileLock, Timeout
 
+from malaria_cells import files
 from malaria_cells.annotations import AnnotationSet, Picture, load_annotations
 from malaria_cells.errors import InputError, reason
 from malaria_cells.file_names import distinct, folded
@@ -17,8 +17,6 @@ from malaria_cells.writers import WRITERS
 
 ANNOTATIONS = "annotations.json"
 NO_CELL = -1
-LOCK = ".lock"
-PATIENCE = 30  # seconds that another page may take to save
 # Levels of 255, mean: a photograph that was written upright and compressed again differs by one or two from what was dropped.
 ALIKE = 4.0
 
@@ -45,11 +43,8 @@ def save_correction(folder: Path, photograph: Photograph, boxes_xyxy: np.ndarray
     size_wh = (photograph.pixels.shape[1], photograph.pixels.shape[0])
     corrected = Picture("", folder, size_wh, "", boxes_xyxy[kept], class_ids[kept], np.zeros(int(kept.sum()), dtype=bool))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / LOCK, timeout=PATIENCE):
+        with files.locked(folder, f"{folder}: another page is saving into it; this one waits", wait=True):
             return _save(folder, photograph, corrected, labels)
-    except Timeout:
-        raise InputError(f"{folder}: another page is saving into it; try again") from None
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be written ({reason(error)}); see that you may write there, and that the disk has room"
