@@ -111,11 +111,11 @@ def test_every_download_of_photographs_with_hostile_names(photograph):
     detector, smear = photograph
     uploads = _with_own_names([(name, smear.content) for name in [*HOSTILE, *HOSTILE]])
     assert len({folded(name) for name, _ in uploads}) == 2 * len(HOSTILE)
-    photographs = [replace(smear, name=name) for name, _ in uploads[1:3]]
-    photographs += [replace(smear, name=name) for name, _ in (uploads[0], uploads[4], uploads[5], uploads[6])]
+    photographs = [replace(smear, name=uploads[i][0]) for i in (0, 1, 4)]
     text = downloads.file_of("report.html", detector, photographs, "m").decode()
     assert "b>.png" not in text
     assert "b&gt;.png" in text
+    photographs += [replace(smear, name=uploads[i][0]) for i in (2, 3, 5, 6, 10)]
     lines = downloads.file_of("counts.csv", detector, photographs, "m").decode().splitlines()
     assert len({line.split(",")[0] for line in lines}) == len(photographs) + 2
     for p in photographs:

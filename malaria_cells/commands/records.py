@@ -38,6 +38,6 @@ def _write_history(path: Path, histories: list[list[dict[str, float]]]) -> None:
         for epoch, row in enumerate(history, start=1)
     ]
     with files.replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)
