@@ -16,6 +16,7 @@ from malaria_cells.cli import main
 from malaria_cells.commands import run as command
 from malaria_cells.commands.output_folder import ANNOTATED, COMPARED, UNFINISHED, claimed
 from malaria_cells.commands.run_model import Loaded
+from malaria_cells.errors import InputError
 from tests.conftest import write_bbbc041, write_picture
 
 
@@ -144,6 +145,24 @@ def test_a_run_that_comes_to_nothing_leaves_nothing(tmp_path):
             raise ValueError("no")
     assert [p.name for p in tmp_path.iterdir()] == ["there"]
     assert not list((tmp_path / "there").iterdir())
+
+
+def test_a_refused_run_leaves_everything_as_it_was(quick, tmp_path, monkeypatch, capsys):
+    write_picture(tmp_path / "a.png")
+    assert run("--image", tmp_path / "a.png", "--output", tmp_path / "out") == 0
+    before = contents(tmp_path)
+
+    def refuse(*_):
+        raise InputError("no such class")
+
+    monkeypatch.setattr(command, "load", refuse)
+    for output in ("out", "new/out"):
+        assert run("--image", tmp_path / "a.png", "--output", tmp_path / output) == 2
+    assert contents(tmp_path) == before
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "out" / UNFINISHED).touch()  # of a run that was killed: what it left stays known
+    assert run("--image", tmp_path / "a.png", "--output", tmp_path / "out") == 2
+    assert (tmp_path / "out" / UNFINISHED).exists()
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "report.html", "detections.csv", "failed.csv"])

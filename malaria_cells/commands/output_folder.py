@@ -67,12 +67,14 @@ def claimed(folder: Path) -> Iterator[None]:
         InputError: another run is at work there.
     """
     new = [place for place in (folder, *folder.parents) if not place.exists()]
+    was_killed = (folder / UNFINISHED).exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = _lock(folder)
     try:
         yield
-    except BaseException:
-        if folder.is_dir() and {p.name for p in folder.iterdir()} == {UNFINISHED}:  # it came to nothing: no trace is left
+    except BaseException as error:
+        refused = isinstance(error, InputError) and not was_killed
+        if refused or (folder.is_dir() and {p.name for p in folder.iterdir()} == {UNFINISHED}):  # it came to nothing: no trace is left
             _release(lock, folder)
             for place in new:
                 with suppress(OSError):  # somebody has put something there

@@ -49,19 +49,22 @@ def run(request: RunRequest) -> int:
         )
     if request.compare and request.annotations is None:
         raise InputError("--compare: draws what is annotated beside what is detected; name the annotation with --annotations")
+    with claimed(request.output):
+        return _work_as_asked(request, model, root, keys)
+
+
+def _work_as_asked(request: RunRequest, model: Path, root: Path, keys: list[str]) -> int:
     loaded = load(request, model)
     truth = _truth(request, root, keys, loaded.labels)
-    if request.mode == "classify" or (request.mode == "auto" and not loaded.detects):
-        if request.review or request.compare:
-            raise InputError("--review and --compare are for detections; this run classifies whole pictures")
-        if truth is not None and any(len(p.cells_xyxy) != 1 for p in truth.pictures):
-            raise InputError(
-                f"--annotations {request.annotations}: --mode classify scores one label a picture, these have boxes; use --mode detect"
-            )
-        with claimed(request.output):
-            return _classify(request, loaded, root, keys, truth)
-    with claimed(request.output):
+    if request.mode != "classify" and (request.mode != "auto" or loaded.detects):
         return _detect(request, model, loaded, root, keys, truth)
+    if request.review or request.compare:
+        raise InputError("--review and --compare are for detections; this run classifies whole pictures")
+    if truth is not None and any(len(p.cells_xyxy) != 1 for p in truth.pictures):
+        raise InputError(
+            f"--annotations {request.annotations}: --mode classify scores one label a picture, these have boxes; use --mode detect"
+        )
+    return _classify(request, loaded, root, keys, truth)
 
 
 def _of_part(root: Path, keys: list[str], request: RunRequest) -> list[str]:
