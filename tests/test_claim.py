@@ -68,7 +68,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_read(tm
 def test_one_training_of_a_name_at_a_time(tmp_path):
     with claimed(tmp_path, "m", resume=False):
         for resume in (False, True):
-            with pytest.raises(InputError, match=r"m: another training of that name is running; wait"), claimed(tmp_path, "m", resume):
+            with pytest.raises(InputError, match=r"m: another training is writing it; wait"), claimed(tmp_path, "m", resume):
                 pytest.fail("it begins")
         with claimed(tmp_path, "other", resume=False):
             pass
@@ -100,7 +100,7 @@ def test_without_a_name_the_newest_run_that_nobody_works_on_is_gone_on_with(tmp_
         os.utime(folder_of(tmp_path, name), (1000 + i, 1000 + i))
     with claimed(tmp_path, None, resume=True) as newest, claimed(tmp_path, None, resume=True) as other:
         assert (newest, other) == ("b", "a")
-        with pytest.raises(InputError, match="a: another training of that name is running"), claimed(tmp_path, None, resume=True):
+        with pytest.raises(InputError, match="a: another training is writing it"), claimed(tmp_path, None, resume=True):
             pytest.fail("it begins")
 
 
@@ -117,7 +117,7 @@ with claimed(Path(sys.argv[1]), "m", resume=False):
 def test_a_killed_training_leaves_no_lock(tmp_path):
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(InputError, match="is running"), claimed(tmp_path, "m", resume=False):
+    with pytest.raises(InputError, match="is writing it"), claimed(tmp_path, "m", resume=False):
         pytest.fail("it begins")
     holder.kill()
     holder.communicate()

@@ -15,6 +15,7 @@ from malaria_cells import files
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.commands import train as command
 from malaria_cells.dataset import DataSet
+from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
 from malaria_cells.model_description import ABOUT
 from malaria_cells.patches import PatchStore
@@ -178,12 +179,13 @@ def resume(config, models):
 
 RECIPES = [
     pytest.param({"schedule": "plateau", "early_stopping": 2, "keep_checkpoints": 2}, id="plateau"),
-    pytest.param({"schedule": "plateau", "early_stopping": 2, "kept_weights": "last"}, id="plateau, last", marks=pytest.mark.slow),
-    pytest.param({"schedule": "cosine", "refit": 0.5, "epochs": 4}, id="cosine, two trainings", marks=pytest.mark.slow),
-    pytest.param({"schedule": "constant", "early_stopping": 2}, id="constant", marks=pytest.mark.slow),
+    pytest.param({"schedule": "plateau", "early_stopping": 2, "kept_weights": "last"}, id="plateau, last"),
+    pytest.param({"schedule": "cosine", "refit": 0.5, "epochs": 4}, id="cosine, two trainings"),
+    pytest.param({"schedule": "constant", "early_stopping": 2}, id="constant"),
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_killed_at_every_file_operation(tmp_path, process, recipe):
     whole = tmp_path / "whole"
@@ -209,3 +211,55 @@ def test_killed_at_every_file_operation(tmp_path, process, recipe):
         assert result(folder) == result(whole)
         assert sorted(p.name for p in models.iterdir()) == [files.LOCKS, "m"]
     assert number > 50
+
+
+def begin(process, config):
+    """A training that dies in the middle of its second pass."""
+    assert process.dies_at(22, lambda: command.train(config, [], False))
+
+
+def test_resume_of_other_pictures_is_refused(tmp_path, process):
+    config = write_config(tmp_path / "run")
+    begin(process, config)
+    (tmp_path / "a.png").write_bytes(b"other pixels")
+    with pytest.raises(
+        InputError, match="the validation part has other picture files; the train part has other picture files; put the old ones back"
+    ):
+        command.train(config, [], True)
+    (tmp_path / "a.png").write_bytes(b"pixels")
+    assert command.train(config, [], True) == 0
+
+
+def test_a_second_training_of_a_name_is_refused_while_the_first_runs(tmp_path, process, monkeypatch, caplog):
+    config = write_config(tmp_path / "run")
+    begin(process, config)
+    into = command.train_two_stage_into
+
+    def two(*arguments):
+        for resume in (False, True):
+            with pytest.raises(InputError, match=r"models/m: another training is writing it"):
+                command.train(config, [], resume)
+        return into(*arguments)
+
+    monkeypatch.setattr(command, "train_two_stage_into", two)
+    assert command.train(config, [], False) == 0
+    assert "models/m: begins anew; the same command with --resume would go on with what an earlier run has made" in caplog.text
+    assert json.loads(result(tmp_path / "run")[ABOUT])[0][2]
+
+
+def test_a_training_that_was_killed_behind_its_last_step_is_complete(tmp_path, process, monkeypatch, capsys):
+    remove = unfinished.UnfinishedRun.remove
+
+    def die(_):
+        raise Killed
+
+    for name in ("m", None):
+        config = write_config(tmp_path / str(name), name=name)
+        monkeypatch.setattr(unfinished.UnfinishedRun, "remove", die)
+        with pytest.raises(Killed):
+            command.train(config, [], False)
+        monkeypatch.setattr(unfinished.UnfinishedRun, "remove", remove)
+        capsys.readouterr()
+        assert command.train(config, [], True) == 0
+        assert "is complete; there is nothing to resume" in capsys.readouterr().out
+        assert len(list((tmp_path / str(name) / "models").iterdir())) == 2  # the model, and the folder of locks

@@ -148,6 +148,16 @@ def test_both_are_exported(pair):
     assert theirs(patches) == pytest.approx(ours(patches), abs=1e-4)
 
 
+def test_weights_of_the_second_that_are_not_there_are_missed_before_the_first_is_trained(repository, sample, tmp_path, capsys):
+    settings = {"train_images": sample, "output_models": tmp_path / "models", "patch_cache": tmp_path / "cache", "name": "m"}
+    settings |= {"proposals": "watershed", "second_look": "{model: lite, weights: none.weights.h5, epochs: 1, learning_rate: 0.001}"}
+    sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    assert main(["train", f"--config={repository / 'config.yaml'}", *sets]) == 2
+    assert "none.weights.h5" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
+    assert [p.name for p in (tmp_path / "models").iterdir()] == [".locks"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("size", ["", ", image_size: [48, 40]"], ids=["same size", "larger"])
 def test_both_are_trained(repository, sample, tmp_path, capsys, size):

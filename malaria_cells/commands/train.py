@@ -42,6 +42,8 @@ def train(config_path: Path, overrides: list[str], resume: bool) -> int:
     data = load_data_set(config)
     _check_cells(data)
     with claimed(output, config.name or None, resume) as name:
+        if not resume and unfinished.is_there(unfinished.folder_of(output, name)):
+            log.warning(f"{output / name}: begins anew; the same command with --resume would go on with what an earlier run has made")
         try:
             _train_claimed(name, config, data, resume)
         except KeyboardInterrupt:

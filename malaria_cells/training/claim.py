@@ -91,7 +91,7 @@ def claimed(output: Path, name: str | None, resume: bool) -> Iterator[str]:
 def _first_free(output: Path, names: Iterator[str], locks: ExitStack) -> str:
     busy = InputError(f"--resume: found no unfinished run in {output}; start one without --resume")
     for name in names:
-        message = f"{output / name}: another training of that name is running; wait until it ends, or choose another `name`"
+        message = f"{output / name}: another training is writing it; wait until that ends, or choose another name or folder"
         try:
             locks.enter_context(files.locked(output / name, message))
         except files.BusyError as error:

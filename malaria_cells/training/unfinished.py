@@ -103,7 +103,7 @@ class UnfinishedRun:
             if aside.exists():
                 files.remove_folder(aside)
             folder.replace(aside)
-            log.warning(f"{folder}: an unfinished run was there, which --resume would go on with; it is put aside as {aside.name}")
+            log.warning(f"{folder}: an unfinished run was there; it is put aside as {aside.name} until this one is finished")
         with files.replacing_folder(folder, None) as beside:
             files.write_text(beside / CONFIG, config.to_yaml())
             if data is not None:
