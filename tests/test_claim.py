@@ -123,3 +123,13 @@ def test_a_killed_training_leaves_no_lock(tmp_path):
     holder.communicate()
     with claimed(tmp_path, "m", resume=False):
         assert [p.name for p in tmp_path.iterdir()] == [files.LOCKS]
+
+
+def test_a_model_that_was_moved_away_is_back_before_its_place_is_swept(tmp_path):
+    """As of a training that was killed just before its model was in place: the new training may fail."""
+    for folder in (tmp_path / ".m.replaced-01" / "m", tmp_path / ".m.writing-02", tmp_path / ".m-2.writing-03"):
+        folder.mkdir(parents=True)
+        (folder / "model.yaml").write_text("whole")
+    with claimed(tmp_path, "m", resume=False):
+        assert (tmp_path / "m" / "model.yaml").read_text() == "whole"
+        assert sorted(p.name for p in tmp_path.iterdir()) == [files.LOCKS, ".m-2.writing-03", "m"]
