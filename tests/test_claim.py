@@ -56,13 +56,21 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_read(tm
         (tmp_path / "file", "is a file"),
         (tmp_path / "file" / "models", "is a file"),
         (tmp_path / ("a" * 300), "File name too long"),
-        (tmp_path / "a\0b", "expected the path of a folder"),
+        (tmp_path / "a\0b", "models are written to a folder"),
     ):
-        with pytest.raises(InputError, match=rf"output_models: .*{match}"):
+        with pytest.raises(InputError, match=match):
             check_place(place, "m")
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(InputError, match=r"output_models: .*may not be written to"):
+    with pytest.raises(InputError, match="may not be written to; name another folder"):
         check_place(tmp_path / "new", "m")
+
+
+def test_a_patch_cache_that_cannot_be_is_missed_before_anything_is_read(tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text("train_images: none\n")
+    (tmp_path / "file").write_text("")
+    sets = ["--set", f"output_models={tmp_path / 'models'}", "--set", f"patch_cache={tmp_path / 'file' / 'patches'}"]
+    assert main(["train", "--config", str(tmp_path / "config.yaml"), *sets]) == 2
+    assert "file is a file; patches are written to a folder" in capsys.readouterr().err
 
 
 def test_one_training_of_a_name_at_a_time(tmp_path):

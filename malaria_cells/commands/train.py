@@ -17,7 +17,7 @@ from malaria_cells.errors import InputError
 from malaria_cells.model_description import ABOUT
 from malaria_cells.models import check_model_name
 from malaria_cells.training import unfinished
-from malaria_cells.training.claim import check_place, claimed
+from malaria_cells.training.claim import check_folder, check_place, claimed
 from malaria_cells.training.data_record import data_record
 from malaria_cells.wording import number_of, rounded
 
@@ -106,6 +106,8 @@ def _check_request(config: Config) -> None:
         check_policy(look.augmentation)
     output = Path(config.output_models)
     check_place(output, config.name or None)
+    if config.detector == "two_stage":
+        check_folder(Path(config.patch_cache), "patches")
     if config.name:
         files.check_replaceable(output / config.name, ABOUT)
 

@@ -28,19 +28,37 @@ def check_place(output: Path, name: str | None) -> None:
     Raises:
         InputError: the name cannot be a folder's, or its place cannot be written to.
     """
+    there = check_folder(output, "models")
+    if name is not None:
+        _check_name(name, _longest_name(there) - ADDED_BYTES)
+
+
+def check_folder(folder: Path, what: str) -> Path:
+    """See that a folder is there or can be made, and can be written to; makes nothing.
+
+    Args:
+        folder: which.
+        what: is written to it, in the plural.
+
+    Returns:
+        The folder, or the one in which it would be made.
+
+    Raises:
+        InputError: it cannot.
+    """
     try:
-        os.lstat(output)
+        os.lstat(folder)
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError) as error:  # a name that is too long, or holds what no name may
-        raise InputError(f"output_models: {str(output)[:60]!a}: {reason(error)[:60]}; expected the path of a folder") from error
-    there = next(place for place in (output, *output.absolute().parents) if place.exists())
+        why = getattr(error, "strerror", None) or reason(error)
+        raise InputError(f"{str(folder)[:60]!a}: {why}; {what} are written to a folder: name another") from error
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not there.is_dir():
-        raise InputError(f"output_models: {output}: {there} is a file; name a folder")
+        raise InputError(f"{folder}: {there} is a file; {what} are written to a folder: name another")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"output_models: {output}: {there} may not be written to; name another folder, or change its permissions")
-    if name is not None:
-        _check_name(name, _longest_name(there) - ADDED_BYTES)
+        raise InputError(f"{folder}: {there} may not be written to; name another folder for {what}, or change its permissions")
+    return there
 
 
 def _check_name(name: str, longest: int) -> None:
@@ -79,7 +97,7 @@ def claimed(output: Path, name: str | None, resume: bool) -> Iterator[str]:
         try:
             output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"output_models: {output}: {reason(error)}; name a folder that can be made") from error
+            raise InputError(f"{output}: {error.strerror}; models are written to a folder: name another") from error
     with ExitStack() as locks:
         held = _first_free(output, names, locks)
         files.put_back(output / held)
