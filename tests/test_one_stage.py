@@ -138,8 +138,8 @@ def test_train_run_and_resume(sample, tmp_path, capsys, monkeypatch):
     sets = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
     save, traced = UnfinishedRun.save, count_tracing(monkeypatch)
 
-    def save_and_die(run, model, row, better):
-        save(run, model, row, better)
+    def save_and_die(run, *arguments):
+        save(run, *arguments)
         raise Killed
 
     monkeypatch.setattr(UnfinishedRun, "save", save_and_die)
