@@ -88,7 +88,7 @@ def _onnx(path: Path) -> Network:
     if EXTERNAL.search(path.read_bytes()):
         raise InputError(f"{path}: its weights are in another file, which it names; it is not opened: our own exports are one file each")
     onnxruntime.set_default_logger_severity(4)  # what is wrong is raised, too
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"], enable_fallback=0)  # which prints and tries again
     name = session.get_inputs()[0].name
     return lambda pixels: session.run(None, {name: pixels})[0]
 

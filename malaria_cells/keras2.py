@@ -14,7 +14,7 @@ from typing import Any
 
 from malaria_cells.architecture import check_architecture
 from malaria_cells.errors import InputError, reason
-from malaria_cells.hdf5 import SIGNATURE, check_hdf5
+from malaria_cells.hdf5 import SIGNATURE, RefusedError, values_in
 from malaria_cells.network_limits import check_network, limited_weights
 
 _ALWAYS = {"name", "trainable", "dtype", "batch_input_shape", "batch_shape", "input_shape"}
@@ -58,11 +58,14 @@ def _load(path: Path):  # type: ignore[no-untyped-def]
     import h5py
     import keras
 
+    try:
+        n_values = values_in(path)
+    except RefusedError as error:
+        raise InputError(str(error)) from None
     with tempfile.TemporaryDirectory() as folder, h5py.File(path) as source:
         architecture = _rewritten(_architecture(path, source))
         check_architecture(architecture)
         weights = source.get("model_weights", source)
-        n_values = check_hdf5(weights)
         whole = Path(folder) / "whole.h5"
         with h5py.File(whole, "w") as target:
             _copy(weights, target.create_group("model_weights"))
@@ -157,6 +160,6 @@ def _known_arguments(name: str) -> set[str] | None:
     import keras
 
     layer = getattr(keras.layers, name, None)
-    if not hasattr(layer, "__mro__"):
+    if layer is None or not hasattr(layer, "__mro__"):
         return None
     return _ALWAYS.union(*(inspect.signature(c.__init__).parameters for c in layer.__mro__ if c is not object))

@@ -3,7 +3,6 @@
 ``.keras`` is a zip archive of ``config.json`` and ``model.weights.h5``; for ``.h5`` see `keras2`.
 """
 
-import io
 import json
 import zipfile
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from malaria_cells.architecture import check_architecture
 from malaria_cells.engine import start_tensorflow
 from malaria_cells.errors import InputError, reason
-from malaria_cells.hdf5 import SIGNATURE, check_hdf5
+from malaria_cells.hdf5 import SIGNATURE, RefusedError, values_in
 from malaria_cells.keras2 import load_keras2
 from malaria_cells.network_limits import check_network, limited_weights
 
@@ -61,7 +60,6 @@ def load_network(path: Path):  # type: ignore[no-untyped-def]
 
 
 def _load_keras3(path: Path):  # type: ignore[no-untyped-def]
-    import h5py
     import keras
 
     _check_is_zip(path)
@@ -85,8 +83,10 @@ def _load_keras3(path: Path):  # type: ignore[no-untyped-def]
         import malaria_cells.models.one_stage  # noqa: F401
     check_architecture(content)
 
-    with h5py.File(io.BytesIO(weights)) as file:
-        n_values = check_hdf5(file)
+    try:
+        n_values = values_in(weights)
+    except RefusedError as error:
+        raise InputError(f"its {WEIGHTS}: {error}") from None
     del weights
     with limited_weights(n_values):
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
