@@ -6,6 +6,7 @@ up here first, in modules that are loaded already, and has to be of a kind that 
 
 import sys
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from malaria_cells.errors import InputError
@@ -174,6 +175,7 @@ def _class_of(name: str, module: str | None, registered_name: Any) -> type | Non
     return found
 
 
+@cache
 def _kinds() -> tuple[type, ...]:
     import keras
 

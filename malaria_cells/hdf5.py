@@ -71,25 +71,29 @@ def _look(source: Any) -> int:
     """See that a file points at no other, declares no more than it holds, and can be read; the number of its values."""
     import h5py
 
-    values = objects = 0
+    links: list[tuple[str, Any]] = []
     with h5py.File(source, "r") as file:
-
-        def visit(name: str, link: Any) -> None:
-            nonlocal values, objects
-            objects += 1
-            if objects > MAX_OBJECTS:
-                raise RefusedError(f"holds more than {MAX_OBJECTS:,} groups and arrays, which no network has")
-            if not isinstance(link, h5py.HardLink):
-                raise RefusedError(f"its '{name[:60]}' is a link to another place or file; expected a network's weights themselves")
-            found = file[name]
-            dict(found.attrs)
-            if isinstance(found, h5py.Dataset):
-                values += _checked_size(found, name[:60])
-                found[()]
-
+        # An exception within a visit would be lost in h5py; a value that is not None ends the visits.
+        file.visititems_links(lambda name, link: links.append((name, link)) if len(links) <= MAX_OBJECTS else True)
+        if len(links) > MAX_OBJECTS:
+            raise RefusedError(f"holds more than {MAX_OBJECTS:,} groups and arrays, which no network has")
         dict(file.attrs)
-        file.visititems_links(visit)
-    return values
+        return sum(_read(file, name, link) for name, link in links)
+
+
+def _read(file: Any, name: str, link: Any) -> int:
+    """Read one group's attributes, or an array; the number of its values."""
+    import h5py
+
+    if not isinstance(link, h5py.HardLink):
+        raise RefusedError(f"its '{name[:60]}' is a link to another place or file; expected a network's weights themselves")
+    found = file[name]
+    dict(found.attrs)
+    if not isinstance(found, h5py.Dataset):
+        return 0
+    size = _checked_size(found, name[:60])
+    found[()]
+    return size
 
 
 def _checked_size(array: Any, name: str) -> int:

@@ -72,7 +72,7 @@ def check_network(model: Any) -> None:
 def _check_tensors(model: Any) -> None:
     import keras
 
-    for operation in getattr(model, "operations", ()):
+    for operation in getattr(model, "operations", model.layers):
         for tensor in keras.tree.flatten(operation.output):
             size = int(np.prod([int(n) for n in tensor.shape[1:] if n is not None], dtype=object))
             if size > MAX_TENSOR:

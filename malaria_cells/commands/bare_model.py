@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from malaria_cells.classifier import Network, PatchClassifier, compiled
 from malaria_cells.commands.run_request import RunRequest
 from malaria_cells.detection import DetectionSettings, TwoStageDetector
 from malaria_cells.engine import INPUT_RANGES, UNSCALED, InputRange
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 CONTEXT = 1.25  # side of the square around a box, by its longer side, where no model.yaml says it
 LABELS_FILE = "labels.txt"  # beside the keras_model.h5 of Teachable Machine
+SIGMOIDS = {"sigmoid", "hard_sigmoid"}
 SCALING = {"Rescaling", "Normalization"}
 PASSING = {"Reshape", "Flatten", "Dropout", "Identity", "ActivityRegularization"}  # layers that leave what a probability is
 TOLERANCE = 1e-2  # by which the sum of probabilities may differ from 1; half precision's by a thousandth
@@ -32,7 +34,6 @@ def bare_detector(request: RunRequest, model: Path) -> TwoStageDetector:
         InputError: it cannot be loaded, does not take one picture, or does not give the probabilities of classes.
     """
     from malaria_cells.calibration import Calibration
-    from malaria_cells.classifier import PatchClassifier, compiled
     from malaria_cells.config import Config
     from malaria_cells.dataset import label_set
     from malaria_cells.model_folder import load_network
@@ -45,7 +46,12 @@ def bare_detector(request: RunRequest, model: Path) -> TwoStageDetector:
     names, context = _names(request, model, n_classes)
     scaled = _scaling(request, model, network)
     size_hw = tuple(network.input_shape[1:3])
-    is_logits = _gives_logits(model, network, _probe(model, compiled(network, scaled), size_hw))
+    last = _last_activation(network)
+    if n_outputs == 1:
+        _check_single(model, last)
+    in_use, answers = _probe(model, network, scaled, size_hw)
+    if _gives_logits(model, last, answers):
+        in_use = compiled(network, scaled, is_logits=True)
     rejects = names[-1] == BACKGROUND
     classifier = PatchClassifier(
         label_set(Config(labels=names[:-1] if rejects else names)),
@@ -53,7 +59,7 @@ def bare_detector(request: RunRequest, model: Path) -> TwoStageDetector:
         size_hw,
         context,
         Calibration.none(n_classes),
-        compiled(network, scaled, is_logits),
+        in_use,
     )
     return TwoStageDetector(Proposer(), classifier, settings=DetectionSettings())
 
@@ -158,36 +164,39 @@ def _layers(network: Any) -> Iterator[Any]:
             yield from _layers(layer)
 
 
-def _probe(model: Path, network: Any, size_hw: tuple[int, ...]) -> np.ndarray:
-    """The answers to pictures of noise and of even grey, float (n, k)."""
+def _probe(model: Path, network: Any, scaled: InputRange, size_hw: tuple[int, ...]) -> tuple[Network, np.ndarray]:
+    """The network as one graph, and its answers to pictures of noise and of even grey, float (n, k)."""
     rng = np.random.default_rng(0)
     greys = np.linspace(0, 255, PROBE).astype(np.uint8)[:, None, None, None]
     pixels = np.concatenate([rng.integers(0, 256, (PROBE, *size_hw, 3), dtype=np.uint8), np.broadcast_to(greys, (PROBE, *size_hw, 3))])
     try:
-        answers = network(pixels)
+        in_use = compiled(network, scaled)
+        answers = in_use(pixels)
     except Exception as error:  # TensorFlow raises whatever stops a layer
         raise InputError(f"{model}: cannot be given a picture of {size_hw[0]} x {size_hw[1]} pixels: {reason(error)}") from error
     if not np.isfinite(answers).all():
         raise InputError(f"{model}: answers with what is no number (NaN or infinite); its training diverged, or pixels need --input-range")
-    return answers
+    return in_use, answers
 
 
-def _gives_logits(model: Path, network: Any, answers: np.ndarray) -> bool:
+def _check_single(model: Path, last: str) -> None:
+    """See that a single output is a probability: it may go from 0 to 1 by chance."""
+    if last not in SIGMOIDS:
+        what = "a softmax, which is always 1" if last == "softmax" else f"the activation {last}, which is no probability"
+        raise InputError(f"{model}: its one output has {what}; expected a sigmoid: add keras.layers.Activation('sigmoid') and save that")
+
+
+def _gives_logits(model: Path, last: str, answers: np.ndarray) -> bool:
     """Whether the outputs are logits of classes, by the last activation and by answers.
 
     Raises:
         InputError: they are neither probabilities nor logits.
     """
-    last, n = _last_activation(network), answers.shape[1]
+    n = answers.shape[1]
     within = bool((answers >= -TOLERANCE).all() and (answers <= 1 + TOLERANCE).all())
-    if n == 1:
-        if last in {"sigmoid", "hard_sigmoid"} and within:
-            return False
-        what = "a softmax, which is always 1" if last == "softmax" else f"the activation {last}, which is no probability"
-        raise InputError(f"{model}: its one output has {what}; expected a sigmoid: add keras.layers.Activation('sigmoid') and save that")
-    if within and np.abs(answers.sum(axis=1) - 1).max() < TOLERANCE:
+    if within and (n == 1 or np.abs(answers.sum(axis=1) - 1).max() < TOLERANCE):
         return False
-    if last in {"sigmoid", "hard_sigmoid"} and within:
+    if last in SIGMOIDS and within:
         log.warning(
             f"{model}: its {n} outputs are sigmoids, each for itself, which do not sum to 1; a picture gets one label here, so they are "
             "divided by their sum: a picture of none of the classes is not to be seen"
