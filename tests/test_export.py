@@ -80,7 +80,7 @@ def patches_of(detector, pictures, count):
 def test_an_engine_answers_as_keras(form, exported, keras_detector, smears):
     from malaria_cells.model_folder import load_detector
 
-    detector, _ = load_detector(exported(form))
+    detector, _ = load_detector(exported(form), form)
     check_parity(keras_detector, detector, smears, patches_of(keras_detector, smears, 50))
 
 
@@ -90,7 +90,7 @@ def test_pictures_worked_on_at_once_are_answered_as_one_after_the_other(form, ex
     from malaria_cells.at_once import in_order
     from malaria_cells.model_folder import load_detector
 
-    detector, _ = load_detector(model if form == "keras" else exported(form))
+    detector, _ = load_detector(model if form == "keras" else exported(form), form)
     alone = [detector.detect(picture) for picture in smears]
     for (wanted, _), found in in_order(lambda pair: detector.detect(pair[1]), zip(alone * 4, smears * 4, strict=True)):
         assert (found.result().xyxy == wanted.xyxy).all()
@@ -105,7 +105,7 @@ def test_an_engine_answers_as_keras_on_real_photographs(form, exported, keras_de
 
     names = json.loads((iml / "split.json").read_text())["test"][:3]
     pictures = [read_picture(iml / "images" / name.split("/")[-1]) for name in names]
-    detector, _ = load_detector(exported(form))
+    detector, _ = load_detector(exported(form), form)
     check_parity(keras_detector, detector, pictures, patches_of(keras_detector, pictures, 50))
 
 

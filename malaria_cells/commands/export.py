@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from malaria_cells import files
+from malaria_cells.checksums import check_checksums
 from malaria_cells.classifier import Network
 from malaria_cells.config import load_config
 from malaria_cells.dataset import load_data_set
-from malaria_cells.engines import exported_network, find_exported
+from malaria_cells.engines import SAVED_MODEL, exported_network, find_exported
 from malaria_cells.errors import InputError
-from malaria_cells.model_description import SECOND_LOOK, ModelDescription, golden_output, load_description, save_description
+from malaria_cells.model_description import ABOUT, SECOND_LOOK, ModelDescription, golden_output, load_whole_description, save_description
 from malaria_cells.model_folder import GOLDEN_TOLERANCE, PROPOSER, load_detector, load_network
 from malaria_cells.pictures import list_pictures, read_picture
 from malaria_cells.progress import progress
@@ -50,7 +51,7 @@ def export(model: Path, form: str, int8: bool, image: str | None, output: Path |
     """
     from malaria_cells.export import EXAMPLE, FITTED, QUANTIZED, export_network, runs_alone, write_example
 
-    description, golden = load_description(model)
+    description, kept = load_whole_description(model)
     if int8 and form not in QUANTIZED:
         raise InputError(f"--int8: {form} is not quantised here; choose --format {', '.join(QUANTIZED)}, or leave --int8 out")
     _check_trained(model, description.files)
@@ -58,6 +59,8 @@ def export(model: Path, form: str, int8: bool, image: str | None, output: Path |
     _check_output(output)
     learned = description.proposals == "learned" and description.detector == "two_stage"
     names = [*description.files, *([PROPOSER] if learned else [])]
+    if learned:  # the answers of the others are compared
+        check_checksums(model, kept.files, [Path(PROPOSER).stem], ABOUT)
     detector = load_detector(model)[0] if int8 else None  # its answers are compared with those of the training; without int8 below
     examples = _examples(detector, _pictures(model, image)) if form in FITTED and detector is not None else {}
     with files.replacing_folder(output, EXAMPLE) as beside:
@@ -68,14 +71,15 @@ def export(model: Path, form: str, int8: bool, image: str | None, output: Path |
         classifiers = [Path(file).stem for file in description.files]
         exported = [exported_network(beside, stem, form) for stem in classifiers]
         if not int8:
-            _check_answers(model, exported, description, golden)
+            _check_answers(model, exported, description, kept.golden)
         save_description(beside, exported, description)
         write_example(beside, description)
         for extra in ("config.yaml", "split.json"):
             if (model / extra).is_file():
                 shutil.copyfile(model / extra, beside / extra)
     size = sum(f.stat().st_size for f in output.rglob("*") if f.is_file())
-    print(f"{output}: {size / 2**20:.1f} MiB\nnext:  python run.py --model {output} --image PICTURES")
+    by_name = f" --engine {form}" if form == SAVED_MODEL else ""  # which is loaded only so
+    print(f"{output}: {size / 2**20:.1f} MiB\nnext:  python run.py --model {output}{by_name} --image PICTURES")
     print(f"or, without Keras{'' if runs_alone(description) else ', but with this package'}:  python {output / EXAMPLE} PICTURE")
     return 0
 
