@@ -63,7 +63,9 @@ class GradCam:
         with tf.GradientTape() as tape:
             tape.watch(pixels)
             maps, features = self._network(pixels, training=False)
-            logits = tf.matmul(tf.cast(features, tf.float32), self._last.kernel) + self._last.bias
+            logits = tf.matmul(tf.cast(features, tf.float32), self._last.kernel)
+            if self._last.use_bias:
+                logits += self._last.bias
             if logits.shape[1] == 1:  # one sigmoid unit: of class 1, and against it of class 0
                 logits = tf.concat([-logits, logits], axis=1)
             score = tf.reduce_sum(tf.gather(logits, class_ids, axis=1, batch_dims=1))
