@@ -10,6 +10,7 @@ from malaria_cells.errors import InputError, reason
 MAX_BYTES = 2**21
 MAX_DEPTH = 60  # levels of lists and mappings; more make Python's own recursion end
 MAX_VALUES = 200_000  # values once every alias is written out: a few lines of aliases of aliases stand for milliards
+MAX_DIGITS = 1000  # of a whole number; Python itself prints no more than 4,300
 
 _Node = yaml.nodes.Node
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, which most builds of PyYAML have, is twenty times faster
@@ -113,6 +114,8 @@ class _Loader(_Base):
         digits = node.value.replace("_", "").lstrip("+-")
         if ":" in digits or (digits.startswith("0") and digits.isdigit() and len(digits) > 1):
             raise _RefusedError(f"{_line(node)}: {_shortened(node.value)} is not a plain number; write it in quotes if it is a text")
+        if len(digits) > MAX_DIGITS:
+            raise ValueError
         return self.construct_yaml_int(node)
 
 

@@ -96,3 +96,79 @@ def test_every_key_is_documented(repository):
 
 def test_shipped_config_comments_name_only_known_keys(repository):
     assert set(yaml.safe_load((repository / "config.yaml").read_text(encoding="utf-8"))) <= set(Config.model_fields)
+
+
+def test_exponents_are_numbers_in_every_key_for_numbers(tmp_path):
+    text = (
+        "learning_rate: 1e-3\nfocal_alpha: 1e-2\nscore_threshold: 1E-4\nfocal_gamma: 1e+0\nepochs: 1e1\nname: 1e3\nlabels: [1e5]\n"
+        "second_look: {epochs: 2, learning_rate: 1e-4}\nanchors: {sizes: [1e1, 2e1, 4e1, 8e1, 160]}\nimage_size: [1e2, 80]"
+    )
+    config = load_config(write(tmp_path, text), ["refit=1e-1", "second_look.learning_rate=5e-5"])
+    numbers = (config.learning_rate, config.focal_alpha, config.score_threshold, config.focal_gamma, config.epochs, config.refit)
+    assert numbers == (0.001, 0.01, 0.0001, 1, 10, 0.1)
+    assert isinstance(config.epochs, int)
+    assert (config.name, config.labels) == ("1e3", ["1e5"])  # texts stay texts
+    assert config.second_look.learning_rate == 5e-5
+    assert (config.anchors.sizes[:2], config.image_size) == ([10, 20], (100, 80))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rate: .inf", "learning_rate: .*finite"),
+        ("learning_rate: .nan", "learning_rate: .*finite"),
+        ("learning_rate: 1e400", "learning_rate: .*valid number; found '1e400'"),
+        ("learning_rate: '0,1'", "learning_rate: .*with a point, not a comma"),
+        ("epochs: 1e-1", "epochs: .*valid integer"),
+        ("epochs: " + "9" * 400, "epochs: .*less than or equal to 1000000000; found 9999.*400 characters"),
+        ("epochs: " + "9" * 5000, r"c\.yaml: line 1: 9.*cannot be read as a whole number"),
+        ("epochs: 0x" + "f" * 6000, r"c\.yaml: line 1: 0xf.*cannot be read as a whole number"),
+        ("anchors: {sizes: [" + "9" * 400 + ", 1, 1, 1, 1]}", r"anchors\.sizes\.0: .*valid number"),
+        ("anchors: {sizes: [0, 1, 1, 1, 1]}", r"anchors\.sizes\.0: .*greater than 0"),
+        ("random_state: 4294967296", "random_state: .*less than or equal"),
+        ("labels: [yes, no]", "labels.0: .*true and false: write it in quotes"),
+        ("labels: [0, 1]", "labels.0: .*found 0; write it in quotes"),
+        ("name: 2024-03-01", "name: .*found 2024-03-01; write it in quotes"),
+        ("name: 2024-02-30", r"c\.yaml: line 1: 2024-02-30 cannot be read as a date"),
+        ("labels: ring, trophozoite", r"labels: .*write it in brackets, as in \[ring, trophozoite\]"),
+        ("train_images: []", "train_images: List should have at least 1 item"),
+        ("train_images: ''", "train_images: .*at least 1 character"),
+        ("train_images: ~nobody-of-this-name/x", "train_images: no home folder of that name"),
+        ("label_map: [RBC]", "label_map: .*dictionary"),
+        ("1: 2", r"c\.yaml: unknown key 1"),
+        ("epochs: 3\nepochs: 4", r"c\.yaml: line 2: the key 'epochs' is there twice"),
+        ("labels: [" + ",".join("1" * 5000) + "]", r"and 4990 more"),
+    ],
+)
+def test_values_that_cannot_be_meant(tmp_path, text, message):
+    with pytest.raises(InputError, match=message) as refused:
+        load_config(write(tmp_path, text))
+    assert len(str(refused.value)) < 3000
+
+
+def test_of_a_choice_of_types_one_problem_is_said(tmp_path):
+    for text in ("tta: 9", "tta: {runs: 0, scan: 1}", "train_images: 3", "train_images: [1]", "tta: x"):
+        with pytest.raises(InputError) as refused:
+            load_config(write(tmp_path, text))
+        assert len(str(refused.value).splitlines()) == 1
+
+
+def test_home_folder_is_known_in_every_key_of_a_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    keys = ("output_models", "train_images", "annotations", "corrections", "test_annotations", "split_file", "patch_cache", "weights")
+    config = make_config(dict.fromkeys(keys, "~/x") | {"second_look": {"epochs": 1, "learning_rate": 0.1, "weights": "~/x"}}, "test")
+    assert {getattr(config, key) for key in keys} | {config.second_look.weights} == {str(tmp_path / "x")}
+    assert make_config({"train_images": ["~/x", "y"]}, "test").train_images == [str(tmp_path / "x"), "y"]
+
+
+def test_without_a_label_map_the_recipe_is_written_as_before_there_were_maps():
+    assert "label_map" not in Config().to_yaml()
+    assert "RBC: red blood cell" in make_config({"label_map": {"RBC": "red blood cell"}}, "test").to_yaml()
+
+
+def test_a_config_of_another_encoding_says_what_to_save_it_as(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_bytes("# Größe\nepochs: 3".encode("cp1252"))
+    with pytest.raises(InputError, match=r"not in UTF-8: the byte 0xf6 in line 1; perhaps cp1252"):
+        load_config(path)

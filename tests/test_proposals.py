@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from malaria_cells import boxes
+from malaria_cells.errors import InputError
 from malaria_cells.proposals import Proposer, estimate_cell_size, find_sources
 from malaria_cells.sample.smear import Slide, render_smear
 
@@ -104,3 +105,10 @@ def test_sliding_reaches_every_cell_of_its_sizes():
     assert boxes.iou_matrix(cells, squares).max(axis=1).min() >= 0.5
     assert squares[:, 2].max() == 400
     assert squares[:, 3].max() == 300
+
+
+def test_an_unknown_method_is_no_watershed():
+    with pytest.raises(InputError, match="proposals: 'watershet' is unknown; expected watershed, sliding, learned"):
+        Proposer("watershet")
+    with pytest.raises(InputError, match="'learned' finds no boxes without a network"):
+        find_sources("learned", np.zeros((64, 64, 3), dtype=np.uint8), 20)

@@ -3,13 +3,17 @@
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from malaria_cells.config.values import FolderOrFile, Settings
 
 SIX_CLASSES = ["red blood cell", "leukocyte", "gametocyte", "ring", "trophozoite", "schizont"]
 PARASITES = ["gametocyte", "ring", "trophozoite", "schizont"]
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Pixels = Annotated[int, Field(ge=1, le=20_000)]
+Name = Annotated[str, Field(min_length=1)]
 
 
 def _as_tuple(value: Any) -> Any:
@@ -18,25 +22,21 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-HeightWidth = Annotated[tuple[Count, Count], BeforeValidator(_as_tuple)]
+HeightWidth = Annotated[tuple[Pixels, Pixels], BeforeValidator(_as_tuple)]
 
 
-class ScanSettings(BaseModel):
+class ScanSettings(Settings):
     """Test-time augmentation of whole pictures: `scan` overlapping crops, each augmented `runs` times."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     runs: Count
     scan: Count
 
 
-class SecondLook(BaseModel):
+class SecondLook(Settings):
     """A second classifier for cells in which the first has a hint of a finding; all else of its recipe is the first one's."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
     model: str = "lite"
-    weights: str = "none"
+    weights: FolderOrFile = "none"
     freeze: bool = False
     epochs: Count
     learning_rate: Annotated[float, Field(gt=0)]
@@ -44,42 +44,39 @@ class SecondLook(BaseModel):
     augmentation: str | None = None
 
 
-class Anchors(BaseModel):
+class Anchors(Settings):
     """Boxes that RetinaNet starts from: one size a level, from stride 8 to 128, in every scale and ratio."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    sizes: list[float] = Field(default_factory=lambda: [32.0, 64.0, 128.0, 256.0, 512.0], min_length=5, max_length=5)
-    scales: list[float] = Field(default_factory=lambda: [1.0, 1.26, 1.59], min_length=1)
-    ratios: list[float] = Field(default_factory=lambda: [0.75, 1.0, 1.33], min_length=1)
-
-    @field_validator("sizes", "scales", "ratios", mode="before")
-    @classmethod
-    def _whole_numbers_too(cls, value: Any) -> Any:
-        return [float(v) if isinstance(v, int) else v for v in value] if isinstance(value, list) else value
+    sizes: list[Annotated[float, Field(gt=0, le=100_000)]] = Field(
+        default_factory=lambda: [32.0, 64.0, 128.0, 256.0, 512.0], min_length=5, max_length=5
+    )
+    scales: list[Annotated[float, Field(gt=0, le=1000)]] = Field(default_factory=lambda: [1.0, 1.26, 1.59], min_length=1)
+    ratios: list[Annotated[float, Field(gt=0, le=1000)]] = Field(default_factory=lambda: [0.75, 1.0, 1.33], min_length=1)
 
 
-class Config(BaseModel):
+class Config(Settings):
     """One run's settings. Field descriptions are the documentation of the keys."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
     name: str | None = Field(None, description="Name of the model folder; null: date and time.")
-    output_models: str = Field("models", description="Folder that model folders are written to.")
-    random_state: int = Field(42, ge=0, description="Seed of every random choice: split, sampling, augmentation, weights.")
+    output_models: FolderOrFile = Field("models", description="Folder that model folders are written to.")
+    random_state: int = Field(42, ge=0, le=2**32 - 1, description="Seed of every random choice: split, sampling, augmentation, weights.")
 
-    train_images: str | list[str] = Field(
+    train_images: FolderOrFile | Annotated[list[FolderOrFile], Field(min_length=1)] = Field(
         default_factory=lambda: ["data/bbbc041", "data/sample"],
         description="Folder of the data set; of a list, the first that exists.",
     )
-    annotations: str | None = Field(None, description="Annotation file or folder; null: what train_images holds, recognised by content.")
-    corrections: str | None = Field(
+    annotations: FolderOrFile | None = Field(
+        None, description="Annotation file or folder; null: what train_images holds, recognised by content."
+    )
+    corrections: FolderOrFile | None = Field(
         None,
         description="Corrected pictures, as run.py --review writes them: they join the training part or replace its same photographs.",
     )
-    test_annotations: str | None = Field(None, description="Annotation file of the test part; null: test.json in train_images, if there.")
+    test_annotations: FolderOrFile | None = Field(
+        None, description="Annotation file of the test part; null: test.json in train_images, if there."
+    )
     annotation_format: str = Field("auto", description="Name of the annotation's format; auto looks at the content.")
-    split_file: str | None = Field(
+    split_file: FolderOrFile | None = Field(
         None, description='JSON {"train": [pictures], "test": [pictures]}; null: split.json in train_images, if there.'
     )
     group: str | None = Field(
@@ -87,12 +84,16 @@ class Config(BaseModel):
         description="Keeps pictures of one slide on one side of every split: 'folder', or a regular expression whose (group) in the "
         "picture's path names the slide; null: each picture on its own.",
     )
-    labels: list[str] | None = Field(
+    labels: list[Name] | None = Field(
         default_factory=lambda: list(SIX_CLASSES),
         description="Class names; their order is that of the class ids; null: the categories found, in alphabetical order.",
     )
-    ignore_labels: list[str] = Field(
+    ignore_labels: list[Name] = Field(
         default_factory=lambda: ["difficult"], description="Categories that are neither trained on nor scored: ignore regions."
+    )
+    label_map: dict[Name, Name] = Field(
+        default_factory=dict,
+        description="Names of the annotation that stand for one of labels or ignore_labels, as in {RBC: red blood cell}.",
     )
     infected_labels: list[str] | None = Field(
         None, description="Labels that are infected red cells; null: those of gametocyte, ring, trophozoite, schizont in labels; []: none."
@@ -100,7 +101,7 @@ class Config(BaseModel):
     red_cell_labels: list[str] | None = Field(
         None, description="Labels that are red cells, beside the infected ones; null: 'red blood cell' if it is in labels."
     )
-    min_box_size: float = Field(4, ge=1, description="Boxes whose shorter side is under this many pixels are dropped.")
+    min_box_size: float = Field(4, ge=1, le=1_000_000, description="Boxes whose shorter side is under this many pixels are dropped.")
     test_size: Fraction = Field(0.2, description="Share of the pictures held out for the test, where no test part is named.")
     validation_size: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.15, description="Share of the other pictures for validation: early stopping, calibration, thresholds."
@@ -111,18 +112,23 @@ class Config(BaseModel):
     )
 
     image_size: HeightWidth = Field((64, 64), description="Height and width of a patch in pixels: the classifier's input.")
-    context: float = Field(1.25, ge=1, description="Side of the square cut around a box, as a multiple of the box's longer side.")
+    context: float = Field(1.25, ge=1, le=100, description="Side of the square cut around a box, as a multiple of the box's longer side.")
     background_per_image: int = Field(
-        10, ge=0, description="Patches cut from each picture where no box is, for the reject class of detection; 0: no such class."
+        10,
+        ge=0,
+        le=1_000_000,
+        description="Patches cut from each picture where no box is, for the reject class of detection; 0: no such class.",
     )
-    patch_cache: str = Field(".cache/patches", description="Folder of the patch stores, which are rebuilt when their pictures change.")
+    patch_cache: FolderOrFile = Field(
+        ".cache/patches", description="Folder of the patch stores, which are rebuilt when their pictures change."
+    )
 
     model: str = Field(
         "compact",
         description="Architecture: compact, vgg, baseline, augmented, lite, efficientnetb0 to b7, efficientnetv2b0 to b3, s, m, l, or a "
         "full name such as keras.applications.ResNet50V2.",
     )
-    weights: str | None = Field("none", description="Of a backbone: imagenet, none, or a file.")
+    weights: FolderOrFile | None = Field("none", description="Of a backbone: imagenet, none, or a file.")
     freeze: bool = Field(False, description="Whether a backbone keeps its weights and only the head is trained.")
     adapt_normalization: bool | None = Field(
         None,
@@ -138,7 +144,7 @@ class Config(BaseModel):
     focal_alpha: Annotated[float, Field(gt=0, le=1)] = Field(
         0.25, description="Weight of the focal loss (Lin et al. 2017, arXiv:1708.02002); with two labels, of the second."
     )
-    focal_gamma: float = Field(2.0, ge=0, description="How much the focal loss leaves easy examples alone; 0: cross-entropy.")
+    focal_gamma: float = Field(2.0, ge=0, le=100, description="How much the focal loss leaves easy examples alone; 0: cross-entropy.")
     label_smoothing: Fraction = Field(0.0, description="Share of the label that is spread over all classes.")
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = Field("adamw", description="Optimizer.")
     learning_rate: Annotated[float, Field(gt=0)] = Field(0.002, description="Highest learning rate.")
@@ -184,7 +190,7 @@ class Config(BaseModel):
         "float32", description="Of the classifiers' arithmetic; the mixed ones are for hardware that is made for them."
     )
     keep_checkpoints: int = Field(
-        0, ge=0, description="Weights of so many last passes are kept in the model folder, beside the best pass's."
+        0, ge=0, le=1_000_000, description="Weights of so many last passes are kept in the model folder, beside the best pass's."
     )
     tensorboard: bool = Field(False, description="Write scalars and weight histograms for TensorBoard into the model folder.")
     plot_training_data: bool = Field(False, description="Draw training examples of each class into the model folder.")
@@ -227,15 +233,6 @@ class Config(BaseModel):
     def _no_weights(cls, value: Any) -> Any:
         return "none" if value is None else value
 
-    @field_validator("learning_rate", "sampling_power", "context", "min_box_size", "dropout", "test_size", mode="before")
-    @classmethod
-    def _exponents(cls, value: Any) -> Any:
-        # YAML 1.1 reads 1e-3 (no dot) as a string.
-        try:
-            return float(value) if isinstance(value, str) else value
-        except ValueError:
-            return value
-
     @model_validator(mode="after")
     def _cells_and_shares(self) -> "Config":
         for key, look in zip(("image_size", "second_look.image_size"), self.looks, strict=False):
@@ -260,4 +257,6 @@ class Config(BaseModel):
 
     def to_yaml(self) -> str:
         """The configuration as YAML that `load_config` reads back to an equal one."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        # Without a map the text is that of a model folder from before there were maps, whose recipe is still the same one.
+        excluded = None if self.label_map else {"label_map"}
+        return yaml.safe_dump(self.model_dump(mode="json", exclude=excluded), sort_keys=False, allow_unicode=True)

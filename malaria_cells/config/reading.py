@@ -1,14 +1,21 @@
 """From a YAML file and ``--set key=value`` to a checked `Config`."""
 
+import datetime as dt
+import numbers
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from malaria_cells.config.keys import Config
 from malaria_cells.errors import InputError, nearest
+from malaria_cells.yaml_text import load_yaml, parse_yaml
+
+MAX_PROBLEMS = 10  # lines of one message
+MAX_SHOWN = 100  # characters of a value
+_UNION_MEMBER = re.compile(r"(function-after|function-before|constrained-|list\[|tuple\[|nullable)|^(str|int|float|ScanSettings|\[key\])$")
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> Config:
@@ -16,21 +23,22 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
 
     Args:
         path: the YAML file.
-        overrides: strings ``key=value``; the value is read as YAML.
+        overrides: strings ``key=value``; the value is read as YAML, and a key inside a key is written as in ``second_look.epochs=8``.
 
     Raises:
         InputError: no such file, no YAML, an unknown key (the nearest known one is named), a value of the wrong type.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; expected a config file, such as config.yaml or one of configs/") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid YAML: {error}") from error
+    if not path.is_file():
+        what = "Is a directory" if path.is_dir() else "No such file or directory"
+        raise InputError(f"{path}: {what}; expected a config file, such as config.yaml or one of configs/")
+    content = load_yaml(path)
     if not isinstance(content, dict | None):
         raise InputError(f"{path}: found a {type(content).__name__}, expected keys with values such as 'epochs: 12'")
+    content = dict(content or {})
     overriding = _parse_overrides(overrides or [])
-    return make_config((content or {}) | overriding, str(path), overriding)
+    for key, value in overriding.items():
+        _lay_over(content, key, value)
+    return make_config(content, str(path), overriding)
 
 
 def make_config(values: dict[str, Any], source: str, overriding: Collection[str] = ()) -> Config:
@@ -39,11 +47,18 @@ def make_config(values: dict[str, Any], source: str, overriding: Collection[str]
     Raises:
         InputError: an unknown key or a wrong value.
     """
-    overridden = {(key,) for key in overriding}
+    overridden = [tuple(key.split(".")) for key in overriding]
+    unnamed = [key for key in values if not isinstance(key, str)]
+    if unnamed:
+        raise InputError(f"{source}: unknown key {_shown(unnamed[0])}; the keys are listed in docs/config.md")
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise InputError("\n".join(_explain(p, "--set" if p["loc"][:1] in overridden else source) for p in error.errors())) from None
+        problems = _of_unions_one(error.errors(include_url=False))
+        lines = dict.fromkeys(_explain(p, "--set" if _is_set(p["loc"], overridden) else source) for p in problems)
+    shown = list(lines)[:MAX_PROBLEMS]
+    more = [f"{source}: and {len(lines) - MAX_PROBLEMS} more"] if len(lines) > MAX_PROBLEMS else []
+    raise InputError("\n".join(shown + more))
 
 
 def _parse_overrides(overrides: list[str]) -> dict[str, Any]:
@@ -52,11 +67,39 @@ def _parse_overrides(overrides: list[str]) -> dict[str, Any]:
         key, separator, value = text.partition("=")
         if not separator:
             raise InputError(f"--set {text}: expected key=value, for example --set epochs=3")
-        try:
-            values[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InputError(f"--set {text}: the value is not valid YAML: {error}") from error
+        values[key.strip()] = parse_yaml(value, f"--set {text if len(text) <= MAX_SHOWN else key.strip()}")
     return values
+
+
+def _is_set(loc: tuple[Any, ...], overridden: list[tuple[str, ...]]) -> bool:
+    return any(loc[: len(key)] == key or key[: len(loc)] == loc for key in overridden)
+
+
+def _of_unions_one(problems: list[Any]) -> list[Any]:
+    """Without the complaint of each member of a union that the value is of another type, where a member finds more to say."""
+    by_key: dict[Any, list[Any]] = {}
+    for problem in problems:
+        by_key.setdefault(problem["loc"][:1], []).append(problem)
+    kept = []
+    for own in by_key.values():
+        of_type = [p for p in own if p["type"].endswith("_type") and "." not in _key(p["loc"])]
+        kept += [p for p in own if p not in of_type] or of_type[:1]
+    return kept
+
+
+def _key(loc: tuple[Any, ...]) -> str:
+    first, *inner = loc or ("",)
+    # Behind the key, pydantic names the members of a union, too.
+    return ".".join([str(first), *(str(part) for part in inner if not _UNION_MEMBER.search(str(part)))])
+
+
+def _lay_over(content: dict[str, Any], key: str, value: Any) -> None:
+    outer, dot, inner = key.partition(".")
+    if dot and outer in Config.model_fields:
+        there = content.get(outer)
+        content[outer] = {**(there if isinstance(there, dict) else {}), inner: value}
+    else:
+        content[key] = value
 
 
 def _known_keys() -> list[str]:
@@ -70,10 +113,27 @@ def _known_keys() -> list[str]:
 
 
 def _explain(problem: Any, source: str) -> str:
-    key = ".".join(str(part) for part in problem["loc"] if part not in {"str", "list[str]", "constrained-int", "ScanSettings"})
+    key = _key(problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"{source}: unknown key '{key}'{nearest(key, _known_keys())}; the keys are listed in docs/config.md"
     message = problem["msg"].removeprefix("Value error, ")
     if not key:
         return f"{source}: {message}"
-    return f"{source}: {key}: {message}; found {problem['input']!r}"
+    return f"{source}: {key}: {message}; found {_shown(problem['input'])}{_advice(problem['type'], problem['input'])}"
+
+
+def _shown(value: Any) -> str:
+    text = value.isoformat() if isinstance(value, dt.date) else repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}.. ({len(text):,} characters)"
+
+
+def _advice(problem: str, value: Any) -> str:
+    if problem == "string_type" and isinstance(value, bool):
+        return "; YAML reads yes, no, on and off as true and false: write it in quotes if it is a text"
+    if problem == "string_type" and isinstance(value, numbers.Number | dt.date):
+        return "; write it in quotes if it is a text"
+    if problem == "list_type" and isinstance(value, str):
+        return f"; write it in brackets, as in [{value}]" if len(value) < MAX_SHOWN else "; write it in brackets"
+    if problem in {"int_type", "float_type", "bool_type"} and isinstance(value, str):
+        return "; write it without quotes, and with a point, not a comma"
+    return ""

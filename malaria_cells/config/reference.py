@@ -50,6 +50,8 @@ def _type_name(annotation: Any) -> str:
         return " or ".join(_type_name(part) for part in get_args(annotation))
     if get_origin(annotation) is tuple:
         return " and ".join(_type_name(part) for part in get_args(annotation))
+    if get_origin(annotation) is dict:
+        return " to ".join(_type_name(part) for part in get_args(annotation))
     if get_origin(annotation) is list:
         return "list of " + _type_name(get_args(annotation)[0])
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

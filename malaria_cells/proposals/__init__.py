@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -44,6 +44,8 @@ class Proposer:
     follows: bool = True
 
     def __post_init__(self) -> None:
+        if self.method not in get_args(Method):
+            raise InputError(f"proposals: '{self.method}' is unknown; expected {', '.join(get_args(Method))}")
         if self.method == "learned" and self.network is None:
             raise InputError(
                 "--proposals learned: this model holds no learned proposer; train one with `proposals: learned`, or use watershed"
@@ -87,9 +89,15 @@ class Proposer:
 
 
 def find_sources(method: str, picture: np.ndarray, cell_size: float) -> dict[str, np.ndarray]:
-    """Boxes as each source of a method finds them, without margins: float32 (n, 4) each."""
+    """Boxes as each source of a method finds them, without margins: float32 (n, 4) each.
+
+    Raises:
+        InputError: the method is neither sliding nor watershed, the two that need no network.
+    """
     if method == "sliding":
         return {"window": sliding_boxes(picture.shape, cell_size)}
+    if method != "watershed":
+        raise InputError(f"proposals: '{method}' finds no boxes without a network; expected watershed or sliding")
     seen = Field.of(picture, cell_size)
     by_name: dict[str, Callable[[Field], np.ndarray]] = {"regions": watershed_boxes, "outlines": round_boxes, "nuclei": nucleus_boxes}
     return {name: find(seen) for name, find in by_name.items()}

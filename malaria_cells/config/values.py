@@ -1,0 +1,63 @@
+"""Strict settings, and what their values are mended by: numbers that YAML reads as text, the home folder."""
+
+import math
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+_EXPONENT = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+")
+
+
+def _at_home(value: str) -> str:
+    """A path with ``~`` as the home folder, unless there is something of that very name."""
+    if not value.startswith("~") or os.path.lexists(value):
+        return value
+    try:
+        return str(Path(value).expanduser())
+    except RuntimeError:
+        raise ValueError("no home folder of that name; write the whole path") from None
+
+
+FolderOrFile = Annotated[str, Field(min_length=1), AfterValidator(_at_home)]
+
+
+class Settings(BaseModel):
+    """Keys with values: an unknown key, a wrong type and a number that is none (nan, inf) are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
+        if float not in kinds and int not in kinds:
+            return value
+        if isinstance(value, list):
+            return [_number(entry, whole=float not in kinds) for entry in value]
+        return _number(value, whole=float not in kinds)
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types in an annotation, those inside lists, unions and annotations among them."""
+    inner = get_args(annotation)
+    return set().union(*(_kinds(part) for part in inner)) if inner else {annotation} if isinstance(annotation, type) else set()
+
+
+def _number(value: Any, whole: bool) -> Any:
+    """A number for a text such as 1e-3, which YAML 1.1 takes for a text as it has no dot; anything else as it is."""
+    if isinstance(value, bool):
+        return value
+    try:
+        if isinstance(value, int) and not whole:
+            return float(value)
+        if not isinstance(value, str) or not (_EXPONENT.fullmatch(value.strip()) if whole else True):
+            return value
+        number = float(value)
+    except (ValueError, OverflowError):
+        return value
+    if whole:
+        return int(number) if number.is_integer() and abs(number) < 2**53 else value
+    return number if math.isfinite(number) else value
