@@ -1,14 +1,22 @@
 """From a configuration to the annotated pictures of the training, validation and test parts."""
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from malaria_cells.annotations import AnnotationSet, find_annotation, found_categories, load_annotations
+from malaria_cells.annotations import AnnotationSet, Picture, find_annotation, found_categories, load_annotations
 from malaria_cells.config import Config
-from malaria_cells.corrections import with_corrections
+from malaria_cells.copies import same_photographs
+from malaria_cells.corrections import group_below, with_corrections
 from malaria_cells.errors import InputError
-from malaria_cells.labels import LabelSet
-from malaria_cells.splits import draw_pictures, read_split, split_pictures
+from malaria_cells.labels import LabelSet, warn_of_meanings
+from malaria_cells.leaks import check_apart, check_copies, together
+from malaria_cells.split_file import read_split
+from malaria_cells.splits import draw_pictures, split_pictures
+from malaria_cells.wording import number_of
+
+log = logging.getLogger(__name__)
 
 TRAINING_NAMES = ("training.json", "annotations.json", "_annotations.coco.json", "data.yaml", "train.csv")
 TEST_NAMES = ("test.json",)
@@ -17,7 +25,7 @@ SPLIT_NAMES = ("split.json",)
 
 @dataclass(frozen=True)
 class DataSet:
-    """The three parts; no group of pictures is in two of them.
+    """The three parts; no group of pictures is in two of them, however they were split.
 
     Attributes:
         train: what weights are fitted to.
@@ -28,6 +36,9 @@ class DataSet:
     train: AnnotationSet
     validation: AnnotationSet
     test: AnnotationSet | None
+
+    def __post_init__(self) -> None:
+        check_apart(self.parts, "the data set")
 
     @property
     def parts(self) -> dict[str, AnnotationSet]:
@@ -43,7 +54,13 @@ class DataSet:
 
 def label_set(config: Config) -> LabelSet:
     """The config's labels with their meanings; see `with_labels` for a config that leaves them to the data."""
-    return LabelSet(tuple(config.labels or ()), tuple(config.ignore_labels), tuple(config.infected), tuple(config.red_cells))
+    return LabelSet(
+        tuple(config.labels or ()),
+        tuple(config.ignore_labels),
+        tuple(config.infected),
+        tuple(config.red_cells),
+        tuple(config.label_map.items()),
+    )
 
 
 def with_labels(config: Config) -> Config:
@@ -56,7 +73,8 @@ def with_labels(config: Config) -> Config:
         return config
     root = _root(config)
     found = found_categories(_training_file(config, root), root=root, annotation_format=config.annotation_format)
-    return config.model_copy(update={"labels": [name for name in found if name not in config.ignore_labels]})
+    names = sorted({config.label_map.get(name, name) for name in found} - set(config.ignore_labels))
+    return config.model_copy(update={"labels": names})
 
 
 def load_data_set(config: Config) -> DataSet:
@@ -64,44 +82,90 @@ def load_data_set(config: Config) -> DataSet:
 
     The test part is, in this order: the pictures of `test_annotations`; the ``test`` list of `split_file`; what the data
     set itself calls its test part (VOC's ImageSets, YOLO's data.yaml); a random share `test_size` of the groups. The
-    validation part is the data set's own, or drawn from the rest.
+    validation part is the data set's own, or drawn from the rest. Copies of one photograph count as one group where parts are drawn.
+    `train_size` thins the training part alone.
 
     Raises:
-        InputError: absent data set (names the commands that provide one), or whatever the readers find wrong.
+        InputError: absent data set (names the commands that provide one), a group or photograph on two sides, or whatever the
+            readers find wrong.
     """
     config = with_labels(config)
     root = _root(config)
     training = _training_file(config, root)
-    everything = _load(config, root, training)
-    if config.train_size is not None and everything.whole:
-        everything = draw_pictures(everything, config.train_size, config.random_state)
-    test_file = _file(root, config.test_annotations, TEST_NAMES)
-    split_file = _file(root, config.split_file, SPLIT_NAMES)
-    test: AnnotationSet | None
-    if test_file is not None:
-        rest, test = everything, _load_test(config, root, test_file)
-        shared = {p.group for p in rest.pictures} & {p.group for p in test.pictures}
-        if shared:
-            raise InputError(f"{test_file}: '{sorted(shared)[0]}' is in {training} too; a picture or group belongs to one part")
-    elif split_file is not None:
-        rest, test = read_split(split_file, everything)
-    elif any(p.part == "test" for p in everything.pictures):
-        rest, test = _part(everything, "train", "validation"), _part(everything, "test")
-    elif config.test_size > 0:
-        rest, test = split_pictures(everything, config.test_size, config.random_state)
-    else:
-        rest, test = everything, None
+    warn_of_meanings(label_set(config), config.infected_labels is None, config.red_cell_labels is None)
+    rest, test, source = _named_test(config, root, training)
+    given = {} if test is None else {"test": test}
+    check_apart({"train": rest} | given, source)
+    photographs = _same_photographs(rest.pictures + (test.pictures if test is not None else ()))
+    check_copies(_own_parts(rest) | given, photographs, source)
+    rest = together(rest, photographs)
+    if test is None and config.test_size > 0:
+        rest, test = split_pictures(rest, config.test_size, config.random_state)
     if config.corrections is not None:
         rest = with_corrections(rest, test, _corrected(config), config.corrections)
-    if any(p.part == "validation" for p in rest.pictures):
-        return DataSet(_part(rest, "train"), _part(rest, "validation"), test)
-    train, validation = split_pictures(rest, config.validation_size, config.random_state)
+        check_apart({"train": rest} | given, f"corrections: {config.corrections}")
+    own = _own_parts(rest)
+    if len(own) > 1:
+        check_apart(own, f"{training}, whose own parts count")
+        train, validation = own["train"], own["validation"]
+    else:
+        train, validation = split_pictures(rest, config.validation_size, config.random_state)
+    if config.train_size is not None and train.whole:
+        train = draw_pictures(train, config.train_size, config.random_state)
     return DataSet(train, validation, test)
+
+
+def _named_test(config: Config, root: Path, training: Path) -> tuple[AnnotationSet, AnnotationSet | None, str]:
+    """The pictures that may be trained on, the test part where anything names one, and what did."""
+    everything = _load(config, root, training)
+    test_file = _file(root, config.test_annotations, TEST_NAMES)
+    if test_file is not None:
+        return _without_own_test(everything, test_file), _load_test(config, root, test_file), f"{test_file} beside {training}"
+    split_file = _file(root, config.split_file, SPLIT_NAMES)
+    if split_file is not None:
+        rest, test = read_split(split_file, everything)
+        return _for_training(rest, split_file), test, str(split_file)
+    if any(p.part == "test" for p in everything.pictures):
+        return _part(everything, "train", "validation"), _part(everything, "test"), f"{training}, whose own parts count"
+    return everything, None, f"{training}, whose own parts count"
+
+
+def _own_parts(annotations: AnnotationSet) -> dict[str, AnnotationSet]:
+    """Training and validation where the data set itself says which is which; else all in one."""
+    if not any(p.part == "validation" for p in annotations.pictures):
+        return {"train": annotations}
+    return {name: _part(annotations, name) for name in ("train", "validation")}
 
 
 def _part(annotations: AnnotationSet, *parts: str) -> AnnotationSet:
     """Pictures that the data set itself puts into these parts; those that it puts nowhere are for training."""
     return annotations.subset(p.key for p in annotations.pictures if (p.part or "train") in parts)
+
+
+def _without_own_test(everything: AnnotationSet, named: Path) -> AnnotationSet:
+    """What may be trained on where the test part is another than the data set's own: not its own test part either."""
+    own = [p.key for p in everything.pictures if p.part == "test"]
+    if own:
+        log.warning(
+            f"{named} is the test part: {number_of(len(own), 'picture')} of the part that the data set itself calls test "
+            f"left out of training; first: {own[0]}"
+        )
+    return _part(everything, "train", "validation")
+
+
+def _for_training(rest: AnnotationSet, split_file: Path) -> AnnotationSet:
+    """What a split file puts into training, whatever the data set itself calls it."""
+    own = [p.key for p in rest.pictures if p.part == "test"]
+    if own:
+        log.warning(
+            f"{split_file}: its list for training counts, which has {number_of(len(own), 'picture')} "
+            f"of the part that the data set itself calls test; first: {own[0]}"
+        )
+    return replace(rest, pictures=tuple(replace(p, part=None) if p.part == "test" else p for p in rest.pictures))
+
+
+def _same_photographs(pictures: Sequence[Picture]) -> list[list[str]]:
+    return [[pictures[i].key for i in copies] for copies in same_photographs(pictures)]
 
 
 def _root(config: Config) -> Path:
@@ -143,14 +207,17 @@ def _load_test(config: Config, root: Path, path: Path) -> AnnotationSet:
     if not path.is_dir():
         return _load(config, root, path)
     # A folder of its own has names of its own, which may be those of training pictures: the folder's name keeps them apart.
-    test = _load(config, path, path)
-    return replace(test, pictures=tuple(replace(p, key=f"{path.name}/{p.key}", group=f"{path.name}/{p.group}") for p in test.pictures))
+    test = _load(config, path, find_annotation(path, (*TEST_NAMES, *TRAINING_NAMES)) or path)
+    named = tuple(replace(p, key=f"{path.name}/{p.key}", group=group_below(path.name, p)) for p in test.pictures)
+    return replace(test, pictures=named)
 
 
 def _corrected(config: Config) -> AnnotationSet:
     path = Path(str(config.corrections))
     root = path if path.is_dir() else path.parent
-    return _load(config, root, find_annotation(path, TRAINING_NAMES) or path if path.is_dir() else path)
+    annotation = find_annotation(path, TRAINING_NAMES) or path if path.is_dir() else path
+    # Corrections come from another tool than the data set, most often.
+    return _load(config.model_copy(update={"annotation_format": "auto"}), root, annotation)
 
 
 def _load(config: Config, root: Path, path: Path) -> AnnotationSet:

@@ -35,6 +35,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
         >>> nearest("trophozoit", ["ring", "trophozoite"])
         " (did you mean 'trophozoite'?)"
     """
+    found = nearest_name(name, known)
+    return f" (did you mean '{found}'?)" if found is not None else ""
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is spelt most like `name`, or None where none is."""
     candidates = {k.lower(): k for k in known}
     found = difflib.get_close_matches(name.lower(), list(candidates), n=1, cutoff=0.6)
-    return f" (did you mean '{candidates[found[0]]}'?)" if found else ""
+    return candidates[found[0]] if found else None

@@ -1,15 +1,46 @@
 """Class names in a fixed order, and what each means: infected, red cell, ignored."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
+from malaria_cells.config import PARASITES, SIX_CLASSES
 from malaria_cells.errors import InputError, nearest
+from malaria_cells.synonyms import likely, means, plain
+from malaria_cells.wording import excerpt, number_of
+
+log = logging.getLogger(__name__)
 
 BACKGROUND = "background"
 IGNORED = -1
+RED_BLOOD_CELL = SIX_CLASSES[0]
+MOST_SHOWN = 20  # names in one message
+MOST_LETTERS = 60  # of such a name
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How a person tells a command about labels, for the advice in messages.
+
+    Attributes:
+        known: where the known names stand.
+        map_by: what maps a name of the annotation to a known one; ``{}`` stands for the pairs.
+        ignore_by: what leaves a category out; ``{}`` stands for the names.
+        pair: one entry of the map, of two names.
+    """
+
+    known: str
+    map_by: str
+    ignore_by: str
+    pair: str
+
+
+IN_CONFIG = Wording("labels nor ignore_labels", "label_map: {{{}}}", "ignore_labels: [{}]", "{}: {}")
+IN_RUN = Wording("the labels of the model nor ignored", "--label-map '{}'", "--ignore-labels '{}'", "{}={}")
 
 
 @dataclass(frozen=True)
@@ -21,12 +52,17 @@ class LabelSet:
         ignored: categories of the annotation that are ignore regions: never trained on, neither hit nor miss in scoring.
         infected: those of `names` that count as an infected red cell; empty for data sets without the notion.
         red_cells: those of `names` that are red cells; infected ones always count as red cells too.
+        label_map: pairs of a category of the annotation and the name or ignored category that it stands for.
+        wording: how the command at work is told about labels.
     """
 
     names: tuple[str, ...]
     ignored: tuple[str, ...] = ()
     infected: tuple[str, ...] = ()
     red_cells: tuple[str, ...] = ()
+    # Neither is part of what the class ids mean: stores and fingerprints, which hold the text of this, stay as they are.
+    label_map: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
+    wording: Wording = field(default=IN_CONFIG, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -45,37 +81,80 @@ class LabelSet:
             for name in names:
                 if name not in self.names:
                     raise InputError(f"{key}: '{name}' is not in labels{nearest(name, self.names)}; labels are {', '.join(self.names)}")
+        self._check_map()
+
+    def _check_map(self) -> None:
+        for category, meant in self.label_map:
+            if meant not in (*self.names, *self.ignored):
+                where = "label_map" if self.wording is IN_CONFIG else "--label-map"
+                raise InputError(
+                    f"{where}: '{category}' stands for '{_shown(meant)}', which is in neither {self.wording.known}"
+                    f"{nearest(meant, (*self.names, *self.ignored))}. Expected: {_listed((*self.names, *self.ignored))}"
+                )
 
     def __len__(self) -> int:
         return len(self.names)
 
     @cached_property
     def _ids(self) -> dict[str, int]:
-        ids = {name: i for i, name in enumerate(self.names)}
-        return ids | dict.fromkeys(self.ignored, IGNORED)
+        ids = {name: i for i, name in enumerate(self.names)} | dict.fromkeys(self.ignored, IGNORED)
+        return ids | {category: ids[meant] for category, meant in self.label_map}
 
     def class_ids(self, categories: Iterable[str], source: str) -> np.ndarray:
-        """Map categories to class ids, `IGNORED` (-1) for ignore regions.
+        """Map categories to class ids, `IGNORED` (-1) for ignore regions. Categories that differ in writing alone are warned of.
 
         Args:
             categories: names as found in an annotation file.
-            source: what to name in the error, usually the file.
+            source: what to name in messages, usually the file.
 
         Returns:
             int64 array (n,).
 
         Raises:
-            InputError: a category is in neither `names` nor `ignored`.
+            InputError: a category is in neither `names` nor `ignored`, and not mapped; a likely meaning is asked for, not assumed.
         """
         categories = list(categories)
-        unknown = sorted(set(categories) - self._ids.keys())
+        counts = Counter(categories)
+        unknown = {c: counts[c] for c in sorted(counts.keys() - self._ids.keys())}
         if unknown:
-            raise InputError(
-                f"{source}: category '{unknown[0]}' is in neither labels nor ignore_labels{nearest(unknown[0], self._ids)}. "
-                f"Found: {', '.join(sorted(set(categories)))}. Expected: {', '.join(self._ids)}. "
-                f"Add it to labels, or to ignore_labels to leave such cells out."
-            )
+            raise InputError(f"{source}: {self._unknown(unknown, counts)}")
+        self._warn_of_doubles(counts, source)
         return np.array([self._ids[c] for c in categories], dtype=np.int64)
+
+    def _unknown(self, unknown: Mapping[str, int], found: Iterable[str]) -> str:
+        known = (*self.names, *self.ignored)
+        guesses = {category: guess for category in list(unknown)[:MOST_SHOWN] if (guess := likely(category, known)) is not None}
+        first = next(iter(unknown))
+        others = f", as are {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        asked = f" (did you mean '{guesses[first]}'?)" if first in guesses else ""
+        lines = [
+            f"category '{_shown(first)}' is in neither {self.wording.known}{others}{asked}. "
+            f"Found: {_listed(sorted(set(found)))}. Expected: {_listed(known)}."
+        ]
+        if guesses:
+            pairs = ", ".join(self.wording.pair.format(_shown(category), guess) for category, guess in guesses.items())
+            lines.append(f"If they mean the same, add {self.wording.map_by.format(pairs)}.")
+        left = ", ".join(_shown(category) for category in list(unknown)[:MOST_SHOWN] if category not in guesses)
+        if self.wording is IN_CONFIG:
+            lines.append("Add it to labels, or to ignore_labels to leave such cells out.")
+        else:
+            lines.append(f"Add {self.wording.ignore_by.format(left or _shown(first))} to score without such cells.")
+        return "\n".join(lines)
+
+    def _warn_of_doubles(self, counts: Mapping[str, int], source: str) -> None:
+        alike: dict[str, list[str]] = defaultdict(list)
+        for category in sorted(counts):
+            alike[plain(category)].append(category)
+        ids = self._ids
+        for same in alike.values():
+            if len({ids[category] for category in same}) > 1:
+                usual = max(same, key=lambda category: counts[category])
+                said = ", ".join(f"'{_shown(category)}' ({number_of(counts[category], 'label')})" for category in same)
+                pairs = ", ".join(self.wording.pair.format(_shown(c), usual) for c in same if c != usual)
+                log.warning(
+                    f"{source}: {said} differ only in how they are written and are classes of their own; "
+                    f"if they are one, leave one in the labels and add {self.wording.map_by.format(pairs)}"
+                )
 
     @cached_property
     def is_infected(self) -> np.ndarray:
@@ -86,3 +165,40 @@ class LabelSet:
     def is_red_cell(self) -> np.ndarray:
         """Bool (n_labels,): which class ids are red cells, the infected ones included."""
         return np.array([n in self.red_cells for n in self.names], dtype=bool) | self.is_infected
+
+
+def warn_of_meanings(labels: LabelSet, infected_by_name: bool, red_cells_by_name: bool) -> None:
+    """Ask about labels whose names sound like a meaning that they do not have, and say where none counts as infected.
+
+    Args:
+        labels: of the data set.
+        infected_by_name: whether the infected labels are those of the usual names, not named by a person.
+        red_cells_by_name: likewise of the red cells.
+    """
+    if infected_by_name:
+        meant = [n for n in labels.names if n not in labels.infected and means(n, (*PARASITES, "parasitized")) is not None]
+        asked = f" Is {' or '.join(map(repr, meant[:MOST_SHOWN]))} one?" if meant else ""
+        if not labels.infected:
+            log.warning(
+                f"labels: none of {_listed(labels.names)} counts as infected, so that infections are not counted.{asked} "
+                "Name the infected in infected_labels, or write infected_labels: [] if there are none"
+            )
+        elif meant:
+            log.warning(
+                f"labels: {_listed(labels.infected)} count as infected, {_listed(meant)} not; name all infected in infected_labels, "
+                "or rename by label_map"
+            )
+    if red_cells_by_name and not set(labels.red_cells):
+        meant = [n for n in labels.names if n not in labels.infected and means(n, (RED_BLOOD_CELL,)) is not None]
+        if meant and labels.infected:
+            log.warning(f"labels: {_listed(meant)} does not count as a red cell; if it is one, name it in red_cell_labels")
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
+    return ", ".join(_shown(name) for name in names[:MOST_SHOWN]) + more
+
+
+def _shown(name: str) -> str:
+    return name if len(name) <= MOST_LETTERS and name.isprintable() else excerpt(name, MOST_LETTERS)

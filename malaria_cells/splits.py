@@ -1,8 +1,6 @@
 """Splits by picture or group (slide), never by cell."""
 
-import json
 import logging
-from pathlib import Path
 
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit
@@ -127,33 +125,3 @@ def _deviation(found: np.ndarray, wanted: np.ndarray, total: np.ndarray) -> np.n
     Relative to the root of the count, the spread of a random draw, so that a frequent class does not drown a rare one.
     """
     return np.abs(found - wanted) / np.sqrt(np.maximum(total, 1))
-
-
-def read_split(path: Path, annotations: AnnotationSet) -> tuple[AnnotationSet, AnnotationSet]:
-    """Part a set as a JSON file ``{"train": [names], "test": [names]}`` says; a list ``validation`` is taken into the first.
-
-    Names are keys, or the ends of keys.
-
-    Raises:
-        InputError: no such file, no such form, a name that fits no picture or several, a picture on both sides.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-        parts = {"train": [*content["train"], *content.get("validation", [])], "test": list(content["test"])}
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; expected a split file") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f'{path}: expected {{"train": [pictures], "test": [pictures]}} ({error})') from error
-    keys = {part: {_fitting_key(name, annotations, path) for name in names} for part, names in parts.items()}
-    both = sorted(keys["train"] & keys["test"])
-    if both:
-        raise InputError(f"{path}: '{both[0]}' is in train and in test; a picture belongs to one part")
-    return annotations.subset(keys["train"]), annotations.subset(keys["test"])
-
-
-def _fitting_key(name: str, annotations: AnnotationSet, path: Path) -> str:
-    keys = [p.key for p in annotations.pictures if p.key == name or p.key.endswith(f"/{name}")]
-    if len(keys) != 1:
-        what = "fits no picture" if not keys else f"fits several pictures ({keys[0]}, {keys[1]})"
-        raise InputError(f"{path}: '{name}' {what} of the annotation")
-    return keys[0]

@@ -226,12 +226,16 @@ def test_train_size_is_pictures_a_class(tmp_path, caplog):
         write_picture(tmp_path / "NORMAL" / f"{i}.png", value=100 + i)
     for i in range(5):
         write_picture(tmp_path / "PNEUMONIA" / f"{i}.png", value=100 + i)
-    values = {"train_images": str(tmp_path), "labels": ["NORMAL", "PNEUMONIA"], "train_size": 6, "test_size": 0.3}
+    values = {"train_images": str(tmp_path), "labels": ["NORMAL", "PNEUMONIA"], "infected_labels": [], "test_size": 0.3}
+    whole = load_data_set(make_config(values, "test"))
     with caplog.at_level(logging.WARNING):
-        data = load_data_set(make_config(values, "test"))
-    assert data.all_pictures.class_counts.tolist() == [6, 5]
-    assert "train_size: 'PNEUMONIA' has 5 pictures, 6 were asked for; all are taken" in caplog.text
-    assert data.all_pictures.fingerprint == load_data_set(make_config(values, "test")).all_pictures.fingerprint
+        data = load_data_set(make_config(values | {"train_size": 4}, "test"))
+    assert whole.train.class_counts.tolist() == [5, 3]
+    assert data.train.class_counts.tolist() == [4, 3]
+    assert "train_size: 'PNEUMONIA' has 3 pictures, 4 were asked for; all are taken" in caplog.text
+    assert data.train.fingerprint == load_data_set(make_config(values | {"train_size": 4}, "test")).train.fingerprint
+    for part in ("validation", "test"):  # what is scored does not depend on how much is trained on
+        assert data.parts[part].fingerprint == whole.parts[part].fingerprint
 
 
 def test_a_folder_that_holds_nothing_known(tmp_path):
@@ -256,7 +260,9 @@ def test_a_test_folder_with_the_names_of_the_training_folder(tmp_path):
 def test_labels_left_to_the_data(tmp_path, caplog):
     camera_traps(tmp_path)
     with caplog.at_level(logging.WARNING):
-        data = load_data_set(make_config({"train_images": str(tmp_path), "labels": None, "ignore_labels": ["fox"]}, "test"))
+        data = load_data_set(
+            make_config({"train_images": str(tmp_path), "labels": None, "ignore_labels": ["fox"], "infected_labels": []}, "test")
+        )
     assert len({r.message for r in caplog.records}) == len(caplog.records) == 5  # nothing is warned of twice
     assert data.train.labels.names == ("bird",)
     assert data.train.labels.ignored == ("fox",)

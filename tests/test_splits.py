@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
-from malaria_cells.splits import fold_pictures, read_split, split_pictures
+from malaria_cells.split_file import read_split
+from malaria_cells.splits import fold_pictures, split_pictures
 
 
 def make_set(classes_by_picture, groups=None, n_labels=3):

@@ -121,10 +121,12 @@ class AnnotationSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the annotation (keys, sizes, boxes, classes, labels), not of the pictures' pixels."""
+        """Hash of the annotation (keys, sizes, boxes, classes, labels, what labels are of), not of the pictures' pixels."""
         digest = hashlib.blake2b(repr(self.labels).encode(), digest_size=16)
         for p in self.pictures:
             digest.update(f"\0{p.key}\0{p.size_wh}\0{p.group}\0".encode())
             for array in (p.boxes_xyxy, p.class_ids, p.ignore):
                 digest.update(np.ascontiguousarray(array).tobytes())
+            if p.whole:  # pictures with boxes keep the hash that stores of older versions are named by
+                digest.update(b"\0whole")
         return digest.hexdigest()

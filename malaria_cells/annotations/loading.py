@@ -1,7 +1,6 @@
 """From an annotation file or folder to an `AnnotationSet`: recognise the form, find the pictures, check every box."""
 
 import logging
-import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -13,6 +12,7 @@ from malaria_cells.annotations.annotation_set import AnnotationSet, Picture
 from malaria_cells.annotations.cleaning import Oddities, clean_boxes
 from malaria_cells.annotations.declared import compare_sizes
 from malaria_cells.annotations.file_index import Origin, inner_path
+from malaria_cells.annotations.grouping import grouped
 from malaria_cells.annotations.locate import PictureFinder, PictureFolder
 from malaria_cells.annotations.parts import ANNOTATION_FOLDERS
 from malaria_cells.annotations.recognition import Recognised, recognise
@@ -92,7 +92,7 @@ def load_annotations(
             _note_what_is_left(recognised, folder, located.files)
         labels = labels or _found_labels(located.raw, path)
         found = _pictures(located, sizes, labels, folder, recognised.oddities, min_box_size)
-        found = [replace(p, group=_group(p.key, group)) for p in found]
+        found = grouped(found, group, path)
     except InputError:
         _log(recognised.oddities, path)
         raise
@@ -312,15 +312,3 @@ def _declared(pairs: list[tuple[Source, RawPicture]], folder: PictureFinder, pat
         files.append(folder.root / inner)
         sizes.append(r.size_wh)
     return _Located([source for source, _ in pairs], [r for _, r in pairs], files), sizes
-
-
-def _group(key: str, group: str | None) -> str:
-    if group is None:
-        return key
-    if group == "folder":
-        return PurePosixPath(key).parent.as_posix()
-    try:
-        found = re.search(group, key)
-        return found.group(1) if found else key
-    except (re.error, IndexError) as error:
-        raise InputError(f"group: '{group}' is not a regular expression with one (group): {error}") from error
