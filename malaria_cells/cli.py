@@ -1,10 +1,12 @@
 """The command line: arguments only. Whatever is heavy is imported once a command starts."""
 
 import argparse
+import contextlib
 import errno
 import io
 import logging
 import math
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(_with_values_joined(sys.argv[1:] if arguments is None else arguments))
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may hold letters that the terminal's encoding lacks
         sys.stdout.reconfigure(errors="backslashreplace")
+    _at_home(options)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
         return int(options.command(options))
@@ -129,7 +132,9 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         from malaria_cells.commands.run_request import RunRequest
 
         values = {k: v for k, v in vars(options).items() if k != "command"}
-        values["labels"] = [name.strip() for name in values["labels"].split(",")] if values["labels"] else None
+        values["labels"] = _names(values["labels"]) if values["labels"] else None
+        values["ignore_labels"] = [name for names in values["ignore_labels"] for name in names] or None
+        values["label_map"] = _one_map(values["label_map"])
         return run(RunRequest(**values))
 
     parser = _command(commands, "run", "Detect cells in pictures, or classify pictures.", run)
@@ -143,6 +148,22 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         help="auto: detect if the model was trained for it (default: %(default)s)",
     )
     parser.add_argument("--annotations", type=Path, help="annotation file; what is predicted is scored by it")
+    parser.add_argument(
+        "--ignore-labels",
+        type=_names,
+        action="append",
+        default=[],
+        metavar="A,B,..",
+        help="categories of the annotation that are neither hit nor miss where they are; may be repeated",
+    )
+    parser.add_argument(
+        "--label-map",
+        type=_pairs,
+        action="append",
+        default=[],
+        metavar="A=B,..",
+        help="names of the annotation and the labels of the model that they stand for, as in 'RBC=red blood cell'; may be repeated",
+    )
     parser.add_argument("--split", type=Path, metavar="FILE", help='JSON {"test": [pictures], ..}; work on the pictures of one part only')
     parser.add_argument("--part", default="test", help="which part of --split (default: %(default)s)")
     parser.add_argument(
@@ -312,6 +333,40 @@ def _add_formats(commands: argparse._SubParsersAction) -> None:
         return 0
 
     _command(commands, "formats", "Print every form of annotation that is read, as Markdown.", formats)
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError(f"found '{text}', expected names with commas between")
+    return names
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    pairs = []
+    for pair in filter(str.strip, text.split(",")):
+        name, _, label = (side.strip() for side in pair.partition("="))
+        if not name or not label:
+            raise argparse.ArgumentTypeError(f"found '{text}', expected NAME=LABEL with commas between, as in 'RBC=red blood cell'")
+        pairs.append((name, label))
+    return pairs
+
+
+def _one_map(lists: list[list[tuple[str, str]]]) -> dict[str, str] | None:
+    merged: dict[str, str] = {}
+    for name, label in (pair for pairs in lists for pair in pairs):
+        if merged.setdefault(name, label) != label:
+            raise InputError(f"--label-map: '{name}' stands for '{merged[name]}' and for '{label}'; give one of them")
+    return merged or None
+
+
+def _at_home(options: argparse.Namespace) -> None:
+    """Put the home folder in the place of ``~`` in every path: a shell leaves it in --image=~/pictures, and in quotes."""
+    for name, value in vars(options).items():
+        is_path = isinstance(value, Path) or (name == "image" and isinstance(value, str))
+        if is_path and str(value).startswith("~") and not os.path.lexists(value):
+            with contextlib.suppress(RuntimeError):  # no home of that name: what is not there is said of the path as it stands
+                setattr(options, name, type(value)(Path(value).expanduser()))
 
 
 def _fraction(text: str) -> float:

@@ -39,8 +39,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean '{found}'?)" if found is not None else ""
 
 
-def nearest_name(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is spelt most like `name`, or None where none is."""
+def nearest_name(name: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
+    """Return the known name that is spelt most like `name`, or None where none is as like as `likeness`, 0 to 1."""
     candidates = {k.lower(): k for k in known}
-    found = difflib.get_close_matches(name.lower(), list(candidates), n=1, cutoff=0.6)
+    found = difflib.get_close_matches(name.lower(), list(candidates), n=1, cutoff=likeness)
     return candidates[found[0]] if found else None

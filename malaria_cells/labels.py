@@ -138,7 +138,7 @@ class LabelSet:
         if self.wording is IN_CONFIG:
             lines.append("Add it to labels, or to ignore_labels to leave such cells out.")
         else:
-            lines.append(f"Add {self.wording.ignore_by.format(left or _shown(first))} to score without such cells.")
+            lines.append(f"Add {self.wording.ignore_by.format(left or _shown(first))} to leave such cells out of the scores.")
         return "\n".join(lines)
 
     def _warn_of_doubles(self, counts: Mapping[str, int], source: str) -> None:
@@ -175,23 +175,44 @@ def warn_of_meanings(labels: LabelSet, infected_by_name: bool, red_cells_by_name
         infected_by_name: whether the infected labels are those of the usual names, not named by a person.
         red_cells_by_name: likewise of the red cells.
     """
-    if infected_by_name:
-        meant = [n for n in labels.names if n not in labels.infected and means(n, (*PARASITES, "parasitized")) is not None]
-        asked = f" Is {' or '.join(map(repr, meant[:MOST_SHOWN]))} one?" if meant else ""
-        if not labels.infected:
+    sounding = _sounding_infected(labels)
+    if infected_by_name and not labels.infected:
+        asked = f" Is {' or '.join(map(repr, sounding[:MOST_SHOWN]))} infected?" if sounding else ""
+        log.warning(
+            f"labels: none of {_listed(labels.names)} counts as infected, so that infections are not counted.{asked} "
+            "Name the infected in infected_labels, or write infected_labels: [] if there are none"
+        )
+    elif infected_by_name and sounding:
+        log.warning(
+            f"labels: {_listed(labels.infected)} count as infected, {_listed(sounding)} not. Name all infected in infected_labels, "
+            "or give them the usual name by label_map"
+        )
+    if red_cells_by_name and labels.infected and not labels.red_cells:
+        red = [n for n in labels.names if n not in labels.infected and means(n, (RED_BLOOD_CELL,)) is not None]
+        if red:
             log.warning(
-                f"labels: none of {_listed(labels.names)} counts as infected, so that infections are not counted.{asked} "
-                "Name the infected in infected_labels, or write infected_labels: [] if there are none"
+                f"labels: is {' or '.join(map(repr, red))} a red cell? None counts as one but the infected; name it in red_cell_labels"
             )
-        elif meant:
-            log.warning(
-                f"labels: {_listed(labels.infected)} count as infected, {_listed(meant)} not; name all infected in infected_labels, "
-                "or rename by label_map"
-            )
-    if red_cells_by_name and not set(labels.red_cells):
-        meant = [n for n in labels.names if n not in labels.infected and means(n, (RED_BLOOD_CELL,)) is not None]
-        if meant and labels.infected:
-            log.warning(f"labels: {_listed(meant)} does not count as a red cell; if it is one, name it in red_cell_labels")
+
+
+def warn_of_uncounted(labels: LabelSet, model: str) -> None:
+    """Say that a model's labels count none as infected though some sound so.
+
+    Args:
+        labels: of the model.
+        model: what it is called, for the message.
+    """
+    sounding = _sounding_infected(labels)
+    if not labels.infected and sounding:
+        log.warning(
+            f"{model}: none of its labels counts as infected, though {' and '.join(map(repr, sounding))} may be meant so: infections and "
+            "parasitemia are not counted; they are where the training names infected_labels, or the labels are "
+            f"{', '.join(PARASITES)}"
+        )
+
+
+def _sounding_infected(labels: LabelSet) -> list[str]:
+    return [n for n in labels.names if n not in labels.infected and means(n, (*PARASITES, "parasitized")) is not None][:MOST_SHOWN]
 
 
 def _listed(names: Iterable[str]) -> str:

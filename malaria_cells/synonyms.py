@@ -33,16 +33,20 @@ def plain(name: str) -> str:
 
 
 def likely(name: str, known: Iterable[str]) -> str | None:
-    """The known name that most likely means the same, or None: one that is written alike, then a synonym, then the nearest.
+    """The known name that most likely means the same, or None: one that is written alike, then a synonym, then a misspelling.
+
+    A usual name of another thing is no misspelling: a leukocyte is not a gametocyte.
 
     Examples:
         >>> likely("RBC", ["leukocyte", "red blood cell"]), likely("Rings", ["ring"]), likely("trophozoit", ["trophozoite"])
         ('red blood cell', 'ring', 'trophozoite')
-        >>> likely("dog", ["ring"])
+        >>> likely("leukocyte", ["gametocyte"])
     """
     known = list(known)
     meaning = means(name, known)
-    return meaning if meaning is not None else nearest_name(name, known)
+    if meaning is not None or any(plain(name) in same for same in _SAME):
+        return meaning
+    return nearest_name(name, known, 0.8)
 
 
 def means(name: str, known: Iterable[str]) -> str | None:

@@ -12,9 +12,10 @@ import numpy as np
 import supervision as sv
 
 from malaria_cells import coco, files
-from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.annotations import AnnotationSet
 from malaria_cells.classifier import PatchClassifier
 from malaria_cells.commands.output_folder import ANNOTATED, COMPARED, WITHOUT_RED_CELLS, begin_drawn, clear, drawn_names
+from malaria_cells.commands.run_truth import scored_without
 from malaria_cells.counting import Count, ErrorRates, count_detected, total
 from malaria_cells.detection import Detector
 from malaria_cells.evaluation import ClassMatches, Score, class_matches, classification_metrics, score
@@ -105,7 +106,7 @@ class DetectionOutput:
         _write_csv(self.folder / "counts.csv", *self._counts(results))
         files.write_json(self.folder / "detections.json", self._coco(finished))
         _write_failed(self.folder, finished.reasons)
-        return self._score(finished, [p for p in truth.pictures if p.key in results]) if truth is not None else None
+        return self._score(finished, truth.subset(results)) if truth is not None else None
 
     def compare(self, finished: Finished, truth: AnnotationSet) -> None:
         """Write ``compared/<image>.png`` and the same ``_without_red_cells`` for every picture that is annotated."""
@@ -131,15 +132,19 @@ class DetectionOutput:
         else:
             print("review: no cell was counted, there is nothing to review")
 
-    def _score(self, finished: Finished, pictures: list[Picture]) -> Score:
+    def _score(self, finished: Finished, truth: AnnotationSet) -> Score:
         """Write and say the figures of the pictures that are annotated."""
-        results = finished.results
+        results, pictures = finished.results, list(truth.pictures)
         found = [results[p.key] for p in pictures]
         seconds = round(finished.seconds / len(results), 4) if results else None
         scored = score(pictures, found, self.labels, seconds)
         metrics = scored.metrics
-        files.write_json(self.folder / "metrics.json", metrics)
+        without = scored_without(truth, self.labels)
+        files.write_json(self.folder / "metrics.json", metrics | without)
         self._say_metrics(metrics)
+        if "ignored_labels" in without:
+            regions = number_of(sum(int(p.ignore.sum()) for p in pictures), "region")
+            print(f"ignored, so that they are neither hit nor miss: {', '.join(without['ignored_labels'])} ({regions} in all)")
         ap50 = [metrics["per_class"][name]["AP50"] for name in self.labels.names]
         self._matches(class_matches(pictures, found, self.labels, ap50))
         return scored
@@ -218,7 +223,9 @@ def write_classification(folder: Path, classifier: PatchClassifier, finished: Fi
         scored = [p for p in truth.pictures if p.key in finished.results]
         class_ids = np.array([p.cell_class_ids[0] for p in scored], dtype=np.int64)
         probabilities = np.array([finished.results[p.key] for p in scored]).reshape(-1, len(names))
-        files.write_json(folder / "metrics.json", classification_metrics(class_ids, probabilities, names))
+        files.write_json(
+            folder / "metrics.json", classification_metrics(class_ids, probabilities, names) | scored_without(truth, classifier.labels)
+        )
     print(f"{number_of(len(rows), 'picture')} classified: {folder / 'predictions.csv'}")
     _say_ending(folder, finished, names)
 

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from malaria_cells.annotations import AnnotationSet, PictureList, load_annotations
+from malaria_cells.annotations import AnnotationSet
 from malaria_cells.at_once import AHEAD, in_order
 from malaria_cells.commands.output_folder import check_output, claimed
 from malaria_cells.commands.outputs import DetectionOutput, Finished, write_classification
 from malaria_cells.commands.run_model import Loaded, load
 from malaria_cells.commands.run_report import write_run_report
 from malaria_cells.commands.run_request import RunRequest
+from malaria_cells.commands.run_truth import of_part, read_truth
 from malaria_cells.errors import InputError, reason
-from malaria_cells.labels import LabelSet
+from malaria_cells.labels import warn_of_uncounted
 from malaria_cells.model_folder import shipped
 from malaria_cells.pictures import list_pictures, read_picture
 from malaria_cells.progress import progress
@@ -38,7 +39,7 @@ def run(request: RunRequest) -> int:
         InputError: the request is wrong; nothing is written then.
     """
     root, keys = list_pictures(request.image)
-    keys = _of_part(root, keys, request)
+    keys = of_part(root, keys, request.split, request.part)
     model = shipped() if request.model is None else request.model
     if not model.exists():
         raise InputError(f"--model {model}: no such model; train.py writes one below `output_models` (models/)")
@@ -55,7 +56,8 @@ def run(request: RunRequest) -> int:
 
 def _work_as_asked(request: RunRequest, model: Path, root: Path, keys: list[str]) -> int:
     loaded = load(request, model)
-    truth = _truth(request, root, keys, loaded.labels)
+    warn_of_uncounted(loaded.labels, f"--model {model}")
+    truth = read_truth(request, root, keys, loaded.labels)
     if request.mode != "classify" and (request.mode != "auto" or loaded.detects):
         return _detect(request, model, loaded, root, keys, truth)
     if request.review or request.compare:
@@ -65,34 +67,6 @@ def _work_as_asked(request: RunRequest, model: Path, root: Path, keys: list[str]
             f"--annotations {request.annotations}: --mode classify scores one label a picture, these have boxes; use --mode detect"
         )
     return _classify(request, loaded, root, keys, truth)
-
-
-def _of_part(root: Path, keys: list[str], request: RunRequest) -> list[str]:
-    if request.split is None:
-        return keys
-    import json
-
-    try:
-        names = json.loads(request.split.read_bytes())[request.part]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f'--split {request.split}: expected {{"{request.part}": [pictures]}} ({error!r})') from error
-    ends = tuple(f"/{name}" for name in names)
-    kept = [key for key in keys if (root / key).absolute().as_posix().endswith(ends)]
-    if not kept:
-        raise InputError(f"--split {request.split}: none of the {len(keys)} pictures is in its '{request.part}' part")
-    return kept
-
-
-def _truth(request: RunRequest, root: Path, keys: list[str], labels: LabelSet) -> AnnotationSet | None:
-    if request.annotations is None:
-        return None
-    finder = PictureList(root, keys, request.annotations)
-    truth = load_annotations(request.annotations, labels, finder=finder, pictures="found")
-    if not len(truth):
-        raise InputError(f"--annotations {request.annotations}: annotates none of the {len(keys)} pictures of {request.image}")
-    if len(truth) < len(keys):
-        log.warning(f"{request.annotations}: {len(keys) - len(truth)} of {len(keys)} pictures are not annotated there and not scored")
-    return truth
 
 
 def _detect(request: RunRequest, model: Path, loaded: Loaded, root: Path, keys: list[str], truth: AnnotationSet | None) -> int:
@@ -105,6 +79,10 @@ def _detect(request: RunRequest, model: Path, loaded: Loaded, root: Path, keys: 
     facts = [("Photographs", request.image), ("Model", str(model)), ("Engine", request.engine or "as the model folder holds it")]
     if truth is not None:
         facts.append(("Annotation", f"{request.annotations}, {len(truth):,} of the photographs"))
+        if request.ignore_labels:
+            facts.append(("Ignored labels", ", ".join(request.ignore_labels)))
+        if request.label_map:
+            facts.append(("Names of the annotation", ", ".join(f"{name} is {label}" for name, label in request.label_map.items())))
     write_run_report(write, finished, truth, scored, facts, request.command_line())
     if request.review:
         write.review(finished, request.review)

@@ -14,6 +14,8 @@ class RunRequest:
     model: Path | None = None
     mode: str = "auto"
     annotations: Path | None = None
+    ignore_labels: list[str] | None = None
+    label_map: dict[str, str] | None = None
     split: Path | None = None
     part: str = "test"
     score_threshold: float | None = None
@@ -37,7 +39,7 @@ class RunRequest:
             if value is None or value == field.default or value is False:
                 continue
             flag = "--" + field.name.replace("_", "-")
-            text = ",".join(value) if isinstance(value, list) else str(value)
+            text = _text(value)
             if value is True:
                 words.append(flag)
             elif text.startswith("-"):  # -1,1 would be taken for a flag
@@ -45,3 +47,9 @@ class RunRequest:
             else:
                 words += [flag, text]
         return shlex.join(words)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ",".join(f"{name}={label}" for name, label in value.items())
+    return ",".join(value) if isinstance(value, list) else str(value)

@@ -1,0 +1,118 @@
+"""What a run works on and is scored by: the part of a split, and the annotation in the model's labels."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from malaria_cells.annotations import AnnotationSet, PictureList, load_annotations
+from malaria_cells.annotations.matching import match_names
+from malaria_cells.commands.run_request import RunRequest
+from malaria_cells.errors import InputError
+from malaria_cells.labels import IN_RUN, LabelSet
+from malaria_cells.split_file import read_parts
+from malaria_cells.wording import number_of
+
+log = logging.getLogger(__name__)
+
+
+def of_part(root: Path, keys: list[str], split: Path | None, part: str) -> list[str]:
+    """The pictures that a split file puts into a part; all where there is no split file.
+
+    A picture that several names of the file fit, such as ``1.jpg`` and ``sub/1.jpg``, is the one of the longest.
+
+    Args:
+        root: folder of the pictures.
+        keys: the pictures, relative to it.
+        split: JSON of lists of names, or None.
+        part: name of a list.
+
+    Raises:
+        InputError: no such file or list, a name that fits several pictures, a name in two lists, or no picture of the part.
+    """
+    if split is None:
+        return keys
+    lists = read_parts(split)
+    if part not in lists:
+        found = f"holds the lists {', '.join(map(repr, sorted(lists)))}" if lists else "holds no list"
+        raise InputError(f"--split {split}: {found}, expected '{part}'; name one of them with --part")
+    wanted = dict.fromkeys(lists[part])
+    doubled = next((name for other, names in lists.items() if other != part for name in names if name in wanted), None)
+    if doubled is not None:
+        raise InputError(f"--split {split}: '{doubled}' is in '{part}' and in another list; a picture belongs to one part")
+    matched = match_names((name for names in lists.values() for name in names), {key: (root / key).absolute().as_posix() for key in keys})
+    for name in wanted:
+        if len(matched[name]) > 1:
+            first, second, *_ = matched[name]
+            raise InputError(
+                f"--split {split}: '{name}' fits several pictures of {root} ({first}, {second}); write the path from {root} on"
+            )
+    kept = {matched[name][0] for name in wanted if matched[name]}
+    missing = [name for name in wanted if not matched[name]]
+    if not kept:
+        first_name = f"; first name: {missing[0]}" if missing else ""
+        raise InputError(f"--split {split}: none of the {number_of(len(keys), 'picture')} is in its '{part}' part{first_name}")
+    if missing:
+        log.warning(
+            f"--split {split}: {len(missing):,} of {number_of(len(wanted), 'name')} of its '{part}' part fit no picture of {root}, "
+            f"so that those are not worked on; first: {missing[0]}"
+        )
+    return [key for key in keys if key in kept]
+
+
+def read_truth(request: RunRequest, root: Path, keys: list[str], labels: LabelSet) -> AnnotationSet | None:
+    """The annotation of the pictures in the model's labels, as `request` maps and ignores its categories; None where none is named.
+
+    Raises:
+        InputError: a category that the model does not know, or no picture annotated.
+    """
+    if request.annotations is None:
+        for flag, value in (("--label-map", request.label_map), ("--ignore-labels", request.ignore_labels)):
+            if value:
+                raise InputError(f"{flag}: is about the annotation that is scored by; name it with --annotations")
+        return None
+    known = scored_labels(labels, request.ignore_labels or [], request.label_map or {})
+    finder = PictureList(root, keys, request.annotations)
+    truth = load_annotations(request.annotations, known, finder=finder, pictures="found")
+    if not len(truth):
+        raise InputError(f"--annotations {request.annotations}: annotates none of the {len(keys)} pictures of {request.image}")
+    if len(truth) < len(keys):
+        log.warning(f"{request.annotations}: {len(keys) - len(truth)} of {len(keys)} pictures are not annotated there and not scored")
+    return _without_ignored_pictures(truth, request.annotations)
+
+
+def scored_labels(labels: LabelSet, ignore: Sequence[str], label_map: Mapping[str, str]) -> LabelSet:
+    """The model's labels, with further categories of an annotation mapped to them, or ignored.
+
+    Raises:
+        InputError: a label of the model is to be ignored, or a category to be mapped to what the model does not know.
+    """
+    for name in ignore:
+        if name in labels.names:
+            raise InputError(
+                f"--ignore-labels: '{name}' is a label of the model, which it is scored by; per_class.csv has its figures apart. "
+                "Ignore categories of the annotation that the model does not know"
+            )
+    ignored = tuple(dict.fromkeys((*labels.ignored, *ignore)))
+    return replace(labels, ignored=ignored, label_map=tuple(label_map.items()), wording=IN_RUN)
+
+
+def scored_without(truth: AnnotationSet, labels: LabelSet) -> dict[str, Any]:
+    """What `metrics.json` says of the annotation beside the figures: categories ignored or mapped on request."""
+    ignored = [name for name in truth.labels.ignored if name not in labels.ignored]
+    said: dict[str, Any] = {"ignored_labels": ignored} if ignored else {}
+    if truth.labels.label_map:
+        said["label_map"] = dict(truth.labels.label_map)
+    return said
+
+
+def _without_ignored_pictures(truth: AnnotationSet, source: Path) -> AnnotationSet:
+    ignored = [p.key for p in truth.pictures if p.whole and p.ignore.all()]
+    if not ignored:
+        return truth
+    log.warning(f"{source}: {number_of(len(ignored), 'picture')} of ignored labels, not scored; first: {ignored[0]}")
+    rest = truth.subset({p.key for p in truth.pictures} - set(ignored))
+    if not len(rest):
+        raise InputError(f"--annotations {source}: all its pictures are of ignored labels; leave out --ignore-labels, or map them")
+    return rest
