@@ -94,16 +94,15 @@ def load_data_set(config: Config) -> DataSet:
     training = _training_file(config, root)
     warn_of_meanings(label_set(config), config.infected_labels is None, config.red_cell_labels is None)
     rest, test, source = _named_test(config, root, training)
-    given = {} if test is None else {"test": test}
-    check_apart({"train": rest} | given, source)
+    check_apart(_beside(rest, test), source)
     photographs = _same_photographs(rest.pictures + (test.pictures if test is not None else ()))
-    check_copies(_own_parts(rest) | given, photographs, source)
+    check_copies(_own_parts(rest) | _beside(None, test), photographs, source)
     rest = together(rest, photographs)
     if test is None and config.test_size > 0:
         rest, test = split_pictures(rest, config.test_size, config.random_state)
     if config.corrections is not None:
         rest = with_corrections(rest, test, _corrected(config), config.corrections)
-        check_apart({"train": rest} | given, f"corrections: {config.corrections}")
+        check_apart(_beside(rest, test), f"corrections: {config.corrections}", "Leave such pictures out of the corrections")
     own = _own_parts(rest)
     if len(own) > 1:
         check_apart(own, f"{training}, whose own parts count")
@@ -128,6 +127,10 @@ def _named_test(config: Config, root: Path, training: Path) -> tuple[AnnotationS
     if any(p.part == "test" for p in everything.pictures):
         return _part(everything, "train", "validation"), _part(everything, "test"), f"{training}, whose own parts count"
     return everything, None, f"{training}, whose own parts count"
+
+
+def _beside(rest: AnnotationSet | None, test: AnnotationSet | None) -> dict[str, AnnotationSet]:
+    return {name: part for name, part in (("train", rest), ("test", test)) if part is not None}
 
 
 def _own_parts(annotations: AnnotationSet) -> dict[str, AnnotationSet]:

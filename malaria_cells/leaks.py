@@ -14,12 +14,16 @@ MOST_SHOWN = 5  # pairs of copies in a message
 _PARTS = {"train": "training", "validation": "validation", "test": "test"}
 
 
-def check_apart(parts: Mapping[str, AnnotationSet], source: str) -> None:
+ADVICE = "Move its pictures to one side (in split_file, in test_annotations, or in the data set's own parts)"
+
+
+def check_apart(parts: Mapping[str, AnnotationSet], source: str, advice: str = ADVICE) -> None:
     """See that no group is in two parts.
 
     Args:
         parts: by name.
         source: what put the pictures into their parts, for the error.
+        advice: what to do about it.
 
     Raises:
         InputError: a group is on two sides: names it, the parts and a picture of it in either.
@@ -40,8 +44,7 @@ def check_apart(parts: Mapping[str, AnnotationSet], source: str) -> None:
         raise InputError(f"{source}: {what}: take it out of one of them")
     raise InputError(
         f"{source}: the group (slide) '{group}' is in {_PARTS[part]} ('{key}') and in {_PARTS[other_part]} ('{other_key}'){more}; "
-        "a picture or group belongs to one part, or the scores flatter. Move its pictures to one side (in split_file, in "
-        "test_annotations, or in the data set's own parts), or, if the name does not tell a slide, change `group`"
+        f"a picture or group belongs to one part, or the scores flatter. {advice}, or, if the name does not tell a slide, change `group`"
     )
 
 
