@@ -1,6 +1,7 @@
 import json
 import math
 import re
+import time
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.annotations.matching import match_names
 from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
 from malaria_cells.split_file import read_split
@@ -108,8 +110,12 @@ def test_split_file(tmp_path):
     [
         ({"train": ["p000.png"], "test": ["p000.png"]}, "is in train and in test"),
         ({"train": ["p9.png"], "test": []}, r"'p9\.png' fits no picture"),
-        ({"train": []}, "expected {"),
+        ({"train": []}, "holds no list 'test'; expected {"),
         ([], "expected {"),
+        ("p000.png", "found 'p000.png'; expected {"),
+        ({"train": [3], "test": []}, "'train' holds 3; expected names of pictures"),
+        ({"train": "p000.png", "test": []}, "holds no list 'train'"),
+        ({"train": [["p000.png"]], "test": []}, "expected names of pictures"),
     ],
 )
 def test_wrong_split_files(tmp_path, content, message):
@@ -117,3 +123,51 @@ def test_wrong_split_files(tmp_path, content, message):
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=message):
         read_split(path, make_set([[0]] * 4))
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"{", b"\xff\xfe\x00", b"", b'{"train": [], "test": [' + b"9" * 5000 + b"]}"])
+def test_broken_split_files(tmp_path, content):
+    path = tmp_path / "split.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"split\.json: .*expected"):
+        read_split(path, make_set([[0]] * 4))
+
+
+def test_pictures_that_no_list_names_are_counted(tmp_path, caplog):
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps({"train": ["p000.png"], "test": ["p001.png"]}))
+    read_split(path, make_set([[0]] * 4))
+    assert "2 annotated pictures in no list of it, left out; first: d/p002.png" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("names", "keys", "expected"),
+    [
+        (["1.jpg"], ["1.jpg", "sub/1.jpg"], [["1.jpg"]]),
+        (["1.jpg"], ["sub/1.jpg"], [["sub/1.jpg"]]),
+        (["1.jpg"], ["a/1.jpg", "b/1.jpg"], [["a/1.jpg", "b/1.jpg"]]),
+        (["1.jpg", "sub/1.jpg"], ["d/1.jpg", "d/sub/1.jpg"], [["d/1.jpg"], ["d/sub/1.jpg"]]),
+        (["1.jpg", "sub/1.jpg"], ["sub/1.jpg"], [[], ["sub/1.jpg"]]),
+        (["1.jpg"], ["11.jpg"], [[]]),
+        (["sub\\1.jpg", "./2.jpg"], ["sub/1.jpg", "2.jpg"], [["sub/1.jpg"], ["2.jpg"]]),
+        (["images/1.jpg"], ["1.jpg"], [["1.jpg"]]),
+        (["data/1.jpg"], ["1.jpg"], [["1.jpg"]]),  # the folder's own name
+        (["other/1.jpg"], ["1.jpg"], [[]]),
+        (["C:\\smears\\sub\\1.jpg", "/home/me/2.jpg"], ["sub/1.jpg", "2.jpg", "x/1.jpg"], [["sub/1.jpg"], ["2.jpg"]]),
+        (["/home/me/1.jpg"], ["a/1.jpg", "b/1.jpg"], [["a/1.jpg", "b/1.jpg"]]),
+        (["gro\u0308\u00dfe.jpg"], ["gr\u00f6\u00dfe.jpg"], [["gr\u00f6\u00dfe.jpg"]]),
+    ],
+)
+def test_names_stand_for_the_picture_that_they_fit_longest(names, keys, expected):
+    assert list(match_names(names, {key: f"/somewhere/data/{key}" for key in keys}).values()) == expected
+
+
+def test_names_of_many_pictures_are_found_in_a_moment(tmp_path):
+    whole = make_set([[0]] * 8000)
+    names = [p.key.split("/")[1] for p in whole.pictures]
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps({"train": names[:6000], "test": names[6000:]}))
+    started = time.process_time()
+    first, second = read_split(path, whole)
+    assert (len(first), len(second)) == (6000, 2000)
+    assert time.process_time() - started < 2
