@@ -70,10 +70,10 @@ class Config(Settings):
     )
     corrections: FolderOrFile | None = Field(
         None,
-        description="Corrected pictures, as run.py --review writes them: they join the training part or replace its same photographs.",
+        description="Corrected pictures, as run.py --review, CVAT or Label Studio write them: they join the training part or replace its same photographs.",
     )
     test_annotations: FolderOrFile | None = Field(
-        None, description="Annotation file of the test part; null: test.json in train_images, if there."
+        None, description="Annotation file or folder of the test part; null: test.json in train_images, if there."
     )
     annotation_format: str = Field("auto", description="Name of the annotation's format; auto looks at the content.")
     split_file: FolderOrFile | None = Field(
@@ -82,7 +82,7 @@ class Config(Settings):
     group: str | None = Field(
         None,
         description="Keeps pictures of one slide on one side of every split: 'folder', or a regular expression whose (group) in the "
-        "picture's path names the slide; null: each picture on its own.",
+        "picture's path names the slide; null: each picture on its own. A slide on two sides is an error, a path without one is warned of.",
     )
     labels: list[Name] | None = Field(
         default_factory=lambda: list(SIX_CLASSES),
@@ -108,7 +108,7 @@ class Config(Settings):
     )
 
     train_size: Count | None = Field(
-        None, description="Examples of each class to use: pictures where labels are of whole pictures, else training cells; null: all."
+        None, description="Examples of each class to train on: pictures where labels are of whole pictures, else cells; null: all."
     )
 
     image_size: HeightWidth = Field((64, 64), description="Height and width of a patch in pixels: the classifier's input.")
