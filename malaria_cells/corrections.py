@@ -56,7 +56,7 @@ def with_corrections(train: AnnotationSet, held_out: AnnotationSet | None, corre
         else:
             new = f"{PREFIX}/{p.key}"
             group = group_below(PREFIX, p)
-            merged[new] = replace(p, key=new, group=group, part=part_of.get(group, "train"))
+            merged[new] = replace(p, key=new, group=group, part=part_of.get(group))
     return replace(train, pictures=tuple(merged[key] for key in sorted(merged)))
 
 

@@ -70,7 +70,8 @@ class Config(Settings):
     )
     corrections: FolderOrFile | None = Field(
         None,
-        description="Corrected pictures, as run.py --review, CVAT or Label Studio write them: they join the training part or replace its same photographs.",
+        description="Corrected pictures, as run.py --review, CVAT or Label Studio write them: they join the training part or replace its "
+        "same photographs.",
     )
     test_annotations: FolderOrFile | None = Field(
         None, description="Annotation file or folder of the test part; null: test.json in train_images, if there."
