@@ -12,27 +12,35 @@ from malaria_cells.wording import excerpt, number_of
 log = logging.getLogger(__name__)
 
 
-def read_parts(path: Path) -> dict[str, list[str]]:
+FORM = '{"train": [pictures], "test": [pictures]}'
+
+
+def read_parts(path: Path, option: str = "") -> dict[str, list[str]]:
     """The lists of names of a split file, by part.
+
+    Args:
+        path: of the file.
+        option: what named it, to stand before it in errors.
 
     Raises:
         InputError: no such file, or another form; names the file.
     """
+    named = f"{option} {path}".strip()
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; expected a split file") from None
+        raise InputError(f"{named}: expected a file of the form {FORM} ({error.strerror})") from None
     except RecursionError:
-        raise InputError(f'{path}: nested too deeply; expected {{"train": [pictures], "test": [pictures]}}') from None
+        raise InputError(f"{named}: nested too deeply; expected {FORM}") from None
     except ValueError as error:
-        raise InputError(f'{path}: not valid JSON ({reason(error)}); expected {{"train": [pictures], "test": [pictures]}}') from None
+        raise InputError(f"{named}: not valid JSON ({reason(error)}); expected {FORM}") from None
     if not isinstance(content, dict):
-        raise InputError(f'{path}: found {excerpt(content)}; expected {{"train": [pictures], "test": [pictures]}}')
+        raise InputError(f"{named}: found {excerpt(content)}; expected {FORM}")
     lists = {part: names for part, names in content.items() if isinstance(names, list)}
     for part, names in lists.items():
         wrong = [name for name in names if not isinstance(name, str)]
         if wrong:
-            raise InputError(f"{path}: '{part}' holds {excerpt(wrong[0])}; expected names of pictures")
+            raise InputError(f"{named}: '{part}' holds {excerpt(wrong[0])}; expected names of pictures")
     return lists
 
 
@@ -47,7 +55,7 @@ def read_split(path: Path, annotations: AnnotationSet) -> tuple[AnnotationSet, A
     lists = read_parts(path)
     for part in ("train", "test"):
         if part not in lists:
-            raise InputError(f'{path}: holds no list \'{part}\'; expected {{"train": [pictures], "test": [pictures]}}')
+            raise InputError(f"{path}: holds no list '{part}'; expected {FORM}")
     parts = {"train": [*lists["train"], *lists.get("validation", [])], "test": lists["test"]}
     matched = match_names((name for names in parts.values() for name in names), whole_paths(annotations))
     for name, keys in matched.items():

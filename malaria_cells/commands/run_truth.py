@@ -33,7 +33,7 @@ def of_part(root: Path, keys: list[str], split: Path | None, part: str) -> list[
     """
     if split is None:
         return keys
-    lists = read_parts(split)
+    lists = read_parts(split, "--split")
     if part not in lists:
         found = f"holds the lists {', '.join(map(repr, sorted(lists)))}" if lists else "holds no list"
         raise InputError(f"--split {split}: {found}, expected '{part}'; name one of them with --part")
