@@ -44,6 +44,17 @@ def test_the_same_photograph_whatever_wrote_it(tmp_path):
     assert same_photographs(pictures([*(tmp_path / f"{seed}.png" for seed in range(4)), *anew]), asked=[7]) == [[2, 7]]
 
 
+def test_pictures_that_are_alike_but_for_their_grain_are_two(tmp_path):
+    """Two exposures of one field, or two fields of one pattern: what they have in common is coarse."""
+    x = 90 + 40 * np.cos(np.arange(220) / 30) * np.ones((180, 1))
+    for seed in range(6):
+        noisy = x + np.random.default_rng(seed).normal(0, 12, x.shape)
+        Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(tmp_path / f"{seed}.jpeg")
+    written_anew(tmp_path / "0.jpeg", tmp_path / "anew.jpg", quality=85)
+    names = [*(f"{seed}.jpeg" for seed in range(6)), "anew.jpg"]
+    assert same_photographs(pictures([tmp_path / name for name in names])) == [[0, 6]]
+
+
 def test_a_photograph_that_its_exif_data_turn_is_the_one_written_upright(tmp_path):
     draw(tmp_path / "0.png", 0)
     with Image.open(tmp_path / "0.png") as image:
