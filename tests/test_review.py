@@ -154,3 +154,16 @@ def test_a_review_can_be_trained_on(reviewed, sample, tmp_path, capsys):
     sets = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
     assert main(["train", "--config", "config.yaml", *sets]) == 0
     assert (tmp_path / "m" / "m" / "model.yaml").is_file()
+
+
+def test_a_review_is_read_without_its_list_of_doubtful_cells(data_set, tmp_path, caplog):
+    folder = corrected(data_set, tmp_path, ["new.png"])
+    (folder / "doubtful.csv").write_text("image,label,score,x_min,y_min,x_max,y_max\nrenamed_new.png,ring,0.5,5,5,50,50\n")
+    settings = {"train_images": str(data_set), "corrections": str(folder)}
+    data = load_data_set(make_config(settings, "test"))
+    assert "corrections/renamed_new.png" in {p.key for p in data.all_pictures.pictures}
+    (folder / "annotations").mkdir()  # what CVAT gave back is not passed over without a word
+    shutil.copyfile(folder / "annotations.json", folder / "annotations" / "instances_default.json")
+    load_data_set(make_config(settings, "test"))
+    assert "1 file not named as a part of the data set, not read" in caplog.text
+    assert "first: annotations/instances_default.json" in caplog.text
