@@ -149,7 +149,7 @@ def test_the_list_is_of_operations_that_there_are():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["MobileNetV3Small", "EfficientNetB0", "ConvNeXtTiny", "NASNetMobile", "yolo", "retinanet"])
+@pytest.mark.parametrize("kind", ["EfficientNetB0", "ConvNeXtTiny", "yolo", "retinanet"])
 def test_ordinary_exports_pass(kind, tmp_path):
     import keras
 
@@ -159,7 +159,6 @@ def test_ordinary_exports_pass(kind, tmp_path):
         anchors = {"sizes": [16.0, 32.0, 64.0, 128.0, 256.0], "scales": [1.0], "ratios": [1.0]}
         model = one_stage.for_use(one_stage.build(kind, (128, 128), 3, anchors), kind, (128, 128))
     else:
-        side = 224 if kind == "NASNetMobile" else 64
-        model = getattr(keras.applications, kind)(weights=None, input_shape=(side, side, 3), classes=3)
+        model = getattr(keras.applications, kind)(weights=None, input_shape=(64, 64, 3), classes=3)
     export_network(model, tmp_path / "classifier", "savedmodel")
     check_saved_model(tmp_path / "classifier")
