@@ -11,8 +11,9 @@ import os
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from malaria_cells.errors import InputError
 log = logging.getLogger(__name__)
 
 LOCKS = ".locks"
+WAITING = 0.05  # seconds between two looks whether a lock is free
 WRITING, REPLACED, REMOVED = "writing", "replaced", "removed"
 MOST_BYTES = 100  # of a name that temporary names are made of, since a file system's longest is 255
 
@@ -158,30 +160,61 @@ def remove_folder(path: Path) -> None:
 def locked(path: Path, message: str, wait: bool = False) -> Iterator[None]:
     """Be the only process that has the lock of a path; the system takes it back from one that was killed.
 
+    The lock is a file in the folder `LOCKS` beside the path. It goes with the lock: a refused request leaves nothing.
+
     Args:
-        path: of a file or folder, which need not exist; the lock is a file in the folder `LOCKS` beside it.
+        path: of a file or folder, which need not exist.
         message: said where another process has it.
         wait: whether to wait then.
 
     Raises:
         BusyError: another process has it, and `wait` is False.
     """
-    place = path.parent / LOCKS
-    place.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(place / f"{path.name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        if not wait:
-            raise BusyError(message) from None
-        print(message, file=sys.stderr)
-        lock.acquire()
-    except NotImplementedError:
-        log.warning(f"{place}: the file system knows no locks, so that nothing keeps a second process from writing there, too")
+    place = path.parent / LOCKS / f"{path.name}.lock"
+    lock = _acquired(place, message, wait)
     try:
         yield
     finally:
-        lock.release()
+        if lock is not None:
+            with suppress(PermissionError):  # Windows removes no file that is open
+                place.unlink(missing_ok=True)
+            lock.release()
+        with suppress(OSError):  # another process has a lock in it
+            place.parent.rmdir()
+
+
+def _acquired(place: Path, message: str, wait: bool) -> FileLock | None:
+    """The lock, held; None where the file system has none.
+
+    A holder removes the file as it ends, so that the one that was opened and locked here may no longer be the one at that place.
+    """
+    said = False
+    while True:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place)
+        try:
+            opened = os.open(place, os.O_CREAT | os.O_RDWR, 0o666)
+        except FileNotFoundError:  # the folder has just been removed by another process
+            continue
+        try:
+            lock.acquire(timeout=0)
+            if os.path.samestat(os.fstat(opened), place.stat()):
+                return lock
+            lock.release()
+        except FileNotFoundError:
+            continue
+        except Timeout:
+            if not wait:
+                raise BusyError(message) from None
+            if not said:
+                print(message, file=sys.stderr)
+                said = True
+            time.sleep(WAITING)
+        except NotImplementedError:
+            log.warning(f"{place.parent}: the file system knows no locks, so that nothing keeps a second process from writing there, too")
+            return None
+        finally:
+            os.close(opened)
 
 
 def file_hash(path: Path) -> bytes:

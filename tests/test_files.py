@@ -1,6 +1,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -164,3 +166,22 @@ def test_what_is_removed_is_whole_or_gone(tmp_path, monkeypatch):
     assert not (tmp_path / "store").exists()
     files.sweep(tmp_path / "store")
     assert not list(tmp_path.iterdir())
+
+
+COUNT = """
+import sys
+from pathlib import Path
+from malaria_cells import files
+counter = Path(sys.argv[1])
+for _ in range(60):
+    with files.locked(counter, "waits", wait=True):
+        counter.write_text(str(int(counter.read_text()) + 1))
+"""
+
+
+def test_one_process_at_a_time_though_the_lock_is_removed_each_time(tmp_path):
+    (tmp_path / "counter").write_text("0")
+    running = [subprocess.Popen([sys.executable, "-c", COUNT, str(tmp_path / "counter")], stderr=subprocess.DEVNULL) for _ in range(3)]
+    assert [process.wait(60) for process in running] == [0, 0, 0]
+    assert (tmp_path / "counter").read_text() == "180"
+    assert [p.name for p in tmp_path.iterdir()] == ["counter"]

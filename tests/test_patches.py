@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from malaria_cells import boxes, files, patches
+from malaria_cells import boxes, patches
 from malaria_cells.annotations import load_annotations
 from malaria_cells.errors import InputError
 from malaria_cells.patches import KEPT_STORES, Cropping, background_boxes, build_patch_store, crop_boxes
@@ -96,7 +96,7 @@ def test_the_stores_used_last_are_kept(tmp_path, six_classes):
     os.utime(tmp_path / "cache" / others[0] / "store.json", (0, 0))
     assert build(1.0) == first
     newest = build(3.0)
-    assert {p.name for p in (tmp_path / "cache").iterdir()} == {first, *others[1:], newest, "mine", files.LOCKS}
+    assert {p.name for p in (tmp_path / "cache").iterdir()} == {first, *others[1:], newest, "mine"}
 
 
 def test_a_broken_picture_leaves_no_store(tmp_path, six_classes):
@@ -106,7 +106,7 @@ def test_a_broken_picture_leaves_no_store(tmp_path, six_classes):
     (tmp_path / "d" / "b.png").write_bytes(content[:60])
     with pytest.raises(InputError, match=r"b\.png"):
         build_patch_store(data, CROPPING, tmp_path / "cache")
-    assert [p.name for p in (tmp_path / "cache").iterdir()] == [files.LOCKS]
+    assert [p.name for p in (tmp_path / "cache").iterdir()] == []
 
 
 def test_no_cell_is_an_error(tmp_path, six_classes):

@@ -17,7 +17,7 @@ from malaria_cells.writers import WRITERS
 
 ANNOTATIONS = "annotations.json"
 NO_CELL = -1
-# Levels of 255, mean: a photograph that was written upright and compressed again differs by one or two from what was dropped.
+# Levels of 255, mean: a photograph that an earlier version wrote upright and compressed again differs by one or two from what was dropped.
 ALIKE = 4.0
 
 
@@ -74,7 +74,8 @@ def _save(folder: Path, photograph: Photograph, corrected: Picture, labels: Labe
 def _is_of(picture: Picture, photograph: Photograph) -> bool:
     if picture.path.stat().st_size == len(photograph.content) and picture.path.read_bytes() == photograph.content:
         return True
-    if folded(PurePath(picture.key).name) != folded(PurePath(photograph.name).name):
+    # A photograph that is written upright becomes a PNG, so that its ending may be another.
+    if folded(PurePath(picture.key).stem) != folded(PurePath(photograph.name).stem):
         return False
     pixels = read_picture(picture.path)
     return pixels.shape == photograph.pixels.shape and bool(
