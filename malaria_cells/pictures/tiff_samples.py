@@ -1,10 +1,12 @@
 """The numbers of a TIFF page: whether they can be decoded for certain, and their array."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from tifffile import COMPRESSION, PHOTOMETRIC, TiffPage
 
+from malaria_cells.errors import reason
 from malaria_cells.pictures.jpeg_2000 import size_inside
 from malaria_cells.pictures.refusal import MAX_PIXELS, UnreadableError
 
@@ -73,7 +75,7 @@ def samples(page: TiffPage, file_size: int) -> np.ndarray:
     _check_parts(page, file_size)
     found = np.zeros(page.shaped, page.dtype)  # planes, depth, height, width, samples of a plane
     _, depth, height, width, _ = page.shaped
-    for part, (plane, z, y, x, _), _ in page.segments(maxworkers=1, _fullsize=False):
+    for part, (plane, z, y, x, _) in _parts(page):
         if part is not None and page.bitspersample == 1:
             part = part.astype(bool)
         if part is None or part.dtype != found.dtype:
@@ -81,6 +83,21 @@ def samples(page: TiffPage, file_size: int) -> np.ndarray:
         part = part[: depth - z, : height - y, : width - x]
         found[plane, z : z + part.shape[0], y : y + part.shape[1], x : x + part.shape[2]] = part
     return np.moveaxis(found[:, 0], 0, -2).reshape(height, width, -1)
+
+
+def _parts(page: TiffPage) -> Iterator[tuple[np.ndarray | None, tuple[int, ...]]]:
+    """The decoded strips or tiles of a page, and where each lies."""
+    try:
+        for part, place, _ in page.segments(maxworkers=1, _fullsize=False):
+            yield part, place
+    except Exception as error:  # the decoders raise whatever the broken part raises
+        if page.compression == COMPRESSION.NONE:
+            raise
+        name = _NAMES_OF_COMPRESSIONS[page.compression]
+        raise UnreadableError(
+            f"its parts, which are compressed by {name}, cannot be decoded ({reason(error)}); copy it again, or export it with 8 bits, "
+            "uncompressed or with LZW"
+        ) from error
 
 
 def _check_parts(page: TiffPage, file_size: int) -> None:
