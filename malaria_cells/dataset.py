@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from malaria_cells.annotations import AnnotationSet, Picture, find_annotation, found_categories, load_annotations
+from malaria_cells.annotations import AnnotationSet, Picture, found_categories, load_annotations
+from malaria_cells.annotations.recognition import TEST_NAMES
 from malaria_cells.config import Config
 from malaria_cells.copies import same_photographs
 from malaria_cells.corrections import group_below, with_corrections
@@ -18,8 +19,6 @@ from malaria_cells.wording import number_of
 
 log = logging.getLogger(__name__)
 
-TRAINING_NAMES = ("training.json", "annotations.json", "_annotations.coco.json", "data.yaml", "train.csv")
-TEST_NAMES = ("test.json",)
 SPLIT_NAMES = ("split.json",)
 
 
@@ -49,7 +48,7 @@ class DataSet:
     def all_pictures(self) -> AnnotationSet:
         """All parts together."""
         pictures = tuple(p for part in self.parts.values() for p in part.pictures)
-        return AnnotationSet(self.train.labels, tuple(sorted(pictures, key=lambda p: p.key)), self.train.oddities)
+        return replace(self.train, pictures=tuple(sorted(pictures, key=lambda p: p.key)))
 
 
 def label_set(config: Config) -> LabelSet:
@@ -189,13 +188,7 @@ def _root(config: Config) -> Path:
 
 
 def _training_file(config: Config, root: Path) -> Path:
-    found = _file(root, config.annotations, ()) or find_annotation(root, TRAINING_NAMES)
-    if found is None:
-        raise InputError(
-            f"{root}: holds no {', '.join(TRAINING_NAMES)}, no VOC folder and no folder a class.\n"
-            "Name the annotation file with `annotations:` in the config or --set annotations=FILE."
-        )
-    return found
+    return _file(root, config.annotations, ()) or root
 
 
 def _file(root: Path, named: str | None, usual: tuple[str, ...]) -> Path | None:
@@ -210,20 +203,18 @@ def _load_test(config: Config, root: Path, path: Path) -> AnnotationSet:
     if not path.is_dir():
         return _load(config, root, path)
     # A folder of its own has names of its own, which may be those of training pictures: the folder's name keeps them apart.
-    test = _load(config, path, find_annotation(path, (*TEST_NAMES, *TRAINING_NAMES)) or path)
+    test = _load(config, path, _file(path, None, TEST_NAMES) or path)
     named = tuple(replace(p, key=f"{path.name}/{p.key}", group=group_below(path.name, p)) for p in test.pictures)
     return replace(test, pictures=named)
 
 
 def _corrected(config: Config) -> AnnotationSet:
     path = Path(str(config.corrections))
-    root = path if path.is_dir() else path.parent
-    annotation = find_annotation(path, TRAINING_NAMES) or path if path.is_dir() else path
     # Corrections come from another tool than the data set, most often.
-    return _load(config.model_copy(update={"annotation_format": "auto"}), root, annotation)
+    return _load(config.model_copy(update={"annotation_format": "auto"}), None, path)
 
 
-def _load(config: Config, root: Path, path: Path) -> AnnotationSet:
+def _load(config: Config, root: Path | None, path: Path) -> AnnotationSet:
     return load_annotations(
         path,
         label_set(config),

@@ -9,9 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from malaria_cells.annotations import AnnotationSet, find_annotation, load_annotations
+from malaria_cells.annotations import AnnotationSet, load_annotations
 from malaria_cells.cli import main
-from malaria_cells.dataset import TRAINING_NAMES
 from malaria_cells.errors import InputError
 from malaria_cells.file_names import LONGEST, distinct, fitted, folded, inside, stem_of_label
 from malaria_cells.labels import LabelSet
@@ -140,7 +139,7 @@ def test_as_many_pictures_and_boxes_are_read_as_were_written(tmp_path, form, nam
     source = load_annotations(path, None)
     assert main(["convert", str(path), str(tmp_path / "o"), "--to", form]) == 0
     said = capsys.readouterr().out
-    again = load_annotations(find_annotation(tmp_path / "o", TRAINING_NAMES), None)
+    again = load_annotations(tmp_path / "o", None)
     assert boxes_by_colour(again) == boxes_by_colour(source)
     if names[0] == "images/a.png" and form != "coco":
         new = {"voc": "images_a_2.png", "yolo": "a_2.png"}[form]

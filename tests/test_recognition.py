@@ -729,3 +729,24 @@ def test_two_files_of_one_picture_filename_are_told_to_mend_it(tmp_path):
         voc(tmp_path / f"{name}.xml", "a.jpg")
     with pytest.raises(InputError, match=r"are both for the picture 'a\.jpg'; mend the <filename>"):
         load_annotations(tmp_path, None)
+
+
+def test_a_test_folder_that_holds_a_training_part_of_its_own(tmp_path):
+    from malaria_cells.config import make_config
+    from malaria_cells.dataset import load_data_set
+
+    for i in range(3):
+        write_picture(tmp_path / "here" / f"{i}.jpg", value=40 + 20 * i)
+    coco(tmp_path / "here" / "annotations.json", ["0.jpg", "1.jpg", "2.jpg"])
+    for i, name in enumerate(("training", "test")):
+        write_picture(tmp_path / "there" / f"{name}.jpg", value=140 + 20 * i)
+        coco(tmp_path / "there" / f"{name}.json", [f"{name}.jpg"])
+    values = {"train_images": str(tmp_path / "here"), "labels": None, "infected_labels": ["ring"], "group": None}
+    data = load_data_set(make_config(values | {"test_annotations": str(tmp_path / "there")}, "test"))
+    assert [p.key for p in data.test.pictures] == ["there/test.jpg"]
+    (tmp_path / "corrected" / "annotations").mkdir(parents=True)
+    write_picture(tmp_path / "corrected" / "images" / "new.jpg", value=200)
+    path = coco(tmp_path / "corrected" / "annotations" / "instances_default.json", ["new.jpg"])
+    data = load_data_set(make_config(values | {"corrections": str(path)}, "test"))
+    assert "corrections/images/new.jpg" in {p.key for p in data.train.pictures}
+    assert data.all_pictures.read_as == "COCO: annotations.json"

@@ -36,14 +36,7 @@ def content(annotations):
 def test_round_trip_to_pixel_accuracy(source, tmp_path, form, capsys):
     assert main(["convert", str(source), str(tmp_path / form), "--to", form]) == 0
     assert "3 pictures, 3 boxes of 3 classes" in capsys.readouterr().out
-    assert content(load_annotations(find(tmp_path / form), None)) == content(load_annotations(source, None))
-
-
-def find(folder):
-    from malaria_cells.annotations import find_annotation
-    from malaria_cells.dataset import TRAINING_NAMES
-
-    return find_annotation(folder, TRAINING_NAMES)
+    assert content(load_annotations(tmp_path / form, None)) == content(load_annotations(source, None))
 
 
 @pytest.mark.parametrize(("form", "expected"), [("coco", [False, True]), ("voc", [False, True]), ("yolo", [False])])
@@ -53,7 +46,7 @@ def test_ignore_regions(tmp_path, form, expected, capsys):
     boxes = [{"image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 20], "iscrowd": i} for i in (0, 1)]
     (tmp_path / "s" / "annotations.json").write_text(json.dumps(crowd | {"annotations": boxes}))
     assert main(["convert", str(tmp_path / "s"), str(tmp_path / form), "--to", form]) == 0
-    found = load_annotations(find(tmp_path / form), None).pictures[0]
+    found = load_annotations(tmp_path / form, None).pictures[0]
     assert found.ignore.tolist() == expected
     assert ("1 ignore regions, which YOLO cannot say, were left out" in capsys.readouterr().out) == (form == "yolo")
 
@@ -64,7 +57,7 @@ def test_parts_survive(tmp_path, form):
 
     bccd(tmp_path / "BCCD")
     assert main(["convert", str(tmp_path / "BCCD"), str(tmp_path / form), "--to", form]) == 0
-    found = load_annotations(find(tmp_path / form), None)
+    found = load_annotations(tmp_path / form, None)
     assert sorted(p.part for p in found.pictures) == ["test", "train", "train", "train", "train", "validation"]
 
 
@@ -127,7 +120,7 @@ def test_every_picture_is_written_with_the_pixels_that_are_read(tmp_path, form, 
     sizes = odd_pictures(originals)
     source = write_coco(tmp_path / "s", {f"images/{name}": size for name, size in sizes.items()})
     assert main(["convert", str(source), str(tmp_path / form), "--to", form]) == 0
-    written = [p.path for p in load_annotations(find(tmp_path / form), None).pictures]
+    written = [p.path for p in load_annotations(tmp_path / form, None).pictures]
     said = capsys.readouterr().out
     assert "6 pictures written upright as PNG with 8 bits, since not every program shows the original alike; first: images/deep.png" in said
     meant = {read_picture(originals / name).tobytes() for name in sizes}

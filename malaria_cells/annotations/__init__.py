@@ -4,6 +4,5 @@ from malaria_cells.annotations.annotation_set import AnnotationSet, Picture
 from malaria_cells.annotations.loading import found_categories, load_annotations
 from malaria_cells.annotations.locate import PictureList
 from malaria_cells.annotations.readers import FORMAT_NAMES
-from malaria_cells.annotations.recognition import find_annotation
 
-__all__ = ["FORMAT_NAMES", "AnnotationSet", "Picture", "PictureList", "find_annotation", "found_categories", "load_annotations"]
+__all__ = ["FORMAT_NAMES", "AnnotationSet", "Picture", "PictureList", "found_categories", "load_annotations"]

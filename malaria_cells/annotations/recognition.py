@@ -71,11 +71,6 @@ class Recognised:
         return f"{self.reader.FORM.title}: {shown}" + (f" and {len(files) - 3} more files" if len(files) > 3 else "")
 
 
-def find_annotation(root: Path, usual_names: tuple[str, ...] = ()) -> Path | None:  # noqa: ARG001
-    """The annotation of a data set's folder: the folder itself, which `load_annotations` looks into; None where it is none."""
-    return root if root.is_dir() else None
-
-
 def recognise(path: Path, annotation_format: str = "auto") -> Recognised:
     """Find out what form a file or folder holds.
 
