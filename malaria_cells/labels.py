@@ -151,10 +151,9 @@ class LabelSet:
                 usual = max(same, key=lambda category: counts[category])
                 said = ", ".join(f"'{_shown(category)}' ({number_of(counts[category], 'label')})" for category in same)
                 pairs = ", ".join(self.wording.pair.format(_shown(c), usual) for c in same if c != usual)
-                log.warning(
-                    f"{source}: {said} differ only in how they are written and are classes of their own; "
-                    f"if they are one, leave one in the labels and add {self.wording.map_by.format(pairs)}"
-                )
+                add = f"add {self.wording.map_by.format(pairs)}"
+                add = f"leave one in a config's labels and {add}" if self.wording is IN_CONFIG else add
+                log.warning(f"{source}: {said} differ only in how they are written and are classes of their own; if they are one, {add}")
 
     @cached_property
     def is_infected(self) -> np.ndarray:
