@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from malaria_cells.annotations import AnnotationSet, Picture, found_categories, load_annotations
-from malaria_cells.annotations.recognition import TEST_NAMES
+from malaria_cells.annotations.recognition import TEST_NAMES, TRAINING_NAMES
 from malaria_cells.config import Config
 from malaria_cells.copies import same_photographs
 from malaria_cells.corrections import group_below, with_corrections
@@ -188,7 +188,9 @@ def _root(config: Config) -> Path:
 
 
 def _training_file(config: Config, root: Path) -> Path:
-    return _file(root, config.annotations, ()) or root
+    # Where the test's annotation lies beside the training's, each by its usual name, both are meant and no other is looked for.
+    usual = TRAINING_NAMES if _file(root, None, TEST_NAMES) is not None else ()
+    return _file(root, config.annotations, usual) or root
 
 
 def _file(root: Path, named: str | None, usual: tuple[str, ...]) -> Path | None:
