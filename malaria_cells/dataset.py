@@ -97,7 +97,9 @@ def load_data_set(config: Config) -> DataSet:
     photographs = _same_photographs(rest.pictures + (test.pictures if test is not None else ()))
     check_copies(_own_parts(rest) | _beside(None, test), photographs, source)
     rest = together(rest, photographs)
+    advice = ""
     if test is None and config.test_size > 0:
+        advice = "do without a test (`test_size: 0`)"
         rest, test = split_pictures(rest, config.test_size, config.random_state)
     if config.corrections is not None:
         rest = with_corrections(rest, test, _corrected(config), config.corrections)
@@ -107,7 +109,7 @@ def load_data_set(config: Config) -> DataSet:
         check_apart(own, f"{training}, whose own parts count")
         train, validation = own["train"], own["validation"]
     else:
-        train, validation = split_pictures(rest, config.validation_size, config.random_state)
+        train, validation = split_pictures(rest, config.validation_size, config.random_state, advice)
     if config.train_size is not None and train.whole:
         train = draw_pictures(train, config.train_size, config.random_state)
     return DataSet(train, validation, test)

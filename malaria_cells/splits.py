@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 CANDIDATES = 300
 
 
-def split_pictures(annotations: AnnotationSet, share: float, seed: int) -> tuple[AnnotationSet, AnnotationSet]:
+def split_pictures(annotations: AnnotationSet, share: float, seed: int, advice: str = "") -> tuple[AnnotationSet, AnnotationSet]:
     """Part a set in two, groups whole, with every class in both parts where the data allow it.
 
     Of `CANDIDATES` seeded random splits of the groups, the one is taken that misses the fewest classes in either part,
@@ -24,6 +24,7 @@ def split_pictures(annotations: AnnotationSet, share: float, seed: int) -> tuple
         annotations: at least two groups.
         share: share of the groups that go to the second part, in (0, 1).
         seed: same seed and same set, same split.
+        advice: what else helps where there are too few groups, for the error.
 
     Returns:
         The larger part and the held-out part.
@@ -35,7 +36,8 @@ def split_pictures(annotations: AnnotationSet, share: float, seed: int) -> tuple
     n = len(counts)
     if n < 2:
         what = f"{number_of(len(annotations), 'picture')} of {number_of(n, 'group')}"
-        raise InputError(f"{what} cannot be split, which needs two: add pictures, change `group`, or do without a test (`test_size: 0`)")
+        helps = ["add pictures", *(["change `group`"] if len(annotations) > n else []), *([advice] if advice else [])]
+        raise InputError(f"{what} cannot be split, which needs two: {', or '.join(helps)}")
     held_out = min(max(round(share * n), 1), n - 1)
     shuffles = GroupShuffleSplit(n_splits=CANDIDATES, test_size=held_out, random_state=seed)
     chosen = np.zeros((CANDIDATES, n), dtype=bool)

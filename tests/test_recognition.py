@@ -750,3 +750,17 @@ def test_a_test_folder_that_holds_a_training_part_of_its_own(tmp_path):
     data = load_data_set(make_config(values | {"corrections": str(path)}, "test"))
     assert "corrections/images/new.jpg" in {p.key for p in data.train.pictures}
     assert data.all_pictures.read_as == "COCO: annotations.json"
+
+
+def test_too_few_pictures_are_told_what_helps(tmp_path):
+    from malaria_cells.config import make_config
+    from malaria_cells.dataset import load_data_set
+
+    values = {"train_images": str(tmp_path), "labels": None, "infected_labels": ["ring"], "group": None, "test_size": 0.5}
+    for n, helps in ((1, "needs two: add pictures$"), (2, r"needs two: add pictures, or do without a test \(`test_size: 0`\)$")):
+        names = [f"{i}.jpg" for i in range(n)]
+        for i, name in enumerate(names):
+            write_picture(tmp_path / name, value=40 + 60 * i)
+        coco(tmp_path / "annotations.json", names)
+        with pytest.raises(InputError, match=helps):
+            load_data_set(make_config(values, "test"))
