@@ -125,7 +125,7 @@ def _named_test(config: Config, root: Path, training: Path) -> tuple[AnnotationS
     if split_file is not None:
         rest, test = read_split(split_file, everything)
         return _for_training(rest, split_file), test, str(split_file)
-    if any(p.part == "test" for p in everything.pictures):
+    if _own_test(everything):
         return _part(everything, "train", "validation"), _part(everything, "test"), f"{training}, whose own parts count"
     return everything, None, f"{training}, whose own parts count"
 
@@ -146,9 +146,14 @@ def _part(annotations: AnnotationSet, *parts: str) -> AnnotationSet:
     return annotations.subset(p.key for p in annotations.pictures if (p.part or "train") in parts)
 
 
+def _own_test(annotations: AnnotationSet) -> list[str]:
+    """The pictures that the data set itself puts into its test part."""
+    return [p.key for p in annotations.pictures if p.part == "test"]
+
+
 def _without_own_test(everything: AnnotationSet, named: Path) -> AnnotationSet:
     """What may be trained on where the test part is another than the data set's own: not its own test part either."""
-    own = [p.key for p in everything.pictures if p.part == "test"]
+    own = _own_test(everything)
     if own:
         log.warning(
             f"{named} is the test part: {number_of(len(own), 'picture')} of the part that the data set itself calls test "
@@ -159,7 +164,7 @@ def _without_own_test(everything: AnnotationSet, named: Path) -> AnnotationSet:
 
 def _for_training(rest: AnnotationSet, split_file: Path) -> AnnotationSet:
     """What a split file puts into training, whatever the data set itself calls it."""
-    own = [p.key for p in rest.pictures if p.part == "test"]
+    own = _own_test(rest)
     if own:
         log.warning(
             f"{split_file}: its list for training counts, which has {number_of(len(own), 'picture')} "

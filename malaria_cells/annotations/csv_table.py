@@ -5,7 +5,7 @@ from pathlib import Path, PureWindowsPath
 from malaria_cells.annotations.columns import CENTRE_AND_SIZE, CORNER_AND_SIZE, CORNERS, Columns, columns_of
 from malaria_cells.annotations.form import Form
 from malaria_cells.annotations.parts import part_named
-from malaria_cells.annotations.source import RawPicture, Source
+from malaria_cells.annotations.source import RawPicture, Source, is_number
 from malaria_cells.annotations.table_rows import boxes_of_rows, pictures_of_rows
 from malaria_cells.annotations.tables import Row, read_table
 from malaria_cells.errors import InputError
@@ -124,15 +124,7 @@ def _fits(fields: list[str], columns: Columns) -> bool:
     """Whether a first line is already a row of these columns: a picture, and a box or none."""
     if len(fields) != len(columns.names) or columns.picture is None or columns.box is None or not _may_be_picture(fields[columns.picture]):
         return False
-    return all(_is_number(fields[i]) for i in columns.box) or not any(f.strip() for i, f in enumerate(fields) if i != columns.picture)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return all(is_number(fields[i]) for i in columns.box) or not any(f.strip() for i, f in enumerate(fields) if i != columns.picture)
 
 
 def _may_be_picture(text: str) -> bool:

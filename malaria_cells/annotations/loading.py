@@ -87,7 +87,7 @@ def load_annotations(
         else:
             located = _locate(pairs, folder, path, recognised.oddities, may_miss=pictures == "found")
             sizes = _sizes(located.files)
-            located = compare_all(located, sizes, recognised.oddities)
+            located = _compare_all(located, sizes, recognised.oddities)
         if finder is None and path.is_dir():
             _note_what_is_left(recognised, folder, located.files)
         labels = labels or _found_labels(located.raw, path)
@@ -196,7 +196,7 @@ def _origins(sources: list[Source], folder: PictureFinder) -> dict[Path, Origin 
     return origins
 
 
-def compare_all(located: _Located, sizes: list[tuple[int, int]], oddities: Oddities) -> _Located:
+def _compare_all(located: _Located, sizes: list[tuple[int, int]], oddities: Oddities) -> _Located:
     """Compare the sizes that annotations declare with those of the files; boxes that were drawn on a lying picture are turned with it."""
     raw = [compare_sizes(r, file, size, oddities) for r, file, size in zip(located.raw, located.files, sizes, strict=True)]
     return replace(located, raw=raw)

@@ -13,7 +13,7 @@ from malaria_cells.annotations.readers import FORMAT_NAMES, FORMATS, FolderReade
 from malaria_cells.annotations.source import RawPicture, Source
 from malaria_cells.annotations.unrecognised import advice_on, below, no_form, several_forms
 from malaria_cells.errors import InputError
-from malaria_cells.pictures import is_picture, walk_files
+from malaria_cells.pictures import is_picture
 
 _OF_FOLDERS = tuple(reader for reader in FORMATS if not reader.FORM.suffixes)
 _SUFFIXES = frozenset(suffix for reader in FORMATS for suffix in reader.FORM.suffixes)
@@ -103,18 +103,18 @@ def _may_hold(path: Path, form: Form) -> bool:
 
 
 def _of_folder(root: Path, readers: tuple[Reader, ...], oddities: Oddities) -> Recognised:
-    files = walk_files(root)
+    folder = Source(root, oddities)  # searched once for all who ask
+    files = folder.files
     found, not_read = _annotation_files(root, files, readers, oddities)
     for reader in readers:
-        # Folders named as classes are the least evidence: they count where there is no other.
-        if reader in _OF_FOLDERS and (reader is not class_folders or not found or len(readers) == 1):
-            source = Source(root, oddities)
-            if len(readers) == 1 or reader.recognises(source):
-                found[reader.FORM.name] = [source]
+        if reader not in _OF_FOLDERS or (reader is class_folders and found):  # folders called as classes are the least evidence
+            continue
+        if len(readers) == 1 or reader.recognises(folder):
+            found[reader.FORM.name] = [folder]
     if len(found) > 1:
         raise InputError(several_forms(root, found))
     if not found:
-        raise InputError(no_form(root, files, not_read, readers[0].FORM.name if len(readers) == 1 else None))
+        raise InputError(no_form(folder, not_read, readers[0].FORM.name if len(readers) == 1 else None))
     ((name, sources),) = found.items()
     reader = reader_named(name)
     sources = _chosen(root, sources, oddities) if len(sources) > 1 and not reader.FORM.per_picture else sources

@@ -160,6 +160,15 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8 (in Excel: CSV UTF-8)") from None
 
 
+def is_number(text: str) -> bool:
+    """Whether a text is a number as `float` reads it."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def numbers(source: Path, picture: str, *values: Any) -> list[float]:
     """Read coordinates that may be written as strings; None becomes NaN.
 

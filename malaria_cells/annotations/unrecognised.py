@@ -25,9 +25,9 @@ def several_forms(root: Path, found: dict[str, list[Source]]) -> str:
     )
 
 
-def no_form(root: Path, files: list[Path], not_read: dict[Path, str], asked: str | None) -> str:
+def no_form(folder: Source, not_read: dict[Path, str], asked: str | None) -> str:
     """The message for a folder in which no form was recognised, or not the one that was asked for."""
-    pictures = [p for p in files if is_picture(p)]
+    root, files, pictures = folder.path, folder.files, folder.pictures
     seen = [f"{number_of(len(pictures), 'picture')} (first {below(root, pictures[0])})"] if pictures else ["no picture"]
     endings = Counter(p.suffix.lower() or "no ending" for p in files if not is_picture(p))
     seen += [
@@ -47,7 +47,7 @@ def no_form(root: Path, files: list[Path], not_read: dict[Path, str], asked: str
             told.append(f"{below(root, path)}: {advice}")
     lines = [f"{root}: holds no annotation of a known form; found {', '.join(seen)}."]
     lines += [f"{line}." for line in told]
-    lines += [text for text in (yolo.why_not(Source(root)), class_folders.why_not(Source(root))) if text]
+    lines += [text for text in (yolo.why_not(folder), class_folders.why_not(folder)) if text]
     lines.append(
         f"Expected one of {', '.join(FORMAT_NAMES)} (docs/formats.md says how each looks). Name the annotation file with `annotations:` "
         "in the config or --set annotations=FILE, to other commands in the place of the folder."

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from malaria_cells.annotations.parts import is_plain, part_of_path
-from malaria_cells.annotations.source import read_text
+from malaria_cells.annotations.source import is_number, read_text
 from malaria_cells.errors import InputError
 from malaria_cells.pictures import SUFFIXES
 from malaria_cells.wording import excerpt
@@ -100,17 +100,9 @@ def looks_like_labels(path: Path) -> bool:
     """Whether a text holds nothing but lines of a class's number and four numbers or more, and at least one of them."""
     try:
         lines = [line.split() for line in read_text(path).splitlines() if line.strip()]
-        return bool(lines) and all(len(line) >= 5 and float(line[0]).is_integer() and all(map(_is_number, line)) for line in lines)
+        return bool(lines) and all(len(line) >= 5 and float(line[0]).is_integer() and all(map(is_number, line)) for line in lines)
     except (InputError, ValueError, OverflowError):
         return False
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def read_rows(path: Path, key_point_values: int = 0) -> list[tuple[int, list[float]]]:
@@ -131,7 +123,7 @@ def read_rows(path: Path, key_point_values: int = 0) -> list[tuple[int, list[flo
         values = line.split()
         if not values:
             continue
-        if len(values) < 5 or not all(map(_is_number, values)) or not float(values[0]).is_integer():
+        if len(values) < 5 or not all(map(is_number, values)) or not float(values[0]).is_integer():
             raise InputError(f"{path}: line {number} is {excerpt(line)}; expected: class x_centre y_centre width height, in fractions of 1")
         class_id, *rest = map(float, values)
         if not _is_box(rest, key_point_values) and any(abs(value) > _FAR_OUTSIDE for value in rest):
