@@ -28,6 +28,9 @@ class Picture:
         ignore: bool (n,), True for regions that are neither trained on nor scored.
         part: ``train``, ``validation`` or ``test``, where the data set itself says so.
         whole: the one label is of the picture as a whole, which is the only box.
+        data_set: name of the data set that the picture comes from; empty where there is only one.
+        unannotated: ids of the classes that the annotators of its data set did not mark: where no box is, there may be such a cell.
+        weight: how often the picture is shown in training, relative to others.
     """
 
     key: str
@@ -39,6 +42,9 @@ class Picture:
     ignore: np.ndarray
     part: str | None = None
     whole: bool = False
+    data_set: str = ""
+    unannotated: tuple[int, ...] = ()
+    weight: float = 1.0
 
     @property
     def cells_xyxy(self) -> np.ndarray:
@@ -127,6 +133,9 @@ class AnnotationSet:
             digest.update(f"\0{p.key}\0{p.size_wh}\0{p.group}\0".encode())
             for array in (p.boxes_xyxy, p.class_ids, p.ignore):
                 digest.update(np.ascontiguousarray(array).tobytes())
-            if p.whole:  # pictures with boxes keep the hash that stores of older versions are named by
+            # Pictures without any of these keep the hash that stores of older versions are named by.
+            if p.whole:
                 digest.update(b"\0whole")
+            if p.unannotated:
+                digest.update(f"\0unannotated{p.unannotated}".encode())
         return digest.hexdigest()
