@@ -36,7 +36,7 @@ def main() -> None:
     proposals = 0
     for path in paths:
         t = [time.perf_counter()]
-        picture = read_picture(path)
+        picture = detector.prepared(read_picture(path))
         t.append(time.perf_counter())
         boxes, sureness = detector.proposer.candidates(picture)
         t.append(time.perf_counter())

@@ -122,13 +122,14 @@ def sliding(model: Path, data: Path, output: Path, pictures: int) -> Row:
     from malaria_cells.patches import crop_boxes
     from malaria_cells.pictures import read_picture
     from malaria_cells.proposals.sliding import sliding_boxes
+    from malaria_cells.stain import normalized
 
     description, _ = load_description(model)
     network = load_network(model / CLASSIFIER)
     names = json.loads((data / "split.json").read_text())["test"][:pictures]
     each = []
     for name in names:
-        picture = read_picture(data / "images" / Path(name).name)
+        picture = normalized(read_picture(data / "images" / Path(name).name), description.stain)
         windows = sliding_boxes(picture.shape, description.cell_size or 80.0)
         patches = crop_boxes(picture, windows, description.context, description.image_size_hw).astype(np.float32)
         network.predict(patches[:1], verbose=0)

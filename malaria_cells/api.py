@@ -16,6 +16,7 @@ from malaria_cells.explain import Explainer
 from malaria_cells.model_folder import load_detector, shipped
 from malaria_cells.patches import crop_boxes
 from malaria_cells.report.overlay import draw_detections
+from malaria_cells.stain import Stain
 
 EXPLAINED = 300  # pixels a side
 
@@ -182,4 +183,4 @@ class CellDetector:
         if label not in self.labels:
             raise InputError(f"label: '{label}' is not one of {', '.join(self.labels)}")
         patch = crop_boxes(picture, np.asarray(box_xyxy)[None], self._explainer.context, (EXPLAINED, EXPLAINED))
-        return self._explainer.overlays(patch, label)[0]
+        return self._explainer.overlays(patch, label, [Stain.of(picture)])[0]

@@ -16,6 +16,7 @@ from malaria_cells.labels import LabelSet
 from malaria_cells.patches import crop_boxes
 from malaria_cells.pictures import read_picture
 from malaria_cells.proposals import Proposer
+from malaria_cells.stain import Normalization, normalized
 from malaria_cells.suppression import repeated, suppress, worth_among_nested
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -158,10 +159,12 @@ class TwoStageDetector(Detector):
     Attributes:
         proposer: from a picture to candidate boxes.
         classifier: from patches to probabilities.
+        stain: what is done to a photograph before both see it, see `stain`.
     """
 
     proposer: Proposer
     classifier: PatchClassifier
+    stain: Normalization = "none"
 
     @property
     def labels(self) -> LabelSet:
@@ -170,8 +173,13 @@ class TwoStageDetector(Detector):
 
     def look(self, picture: np.ndarray) -> Look:
         """Candidates, probabilities, and how sure the proposer is; see `Detector.look`."""
+        picture = self.prepared(picture)
         candidates, sureness = self.proposer.candidates(picture)
         return candidates, self.classify(picture, candidates), sureness
+
+    def prepared(self, picture: np.ndarray) -> np.ndarray:
+        """A photograph, uint8 RGB (H, W, 3), as the proposer and the classifier are to be shown it."""
+        return normalized(picture, self.stain)
 
     def with_proposals(self, method: str) -> Self:
         """A copy that finds candidates by another method."""
@@ -188,7 +196,7 @@ class TwoStageDetector(Detector):
         return replace(self, proposer=replace(self.proposer, cell_size=cell_size, follows=False))
 
     def classify(self, picture: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
-        """Probabilities of each box: float32 (n, n_classes)."""
+        """Probabilities of each box of a picture that is `prepared`: float32 (n, n_classes)."""
         context, size_hw = self.classifier.context, self.classifier.second_look_size_hw
         closer = None if size_hw is None else lambda rows: crop_boxes(picture, boxes_xyxy[rows], context, size_hw)
         return self.classifier(crop_boxes(picture, boxes_xyxy, context, self.classifier.image_size_hw), self.settings.tta, closer)

@@ -6,6 +6,7 @@ et al. 2021, IEEE Transactions on Image Processing 30, equations 5 and 6). On IM
 laid on the cell changes the answer most, which the tests hold it to.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from malaria_cells.labels import LabelSet
 from malaria_cells.model_description import CLASSIFIER, load_description
 from malaria_cells.model_folder import load_network
 from malaria_cells.patches import resize
+from malaria_cells.stain import Normalization, Stain, with_stain
 
 FEWEST_PLACES = 16  # a side, of the last layer that is taken: a ring's dot has a twentieth of its cell's diameter
 MOST_COLOURS = 4  # tensors of more channels are maps, not pictures
@@ -93,12 +95,14 @@ class Explainer:
         context: side of the square that the classifier sees, by the longer side of a cell's box.
         image_size_hw: of its input.
         cam: of its network.
+        stain: what is done to a photograph before the classifier sees it.
     """
 
     labels: LabelSet
     context: float
     image_size_hw: tuple[int, int]
     cam: GradCam
+    stain: Normalization = "none"
 
     @classmethod
     def load(cls, folder: Path) -> "Explainer":
@@ -112,12 +116,20 @@ class Explainer:
             raise InputError(f"{folder}: is a {description.detector} detector; Grad-CAM asks the classifier of a two-stage one")
         if not (folder / CLASSIFIER).is_file():
             raise InputError(f"{folder}: Grad-CAM needs {CLASSIFIER}, which an exported detector has not; name the folder it came from")
-        return cls(description.labels, description.context, description.image_size_hw, GradCam(load_network(folder / CLASSIFIER)))
+        cam = GradCam(load_network(folder / CLASSIFIER))
+        return cls(description.labels, description.context, description.image_size_hw, cam, description.stain)
 
-    def overlays(self, patches: np.ndarray, label: str) -> np.ndarray:
-        """What speaks for a label, drawn on patches of any size that show `context`: uint8 (n, H, W, 3)."""
+    def overlays(self, patches: np.ndarray, label: str, stains: Sequence[Stain]) -> np.ndarray:
+        """What speaks for a label, drawn on patches: uint8 (n, H, W, 3).
+
+        Args:
+            patches: uint8 (n, H, W, 3) of any size, cut with `context`.
+            label: one of the labels.
+            stains: of the photographs that the patches are from, n of them.
+        """
         if len(patches) == 0:
             return patches
-        small = np.stack([resize(patch, self.image_size_hw) for patch in patches])
+        seen = (with_stain(patch, stain, self.stain) for patch, stain in zip(patches, stains, strict=True))
+        small = np.stack([resize(patch, self.image_size_hw) for patch in seen])
         heat = self.cam(small, np.full(len(small), self.labels.names.index(label)))
         return np.stack([overlay(patch, h) for patch, h in zip(patches, heat, strict=True)])

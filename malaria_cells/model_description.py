@@ -21,6 +21,7 @@ from malaria_cells.detection import DetectionSettings
 from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
 from malaria_cells.proposals import Margins, Method
+from malaria_cells.stain import Normalization
 from malaria_cells.yaml_text import load_yaml
 
 FORMAT_VERSION = 2
@@ -28,7 +29,7 @@ CLASSIFIER = "classifier.keras"
 SECOND_LOOK = "second_look.keras"
 ONE_STAGE = "detector.keras"
 ABOUT = "model.yaml"
-NEWER = {"proposer_tta", "second_look", "second_look_size_hw"}  # models of before there was a choice lack them
+NEWER = {"proposer_tta", "second_look", "second_look_size_hw", "stain"}  # models of before there was a choice lack them
 Positive = Annotated[float, Field(gt=0)]
 Pixels = Annotated[int, Field(gt=0, le=4096)]
 LARGEST = 1e9  # of any number but the seed
@@ -59,6 +60,7 @@ class ModelDescription:
         proposer_tta: mirror images of a picture that the learned proposals are averaged over, 1, 2 or 4.
         second_look: name of the architecture that looks again where the first has a hint of a finding, or None.
         second_look_size_hw: its input in pixels; None: as the classifier's.
+        stain: what is done to a photograph before any network sees it, see `stain`.
     """
 
     labels: LabelSet
@@ -79,6 +81,7 @@ class ModelDescription:
     proposer_tta: Literal[1, 2, 4] = 1
     second_look: str | None = None
     second_look_size_hw: tuple[Pixels, Pixels] | None = None
+    stain: Normalization = "none"
 
     @property
     def files(self) -> tuple[str, ...]:

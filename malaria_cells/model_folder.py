@@ -222,7 +222,7 @@ def assemble(description: ModelDescription, networks: Sequence[Network], centres
         description.second_look_size_hw,
     )
     proposer = Proposer(description.proposals, description.cell_size, description.box_margins, centres, description.proposer_tta)
-    return TwoStageDetector(proposer, classifier, settings=description.settings, errors=description.errors)
+    return TwoStageDetector(proposer, classifier, description.stain, settings=description.settings, errors=description.errors)
 
 
 def compiled_centres(model) -> CentreNetwork:  # type: ignore[no-untyped-def]

@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -22,6 +22,7 @@ from malaria_cells.candidates import Candidates
 from malaria_cells.errors import InputError
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
+from malaria_cells.stain import Normalization, normalized
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +41,20 @@ class Cropping:
         context: side of the square cut, as a multiple of the box's longer side.
         background_per_image: patches without a cell cut from each picture.
         seed: of the places of the background patches.
+        stain: what is done to a photograph first, see `stain`.
     """
 
     image_size_hw: tuple[int, int]
     context: float
     background_per_image: int
     seed: int
+    # Without it a store has the name that it had before there was a choice.
+    stain: Normalization = field(default="none", repr=False)
+
+    @property
+    def name(self) -> str:
+        """All of it in words, for a store's fingerprint."""
+        return f"{self}" if self.stain == "none" else f"{self} {self.stain}"
 
 
 @dataclass(frozen=True)
@@ -185,7 +194,7 @@ def _forget_oldest(cache: Path) -> None:
 
 
 def _fingerprint(annotations: AnnotationSet, cropping: Cropping, proposed: list[Candidates]) -> str:
-    digest = hashlib.blake2b(f"{FORMAT_VERSION} {cropping} {annotations.fingerprint}".encode(), digest_size=12)
+    digest = hashlib.blake2b(f"{FORMAT_VERSION} {cropping.name} {annotations.fingerprint}".encode(), digest_size=12)
     for found in proposed:
         digest.update(found.boxes_xyxy.tobytes() + found.class_ids.tobytes())
     with ThreadPoolExecutor() as pool:
@@ -204,7 +213,7 @@ def _write(folder: Path, annotations: AnnotationSet, cropping: Cropping, propose
     patches = np.lib.format.open_memmap(folder / "patches.npy", mode="w+", dtype=np.uint8, shape=shape)
 
     def cut(i: int) -> None:
-        picture = read_picture(annotations.pictures[i].path)
+        picture = normalized(read_picture(annotations.pictures[i].path), cropping.stain)
         if annotations.pictures[i].whole:
             patches[starts[i] : starts[i + 1]] = resize(picture, cropping.image_size_hw)
         else:

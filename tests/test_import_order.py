@@ -18,6 +18,7 @@ ORDER = [
     "synonyms",
     "labels",
     "pictures",
+    "stain",
     "boxes",
     "annotations",
     "sample",

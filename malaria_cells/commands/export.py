@@ -143,8 +143,9 @@ def _examples(detector: Any, paths: list[Path]) -> dict[str, list[np.ndarray]]:
             found["detector"].append(letterbox(picture, detector.size_hw)[0])
             continue
         if detector.proposer.network is not None:
-            found["proposer"].append(framed(to_working_scale(picture, detector.proposer.cell_size)))
+            found["proposer"].append(framed(to_working_scale(detector.prepared(picture), detector.proposer.cell_size)))
         candidates, probabilities, _ = detector.look(picture)
+        picture = detector.prepared(picture)
         if len(candidates):
             chosen = _usual_and_rare(probabilities)
             cut = crop_boxes(picture, candidates[chosen], detector.classifier.context, detector.classifier.image_size_hw)

@@ -49,7 +49,7 @@ def gallery(request: AnnotationRequest, output: Path, count: int, model: Path | 
         contact_sheet(cells, output / f"{stem}.png")
         animation(cells, output / f"{stem}.gif")
         if explainer is not None and cells.name in explainer.labels.names:
-            contact_sheet(cells, output / f"{stem}{EXPLAINED}.png", explainer.overlays(cells.patches, cells.name))
+            contact_sheet(cells, output / f"{stem}{EXPLAINED}.png", explainer.overlays(cells.patches, cells.name, cells.stains))
         print(f"{cells.name}: {len(cells.patches)} of {cells.total:,} cells, {output / stem}.png and .gif")
     return 0
 

@@ -20,6 +20,7 @@ from malaria_cells.labels import BACKGROUND
 from malaria_cells.patches import Cropping, PatchStore, build_patch_store
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
+from malaria_cells.stain import normalized
 from malaria_cells.training.unfinished import UnfinishedRun
 
 PROPOSER_BATCH = 8  # crops a step
@@ -35,7 +36,7 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
 
     _check_classifiers(config, data)
     proposer = _proposer(config, data, run) if config.proposals == "learned" and _wants_detection(config, data) else None
-    candidates = _candidates(proposer, data) if proposer is not None else {}
+    candidates = _candidates(proposer, data, config) if proposer is not None else {}
     store, closer = _stores(config, data, candidates)
     rejects = config.background_per_image > 0 and bool((store.class_ids == store.n_labels).any())
     names = (*data.train.labels.names, BACKGROUND) if rejects else data.train.labels.names
@@ -101,7 +102,7 @@ def _wants_detection(config: Config, data: DataSet) -> bool:
     return config.background_per_image > 0 and not data.train.whole
 
 
-def _candidates(proposer, data: DataSet) -> dict[str, Candidates]:  # type: ignore[no-untyped-def]
+def _candidates(proposer, data: DataSet, config: Config) -> dict[str, Candidates]:  # type: ignore[no-untyped-def]
     """What the proposer finds in every picture at one look, labelled by the annotation; boxes less exact than in use do no harm."""
     from malaria_cells.model_folder import compiled_centres
     from malaria_cells.proposals import Proposer
@@ -110,7 +111,7 @@ def _candidates(proposer, data: DataSet) -> dict[str, Candidates]:  # type: igno
     everything = data.all_pictures
     reject_id = len(everything.labels)
     return {
-        p.key: label_candidates(p, *find.candidates(read_picture(p.path)), reject_id)
+        p.key: label_candidates(p, *find.candidates(normalized(read_picture(p.path), config.stain_normalization)), reject_id)
         for p in progress(everything.pictures, len(everything), "finding candidates", "image")
     }
 
@@ -119,7 +120,7 @@ def _stores(config: Config, data: DataSet, candidates: dict[str, Candidates]) ->
     """The patches of the first look and, if they are of another size, those of the second: the same cells in the same rows."""
 
     def cut(size_hw: tuple[int, int]) -> PatchStore:
-        cropping = Cropping(size_hw, config.context, config.background_per_image, config.random_state)
+        cropping = Cropping(size_hw, config.context, config.background_per_image, config.random_state, config.stain_normalization)
         return build_patch_store(data.all_pictures, cropping, Path(config.patch_cache), candidates)
 
     last = config.looks[-1].image_size
@@ -148,7 +149,7 @@ def _with_thresholds(description, networks: list[Network], proposer, data: DataS
     from malaria_cells.training.thresholds import choose_thresholds, fit_margins
 
     method = "sliding" if description.proposals == "sliding" else "watershed"  # which a learned proposer can be exchanged for
-    description = replace(description, box_margins=fit_margins(method, data.train))
+    description = replace(description, box_margins=fit_margins(method, data.train, description.stain))
     centres = compiled_centres(proposer) if proposer is not None else None
     detector, found = choose_thresholds(assemble(description, networks, centres), data.validation)
     return replace(description, settings=detector.settings, errors=detector.errors), found
@@ -179,6 +180,7 @@ def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool
         proposer_tta=config.proposer_tta,
         second_look=config.second_look.model if config.second_look else None,
         second_look_size_hw=config.second_look.image_size if config.second_look else None,
+        stain=config.stain_normalization,
     )
 
 

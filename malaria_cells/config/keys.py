@@ -112,6 +112,11 @@ class Config(Settings):
         None, description="Examples of each class to train on: pictures where labels are of whole pictures, else cells; null: all."
     )
 
+    stain_normalization: Literal["none", "clear_field", "density"] = Field(
+        "none",
+        description="Of two_stage: what is done to a photograph before any network sees it. clear_field: the clear field becomes white; "
+        "density: and what is stained as dark as in any other photograph, channel by channel, so that laboratories look alike.",
+    )
     image_size: HeightWidth = Field((64, 64), description="Height and width of a patch in pixels: the classifier's input.")
     context: float = Field(1.25, ge=1, le=100, description="Side of the square cut around a box, as a multiple of the box's longer side.")
     background_per_image: int = Field(
@@ -259,5 +264,6 @@ class Config(Settings):
     def to_yaml(self) -> str:
         """The configuration as YAML that `load_config` reads back to an equal one."""
         # Without a map the text is that of a model folder from before there were maps, whose recipe is still the same one.
-        excluded = None if self.label_map else {"label_map"}
+        excluded = {name for name in ("label_map",) if not self.label_map}
+        excluded |= {name for name in ("stain_normalization",) if self.stain_normalization == "none"}
         return yaml.safe_dump(self.model_dump(mode="json", exclude=excluded), sort_keys=False, allow_unicode=True)

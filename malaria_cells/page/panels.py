@@ -19,6 +19,7 @@ from malaria_cells.page.markdown import plain
 from malaria_cells.page.photographs import Photograph
 from malaria_cells.page.review_file import NO_CELL, save_correction
 from malaria_cells.patches import crop_boxes
+from malaria_cells.stain import Stain
 from malaria_cells.wording import number_of
 
 MOST_SHOWN = 60  # cells in the sheet
@@ -74,9 +75,8 @@ def one_cell(photograph: Photograph, cells: sv.Detections, picked: int | None, f
         patch = crop_boxes(photograph.pixels, box[None], detector.classifier.context, (300, 300))
         left.image(patch[0], caption=f"{plain(label)}, score {cells.confidence[index]:.2f}", width="stretch")
         try:
-            right.image(
-                _explainer(folder, changed(folder)).overlays(patch, label)[0], caption=f"what speaks for {plain(label)}", width="stretch"
-            )
+            speaks = _explainer(folder, changed(folder)).overlays(patch, label, [Stain.of(photograph.pixels)])[0]
+            right.image(speaks, caption=f"what speaks for {plain(label)}", width="stretch")
         except InputError as error:
             right.caption(plain(str(error)))
     else:

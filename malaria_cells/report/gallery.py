@@ -12,6 +12,7 @@ from malaria_cells.patches import crop_boxes
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
 from malaria_cells.report.style import figure, short
+from malaria_cells.stain import Stain
 
 # The published R tutorial's (a magick animation of resized patches): pixels a side, and seconds a frame.
 SIDE = 300
@@ -27,11 +28,13 @@ class Cells:
         name: of the class.
         total: how many there are in the data set; `patches` may be fewer.
         patches: uint8 RGB (n, H, W, 3).
+        stains: of the photographs that the patches are from, n of them.
     """
 
     name: str
     total: int
     patches: np.ndarray
+    stains: list[Stain]
 
 
 def cut_cells(annotations: AnnotationSet, count: int, context: float, side: int = SIDE) -> list[Cells]:
@@ -56,13 +59,18 @@ def cut_cells(annotations: AnnotationSet, count: int, context: float, side: int 
             chosen[class_id] = own[np.linspace(0, len(own) - 1, min(count, len(own))).round().astype(int)]
     wanted = np.concatenate([*chosen.values(), np.zeros(0, dtype=np.int64)])
     patches: dict[int, np.ndarray] = {}
+    stains: dict[int, Stain] = {}
     shown = np.unique(picture_ids[wanted])
     for i in progress(shown, len(shown), "cutting cells", "image"):
         rows = wanted[picture_ids[wanted] == i]
-        cut = crop_boxes(read_picture(annotations.pictures[i].path), every[rows], context, (side, side))
-        patches |= dict(zip(rows.tolist(), cut, strict=True))
+        picture = read_picture(annotations.pictures[i].path)
+        patches |= dict(zip(rows.tolist(), crop_boxes(picture, every[rows], context, (side, side)), strict=True))
+        stains |= dict.fromkeys(rows.tolist(), Stain.of(picture))
     names = annotations.labels.names
-    return [Cells(names[c], int((class_ids == c).sum()), np.stack([patches[r] for r in rows.tolist()])) for c, rows in chosen.items()]
+    return [
+        Cells(names[c], int((class_ids == c).sum()), np.stack([patches[r] for r in rows.tolist()]), [stains[r] for r in rows.tolist()])
+        for c, rows in chosen.items()
+    ]
 
 
 def contact_sheet(cells: Cells, path: Path, explained: np.ndarray | None = None) -> None:

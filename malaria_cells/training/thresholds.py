@@ -23,6 +23,7 @@ from malaria_cells.evaluation import (
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
 from malaria_cells.proposals import Margins, find_sources
+from malaria_cells.stain import Normalization, normalized
 
 D = TypeVar("D", bound=Detector)
 
@@ -40,7 +41,7 @@ WIDEST_TOLERANCE = 0.02
 OPERATING_GRID = tuple(np.round(np.arange(0.05, 0.96, 0.01), 2).tolist())
 
 
-def fit_margins(method: str, train: AnnotationSet) -> dict[str, Margins]:
+def fit_margins(method: str, train: AnnotationSet, stain: Normalization = "none") -> dict[str, Margins]:
     """How far the annotators' left, top, right and bottom edges lie from those of a method's sources, in cell sizes.
 
     The median over boxes that overlap a true one by IoU 0.5, on up to `MARGIN_PICTURES` training pictures.
@@ -48,7 +49,7 @@ def fit_margins(method: str, train: AnnotationSet) -> dict[str, Margins]:
     cell_size = train.usual_cell_size
     offsets: dict[str, list[np.ndarray]] = defaultdict(list)
     for picture in train.pictures[:: max(len(train) // MARGIN_PICTURES, 1)]:
-        for source, found in find_sources(method, read_picture(picture.path), cell_size).items():
+        for source, found in find_sources(method, normalized(read_picture(picture.path), stain), cell_size).items():
             matched = boxes.match(found, picture.cells_xyxy)
             offsets[source].append(picture.cells_xyxy[matched[matched >= 0]] - found[matched >= 0])
     return {source: _median_margins(np.concatenate(parts) / cell_size) for source, parts in offsets.items()}

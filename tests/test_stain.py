@@ -1,0 +1,85 @@
+import cv2
+import numpy as np
+import pytest
+
+from malaria_cells.config import Config
+from malaria_cells.patches import Cropping
+from malaria_cells.stain import RED_CELL, WHITE, Stain, normalized, with_stain
+
+LAMP = (240.0, 220.0, 200.0)
+DENSITY = np.array([0.3, 0.7, 0.2])
+
+
+def smear(lamp=LAMP, density=DENSITY, nucleus=0, noise=1.0):
+    """Forty red cells and, of `nucleus` pixels, a nucleus four times as dense: uint8 RGB (480, 640, 3)."""
+    rng = np.random.default_rng(3)
+    stain = np.zeros((480, 640), dtype=np.float32)
+    for i in range(40):
+        cv2.circle(stain, (40 + 80 * (i % 8), 50 + 95 * (i // 8)), 30, 1.0, -1, cv2.LINE_AA)
+    if nucleus:
+        cv2.circle(stain, (330, 240), nucleus, 4.0, -1, cv2.LINE_AA)
+    light = np.array(lamp) * np.exp(-stain[..., None] * np.array(density)) + rng.normal(0, noise, (480, 640, 3))
+    return np.clip(np.rint(light), 0, 255).astype(np.uint8)
+
+
+def test_light_and_density_are_measured():
+    stain = Stain.of(smear())
+    assert stain.white == pytest.approx(LAMP, abs=4)
+    assert stain.density == pytest.approx(DENSITY, abs=0.03)
+
+
+@pytest.mark.parametrize("nucleus", [60, 110])
+def test_nuclei_are_not_taken_for_red_cells(nucleus):
+    assert Stain.of(smear(nucleus=nucleus)).density == pytest.approx(DENSITY, abs=0.04)
+
+
+def test_cells_are_as_dark_whatever_the_size_of_the_photograph():
+    large = cv2.resize(smear(), None, fx=3, fy=3, interpolation=cv2.INTER_LINEAR)
+    assert Stain.of(large).density == pytest.approx(Stain.of(smear()).density, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("lamp", "density"), [((255, 230, 205), (0.3, 0.4, 0.2)), ((150, 160, 140), (0.9, 1.0, 0.6)), ((170, 220, 250), (0.5, 0.35, 0.15))]
+)
+def test_other_lamps_and_stains_come_out_alike(lamp, density):
+    here, there = (normalized(smear(*look), "density").astype(int) for look in ((), (lamp, density)))
+    assert np.median(np.abs(here - there)) <= 3
+    cell = here[50, 40]
+    assert cell == pytest.approx(WHITE * np.exp(-np.array(RED_CELL)), abs=8)
+
+
+def test_a_white_balance_leaves_densities():
+    balanced = normalized(smear(), "clear_field").astype(float)
+    assert balanced[2, 2] == pytest.approx([WHITE] * 3, abs=6)
+    assert -np.log(balanced[40:60, 30:50] / WHITE).mean(axis=(0, 1)) == pytest.approx(DENSITY, abs=0.03)
+
+
+def test_normalizing_again_changes_nothing_more():
+    once = normalized(smear(), "density")
+    assert np.abs(normalized(once, "density").astype(int) - once).mean() < 3
+
+
+def test_a_patch_is_changed_as_its_photograph():
+    picture = smear()
+    whole = normalized(picture, "density")
+    part = with_stain(picture[100:200, 50:150], Stain.of(picture), "density")
+    assert (part == whole[100:200, 50:150]).all()
+
+
+@pytest.mark.parametrize("fill", [0, 128, 255])
+def test_an_empty_photograph_stays_without_stain(fill):
+    empty = np.full((60, 80, 3), fill, dtype=np.uint8)
+    assert Stain.of(empty).density is None
+    assert normalized(empty, "density").shape == empty.shape
+
+
+def test_none_is_the_photograph_itself():
+    picture = smear()
+    assert normalized(picture, "none") is picture
+
+
+def test_recipes_and_stores_of_before_keep_their_names():
+    assert "stain_normalization" not in Config().to_yaml()
+    assert "stain_normalization: density" in Config(stain_normalization="density").to_yaml()
+    assert Cropping((64, 64), 1.25, 10, 1).name == "Cropping(image_size_hw=(64, 64), context=1.25, background_per_image=10, seed=1)"
+    assert Cropping((64, 64), 1.25, 10, 1, "density").name.endswith("density")
