@@ -14,6 +14,8 @@ from pydantic import Field
 from scipy.optimize import minimize
 from scipy.special import log_expit, log_softmax, logsumexp
 
+from malaria_cells.partial_labels import split_counts
+
 SMALLEST = 1e-7
 SLOPES = (0.2, 5.0)  # between which a sigmoid's slope is sought, as temperatures are
 
@@ -75,7 +77,13 @@ class Calibration:
         return found if self.findings is None else self.findings(found)
 
 
-def fit_calibration(probabilities: np.ndarray, class_ids: np.ndarray, shown_shares: np.ndarray, is_finding: np.ndarray) -> Calibration:
+def fit_calibration(
+    probabilities: np.ndarray,
+    class_ids: np.ndarray,
+    shown_shares: np.ndarray,
+    is_finding: np.ndarray,
+    allowed: np.ndarray | None = None,
+) -> Calibration:
     """Fit temperature and shift, then the findings' sigmoid, by the likelihood of validation patches as they come.
 
     Args:
@@ -83,27 +91,38 @@ def fit_calibration(probabilities: np.ndarray, class_ids: np.ndarray, shown_shar
         class_ids: int (n,).
         shown_shares: float (n_classes,), the share of each class in what training showed (by count times weight).
         is_finding: bool (n_classes,), which classes are findings. Without patches of findings and others no sigmoid is fitted.
+        allowed: from `partial_labels.allowed_classes`, where some class ids are of sets; their likelihood is that of any of the set, and
+            those of which it is open whether they are findings have no part in the sigmoid. None: each patch has one class.
     """
     n_classes = probabilities.shape[1]
-    counts = np.bincount(class_ids, minlength=n_classes)
+    allowed = np.eye(n_classes, dtype=bool) if allowed is None else allowed
+    counts = split_counts(np.bincount(class_ids, minlength=len(allowed)), allowed)
     in_life = (counts + 0.5) / (counts + 0.5).sum()  # half a cell each: a class that validation lacks is rare, not impossible
     ratio = tuple(float(r) for r in np.log(in_life / np.maximum(shown_shares, SMALLEST)))
-    rows = np.arange(len(class_ids))
+    certain, uncertain = np.flatnonzero(class_ids < n_classes), np.flatnonzero(class_ids >= n_classes)
 
     def loss(parameters: np.ndarray) -> float:
         candidate = Calibration(float(np.exp(parameters[0])), float(parameters[1]), ratio)
-        return -float(candidate.log_probabilities(probabilities)[rows, class_ids].mean())
+        found = candidate.log_probabilities(probabilities)
+        of_rows = found[certain, class_ids[certain]]
+        if len(uncertain):
+            of_sets = logsumexp(np.where(allowed[class_ids[uncertain]], found[uncertain], -np.inf), axis=1)
+            of_rows = np.concatenate([of_rows, of_sets])
+        return -float(of_rows.mean())
 
     fitted = minimize(loss, x0=np.array([0.0, 0.5]), method="L-BFGS-B", bounds=[(np.log(0.2), np.log(5)), (0, 1)])
     calibration = Calibration(float(np.exp(fitted.x[0])), float(fitted.x[1]), ratio)
-    if len(set(is_finding[class_ids].tolist())) < 2:
+    surely, possibly = ((allowed & is_finding).sum(axis=1) == allowed.sum(axis=1)), (allowed & is_finding).any(axis=1)
+    known = (surely == possibly)[class_ids]
+    found = surely[class_ids[known]]
+    if len(set(found.tolist())) < 2:
         return calibration
-    return replace(calibration, findings=_fit_sigmoid(calibration.log_probabilities(probabilities), class_ids, is_finding))
+    return replace(calibration, findings=_fit_sigmoid(calibration.log_probabilities(probabilities[known]), found, is_finding))
 
 
-def _fit_sigmoid(log_probabilities: np.ndarray, class_ids: np.ndarray, is_finding: np.ndarray) -> FindingSigmoid:
+def _fit_sigmoid(log_probabilities: np.ndarray, found: np.ndarray, is_finding: np.ndarray) -> FindingSigmoid:
     finding, rest = _in_two(log_probabilities, is_finding)
-    evidence, found = finding - rest, is_finding[class_ids]
+    evidence = finding - rest
     # Platt's targets (section 2.2) say of a few findings not more than a few can tell.
     target = np.where(found, (found.sum() + 1) / (found.sum() + 2), 1 / ((~found).sum() + 2))
 

@@ -21,7 +21,7 @@ class Candidates:
 
     Attributes:
         boxes_xyxy: float32 (n, 4), pixels.
-        class_ids: int64 (n,), within the labels, or the reject class after them.
+        class_ids: int64 (n,), within the labels, or the reject class after them, or a set that has it (see `partial_labels`).
     """
 
     boxes_xyxy: np.ndarray
@@ -38,7 +38,7 @@ def label_candidates(picture: Picture, found_xyxy: np.ndarray, sureness: np.ndar
         picture: its annotation.
         found_xyxy: float32 (n, 4), candidates.
         sureness: float32 (n,), 0 to 1.
-        reject_id: class id of what is no cell.
+        reject_id: class id of what is in no box: the reject class, or the set from `partial_labels.background_id`.
     """
     overlap = boxes.iou_matrix(found_xyxy, picture.cells_xyxy)
     highest = overlap.max(axis=1, initial=0)

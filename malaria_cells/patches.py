@@ -20,6 +20,7 @@ from malaria_cells import boxes, files
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.candidates import Candidates
 from malaria_cells.errors import InputError
+from malaria_cells.partial_labels import Sets, background_id, background_sets
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
 from malaria_cells.stain import Normalization, normalized
@@ -63,13 +64,17 @@ class PatchStore:
 
     Attributes:
         patches: uint8 (N, H, W, 3), memory-mapped, read-only.
-        class_ids: int64 (N,); background patches have the id ``n_labels``.
+        class_ids: int64 (N,); background patches have the id ``n_labels``; of patches with the id ``n_labels + 1 + k`` it is known
+            only that they show one of the classes of the k-th of `sets`.
         picture_ids: int64 (N,), index into `keys`.
         boxes_xyxy: float32 (N, 4), the boxes in pixels of their pictures.
         proposed: bool (N,), whether a proposer found the box; else it is annotated, or background drawn at random.
         keys: keys of the pictures.
         n_labels: number of classes, background not counted.
         fingerprint: what the store is named by.
+        sets: ids of the classes of each set, background's ``n_labels`` among them; empty where every patch has one class.
+        picture_weights: float64 (n_pictures,), how often pictures are shown; None: all alike.
+        picture_sets: int64 (n_pictures,), which data set a picture is of; None: all of one.
     """
 
     patches: np.ndarray
@@ -80,14 +85,19 @@ class PatchStore:
     keys: tuple[str, ...]
     n_labels: int
     fingerprint: str
+    sets: Sets = ()
+    picture_weights: np.ndarray | None = None
+    picture_sets: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.class_ids)
 
     def rows_of(self, annotations: AnnotationSet) -> np.ndarray:
-        """Rows whose picture is in `annotations`: int64 (n,)."""
+        """Rows whose picture is in `annotations`, but for those that may show any class, which teach nothing: int64 (n,)."""
         wanted = {p.key for p in annotations.pictures}
-        return np.flatnonzero(np.array([key in wanted for key in self.keys])[self.picture_ids])
+        says_nothing = [self.n_labels + 1 + k for k, members in enumerate(self.sets) if len(members) == self.n_labels + 1]
+        chosen = np.array([key in wanted for key in self.keys])[self.picture_ids]
+        return np.flatnonzero(chosen & ~np.isin(self.class_ids, says_nothing))
 
 
 def crop_squares(picture: np.ndarray, squares_xyxy: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
@@ -179,7 +189,7 @@ def build_patch_store(
                 _write(beside, annotations, cropping, proposed)
         os.utime(folder / "store.json")
         _forget_oldest(cache)
-        return _open(folder, fingerprint)
+        return _open(folder, fingerprint, annotations)
 
 
 def _forget_oldest(cache: Path) -> None:
@@ -195,6 +205,8 @@ def _forget_oldest(cache: Path) -> None:
 
 def _fingerprint(annotations: AnnotationSet, cropping: Cropping, proposed: list[Candidates]) -> str:
     digest = hashlib.blake2b(f"{FORMAT_VERSION} {cropping.name} {annotations.fingerprint}".encode(), digest_size=12)
+    if sets := background_sets(annotations):  # where all is annotated the name is that of before there were sets
+        digest.update(repr(sets).encode())
     for found in proposed:
         digest.update(found.boxes_xyxy.tobytes() + found.class_ids.tobytes())
     with ThreadPoolExecutor() as pool:
@@ -204,8 +216,11 @@ def _fingerprint(annotations: AnnotationSet, cropping: Cropping, proposed: list[
 
 
 def _write(folder: Path, annotations: AnnotationSet, cropping: Cropping, proposed: list[Candidates]) -> None:
-    typical, reject_id = annotations.usual_cell_size, len(annotations.labels)
-    by_picture = [_to_cut(p, found, cropping, typical, reject_id) for p, found in zip(annotations.pictures, proposed, strict=True)]
+    typical, reject_id, sets = annotations.usual_cell_size, len(annotations.labels), background_sets(annotations)
+    by_picture = [
+        _to_cut(p, found, cropping, typical, background_id(p, reject_id, sets))
+        for p, found in zip(annotations.pictures, proposed, strict=True)
+    ]
     picture_boxes = [b for b, _, _ in by_picture]
     lengths = [len(b) for b in picture_boxes]
     starts = np.concatenate([[0], np.cumsum(lengths)])
@@ -235,18 +250,30 @@ def _write(folder: Path, annotations: AnnotationSet, cropping: Cropping, propose
 
 
 def _to_cut(
-    picture: Picture, found: Candidates, cropping: Cropping, typical: float, reject_id: int
+    picture: Picture, found: Candidates, cropping: Cropping, typical: float, outside_id: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes, class ids, and which of them a proposer found."""
+    """Boxes, class ids, and which of them a proposer found; `outside_id` is that of places in no box."""
     background = background_boxes(picture, cropping.background_per_image, typical, cropping.seed)
     own = len(picture.cells_xyxy) + len(background)
-    class_ids = np.concatenate([picture.cell_class_ids, np.full(len(background), reject_id), found.class_ids])
+    class_ids = np.concatenate([picture.cell_class_ids, np.full(len(background), outside_id), found.class_ids])
     return np.concatenate([picture.cells_xyxy, background, found.boxes_xyxy]), class_ids, np.arange(len(class_ids)) >= own
 
 
-def _open(folder: Path, fingerprint: str) -> PatchStore:
+def _open(folder: Path, fingerprint: str, annotations: AnnotationSet) -> PatchStore:
     about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
     with np.load(folder / "table.npz") as table:
         columns = {name: table[name] for name in ("class_ids", "picture_ids", "boxes_xyxy", "proposed")}
     patches = np.load(folder / "patches.npy", mmap_mode="r")
-    return PatchStore(patches=patches, keys=tuple(about["keys"]), n_labels=about["n_labels"], fingerprint=fingerprint, **columns)
+    # The weights are not in the store's name: other weights need no other patches. Its pictures are those of `annotations`, in their order.
+    weights = np.array([p.weight for p in annotations.pictures], dtype=np.float64)
+    names = np.array([p.data_set for p in annotations.pictures])
+    return PatchStore(
+        patches=patches,
+        keys=tuple(about["keys"]),
+        n_labels=about["n_labels"],
+        fingerprint=fingerprint,
+        sets=background_sets(annotations),
+        picture_weights=weights,
+        picture_sets=np.unique(names, return_inverse=True)[1],
+        **columns,
+    )

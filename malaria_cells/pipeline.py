@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
-from sklearn.utils.class_weight import compute_class_weight
 
 from malaria_cells.augment import Augmenter, BatchPolicy
 from malaria_cells.patches import PatchStore
@@ -26,6 +25,9 @@ class Sampler:
         steps: batches a pass; None: as many as show every row once.
         power: draw classes in proportion to their counts to this power (see `class_shares`); None: every row once a pass, shuffled.
         seed: of the drawing.
+        weights: float (n,), how often a row is drawn, relative to others of its class; None: all alike.
+        strata: int (n,), data set of each row: with a `power`, a class's rows are drawn from them in proportion to their counts to
+            this power, as the classes are; None: all of one.
     """
 
     rows: np.ndarray
@@ -34,6 +36,8 @@ class Sampler:
     steps: int | None
     power: float | None
     seed: int
+    weights: np.ndarray | None = None
+    strata: np.ndarray | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -48,45 +52,78 @@ class Sampler:
             yield self.rows[order[step * self.batch_size : (step + 1) * self.batch_size]]
 
     def _shuffled_order(self, rng: np.random.Generator) -> np.ndarray:
-        if self.steps is None:
-            return rng.permutation(len(self.rows))
-        rounds = -(-self.steps * self.batch_size // len(self.rows))
-        return np.concatenate([rng.permutation(len(self.rows)) for _ in range(rounds)])
+        everything = np.arange(len(self.rows))
+        total = len(everything) if self.steps is None else self.steps * self.batch_size
+        return _in_turn(everything, self.weights, total, rng)
 
     def _drawn_order(self, rng: np.random.Generator, power: float) -> np.ndarray:
         total = self.steps_per_epoch * self.batch_size
-        shares = class_shares(np.bincount(self.class_ids), power)
-        ends = np.rint(np.cumsum(shares) * total).astype(np.int64)  # each class as often as its share has it, to within one
+        groups, shares = _groups(self.class_ids, power, self.weights, self.strata)
+        ends = np.rint(np.cumsum(shares) * total).astype(np.int64)  # each group as often as its share has it, to within one
         drawn = rng.permutation(np.repeat(np.arange(len(shares)), np.diff(ends, prepend=0)))
         order = np.empty(total, dtype=np.int64)
         for c in np.flatnonzero(shares):
-            members = np.flatnonzero(self.class_ids == c)
             places = np.flatnonzero(drawn == c)
-            rounds = range(0, len(places), len(members))
-            order[places] = np.concatenate([members[:0], *(rng.permutation(members) for _ in rounds)])[: len(places)]
+            order[places] = _in_turn(np.flatnonzero(groups == c), self.weights, len(places), rng)
         return order
+
+
+def _in_turn(members: np.ndarray, weights: np.ndarray | None, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw from `members` so often as to make `count`: each as often as its weight has it, to within one, in random order."""
+    own = None if weights is None else weights[members]
+    if own is None or (own == own[0]).all():
+        rounds = range(0, count, len(members))
+        return np.concatenate([members[:0], *(rng.permutation(members) for _ in rounds)])[:count]
+    shuffled = rng.permutation(len(members))
+    ends = np.floor(np.cumsum(own[shuffled] / own.sum()) * count + rng.random()).astype(np.int64)  # systematic sampling
+    ends[-1] = count
+    return rng.permutation(np.repeat(members[shuffled], np.diff(np.minimum(ends, count), prepend=0)))
+
+
+def _groups(class_ids: np.ndarray, power: float, weights: np.ndarray | None, strata: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row the group of those of its class and data set, int (n,), and the share of each group in what is drawn."""
+    of_classes = class_shares(np.bincount(class_ids, weights), power)
+    if strata is None:
+        return class_ids, of_classes
+    n_strata = int(strata.max()) + 1
+    groups = class_ids * n_strata + strata
+    counts = np.bincount(groups, weights, minlength=len(of_classes) * n_strata).reshape(-1, n_strata)
+    within = [class_shares(row, power) if row.any() else np.zeros(n_strata) for row in counts]
+    return groups, (of_classes[:, None] * np.array(within)).ravel()
+
+
+def row_shares(class_ids: np.ndarray, power: float, weights: np.ndarray | None = None, strata: np.ndarray | None = None) -> np.ndarray:
+    """Share of each row in what a `Sampler` draws: float (n,), sums to 1."""
+    groups, shares = _groups(class_ids, power, weights, strata)
+    of_each = shares / np.maximum(np.bincount(groups, weights, minlength=len(shares)), np.finfo(np.float64).tiny)
+    return of_each[groups] if weights is None else of_each[groups] * weights
 
 
 def class_shares(counts: np.ndarray, power: float) -> np.ndarray:
     """Share of each class in what is drawn: its count to a power (Kang et al. 2020, arXiv:1910.09217, equation 1).
 
     Args:
-        counts: int (n_classes,).
+        counts: (n_classes,), numbers, or sums of weights.
         power: 0: every class that is present equally often; 1: as often as it occurs.
 
     Returns:
         float (n_classes,), sums to 1; 0 for absent classes.
     """
-    shown = np.where(counts > 0, np.maximum(counts, 1).astype(np.float64) ** power, 0)
+    shown = np.where(counts > 0, counts.astype(np.float64) ** power, 0)
     return shown / shown.sum()
 
 
-def class_weights(class_ids: np.ndarray, n_classes: int) -> np.ndarray:
-    """Balanced class weights (scikit-learn's n / (k * n_c)): float32 (n_classes,); 1 for absent classes."""
-    weights = np.ones(n_classes, dtype=np.float32)
-    present = np.unique(class_ids)
-    weights[present] = compute_class_weight("balanced", classes=present, y=class_ids)
-    return weights
+def class_weights(class_ids: np.ndarray, n_classes: int, drawn: np.ndarray | None = None) -> np.ndarray:
+    """Balanced class weights (scikit-learn's n / (k * n_c)): float32 (n_classes,); 1 for absent classes.
+
+    Args:
+        class_ids: int (n,).
+        n_classes: number of classes.
+        drawn: float (n,), how often each row is drawn, relative to others; None: all alike.
+    """
+    counts = np.bincount(class_ids, drawn, minlength=n_classes).astype(np.float64)
+    balanced = counts.sum() / (np.count_nonzero(counts) * np.where(counts > 0, counts, 1))
+    return np.where(counts > 0, balanced, 1).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -94,9 +131,9 @@ class Targets:
     """What a batch carries beside its patches.
 
     Attributes:
-        weights: float32 (n_classes,), weight of each class.
-        soft: labels as shares of classes, float32 (b, n_classes), or (b, 1) for two; else class ids, int32 (b,). Losses that
-            smooth or focus, and policies that mix, need them.
+        weights: float32 (n_classes,), weight of each class; of each set of classes after them, where there are partial labels.
+        soft: labels as shares of classes (and sets), float32 (b, n_classes), or (b, 1) for two; else class ids, int32 (b,). Losses
+            that smooth or focus, policies that mix, and partial labels need them.
     """
 
     weights: np.ndarray

@@ -28,6 +28,7 @@ ORDER = [
     "splits",
     "corrections",
     "dataset",
+    "partial_labels",
     "candidates",
     "patches",
     "augment",

@@ -17,6 +17,7 @@ from malaria_cells.config import Config
 from malaria_cells.dataset import DataSet
 from malaria_cells.evaluation import classification_metrics
 from malaria_cells.labels import BACKGROUND
+from malaria_cells.partial_labels import background_id, background_sets
 from malaria_cells.patches import Cropping, PatchStore, build_patch_store
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
@@ -38,7 +39,7 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     proposer = _proposer(config, data, run) if config.proposals == "learned" and _wants_detection(config, data) else None
     candidates = _candidates(proposer, data, config) if proposer is not None else {}
     store, closer = _stores(config, data, candidates)
-    rejects = config.background_per_image > 0 and bool((store.class_ids == store.n_labels).any())
+    rejects = config.background_per_image > 0 and bool((store.class_ids[store.rows_of(data.all_pictures)] >= store.n_labels).any())
     names = (*data.train.labels.names, BACKGROUND) if rejects else data.train.labels.names
     rows = _rows(store, data, config)
     if config.plot_training_data:
@@ -49,7 +50,8 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     views = config.tta if isinstance(config.tta, int) else 1
     networks = [compiled(t.model) for t in trained]
     raw = {"validation": predict_rows(networks, store, rows["validation"], views, is_finding, closer)}
-    calibration = fit_calibration(raw["validation"], store.class_ids[rows["validation"]], trained[0].shown_shares, is_finding)
+    allowed = training_data.allowed
+    calibration = fit_calibration(raw["validation"], store.class_ids[rows["validation"]], trained[0].shown_shares, is_finding, allowed)
     description, detected = _description(config, data, store, rejects, calibration), None
     if rejects:
         description, found = _with_thresholds(description, networks, proposer, data)
@@ -65,7 +67,8 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     if further:
         metrics["refit"] = {"epochs": [len(t.history) for t in further]}
     for part, probabilities in raw.items():
-        classified = _classified(part, names, store.class_ids[rows[part]], calibration(probabilities), is_finding)
+        known = store.class_ids[rows[part]] < len(names)  # of the rest no class is right or wrong
+        classified = _classified(part, names, store.class_ids[rows[part]][known], calibration(probabilities[known]), is_finding)
         metrics[part] = classified.metrics
     save_model(folder, [t.model for t in further or trained], description, proposer)
     keep_record(folder, config, data, metrics, [run.part(number) for number in range(len(trained) + len(further))])
@@ -109,9 +112,11 @@ def _candidates(proposer, data: DataSet, config: Config) -> dict[str, Candidates
 
     find = Proposer("learned", data.train.usual_cell_size, network=compiled_centres(proposer))
     everything = data.all_pictures
-    reject_id = len(everything.labels)
+    reject_id, sets = len(everything.labels), background_sets(everything)
     return {
-        p.key: label_candidates(p, *find.candidates(normalized(read_picture(p.path), config.stain_normalization)), reject_id)
+        p.key: label_candidates(
+            p, *find.candidates(normalized(read_picture(p.path), config.stain_normalization)), background_id(p, reject_id, sets)
+        )
         for p in progress(everything.pictures, len(everything), "finding candidates", "image")
     }
 
@@ -140,7 +145,8 @@ def _rows(store: PatchStore, data: DataSet, config: Config) -> dict[str, np.ndar
 def _drawn(rows: np.ndarray, store: PatchStore, config: Config) -> np.ndarray:
     """At most `train_size` rows of each class, background included."""
     rng = np.random.default_rng(config.random_state)
-    by_class = [rng.permutation(rows[store.class_ids[rows] == c])[: config.train_size] for c in np.unique(store.class_ids[rows])]
+    class_ids = np.minimum(store.class_ids[rows], store.n_labels)  # sets have background among their classes
+    by_class = [rng.permutation(rows[class_ids == c])[: config.train_size] for c in np.unique(class_ids)]
     return np.sort(np.concatenate(by_class))
 
 

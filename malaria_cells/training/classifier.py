@@ -14,12 +14,14 @@ from malaria_cells.classifier import BATCH, Network, raw_probabilities
 from malaria_cells.config import Config
 from malaria_cells.errors import InputError
 from malaria_cells.models import build_classifier
+from malaria_cells.partial_labels import Sets, allowed_classes, split_counts, stand_ins
 from malaria_cells.patches import PatchStore
-from malaria_cells.pipeline import Sampler, Targets, class_shares, class_weights, plain_batches, training_batches
+from malaria_cells.pipeline import Sampler, Targets, class_weights, plain_batches, row_shares, training_batches
 from malaria_cells.training.callbacks import MONITOR, LearningRate, Lines, Record, SeededPasses
 from malaria_cells.training.fit import fit
 from malaria_cells.training.metrics import MacroF1
 from malaria_cells.training.normalization import adapt_normalization
+from malaria_cells.training.partial_loss import PartialLabelAccuracy
 from malaria_cells.training.recipe import make_loss, make_optimizer, needs_soft_labels
 from malaria_cells.training.unfinished import UnfinishedRun
 
@@ -32,7 +34,8 @@ class Trained:
         model: with the weights of its best pass.
         history: one row of figures a pass.
         best_epoch: index of the best pass.
-        shown_shares: float (n_classes,), share of each class in what training showed, by count times weight.
+        shown_shares: float (n_classes,), share of each class in what training showed, by count times weight; what it showed as one of
+            several classes is divided among them in proportion.
     """
 
     model: keras.Model
@@ -61,6 +64,27 @@ class TrainingData:
     drawn_as: np.ndarray | None = None
     closer: PatchStore | None = None
 
+    @property
+    def sets(self) -> Sets:
+        """Sets of classes that labels may be; there are none without a reject class, and two classes have none but both."""
+        return self.store.sets if self.n_classes > max(self.store.n_labels, 2) else ()
+
+    @property
+    def allowed(self) -> np.ndarray:
+        """Classes that each label allows: bool (n_classes + n_sets, n_classes)."""
+        return allowed_classes(self.sets, self.n_classes)
+
+    @property
+    def stand_ins(self) -> np.ndarray:
+        """Of each label the class as which it is drawn and weighed: int64 (n_classes + n_sets,)."""
+        return stand_ins(self.store.class_ids[self.train_rows], self.allowed, self.store.n_labels)
+
+    @property
+    def counted_as(self) -> np.ndarray:
+        """The same of each row to fit to: int64 (n,)."""
+        class_ids = self.store.class_ids[self.train_rows]
+        return self.stand_ins[class_ids]
+
 
 def train_classifier(data: TrainingData, config: Config, run: UnfinishedRun, start: keras.Model | None = None) -> Trained:
     """Fit the network that the config names.
@@ -76,19 +100,18 @@ def train_classifier(data: TrainingData, config: Config, run: UnfinishedRun, sta
     """
     keras.utils.set_random_seed(config.random_state)
     keras.mixed_precision.set_global_policy(config.precision)
-    store, train_rows, n_classes = data.store, data.train_rows, data.n_classes
-    train_ids = store.class_ids[train_rows]
-    balanced = class_weights(train_ids, n_classes)
-    ones = np.ones(n_classes, dtype=np.float32)
+    store, train_rows, allowed = data.store, data.train_rows, data.allowed
+    train_ids, counted_as, own_weights = store.class_ids[train_rows], data.counted_as, _row_weights(store, train_rows)
+    balanced = class_weights(counted_as, data.n_classes, own_weights)[data.stand_ins]
     # What the network is shown of each class, by number times weight: class weights make it equal, as a power of 0 does.
     power = {"sampling": config.sampling_power, "class_weight": 0.0, "none": 1.0}[config.balance]
     drawn_by = power if config.balance == "sampling" else None
-    drawn_as = train_ids if data.drawn_as is None or drawn_by is None else data.drawn_as
-    counts = np.bincount(drawn_as, minlength=n_classes)
-    of_each = class_shares(counts, power) / np.maximum(counts, 1)
-    shown = np.bincount(train_ids, weights=of_each[drawn_as], minlength=n_classes)
-    sampler = Sampler(train_rows, drawn_as, config.batch_size, config.steps_per_epoch, drawn_by, config.random_state)
-    model = _compiled_model(config, n_classes, sampler.steps_per_epoch, _prior_ratio(train_ids, shown))
+    drawn_as = counted_as if data.drawn_as is None or drawn_by is None else data.drawn_as
+    strata = store.picture_sets[store.picture_ids[train_rows]] if store.picture_sets is not None and drawn_by is not None else None
+    shares = row_shares(drawn_as, power, own_weights, strata)
+    sampler = Sampler(train_rows, drawn_as, config.batch_size, config.steps_per_epoch, drawn_by, config.random_state, own_weights, strata)
+    shown = split_counts(np.bincount(train_ids, shares, len(allowed)), allowed)
+    model = _compiled_model(config, allowed, sampler.steps_per_epoch, _prior_ratio(train_ids, allowed, shown))
     first_epoch = len(run.history)
     if first_epoch:
         model.optimizer.build(model.trainable_variables)
@@ -98,12 +121,13 @@ def train_classifier(data: TrainingData, config: Config, run: UnfinishedRun, sta
     elif _adapts_normalization(config):
         adapt_normalization(model, store, train_rows, Path(config.patch_cache))
     if first_epoch < config.epochs and not run.stopped:
-        shown_weights = balanced if config.balance == "class_weight" else ones
+        shown_weights = balanced if config.balance == "class_weight" else np.ones_like(balanced)
         policy = make_batch_policy(config.augmentation, config.image_size, config.random_state)
-        soft = needs_soft_labels(config)
+        soft = needs_soft_labels(config, partial=bool(data.sets))
         augment = make_augmenter(config.augmentation)
         # Weighted so, each class has the share in `val_loss` that it has in `loss`.
-        compared = Targets((shown / np.maximum(_shares(train_ids, n_classes), 1e-9)).astype(np.float32), soft)
+        by_class = np.bincount(counted_as, shares, data.n_classes) / np.maximum(_shares(counted_as, data.n_classes), 1e-9)
+        compared = Targets(by_class.astype(np.float32)[data.stand_ins], soft)
         batches = training_batches(store, sampler, Targets(shown_weights, soft), augment, first_epoch, policy)
         fit(
             model,
@@ -147,12 +171,14 @@ def _patches(store: PatchStore, batch: np.ndarray, rows: np.ndarray) -> np.ndarr
     return np.asarray(store.patches[batch[rows]])
 
 
-def _compiled_model(config: Config, n_classes: int, steps: int, prior_ratio: list[float]) -> keras.Model:
+def _compiled_model(config: Config, allowed: np.ndarray, steps: int, prior_ratio: list[float]) -> keras.Model:
+    n_classes = allowed.shape[1]
+    n_sets = len(allowed) - n_classes
     model = build_classifier(config.model, config.image_size, n_classes, config.dropout, config.weights or "none", config.freeze)
     model.compile(
         optimizer=make_optimizer(config, steps),
-        loss=make_loss(config, n_classes),
-        metrics=["accuracy", MacroF1(n_classes, prior_ratio)],
+        loss=make_loss(config, n_classes, allowed),
+        metrics=[PartialLabelAccuracy(allowed.tolist()) if n_sets else "accuracy", MacroF1(n_classes, prior_ratio, n_sets=n_sets)],
         weighted_metrics=[],
     )
     return model
@@ -202,5 +228,12 @@ def _shares(class_ids: np.ndarray, n_classes: int) -> np.ndarray:
     return np.bincount(class_ids, minlength=n_classes) / len(class_ids)
 
 
-def _prior_ratio(class_ids: np.ndarray, shown: np.ndarray) -> list[float]:
-    return [float(life / seen) if seen else 1.0 for life, seen in zip(_shares(class_ids, len(shown)), shown, strict=True)]
+def _prior_ratio(class_ids: np.ndarray, allowed: np.ndarray, shown: np.ndarray) -> list[float]:
+    in_life = split_counts(_shares(class_ids, len(allowed)), allowed)
+    return [float(life / seen) if seen else 1.0 for life, seen in zip(in_life, shown, strict=True)]
+
+
+def _row_weights(store: PatchStore, rows: np.ndarray) -> np.ndarray | None:
+    """How often rows are shown, relative to others: float64 (n,); None: all alike."""
+    weights = store.picture_weights
+    return None if weights is None or (weights == weights[0]).all() else weights[store.picture_ids[rows]]

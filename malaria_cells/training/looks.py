@@ -56,11 +56,11 @@ def with_hard_examples(data: TrainingData, first: Trained, is_finding: np.ndarra
     """
     if look.balance != "sampling" or not is_finding.any():
         return data
-    class_ids = data.store.class_ids[data.train_rows]
+    may_be_finding = (data.allowed & is_finding).any(axis=1)[data.store.class_ids[data.train_rows]]
     hint = suspect(predict_rows([compiled(first.model)], data.store, data.train_rows, 1, is_finding), is_finding)
-    mistaken = hint & ~is_finding[class_ids]
+    mistaken = hint & ~may_be_finding
     print(f"{number_of(int(mistaken.sum()), 'example')} that the first look suspects wrongly", file=sys.stderr)
-    return replace(data, drawn_as=np.where(mistaken, data.n_classes, class_ids))
+    return replace(data, drawn_as=np.where(mistaken, data.n_classes, data.counted_as))
 
 
 def train_further(

@@ -1,19 +1,30 @@
 """Loss and optimizer as the config names them."""
 
 import keras
+import numpy as np
 
 from malaria_cells import augment
 from malaria_cells.config import Config
+from malaria_cells.training.partial_loss import PartialLabelCrossentropy
 
 
-def needs_soft_labels(config: Config) -> bool:
-    """Whether labels must come as shares of classes instead of class ids."""
-    return config.loss == "focal" or config.label_smoothing > 0 or augment.needs_soft_labels(config.augmentation)
+def needs_soft_labels(config: Config, partial: bool = False) -> bool:
+    """Whether labels must come as shares of classes instead of class ids; those of sets of classes must (`partial`)."""
+    return partial or config.loss == "focal" or config.label_smoothing > 0 or augment.needs_soft_labels(config.augmentation)
 
 
-def make_loss(config: Config, n_classes: int) -> keras.losses.Loss:
-    """Loss for the labels that `needs_soft_labels` announces; one sigmoid unit for two classes."""
+def make_loss(config: Config, n_classes: int, allowed: np.ndarray | None = None) -> keras.losses.Loss:
+    """Loss for the labels that `needs_soft_labels` announces; one sigmoid unit for two classes.
+
+    Args:
+        config: the recipe.
+        n_classes: number of classes.
+        allowed: from `partial_labels.allowed_classes`, where some labels are of sets of classes; else None.
+    """
     smoothing = config.label_smoothing
+    if allowed is not None and len(allowed) > n_classes:
+        focal = (config.focal_alpha, config.focal_gamma) if config.loss == "focal" else None
+        return PartialLabelCrossentropy(allowed[n_classes:].tolist(), smoothing, focal)
     if config.loss == "focal" and n_classes == 2:
         return keras.losses.BinaryFocalCrossentropy(
             apply_class_balancing=True, alpha=config.focal_alpha, gamma=config.focal_gamma, label_smoothing=smoothing

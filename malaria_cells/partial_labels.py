@@ -1,0 +1,87 @@
+"""Partial labels: what a data set does not annotate is unknown there, not background.
+
+A patch without an annotated cell is background only where every class is annotated. Elsewhere it is background or one of the
+classes that its data set leaves out, and a classifier is told no more than that: one of a set of classes. The loss is the negative
+logarithm of the set's probability, the sum of its classes' (Jin and Ghahramani 2002, "Learning with multiple labels", NIPS 15;
+Cour, Sapp and Taskar 2011, "Learning from partial labels", JMLR 12, 1501-1536). A set has an id after those of all classes.
+"""
+
+import numpy as np
+
+from malaria_cells.annotations import AnnotationSet, Picture
+
+Sets = tuple[tuple[int, ...], ...]  # class ids of each set, ascending
+EM_STEPS = 200  # steps of `split_counts`; a few are enough where background is known from other data sets
+
+
+def background_sets(annotations: AnnotationSet) -> Sets:
+    """The distinct sets of classes that a place without a box may show: background (``n_labels``) and what was not annotated.
+
+    Empty where every picture has all classes annotated.
+    """
+    reject_id = len(annotations.labels)
+    return tuple(sorted({_set_of(p, reject_id) for p in annotations.pictures if p.unannotated}))
+
+
+def background_id(picture: Picture, reject_id: int, sets: Sets) -> int:
+    """Class id of a place without a box: `reject_id`, or where classes are not annotated the id of a set, ``reject_id + 1 + k``.
+
+    Args:
+        picture: its `unannotated` says which.
+        reject_id: class id of background, after those of the labels.
+        sets: by `background_sets`, of which one is the picture's.
+    """
+    return reject_id + 1 + sets.index(_set_of(picture, reject_id)) if picture.unannotated else reject_id
+
+
+def _set_of(picture: Picture, reject_id: int) -> tuple[int, ...]:
+    return (*sorted(set(picture.unannotated)), reject_id)
+
+
+def allowed_classes(sets: Sets, n_classes: int) -> np.ndarray:
+    """Classes that each id allows: bool (n_classes + n_sets, n_classes); a class allows itself, a set its members."""
+    allowed = np.eye(n_classes + len(sets), n_classes, dtype=bool)
+    for row, members in enumerate(sets, start=n_classes):
+        allowed[row, list(members)] = True
+    return allowed
+
+
+def stand_ins(class_ids: np.ndarray, allowed: np.ndarray, reject_id: int) -> np.ndarray:
+    """The class as which each id is drawn and weighed: int64 (n_classes + n_sets,).
+
+    A set has no share of its own in balanced sampling, or background would be shown twice as often for being described in two ways:
+    it counts as background if that is one of its classes, else as the commonest of them.
+
+    Args:
+        class_ids: int (n,), of the training rows.
+        allowed: from `allowed_classes`.
+        reject_id: class id of background.
+    """
+    n_classes = allowed.shape[1]
+    counts = np.bincount(class_ids, minlength=len(allowed))[:n_classes]
+    sets = [np.flatnonzero(members) for members in allowed[n_classes:]]
+    by_set = [reject_id if reject_id in members else int(members[counts[members].argmax()]) for members in sets]
+    return np.array([*range(n_classes), *by_set], dtype=np.int64)
+
+
+def split_counts(counts: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """The most likely numbers of the classes, where those of sets are divided among their members: float (n_classes,), of the same sum.
+
+    By expectation maximisation (Dempster, Laird and Rubin 1977, JRSS B 39(1), section 4.1): a set's number is divided in proportion
+    to what its members have altogether. Without sets nothing changes.
+
+    Args:
+        counts: (n_classes + n_sets,), numbers or shares.
+        allowed: from `allowed_classes`.
+    """
+    n_classes = allowed.shape[1]
+    certain, uncertain, members = counts[:n_classes], counts[n_classes:], allowed[n_classes:].astype(np.float64)
+    if not uncertain.any():
+        return certain
+    found = certain + counts.sum() / 1000  # where the numbers leave it open, rare classes stay rare
+    for _ in range(EM_STEPS):
+        found = certain + found * ((uncertain / np.maximum(members @ found, 1e-300)) @ members)
+    return found
+
+
+__all__ = ["Sets", "allowed_classes", "background_id", "background_sets", "split_counts", "stand_ins"]
