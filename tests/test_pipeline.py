@@ -9,7 +9,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from malaria_cells.augment import imgaug_policies, keras_policies, make_augmenter, make_batch_policy, needs_soft_labels
 from malaria_cells.errors import InputError
 from malaria_cells.patches import PatchStore
-from malaria_cells.pipeline import Sampler, Targets, class_shares, class_weights, plain_batches, training_batches
+from malaria_cells.pipeline import Sampler, Targets, class_shares, class_weights, plain_batches, row_shares, training_batches
 
 
 def make_store(class_ids, size=16):
@@ -108,6 +108,50 @@ def test_class_shares_by_hand():
     assert class_shares(counts, 1).tolist() == pytest.approx(counts / counts.sum())
 
 
+def test_draws_are_the_ones_that_they_always_were():
+    """Pinned, since a run that is resumed by another version must go on with the same rows."""
+    ids, rows = np.array([0] * 9 + [1] * 3 + [3]), np.arange(13) * 7
+    whole = [[56, 14, 21, 0, 70, 63], [28, 77, 84, 35, 7, 42], [49]]
+    balanced = [[21, 49, 84, 7, 14, 77], [70, 63, 77, 56, 28, 0], [35, 84, 70, 63, 42, 84]]
+    alike = {"weights": np.ones(13), "strata": np.zeros(13, dtype=np.int64)}
+    for more in ({}, alike):
+        assert [b.tolist() for b in Sampler(rows, ids, 6, None, None, 4, **more).batches(2)] == whole
+        assert [b.tolist() for b in Sampler(rows, ids, 6, 3, None, 4, **more).batches(2)] == [*whole[:2], [49, 21, 63, 84, 14, 56]]
+        assert [b.tolist() for b in Sampler(rows, ids, 6, 3, 0.5, 4, **more).batches(2)] == balanced
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.sampled_from([0.25, 1.0, 3.0])), min_size=1, max_size=60),
+    st.integers(1, 20),
+    st.sampled_from([None, 0.0, 0.5, 1.0]),
+)
+def test_rows_are_drawn_by_class_data_set_and_weight(table, steps, power):
+    ids, strata, weights = (np.array(column) for column in zip(*table, strict=True))
+    sampler = Sampler(np.arange(len(ids)), ids, 16, steps, power, 1, weights, strata)
+    drawn = np.concatenate(list(sampler.batches(0)))
+    assert len(drawn) == steps * 16
+    shares = row_shares(ids, 1.0 if power is None else power, weights, None if power is None else strata)
+    assert shares.sum() == pytest.approx(1)
+    expected = shares * len(drawn)
+    times = np.bincount(drawn, minlength=len(ids))
+    # Groups are rounded to within one, and rows within their group once more.
+    assert np.abs(times - expected).max() <= 2 + 1e-6
+    if power is not None:
+        of_classes = class_shares(np.bincount(ids, weights), power)
+        assert np.bincount(ids, shares) == pytest.approx(of_classes)
+        assert np.abs(np.bincount(ids[drawn], minlength=len(of_classes)) - of_classes * len(drawn)).max() <= 1 + 1e-6
+
+
+def test_the_largest_data_set_does_not_have_all_of_a_class():
+    ids, strata = np.zeros(10_100, dtype=np.int64), np.repeat([0, 1], [10_000, 100])
+    shares = row_shares(ids, 0.5, strata=strata)
+    assert np.bincount(strata, shares) == pytest.approx([10 / 11, 1 / 11])
+    halved = row_shares(ids, 0.5, np.where(strata == 0, 0.01, 1.0), strata)
+    assert np.bincount(strata, halved) == pytest.approx([0.5, 0.5])
+    never = Sampler(np.arange(4), np.zeros(4, dtype=np.int64), 8, 4, None, 0, np.array([1.0, 1, 0, 2]))
+    assert np.bincount(np.concatenate(list(never.batches(0)))).tolist() == [8, 8, 0, 16]
+
+
 def test_epochs_differ():
     sampler = Sampler(np.arange(50), np.zeros(50, dtype=int), 10, None, None, seed=1)
     assert not np.array_equal(np.concatenate(list(sampler.batches(0))), np.concatenate(list(sampler.batches(1))))
@@ -118,6 +162,8 @@ def test_class_weights_are_scikit_learns():
     weights = class_weights(ids, 5)
     assert np.allclose(weights[ids], compute_sample_weight("balanced", ids))
     assert weights[[2, 4]].tolist() == [1, 1]
+    drawn = np.where(ids == 0, 0.5, 1.0)  # as if there were half as many of the first class
+    assert class_weights(ids, 5, drawn) == pytest.approx(class_weights(ids[45:], 5))
 
 
 def test_batches_carry_patches_classes_weights():

@@ -82,8 +82,7 @@ class TrainingData:
     @property
     def counted_as(self) -> np.ndarray:
         """The same of each row to fit to: int64 (n,)."""
-        class_ids = self.store.class_ids[self.train_rows]
-        return self.stand_ins[class_ids]
+        return self.stand_ins[self.store.class_ids[self.train_rows]]
 
 
 def train_classifier(data: TrainingData, config: Config, run: UnfinishedRun, start: keras.Model | None = None) -> Trained:
@@ -101,15 +100,9 @@ def train_classifier(data: TrainingData, config: Config, run: UnfinishedRun, sta
     keras.utils.set_random_seed(config.random_state)
     keras.mixed_precision.set_global_policy(config.precision)
     store, train_rows, allowed = data.store, data.train_rows, data.allowed
-    train_ids, counted_as, own_weights = store.class_ids[train_rows], data.counted_as, _row_weights(store, train_rows)
-    balanced = class_weights(counted_as, data.n_classes, own_weights)[data.stand_ins]
-    # What the network is shown of each class, by number times weight: class weights make it equal, as a power of 0 does.
-    power = {"sampling": config.sampling_power, "class_weight": 0.0, "none": 1.0}[config.balance]
-    drawn_by = power if config.balance == "sampling" else None
-    drawn_as = counted_as if data.drawn_as is None or drawn_by is None else data.drawn_as
-    strata = store.picture_sets[store.picture_ids[train_rows]] if store.picture_sets is not None and drawn_by is not None else None
-    shares = row_shares(drawn_as, power, own_weights, strata)
-    sampler = Sampler(train_rows, drawn_as, config.batch_size, config.steps_per_epoch, drawn_by, config.random_state, own_weights, strata)
+    train_ids, counted_as = store.class_ids[train_rows], data.counted_as
+    sampler, shares = _sampler(data, config)
+    balanced = class_weights(counted_as, data.n_classes, sampler.weights)[data.stand_ins]
     shown = split_counts(np.bincount(train_ids, shares, len(allowed)), allowed)
     model = _compiled_model(config, allowed, sampler.steps_per_epoch, _prior_ratio(train_ids, allowed, shown))
     first_epoch = len(run.history)
@@ -169,6 +162,21 @@ def predict_rows(
 
 def _patches(store: PatchStore, batch: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.asarray(store.patches[batch[rows]])
+
+
+def _sampler(data: TrainingData, config: Config) -> tuple[Sampler, np.ndarray]:
+    """Draws the rows of batches; and the share of each row in what the network is shown, by number times weight, float (n,)."""
+    store, rows = data.store, data.train_rows
+    # Class weights make the classes' shares equal, as a power of 0 does.
+    power = {"sampling": config.sampling_power, "class_weight": 0.0, "none": 1.0}[config.balance]
+    by_class = config.balance == "sampling"
+    drawn_as = data.drawn_as if by_class and data.drawn_as is not None else data.counted_as
+    weights = _row_weights(store, rows)
+    strata = store.picture_sets[store.picture_ids[rows]] if by_class and store.picture_sets is not None else None
+    sampler = Sampler(
+        rows, drawn_as, config.batch_size, config.steps_per_epoch, power if by_class else None, config.random_state, weights, strata
+    )
+    return sampler, row_shares(drawn_as, power, weights, strata)
 
 
 def _compiled_model(config: Config, allowed: np.ndarray, steps: int, prior_ratio: list[float]) -> keras.Model:
