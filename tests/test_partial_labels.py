@@ -1,7 +1,6 @@
 """What a data set does not annotate is one of several classes, in the patch store, the loss, the figures and the calibration."""
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -213,11 +212,11 @@ def test_calibration_is_that_of_patches_whose_class_is_known():
     assert np.isfinite(open_set.findings.offset)  # whether a patch of the set is a finding is open: it has no part
 
 
-def coloured_store(n=300):
-    """Red cells, platelets and background told apart by colour; half of the pictures' platelets are annotated by nobody."""
+def coloured_store(n=400):
+    """Red cells, platelets and background told apart by colour; in the second picture, which has most, platelets are not annotated."""
     rng = np.random.default_rng(0)
     truth = rng.choice([0, 1, 2], n, p=[0.5, 0.2, 0.3])
-    picture_ids = np.arange(n) % 2
+    picture_ids = (np.arange(n) % 8 > 0).astype(np.int64)
     ids = np.where((picture_ids == 1) & (truth > 0), 3, truth)
     colours = np.array([[180, 90, 90], [90, 180, 90], [90, 90, 180]])
     patches = np.clip(colours[truth][:, None, None, :] + rng.normal(0, 60, (n, 32, 32, 3)), 0, 255).astype(np.uint8)
@@ -243,23 +242,19 @@ def test_what_the_first_look_suspects_and_might_be_a_finding_is_not_called_its_m
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, {"balance": "class_weight", "augmentation": "flips+mixup", "label_smoothing": 0.05}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{"balance": "none"}, {"balance": "class_weight", "augmentation": "flips+mixup", "label_smoothing": 0.05}], ids=str
+)
 def test_platelets_are_learnt_where_they_are_annotated_and_not_unlearnt_where_they_are_not(tmp_path, changes):
     store, truth = coloured_store()
-    config = recipe(epochs=6, steps_per_epoch=12, **changes)
+    config = recipe(epochs=5, steps_per_epoch=12, kept_weights="last", **changes)
     rows = np.arange(len(store))
     run = UnfinishedRun.start(tmp_path / "run", config)
-    trained = train_classifier(TrainingData(store, rows[:220], rows[220:], 3), config, run)
+    trained = train_classifier(TrainingData(store, rows[:300], rows[300:], 3), config, run)
     unknown = store.class_ids == 3
+    # Called background, as most platelets would be without sets, they would be learnt as background.
     answer = np.asarray(trained.model(store.patches[unknown].astype(np.float32))).argmax(axis=1)
     assert (answer == truth[unknown]).mean() > 0.85
     assert trained.history[trained.best_epoch]["val_accuracy"] > 0.85
     assert trained.shown_shares.shape == (3,)
     assert trained.shown_shares.sum() == pytest.approx(1)
-    as_background = replace(store, class_ids=np.minimum(store.class_ids, 2), sets=())
-    again = train_classifier(
-        TrainingData(as_background, rows[:220], rows[220:], 3), config, UnfinishedRun.start(tmp_path / "background", config)
-    )
-    misled = np.asarray(again.model(store.patches[unknown & (truth == 1)].astype(np.float32)))
-    p = np.asarray(trained.model(store.patches[unknown & (truth == 1)].astype(np.float32)))
-    assert p[:, 1].mean() > misled[:, 1].mean() + 0.1
