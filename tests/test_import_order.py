@@ -39,6 +39,7 @@ ORDER = [
     "classifier",
     "tiles",
     "proposals",
+    "habits",
     "counting",
     "suppression",
     "detection",

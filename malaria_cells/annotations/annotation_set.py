@@ -93,6 +93,11 @@ class AnnotationSet:
         wanted = set(keys)
         return replace(self, pictures=tuple(p for p in self.pictures if p.key in wanted))
 
+    def by_data_set(self) -> "dict[str, AnnotationSet]":
+        """The pictures of each data set by its name, in the order of the names; one set under an empty name where there is only one."""
+        names = sorted({p.data_set for p in self.pictures})
+        return {name: replace(self, pictures=tuple(p for p in self.pictures if p.data_set == name)) for name in names}
+
     @cached_property
     def class_counts(self) -> np.ndarray:
         """Cells of each class: int64 (n_labels,); ignore regions are not counted."""
