@@ -27,6 +27,8 @@ ORDER = [
     "split_file",
     "splits",
     "corrections",
+    "set_reading",
+    "data_sets",
     "dataset",
     "partial_labels",
     "candidates",

@@ -35,9 +35,9 @@ def bare_detector(request: RunRequest, model: Path) -> TwoStageDetector:
     """
     from malaria_cells.calibration import Calibration
     from malaria_cells.config import Config
-    from malaria_cells.dataset import label_set
     from malaria_cells.model_folder import load_network
     from malaria_cells.proposals import Proposer
+    from malaria_cells.set_reading import label_set
 
     network = load_network(model)
     _check_input(model, network)

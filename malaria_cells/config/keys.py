@@ -5,15 +5,17 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from malaria_cells.config.sets import Name, OneSet, check_names
 from malaria_cells.config.values import FolderOrFile, Settings
 
 SIX_CLASSES = ["red blood cell", "leukocyte", "gametocyte", "ring", "trophozoite", "schizont"]
 PARASITES = ["gametocyte", "ring", "trophozoite", "schizont"]
 
+NEWER = ("label_map", "data_sets", "stain_normalization")  # keys that the first model folders lack
+
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Pixels = Annotated[int, Field(ge=1, le=20_000)]
-Name = Annotated[str, Field(min_length=1)]
 
 
 def _as_tuple(value: Any) -> Any:
@@ -54,6 +56,15 @@ class Anchors(Settings):
     ratios: list[Annotated[float, Field(gt=0, le=1000)]] = Field(default_factory=lambda: [0.75, 1.0, 1.33], min_length=1)
 
 
+# Keys that name one file for all, and where it is named for one set of several.
+_OF_ONE_SET = {
+    "annotations": "name it in the set's own entry of data_sets, as `annotations`",
+    "split_file": "name it in the set's own entry of data_sets, as `split`",
+    "test_annotations": "name the test pictures of each set in its own entry of data_sets, by a `split` file",
+    "corrections": "list the corrected pictures as a set of their own, and take the same photographs out of the other set",
+}
+
+
 class Config(Settings):
     """One run's settings. Field descriptions are the documentation of the keys."""
 
@@ -64,6 +75,11 @@ class Config(Settings):
     train_images: FolderOrFile | Annotated[list[FolderOrFile], Field(min_length=1)] = Field(
         default_factory=lambda: ["data/bbbc041", "data/sample"],
         description="Folder of the data set; of a list, the first that exists.",
+    )
+    data_sets: Annotated[list[OneSet], Field(min_length=1)] | None = Field(
+        None,
+        description="Several data sets in the place of train_images, each with at least a path (docs/data_sets.md): {path, annotations, "
+        "format, group, split, label_map, annotated_labels, weight, name}.",
     )
     annotations: FolderOrFile | None = Field(
         None, description="Annotation file or folder; null: what train_images holds, recognised by content."
@@ -246,6 +262,18 @@ class Config(Settings):
                 raise ValueError(f"{key}: {list(look.image_size)} is under 16 pixels; a patch that small shows no parasite")
         return self
 
+    @model_validator(mode="after")
+    def _one_place_for_data(self) -> "Config":
+        if self.data_sets is None:
+            return self
+        if "train_images" in self.model_fields_set:
+            raise ValueError("train_images and data_sets are both given; expected one of them: leave train_images out, or data_sets: null")
+        for key, inner in _OF_ONE_SET.items():
+            if getattr(self, key) is not None:
+                raise ValueError(f"{key}: is of one data set, and there is a list of them; {inner}")
+        check_names(entry.name for entry in self.data_sets)
+        return self
+
     @property
     def looks(self) -> tuple["Config", ...]:
         """The recipes of the classifiers: this one and, if there is a second look, that one's."""
@@ -263,7 +291,8 @@ class Config(Settings):
 
     def to_yaml(self) -> str:
         """The configuration as YAML that `load_config` reads back to an equal one."""
-        # Without a map the text is that of a model folder from before there were maps, whose recipe is still the same one.
-        excluded = {name for name in ("label_map",) if not self.label_map}
-        excluded |= {name for name in ("stain_normalization",) if self.stain_normalization == "none"}
+        # With newer keys at their defaults the text is that of a model folder from before there were such keys: its recipe is still the same.
+        excluded = {key for key in NEWER if getattr(self, key) == type(self).model_fields[key].get_default(call_default_factory=True)}
+        if self.data_sets is not None:
+            excluded.add("train_images")
         return yaml.safe_dump(self.model_dump(mode="json", exclude=excluded), sort_keys=False, allow_unicode=True)

@@ -106,20 +106,29 @@ def _known_keys() -> list[str]:
     """Every key, and those inside keys, as in second_look.model."""
     keys = list(Config.model_fields)
     for key, field in Config.model_fields.items():
-        for part in (field.annotation, *get_args(field.annotation)):
+        for part in _parts(field.annotation):
             if isinstance(part, type) and issubclass(part, BaseModel):
                 keys += [f"{key}.{inner}" for inner in part.model_fields]
     return keys
 
 
+def _parts(annotation: Any) -> list[Any]:
+    """An annotation and what it is made of: the members of unions, the entries of lists."""
+    return [annotation, *(inner for part in get_args(annotation) for inner in _parts(part))]
+
+
 def _explain(problem: Any, source: str) -> str:
     key = _key(problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"{source}: unknown key '{key}'{nearest(key, _known_keys())}; the keys are listed in docs/config.md"
+        plain = ".".join(part for part in key.split(".") if not part.isdigit())  # without an entry's number in a list
+        return f"{source}: unknown key '{key}'{nearest(plain, _known_keys())}; the keys are listed in docs/config.md"
     message = problem["msg"].removeprefix("Value error, ")
     if not key:
         return f"{source}: {message}"
-    return f"{source}: {key}: {message}; found {_shown(problem['input'])}{_advice(problem['type'], problem['input'])}"
+    advice = _advice(problem["type"], problem["input"])
+    if problem["type"] == "model_type" and key.startswith("data_sets."):
+        advice = "; write an entry as in {path: data/iml}"
+    return f"{source}: {key}: {message}; found {_shown(problem['input'])}{advice}"
 
 
 def _shown(value: Any) -> str:

@@ -1,0 +1,179 @@
+"""Several data sets as one: each read by itself, its pictures named after it, and what its annotators did not mark said."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.config import Config, OneSet, names_of
+from malaria_cells.errors import InputError, nearest
+from malaria_cells.labels import LabelSet
+from malaria_cells.set_reading import SetAsRead, read_set
+from malaria_cells.wording import number_of
+
+Split = Callable[[AnnotationSet], tuple[AnnotationSet, AnnotationSet]]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of the data sets of a config.
+
+    Attributes:
+        name: of the set; empty where the config has `train_images` alone.
+        config: as if the set were the only one.
+        entry: of `data_sets`, or None.
+    """
+
+    name: str
+    config: Config
+    entry: OneSet | None = None
+
+    @property
+    def key(self) -> str:
+        """Where the config names the set's folder."""
+        return "train_images" if self.entry is None else "path"
+
+
+def members(config: Config) -> list[Member]:
+    """The data sets of a config: that in `train_images`, or those in `data_sets`."""
+    if config.data_sets is None:
+        return [Member("", config)]
+    return [Member(name, _alone(config, entry), entry) for name, entry in zip(names_of(config.data_sets), config.data_sets, strict=True)]
+
+
+def _alone(config: Config, entry: OneSet) -> Config:
+    own = {
+        "data_sets": None,
+        "train_images": entry.path,
+        "annotations": entry.annotations,
+        "split_file": entry.split,
+        "annotation_format": entry.format or config.annotation_format,
+        "group": entry.group or config.group,
+        "label_map": config.label_map | entry.label_map,
+    }
+    return config.model_copy(update=own)
+
+
+@contextmanager
+def errors_named(name: str) -> Iterator[None]:
+    """Say in front of an error which data set it is about."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"data_sets: {name}: {error}" if name else str(error)) from None
+
+
+def read_members(found: Sequence[Member], labels: LabelSet) -> dict[str, SetAsRead]:
+    """Read every data set, by its name.
+
+    Of several, keys and groups begin with the set's name, and the pictures know the set, its weight and the classes that were not
+    annotated in it.
+
+    Args:
+        found: of one config.
+        labels: of that config.
+
+    Raises:
+        InputError: as `read_set`; a set in which labels are of whole pictures among others; `annotated_labels` names what is no label.
+    """
+    read = {}
+    for member in found:
+        with errors_named(member.name):
+            read[member.name] = read_set(member.config, member.key)
+            if member.entry is not None:
+                read[member.name] = _named(read[member.name], member.name, member.entry, labels)
+    whole = [name for name, own in read.items() if own.pictures.whole]
+    others = [name for name in read if name not in whole]
+    if whole and others:
+        raise InputError(
+            f"data_sets: labels of '{whole[0]}' are of whole pictures, those of '{others[0]}' of boxes; one training takes sets of one "
+            "kind: train twice, with a config for each kind"
+        )
+    return read
+
+
+def _named(read: SetAsRead, name: str, entry: OneSet, labels: LabelSet) -> SetAsRead:
+    unannotated = _unannotated(read.pictures, entry, labels)
+
+    def renamed(annotations: AnnotationSet) -> AnnotationSet:
+        pictures = tuple(
+            replace(p, key=f"{name}/{p.key}", group=f"{name}/{p.group}", data_set=name, unannotated=unannotated, weight=float(entry.weight))
+            for p in annotations.pictures
+        )
+        return replace(annotations, labels=labels, pictures=pictures)
+
+    return replace(read, rest=renamed(read.rest), test=None if read.test is None else renamed(read.test))
+
+
+def _unannotated(annotations: AnnotationSet, entry: OneSet, labels: LabelSet) -> tuple[int, ...]:
+    counts = annotations.class_counts
+    if entry.annotated_labels is None:
+        return () if annotations.whole else tuple(i for i in range(len(labels)) if not counts[i])
+    for label in entry.annotated_labels:
+        if label not in labels.names:
+            raise InputError(
+                f"annotated_labels: '{label}' is not in labels{nearest(label, labels.names)}; labels are {', '.join(labels.names)}"
+            )
+    unannotated = tuple(i for i, label in enumerate(labels.names) if label not in entry.annotated_labels)
+    for i in unannotated:
+        if counts[i]:
+            raise InputError(
+                f"annotated_labels: '{labels.names[i]}' is missing, of which the annotation has {number_of(int(counts[i]), 'cell')}; "
+                "add it, or map it to one of ignore_labels by label_map"
+            )
+    return unannotated
+
+
+def joined(parts: Iterable[AnnotationSet | None], labels: LabelSet) -> AnnotationSet:
+    """Parts of several data sets as one, in the order of their keys; a single one stays as it is."""
+    there = [part for part in parts if part is not None]
+    if len(there) == 1:
+        return there[0]
+    pictures = sorted((p for part in there for p in part.pictures), key=lambda p: p.key)
+    oddities = tuple(dict.fromkeys(line for part in there for line in part.oddities))
+    read_as = "; ".join(dict.fromkeys(part.read_as for part in there if part.read_as))
+    return AnnotationSet(labels, tuple(pictures), oddities, read_as)
+
+
+def split_beside(annotations: AnnotationSet, first: set[str], second: set[str], split: Split) -> tuple[AnnotationSet, AnnotationSet]:
+    """Part a data set in two, where groups that it shares with other sets are in a part already.
+
+    Args:
+        annotations: of one data set.
+        first: groups that are in the first part; those that are put there are added.
+        second: likewise of the second part.
+        split: parts the pictures of all other groups.
+
+    Raises:
+        InputError: as `split`.
+    """
+    free = [p for p in annotations.pictures if p.group not in first and p.group not in second]
+    placed = len(free) < len(annotations)
+    kept = [p.key for p in annotations.pictures if p.group in first]
+    held_out = [p.key for p in annotations.pictures if p.group in second]
+    if placed and len({p.group for p in free}) < 2:
+        kept += [p.key for p in free]
+    else:
+        halves = split(replace(annotations, pictures=tuple(free)))
+        kept += [p.key for p in halves[0].pictures]
+        held_out += [p.key for p in halves[1].pictures]
+    parts = annotations.subset(kept), annotations.subset(held_out)
+    first |= groups_of(parts[0].pictures)
+    second |= groups_of(parts[1].pictures)
+    return parts
+
+
+def groups_of(pictures: Iterable[Picture]) -> set[str]:
+    """The groups of pictures."""
+    return {p.group for p in pictures}
+
+
+def said_of_unannotated(annotations: AnnotationSet) -> list[str]:
+    """A line for each data set that lacks classes: which its annotators did not mark."""
+    lines = []
+    for name, own in annotations.by_data_set().items():
+        missing = own.pictures[0].unannotated
+        if missing:
+            said = ", ".join(annotations.labels.names[i] for i in missing)
+            lines.append(f"{name}: does not annotate {said}: unknown there, not background")
+    return lines

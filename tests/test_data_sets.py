@@ -1,0 +1,169 @@
+"""Several data sets are read and split each by itself, and what one does not annotate is unknown in its pictures."""
+
+import json
+import shutil
+from collections import Counter
+
+import pytest
+
+from malaria_cells.config import make_config
+from malaria_cells.data_sets import said_of_unannotated
+from malaria_cells.dataset import load_data_set
+from malaria_cells.errors import InputError
+from tests.conftest import write_bbbc041
+from tests.test_leaks import NAMES, annotate, slides
+
+LABELS = ["ring", "leukocyte", "platelet"]
+CELL = (1, 1, 30, 30)
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two laboratories that call their pictures alike: one marks leukocytes too, under another name."""
+    write_bbbc041(tmp_path / "a" / "lab", {f"{i}.png": [("ring", *CELL)] for i in range(10)})
+    write_bbbc041(tmp_path / "b" / "lab", {f"{i}.png": [("ring", *CELL), ("WBC", 40, 1, 70, 30)] for i in range(10)})
+    return [{"path": str(tmp_path / "a" / "lab")}, {"path": str(tmp_path / "b" / "lab"), "label_map": {"WBC": "leukocyte"}}]
+
+
+def load(entries, **values):
+    return load_data_set(make_config({"data_sets": entries, "labels": LABELS, **values}, "test"))
+
+
+def test_every_set_is_in_every_part_under_its_own_name(two):
+    data = load([two[0], two[1] | {"weight": 0.5}])
+    for part in data.parts.values():
+        assert {p.data_set for p in part.pictures} == {"lab", "lab2"}
+    every = data.all_pictures
+    assert Counter(p.data_set for p in every.pictures) == {"lab": 10, "lab2": 10}
+    assert [p.key for p in every.pictures] == sorted(f"{name}/{i}.png" for name in ("lab", "lab2") for i in range(10))
+    assert all(p.group == p.key and p.weight == (1 if p.data_set == "lab" else 0.5) for p in every.pictures)
+    assert every.class_counts.tolist() == [20, 10, 0]
+    assert {p.data_set: p.unannotated for p in every.pictures} == {"lab": (1, 2), "lab2": (2,)}
+    assert said_of_unannotated(every) == [
+        "lab: does not annotate leukocyte, platelet: unknown there, not background",
+        "lab2: does not annotate platelet: unknown there, not background",
+    ]
+
+
+def test_each_set_is_split_as_it_is_alone(two, tmp_path):
+    """Its own split file, its own test annotation, or a share of it; and a share for validation."""
+    (tmp_path / "a" / "lab" / "split.json").write_text(json.dumps({"train": [f"{i}.png" for i in range(7)], "test": ["7.png", "8.png"]}))
+    (tmp_path / "named.json").write_text(json.dumps({"train": [f"{i}.png" for i in range(8)], "test": ["9.png"]}))
+    write_bbbc041(tmp_path / "c", {f"{i}.png": [("ring", *CELL)] for i in range(10)})
+    named = two[1] | {"split": str(tmp_path / "named.json"), "name": "mine"}
+    data = load([two[0], named, {"path": str(tmp_path / "c")}])
+    assert {p.key for p in data.test.pictures if p.data_set != "c"} == {"lab/7.png", "lab/8.png", "mine/9.png"}
+    assert Counter(p.data_set for p in data.test.pictures)["c"] == 2
+    alone = load_data_set(make_config({"train_images": str(tmp_path / "c"), "labels": LABELS}, "test"))
+    for part, annotations in alone.parts.items():
+        assert {f"c/{p.key}" for p in annotations.pictures} == {p.key for p in data.parts[part].pictures if p.data_set == "c"}
+    without = load([two[1], {"path": str(tmp_path / "c")}], test_size=0)
+    assert without.test is None
+    assert len(without.all_pictures) == 20
+    beside = load([two[0], {"path": str(tmp_path / "c")}], test_size=0)
+    assert [p.key for p in beside.test.pictures] == ["lab/7.png", "lab/8.png"]
+
+
+def test_one_set_of_a_list_is_split_as_train_images_is(two):
+    (entry,) = two[:1]
+    listed, plain = load([entry]), load_data_set(make_config({"train_images": entry["path"], "labels": LABELS}, "test"))
+    for part, annotations in plain.parts.items():
+        assert [f"lab/{p.key}" for p in annotations.pictures] == [p.key for p in listed.parts[part].pictures]
+        assert {p.data_set for p in annotations.pictures} == {""}
+
+
+def test_labels_that_are_left_to_the_data_are_those_of_all_sets(two):
+    assert load(two, labels=None).train.labels.names == ("leukocyte", "ring")
+
+
+def test_what_is_annotated_can_be_said(two):
+    data = load([two[0] | {"annotated_labels": LABELS}, two[1]])
+    assert {p.data_set: p.unannotated for p in data.all_pictures.pictures} == {"lab": (), "lab2": (2,)}
+    with pytest.raises(InputError, match=r"data_sets: lab: annotated_labels: 'rings' is not in labels \(did you mean 'ring'\?\)"):
+        load([two[0] | {"annotated_labels": ["rings"]}, two[1]])
+    with pytest.raises(InputError, match="data_sets: lab2: annotated_labels: 'leukocyte' is missing, of which the annotation has 10 cells"):
+        load([two[0], two[1] | {"annotated_labels": ["ring"]}])
+
+
+def test_groups_of_two_sets_are_two(tmp_path):
+    """Two laboratories each have a slide 1."""
+    for name in ("a", "b"):
+        write_bbbc041(tmp_path / name, {f"slide{s}_{i}.png": [("ring", *CELL)] for s in range(6) for i in range(2)})
+    data = load([{"path": str(tmp_path / "a"), "group": r"(slide\d)"}, {"path": str(tmp_path / "b")}])
+    groups = {p.key: p.group for p in data.all_pictures.pictures}
+    assert groups["a/slide1_0.png"] == groups["a/slide1_1.png"] == "a/slide1"
+    assert groups["b/slide1_0.png"] == "b/slide1_0.png"
+
+
+def test_copies_in_two_sets_are_on_one_side(tmp_path, caplog):
+    slides(tmp_path / "a", NAMES)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    entries = [{"path": str(tmp_path / name)} for name in ("a", "b")]
+    data = load(entries)
+    assert "12 photographs under two names or more, first 'a/slide0_0.png' and 'b/slide0_0.png'" in caplog.text
+    for part in data.parts.values():
+        of = {name: {p.key.partition("/")[2] for p in part.pictures if p.data_set == name} for name in ("a", "b")}
+        assert of["a"] == of["b"] != set()
+    # Where a set says which its test pictures are, the other's copies of these are tested on as well.
+    split = {"train": NAMES[:8], "test": NAMES[8:]}
+    (tmp_path / "a" / "split.json").write_text(json.dumps(split))
+    data = load(entries[::-1])
+    assert {p.key.partition("/")[2] for p in data.test.pictures if p.data_set == "b"} == set(NAMES[8:])
+    # Where both say it, and not the same, nothing can be done.
+    (tmp_path / "b" / "split.json").write_text(json.dumps({"train": NAMES[4:], "test": NAMES[:4]}))
+    with pytest.raises(InputError, match=r"data_sets: 8 photographs under two names in two parts.*'a/slide0_0.png' \(training\)"):
+        load(entries)
+
+
+def test_a_few_new_pictures_beside_copies_go_into_training(tmp_path):
+    slides(tmp_path / "a", NAMES)
+    slides(tmp_path / "b", [*NAMES, "new.png"])
+    data = load([{"path": str(tmp_path / name)} for name in ("a", "b")])
+    assert "b/new.png" in {p.key for p in data.train.pictures}
+
+
+def test_whole_pictures_and_boxes_do_not_mix(two, tmp_path):
+    for name in ("ring", "leukocyte"):
+        slides(tmp_path / "cells" / name, ["1.png", "2.png"])
+        (tmp_path / "cells" / name / "training.json").unlink()
+    with pytest.raises(InputError, match="data_sets: labels of 'cells' are of whole pictures, those of 'lab' of boxes"):
+        load([two[0], {"path": str(tmp_path / "cells")}])
+
+
+def test_whose_fault_it_is_is_said(two, tmp_path):
+    with pytest.raises(InputError, match=r"^data_sets: none: path: no such folder: .*none"):
+        load([two[0], {"path": str(tmp_path / "none")}])
+    with pytest.raises(InputError, match=r"(?s)^data_sets: lab2: .*category 'WBC' is in neither labels.*label_map: \{WBC: leukocyte\}"):
+        load([two[0], {"path": two[1]["path"]}])
+    annotate(tmp_path / "few", ["1.png"])
+    slides(tmp_path / "few", ["1.png"])
+    with pytest.raises(InputError, match="data_sets: few: 1 picture of 1 group cannot be split"):
+        load([two[0], {"path": str(tmp_path / "few")}])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"data_sets": [{"path": "a"}], "train_images": "b"}, "train_images and data_sets are both given; expected one of them"),
+        ({"data_sets": [{"path": "a"}], "split_file": "b"}, "split_file: is of one data set.*as `split`"),
+        ({"data_sets": [{"path": "a"}], "corrections": "b"}, "corrections: is of one data set.*a set of their own"),
+        ({"data_sets": []}, "data_sets: List should have at least 1 item"),
+        ({"data_sets": ["a"]}, r"data_sets\.0: .*found 'a'; write an entry as in \{path: data/iml\}"),
+        ({"data_sets": [{"path": "a", "wieght": 2}]}, r"unknown key 'data_sets\.0\.wieght' \(did you mean 'data_sets\.weight'\?\)"),
+        ({"data_sets": [{"path": "a", "weight": 0}]}, r"data_sets\.0\.weight: Input should be greater than 0"),
+        ({"data_sets": [{"path": "a", "name": "a/b"}]}, r"data_sets\.0\.name: expected a plain name"),
+        ({"data_sets": [{"path": "a", "name": "x"}, {"path": "b", "name": "x"}]}, "the name 'x' is given twice"),
+    ],
+)
+def test_wrong_lists(values, message):
+    with pytest.raises(InputError, match=message):
+        make_config(values, "test")
+
+
+def test_what_is_kept_with_a_model_reads_back(two):
+    import yaml
+
+    config = make_config({"data_sets": two, "labels": LABELS}, "test")
+    assert make_config(yaml.safe_load(config.to_yaml()), "test") == config
+    # A recipe of one set has the text, and so the fingerprint, that it had before there were lists.
+    assert "data_sets" not in make_config({}, "test").to_yaml()
