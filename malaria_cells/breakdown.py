@@ -7,7 +7,7 @@ from malaria_cells import boxes
 from malaria_cells.annotations import Picture
 from malaria_cells.calibration import Reliability, reliability
 from malaria_cells.counting import counted_ids
-from malaria_cells.evaluation import MATCH_IOU, micro_f1, on_ignore_region
+from malaria_cells.evaluation import MATCH_IOU, micro_f1, unscored
 from malaria_cells.labels import LabelSet
 
 
@@ -15,7 +15,7 @@ def score_reliability(pictures: list[Picture], detections: list[sv.Detections]) 
     """Of the scores of all detections: one is right if it is on a free true box of its class (IoU 0.5)."""
     scores, right = [np.zeros(0)], [np.zeros(0, dtype=bool)]
     for picture, found in zip(pictures, detections, strict=True):
-        found = found[~on_ignore_region(found, picture)]
+        found = found[~unscored(found, picture, np.asarray(found.class_id))]
         scores.append(np.asarray(found.confidence, dtype=np.float64))
         hit = np.zeros(len(found), dtype=bool)
         for class_id in np.unique(found.class_id):
@@ -33,7 +33,7 @@ def confusion(pictures: list[Picture], detections: list[sv.Detections], labels: 
     """
     counted = []
     for picture, found in zip(pictures, detections, strict=True):
-        found = found[~on_ignore_region(found, picture)]
+        found = found[~unscored(found, picture, counted_ids(found))]
         ids = counted_ids(found)
         found.class_id = ids
         counted.append(found[ids >= 0])

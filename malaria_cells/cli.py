@@ -134,6 +134,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         values = {k: v for k, v in vars(options).items() if k != "command"}
         values["labels"] = _names(values["labels"]) if values["labels"] else None
         values["ignore_labels"] = [name for names in values["ignore_labels"] for name in names] or None
+        values["annotated_labels"] = [name for names in values["annotated_labels"] for name in names] or None
         values["label_map"] = _one_map(values["label_map"])
         return run(RunRequest(**values))
 
@@ -163,6 +164,15 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         default=[],
         metavar="A=B,..",
         help="names of the annotation and the labels of the model that they stand for, as in 'RBC=red blood cell'; may be repeated",
+    )
+    parser.add_argument(
+        "--annotated-labels",
+        type=_names,
+        action="append",
+        default=[],
+        metavar="A,B,..",
+        help="labels of the model that the annotators marked wherever they saw one; a detection of another label on no annotated cell is "
+        "neither right nor wrong (default: all); may be repeated",
     )
     parser.add_argument("--split", type=Path, metavar="FILE", help='JSON {"test": [pictures], ..}; work on the pictures of one part only')
     parser.add_argument("--part", default="test", help="which part of --split (default: %(default)s)")

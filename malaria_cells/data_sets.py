@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.config import Config, OneSet, names_of
 from malaria_cells.errors import InputError, nearest
@@ -106,21 +108,31 @@ def _named(read: SetAsRead, name: str, entry: OneSet, labels: LabelSet) -> SetAs
 
 
 def _unannotated(annotations: AnnotationSet, entry: OneSet, labels: LabelSet) -> tuple[int, ...]:
-    counts = annotations.class_counts
-    if entry.annotated_labels is None:
-        return () if annotations.whole else tuple(i for i in range(len(labels)) if not counts[i])
-    for label in entry.annotated_labels:
+    if entry.annotated_labels is not None:
+        return unannotated_ids(annotations, entry.annotated_labels, labels, "annotated_labels")
+    return () if annotations.whole else tuple(np.flatnonzero(annotations.class_counts == 0).tolist())
+
+
+def unannotated_ids(annotations: AnnotationSet, annotated: Sequence[str], labels: LabelSet, key: str) -> tuple[int, ...]:
+    """Ids of the labels that are not among those said to be annotated.
+
+    Args:
+        annotations: what they are said of.
+        annotated: names of labels.
+        labels: all labels.
+        key: how a person said it, for errors.
+
+    Raises:
+        InputError: one is no label, or a label of which there are cells is not among them.
+    """
+    for label in annotated:
         if label not in labels.names:
-            raise InputError(
-                f"annotated_labels: '{label}' is not in labels{nearest(label, labels.names)}; labels are {', '.join(labels.names)}"
-            )
-    unannotated = tuple(i for i, label in enumerate(labels.names) if label not in entry.annotated_labels)
+            raise InputError(f"{key}: '{label}' is not in labels{nearest(label, labels.names)}; labels are {', '.join(labels.names)}")
+    unannotated = tuple(i for i, label in enumerate(labels.names) if label not in annotated)
     for i in unannotated:
-        if counts[i]:
-            raise InputError(
-                f"annotated_labels: '{labels.names[i]}' is missing, of which the annotation has {number_of(int(counts[i]), 'cell')}; "
-                "add it, or map it to one of ignore_labels by label_map"
-            )
+        if annotations.class_counts[i]:
+            cells = number_of(int(annotations.class_counts[i]), "cell")
+            raise InputError(f"{key}: '{labels.names[i]}' is missing, of which the annotation has {cells}; add it")
     return unannotated
 
 

@@ -15,7 +15,7 @@ from malaria_cells import coco, files
 from malaria_cells.annotations import AnnotationSet
 from malaria_cells.classifier import PatchClassifier
 from malaria_cells.commands.output_folder import ANNOTATED, COMPARED, WITHOUT_RED_CELLS, begin_drawn, clear, drawn_names
-from malaria_cells.commands.run_truth import scored_without
+from malaria_cells.commands.run_truth import said_of_labels, scored_without
 from malaria_cells.counting import Count, ErrorRates, count_detected, total
 from malaria_cells.detection import Detector
 from malaria_cells.evaluation import ClassMatches, Score, class_matches, classification_metrics, score
@@ -145,6 +145,9 @@ class DetectionOutput:
         if "ignored_labels" in without:
             regions = number_of(sum(int(p.ignore.sum()) for p in pictures), "region")
             print(f"ignored, so that they are neither hit nor miss: {', '.join(without['ignored_labels'])} ({regions} in all)")
+        said = said_of_labels(pictures, found, self.labels)
+        if said:
+            print(said)
         ap50 = [metrics["per_class"][name]["AP50"] for name in self.labels.names]
         self._matches(class_matches(pictures, found, self.labels, ap50))
         return scored

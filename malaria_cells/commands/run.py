@@ -62,6 +62,8 @@ def _work_as_asked(request: RunRequest, model: Path, root: Path, keys: list[str]
         return _detect(request, model, loaded, root, keys, truth)
     if request.review or request.compare:
         raise InputError("--review and --compare are for detections; this run classifies whole pictures")
+    if request.annotated_labels:
+        raise InputError("--annotated-labels: is about cells that nobody boxed; --mode classify scores labels of whole pictures")
     if truth is not None and any(len(p.cells_xyxy) != 1 for p in truth.pictures):
         raise InputError(
             f"--annotations {request.annotations}: --mode classify scores one label a picture, these have boxes; use --mode detect"
@@ -81,6 +83,8 @@ def _detect(request: RunRequest, model: Path, loaded: Loaded, root: Path, keys: 
         facts.append(("Annotation", f"{request.annotations}, {len(truth):,} of the photographs"))
         if request.ignore_labels:
             facts.append(("Ignored labels", ", ".join(request.ignore_labels)))
+        if request.annotated_labels:
+            facts.append(("Annotated labels", ", ".join(request.annotated_labels)))
         if request.label_map:
             facts.append(("Names of the annotation", ", ".join(f"{name} is {label}" for name, label in request.label_map.items())))
     write_run_report(write, finished, truth, scored, facts, request.command_line())

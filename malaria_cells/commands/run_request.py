@@ -16,6 +16,7 @@ class RunRequest:
     annotations: Path | None = None
     ignore_labels: list[str] | None = None
     label_map: dict[str, str] | None = None
+    annotated_labels: list[str] | None = None
     split: Path | None = None
     part: str = "test"
     score_threshold: float | None = None

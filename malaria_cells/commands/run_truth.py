@@ -6,10 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from malaria_cells.annotations import AnnotationSet, PictureList, load_annotations
+import supervision as sv
+
+from malaria_cells.annotations import AnnotationSet, Picture, PictureList, load_annotations
 from malaria_cells.annotations.matching import match_names
 from malaria_cells.commands.run_request import RunRequest
+from malaria_cells.counting import counted_ids
+from malaria_cells.data_sets import unannotated_ids
 from malaria_cells.errors import InputError
+from malaria_cells.evaluation import is_unknown
 from malaria_cells.labels import IN_RUN, LabelSet
 from malaria_cells.split_file import read_parts
 from malaria_cells.wording import number_of
@@ -68,7 +73,12 @@ def read_truth(request: RunRequest, root: Path, keys: list[str], labels: LabelSe
         InputError: a category that the model does not know, or no picture annotated.
     """
     if request.annotations is None:
-        for flag, value in (("--label-map", request.label_map), ("--ignore-labels", request.ignore_labels)):
+        said = {
+            "--label-map": request.label_map,
+            "--ignore-labels": request.ignore_labels,
+            "--annotated-labels": request.annotated_labels,
+        }
+        for flag, value in said.items():
             if value:
                 raise InputError(f"{flag}: is about the annotation that is scored by; name it with --annotations")
         return None
@@ -79,7 +89,14 @@ def read_truth(request: RunRequest, root: Path, keys: list[str], labels: LabelSe
         raise InputError(f"--annotations {request.annotations}: annotates none of the {len(keys)} pictures of {request.image}")
     if len(truth) < len(keys):
         log.warning(f"{request.annotations}: {len(keys) - len(truth)} of {len(keys)} pictures are not annotated there and not scored")
-    return _without_ignored_pictures(truth, request.annotations)
+    return _with_unannotated(_without_ignored_pictures(truth, request.annotations), request.annotated_labels)
+
+
+def _with_unannotated(truth: AnnotationSet, annotated: list[str] | None) -> AnnotationSet:
+    if annotated is None:
+        return truth
+    unannotated = unannotated_ids(truth, annotated, truth.labels, "--annotated-labels")
+    return replace(truth, pictures=tuple(replace(p, unannotated=unannotated) for p in truth.pictures))
 
 
 def scored_labels(labels: LabelSet, ignore: Sequence[str], label_map: Mapping[str, str]) -> LabelSet:
@@ -99,12 +116,33 @@ def scored_labels(labels: LabelSet, ignore: Sequence[str], label_map: Mapping[st
 
 
 def scored_without(truth: AnnotationSet, labels: LabelSet) -> dict[str, Any]:
-    """What `metrics.json` says of the annotation beside the figures: categories ignored or mapped on request."""
+    """What `metrics.json` says of the annotation beside the figures: categories ignored or mapped on request, labels not annotated."""
     ignored = [name for name in truth.labels.ignored if name not in labels.ignored]
     said: dict[str, Any] = {"ignored_labels": ignored} if ignored else {}
+    unannotated = sorted({i for p in truth.pictures for i in p.unannotated})
+    if unannotated:
+        said["unannotated_labels"] = [labels.names[i] for i in unannotated]
     if truth.labels.label_map:
         said["label_map"] = dict(truth.labels.label_map)
     return said
+
+
+def said_of_labels(pictures: list[Picture], found: list[sv.Detections], labels: LabelSet) -> str:
+    """How many detections are of labels that the annotation does not have, and what they count as; an empty text where none is."""
+    unannotated = sorted({i for p in pictures for i in p.unannotated})
+    if unannotated:
+        unknown = sum(int(is_unknown(d, p, counted_ids(d)).sum()) for p, d in zip(pictures, found, strict=True))
+        names = ", ".join(labels.names[i] for i in unannotated)
+        return f"not annotated, so that they are neither right nor wrong where no cell is annotated: {names} ({unknown:,} in all)"
+    present = {int(i) for p in pictures for i in p.cell_class_ids}
+    counted = [int(i) for d in found for i in counted_ids(d) if i >= 0 and i not in present]
+    if not counted or not present:
+        return ""
+    names, annotated = (sep.join(labels.names[i] for i in sorted(ids)) for sep, ids in ((", ", set(counted)), (",", present)))
+    return (
+        f"in no annotation, so that each is a false alarm: {names} ({len(counted):,} in all); "
+        f"if nobody looked for such cells, add --annotated-labels '{annotated}'"
+    )
 
 
 def _without_ignored_pictures(truth: AnnotationSet, source: Path) -> AnnotationSet:

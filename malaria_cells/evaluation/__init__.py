@@ -4,14 +4,13 @@ from malaria_cells.evaluation.average_precision import AveragePrecision, as_one_
 from malaria_cells.evaluation.classification import classification_metrics
 from malaria_cells.evaluation.detection import Score, detection_metrics, score
 from malaria_cells.evaluation.matches import (
-    MATCH_IOU,
     ClassMatches,
     class_matches,
     error_rates,
     infected_figures,
     micro_f1,
-    on_ignore_region,
 )
+from malaria_cells.evaluation.unscored import MATCH_IOU, is_unknown, unscored
 
 __all__ = [
     "MATCH_IOU",
@@ -26,8 +25,9 @@ __all__ = [
     "detection_metrics",
     "error_rates",
     "infected_figures",
+    "is_unknown",
     "mean_present",
     "micro_f1",
-    "on_ignore_region",
     "score",
+    "unscored",
 ]

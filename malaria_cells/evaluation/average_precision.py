@@ -13,6 +13,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 
 from malaria_cells import coco
 from malaria_cells.annotations import Picture
+from malaria_cells.evaluation.unscored import without_unknown
 from malaria_cells.labels import IGNORED, LabelSet
 
 
@@ -39,7 +40,7 @@ class AveragePrecision:
 
 
 def average_precision(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet) -> AveragePrecision:
-    """COCO's average precision of each class.
+    """COCO's average precision of each class; a picture in which a class was not annotated is left out of that class's.
 
     Args:
         pictures: the truth.
@@ -47,7 +48,8 @@ def average_precision(pictures: list[Picture], detections: list[sv.Detections], 
         labels: what the class ids of both refer to.
     """
     n = [int(c) for c in sum((np.bincount(p.cell_class_ids, minlength=len(labels)) for p in pictures), np.zeros(len(labels)))]
-    results = coco.results(detections)
+    rows = coco.results(without_unknown(pictures, detections))
+    results = [r for r in rows if r["category_id"] - 1 not in pictures[r["image_id"] - 1].unannotated]
     if not results or not sum(n):
         nothing = [0.0 if c else None for c in n]
         return AveragePrecision(nothing, nothing, nothing, nothing, n, np.zeros((len(n), 101)))
@@ -97,8 +99,8 @@ def as_one_class(pictures: list[Picture], detections: list[sv.Detections], membe
     for p in pictures:
         kept = p.ignore | members[p.class_ids]
         ids = np.where(p.ignore[kept], IGNORED, 0)
-        merged.append(replace(p, boxes_xyxy=p.boxes_xyxy[kept], class_ids=ids, ignore=p.ignore[kept]))
-    found = [d[members[d.class_id]] if len(d) else d for d in detections]
+        merged.append(replace(p, boxes_xyxy=p.boxes_xyxy[kept], class_ids=ids, ignore=p.ignore[kept], unannotated=()))
+    found = [d[members[d.class_id]] if len(d) else d for d in without_unknown(pictures, detections)]
     return average_precision(merged, [_with_class(d, 0) for d in found], one)
 
 

@@ -8,9 +8,8 @@ import supervision as sv
 from malaria_cells import boxes
 from malaria_cells.annotations import Picture
 from malaria_cells.counting import ErrorRates, count, counted_ids
+from malaria_cells.evaluation.unscored import MATCH_IOU, is_unknown, unscored
 from malaria_cells.labels import LabelSet
-
-MATCH_IOU = 0.5
 
 
 def infected_figures(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet) -> dict[str, float | None]:
@@ -31,7 +30,7 @@ def error_rates(pictures: list[Picture], detections: list[sv.Detections], labels
     """Count right and wrong findings.
 
     A finding is a detection that is counted as infected; it is right if it lies on an infected box (IoU 0.5), and left out
-    if it lies on an ignore region.
+    if it lies on an ignore region, or is of a class that was not annotated and on no cell (`unscored`).
     """
     found = false_alarms = infected = healthy = 0
     for picture, detected in zip(pictures, detections, strict=True):
@@ -49,13 +48,7 @@ def error_rates(pictures: list[Picture], detections: list[sv.Detections], labels
 def _hits_and_misses(findings: sv.Detections, truth_xyxy: np.ndarray, picture: Picture) -> tuple[int, int]:
     findings = findings[np.argsort(-findings.confidence, kind="stable")]
     matched = boxes.match(findings.xyxy, truth_xyxy, MATCH_IOU) >= 0
-    return int(matched.sum()), int((~matched & ~on_ignore_region(findings, picture)).sum())
-
-
-def on_ignore_region(found: sv.Detections, picture: Picture) -> np.ndarray:
-    """Whether half of a detection or more lies on one ignore region: bool (n,)."""
-    inside = boxes.intersection_matrix(found.xyxy, picture.ignored_xyxy).max(axis=1, initial=0)
-    return inside >= MATCH_IOU * boxes.areas(found.xyxy)
+    return int(matched.sum()), int((~matched & ~unscored(findings, picture, counted_ids(findings))).sum())
 
 
 def cell_matches(pictures: list[Picture], detections: list[sv.Detections]) -> dict[str, float | None]:
@@ -89,7 +82,7 @@ class ClassMatches:
     Attributes:
         label: name of the class.
         annotated: true boxes.
-        predicted: detections counted as the class, those on ignore regions left out.
+        predicted: detections counted as the class, those that are neither right nor wrong (`unscored`) left out.
         matched: detections of the class on a true box of the class, one each.
         ap50: average precision over all scores.
     """
@@ -146,7 +139,7 @@ def parasitemia_errors(pictures: list[Picture], detections: list[sv.Detections],
     for picture, found in zip(pictures, detections, strict=True):
         annotated = count(picture.cell_class_ids, labels).parasitemia
         decided = counted_ids(found)
-        predicted = count(decided, labels).parasitemia
+        predicted = count(decided[~is_unknown(found, picture, decided)], labels).parasitemia
         if annotated is not None and predicted is not None:
             errors.append(predicted - annotated)
     if not errors:

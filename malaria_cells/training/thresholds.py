@@ -18,7 +18,7 @@ from malaria_cells.evaluation import (
     error_rates,
     infected_figures,
     mean_present,
-    on_ignore_region,
+    unscored,
 )
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
@@ -114,11 +114,11 @@ def _recounted(found: list[sv.Detections], detector: Detector, infected_threshol
 def _best_cell_threshold(pictures: list[Picture], found: list[sv.Detections]) -> float:
     """The probability of being a cell from which counting gives the best F1 of cells, whatever their class (IoU 0.5).
 
-    As in scoring, what lies on an ignore region and on no cell is neither right nor wrong.
+    As in scoring, what lies on no cell, and on an ignore region or is of a class that was not annotated, is neither right nor wrong.
     """
     by_existence = [d[np.argsort(-d.data["existence"], kind="stable")] for d in found]
     right = np.concatenate([boxes.match(d.xyxy, p.cells_xyxy) >= 0 for p, d in zip(pictures, by_existence, strict=True)])
-    ignored = np.concatenate([on_ignore_region(d, p) for p, d in zip(pictures, by_existence, strict=True)])
+    ignored = np.concatenate([unscored(d, p, np.asarray(d.class_id)) for p, d in zip(pictures, by_existence, strict=True)])
     existence = np.concatenate([d.data["existence"] for d in by_existence])
     annotated = sum(len(p.cells_xyxy) for p in pictures)
     counted = (existence >= np.array(CELL_GRID)[:, None]) & (right | ~ignored)
