@@ -16,6 +16,7 @@ from malaria_cells.errors import InputError
 FORMATS = ("onnx", "openvino", "litert", "savedmodel")
 ENGINES = ("keras", *FORMATS)
 INPUT_RANGES = ("0,1", "-1,1", "0,255")
+FOLDS = 5
 PROPOSALS = ("watershed", "sliding", "learned")
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -211,12 +212,23 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
 def _add_crossvalidate(commands: argparse._SubParsersAction) -> None:
     def crossvalidate(options: argparse.Namespace) -> int:
         from malaria_cells.commands.crossvalidate import crossvalidate
+        from malaria_cells.commands.crossvalidate_sets import crossvalidate_sets
 
-        return crossvalidate(options.config, options.set, options.folds, options.output)
+        if options.by == "data_set":
+            if options.folds is not None:
+                raise InputError("--folds: is of --by fold; --by data_set trains once for each of `data_sets`")
+            return crossvalidate_sets(options.config, options.set, options.output)
+        return crossvalidate(options.config, options.set, options.folds or FOLDS, options.output)
 
     parser = _command(commands, "crossvalidate", "Train and score a recipe on every fold of the training pictures.", crossvalidate)
     _add_recipe(parser)
-    parser.add_argument("--folds", type=int, choices=range(2, 21), default=5, metavar="K", help="2 to 20 (default: %(default)s)")
+    parser.add_argument(
+        "--by",
+        choices=("fold", "data_set"),
+        default="fold",
+        help="what is left out and scored on: folds of the pictures, or one of `data_sets` after another (default: %(default)s)",
+    )
+    parser.add_argument("--folds", type=int, choices=range(2, 21), metavar="K", help=f"2 to 20 (default: {FOLDS})")
     parser.add_argument(
         "--output",
         type=Path,

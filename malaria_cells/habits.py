@@ -35,6 +35,20 @@ class AnnotationHabits:
     border: float | None
     completeness: float | None
 
+    def __str__(self) -> str:
+        parts = [f"cells of {self.cell_size:.0f} pixels"]
+        if self.border is not None:
+            parts.append(f"of cells that the picture's edge cuts {min(self.border, 1):.0%} annotated")
+        if self.completeness is not None:
+            parts.append(f"{self.completeness:.0%} of the stained area in boxes")
+        return ", ".join(parts)
+
+
+def measured(annotations: AnnotationSet) -> list[str]:
+    """The habits of each data set in a line; none of sets whose labels are of whole pictures, or that have no cells."""
+    sets = annotations.by_data_set().items()
+    return [f"{name or 'annotation'}: {measure(own)}" for name, own in sets if not own.whole and own.class_counts.sum()]
+
 
 def measure(annotations: AnnotationSet) -> AnnotationHabits:
     """Measure the habits of one data set; of several, see `AnnotationSet.by_data_set`.

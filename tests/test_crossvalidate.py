@@ -1,12 +1,18 @@
 """Every fold is trained without its pictures and scored on them, once; the test part is left alone."""
 
 import json
+import re
 
 import pytest
+import yaml
 
 from malaria_cells.cli import main
-from malaria_cells.commands.crossvalidate import TABLE, _mean_and_error, _summary, _table
+from malaria_cells.commands.crossvalidate import TABLE, _mean_and_error, summary, table
+from malaria_cells.commands.crossvalidate_sets import _leaving_out
+from malaria_cells.config import load_config, make_config
+from malaria_cells.dataset import load_data_set
 from malaria_cells.sample import write_sample
+from tests.test_leaks import NAMES, slides
 
 SHORT = {"epochs": 1, "steps_per_epoch": 4, "batch_size": 16, "image_size": "[24, 24]", "proposals": "watershed", "tta": 1}
 
@@ -43,6 +49,74 @@ def test_folds_of_the_sample(repository, tmp_path, capsys):
     assert "fold1: holds a model of another recipe" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def two_laboratories(tmp_path_factory):
+    """A config of two rendered data sets, of which one has no test part and does not mark leukocytes."""
+    folder = tmp_path_factory.mktemp("laboratories")
+    write_sample(folder / "first", training=6, test=2, seed=7, size_wh=(320, 240))
+    write_sample(folder / "second", training=6, test=1, seed=8, size_wh=(320, 240))
+    (folder / "second" / "test.json").unlink()
+    path = folder / "second" / "training.json"
+    entries = json.loads(path.read_text())
+    for entry in entries:
+        entry["objects"] = [o for o in entry["objects"] if o["category"] != "leukocyte"]
+    path.write_text(json.dumps(entries))
+    config = {"data_sets": [{"path": str(folder / name)} for name in ("first", "second")], "test_size": 0, "validation_size": 0.3}
+    config |= {"patch_cache": str(folder / "cache"), "output_models": str(folder / "models"), "name": "both"}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+@pytest.mark.slow
+def test_each_data_set_is_left_out_once(two_laboratories, tmp_path, capsys):
+    sets = [part for key, value in SHORT.items() for part in ("--set", f"{key}={value}")]
+    command = ["crossvalidate", f"--config={two_laboratories / 'config.yaml'}", *sets, "--by", "data_set", "--output", str(tmp_path / "cv")]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "without first: scored on its test part, 2 pictures" in said
+    assert "without second: scored on all its pictures, since it has no test part, 6 pictures" in said
+    assert re.search(r"second: does not annotate leukocyte.*: unknown there, not background", said)
+    assert "first: cells of 7" in said
+    assert "| left out | mAP50 | cell AP50 |" in said
+    assert "\n| second | " in said
+    table = json.loads((tmp_path / "cv" / TABLE).read_text())
+    assert [(f["left_out"], f["scored_on"], f["images"]) for f in table["by_fold"]] == [("first", "test", 2), ("second", "all", 6)]
+    for fold in table["by_fold"]:
+        assert fold["counts"].keys() == {"infected", "found", "healthy", "false_alarms"}
+        assert fold["counts"]["healthy"] > 10
+    for left_out, other in (("first", "second"), ("second", "first")):
+        split = json.loads((tmp_path / "cv" / f"without_{left_out}" / "split.json").read_text())
+        assert {key.partition("/")[0] for key in split["test"]} == {left_out}
+        assert {key.partition("/")[0] for part in ("train", "validation") for key in split[part]} == {other}
+    # The report says each set's figures, and the folder's own config trains the same again.
+    assert "Figures by data set" in (tmp_path / "cv" / "without_first" / "report.html").read_text(encoding="utf-8")
+    assert [e.name for e in load_config(tmp_path / "cv" / "without_first" / "config.yaml").data_sets] == ["second"]
+    assert main(command) == 0
+    assert "without_first: trained before" in capsys.readouterr().out
+
+
+def test_one_data_set_cannot_be_left_out(tmp_path, capsys):
+    (tmp_path / "c.yaml").write_text("data_sets: [{path: a}]")
+    (tmp_path / "plain.yaml").write_text("train_images: a")
+    for name, found in (("c", "one data set"), ("plain", "no `data_sets`")):
+        assert main(["crossvalidate", "--config", str(tmp_path / f"{name}.yaml"), "--by", "data_set"]) == 2
+        assert f"--by data_set leaves out one data set after another; found {found}, expected two or more" in capsys.readouterr().err
+    assert main(["crossvalidate", "--config", str(tmp_path / "c.yaml"), "--by", "data_set", "--folds", "3"]) == 2
+    assert "--folds: is of --by fold" in capsys.readouterr().err
+
+
+def test_copies_of_what_is_left_out_are_not_trained_on(tmp_path, caplog):
+    slides(tmp_path / "a", NAMES)
+    slides(tmp_path / "b", [*NAMES[:2], *(f"other{i}.png" for i in range(10))])
+    slides(tmp_path / "c", [f"third{i}.png" for i in range(6)])
+    entries = [{"path": str(tmp_path / name)} for name in ("a", "b", "c")]
+    data = load_data_set(make_config({"data_sets": entries, "labels": ["ring"], "test_size": 0}, "test"))
+    parts, part = _leaving_out(data, "a")
+    assert (part, len(parts.test)) == ("all", 12)
+    assert len(parts.train) + len(parts.validation) == 10 + 6
+    assert "a: 2 pictures of other sets are the same photographs, left out; first: b/slide0_0.png" in caplog.text
+
+
 def test_mean_and_standard_error_by_hand():
     assert _mean_and_error([0.8, None, 0.9, 1.0]) == pytest.approx((0.9, 0.1 / 3**0.5))
     assert _mean_and_error([0.8]) == (0.8, None)
@@ -51,10 +125,10 @@ def test_mean_and_standard_error_by_hand():
 
 def test_table_and_summary():
     fold = {"mAP50": 0.5, "cell": {"AP50": 0.9, "recall50": 1.0}}  # no infected class
-    assert _table([fold, fold | {"mAP50": 0.7}]).splitlines()[-1].startswith("| mean ± standard error | 0.600 ± 0.100 | 0.900 ± 0.000 |")
-    summary = _summary([fold], 5, ["tta=8"])
-    assert summary["mean"]["mAP50"] == 0.5
-    assert summary["mean"]["infected F1"] is None
-    assert (summary["finished"], summary["folds"], summary["set"]) == (1, 5, ["tta=8"])
+    assert table([fold, fold | {"mAP50": 0.7}]).splitlines()[-1].startswith("| mean ± standard error | 0.600 ± 0.100 | 0.900 ± 0.000 |")
+    content = summary([fold], 5, ["tta=8"])
+    assert content["mean"]["mAP50"] == 0.5
+    assert content["mean"]["infected F1"] is None
+    assert (content["finished"], content["folds"], content["set"]) == (1, 5, ["tta=8"])
     whole = {"accuracy": 0.9, "macro_f1": 0.8, "balanced_accuracy": 0.7}
-    assert _table([whole]).splitlines()[0] == "| fold | accuracy | macro F1 | balanced accuracy |"
+    assert table([whole]).splitlines()[0] == "| fold | accuracy | macro F1 | balanced accuracy |"

@@ -8,6 +8,7 @@ import numpy as np
 
 from malaria_cells import files
 from malaria_cells.annotations import AnnotationSet
+from malaria_cells.commands.by_data_set import DETECTION, at
 from malaria_cells.commands.train import train_data_set
 from malaria_cells.config import Config, load_config
 from malaria_cells.dataset import DataSet, load_data_set, with_labels
@@ -21,16 +22,6 @@ from malaria_cells.wording import rounded
 
 TABLE = "crossvalidation.json"
 
-# What the table shows: a heading, and where it lies in the figures of a fold.
-_DETECTION: dict[str, tuple[str, ...]] = {
-    "mAP50": ("mAP50",),
-    "cell AP50": ("cell", "AP50"),
-    "cell recall": ("cell", "recall50"),
-    "infected F1": ("infected", "f1"),
-    "infected AP50": ("infected", "AP50"),
-    "false alarms per 1,000": ("infected", "false_alarms_per_1000_red_cells"),
-    "parasitemia error": ("parasitemia", "mean_absolute_error"),
-}
 _CLASSIFICATION: dict[str, tuple[str, ...]] = {
     "accuracy": ("accuracy",),
     "macro F1": ("macro_f1",),
@@ -68,16 +59,16 @@ def crossvalidate(config_path: Path, overrides: list[str], folds: int, output: P
         train, validation = split_pictures(rest, config.validation_size, config.random_state)
         of_fold = config.model_copy(update={"name": name})
         parts = DataSet(train, validation, held_out)
-        if not _is_trained(output / name, of_fold, parts):
+        if not is_trained(output / name, of_fold, parts):
             train_data_set(name, of_fold, parts, resume=False)
         scored.append(_score(output / name, held_out))
-        files.write_json(output / TABLE, _summary(scored, folds, overrides))
-    print(_table(scored))
+        files.write_json(output / TABLE, summary(scored, folds, overrides))
+    print(table(scored))
     print(f"figures of each fold: {output / TABLE}")
     return 0
 
 
-def _is_trained(folder: Path, config: Config, parts: DataSet) -> bool:
+def is_trained(folder: Path, config: Config, parts: DataSet) -> bool:
     """Whether the folder holds what this training would make."""
     if not (folder / ABOUT).is_file():
         return False
@@ -100,14 +91,8 @@ def _score(folder: Path, held_out: AnnotationSet) -> dict[str, Any]:
 
 def _figures(scored: list[dict[str, Any]]) -> dict[str, list[float | None]]:
     """Each figure of the table in every fold, None where a fold does not have it."""
-    wanted = _DETECTION if "mAP50" in scored[0] else _CLASSIFICATION
-    return {heading: [_at(metrics, path) for metrics in scored] for heading, path in wanted.items()}
-
-
-def _at(metrics: Any, path: tuple[str, ...]) -> float | None:
-    for key in path:
-        metrics = None if metrics is None else metrics.get(key)
-    return metrics
+    wanted = DETECTION if "mAP50" in scored[0] else _CLASSIFICATION
+    return {heading: [at(metrics, path) for metrics in scored] for heading, path in wanted.items()}
 
 
 def _mean_and_error(values: list[float | None]) -> tuple[float, float | None] | None:
@@ -121,7 +106,14 @@ def _mean_and_error(values: list[float | None]) -> tuple[float, float | None] | 
     return float(np.mean(present)), float(np.std(present, ddof=1) / np.sqrt(len(present))) if len(present) > 1 else None
 
 
-def _summary(scored: list[dict[str, Any]], folds: int, overrides: list[str]) -> dict[str, Any]:
+def summary(scored: list[dict[str, Any]], folds: int, overrides: list[str]) -> dict[str, Any]:
+    """The content of `TABLE`.
+
+    Args:
+        scored: figures of each fold that is finished.
+        folds: how many there will be.
+        overrides: ``KEY=VALUE``.
+    """
     means = {heading: _mean_and_error(values) or (None, None) for heading, values in _figures(scored).items()}
     return {
         "folds": folds,
@@ -133,10 +125,18 @@ def _summary(scored: list[dict[str, Any]], folds: int, overrides: list[str]) -> 
     }
 
 
-def _table(scored: list[dict[str, Any]]) -> str:
+def table(scored: list[dict[str, Any]], heading: str = "fold", names: list[str] | None = None) -> str:
+    """The figures as a table in Markdown.
+
+    Args:
+        scored: figures of each fold.
+        heading: of the first column.
+        names: of the folds; None: their numbers.
+    """
     figures = _figures(scored)
-    rows = [("fold", *figures)]
-    rows += [(str(number), *map(rounded, of_fold)) for number, of_fold in enumerate(zip(*figures.values(), strict=True), start=1)]
+    rows = [(heading, *figures)]
+    names = names or [str(number) for number in range(1, len(scored) + 1)]
+    rows += [(name, *map(rounded, of_fold)) for name, of_fold in zip(names, zip(*figures.values(), strict=True), strict=True)]
     means = (_mean_and_error(values) or (None, None) for values in figures.values())
     shown = (rounded(mean) + ("" if error is None else f" ± {rounded(error)}") for mean, error in means)
     rows.append(("mean ± standard error", *shown))

@@ -9,8 +9,10 @@ from malaria_cells import boxes
 from malaria_cells.annotations import AnnotationSet, load_annotations
 from malaria_cells.augment import check_policy
 from malaria_cells.config import load_config
+from malaria_cells.data_sets import said_of_unannotated
 from malaria_cells.dataset import load_data_set
 from malaria_cells.errors import InputError
+from malaria_cells.habits import measured
 from malaria_cells.patches import Cropping, build_patch_store
 from malaria_cells.proposals.magnification import other_sizes
 from malaria_cells.wording import number_of
@@ -71,7 +73,7 @@ def explore(request: AnnotationRequest | None, config_path: Path | None, overrid
         raise InputError("explore: name an annotation file or a data set folder, or a config with --config")
     size, context, cache = (64, 64), 1.25, Path(".cache/patches")
     if config_path is not None:
-        config = load_config(config_path, [*overrides, *([f"train_images={request.source}"] if request else [])])
+        config = load_config(config_path, [*overrides, *([f"train_images={request.source}", "data_sets=null"] if request else [])])
         annotations = load_data_set(config).all_pictures
         size, context, cache = config.image_size, config.context, Path(config.patch_cache)
     else:
@@ -109,7 +111,7 @@ def summary(annotations: AnnotationSet) -> list[str]:
     if not annotations.whole:
         each = annotations.class_counts_by_picture.sum(axis=1)
         lines += ["", f"boxes a picture: median {np.median(each):g}, most {each.max()}, pictures without any {int((each == 0).sum())}"]
-        lines += _other_magnifications(annotations)
+        lines += [*_other_magnifications(annotations), *said_of_unannotated(annotations), *measured(annotations)]
     if len(annotations.oddities) > MOST_LINES:
         lines += ["", "left out or mended, all lines:", *(f"  {line}" for line in annotations.oddities)]
     return lines

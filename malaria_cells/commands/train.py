@@ -8,12 +8,15 @@ from typing import Any
 
 from malaria_cells import files
 from malaria_cells.augment import check_policy
+from malaria_cells.commands.by_data_set import DETECTION, at
 from malaria_cells.commands.train_one_stage import train_one_stage_into
 from malaria_cells.commands.train_two_stage import train_two_stage_into
 from malaria_cells.config import Config, load_config
+from malaria_cells.data_sets import said_of_unannotated
 from malaria_cells.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.engine import start_tensorflow
 from malaria_cells.errors import InputError
+from malaria_cells.habits import measured
 from malaria_cells.model_description import ABOUT
 from malaria_cells.models import check_model_name
 from malaria_cells.training import unfinished
@@ -145,6 +148,8 @@ def _describe(data: DataSet) -> None:
             f"{part:12}{len(annotations):>9}"
             + "".join(f"  {c:>{max(len(n), 6)}}" for n, c in zip(names, annotations.class_counts, strict=True))
         )
+    for line in (*said_of_unannotated(data.train), *measured(data.train)):
+        print(line)
     sys.stdout.flush()
     for name, n in zip(names, data.train.class_counts, strict=True):
         if n == 0:
@@ -159,4 +164,7 @@ def _say_done(folder: Path, metrics: dict[str, Any], seconds: float) -> None:
         print(f"{part}: {figures} on {number_of(f['images'], 'picture')} ({seconds:.0f} s)")
     else:
         print(f"{part}: accuracy {f['accuracy']:.3f}, macro F1 {f['macro_f1']:.3f} on {f['patches']:,} patches ({seconds:.0f} s)")
+    for name, own in metrics.get("by_data_set", {}).items():
+        figures = ", ".join(f"{heading} {rounded(at(own, path))}" for heading, path in DETECTION.items() if at(own, path) is not None)
+        print(f"  {name}: {figures} on {number_of(own['images'], 'picture')}")
     print(f"model: {folder}\nnext:  python run.py --model {folder} --image PICTURES")

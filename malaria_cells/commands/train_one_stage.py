@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from malaria_cells.calibration import Calibration
+from malaria_cells.commands.by_data_set import figures_by_data_set, is_of_several
 from malaria_cells.commands.records import keep_record
 from malaria_cells.commands.train_report import Course, Detected, Trained, write_train_report
 from malaria_cells.config import Config
@@ -36,13 +37,17 @@ def train_one_stage_into(folder: Path, name: str, config: Config, data: DataSet,
         detected["test"] = [detector.detect(p.path) for p in progress(test, len(test), "test", "image")]
     for part, in_part in detected.items():
         metrics[part] = detection_metrics(list(data.parts[part].pictures), in_part, data.train.labels, None)
+    if data.test is not None and is_of_several(data.test):
+        found_by_key = {p.key: d for p, d in zip(data.test.pictures, detected["test"], strict=True)}
+        metrics["by_data_set"] = figures_by_data_set(data.test, found_by_key)
     keep_record(folder, config, data, metrics, [run])
     panels = _panels(run.history[0])
     course = Course(run.history, run.best_epoch or 0)
     training_curves([course], folder / "training_curves.png", panels)
     shown = "test" if "test" in detected else "validation"
     report = Detected(shown, data.parts[shown], detected[shown], detector.errors, metrics[shown])
-    write_train_report(folder, name, Trained(config, data, [course], panels, detected=report))
+    told = Trained(config, data, [course], panels, detected=report, by_data_set=metrics.get("by_data_set", {}))
+    write_train_report(folder, name, told)
     return metrics
 
 

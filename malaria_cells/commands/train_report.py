@@ -10,6 +10,7 @@ from sklearn.metrics import precision_recall_curve
 
 from malaria_cells.annotations import AnnotationSet
 from malaria_cells.calibration import reliability
+from malaria_cells.commands import by_data_set
 from malaria_cells.config import Config
 from malaria_cells.counting import ErrorRates, count_detected
 from malaria_cells.dataset import DataSet
@@ -73,6 +74,7 @@ class Trained:
         classified: of the classifier of a two-stage detector or of whole pictures, else None.
         detected: None where whole pictures are classified.
         further: of the trainings further with the validation pictures, if there were any.
+        by_data_set: figures of each data set by itself, if there are several.
     """
 
     config: Config
@@ -82,6 +84,7 @@ class Trained:
     classified: Classified | None = None
     detected: Detected | None = None
     further: list[Course] = field(default_factory=list)
+    by_data_set: dict[str, Any] = field(default_factory=dict)
 
 
 def write_train_report(folder: Path, name: str, trained: Trained) -> None:
@@ -90,7 +93,7 @@ def write_train_report(folder: Path, name: str, trained: Trained) -> None:
     labels = data.train.labels
     document = Document(f"Model {name}", _networks(config), _command(name, config))
     document.facts = [
-        ("Data", str(config.train_images if isinstance(config.train_images, str) else ", ".join(config.train_images))),
+        ("Data", _sources(config)),
         *((part.capitalize(), f"{len(a):,} pictures, {int(a.class_counts.sum()):,} {_noun(a)}") for part, a in data.parts.items()),
         ("Split", "by the data set itself" if config.group is None else f"by group: {config.group}"),
         ("Seed", str(config.random_state)),
@@ -102,6 +105,8 @@ def write_train_report(folder: Path, name: str, trained: Trained) -> None:
         document.headline += _classifier_headline(classified)
     if detected is not None and detected.metrics is not None:
         document.headline += sections.headline_of(detected.metrics)
+    if trained.by_data_set:
+        document.sections.append(by_data_set.section(trained.by_data_set))
     document.sections.append(sections.class_distribution({part: a.class_counts for part, a in data.parts.items()}, labels))
     curves = plot(lambda path: training_curves(trained.courses, path, trained.panels), "figures by pass")
     document.sections.append(Section("Training", "", (curves,)))
@@ -162,6 +167,12 @@ def _detector_sections(d: Detected, labels: LabelSet) -> list[Section]:
     found = [sections.best_median_worst(pictures, d.found, labels), *([by_picture] if by_picture else [])]
     found.append(sections.doubtful(results, {p.key: p.path for p in pictures}, labels))
     return [replace(section, text=where + section.text) for section in found]
+
+
+def _sources(config: Config) -> str:
+    if config.data_sets is not None:
+        return ", ".join(entry.path for entry in config.data_sets)
+    return config.train_images if isinstance(config.train_images, str) else ", ".join(config.train_images)
 
 
 def _networks(config: Config) -> str:

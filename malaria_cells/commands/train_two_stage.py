@@ -11,6 +11,7 @@ from malaria_cells import files
 from malaria_cells.calibration import Calibration, calibration_figures, fit_calibration
 from malaria_cells.candidates import Candidates, label_candidates
 from malaria_cells.classifier import Network, compiled, findings
+from malaria_cells.commands.by_data_set import detected_by_data_set, is_of_several
 from malaria_cells.commands.records import keep_record
 from malaria_cells.commands.train_report import Classified, Course, Detected, Trained, write_train_report
 from malaria_cells.config import Config
@@ -30,7 +31,7 @@ EXAMPLES = 10  # of each class in the sheet of training data
 
 def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet, run: UnfinishedRun) -> dict[str, Any]:
     """Train, choose thresholds, write the model folder; returns the content of ``metrics.json``."""
-    from malaria_cells.model_folder import save_model
+    from malaria_cells.model_folder import load_detector, save_model
     from malaria_cells.report.sheet import examples, patch_sheet
     from malaria_cells.training.classifier import TrainingData, predict_rows
     from malaria_cells.training.looks import train_further, train_looks
@@ -71,8 +72,18 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
         classified = _classified(part, names, store.class_ids[rows[part]][known], calibration(probabilities[known]), is_finding)
         metrics[part] = classified.metrics
     save_model(folder, [t.model for t in further or trained], description, proposer)
+    if rejects and data.test is not None and is_of_several(data.test):
+        metrics["by_data_set"] = detected_by_data_set(load_detector(folder)[0], data.test)
     keep_record(folder, config, data, metrics, [run.part(number) for number in range(len(trained) + len(further))])
-    told = Trained(config, data, _courses(trained), classified=classified, detected=detected, further=_courses(further))
+    told = Trained(
+        config,
+        data,
+        _courses(trained),
+        classified=classified,
+        detected=detected,
+        further=_courses(further),
+        by_data_set=metrics.get("by_data_set", {}),
+    )
     _report(folder, name, told)
     return metrics
 

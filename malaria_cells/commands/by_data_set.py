@@ -1,0 +1,74 @@
+"""Figures of each data set by itself: in ``metrics.json`` of a training on several, in its report, and in cross-validation."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import supervision as sv
+
+from malaria_cells.annotations import AnnotationSet
+from malaria_cells.detection import Detector
+from malaria_cells.evaluation import detection_metrics, error_rates
+from malaria_cells.pictures import read_picture
+from malaria_cells.progress import progress
+from malaria_cells.report.document import Section
+from malaria_cells.wording import rounded
+
+# What tables show: a heading, and where it lies in the figures of a part.
+DETECTION: dict[str, tuple[str, ...]] = {
+    "mAP50": ("mAP50",),
+    "cell AP50": ("cell", "AP50"),
+    "cell recall": ("cell", "recall50"),
+    "infected F1": ("infected", "f1"),
+    "infected AP50": ("infected", "AP50"),
+    "false alarms per 1,000": ("infected", "false_alarms_per_1000_red_cells"),
+    "parasitemia error": ("parasitemia", "mean_absolute_error"),
+}
+
+
+def at(metrics: Any, path: tuple[str, ...]) -> float | None:
+    """The figure at a path of keys; None where it is not."""
+    for key in path:
+        metrics = None if metrics is None else metrics.get(key)
+    return metrics
+
+
+def is_of_several(annotations: AnnotationSet | None) -> bool:
+    """Whether the pictures come from sets with names, which a config lists as `data_sets`."""
+    return annotations is not None and any(p.data_set for p in annotations.pictures)
+
+
+def detected_by_data_set(detector: Detector, annotations: AnnotationSet) -> dict[str, dict[str, Any]]:
+    """Detect in pictures of several data sets, and score each set by itself."""
+    pictures = progress(annotations.pictures, len(annotations), "test", "image")
+    return figures_by_data_set(annotations, {p.key: detector.detect(read_picture(p.path)) for p in pictures})
+
+
+def figures_by_data_set(annotations: AnnotationSet, found: Mapping[str, sv.Detections]) -> dict[str, dict[str, Any]]:
+    """The figures of each data set by its name.
+
+    Args:
+        annotations: the truth.
+        found: detections by the key of their picture.
+
+    Returns:
+        As `detection_metrics`, and ``counts``: infected cells, those found, healthy cells and false alarms, from which rates of several
+        sets can be made.
+    """
+    return {name: _figures(own, found) for name, own in annotations.by_data_set().items()}
+
+
+def _figures(annotations: AnnotationSet, found: Mapping[str, sv.Detections]) -> dict[str, Any]:
+    pictures, labels = list(annotations.pictures), annotations.labels
+    own = [found[p.key] for p in pictures]
+    counts = {"counts": asdict(error_rates(pictures, own, labels))} if labels.is_infected.any() else {}
+    return detection_metrics(pictures, own, labels, None) | counts
+
+
+def section(figures: Mapping[str, Mapping[str, Any]]) -> Section:
+    """A table with a row for each data set."""
+    rows = tuple(
+        (name, f"{own['images']:,}", *(rounded(at(own, path), "") for path in DETECTION.values())) for name, own in figures.items()
+    )
+    text = "Photographs of the test part, which nothing was chosen by. What a set does not annotate is not asked there."
+    return Section("Figures by data set", text, columns=("data set", "photographs", *DETECTION), rows=rows)

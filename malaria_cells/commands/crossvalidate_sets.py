@@ -1,0 +1,92 @@
+"""``crossvalidate --by data_set``: how good is a recipe on a laboratory that it has not seen."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from malaria_cells import files
+from malaria_cells.annotations import AnnotationSet
+from malaria_cells.commands.crossvalidate import TABLE, is_trained, summary, table
+from malaria_cells.commands.train import train_data_set
+from malaria_cells.config import Config, load_config, names_of
+from malaria_cells.data_sets import groups_of
+from malaria_cells.dataset import DataSet, load_data_set, with_labels
+from malaria_cells.errors import InputError
+from malaria_cells.wording import number_of
+
+log = logging.getLogger(__name__)
+
+
+def crossvalidate_sets(config_path: Path, overrides: list[str], output: Path) -> int:
+    """Train once a data set on the training parts of all others, and score on it; what was trained before is not trained again.
+
+    Thresholds are chosen on the validation parts of the others. A set is scored on its test part, or where it has none on all its pictures.
+
+    Args:
+        config_path: the recipe, with `data_sets`.
+        overrides: ``KEY=VALUE``.
+        output: folder for ``without_NAME`` of each set and `TABLE`.
+
+    Returns:
+        Exit code.
+
+    Raises:
+        InputError: the config or the data are wrong; there are fewer than two data sets.
+    """
+    config = load_config(config_path, overrides)
+    if config.data_sets is None or len(config.data_sets) < 2:
+        found = "no `data_sets`" if config.data_sets is None else "one data set"
+        raise InputError(f"{config_path}: --by data_set leaves out one data set after another; found {found}, expected two or more")
+    names = names_of(config.data_sets)
+    config = with_labels(config).model_copy(update={"output_models": str(output)})
+    data = load_data_set(config)
+    scored: list[dict[str, Any]] = []
+    for name in names:
+        parts, part = _leaving_out(data, name)
+        print(f"without {name}: scored on {_said(part)}, {number_of(len(_test(parts)), 'picture')}", flush=True)
+        folder, of_others = output / f"without_{name}", _of_others(config, names, name)
+        if not is_trained(folder, of_others, parts):
+            train_data_set(folder.name, of_others, parts, resume=False)
+        scored.append({"left_out": name, "scored_on": part} | _figures(folder, name))
+        files.write_json(output / TABLE, summary(scored, len(names), overrides) | {"by": "data_set"})
+    print(table(scored, "left out", names))
+    print(f"figures of each set: {output / TABLE}")
+    return 0
+
+
+def _leaving_out(data: DataSet, name: str) -> tuple[DataSet, str]:
+    """The training and validation parts of the others, with the pictures that the set is scored on as test part, and which these are."""
+    own_test = [] if data.test is None else [p.key for p in data.test.pictures if p.data_set == name]
+    everything = data.all_pictures
+    test = everything.subset(own_test or [p.key for p in everything.pictures if p.data_set == name])
+    others = {part: _others(found, name, groups_of(test.pictures)) for part, found in data.parts.items() if part != "test"}
+    return DataSet(others["train"], others["validation"], test), "test" if own_test else "all"
+
+
+def _others(annotations: AnnotationSet, name: str, held_out: set[str]) -> AnnotationSet:
+    copies = [p.key for p in annotations.pictures if p.data_set != name and p.group in held_out]
+    if copies:
+        log.warning(f"{name}: {number_of(len(copies), 'picture')} of other sets are the same photographs, left out; first: {copies[0]}")
+    return annotations.subset(p.key for p in annotations.pictures if p.data_set != name and p.group not in held_out)
+
+
+def _test(parts: DataSet) -> AnnotationSet:
+    return parts.train if parts.test is None else parts.test
+
+
+def _said(part: str) -> str:
+    return "its test part" if part == "test" else "all its pictures, since it has no test part"
+
+
+def _of_others(config: Config, names: list[str], left_out: str) -> Config:
+    """The recipe without one set; the others keep their names, so that the folder's ``config.yaml`` trains the same again."""
+    entries = [
+        entry.model_copy(update={"name": name}) for entry, name in zip(config.data_sets or [], names, strict=True) if name != left_out
+    ]
+    return config.model_copy(update={"name": f"without_{left_out}", "data_sets": entries})
+
+
+def _figures(folder: Path, name: str) -> dict[str, Any]:
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return metrics["by_data_set"][name] if "by_data_set" in metrics else metrics["test"]
