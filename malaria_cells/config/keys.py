@@ -291,7 +291,7 @@ class Config(Settings):
 
     def to_yaml(self) -> str:
         """The configuration as YAML that `load_config` reads back to an equal one."""
-        # With newer keys at their defaults the text is that of a model folder from before there were such keys: its recipe is still the same.
+        # With newer keys at their defaults the text is that of a model folder from before there were such keys, whose recipe is the same.
         excluded = {key for key in NEWER if getattr(self, key) == type(self).model_fields[key].get_default(call_default_factory=True)}
         if self.data_sets is not None:
             excluded.add("train_images")
