@@ -82,7 +82,8 @@ def main() -> None:
     options = parser.parse_args()
     start_tensorflow()
     from malaria_cells.model_folder import PROPOSER, compiled_centres, load_network
-    from malaria_cells.training.proposer import train_proposer
+    from malaria_cells.training.proposer import Schedule, train_proposer
+    from malaria_cells.training.working_pictures import Look
 
     config = with_labels(load_config(options.config, options.set))
     data = load_data_set(config)
@@ -97,7 +98,9 @@ def main() -> None:
         if options.model:
             network = load_network(options.model / PROPOSER)
         else:
-            network = train_proposer(data.train, size, config.proposer_epochs, config.proposer_steps, PROPOSER_BATCH, config.random_state)
+            schedule = Schedule(config.proposer_epochs, config.proposer_steps, PROPOSER_BATCH)
+            look = Look(config.stain_normalization, config.proposer_augmentation)
+            network = train_proposer(data.train, schedule, look, config.random_state)
         proposer = Proposer("learned", size, network=compiled_centres(network))
         found = {p.key: boxes_of(proposer, p, config.nms_iou) for p in data.validation.pictures}
         for part in scored:

@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from malaria_cells import boxes
 from malaria_cells.cli import main
 from malaria_cells.errors import InputError
+from malaria_cells.pictures import read_picture
 from malaria_cells.proposals import Proposer
 from malaria_cells.proposals.learned import FRAME, STRIDE, WORKING_CELL_SIZE, seen_mirrored
 from malaria_cells.training.centre_targets import CENTRE, CHANNELS, NEARNESS
-from malaria_cells.training.proposer import CROP, DRAWN_COUNTS_AS, RareCells, _crop, train_proposer
+from malaria_cells.training.proposer import RARE_SHARE, Draws, Schedule, train_proposer
+from malaria_cells.training.working_pictures import CROP, CUT_OFF, DRAWN_COUNTS_AS, UNMARKED_WEIGHT, Look, crop, prepared, working_pictures
 
 PLACES = CROP // STRIDE
 
@@ -46,42 +49,81 @@ def annotated(sample, six_classes):
     return load_annotations(sample / "training.json", six_classes)
 
 
-def test_crops_hold_the_rare_cell(annotated):
-    from malaria_cells.training.proposer import _prepared
-
-    rare = RareCells.of(annotated)
-    assert len(rare.by_class) == (annotated.class_counts > 0).sum()
-    picture = _prepared(annotated.pictures[0], 72.0)
+@pytest.mark.parametrize("policy", ["colours", "laboratories"])
+def test_crops_hold_the_rare_cell(annotated, policy):
+    picture = prepared(annotated.pictures[0], 72.0, 1.0, "none")
     assert 0.2 <= picture.weight.min() < picture.weight.max() == 1
     for seed in range(10):
-        pixels, target = _crop(picture, np.random.default_rng(seed), around=0)
+        pixels, target = crop(picture, np.random.default_rng(seed), policy, around=0)
         assert pixels.shape == (CROP, CROP, 3)
         assert target.shape == (PLACES, PLACES, CHANNELS)
         centres = target[..., CENTRE].sum()
         assert centres >= 1
         assert target[..., NEARNESS].sum() == pytest.approx(centres - 1 + DRAWN_COUNTS_AS, rel=1e-4)
-        again = _crop(picture, np.random.default_rng(seed), around=0)
+        again = crop(picture, np.random.default_rng(seed), policy, around=0)
         assert np.array_equal(pixels, again[0])
 
 
 def test_what_the_edge_cuts_off_is_not_excused(annotated):
-    """Stain that no box holds counts less, but not at the edge, where annotators leave cells out on purpose."""
-    from malaria_cells.training.proposer import CUT_OFF, UNMARKED_WEIGHT, _prepared
-
+    """Stain that no box holds counts less, but not at the edge where annotators leave cells out on purpose."""
     bare = replace(annotated.pictures[0], **{k: getattr(annotated.pictures[0], k)[:0] for k in ("boxes_xyxy", "class_ids", "ignore")})
-    picture = _prepared(bare, 72.0)
+    picture = prepared(bare, 72.0, 1.0, "none")
     rim = int(FRAME + CUT_OFF * WORKING_CELL_SIZE) // STRIDE - 1
     inner = picture.weight[rim:-rim, rim:-rim]
     assert inner.min() == pytest.approx(UNMARKED_WEIGHT)
     assert picture.weight[:rim].min() == picture.weight[:, :rim].min() == 1
     assert (picture.pixels[:FRAME] == 0).all()
     assert (picture.pixels[:, :FRAME] == 0).all()
+    alike = prepared(bare, 72.0, UNMARKED_WEIGHT, "none").weight  # where cells at the edge are annotated as all others
+    assert alike[:rim].min() == pytest.approx(UNMARKED_WEIGHT)
+
+
+def test_stain_in_no_box_is_no_lesson_where_classes_are_unannotated(annotated):
+    bare = replace(annotated.pictures[0], **{k: getattr(annotated.pictures[0], k)[:0] for k in ("boxes_xyxy", "class_ids", "ignore")})
+    weight = prepared(replace(bare, unannotated=(1,)), 72.0, 1.0, "none").weight
+    assert weight.min() == 0
+    assert weight.max() == 1
+
+
+def in_sets(annotated, *names):
+    """The same pictures, dealt to data sets in turn."""
+    dealt = [replace(p, data_set=names[i % len(names)]) for i, p in enumerate(annotated.pictures)]
+    return replace(annotated, pictures=tuple(dealt))
+
+
+def test_every_class_of_a_set_is_drawn_and_sets_by_the_root_of_their_cells(annotated):
+    together = in_sets(annotated, "a", "a", "b")
+    draws = Draws.of(together)
+    assert [len(classes) for classes in draws.by_class] == [(s.class_counts > 0).sum() for s in together.by_data_set().values()]
+    cells = np.sqrt([s.class_counts.sum() for s in together.by_data_set().values()])
+    assert draws.shares == pytest.approx(cells / cells.sum())
+    drawn = [draws.draw(np.random.default_rng(i)) for i in range(600)]
+    assert np.mean([around is not None for _, around in drawn]) == pytest.approx(RARE_SHARE, abs=0.06)
+    from_a = np.mean([together.pictures[i].data_set == "a" for i, _ in drawn])
+    assert from_a == pytest.approx(draws.shares[0], abs=0.06)
+
+
+def test_pictures_are_drawn_by_their_weight(annotated):
+    first, *rest = annotated.pictures
+    draws = Draws.of(replace(annotated, pictures=(replace(first, weight=5.0), *rest)))
+    plain = [i for i, around in (draws.draw(np.random.default_rng(k)) for k in range(800)) if around is None]
+    assert np.mean(np.array(plain) == 0) == pytest.approx(5 / (5 + len(rest)), abs=0.06)
+
+
+def test_each_set_is_shown_in_its_own_size(annotated, tmp_path):
+    p = annotated.pictures[0]
+    enlarged = np.array(Image.fromarray(read_picture(p.path)).resize([2 * n for n in p.size_wh], Image.Resampling.BILINEAR))
+    Image.fromarray(enlarged).save(tmp_path / "large.png")
+    large = replace(p, path=tmp_path / "large.png", data_set="b", size_wh=(2 * p.size_wh[0], 2 * p.size_wh[1]), boxes_xyxy=2 * p.boxes_xyxy)
+    first, second = working_pictures(replace(annotated, pictures=(replace(p, data_set="a"), large)), "none")
+    assert first.pixels.shape == second.pixels.shape
+    assert first.boxes_xyxy == pytest.approx(second.boxes_xyxy, abs=0.5)
 
 
 @pytest.fixture(scope="module")
 def trained(annotated):
     keras.mixed_precision.set_global_policy("mixed_bfloat16")  # as a classifier's training before in the same process may leave it
-    return train_proposer(annotated, annotated.usual_cell_size, epochs=2, steps=45, batch_size=4, seed=1)
+    return train_proposer(annotated, Schedule(epochs=2, steps=45, batch_size=4), Look(), seed=1)
 
 
 @pytest.mark.slow

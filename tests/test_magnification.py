@@ -143,14 +143,14 @@ def test_a_one_stage_input_holds_the_same_field_whatever_was_put_together(factor
 
 def test_a_training_picture_is_shown_in_its_own_size(sample, six_classes, tmp_path):
     from malaria_cells.annotations import load_annotations
-    from malaria_cells.training.proposer import _prepared
+    from malaria_cells.training.working_pictures import prepared
 
     picture = load_annotations(sample / "training.json", six_classes).pictures[0]
     pixels = cv2.imread(str(picture.path))
     cv2.imwrite(str(tmp_path / "small.png"), cv2.resize(pixels, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA))
     small = replace(picture, path=tmp_path / "small.png", boxes_xyxy=picture.boxes_xyxy * np.float32(0.4))
     usual = float(np.median(cell_sizes(picture.cells_xyxy)))
-    as_it_is, shrunk = _prepared(picture, usual), _prepared(small, usual)
+    as_it_is, shrunk = prepared(picture, usual, 1.0, "none"), prepared(small, usual, 1.0, "none")
     assert shrunk.boxes_xyxy == pytest.approx(as_it_is.boxes_xyxy, abs=0.5)
     assert shrunk.pixels.shape == as_it_is.pixels.shape
 

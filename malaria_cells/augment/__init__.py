@@ -5,6 +5,8 @@ flips: mirror images and quarter turns; a smear has no upright.
 stain: flips, and any rotation, shifts by 8 % and scales by 12 % (a proposal's box is never exact), colour casts by channel,
     hue, saturation and brightness (stains and white balances differ from slide to slide).
 slides: stain, and stains from half to twice as dense, in all channels alike or in each by itself, and colours faded, up to grey.
+laboratories: as another laboratory's microscope, camera and stain would have it: moved, stained, lit, focused and stored otherwise
+    (`augment.densities`); made for stain_normalization: density, which leaves less to vary.
 shifts: zoom, shift, shear by 5 % and rotation by 25 degrees, as malaria tutorials have it.
 microscope: stain, and uneven light, defocus and sensor noise.
 layers: random crop, flips, rotation by a quarter, zoom to 20 %, contrast by 20 %, as Keras layers.
@@ -16,12 +18,13 @@ Several are joined by a plus sign, as in ``slides+mixup``: one after another, th
 
 from functools import reduce
 
-from malaria_cells.augment import imgaug_policies, keras_policies
+from malaria_cells.augment import densities, imgaug_policies, keras_policies
 from malaria_cells.augment.imgaug_policies import Augmenter
 from malaria_cells.augment.keras_policies import BatchPolicy
 from malaria_cells.errors import InputError, nearest
 
-POLICY_NAMES = (*imgaug_policies.POLICIES, *keras_policies.POLICIES)
+LABORATORIES = "laboratories"
+POLICY_NAMES = (*imgaug_policies.POLICIES, LABORATORIES, *keras_policies.POLICIES)
 
 
 def check_policy(policy: str) -> None:
@@ -41,7 +44,11 @@ def make_augmenter(policy: str) -> Augmenter:
         InputError: unknown policy.
     """
     check_policy(policy)
-    parts = [imgaug_policies.make(name) for name in _names(policy) if name in imgaug_policies.POLICIES]
+    parts = [
+        densities.laboratories if name == LABORATORIES else imgaug_policies.make(name)
+        for name in _names(policy)
+        if name not in keras_policies.POLICIES
+    ]
     return lambda patches, seed: reduce(lambda changed, part: part(changed, seed), parts, patches)
 
 
@@ -65,4 +72,13 @@ def _names(policy: str) -> list[str]:
     return [name.strip() for name in policy.split("+")]
 
 
-__all__ = ["POLICY_NAMES", "Augmenter", "BatchPolicy", "check_policy", "make_augmenter", "make_batch_policy", "needs_soft_labels"]
+__all__ = [
+    "LABORATORIES",
+    "POLICY_NAMES",
+    "Augmenter",
+    "BatchPolicy",
+    "check_policy",
+    "make_augmenter",
+    "make_batch_policy",
+    "needs_soft_labels",
+]

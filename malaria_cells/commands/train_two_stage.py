@@ -99,14 +99,15 @@ def _check_classifiers(config: Config, data: DataSet) -> None:
 def _proposer(config: Config, data: DataSet, run: UnfinishedRun):  # type: ignore[no-untyped-def]
     """The network of the learned proposals: trained, or as a run that was cut off later had it."""
     from malaria_cells.model_folder import PROPOSER, load_network
-    from malaria_cells.training.proposer import train_proposer
+    from malaria_cells.training.proposer import Schedule, train_proposer
+    from malaria_cells.training.working_pictures import Look
 
     path = run.folder / PROPOSER
     if not path.is_file():
         print("training the proposer", file=sys.stderr)
-        model = train_proposer(
-            data.train, data.train.usual_cell_size, config.proposer_epochs, config.proposer_steps, PROPOSER_BATCH, config.random_state
-        )
+        schedule = Schedule(config.proposer_epochs, config.proposer_steps, PROPOSER_BATCH)
+        look = Look(config.stain_normalization, config.proposer_augmentation)
+        model = train_proposer(data.train, schedule, look, config.random_state)
         with files.replacing(path) as beside:
             model.save(beside)
     return load_network(path)

@@ -11,7 +11,7 @@ from malaria_cells.config.values import FolderOrFile, Settings
 SIX_CLASSES = ["red blood cell", "leukocyte", "gametocyte", "ring", "trophozoite", "schizont"]
 PARASITES = ["gametocyte", "ring", "trophozoite", "schizont"]
 
-NEWER = ("label_map", "data_sets", "stain_normalization")  # keys that the first model folders lack
+NEWER = ("label_map", "data_sets", "stain_normalization", "proposer_augmentation")  # keys that the first model folders lack
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -186,7 +186,7 @@ class Config(Settings):
     )
     augmentation: str = Field(
         "stain",
-        description="Named policy: none, flips, stain, slides, shifts, microscope, layers, randaugment, cutmix, mixup, "
+        description="Named policy: none, flips, stain, slides, laboratories, shifts, microscope, layers, randaugment, cutmix, mixup, "
         "or several, as in slides+mixup.",
     )
     early_stopping: Count | None = Field(6, description="Passes without a better val_macro_f1 before training stops; null: never.")
@@ -233,6 +233,10 @@ class Config(Settings):
     )
     proposer_epochs: Count = Field(30, description="Passes of the training of learned proposals.")
     proposer_steps: Count = Field(100, description="Steps of such a pass, of 8 crops of 256 x 256 pixels.")
+    proposer_augmentation: Literal["colours", "laboratories"] = Field(
+        "colours",
+        description="What is varied from crop to crop, beside place, size and turn: colours a little, or all in which laboratories differ.",
+    )
     proposer_tta: Literal[1, 2, 4] = Field(1, description="Mirror images of a picture that learned proposals are averaged over.")
     nms: Literal["agnostic", "class"] = Field("agnostic", description="agnostic: one label a cell; class: labels suppress only their own.")
     nms_iou: Annotated[float, Field(gt=0, le=1)] = Field(0.4, description="Overlap (IoU) from which the lower-scored box is suppressed.")

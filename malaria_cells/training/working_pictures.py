@@ -1,0 +1,161 @@
+"""What the network of learned proposals is trained on: photographs at its working scale, and squares cut out of them with their targets.
+
+Annotators miss cells in crowds. A place that looks stained but lies in no box may be such a cell: its share of the loss is cut to
+`UNMARKED_WEIGHT`, so that the network learns from the clear field what no cell is, and to nothing where there are classes that the
+annotators did not mark at all. Where the picture's edge cuts a cell off the share is as whole as the annotators are used to leave such
+cells out (`habits.border_habit`). Ignore regions have no share.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.augment import LABORATORIES, densities
+from malaria_cells.habits import border_habit
+from malaria_cells.pictures import read_picture
+from malaria_cells.progress import progress
+from malaria_cells.proposals.learned import FRAME, STRIDE, WORKING_CELL_SIZE, framed, to_working_scale
+from malaria_cells.proposals.magnification import annotated_size
+from malaria_cells.proposals.transmission import Field
+from malaria_cells.stain import Normalization, normalized
+from malaria_cells.training.centre_targets import centre_targets, turned
+
+CROP = 256  # pixels at the working scale: some 40 cells of a crowded field
+UNMARKED_WEIGHT = 0.2
+CUT_OFF = 0.35  # a cell whose centre lies this near to the picture's edge, in cell sizes, is cut off by it
+# A crop is laid around one cell to learn that one's box: it counts as so many. On the rendered sample's validation part 4 gives the best
+# boxes of all cells and 12 the best ones of rare cells; this lies between.
+DRAWN_COUNTS_AS = 8
+SCALE_JITTER = (0.8, 1.25)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is done to pictures.
+
+    Attributes:
+        stain: before anything else, see `stain`.
+        policy: ``colours``, or ``laboratories`` (`augment.densities`); what is varied from crop to crop.
+    """
+
+    stain: Normalization = "none"
+    policy: str = "colours"
+
+
+@dataclass(frozen=True)
+class WorkingPicture:
+    """A training picture at the working scale.
+
+    Attributes:
+        pixels: uint8 RGB (h, w, 3).
+        boxes_xyxy: float32 (n, 4) in its pixels.
+        ignored_xyxy: float32 (k, 4).
+        weight: float32 (h/4, w/4), share of each place in the loss where there is no centre.
+    """
+
+    pixels: np.ndarray
+    boxes_xyxy: np.ndarray
+    ignored_xyxy: np.ndarray
+    weight: np.ndarray
+
+
+def working_pictures(train: AnnotationSet, stain: Normalization) -> list[WorkingPicture]:
+    """The pictures of a training part, in its order."""
+    sets = train.by_data_set()
+    sizes = {name: own.usual_cell_size for name, own in sets.items()}
+    unmarked = {name: _weight_at_edge(own) for name, own in sets.items()}
+    return [
+        prepared(p, sizes[p.data_set], unmarked[p.data_set], stain)
+        for p in progress(train.pictures, len(train), "preparing pictures", "image")
+    ]
+
+
+def _weight_at_edge(annotations: AnnotationSet) -> float:
+    """Share in the loss of what is stained, in no box, and cut off by the picture's edge.
+
+    All of it is a lesson where no such cell is annotated, and no more of one than in the middle where all are.
+    """
+    habit = border_habit(annotations)
+    left_out = 1.0 if habit is None else 1 - min(habit, 1.0)
+    return UNMARKED_WEIGHT + (1 - UNMARKED_WEIGHT) * left_out
+
+
+def prepared(picture: Picture, usual: float, weight_at_edge: float, stain: Normalization) -> WorkingPicture:
+    """One picture at the working scale, in its frame.
+
+    Args:
+        picture: its annotation.
+        usual: longer side of a cell in its data set in pixels.
+        weight_at_edge: share in the loss of what is stained, in no box, and cut off by the picture's edge.
+        stain: what is done to its pixels first.
+    """
+    cell_size = annotated_size(picture, usual)
+    small = to_working_scale(normalized(read_picture(picture.path), stain), cell_size)
+    scale = np.float32(WORKING_CELL_SIZE / cell_size)
+    field = Field.of(small, WORKING_CELL_SIZE)
+    pixels = framed(small)
+    short = [max(CROP - n, 0) for n in pixels.shape[:2]]
+    if any(short):
+        pixels = cv2.copyMakeBorder(pixels, 0, short[0], 0, short[1], cv2.BORDER_CONSTANT, value=(0, 0, 0))
+    boxes = picture.cells_xyxy * scale + FRAME
+    lost = np.zeros(pixels.shape[:2], dtype=np.float32)  # of each pixel's share in the loss
+    stained = (field.transmission < field.threshold).astype(np.float32)
+    rim = int(CUT_OFF * WORKING_CELL_SIZE)
+    inner = np.s_[rim : small.shape[0] - rim, rim : small.shape[1] - rim]
+    photograph = lost[FRAME : FRAME + small.shape[0], FRAME : FRAME + small.shape[1]]
+    photograph[:] = stained * (1 - weight_at_edge)
+    photograph[inner] = stained[inner] * (1.0 if picture.unannotated else 1 - UNMARKED_WEIGHT)
+    for left, top, right, bottom in np.rint(boxes).astype(int):
+        lost[top:bottom, left:right] = 0
+    size = (-(-pixels.shape[1] // STRIDE), -(-pixels.shape[0] // STRIDE))
+    weight = 1 - cv2.resize(lost, size, interpolation=cv2.INTER_AREA)
+    return WorkingPicture(pixels, boxes, picture.ignored_xyxy * scale + FRAME, weight.astype(np.float32))
+
+
+def crop(picture: WorkingPicture, rng: np.random.Generator, policy: str, around: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """A square of the picture, enlarged or shrunk a little, turned, mirrored, its colours moved; and its targets.
+
+    Args:
+        picture: where from.
+        rng: draws everything.
+        policy: see `Look`.
+        around: index of a cell that the square shall hold, anywhere in it; None: any square.
+    """
+    height, width = picture.pixels.shape[:2]
+    side = int(min(CROP / rng.uniform(*SCALE_JITTER), height, width))
+    top, left = int(rng.integers(0, height - side + 1)), int(rng.integers(0, width - side + 1))
+    if around is not None:
+        x, y = picture.boxes_xyxy[around].reshape(2, 2).mean(axis=0) - rng.uniform(0.1, 0.9, 2) * side
+        top, left = int(np.clip(y, 0, height - side)), int(np.clip(x, 0, width - side))
+    scale = CROP / side
+    pixels = cv2.resize(picture.pixels[top : top + side, left : left + side], (CROP, CROP), interpolation=cv2.INTER_LINEAR)
+    places = CROP // STRIDE
+    low, high = (
+        slice(top // STRIDE, max((top + side) // STRIDE, top // STRIDE + 1)),
+        slice(left // STRIDE, max((left + side) // STRIDE, left // STRIDE + 1)),
+    )
+    weight = cv2.resize(picture.weight[low, high], (places, places), interpolation=cv2.INTER_LINEAR)
+    corner = np.array([left, top, left, top], dtype=np.float32)
+    importance = np.ones(len(picture.boxes_xyxy))
+    if around is not None:
+        importance[around] = DRAWN_COUNTS_AS
+    target = centre_targets((picture.boxes_xyxy - corner) * scale, importance, (picture.ignored_xyxy - corner) * scale, weight)
+    return turned(_varied(pixels, rng, policy), target, rng)
+
+
+def _varied(pixels: np.ndarray, rng: np.random.Generator, policy: str) -> np.ndarray:
+    frame = (pixels == 0).all(axis=2)
+    varied = densities.varied(pixels, rng).astype(np.float32) if policy == LABORATORIES else _recoloured(pixels, rng)
+    varied[frame] = 0
+    return varied
+
+
+def _recoloured(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    gain = rng.uniform(0.85, 1.15, 3) * rng.uniform(0.85, 1.15)
+    mean = pixels.mean(axis=(0, 1))
+    moved = (pixels - mean) * rng.uniform(0.8, 1.25) + mean
+    if rng.uniform() < 0.3:
+        moved = cv2.GaussianBlur(moved, (0, 0), rng.uniform(0.4, 1.2))
+    return np.clip(moved * gain, 0, 255).astype(np.float32)
