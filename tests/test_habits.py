@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from malaria_cells import boxes
 from malaria_cells.annotations import AnnotationSet, Picture, load_annotations
-from malaria_cells.habits import border_habit, completeness, measure
+from malaria_cells.habits import AnnotationHabits, border_habit, completeness, measure, measured
 from malaria_cells.labels import LabelSet
 
 LABELS = LabelSet(("red blood cell", "leukocyte"))
@@ -82,6 +82,16 @@ def test_habits_of_the_rendered_sample(sample):
         ),
     )
     assert 0.35 < completeness(half) < 0.75
+
+
+def test_habits_in_words(sample):
+    assert str(AnnotationHabits(85.4, 1.26, None)) == "cells of 85 pixels, of cells that the picture's edge cuts 100% annotated"
+    annotations = load_annotations(sample / "training.json", None, root=sample)
+    named = tuple(replace(p, data_set="ab"[i % 2]) for i, p in enumerate(annotations.pictures))
+    lines = measured(replace(annotations, pictures=named))
+    assert [line.partition(": cells of 7")[0] for line in lines] == ["a", "b"]
+    assert measured(annotations)[0].startswith("annotation: cells of 7")
+    assert measured(replace(annotations, pictures=tuple(replace(p, whole=True) for p in named))) == []
 
 
 def test_pictures_by_data_set():

@@ -61,7 +61,8 @@ def check_names(names: Iterable[str | None]) -> None:
 
 
 def _folder_name(path: str) -> str:
-    return Path(path).resolve().name.strip(" .").replace(":", "_").replace("\\", "_") or "set"
+    written = Path(path).name
+    return (Path(path).resolve().name if written in {"", ".", ".."} else written).strip(" .").replace(":", "_").replace("\\", "_") or "set"
 
 
 def _free(name: str, taken: set[str]) -> str:
