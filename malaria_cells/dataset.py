@@ -130,8 +130,11 @@ def _test_parts(sets: dict[str, SetAsRead], config: Config) -> tuple[AnnotationS
     for_test = {p.group for own in named if own.test is not None for p in own.test.pictures}
     parts: list[tuple[AnnotationSet, AnnotationSet | None]] = []
     for name, own in sets.items():
-        if own.test is not None or config.test_size == 0:
+        if own.test is not None:
             parts.append((own.rest, own.test))
+            continue
+        if config.test_size == 0:  # copies of what another set tests on are no training pictures
+            parts.append(_without_groups(own.rest, for_test))
             continue
         with errors_named(name):
             parts.append(
@@ -140,6 +143,14 @@ def _test_parts(sets: dict[str, SetAsRead], config: Config) -> tuple[AnnotationS
     labels = parts[0][0].labels
     tests = [test for _, test in parts if test is not None]
     return joined([rest for rest, _ in parts], labels), joined(tests, labels) if tests else None
+
+
+def _without_groups(rest: AnnotationSet, groups: set[str]) -> tuple[AnnotationSet, AnnotationSet | None]:
+    """The pictures of other groups, and those of these groups, or None where there are none."""
+    held_out = {p.key for p in rest.pictures if p.group in groups}
+    if not held_out:
+        return rest, None
+    return rest.subset({p.key for p in rest.pictures} - held_out), rest.subset(held_out)
 
 
 def _validation_parts(rest: AnnotationSet, sets: dict[str, SetAsRead], config: Config, advice: str) -> tuple[AnnotationSet, AnnotationSet]:

@@ -109,6 +109,8 @@ def test_copies_in_two_sets_are_on_one_side(tmp_path, caplog):
     (tmp_path / "a" / "split.json").write_text(json.dumps(split))
     data = load(entries[::-1])
     assert {p.key.partition("/")[2] for p in data.test.pictures if p.data_set == "b"} == set(NAMES[8:])
+    without = load(entries, test_size=0)
+    assert len(without.test) == 2 * len(NAMES[8:])
     # Where both say it, and not the same, nothing can be done.
     (tmp_path / "b" / "split.json").write_text(json.dumps({"train": NAMES[4:], "test": NAMES[:4]}))
     with pytest.raises(InputError, match=r"data_sets: 8 photographs under two names in two parts.*'a/slide0_0.png' \(training\)"):

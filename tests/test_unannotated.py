@@ -1,13 +1,15 @@
 """A detection of a class that nobody annotated is neither right nor wrong, in every figure, unless it lies on an annotated cell."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
+from malaria_cells.annotations import AnnotationSet
 from malaria_cells.breakdown import confusion, score_reliability
 from malaria_cells.cli import main
+from malaria_cells.commands.by_data_set import figures_by_data_set, section
 from malaria_cells.commands.run_truth import read_truth, said_of_labels
 from malaria_cells.errors import InputError
 from malaria_cells.evaluation import average_precision, class_matches, detection_metrics, error_rates
@@ -123,3 +125,16 @@ def test_whole_pictures_know_no_such_labels(untrained_model, tmp_path):
     write_bbbc041(tmp_path, {"0.png": [("ring", 1, 1, 30, 30)]})
     with pytest.raises(InputError, match="--annotated-labels: is about cells that nobody boxed"):
         run(request(tmp_path, model=untrained_model, mode="classify", annotated_labels=["ring"]))
+
+
+def test_figures_by_data_set_are_those_of_each_alone():
+    pictures, found = random_case(1, n_pictures=4)
+    pictures = [replace(p, data_set="ba"[i % 2]) for i, p in enumerate(pictures)]
+    figures = figures_by_data_set(AnnotationSet(LABELS, tuple(pictures)), {p.key: d for p, d in zip(pictures, found, strict=True)})
+    assert list(figures) == ["a", "b"]
+    rates = error_rates(pictures[1::2], found[1::2], LABELS)
+    alone = detection_metrics(pictures[1::2], found[1::2], LABELS, None)
+    assert figures["a"] == alone | {"counts": asdict(rates)}
+    table = section(figures)
+    assert [row[:2] for row in table.rows] == [("a", "2"), ("b", "2")]
+    assert table.columns[:3] == ("data set", "photographs", "mAP50")
