@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,7 +29,7 @@ CLASSIFIER = "classifier.keras"
 SECOND_LOOK = "second_look.keras"
 ONE_STAGE = "detector.keras"
 ABOUT = "model.yaml"
-NEWER = {"proposer_tta", "second_look", "second_look_size_hw", "stain"}  # models of before there was a choice lack them
+NEWER = {"proposer_tta", "second_look", "second_look_size_hw", "stain", "cell_sizes"}  # models of before there was a choice lack them
 Positive = Annotated[float, Field(gt=0)]
 Pixels = Annotated[int, Field(gt=0, le=4096)]
 LARGEST = 1e9  # of any number but the seed
@@ -61,6 +61,7 @@ class ModelDescription:
         second_look: name of the architecture that looks again where the first has a hint of a finding, or None.
         second_look_size_hw: its input in pixels; None: as the classifier's.
         stain: what is done to a photograph before any network sees it, see `stain`.
+        cell_sizes: as `cell_size`, of each data set by its name where several were trained on.
     """
 
     labels: LabelSet
@@ -82,6 +83,7 @@ class ModelDescription:
     second_look: str | None = None
     second_look_size_hw: tuple[Pixels, Pixels] | None = None
     stain: Normalization = "none"
+    cell_sizes: dict[str, Positive] = field(default_factory=dict)
 
     @property
     def files(self) -> tuple[str, ...]:

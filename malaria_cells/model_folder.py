@@ -221,7 +221,14 @@ def assemble(description: ModelDescription, networks: Sequence[Network], centres
         networks[1] if len(networks) > 1 else None,
         description.second_look_size_hw,
     )
-    proposer = Proposer(description.proposals, description.cell_size, description.box_margins, centres, description.proposer_tta)
+    proposer = Proposer(
+        description.proposals,
+        description.cell_size,
+        description.box_margins,
+        centres,
+        description.proposer_tta,
+        cell_sizes=tuple(description.cell_sizes.values()),
+    )
     return TwoStageDetector(proposer, classifier, description.stain, settings=description.settings, errors=description.errors)
 
 

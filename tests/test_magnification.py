@@ -4,7 +4,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from malaria_cells import CellDetector, read_picture
@@ -15,84 +15,154 @@ from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
 from malaria_cells.model_folder import shipped as shipped_folder
 from malaria_cells.proposals.learned import WORKING_CELL_SIZE, to_working_scale
-from malaria_cells.proposals.magnification import MOST_GLANCED, annotated_size, in_own_size, other_sizes, own_cell_size
+from malaria_cells.proposals.magnification import (
+    MOST_GLANCED,
+    SURE,
+    annotated_size,
+    annotated_sizes,
+    in_own_size,
+    other_sizes,
+    own_cell_size,
+)
 
-FIELD = np.full((960, 1280, 3), 220, dtype=np.uint8)
+FIELD, RED, PURPLE = (232, 230, 228), (200, 150, 160), (110, 60, 130)
+
+
+def drawn(
+    red: float, leukocyte: float = 0, shape: tuple[int, int] = (960, 1280), every: float = 1.4, leukocytes: int = 0, seed: int = 0
+) -> np.ndarray:
+    """Red cells in a loose grid, `every` sizes apart, and a row of leukocytes, each with a nucleus of three lobes."""
+    picture = np.full((*shape, 3), FIELD, np.uint8)
+    rng = np.random.default_rng(seed)
+    pitch = every * red
+    free = np.ones(shape, bool)
+    for i in range(leukocytes):
+        x, y = round(shape[1] * (i + 0.5) / leukocytes), round(shape[0] / 2)
+        cv2.circle(picture, (x, y), round(leukocyte / 2), RED, -1)
+        for angle in (0, 2.1, 4.2):
+            lobe = round(x + 0.26 * leukocyte * np.cos(angle)), round(y + 0.26 * leukocyte * np.sin(angle))
+            cv2.circle(picture, lobe, round(0.12 * leukocyte), PURPLE, -1)
+        cv2.circle(free.view(np.uint8), (x, y), round(0.55 * leukocyte + 0.6 * red), 0, -1)
+    for y in np.arange(0.7 * pitch, shape[0] - 0.6 * pitch, pitch):
+        for x in np.arange(0.7 * pitch, shape[1] - 0.6 * pitch, pitch):
+            centre = np.rint([x, y] + rng.uniform(-0.1, 0.1, 2) * red).astype(int)
+            if free[centre[1], centre[0]]:
+                cv2.circle(picture, centre.tolist(), max(round(red / 2), 1), RED, -1)
+    return picture
 
 
 class Eye:
-    """Sees cells that are not far from the size it expects, and takes them for a little nearer to it than they are."""
+    """Takes every stained disc and every nucleus for a cell, the surer the nearer its size is to the one expected.
 
-    def __init__(self, *sizes: float):
-        self.sizes = np.array(sizes)
+    As a network does, it pulls sizes towards the one expected, and is unsure of many things that are none in stain of another size.
+    """
+
+    def __init__(self) -> None:
         self.asked: list[float] = []
+        self.shown: list[int] = []
 
-    def __call__(self, expected: float) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, picture: np.ndarray, expected: float) -> tuple[np.ndarray, np.ndarray]:
         self.asked.append(expected)
-        near = self.sizes[(self.sizes > 0.4 * expected) & (self.sizes < 2.5 * expected)]
-        seen = near * (expected / near) ** 0.3
-        corners = np.zeros((len(seen), 2))
-        return np.concatenate([corners, corners + seen[:, None]], axis=1).astype(np.float32), np.full(len(seen), 0.9, np.float32)
+        self.shown.append(picture.shape[0] * picture.shape[1])
+        xyxy, sureness = [], []
+        for mask in (picture[..., 1] < 200, picture[..., 1] < 100):
+            _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+            for left, top, width, height, _ in stats[1:].tolist():
+                ratio = expected / max(width, height)
+                centre = np.array([left + width / 2, top + height / 2])
+                seen = max(width, height) * ratio**0.4 / 2
+                xyxy.append([*centre - seen, *centre + seen])
+                sureness.append(0.9 * np.exp(-0.5 * (np.log(ratio) / 0.45) ** 2))
+                for _ in range(3 * round(max(width, height) ** 2 / expected**2 - 1)):
+                    xyxy.append([*centre - expected / 2, *centre + expected / 2])
+                    sureness.append(0.15)
+        kept = np.array(sureness, np.float32) > 0.1
+        return np.array(xyxy, np.float32).reshape(-1, 4)[kept], np.array(sureness, np.float32)[kept]
 
 
-def test_cells_of_the_usual_size_are_looked_at_once():
-    eye = Eye(*[92] * 30)
-    found, _ = in_own_size(eye, eye, FIELD, 85)
-    assert len(found) == 30
-    assert eye.asked == [85]
+def size_seen(picture: np.ndarray, usual: float, sizes: tuple[float, ...] = ()) -> tuple[float, list[float]]:
+    """Size that a picture is looked at in the end, and those of the quick looks before."""
+    find, glance = Eye(), Eye()
+    in_own_size(lambda size: find(picture, size), glance, picture, usual, sizes)
+    return find.asked[-1], glance.asked
 
 
-@pytest.mark.parametrize("true", [25, 40, 60, 130, 170, 300])
-def test_other_cells_are_looked_at_in_their_own_size(true, monkeypatch):
-    monkeypatch.setattr("malaria_cells.proposals.magnification.estimate_cell_size", lambda _: 0.6 * true)
-    find, glance = Eye(*[true] * 30), Eye(*[true] * 30)
-    found, _ = in_own_size(find, glance, FIELD, 85)
-    assert len(found) == 30
-    assert find.asked == [85, pytest.approx(true, rel=0.1)]
+@pytest.mark.parametrize("red", [75, 85, 95])
+def test_cells_of_the_usual_size_are_looked_at_once(red):
+    assert size_seen(drawn(red), 85) == (85, [])
 
 
-def test_a_few_cells_of_the_usual_size_seen_into_others_do_not_hide_them(monkeypatch):
-    monkeypatch.setattr("malaria_cells.proposals.magnification.estimate_cell_size", lambda _: 25)
-    small = Eye(*[34] * 100)
-
-    def eye(expected):
-        if expected < 85:
-            return small(expected)
-        seen, _ = Eye(*[85] * 60)(expected)
-        return seen, np.repeat(np.float32([0.6, 0.2]), [15, 45])
-
-    found, _ = in_own_size(eye, eye, FIELD, 85)
-    assert len(found) == 100
-    assert small.asked[-1] == pytest.approx(34, rel=0.1)
+@pytest.mark.parametrize("red", [20, 40, 58, 150, 170])
+@pytest.mark.parametrize("sizes", [(), (85, 110), (59, 85, 110)])
+def test_other_cells_are_looked_at_in_their_own_size(red, sizes):
+    seen, _ = size_seen(drawn(red), 85, sizes)
+    assert seen == pytest.approx(red, rel=0.15)
 
 
-def test_leukocytes_among_few_red_cells_do_not_hide_them():
-    eye = Eye(*[200] * 14, *[70] * 8)
-    found, _ = in_own_size(eye, eye, FIELD, 85)
-    assert len(found) == 22
+@pytest.mark.parametrize("own", [41, 59, 85, 110])
+def test_a_size_of_the_training_is_told_by_quick_looks(own):
+    seen, glances = size_seen(drawn(own), 85, (85, 41, 110, 59))
+    assert seen == own
+    assert glances == [size for size in (110, 85, 59, 41) if size >= own]
 
 
-def test_an_empty_field_stays_empty():
-    eye = Eye()
-    assert len(in_own_size(eye, eye, FIELD, 85)[0]) == 0
+@pytest.mark.parametrize(
+    ("red", "usual", "sizes"), [(100, 100, ()), (100, 41, ()), (100, 80, (41, 59, 81, 112)), (50, 100, ()), (50, 41, ())]
+)
+@pytest.mark.parametrize("leukocytes", [1, 2])
+def test_leukocytes_twice_as_large_among_few_red_cells_do_not_hide_them(red, usual, sizes, leukocytes):
+    picture = drawn(red, 2 * red, (6 * red, 8 * red), leukocytes=leukocytes)
+    seen, _ = size_seen(picture, usual, sizes)
+    assert 0.8 * red < seen < 1.15 * red
 
 
-def test_what_shows_no_cell_is_never_enlarged_beyond_bounds(monkeypatch):
-    monkeypatch.setattr("malaria_cells.proposals.magnification.estimate_cell_size", lambda _: 0.01)
-    assert own_cell_size(Eye(), FIELD, 85)[0] == pytest.approx(WORKING_CELL_SIZE * np.sqrt(960 * 1280 / MOST_GLANCED))
-    assert own_cell_size(Eye(), np.zeros((20_000, 20_000, 3), np.uint8), 85) == (42.5, 0)
+def test_a_field_with_leukocytes_alone_is_looked_at_in_the_usual_size():
+    assert size_seen(drawn(2000, 170, leukocytes=3), 85)[0] == 85
+
+
+@pytest.mark.parametrize("sizes", [(), (41, 110)])
+def test_an_empty_field_stays_empty(sizes):
+    empty = np.full((960, 1280, 3), FIELD, np.uint8)
+    assert size_seen(empty, 85, sizes)[0] == 85
+
+
+@given(st.floats(15, 110), st.floats(20, 150))
+@settings(max_examples=20, deadline=None)
+def test_what_is_found_in_the_size_told_is_never_less_than_in_the_usual_one(red, usual):
+    picture = drawn(red, shape=(480, 640))
+    seen, _ = size_seen(picture, usual)
+    told, as_usual = ((Eye()(picture, size)[1] >= SURE).sum() for size in (seen, usual))
+    assert told >= 0.9 * as_usual
+
+
+def test_a_quick_look_at_an_enlarged_picture_is_at_its_middle(monkeypatch):
+    monkeypatch.setattr("malaria_cells.proposals.magnification.GLANCED", 100_000)
+    glance = Eye()
+    assert own_cell_size(glance, drawn(40, shape=(700, 900)), 85) == pytest.approx(40, rel=0.15)
+    covered = [shown * (WORKING_CELL_SIZE / size) ** 2 for size, shown in zip(glance.asked, glance.shown, strict=True)]
+    assert 90_000 < max(covered) < 101_000
+
+
+def test_a_picture_is_never_enlarged_beyond_bounds(monkeypatch):
+    monkeypatch.setattr("malaria_cells.proposals.magnification.MOST_GLANCED", 480 * 640 * 1.5)
+    assert own_cell_size(Eye(), drawn(25, shape=(480, 640)), 85) == pytest.approx(WORKING_CELL_SIZE / np.sqrt(1.5), rel=0.01)
+
+
+def test_without_a_size_of_the_training_the_dark_regions_say_where_to_begin():
+    assert own_cell_size(Eye(), drawn(60)) == pytest.approx(60, rel=0.15)
 
 
 def test_a_picture_too_large_for_its_cells_is_refused_before_it_fills_the_memory():
     with pytest.raises(InputError, match=r"1280 x 960 pixels with cells of 1 would be enlarged 40.0 times.*put the cell size right"):
-        to_working_scale(FIELD, 1)
+        to_working_scale(drawn(85), 1)
 
 
 def test_other_sizes_are_those_of_pictures_with_enough_cells():
     def squares(count, size):
         return np.tile([0, 0, size, size / 2], (count, 1))
 
-    assert other_sizes([squares(20, 85), squares(20, 190), squares(3, 190), squares(20, 40), squares(0, 1)], 85).tolist() == [190, 40]
+    assert other_sizes([squares(20, 85), squares(20, 190), squares(3, 190), squares(20, 40), squares(0, 1)], [85]).tolist() == [190, 40]
+    assert other_sizes([squares(20, 85), squares(20, 190), squares(20, 40)], [85, 45]).tolist() == [190]
 
 
 def annotated(*sides: float) -> Picture:
@@ -128,6 +198,40 @@ def test_at_one_magnification_it_is_the_median_of_all_cells(sides):
     assert together(*own).usual_cell_size == np.median(np.concatenate([cell_sizes(p.cells_xyxy) for p in own]))
 
 
+def with_leukocytes(reds: list[float], leukocytes: list[float], data_set: str = "") -> Picture:
+    picture = annotated(*reds, *leukocytes)
+    return replace(picture, class_ids=np.repeat([0, 1], [len(reds), len(leukocytes)]), data_set=data_set)
+
+
+def test_red_cells_say_the_size_where_the_labels_name_them():
+    labels = LabelSet(("red", "leukocyte"), red_cells=("red",))
+    few = with_leukocytes([100] * 12, [200] * 14)
+    assert AnnotationSet(labels, (few, few)).usual_cell_size == 100
+    assert annotated_sizes(AnnotationSet(labels, (few,)), 100) == [100]
+    assert AnnotationSet(LabelSet(("red", "leukocyte")), (few, few)).usual_cell_size == 200
+    only_leukocytes = with_leukocytes([], [200] * 14)
+    assert AnnotationSet(labels, (only_leukocytes,)).usual_cell_size == 200
+    assert AnnotationSet(labels, (few, only_leukocytes)).usual_cell_size == 100
+
+
+def test_each_data_set_has_its_own_size_and_a_picture_of_another_magnification_keeps_its_own():
+    labels = LabelSet(("red", "leukocyte"), red_cells=("red",))
+    bangkok = [
+        with_leukocytes([41] * 20, [], "bangkok"),
+        with_leukocytes([47] * 20, [], "bangkok"),
+        with_leukocytes([41] * 3, [], "bangkok"),
+    ]
+    lima = [
+        with_leukocytes([110] * 20, [220] * 30, "lima"),
+        with_leukocytes([45] * 20, [], "lima"),
+        with_leukocytes([110] * 15, [], "lima"),
+    ]
+    together = AnnotationSet(labels, (*bangkok, *lima))
+    assert together.usual_cell_sizes == {"bangkok": 41, "lima": 110}
+    assert annotated_sizes(together, 80) == [41, 41, 41, 110, 45, 110]
+    assert annotated_sizes(AnnotationSet(labels, tuple(lima)), 100) == [100, 45, 100]
+
+
 def test_without_cells_there_is_no_size():
     assert together().usual_cell_size == together(annotated()).usual_cell_size == 0
 
@@ -150,7 +254,7 @@ def test_a_training_picture_is_shown_in_its_own_size(sample, six_classes, tmp_pa
     cv2.imwrite(str(tmp_path / "small.png"), cv2.resize(pixels, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA))
     small = replace(picture, path=tmp_path / "small.png", boxes_xyxy=picture.boxes_xyxy * np.float32(0.4))
     usual = float(np.median(cell_sizes(picture.cells_xyxy)))
-    as_it_is, shrunk = prepared(picture, usual, 1.0, "none"), prepared(small, usual, 1.0, "none")
+    as_it_is, shrunk = (prepared(p, annotated_size(p, usual), 1.0, "none") for p in (picture, small))
     assert shrunk.boxes_xyxy == pytest.approx(as_it_is.boxes_xyxy, abs=0.5)
     assert shrunk.pixels.shape == as_it_is.pixels.shape
 

@@ -118,7 +118,8 @@ def test_its_numbers_are_the_package_s():
     assert (ours.MOST_PIXELS, ours.MAX_PIXELS) == (learned.MOST_PIXELS, refusal.MAX_PIXELS)
     assert (ours.HINT, ours.CERTAIN, ours.VIEWS, ours.BATCH) == (tta.HINT, tta.CERTAIN, tta._ORDER, classifier.BATCH)
     assert (ours.NESTED, ours.NESTED_WORTH, ours.MIRRORS) == (suppression.NESTED, suppression.NESTED_WORTH, learned._MIRRORS)
-    assert (ours.USUAL, ours.SURE, ours.MOSTLY_SURE) == (magnification.USUAL, magnification.SURE, magnification.MOSTLY_SURE)
+    assert (ours.SETTLED, ours.SURE, ours.AGREE) == (magnification.SETTLED, magnification.SURE, magnification.AGREE)
+    assert ours.BELIEVED == magnification.BELIEVED
     assert (ours.ENOUGH, ours.SMALLEST) == (boxes.ENOUGH, SMALLEST)
 
 
@@ -289,11 +290,11 @@ def test_it_refuses_what_it_would_read_wrongly(name, tmp_path):
 
 @pytest.mark.parametrize(
     ("size", "sure", "said"),
-    [(80, 0.9, None), (150, 0.9, "150 pixels wide, 80 are usual"), (80, 0.3, "only 10 of 30"), (None, 0.9, "under 10 cells")],
+    [(80, 0.9, None), (150, 0.9, "150 pixels wide, 80 are usual"), (80, 0.2, "only 10 of 150"), (None, 0.9, "under 10 cells")],
 )
 def test_it_says_where_cells_are_of_another_size(size, sure, said):
     """In the pictures that the package would look at again in their own size."""
-    found = np.array([[0, 0, size, size]] * 30 if size else [], dtype=np.float32).reshape(-1, 4)
+    found = np.array([[0, 0, size, size]] * 150 if size else [], dtype=np.float32).reshape(-1, 4)
     sureness = np.full(len(found), sure)
     sureness[:10] = 0.9
     note = standalone.note_on_size(found, sureness, 80)

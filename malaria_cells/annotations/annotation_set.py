@@ -114,21 +114,40 @@ class AnnotationSet:
         """Whether labels are of whole pictures, not of boxes."""
         return all(p.whole for p in self.pictures)
 
+    def sizing_cells(self, picture: Picture) -> np.ndarray:
+        """Boxes by which the magnification of a picture is told: red cells where the set has any, else all cells: float32 (n, 4).
+
+        Leukocytes are twice as large as red cells, and a photographer who looks for them has many in his pictures.
+        """
+        is_red = self.labels.is_red_cell
+        return picture.cells_xyxy[is_red[picture.cell_class_ids]] if self.class_counts[is_red].any() else picture.cells_xyxy
+
     @cached_property
     def usual_cell_size(self) -> float:
-        """Median of the longer sides of all cells, in pixels; 0 without cells.
+        """Median of the longer sides of all cells (of red cells, see `sizing_cells`), in pixels; 0 without cells.
 
         Where pictures of several magnifications are put together, it is that of the commonest one: else it could be a size that no
         picture has.
         """
-        by_picture = [boxes.usual_size(p.cells_xyxy) for p in self.pictures]
+        cells = [self.sizing_cells(p) for p in self.pictures]
+        by_picture = [boxes.usual_size(own) for own in cells]
         own = np.sort([size for size in by_picture if size is not None])
         low, high = 0.0, np.inf
         if len(own):
             alike = np.searchsorted(own, own * ALIKE, "right") - np.searchsorted(own, own / ALIKE)
             low, high = own[alike.argmax()] / ALIKE, own[alike.argmax()] * ALIKE
-        counted = [p.cells_xyxy for p, size in zip(self.pictures, by_picture, strict=True) if size is None or low <= size <= high]
+        counted = [each for each, size in zip(cells, by_picture, strict=True) if size is None or low <= size <= high]
         return float(np.median(boxes.cell_sizes(np.concatenate(counted)))) if sum(map(len, counted)) else 0.0
+
+    @property
+    def is_of_several_sets(self) -> bool:
+        """Whether pictures of several data sets are put together."""
+        return len({p.data_set for p in self.pictures}) > 1
+
+    @cached_property
+    def usual_cell_sizes(self) -> dict[str, float]:
+        """`usual_cell_size` of each data set by its name, of those that have cells."""
+        return {name: own.usual_cell_size for name, own in self.by_data_set().items() if own.usual_cell_size > 0}
 
     @cached_property
     def fingerprint(self) -> str:

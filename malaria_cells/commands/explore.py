@@ -119,7 +119,7 @@ def summary(annotations: AnnotationSet) -> list[str]:
 
 def _other_magnifications(annotations: AnnotationSet) -> list[str]:
     usual = annotations.usual_cell_size
-    other = other_sizes((p.cells_xyxy for p in annotations.pictures), usual)
+    other = other_sizes((annotations.sizing_cells(p) for p in annotations.pictures), [usual])
     if not len(other):
         return []
     sizes = f"{other.min():.0f} to {other.max():.0f}" if round(other.min()) < round(other.max()) else f"{other.max():.0f}"

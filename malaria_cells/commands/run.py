@@ -100,14 +100,15 @@ def _warn_of_other_sizes(detector: Any, finished: Finished) -> None:
     from malaria_cells.detection import TwoStageDetector
     from malaria_cells.proposals.magnification import other_sizes
 
-    usual = detector.proposer.cell_size if isinstance(detector, TwoStageDetector) else None
-    if usual is None:
+    if not isinstance(detector, TwoStageDetector) or detector.proposer.cell_size is None:
         return
+    usual = detector.proposer.usual_sizes
+    shown = " or ".join(dict.fromkeys(f"{size:.0f}" for size in sorted(usual)))
     other = other_sizes((found.xyxy[found.data["counted_as"] >= 0] for found in finished.results.values()), usual)
     if len(other):
         log.warning(
             f"cells are about {np.median(other):.0f} pixels wide in {len(other)} of {number_of(len(finished.results), 'picture')}, "
-            f"{usual:.0f} are usual for the model: look whether the boxes fit; --cell-size PIXELS sets the size"
+            f"{shown} are usual for the model: look whether the boxes fit; --cell-size PIXELS sets the size"
         )
 
 

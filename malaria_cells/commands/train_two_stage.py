@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from malaria_cells import files
+from malaria_cells.annotations import Picture
 from malaria_cells.calibration import Calibration, calibration_figures, fit_calibration
 from malaria_cells.candidates import Candidates, label_candidates
 from malaria_cells.classifier import Network, compiled, findings
@@ -118,19 +119,25 @@ def _wants_detection(config: Config, data: DataSet) -> bool:
 
 
 def _candidates(proposer, data: DataSet, config: Config) -> dict[str, Candidates]:  # type: ignore[no-untyped-def]
-    """What the proposer finds in every picture at one look, labelled by the annotation; boxes less exact than in use do no harm."""
+    """What the proposer finds in every picture at one look, labelled by the annotation; boxes less exact than in use do no harm.
+
+    The annotation says how large the cells of each picture are.
+    """
     from malaria_cells.model_folder import compiled_centres
     from malaria_cells.proposals import Proposer
+    from malaria_cells.proposals.magnification import annotated_sizes
 
-    find = Proposer("learned", data.train.usual_cell_size, network=compiled_centres(proposer))
-    everything = data.all_pictures
+    network, everything = compiled_centres(proposer), data.all_pictures
     reject_id, sets = len(everything.labels), background_sets(everything)
-    return {
-        p.key: label_candidates(
-            p, *find.candidates(normalized(read_picture(p.path), config.stain_normalization)), background_id(p, reject_id, sets)
-        )
-        for p in progress(everything.pictures, len(everything), "finding candidates", "image")
-    }
+    sizes = annotated_sizes(everything, data.train.usual_cell_size)
+
+    def of(picture: Picture, cell_size: float) -> Candidates:
+        find = Proposer("learned", cell_size, network=network, follows=False)
+        found = find.candidates(normalized(read_picture(picture.path), config.stain_normalization))
+        return label_candidates(picture, *found, background_id(picture, reject_id, sets))
+
+    sized = zip(everything.pictures, sizes, strict=True)
+    return {p.key: of(p, size) for p, size in progress(sized, len(everything), "finding candidates", "image")}
 
 
 def _stores(config: Config, data: DataSet, candidates: dict[str, Candidates]) -> tuple[PatchStore, PatchStore | None]:
@@ -199,6 +206,7 @@ def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool
         second_look=config.second_look.model if config.second_look else None,
         second_look_size_hw=config.second_look.image_size if config.second_look else None,
         stain=config.stain_normalization,
+        cell_sizes=data.train.usual_cell_sizes if data.train.is_of_several_sets and not data.train.whole else {},
     )
 
 

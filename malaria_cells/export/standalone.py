@@ -29,7 +29,8 @@ MOST_PIXELS, MAX_PIXELS = 1_000_000_000, 400_000_000  # of an enlarged picture, 
 HINT, CERTAIN, VIEWS, BATCH = 0.1, 0.95, (0, 6, 1, 7, 2, 4, 3, 5), 256
 SMALLEST = 1e-7  # probability whose logarithm is taken
 NESTED, NESTED_WORTH = 0.8, 0.3  # share of a box in another one, and what its score is multiplied by
-USUAL, SURE, MOSTLY_SURE, ENOUGH = (0.8, 1.3), 0.4, 0.5, 10  # cells of the usual size, in its multiples, and how surely they are seen
+SETTLED, SURE, ENOUGH = (0.85, 1.2), 0.4, 10  # cells of the usual size, in its multiples, how surely they are seen, and how many
+AGREE, BELIEVED = 1.4, 0.3  # how far a cell's size may be off, times, and the share of what is seen that must agree
 MIRRORS: tuple[tuple[int, ...], ...] = ((), (1, 2), (1,), (2,))  # axes that each look of the proposer flips
 # Keys of model.yaml; those of its `labels` come second.
 NEEDED = ("rejects", "image_size_hw", "context", "cell_size", "proposals", "settings", "calibration", "proposer_tta", "second_look")
@@ -350,13 +351,14 @@ def note_on_size(boxes: np.ndarray, sure: np.ndarray, usual: float) -> str | Non
     if len(size) < ENOUGH:
         return f"under {ENOUGH} cells of about {usual:.0f} pixels, as in the training, are plain to see"
     seen = float(np.median(size))
-    if not USUAL[0] <= seen / usual <= USUAL[1]:
+    if not SETTLED[0] <= seen / usual <= SETTLED[1]:
         return f"cells seem to be {seen:.0f} pixels wide, {usual:.0f} are usual for the model"
-    return (
-        None
-        if len(size) >= MOSTLY_SURE * len(boxes)
-        else f"only {len(size)} of {len(boxes)} candidates are plainly cells of about {usual:.0f} pixels"
-    )
+    weight = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) * sure
+    relative = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) / usual
+    agrees = (sure >= SURE) & (relative < AGREE) & (relative > 1 / AGREE)
+    if agrees.sum() >= ENOUGH and weight[agrees].sum() >= BELIEVED * weight.sum():
+        return None
+    return f"only {agrees.sum()} of {len(boxes)} candidates are plainly cells of about {usual:.0f} pixels"
 
 
 def rows_of(path: Path, model: Model, cell_size: float | None) -> Iterator[list[Any]]:

@@ -29,6 +29,7 @@ class Proposer:
         method: ``learned`` (a network's centres), ``watershed`` (regions by watershed, round outlines, dark nuclei) or
             ``sliding`` (a window of several sizes).
         cell_size: usual longer side of a cell in pixels; None: estimated from each picture.
+        cell_sizes: those of the data sets that the network was trained on, where there were several.
         follows: whether learned proposals look again at a picture whose cells seem to be of another size (see `magnification`).
         margins: by source, correction of the left, top, right and bottom edges in cell sizes, fitted to how the annotators
             of the training pictures draw.
@@ -42,6 +43,7 @@ class Proposer:
     network: CentreNetwork | None = None
     views: int = 1
     follows: bool = True
+    cell_sizes: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):
@@ -50,6 +52,13 @@ class Proposer:
             raise InputError(
                 "--proposals learned: this model holds no learned proposer; train one with `proposals: learned`, or use watershed"
             )
+
+    @property
+    def usual_sizes(self) -> tuple[float, ...]:
+        """Sizes of a cell in pixels at which cells are expected: that set by the user, or those of the training."""
+        if self.cell_size is None:
+            return ()
+        return self.cell_sizes if len(self.cell_sizes) > 1 and self.follows else (self.cell_size,)
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         """Candidate boxes alone; see `candidates`."""
@@ -77,10 +86,10 @@ class Proposer:
 
     def _learned(self, picture: np.ndarray, network: CentreNetwork) -> Found:
         look = partial(learned_boxes, seen_mirrored(network, self.views), picture)
-        glance = partial(learned_boxes, network, picture)
+        glance = partial(learned_boxes, network)
         if self.cell_size is None:
-            return look(own_cell_size(glance, picture)[0])
-        return in_own_size(look, glance, picture, self.cell_size) if self.follows else look(self.cell_size)
+            return look(own_cell_size(glance, picture))
+        return in_own_size(look, glance, picture, self.cell_size, self.usual_sizes) if self.follows else look(self.cell_size)
 
     def _classical(self, picture: np.ndarray, cell_size: float) -> np.ndarray:
         sources = find_sources(self.method, picture, cell_size)

@@ -17,7 +17,7 @@ from malaria_cells.habits import border_habit
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
 from malaria_cells.proposals.learned import FRAME, STRIDE, WORKING_CELL_SIZE, framed, to_working_scale
-from malaria_cells.proposals.magnification import annotated_size
+from malaria_cells.proposals.magnification import annotated_sizes
 from malaria_cells.proposals.transmission import Field
 from malaria_cells.stain import Normalization, normalized
 from malaria_cells.training.centre_targets import centre_targets, turned
@@ -63,13 +63,9 @@ class WorkingPicture:
 
 def working_pictures(train: AnnotationSet, stain: Normalization) -> list[WorkingPicture]:
     """The pictures of a training part, in its order."""
-    sets = train.by_data_set()
-    sizes = {name: own.usual_cell_size for name, own in sets.items()}
-    unmarked = {name: _weight_at_edge(own) for name, own in sets.items()}
-    return [
-        prepared(p, sizes[p.data_set], unmarked[p.data_set], stain)
-        for p in progress(train.pictures, len(train), "preparing pictures", "image")
-    ]
+    at_edge = {name: _weight_at_edge(own) for name, own in train.by_data_set().items()}
+    sized = zip(train.pictures, annotated_sizes(train, train.usual_cell_size), strict=True)
+    return [prepared(p, size, at_edge[p.data_set], stain) for p, size in progress(sized, len(train), "preparing pictures", "image")]
 
 
 def _weight_at_edge(annotations: AnnotationSet) -> float:
@@ -82,16 +78,15 @@ def _weight_at_edge(annotations: AnnotationSet) -> float:
     return UNMARKED_WEIGHT + (1 - UNMARKED_WEIGHT) * left_out
 
 
-def prepared(picture: Picture, usual: float, weight_at_edge: float, stain: Normalization) -> WorkingPicture:
+def prepared(picture: Picture, cell_size: float, weight_at_edge: float, stain: Normalization) -> WorkingPicture:
     """One picture at the working scale, in its frame.
 
     Args:
         picture: its annotation.
-        usual: longer side of a cell in its data set in pixels.
+        cell_size: longer side of its usual cell in pixels.
         weight_at_edge: share in the loss of what is stained, in no box, and cut off by the picture's edge.
         stain: what is done to its pixels first.
     """
-    cell_size = annotated_size(picture, usual)
     small = to_working_scale(normalized(read_picture(picture.path), stain), cell_size)
     scale = np.float32(WORKING_CELL_SIZE / cell_size)
     field = Field.of(small, WORKING_CELL_SIZE)
