@@ -37,6 +37,7 @@ NEAR = (0.93, 1.1)
 PULL = 1.5  # power of the median relative to the size expected: 1.0 to 1.8 were measured
 SPREAD = 0.25  # standard deviation of the logarithm of sizes that speak for the size expected
 PREFERRED = 0.9  # of the worth of the best size: a size of the training that reaches it is taken
+STICKY = 0.75  # of the worth of the size that the cells seem to have: a plain size of the training that reaches it is kept
 STEP = 1.35  # times: from one size tried to the next
 SMALLEST = 12.0  # pixels: cells smaller than these cannot be told apart
 MOST_LOOKS = 3  # to come from a size that is believed to the median of the cells seen
@@ -185,11 +186,15 @@ def _tried(known: Sequence[float], start: float, least: float, most: float) -> I
 def _refined(look: Callable[[float], View], size: float, known: Sequence[float], least: float) -> float:
     """Go on from a size that is believed to that which the cells seem to have, as long as that is believed as well."""
     view = look(size)
+    for smaller in sorted((each for each in known if each < size), reverse=True) if size in known else []:
+        if view.median >= NEAR[0] * view.size or (again := look(smaller)).worth < view.worth:
+            break
+        view = again
     for _ in range(MOST_LOOKS):
         if NEAR[0] <= view.median / view.size <= NEAR[1]:
             break
         again = look(max(_snapped(view.aim, known), least))
-        needed = view.worth / PREFERRED if view.size in known else PREFERRED * view.worth
+        needed = view.worth / STICKY if view.size in known else PREFERRED * view.worth
         if not again.is_believable or again.worth < needed:
             break
         view = again
