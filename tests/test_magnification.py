@@ -17,6 +17,7 @@ from malaria_cells.model_folder import shipped as shipped_folder
 from malaria_cells.proposals.learned import WORKING_CELL_SIZE, to_working_scale
 from malaria_cells.proposals.magnification import (
     MOST_GLANCED,
+    STEP,
     SURE,
     annotated_size,
     annotated_sizes,
@@ -103,7 +104,7 @@ def test_other_cells_are_looked_at_in_their_own_size(red, sizes):
 def test_a_size_of_the_training_is_told_by_quick_looks(own):
     seen, glances = size_seen(drawn(own), 85, (85, 41, 110, 59))
     assert seen == own
-    assert glances == [size for size in (110, 85, 59, 41) if size >= own]
+    assert glances == [pytest.approx(110 * STEP)] + [size for size in (110, 85, 59, 41) if size >= own]
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,8 @@ def own_cell_size(
 
 def _tried(known: Sequence[float], start: float, least: float, most: float) -> Iterator[float]:
     """Sizes of the training, then others in steps from `start`, the largest of each first."""
+    if len(known) > 1:  # else cells that are larger than any are taken for the largest
+        yield known[0] * STEP
     yield from known
     highest = math.floor(math.log(max(most, SMALLEST) / start, STEP))
     lowest = math.ceil(math.log(max(least, SMALLEST) / start, STEP))
