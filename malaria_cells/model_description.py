@@ -29,7 +29,7 @@ CLASSIFIER = "classifier.keras"
 SECOND_LOOK = "second_look.keras"
 ONE_STAGE = "detector.keras"
 ABOUT = "model.yaml"
-NEWER = {"proposer_tta", "second_look", "second_look_size_hw", "stain", "cell_sizes"}  # models of before there was a choice lack them
+NEWER = {"proposer_tta", "second_look", "second_look_size_hw", "stain", "cell_sizes", "adapted_from"}  # models of before lack them
 Positive = Annotated[float, Field(gt=0)]
 Pixels = Annotated[int, Field(gt=0, le=4096)]
 LARGEST = 1e9  # of any number but the seed
@@ -62,6 +62,7 @@ class ModelDescription:
         second_look_size_hw: its input in pixels; None: as the classifier's.
         stain: what is done to a photograph before any network sees it, see `stain`.
         cell_sizes: as `cell_size`, of each data set by its name where several were trained on.
+        adapted_from: `name` and `fingerprint` of the model that the training went on from, or None.
     """
 
     labels: LabelSet
@@ -84,6 +85,7 @@ class ModelDescription:
     second_look_size_hw: tuple[Pixels, Pixels] | None = None
     stain: Normalization = "none"
     cell_sizes: dict[str, Positive] = field(default_factory=dict)
+    adapted_from: dict[str, str] | None = None
 
     @property
     def files(self) -> tuple[str, ...]:

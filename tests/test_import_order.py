@@ -60,6 +60,7 @@ ORDER = [
     "engines",
     "model_description",
     "model_folder",
+    "start_model",
     "export",
     "explain",
     "training",

@@ -18,6 +18,7 @@ from malaria_cells.model_description import ABOUT, file_fingerprint, load_descri
 from malaria_cells.model_folder import load_detector
 from malaria_cells.progress import progress
 from malaria_cells.splits import fold_pictures, split_pictures
+from malaria_cells.start_model import with_start
 from malaria_cells.wording import rounded
 
 TABLE = "crossvalidation.json"
@@ -47,7 +48,7 @@ def crossvalidate(config_path: Path, overrides: list[str], folds: int, output: P
     Raises:
         InputError: the config or the data are wrong.
     """
-    config = with_labels(load_config(config_path, overrides)).model_copy(update={"output_models": str(output)})
+    config = with_start(with_labels(load_config(config_path, overrides))).model_copy(update={"output_models": str(output)})
     data = load_data_set(config)
     keys = {p.key for part in (data.train, data.validation) for p in part.pictures}
     everything = data.all_pictures.subset(keys)

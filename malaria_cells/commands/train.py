@@ -19,6 +19,7 @@ from malaria_cells.errors import InputError
 from malaria_cells.habits import measured
 from malaria_cells.model_description import ABOUT
 from malaria_cells.models import check_model_name
+from malaria_cells.start_model import with_start
 from malaria_cells.training import unfinished
 from malaria_cells.training.claim import check_folder, check_place, claimed
 from malaria_cells.training.data_record import data_record
@@ -41,7 +42,7 @@ def train(config_path: Path, overrides: list[str], resume: bool) -> int:
     output = Path(config.output_models)
     if resume and _say_if_complete(output, config.name):
         return 0
-    config = with_labels(config)
+    config = with_start(with_labels(config))
     data = load_data_set(config)
     _check_cells(data)
     with claimed(output, config.name or None, resume) as name:

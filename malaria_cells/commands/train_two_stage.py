@@ -24,6 +24,7 @@ from malaria_cells.patches import Cropping, PatchStore, build_patch_store
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
 from malaria_cells.stain import normalized
+from malaria_cells.start_model import StartModel, start_of
 from malaria_cells.training.unfinished import UnfinishedRun
 
 PROPOSER_BATCH = 8  # crops a step
@@ -37,8 +38,9 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     from malaria_cells.training.classifier import TrainingData, predict_rows
     from malaria_cells.training.looks import train_further, train_looks
 
-    _check_classifiers(config, data)
-    proposer = _proposer(config, data, run) if config.proposals == "learned" and _wants_detection(config, data) else None
+    start = start_of(config)
+    _check_classifiers(config, data, start)
+    proposer = _proposer(config, data, run, start) if config.proposals == "learned" and _wants_detection(config, data) else None
     candidates = _candidates(proposer, data, config) if proposer is not None else {}
     store, closer = _stores(config, data, candidates)
     rejects = config.background_per_image > 0 and bool((store.class_ids[store.rows_of(data.all_pictures)] >= store.n_labels).any())
@@ -48,13 +50,15 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
         patch_sheet(examples(store, rows["train"], names, EXAMPLES), "training examples, as cut", folder / "training_data.png")
     training_data = TrainingData(store, rows["train"], rows["validation"], len(names), closer=closer)
     is_finding = findings(data.train.labels, len(names))
-    trained = train_looks(training_data, is_finding, config, run)
+    starts = _starts(start, config, data, len(names))
+    trained = train_looks(training_data, is_finding, config, run, starts)
     views = config.tta if isinstance(config.tta, int) else 1
     networks = [compiled(t.model) for t in trained]
     raw = {"validation": predict_rows(networks, store, rows["validation"], views, is_finding, closer)}
     allowed = training_data.allowed
     calibration = fit_calibration(raw["validation"], store.class_ids[rows["validation"]], trained[0].shown_shares, is_finding, allowed)
     description, detected = _description(config, data, store, rejects, calibration), None
+    description = replace(description, adapted_from=start.record if start else None)
     if rejects:
         description, found = _with_thresholds(description, networks, proposer, data)
         detected = Detected("validation", data.validation, found, description.errors)
@@ -89,15 +93,28 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     return metrics
 
 
-def _check_classifiers(config: Config, data: DataSet) -> None:
+def _starts(start: StartModel | None, config: Config, data: DataSet, n_classes: int) -> list[Any]:
+    """The networks that the looks begin with; none where the training begins anew."""
+    from malaria_cells.training.transfer import start_classifiers
+
+    return [] if start is None else start_classifiers(start, config, data.train.labels, n_classes)
+
+
+def _check_classifiers(config: Config, data: DataSet, start: StartModel | None) -> None:
     """Build the classifiers and forget them: what cannot be built is said before the minutes or hours of what is trained first."""
     from malaria_cells.models import build_classifier
 
     for look in config.looks:
         build_classifier(look.model, look.image_size, len(data.train.labels) + 1, look.dropout, look.weights or "none", look.freeze)
+    if start is not None:
+        from malaria_cells.training.transfer import classes_of, said_of
+
+        n_classes = len(data.train.labels) + (config.background_per_image > 0)
+        _starts(start, config, data, n_classes)
+        print(said_of(classes_of(start, data.train.labels, n_classes), start.folder), file=sys.stderr)
 
 
-def _proposer(config: Config, data: DataSet, run: UnfinishedRun):  # type: ignore[no-untyped-def]
+def _proposer(config: Config, data: DataSet, run: UnfinishedRun, start: StartModel | None):  # type: ignore[no-untyped-def]
     """The network of the learned proposals: trained, or as a run that was cut off later had it."""
     from malaria_cells.model_folder import PROPOSER, load_network
     from malaria_cells.training.proposer import Schedule, train_proposer
@@ -105,10 +122,12 @@ def _proposer(config: Config, data: DataSet, run: UnfinishedRun):  # type: ignor
 
     path = run.folder / PROPOSER
     if not path.is_file():
+        from malaria_cells.training.transfer import start_proposer
+
         print("training the proposer", file=sys.stderr)
         schedule = Schedule(config.proposer_epochs, config.proposer_steps, PROPOSER_BATCH)
         look = Look(config.stain_normalization, config.proposer_augmentation)
-        model = train_proposer(data.train, schedule, look, config.random_state)
+        model = train_proposer(data.train, schedule, look, config.random_state, None if start is None else start_proposer(start))
         with files.replacing(path) as beside:
             model.save(beside)
     return load_network(path)

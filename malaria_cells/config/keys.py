@@ -11,7 +11,7 @@ from malaria_cells.config.values import FolderOrFile, Settings
 SIX_CLASSES = ["red blood cell", "leukocyte", "gametocyte", "ring", "trophozoite", "schizont"]
 PARASITES = ["gametocyte", "ring", "trophozoite", "schizont"]
 
-NEWER = ("label_map", "data_sets", "stain_normalization", "proposer_augmentation")  # keys that the first model folders lack
+NEWER = ("label_map", "data_sets", "stain_normalization", "proposer_augmentation", "start_from")  # keys that the first model folders lack
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -145,6 +145,12 @@ class Config(Settings):
         ".cache/patches", description="Folder of the patch stores, which are rebuilt when their pictures change."
     )
 
+    start_from: FolderOrFile | None = Field(
+        None,
+        description="Of two_stage with learned proposals: a model folder whose networks the training goes on from. Its architecture, "
+        "sizes, labels and decisions are taken where they are not set, and 0.3 of the usual learning_rate; null: train from the "
+        "beginning.",
+    )
     model: str = Field(
         "compact",
         description="Architecture: compact, vgg, baseline, augmented, lite, efficientnetb0 to b7, efficientnetv2b0 to b3, s, m, l, or a "

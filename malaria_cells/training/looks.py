@@ -1,8 +1,10 @@
 """The trainings of a detector's classifiers: of the first look, of the second, and of both further with the validation pictures."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 
+import keras
 import numpy as np
 
 from malaria_cells.classifier import compiled
@@ -16,7 +18,9 @@ NAMES = ("first", "second")
 RATE = 0.5  # of the learning rate, where a training further begins
 
 
-def train_looks(data: TrainingData, is_finding: np.ndarray, config: Config, run: UnfinishedRun) -> list[Trained]:
+def train_looks(
+    data: TrainingData, is_finding: np.ndarray, config: Config, run: UnfinishedRun, starts: Sequence[keras.Model | None] = ()
+) -> list[Trained]:
     """Train the classifier that a config names and, if it has a second look, that one's, which is shown the first one's mistakes.
 
     Args:
@@ -24,6 +28,7 @@ def train_looks(data: TrainingData, is_finding: np.ndarray, config: Config, run:
         is_finding: bool (n_classes,), see `tta.suspect`.
         config: the recipe.
         run: its parts 0 and 1 are the records of the two.
+        starts: for each look the network whose weights it begins with, if there is one.
 
     Raises:
         InputError: as `train_classifier`.
@@ -33,7 +38,7 @@ def train_looks(data: TrainingData, is_finding: np.ndarray, config: Config, run:
         if config.second_look:
             print(f"training {look.model} for the {NAMES[number]} look", file=sys.stderr)
         shown = _for_second(with_hard_examples(data, found[0], is_finding, look)) if found else data
-        found.append(train_classifier(shown, look, run.part(number)))
+        found.append(train_classifier(shown, look, run.part(number), starts[number] if starts else None))
     return found
 
 

@@ -19,6 +19,8 @@ from malaria_cells.training.working_pictures import CROP, Look, WorkingPicture, 
 RARE_SHARE = 0.35  # of the crops are laid around a cell drawn by class; the network is else least sure of the rarest
 EMA_MOMENTUM = 0.99
 SET_POWER = 0.5  # data sets are drawn in proportion to their cells to this power, as classes are: the largest shall not be all there is
+LEARNING_RATE = 2e-3  # the highest
+FURTHER = 0.3  # of it, where a trained network is trained on
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Schedule:
     batch_size: int
 
 
-def train_proposer(train: AnnotationSet, schedule: Schedule, look: Look, seed: int) -> keras.Model:
+def train_proposer(train: AnnotationSet, schedule: Schedule, look: Look, seed: int, start: keras.Model | None = None) -> keras.Model:
     """Fit a network to annotated pictures.
 
     Args:
@@ -94,13 +96,15 @@ def train_proposer(train: AnnotationSet, schedule: Schedule, look: Look, seed: i
         schedule: how long.
         look: what is done to the pictures.
         seed: of crops, augmentation and weights.
+        start: a network to go on from, at a lower rate; it is changed. None: a new one.
     """
     keras.utils.set_random_seed(seed)
     keras.mixed_precision.set_global_policy("float32")  # a heat map's small values need it, whatever a training before has set
-    model = centres.build()
+    model = centres.build() if start is None else start
+    highest = LEARNING_RATE if start is None else FURTHER * LEARNING_RATE
     total = schedule.steps * schedule.epochs
     warm_up = max(total // 20, 1)
-    rate = keras.optimizers.schedules.CosineDecay(2e-4, max(total - warm_up, 1), warmup_target=2e-3, warmup_steps=warm_up)
+    rate = keras.optimizers.schedules.CosineDecay(highest / 10, max(total - warm_up, 1), warmup_target=highest, warmup_steps=warm_up)
     model.compile(optimizer=keras.optimizers.AdamW(rate, use_ema=True, ema_momentum=EMA_MOMENTUM, clipnorm=5.0), loss=centre_loss)
     pictures, draws = working_pictures(train, look.stain), Draws.of(train)
 

@@ -1,0 +1,177 @@
+"""The model that a training begins with (`start_from`): what of its recipe goes on, and what cannot be combined with it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from malaria_cells.config import PARASITES, Config, load_config
+from malaria_cells.config.keys import SecondLook
+from malaria_cells.errors import InputError
+from malaria_cells.labels import RED_BLOOD_CELL
+from malaria_cells.model_description import ABOUT, ModelDescription, file_fingerprint, load_description
+from malaria_cells.model_folder import PROPOSER
+
+RATE = 0.3  # of the usual learning rate, where a training goes on from a model
+SECOND_RATE = 0.001  # learning rate of a second look whose model folder does not say how it was trained
+
+
+@dataclass(frozen=True)
+class StartModel:
+    """A model folder whose networks another training begins with.
+
+    Attributes:
+        folder: where it is.
+        description: its ``model.yaml``.
+        fingerprint: hash of that file, by which the model is known.
+    """
+
+    folder: Path
+    description: ModelDescription
+    fingerprint: str
+
+    @property
+    def record(self) -> dict[str, str]:
+        """What the model that is made of it keeps of it."""
+        return {"name": self.folder.resolve().name, "fingerprint": self.fingerprint}
+
+
+def find_start(folder: Path, key: str = "start_from") -> StartModel:
+    """Look at the folder of a model to begin with; its networks are not loaded yet.
+
+    Args:
+        folder: as training writes it.
+        key: the setting or option that named it, for errors.
+
+    Raises:
+        InputError: no model folder, or one of a kind that no training can go on from.
+    """
+    if not folder.exists():
+        raise InputError(f"{key}: {folder}: no such folder; expected a model folder, as training writes one below `output_models`")
+    description, _ = load_description(folder)
+    other = "train it on the new photographs from the beginning instead"
+    if description.detector != "two_stage":
+        raise InputError(f"{key}: {folder} is a model of detector {description.detector}; a training goes on from two_stage alone: {other}")
+    absent = [file for file in (*description.files, PROPOSER) if not (folder / file).is_file()]
+    if absent == [PROPOSER] or description.proposals != "learned":
+        raise InputError(f"{key}: {folder} has no network that finds cells ({PROPOSER}, of `proposals: learned`) to go on from: {other}")
+    if absent:
+        raise InputError(f"{key}: {folder} holds no {absent[0]}; name the folder that training wrote, not an export of it")
+    return StartModel(folder, description, file_fingerprint((folder / ABOUT).read_text(encoding="utf-8")))
+
+
+def start_of(config: Config) -> StartModel | None:
+    """The model that a config's training begins with, or None.
+
+    Raises:
+        InputError: see `find_start`.
+    """
+    return None if config.start_from is None else find_start(Path(config.start_from))
+
+
+def with_start(config: Config) -> Config:
+    """The config, with the start model's own values of what the config does not set: architecture, sizes, labels, decisions.
+
+    Only what a YAML or ``--set`` names counts as set. The learning rate is `RATE` of the usual one where it is not set.
+
+    Raises:
+        InputError: no such model, or a setting that cannot be combined with it.
+    """
+    start = start_of(config)
+    if start is None:
+        return config
+    _check_combination(config, start)
+    described, settings = start.description, start.description.settings
+    own: dict[str, Any] = {
+        "model": described.model,
+        "image_size": described.image_size_hw,
+        "context": described.context,
+        "stain_normalization": described.stain,
+        "proposer_tta": described.proposer_tta,
+        "nms": settings.nms,
+        "nms_iou": settings.nms_iou,
+        "score_threshold": settings.score_threshold,
+        "tta": settings.tta,
+        "ignore_labels": list(described.labels.ignored),
+        "learning_rate": RATE * config.learning_rate,
+        "second_look": _second_look(config, start),
+    }
+    own = {key: value for key, value in own.items() if key not in config.model_fields_set or key == "second_look"}
+    own |= _labels(config, start)
+    return config.model_copy(update=own)
+
+
+def _labels(config: Config, start: StartModel) -> dict[str, Any]:
+    """The labels where none are set, and the meaning that a label has in the start model where no other is set."""
+    known = start.description.labels
+    named = config.labels if "labels" in config.model_fields_set and config.labels else list(known.names)
+    own: dict[str, Any] = {"labels": named}
+    if config.infected_labels is None:
+        own["infected_labels"] = [n for n in named if n in known.infected or (n in PARASITES and n not in known.names)]
+    if config.red_cell_labels is None:
+        own["red_cell_labels"] = [n for n in named if n in known.red_cells or (n == RED_BLOOD_CELL and n not in known.names)]
+    return own
+
+
+def _second_look(config: Config, start: StartModel) -> SecondLook | None:
+    described = start.description
+    if "second_look" in config.model_fields_set:
+        look = config.second_look
+        if look is None or described.second_look is None or look.image_size is not None:
+            return look
+        return look.model_copy(update={"image_size": described.second_look_size_hw})
+    if described.second_look is None:
+        return None
+    before = _recipe(start)
+    epochs, rate, augmentation = config.epochs, SECOND_RATE, None
+    if before is not None and before.second_look is not None:
+        look = before.second_look
+        epochs, rate, augmentation = max(round(look.epochs * config.epochs / before.epochs), 1), look.learning_rate, look.augmentation
+    return SecondLook(
+        model=described.second_look,
+        epochs=epochs,
+        learning_rate=RATE * rate,
+        image_size=described.second_look_size_hw,
+        augmentation=augmentation,
+    )
+
+
+def _recipe(start: StartModel) -> Config | None:
+    """The config that the start model was trained by, if its folder has one that this version reads."""
+    try:
+        return load_config(start.folder / "config.yaml")
+    except InputError:  # a folder may lack it, or be of another version; the usual values serve then
+        return None
+
+
+def recipe_of(start: StartModel) -> Config:
+    """The recipe of the start model as far as its folder tells it, else the usual one; its data and its name left out."""
+    before = _recipe(start)
+    if before is None:
+        return Config()
+    kept = {"augmentation", "label_smoothing", "loss", "focal_alpha", "focal_gamma", "balance", "sampling_power", "dropout", "second_look"}
+    kept |= {"optimizer", "learning_rate", "epochs", "background_per_image", "batch_size", "random_state", "min_box_size", "precision"}
+    return Config().model_copy(update={key: getattr(before, key) for key in kept})
+
+
+def _check_combination(config: Config, start: StartModel) -> None:
+    """Raise `InputError` where a setting that was made contradicts the start model."""
+    given, described = config.model_fields_set, start.description
+
+    def refuse(key: str, found: object, why: str, advice: str) -> InputError:
+        return InputError(f"{key}: {found} cannot be combined with `start_from: {start.folder}`, {why}; {advice}")
+
+    if config.detector != "two_stage":
+        raise refuse("detector", config.detector, "whose networks are those of two_stage", "leave `detector` or `start_from` out")
+    if "model" in given and config.model != described.model:
+        raise refuse("model", config.model, f"which is '{described.model}'", "leave `model` out, or train it without `start_from`")
+    if config.weights not in (None, "none"):
+        raise refuse("weights", config.weights, "whose weights are where it begins", "leave one of the two out")
+    if config.adapt_normalization:
+        raise refuse("adapt_normalization", "true", "whose normalisation its weights were trained under", "leave one of the two out")
+    if config.second_look is not None and described.second_look is not None:
+        if config.second_look.model != described.second_look:
+            why = f"whose second look is '{described.second_look}'"
+            raise refuse("second_look.model", config.second_look.model, why, "name that one, or leave `second_look` out")
+        if config.second_look.weights != "none":
+            why = "whose weights are where it begins"
+            raise refuse("second_look.weights", config.second_look.weights, why, "leave one of the two out")

@@ -1,0 +1,172 @@
+"""A training that begins with the networks of a model folder."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from malaria_cells.classifier import both_classes
+from malaria_cells.config import Config, load_config, make_config
+from malaria_cells.errors import InputError
+from malaria_cells.labels import BACKGROUND, LabelSet
+from malaria_cells.model_description import ABOUT, file_fingerprint, load_description
+from malaria_cells.model_folder import PROPOSER, load_network, save_model
+from malaria_cells.models import build_classifier, centres
+from malaria_cells.start_model import find_start, with_start
+from malaria_cells.training.transfer import Classes, averaged_weights, start_classifiers, start_proposer, transfer
+
+PIXELS = np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def start_folder(untrained_model, tmp_path_factory):
+    """A model folder with two looks and a proposer, none of which is trained."""
+    description, _ = load_description(untrained_model)
+    first = load_network(untrained_model / "classifier.keras")
+    keras.utils.set_random_seed(3)
+    second = build_classifier("compact", (48, 48), 7, 0.0)
+    folder = tmp_path_factory.mktemp("start") / "start"
+    folder.mkdir()
+    described = replace(description, proposals="learned", second_look="compact", second_look_size_hw=(48, 48), context=1.5)
+    save_model(folder, [first, second], described, centres.build())
+    (folder / "config.yaml").write_text(
+        make_config({"epochs": 10, "second_look": {"model": "compact", "epochs": 5, "learning_rate": 0.002}}, "test").to_yaml()
+    )
+    return folder
+
+
+def resolved(folder, **settings):
+    return with_start(make_config({"start_from": str(folder)} | settings, "my.yaml"))
+
+
+def test_what_is_not_set_is_the_start_models(start_folder):
+    config = resolved(start_folder)
+    assert (config.model, config.image_size, config.context) == ("compact", (32, 32), 1.5)
+    assert config.learning_rate == pytest.approx(0.3 * Config().learning_rate)
+    look = config.second_look
+    assert (look.model, look.image_size, look.weights) == ("compact", (48, 48), "none")
+    assert (look.epochs, look.learning_rate) == (6, pytest.approx(0.0006))
+    assert config.score_threshold == 0
+    assert config.infected_labels == ["gametocyte", "ring", "trophozoite", "schizont"]
+    assert with_start(config) == config
+    assert with_start(Config()) == Config()
+
+
+def test_what_is_set_counts(start_folder):
+    """Even where it is set to what is usual."""
+    labels = ["red blood cell", "ring", "platelet"]
+    config = resolved(start_folder, image_size=[64, 64], context=1.25, learning_rate=0.002, labels=labels, second_look=None, tta=1)
+    assert (config.image_size, config.context, config.learning_rate, config.second_look) == ((64, 64), 1.25, 0.002, None)
+    assert (config.labels, config.infected_labels, config.red_cell_labels) == (labels, ["ring"], ["red blood cell"])
+
+
+def test_a_resolved_config_is_read_back_as_it_is(start_folder, tmp_path):
+    config = resolved(start_folder)
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    again = load_config(tmp_path / "config.yaml")
+    assert again == config
+    assert with_start(again) == config
+    assert "start_from" not in Config().to_yaml()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "vgg"}, r"model: vgg cannot be combined with `start_from: .*`, which is 'compact'"),
+        ({"detector": "yolo"}, r"detector: yolo cannot be combined"),
+        ({"weights": "imagenet"}, r"weights: imagenet cannot be combined"),
+        ({"adapt_normalization": True}, r"adapt_normalization: true cannot be combined"),
+        ({"second_look": {"model": "lite", "epochs": 1, "learning_rate": 0.1}}, r"second_look\.model: lite cannot .* 'compact'"),
+    ],
+)
+def test_what_contradicts_the_start_model_is_refused(start_folder, settings, message):
+    with pytest.raises(InputError, match=message):
+        resolved(start_folder, **settings)
+
+
+def test_folders_that_no_training_goes_on_from_are_refused(start_folder, untrained_model, tmp_path):
+    with pytest.raises(InputError, match=r"start_from: .*nowhere: no such folder"):
+        resolved(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"not a model folder"):
+        resolved(tmp_path)
+    with pytest.raises(InputError, match=r"has no network that finds cells \(proposer\.keras"):
+        resolved(untrained_model)
+    (tmp_path / ABOUT).write_text((start_folder / ABOUT).read_text())
+    (tmp_path / PROPOSER).write_bytes((start_folder / PROPOSER).read_bytes())
+    with pytest.raises(InputError, match=r"holds no classifier\.keras; name the folder that training wrote"):
+        resolved(tmp_path)
+
+
+def test_the_model_is_known_by_its_description(start_folder):
+    record = find_start(start_folder).record
+    assert record == {"name": "start", "fingerprint": file_fingerprint((start_folder / ABOUT).read_text())}
+
+
+def answers(model, names, kept):
+    found = both_classes(np.asarray(model(PIXELS)))[:, [names.index(n) for n in kept]]
+    return found / found.sum(axis=1, keepdims=True)
+
+
+def random_network(n_classes, seed=0, name="compact"):
+    keras.utils.set_random_seed(seed)
+    model = build_classifier(name, (32, 32), n_classes, 0.3)
+    rng = np.random.default_rng(seed)
+    for variable in model.weights:
+        variable.assign(np.abs(rng.normal(0.5, 0.3, variable.shape)) if "moving" in variable.path else rng.normal(0, 0.2, variable.shape))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        (("a", "b", "c", BACKGROUND), ("c", "a", "b", BACKGROUND)),
+        (("a", "b", "c", BACKGROUND), ("a", "new", "c", BACKGROUND)),
+        (("a", "b", BACKGROUND), ("b", BACKGROUND)),
+        (("a", BACKGROUND), ("a", "new", "newer", BACKGROUND)),
+        (("a", "b"), ("b", "a")),
+    ],
+    ids=["another order", "one new, one gone", "to a sigmoid", "from a sigmoid", "a sigmoid turned round"],
+)
+def test_classes_of_both_answer_as_before(before, now):
+    classes = Classes(before, now)
+    old, new = random_network(len(before), 1), random_network(len(now), 2)
+    transfer(old, new, classes, seed=0)
+    assert answers(new, now, classes.kept) == pytest.approx(answers(old, before, classes.kept), abs=1e-5)
+
+
+def test_new_classes_begin_apart_from_each_other_and_under_the_likeliest():
+    before, now = ("a", "b", BACKGROUND), ("a", "b", "c", "d", BACKGROUND)
+    old, new, again = random_network(3, 1), random_network(5, 2), random_network(5, 3)
+    transfer(old, new, Classes(before, now), seed=4)
+    transfer(old, again, Classes(before, now), seed=4)
+    assert all(np.array_equal(a, b) for a, b in zip(new.get_weights(), again.get_weights(), strict=True))
+    kernel = new.layers[-1].get_weights()[0]
+    assert not np.allclose(kernel[:, 2], kernel[:, 3])
+    assert np.corrcoef(kernel[:, 2], kernel[:, :2].mean(axis=1))[0, 1] > 0.9
+
+
+def test_another_architecture_is_refused():
+    with pytest.raises(InputError, match=r"old\.keras: is not the network that this version builds by that name"):
+        transfer(
+            random_network(3), build_classifier("baseline", (48, 48), 3, 0.0), Classes(("a", "b", "c"), ("a", "b", "c")), 0, "old.keras"
+        )
+
+
+def test_networks_of_every_look_begin_with_the_start_models(start_folder, six_classes):
+    config = resolved(start_folder, image_size=[40, 40])
+    first, second = start_classifiers(find_start(start_folder), config, six_classes, 7)
+    assert (first.input_shape[1:3], second.input_shape[1:3]) == ((40, 40), (48, 48))
+    for model, file in ((first, "classifier.keras"), (second, "second_look.keras")):
+        before = load_network(start_folder / file)
+        assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), before.get_weights(), strict=True))
+    assert start_proposer(find_start(start_folder)).output_shape[-1] == 5
+    added = resolved(start_folder, second_look=None)
+    assert len(start_classifiers(find_start(start_folder), added, six_classes, 7)) == 1
+    with pytest.raises(InputError, match=r"none of its labels .* is among those of the training \(cat\)"):
+        start_classifiers(find_start(start_folder), config, LabelSet(("cat",)), 2)
+
+
+def test_weights_are_averaged():
+    old, new = [np.zeros(2), np.ones((1, 2))], [np.ones(2), np.full((1, 2), 3.0)]
+    assert [w.tolist() for w in averaged_weights(old, new, 0.25)] == [[0.25, 0.25], [[1.5, 1.5]]]
