@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     for add in (
         _add_train,
         _add_run,
+        _add_adapt,
         _add_crossvalidate,
         _add_download,
         _add_explore,
@@ -207,6 +208,41 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         "--review", type=_count, metavar="N", help="write the N most doubtful cells as a sheet, and their pictures to correct and train on"
     )
     parser.add_argument("--compare", action="store_true", help="draw what is annotated beside what is detected (needs --annotations)")
+
+
+def _add_adapt(commands: argparse._SubParsersAction) -> None:
+    def adapt(options: argparse.Namespace) -> int:
+        from malaria_cells.commands.adapt import adapt
+        from malaria_cells.commands.adapt_data import AdaptRequest
+
+        values = {k: v for k, v in vars(options).items() if k != "command"}
+        values["ignore_labels"] = [name for names in values["ignore_labels"] for name in names]
+        values["label_map"] = _one_map(values["label_map"]) or {}
+        return adapt(AdaptRequest(**values))
+
+    parser = _command(commands, "adapt", "Go on from a trained model with a few annotated photographs.", adapt)
+    parser.add_argument("data", type=Path, help="annotation file, data set folder, or corrected review of run.py: 5 to 40 photographs")
+    parser.add_argument("--from", dest="model", type=Path, required=True, metavar="MODEL", help="model folder to go on from")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the new model")
+    _add_annotation(parser)
+    parser.add_argument("--labels", type=_names, metavar="A,B,..", help="all class names (default: the model's, and what is new in DATA)")
+    parser.add_argument(
+        "--infected-labels", type=_names, metavar="A,B,..", help="those that are infected red cells (default: as the model)"
+    )
+    parser.add_argument(
+        "--ignore-labels", type=_names, action="append", default=[], metavar="A,B,..", help="categories of no interest; may be repeated"
+    )
+    parser.add_argument(
+        "--label-map",
+        type=_pairs,
+        action="append",
+        default=[],
+        metavar="A=B,..",
+        help="names of the annotation and the labels that they stand for, as in 'RBC=red blood cell'; may be repeated",
+    )
+    parser.add_argument("--group", metavar="HOW", help="what keeps photographs of one slide together, as the key `group` of a config")
+    parser.add_argument("--old-data", type=Path, metavar="DATA", help="config or folder of what MODEL was trained on, to learn from too")
+    parser.add_argument("--minutes", type=_minutes, default=10.0, help="that it may take (default: %(default)g)")
 
 
 def _add_crossvalidate(commands: argparse._SubParsersAction) -> None:
@@ -397,6 +433,10 @@ def _fraction(text: str) -> float:
 
 def _count(text: str) -> int:
     return int(_number(text, int, lambda value: value >= 1, "a whole number of at least 1"))
+
+
+def _minutes(text: str) -> float:
+    return _number(text, float, lambda value: 0 < value <= 10_000, "a number of minutes above 0")
 
 
 def _divisor(text: str) -> float:

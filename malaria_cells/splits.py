@@ -49,7 +49,7 @@ def split_pictures(annotations: AnnotationSet, share: float, seed: int, advice: 
     return annotations.subset(parts[0]), annotations.subset(parts[1])
 
 
-def fold_pictures(annotations: AnnotationSet, folds: int, seed: int) -> list[AnnotationSet]:
+def fold_pictures(annotations: AnnotationSet, folds: int, seed: int, split_again: bool = True) -> list[AnnotationSet]:
     """Part a set in folds of as many groups each, to within one, groups whole.
 
     Of `CANDIDATES` seeded random ways, the one is taken that leaves the fewest classes out of a fold, and of those the one
@@ -59,13 +59,15 @@ def fold_pictures(annotations: AnnotationSet, folds: int, seed: int) -> list[Ann
         annotations: so many groups that two at least remain without the largest fold, to be split once more.
         folds: two or more.
         seed: same seed and same set, same folds.
+        split_again: whether what is not held out is to be split once more; if not, one group that remains is enough, and a class that
+            a fold lacks is not warned of.
 
     Raises:
         InputError: too few groups.
     """
     group_ids, counts = _groups(annotations)
     n = len(counts)
-    if n < folds or n - -(-n // folds) < 2:
+    if n < folds or n - -(-n // folds) < 1 + split_again:
         possible = {1: "", 2: "", 3: "ask for 3, "}.get(n, f"ask for 2 to {n}, ")
         raise InputError(
             f"{folds} folds: {number_of(n, 'group')} of pictures are too few, since what is not held out is split again; "
@@ -79,7 +81,7 @@ def fold_pictures(annotations: AnnotationSet, folds: int, seed: int) -> list[Ann
     deviation = _deviation(by_fold, total / folds, total).sum(axis=(1, 2))
     best = int(np.lexsort((deviation, missing))[0])
     for name, found in zip(annotations.labels.names, by_fold[best].T, strict=True):
-        if found.any() and not found.all():
+        if split_again and found.any() and not found.all():
             log.warning(
                 f"'{name}' is in {np.count_nonzero(found)} of {folds} folds only: {int(found.sum())} cells, which lie in few groups"
             )

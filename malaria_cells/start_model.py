@@ -12,6 +12,19 @@ from malaria_cells.model_description import ABOUT, ModelDescription, file_finger
 from malaria_cells.model_folder import PROPOSER
 
 RATE = 0.3  # of the usual learning rate, where a training goes on from a model
+# Settings of a recipe that hold for other photographs too.
+HABITS: tuple[str, ...] = (
+    "augmentation",
+    "label_smoothing",
+    "loss",
+    "focal_alpha",
+    "focal_gamma",
+    "balance",
+    "sampling_power",
+    "dropout",
+    "optimizer",
+)
+HABITS += ("background_per_image", "batch_size", "min_box_size", "precision", "learning_rate")
 SECOND_RATE = 0.001  # learning rate of a second look whose model folder does not say how it was trained
 
 
@@ -143,14 +156,10 @@ def _recipe(start: StartModel) -> Config | None:
         return None
 
 
-def recipe_of(start: StartModel) -> Config:
-    """The recipe of the start model as far as its folder tells it, else the usual one; its data and its name left out."""
-    before = _recipe(start)
-    if before is None:
-        return Config()
-    kept = {"augmentation", "label_smoothing", "loss", "focal_alpha", "focal_gamma", "balance", "sampling_power", "dropout", "second_look"}
-    kept |= {"optimizer", "learning_rate", "epochs", "background_per_image", "batch_size", "random_state", "min_box_size", "precision"}
-    return Config().model_copy(update={key: getattr(before, key) for key in kept})
+def habits_of(start: StartModel) -> dict[str, Any]:
+    """How the start model was trained, `HABITS` of a config: as far as its folder tells it, else as usual."""
+    before = _recipe(start) or Config()
+    return {key: getattr(before, key) for key in HABITS}
 
 
 def _check_combination(config: Config, start: StartModel) -> None:

@@ -75,6 +75,7 @@ class Trained:
         detected: None where whole pictures are classified.
         further: of the trainings further with the validation pictures, if there were any.
         by_data_set: figures of each data set by itself, if there are several.
+        command: how to make it again; None: by ``train.py`` and the folder's config.
     """
 
     config: Config
@@ -85,13 +86,14 @@ class Trained:
     detected: Detected | None = None
     further: list[Course] = field(default_factory=list)
     by_data_set: dict[str, Any] = field(default_factory=dict)
+    command: str | None = None
 
 
 def write_train_report(folder: Path, name: str, trained: Trained) -> None:
     """Write ``report.html`` into a model folder."""
     config, data = trained.config, trained.data
     labels = data.train.labels
-    document = Document(f"Model {name}", _networks(config), _command(name, config))
+    document = Document(f"Model {name}", _networks(config), trained.command or _command(name, config))
     document.facts = [
         ("Data", _sources(config)),
         *((part.capitalize(), f"{len(a):,} pictures, {int(a.class_counts.sum()):,} {_noun(a)}") for part, a in data.parts.items()),

@@ -1,6 +1,7 @@
 """Chooses what the detector decides by, on the training and validation pictures alone."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -10,7 +11,7 @@ import supervision as sv
 from malaria_cells import boxes
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.counting import counted_as
-from malaria_cells.detection import Detector, TwoStageDetector
+from malaria_cells.detection import Detector, Look, TwoStageDetector
 from malaria_cells.evaluation import (
     as_one_class,
     average_precision,
@@ -62,17 +63,23 @@ def _median_margins(offsets: np.ndarray) -> Margins:
     return left, top, right, bottom
 
 
-def choose_thresholds(detector: D, validation: AnnotationSet) -> tuple[D, list[sv.Detections]]:
+def choose_thresholds(detector: D, validation: AnnotationSet, looks: Mapping[str, Look] | None = None) -> tuple[D, list[sv.Detections]]:
     """Set the thresholds that serve the validation pictures best; and what the detector then finds in them.
 
     The weight of a learned proposer's score maximises the average precision of cells whatever their class, the cell threshold
     their F1, the candidate threshold the mean of three AP50 (over the classes present, of infected as one class, of cells as
     one class: a cell that is named by the faintest hint ranks low among cells), the operating threshold the infected F1. A
     plateau is answered by its middle. Without infected labels only the first two are chosen.
+
+    Args:
+        detector: whose thresholds are set.
+        validation: the pictures to choose by.
+        looks: by their keys, what is seen in them, where other networks than the detector's have looked; None: the detector looks.
     """
     labels = validation.labels
     pictures = list(validation.pictures)
-    looked_at = [detector.look(read_picture(p.path)) for p in progress(pictures, len(pictures), "choosing thresholds", "image")]
+    each = progress(pictures, len(pictures), "choosing thresholds", "image")
+    looked_at = [looks[p.key] for p in pictures] if looks else [detector.look(read_picture(p.path)) for p in each]
 
     def decided(d: Detector) -> list[sv.Detections]:
         return [d.decide(*seen) for seen in looked_at]

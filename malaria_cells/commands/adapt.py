@@ -1,0 +1,265 @@
+"""``adapt``: a trained model and a few annotated photographs in, a model for such photographs out."""
+
+import logging
+import shlex
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import supervision as sv
+
+from malaria_cells import files
+from malaria_cells.annotations import AnnotationSet
+from malaria_cells.calibration import calibration_figures
+from malaria_cells.commands.adapt_data import AdaptRequest, Photographs, config_of, photographs, say_photographs
+from malaria_cells.commands.records import keep_record
+from malaria_cells.commands.train_report import Classified, Course, Detected, Trained, write_train_report
+from malaria_cells.config import Config
+from malaria_cells.counting import ErrorRates
+from malaria_cells.dataset import DataSet
+from malaria_cells.engine import start_tensorflow
+from malaria_cells.errors import InputError
+from malaria_cells.evaluation import as_one_class, cell_figures, classification_metrics, detection_metrics, error_rates, infected_figures
+from malaria_cells.labels import BACKGROUND, LabelSet
+from malaria_cells.model_description import ABOUT, ModelDescription, file_fingerprint
+from malaria_cells.model_folder import assemble, load_detector, save_model
+from malaria_cells.progress import progress
+from malaria_cells.start_model import StartModel, find_start
+from malaria_cells.training.budget import Budget, plan_of, stages_of
+from malaria_cells.training.claim import check_place, claimed
+from malaria_cells.wording import number_of, rounded
+
+log = logging.getLogger(__name__)
+
+MANY = 60  # photographs from which a training with `start_from` serves better
+PART = "cross-validation"
+WORSE = 0.01  # of an average precision, by which the new model may be worse on its photographs before that is warned of
+
+
+def adapt(request: AdaptRequest) -> int:
+    """Go on from a model with a few annotated photographs and write the new model's folder.
+
+    Returns:
+        Exit code.
+
+    Raises:
+        InputError: the request or the photographs are wrong; nothing is written then.
+    """
+    start = find_start(request.model, "--from")
+    output, name = request.output.parent, request.output.name
+    check_place(output, name)
+    files.check_replaceable(request.output, ABOUT)
+    if request.output.resolve() == request.model.resolve():
+        raise InputError(f"--output {request.output}: is the model that is begun with, which stays as it is; name another folder")
+    config = config_of(request, start)
+    found = photographs(request, config)
+    say_photographs(found, start)
+    if len(found.annotated) > MANY:
+        log.warning(
+            f"{len(found.annotated)} photographs are many: train.py with `start_from: {request.model}` takes longer and learns more"
+        )
+    with claimed(output, name, resume=False):
+        start_tensorflow()
+        with files.replacing_folder(request.output, ABOUT) as beside, tempfile.TemporaryDirectory() as folder:
+            _Work(request, start, config, found).into(beside, Path(folder))
+    print(f"model: {request.output}\nnext:  python run.py --model {request.output} --image PICTURES")
+    return 0
+
+
+@dataclass(frozen=True)
+class _Work:
+    request: AdaptRequest
+    start: StartModel
+    config: Config
+    found: Photographs
+
+    @property
+    def labels(self) -> LabelSet:
+        return self.found.annotated.labels
+
+    def into(self, folder: Path, work_folder: Path) -> None:
+        """Train, measure, choose, and write everything into the new model's folder."""
+        from malaria_cells.training import few, transfer
+        from malaria_cells.training.adaptation import Adaptation
+        from malaria_cells.training.classifier import TrainingData
+        from malaria_cells.training.thresholds import choose_thresholds, fit_margins
+
+        annotated, before = self.found.annotated, self.start.description
+        n_classes = len(self.labels) + 1
+        names = (*self.labels.names, BACKGROUND)
+        plan = plan_of(len(annotated), len({p.group for p in annotated.pictures}), len(self.found.old))
+        budget = Budget(60 * self.request.minutes, stages_of(plan, self.config.second_look is not None))
+        figures = {"before": self._before()}
+        looks = transfer.start_classifiers(self.start, self.config, self.labels, n_classes)
+        proposer = transfer.start_proposer(self.start)
+        work = Adaptation(annotated, self.found.old, self.config, plan, budget, proposer, looks, work_folder)
+        proposer_share, precisions = work.proposals_out_of_fold()
+        stores = work.stores()
+        seen, folds = work.looks_out_of_fold(stores, n_classes, before.settings.tta)
+        share, losses = seen.best_share()
+        raw, fitted = seen.calibrated(share)
+        n_cells, n_findings = int(annotated.class_counts.sum()), int(annotated.class_counts[self.labels.is_infected].sum())
+        calibration = few.blended_calibration(fitted, before.calibration, seen.is_finding, n_findings)
+        description = self._description(stores[0].fingerprint, replace(before, calibration=calibration))
+        description = replace(description, box_margins=fit_margins("watershed", annotated))
+        detector = assemble(description, work.networks, work.centres)
+        views = work.looks_at(detector, folds, share)
+        chosen, _ = choose_thresholds(detector, annotated, views)
+        settings = few.blended_settings(chosen.settings, before.settings, n_findings, n_cells)
+        detector = detector.with_settings(**asdict(settings))
+        detected = [detector.decide(*views[p.key]) for p in annotated.pictures]
+        figures["after"] = _figures(annotated, detected)
+        description = replace(description, settings=settings, errors=self._errors(detected, n_findings))
+
+        new_proposer = work.trained_proposer(annotated, "proposer")
+        data = TrainingData(stores[0], np.arange(len(stores[0])), None, n_classes, closer=stores[1])
+        trained, runs = work.trained_looks(data, seen.is_finding, "looks")
+        work.centres.take(new_proposer, proposer_share)
+        work.take_looks([t.model.get_weights() for t in trained], share)
+        save_model(folder, work.looks, description, work.proposer)
+
+        lines = few.said_of_few(self.labels, n_findings, n_cells)
+        probabilities = calibration(raw)
+        metrics = classification_metrics(seen.class_ids, probabilities, names)
+        classified = Classified(
+            PART,
+            names,
+            seen.class_ids,
+            probabilities,
+            metrics | calibration_figures(probabilities, seen.class_ids, seen.is_finding),
+            seen.is_finding,
+        )
+        measured = detection_metrics(list(annotated.pictures), detected, self.labels, None)
+        found = Detected(PART, annotated, detected, description.errors, measured)
+        parts = DataSet(annotated, annotated.subset(()), self.found.test)
+        about: dict[str, Any] = {
+            "adapted_from": self.start.record,
+            "photographs": len(annotated),
+            "old_photographs": len(self.found.old),
+            "folds": plan.folds,
+            "share_of_new_weights": {"proposer": proposer_share, "classifiers": share},
+            "compared": {"cell_AP50_by_share_of_proposer": precisions, "loss_by_share_of_classifiers": losses},
+            "steps": budget.taken,
+            "kept": lines,
+            **figures,
+            PART: classified.metrics | {"detection": measured},
+        }
+        keep_record(folder, self.config, parts, about, runs)
+        self._report(
+            folder, Trained(self.config, parts, [Course(t.history, t.best_epoch) for t in trained], classified=classified, detected=found)
+        )
+        self._say(figures, lines, budget)
+
+    def _before(self) -> dict[str, float | None] | None:
+        """The start model's figures on the photographs; None where it has labels that the new one lacks."""
+        detector, description = load_detector(self.start.folder)
+        names = description.labels.names
+        if any(name not in self.labels.names for name in names):
+            return None
+        ids = np.array([self.labels.names.index(name) for name in names] + [-1])
+        pictures = self.found.annotated.pictures
+        detected = [detector.detect(p.path) for p in progress(pictures, len(pictures), "detecting as before", "image")]
+        for d in detected:
+            d.class_id, d.data["counted_as"] = ids[d.class_id], ids[d.data["counted_as"]]
+        return _figures(self.found.annotated, detected)
+
+    def _description(self, patches: str, like: ModelDescription) -> ModelDescription:
+        config, look = self.config, self.config.second_look
+        return replace(
+            like,
+            labels=self.labels,
+            rejects=True,
+            image_size_hw=config.image_size,
+            context=config.context,
+            cell_size=self.found.annotated.usual_cell_size,
+            fingerprints={
+                "patches": patches,
+                "config": file_fingerprint(config.to_yaml()),
+                "train": self.found.annotated.fingerprint,
+            },
+            seed=config.random_state,
+            scan=None,
+            errors=None,
+            second_look=look.model if look else None,
+            second_look_size_hw=look.image_size if look else None,
+            adapted_from=self.start.record,
+        )
+
+    def _errors(self, detected: list[sv.Detections], n_findings: int) -> ErrorRates | None:
+        """How often it was right out of fold; of infected cells, where they are too few to tell, what the start model's rates are."""
+        from malaria_cells.training.few import FEWEST_FINDINGS
+
+        if not self.labels.is_infected.any():
+            return None
+        own, before = error_rates(list(self.found.annotated.pictures), detected, self.labels), self.start.description.errors
+        if n_findings >= FEWEST_FINDINGS or before is None:
+            return own
+        return replace(own, infected=before.infected, found=before.found)
+
+    def _report(self, folder: Path, trained: Trained) -> None:
+        from malaria_cells.report.plots import confusion_matrix, training_curves
+
+        training_curves(trained.courses, folder / "training_curves.png")
+        if trained.classified is not None:
+            m = trained.classified.metrics
+            title = f"{PART}, patches: {m['patches']:,}"
+            confusion_matrix(np.array(m["confusion"]), trained.classified.names, title, folder / "confusion_matrix.png")
+        write_train_report(folder, self.request.output.name, replace(trained, command=command_line(self.request)))
+
+    def _say(self, figures: dict[str, Any], lines: list[str], budget: Budget) -> None:
+        before, after = figures["before"], figures["after"]
+        print(f"{number_of(len(self.found.annotated), 'photograph')} seen by networks that were not trained on them:")
+        for key, name in NAMES.items():
+            if after[key] is not None:
+                was = f"{rounded(before[key])} before, " if before else ""
+                print(f"  {name}: {was}{rounded(after[key])} now")
+        for line in lines:
+            log.warning(line)
+        worse = [
+            NAMES[key]
+            for key in NAMES
+            if before and before[key] is not None and after[key] is not None and after[key] < before[key] - WORSE
+        ]
+        if worse:
+            log.warning(
+                f"{' and '.join(worse)} of the new model: lower than {self.request.model} has on these photographs; look at report.html, "
+                "annotate more photographs, or go on using that model"
+            )
+        if budget.least_share < 1:
+            log.warning(
+                f"this machine is slow for --minutes {self.request.minutes:g}: {budget.least_share:.0%} of the usual steps were taken; "
+                "more minutes may make a better model"
+            )
+        print(f"{budget.elapsed:.0f} s")
+
+
+NAMES = {"cell_AP50": "cell AP50", "infected_AP50": "infected AP50", "infected_f1": "infected F1"}
+
+
+def _figures(annotated: AnnotationSet, detected: list[sv.Detections]) -> dict[str, float | None]:
+    pictures, labels = list(annotated.pictures), annotated.labels
+    figures: dict[str, float | None] = {
+        "cell_AP50": cell_figures(pictures, detected, labels).ap50[0],
+        "infected_AP50": None,
+        "infected_f1": None,
+    }
+    if annotated.class_counts[labels.is_infected].sum():
+        figures["infected_AP50"] = as_one_class(pictures, detected, labels.is_infected).ap50[0]
+        figures["infected_f1"] = infected_figures(pictures, detected, labels)["f1"]
+    return figures
+
+
+def command_line(request: AdaptRequest) -> str:
+    """How to make the model again."""
+    words = ["malaria-cells", "adapt", str(request.data), "--from", str(request.model), "--output", str(request.output)]
+    for flag, value in (("--images", request.images), ("--group", request.group), ("--old-data", request.old_data)):
+        words += [flag, str(value)] if value is not None else []
+    words += ["--format", request.format] if request.format != "auto" else []
+    for flag, names in (("--labels", request.labels), ("--infected-labels", request.infected_labels)):
+        words += [flag, ",".join(names)] if names is not None else []
+    words += ["--ignore-labels", ",".join(request.ignore_labels)] if request.ignore_labels else []
+    words += ["--label-map", ",".join(f"{a}={b}" for a, b in request.label_map.items())] if request.label_map else []
+    words += ["--minutes", f"{request.minutes:g}"] if request.minutes != AdaptRequest.minutes else []
+    return shlex.join(words)

@@ -1,0 +1,232 @@
+"""Goes on from a trained model with a few annotated photographs, and measures what comes of it by cross-validation over them.
+
+The networks of a fold never see the photographs that they are asked about. Afterwards the networks are trained on all of them:
+no photograph is wasted on validation. Weights between those before and after (`transfer.averaged_weights`) forget less than those
+after; which share of the new ones is taken, the photographs out of fold decide.
+"""
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import supervision as sv
+import tensorflow as tf
+
+from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.candidates import Candidates, label_candidates
+from malaria_cells.classifier import findings
+from malaria_cells.config import Config
+from malaria_cells.detection import Look, TwoStageDetector
+from malaria_cells.evaluation import cell_figures
+from malaria_cells.patches import Cropping, PatchStore, build_patch_store
+from malaria_cells.pictures import read_picture
+from malaria_cells.progress import progress
+from malaria_cells.proposals import Proposer
+from malaria_cells.splits import fold_pictures
+from malaria_cells.training.budget import FIRST_PASSES, SECOND_PASSES, Budget, Plan
+from malaria_cells.training.classifier import Trained, TrainingData, predict_rows
+from malaria_cells.training.few import SHARES, OutOfFold, nearest_of_best
+from malaria_cells.training.looks import train_looks
+from malaria_cells.training.proposer import train_proposer
+from malaria_cells.training.transfer import averaged_weights
+from malaria_cells.training.unfinished import UnfinishedRun
+
+PROPOSER_BATCH = 8  # crops a step
+AP_WORTH = 0.003  # of cell AP50: see `few.WORTH`
+MOST_COMPARED = 16  # photographs in which proposers are compared
+Found = tuple[np.ndarray, np.ndarray]
+
+
+class Exchangeable:
+    """A network as one graph, whose weights can be exchanged without another graph being made.
+
+    Args:
+        model: a Keras model; its weights are changed by `take`.
+        shape: of its input; None where a size is free.
+    """
+
+    def __init__(self, model: keras.Model, shape: tuple[int | None, ...]):
+        self.model = model
+        self.start = model.get_weights()
+        self._graph = tf.function(
+            lambda pixels: model(tf.cast(pixels, tf.float32), training=False), input_signature=[tf.TensorSpec(shape, tf.uint8)]
+        )
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """The answer to uint8 pixels."""
+        return np.asarray(self._graph(tf.constant(pixels)))
+
+    def take(self, weights: list[np.ndarray], share: float) -> None:
+        """Answer by weights between those that it began with and others, of which `share` is taken."""
+        self.model.set_weights(averaged_weights(self.start, weights, share))
+
+
+@dataclass
+class Adaptation:
+    """The photographs, the networks to begin with, and where their trainings are recorded.
+
+    Attributes:
+        pictures: annotated photographs.
+        old: photographs of what the start model was trained on, in all trainings and never asked about; may be empty.
+        config: the recipe.
+        plan: of steps.
+        budget: of time.
+        proposer: the network that finds cells, with the start model's weights.
+        looks: the networks of the classifiers, with the start model's weights.
+        folder: for what is needed while it works.
+    """
+
+    pictures: AnnotationSet
+    old: AnnotationSet
+    config: Config
+    plan: Plan
+    budget: Budget
+    proposer: keras.Model
+    looks: list[keras.Model]
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.centres = Exchangeable(self.proposer, (1, None, None, 3))
+        self.networks = [Exchangeable(m, (None, *m.input_shape[1:3], 3)) for m in self.looks]
+        self.found: dict[str, Found] = {}
+        self.runs = 0
+
+    @property
+    def cell_size(self) -> float:
+        """Usual longer side of a cell in the photographs in pixels."""
+        return self.pictures.usual_cell_size
+
+    def trained_proposer(self, pictures: AnnotationSet, name: str) -> list[np.ndarray]:
+        """Weights of the proposer after a training on photographs, and on the old ones."""
+        self.centres.take(self.centres.start, 1)
+        together = replace(pictures, pictures=pictures.pictures + self.old.pictures)
+        steps = self.budget.steps(name)
+        model = train_proposer(together, self.cell_size, 1, steps, PROPOSER_BATCH, self.config.random_state, self.proposer)
+        return model.get_weights()
+
+    def proposals_out_of_fold(self) -> tuple[float, dict[str, float]]:
+        """Find candidates in every photograph by a proposer that was not trained on it, and keep them in `found`.
+
+        Returns:
+            The share of new weights by which cells are found best, and the average precision of cells by share.
+        """
+        halves = fold_pictures(self.pictures, 2, self.config.random_state, split_again=False)
+        weights = []
+        for number, half in enumerate(halves, start=1):
+            print(f"training the proposer without half of the photographs, {number} of 2", file=sys.stderr)
+            weights.append(self.trained_proposer(_without(self.pictures, half), "proposer fold"))
+        compared = [(p, w) for half, w in zip(halves, weights, strict=True) for p in half.pictures[: -(-MOST_COMPARED // 2)]]
+        precision = []
+        for share in SHARES:
+            found = [self._candidates(p, w, share) for p, w in compared]
+            own = [_as_cells(*f) for f in found]
+            precision.append(cell_figures([p for p, _ in compared], own, self.pictures.labels).ap50[0] or 0.0)
+        best = nearest_of_best([-value for value in precision], AP_WORTH)
+        every = [(p, w) for half, w in zip(halves, weights, strict=True) for p in half.pictures]
+        for p, w in progress(every, len(every), "finding candidates", "image"):
+            self.found[p.key] = self._candidates(p, w, best)
+        self.centres.take(self.centres.start, 1)
+        for p in self.old.pictures:
+            self.found[p.key] = self._candidates(p, self.centres.start, 0)
+        return best, {str(share): round(value, 4) for share, value in zip(SHARES, precision, strict=True)}
+
+    def _candidates(self, picture: Picture, weights: list[np.ndarray], share: float) -> Found:
+        self.centres.take(weights, share)
+        find = Proposer("learned", self.cell_size, network=self.centres, views=self.config.proposer_tta)
+        return find.candidates(read_picture(picture.path))
+
+    def stores(self) -> tuple[PatchStore, PatchStore | None]:
+        """The patches of all photographs, as the looks want them."""
+        together = replace(self.pictures, pictures=tuple(sorted(self.pictures.pictures + self.old.pictures, key=lambda p: p.key)))
+        reject_id = len(together.labels)
+        labelled: dict[str, Candidates] = {p.key: label_candidates(p, *self.found[p.key], reject_id) for p in together.pictures}
+
+        def cut(size_hw: tuple[int, int]) -> PatchStore:
+            cropping = Cropping(size_hw, self.config.context, self.config.background_per_image, self.config.random_state)
+            return build_patch_store(together, cropping, self.folder / "patches", labelled)
+
+        last = self.config.looks[-1].image_size
+        return cut(self.config.image_size), cut(last) if last != self.config.image_size else None
+
+    def trained_looks(self, data: TrainingData, is_finding: np.ndarray, name: str) -> tuple[list[Trained], list[UnfinishedRun]]:
+        """The classifiers after a training on some rows."""
+        for network in self.networks:
+            network.take(network.start, 1)
+        steps = self.budget.steps(name)
+        changes: dict[str, Any] = {"epochs": FIRST_PASSES, "steps_per_epoch": steps, "schedule": "cosine", "kept_weights": "last"}
+        if self.config.second_look is not None:
+            changes["second_look"] = self.config.second_look.model_copy(update={"epochs": SECOND_PASSES})
+        config = self.config.model_copy(update=changes | {"early_stopping": None})
+        self.runs += 1
+        run = UnfinishedRun.start(self.folder / f"run{self.runs}", config)
+        trained = train_looks(data, is_finding, config, run, self.looks)
+        return trained, [run.part(number) for number in range(len(trained))]
+
+    def looks_out_of_fold(
+        self, stores: tuple[PatchStore, PatchStore | None], n_classes: int, views: int
+    ) -> tuple[OutOfFold, list[tuple[AnnotationSet, list[Any]]]]:
+        """Classify the candidates of every photograph by networks that were not trained on it.
+
+        Args:
+            stores: of all photographs.
+            n_classes: the reject class counted.
+            views: averaged for each patch that is suspect.
+
+        Returns:
+            What they say; and for each fold its photographs and the weights of its networks.
+        """
+        store, closer = stores
+        is_finding = findings(self.pictures.labels, n_classes)
+        folds = fold_pictures(self.pictures, self.plan.folds, self.config.random_state, split_again=False)
+        every = np.arange(len(store))
+        rows, seen, shown, kept = [], [], [], []
+        for number, fold in enumerate(folds, start=1):
+            print(f"training the classifiers without a part of the photographs, {number} of {len(folds)}", file=sys.stderr)
+            own = store.rows_of(fold)
+            data = TrainingData(store, np.setdiff1d(every, own), None, n_classes, closer=closer)
+            trained, _ = self.trained_looks(data, is_finding, "fold")
+            weights = [t.model.get_weights() for t in trained]
+            met = own[store.proposed[own]] if store.proposed[own].any() else own
+            by_share = []
+            for share in SHARES:
+                self.take_looks(weights, share)
+                by_share.append(predict_rows(self.networks, store, met, views, is_finding, closer))
+            rows.append(met)
+            seen.append(by_share)
+            shown.append(trained[0].shown_shares)
+            kept.append((fold, weights))
+        together = np.concatenate(rows)
+        pooled = [np.concatenate([by_share[i] for by_share in seen]) for i in range(len(SHARES))]
+        return OutOfFold(store.class_ids[together], pooled, np.mean(shown, axis=0), is_finding), kept
+
+    def take_looks(self, weights: list[list[np.ndarray]], share: float) -> None:
+        """Let the classifiers answer by a share of new weights."""
+        for network, own in zip(self.networks, weights, strict=True):
+            network.take(own, share)
+
+    def looks_at(self, detector: TwoStageDetector, folds: list[tuple[AnnotationSet, list[Any]]], share: float) -> dict[str, Look]:
+        """What each photograph's own networks, not trained on it, see in it, by its key.
+
+        Args:
+            detector: whose classifier's networks are those of this adaptation.
+            folds: see `looks_out_of_fold`.
+            share: of the new weights.
+        """
+        looks: dict[str, Look] = {}
+        for fold, weights in folds:
+            self.take_looks(weights, share)
+            for p in fold.pictures:
+                candidates, sureness = self.found[p.key]
+                looks[p.key] = candidates, detector.classify(read_picture(p.path), candidates), sureness
+        return looks
+
+
+def _without(pictures: AnnotationSet, left_out: AnnotationSet) -> AnnotationSet:
+    return pictures.subset({p.key for p in pictures.pictures} - {p.key for p in left_out.pictures})
+
+
+def _as_cells(boxes_xyxy: np.ndarray, sureness: np.ndarray) -> sv.Detections:
+    return sv.Detections(xyxy=boxes_xyxy.reshape(-1, 4), confidence=sureness, class_id=np.zeros(len(sureness), dtype=np.int64))

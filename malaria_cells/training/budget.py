@@ -1,0 +1,128 @@
+"""Steps of the trainings of an adaptation, by the number of photographs; fewer where the machine is too slow for the time allowed."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+PROPOSER_STEP, FIRST_STEP, SECOND_STEP = 0.3, 0.12, 0.35  # seconds on two cores: 8 crops of 256 x 256, 64 patches of 80 x 80, of 112 x 112
+TRACING = 10.0  # seconds until a training of a network takes its first step
+LEAST = 0.2  # share of the usual steps that is taken in any case
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the work.
+
+    Attributes:
+        name: of it.
+        steps: of the training, that count by their time; 0 where nothing is trained.
+        of_steps: seconds that they usually take.
+        fixed: seconds of what does not depend on steps.
+    """
+
+    name: str
+    steps: int
+    of_steps: float
+    fixed: float
+
+
+class Budget:
+    """Follows how long stages take, and gives later ones fewer steps where they would not end in time.
+
+    On a machine that is fast enough the steps depend on the number of photographs alone.
+
+    Args:
+        seconds: that all of it may take.
+        stages: in their order.
+        clock: seconds by any zero.
+    """
+
+    def __init__(self, seconds: float, stages: list[Stage], clock: Callable[[], float] = time.monotonic):
+        self.seconds, self.stages, self.clock = seconds, stages, clock
+        self.begun = clock()
+        self.least_share = 1.0
+        self.taken: dict[str, int] = {}
+        self._at = 0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the beginning."""
+        return self.clock() - self.begun
+
+    def steps(self, name: str) -> int:
+        """The steps that a stage may take; stages before it count as done."""
+        self._at = next(i for i, stage in enumerate(self.stages) if i > self._at and stage.name == name)
+        stage = self.stages[self._at]
+        share = self._share()
+        self.least_share = min(self.least_share, share)
+        self.taken[name] = max(round(share * stage.steps), 1)
+        return self.taken[name]
+
+    def _share(self) -> float:
+        """The share of the usual steps that leaves time for the rest."""
+        done, left = self.stages[: self._at], self.stages[self._at :]
+        expected = sum(s.fixed + self.least_share * s.of_steps for s in done)
+        # How much slower than usual this machine is, as far as it is known; the first stages say little.
+        slower = max((self.elapsed + TRACING) / (expected + TRACING), 1.0)
+        for_steps = self.seconds - self.elapsed - slower * sum(s.fixed for s in left)
+        share = for_steps / (slower * max(sum(s.of_steps for s in left), 1e-9))
+        return min(self.least_share, max(share, LEAST))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many steps of what.
+
+    Attributes:
+        folds: of the cross-validation of the classifiers; the proposer has two.
+        proposer: steps of its last training; a fold's has `OF_A_FOLD` of them.
+        first: steps a pass of the first look, whose passes are `FIRST_PASSES`.
+        pictures: photographs, old ones counted.
+    """
+
+    folds: int
+    proposer: int
+    first: int
+    pictures: int
+
+
+FIRST_PASSES, SECOND_PASSES = 5, 2
+OF_A_FOLD = 0.5
+MOST_FOLDS = 5
+CANDIDATES = 1.5  # seconds to look for candidates in a photograph and to classify them, all looks of it together
+
+
+def plan_of(pictures: int, groups: int, old: int = 0) -> Plan:
+    """The usual plan.
+
+    Args:
+        pictures: annotated photographs.
+        groups: of them, which are kept together.
+        old: photographs of what the start model was trained on, to train on too.
+    """
+    return Plan(min(MOST_FOLDS, groups), min(120 + 8 * pictures, 400), min(30 + 2 * pictures, 90), pictures + old)
+
+
+def stages_of(plan: Plan, second_look: bool) -> list[Stage]:
+    """The stages of an adaptation in their order."""
+    a_pass = FIRST_PASSES * FIRST_STEP + (SECOND_PASSES * SECOND_STEP if second_look else 0)
+    tracing = TRACING * (3 if second_look else 1)
+
+    def proposer(name: str, share: float) -> Stage:
+        steps = round(share * plan.proposer)
+        return Stage(name, steps, steps * PROPOSER_STEP, TRACING)
+
+    def looks(name: str, share: float) -> Stage:
+        steps = max(round(share * plan.first), 1)
+        return Stage(name, steps, steps * a_pass, tracing)
+
+    return [
+        Stage("start", 0, 0, 10 + CANDIDATES * plan.pictures),
+        *[proposer("proposer fold", OF_A_FOLD)] * 2,
+        Stage("candidates", 0, 0, CANDIDATES * plan.pictures),
+        *[looks("fold", OF_A_FOLD)] * plan.folds,
+        Stage("thresholds", 0, 0, CANDIDATES * plan.pictures),
+        proposer("proposer", 1.0),
+        looks("looks", 1.0),
+        Stage("report", 0, 0, 20),
+    ]

@@ -1,0 +1,170 @@
+"""A model goes on from a few annotated photographs."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from malaria_cells.calibration import Calibration, FindingSigmoid
+from malaria_cells.cli import main
+from malaria_cells.commands import adapt as command
+from malaria_cells.commands.adapt_data import AdaptRequest, labels_for
+from malaria_cells.config import load_config
+from malaria_cells.detection import DetectionSettings
+from malaria_cells.errors import InputError
+from malaria_cells.model_description import ABOUT, file_fingerprint, load_description
+from malaria_cells.model_folder import load_detector, shipped
+from malaria_cells.training import few
+from malaria_cells.training.budget import LEAST, Budget, Plan, Stage, plan_of, stages_of
+from tests.conftest import write_bbbc041
+
+
+@given(st.integers(2, 200), st.integers(0, 100), st.booleans())
+def test_a_usual_machine_has_time_for_the_usual_steps(pictures, old, second_look):
+    plan = plan_of(min(pictures, 40), min(pictures, 40), min(old, 0))
+    stages = stages_of(plan, second_look)
+    assert 2 <= plan.folds <= 5
+    assert sum(s.of_steps + s.fixed for s in stages) < 600
+    now = [0.0]
+    budget = Budget(600, stages, lambda: now[0])
+    for stage in stages:
+        if stage.steps:
+            assert budget.steps(stage.name) == stage.steps
+        now[0] += stage.of_steps + stage.fixed
+    assert budget.least_share == 1
+
+
+@given(st.floats(1.1, 6))
+def test_a_slow_machine_takes_fewer_steps_and_ends_in_time(slower):
+    stages = [Stage("look", 0, 0, 20), *[Stage("train", 100, 50, 5)] * 4, Stage("end", 0, 0, 5)]
+    now, taken = [0.0], []
+    budget = Budget(260, stages, lambda: now[0])
+    for stage in stages:
+        steps = budget.steps(stage.name) if stage.steps else 0
+        taken += [steps] if steps else []
+        now[0] += slower * (stage.fixed + (stage.of_steps * steps / stage.steps if steps else 0))
+    assert taken == sorted(taken, reverse=True)
+    assert now[0] < 260 * 1.15 or taken[-1] == LEAST * 100
+    assert (budget.least_share < 1) == (min(taken) < 100)
+
+
+def test_few_infected_cells_leave_the_start_models_decisions():
+    start = DetectionSettings(infected_threshold=0.3, candidate_threshold=0.1, cell_threshold=0.4, proposal_weight=0.5)
+    chosen = DetectionSettings(infected_threshold=0.7, candidate_threshold=0.3, cell_threshold=0.6, proposal_weight=0.25, nms_iou=0.6)
+    none = few.blended_settings(chosen, start, n_findings=4, n_cells=500)
+    assert (none.infected_threshold, none.candidate_threshold, none.cell_threshold, none.nms_iou) == (0.3, 0.1, 0.6, 0.6)
+    half = few.blended_settings(chosen, start, n_findings=10, n_cells=20)
+    assert (half.infected_threshold, half.candidate_threshold) == pytest.approx((0.5, 0.2))
+    assert (half.cell_threshold, half.proposal_weight) == (0.4, 0.5)
+
+
+def test_few_infected_cells_leave_the_start_models_correction_of_infection():
+    is_finding = np.array([False, True, True, False])
+    start = Calibration(2.0, 0.1, (0.0,) * 3, FindingSigmoid((False, True, False), 2.0, -1.0))
+    fitted = Calibration(1.0, 0.9, (0.1,) * 4, FindingSigmoid(tuple(is_finding.tolist()), 1.0, 1.0))
+    kept = few.blended_calibration(fitted, start, is_finding, 3)
+    assert (kept.temperature, kept.findings) == (1.0, FindingSigmoid((False, True, True, False), 2.0, -1.0))
+    assert few.blended_calibration(fitted, start, is_finding, 10).findings == FindingSigmoid((False, True, True, False), 1.5, 0.0)
+    assert few.blended_calibration(fitted, Calibration.none(3), is_finding, 0).findings is None
+    assert few.blended_calibration(Calibration.none(4), start, np.zeros(4, dtype=bool), 0) == Calibration.none(4)
+
+
+def test_the_share_of_new_weights_is_that_by_which_classes_are_told_apart():
+    rng = np.random.default_rng(0)
+    ids = rng.choice(3, 400, p=[0.6, 0.2, 0.2])
+    bad, good = np.full((400, 3), 1 / 3), 0.1 + 0.7 * np.eye(3)[ids]
+    for by_share, best in (([bad, bad, good], 1.0), ([bad, good, good], 0.5), ([good, good, good], 0.0)):
+        found = few.OutOfFold(ids, by_share, np.full(3, 1 / 3), np.array([False, True, False]))
+        assert found.best_share()[0] == best
+
+
+def request(tmp_path, **changes):
+    return AdaptRequest(tmp_path / "data", tmp_path / "start", tmp_path / "new", **changes)
+
+
+def test_new_names_become_labels_and_likely_synonyms_are_asked_about(tmp_path, six_classes):
+    known = list(six_classes.names)
+    assert labels_for(["ring", "platelet", "difficult"], request(tmp_path), six_classes) == [*known, "platelet"]
+    with pytest.raises(InputError, match=r"'RBC'.*--label-map 'RBC=red blood cell'.*--labels '.*,RBC'.*--ignore-labels"):
+        labels_for(["RBC", "ring"], request(tmp_path), six_classes)
+    assert labels_for(["RBC"], request(tmp_path, label_map={"RBC": "red blood cell"}), six_classes) == known
+    assert labels_for(["RBC"], request(tmp_path, labels=["RBC", "ring"]), six_classes) == ["RBC", "ring"]
+    assert labels_for(["ring", "debris"], request(tmp_path, ignore_labels=["debris"]), six_classes) == known
+    with pytest.raises(InputError, match=r"category 'platelet' is not in --labels \(ring\)"):
+        labels_for(["ring", "platelet"], request(tmp_path, labels=["ring"]), six_classes)
+    with pytest.raises(InputError, match="holds no annotated cell"):
+        labels_for(["difficult"], request(tmp_path), six_classes)
+    with pytest.raises(InputError, match="--ignore-labels: 'ring' is a label of the model"):
+        labels_for(["ring"], request(tmp_path, ignore_labels=["ring"]), six_classes)
+
+
+CELL = [("red blood cell", 10, 10, 30, 30)]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "spoil", "message"),
+    [
+        ({"a.png": CELL}, None, "1 picture of 1 group cannot be split, which needs two: add pictures"),
+        ({"a.png": [], "b.png": []}, None, "holds no annotated cell"),
+        ({"a.png": CELL, "b.png": CELL}, "b.png", "b.png"),
+        (None, None, "data: no such file or folder; expected annotated photographs"),
+        ({"a.png": CELL, "b.png": CELL}, "taken", "is already there and holds no model.yaml"),
+        ({"a.png": CELL, "b.png": CELL}, "start", "--from: .*nowhere: no such folder"),
+        ({"a.png": CELL, "b.png": CELL}, "same", "is the model that is begun with"),
+    ],
+    ids=["one", "no cell", "unreadable", "no data", "somebody's folder", "no model", "over itself"],
+)
+def test_bad_input_is_refused_before_anything_is_written(tmp_path, capsys, pictures, spoil, message):
+    if pictures is not None:
+        write_bbbc041(tmp_path / "data", pictures)
+    if spoil == "b.png":
+        (tmp_path / "data" / "b.png").write_bytes(b"no picture")
+    if spoil == "taken":
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new" / "thesis.txt").write_text("mine")
+    start = tmp_path / "nowhere" if spoil == "start" else shipped()
+    output = shipped() if spoil == "same" else tmp_path / "new"
+    before = {p for p in tmp_path.rglob("*") if ".locks" not in p.parts}
+    assert main(["adapt", str(tmp_path / "data"), "--from", str(start), "--output", str(output)]) == 2
+    import re
+
+    said = capsys.readouterr().err
+    assert re.search(message, said), said
+    assert {p for p in tmp_path.rglob("*") if ".locks" not in p.parts} == before
+
+
+@pytest.mark.slow
+def test_a_model_is_adapted(sample, tmp_path, monkeypatch, capsys):
+    """Few photographs, few steps: the whole way, with a label that the model does not know."""
+    monkeypatch.setattr(command, "plan_of", lambda pictures, groups, old: Plan(2, 8, 2, pictures + old))
+    entries = json.loads((sample / "training.json").read_text())[:4]
+    entries[0]["objects"][0]["category"] = "debris"
+    shutil.copytree(sample / "images", tmp_path / "data" / "images")
+    (tmp_path / "data" / "annotations.json").write_text(json.dumps(entries))
+    data, new = tmp_path / "data" / "annotations.json", tmp_path / "new"
+    assert main(["adapt", str(data), "--from", str(shipped()), "--output", str(new)]) == 0, capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "new labels: debris, none of them infected" in said.out
+    assert "cell AP50" in said.out
+    detector, description = load_detector(new)
+    start, _ = load_description(shipped())
+    assert detector.labels.names == (*start.labels.names, *(n for n in detector.labels.names if n not in start.labels.names))
+    assert "debris" in detector.labels.names
+    assert description.adapted_from == {"name": shipped().name, "fingerprint": file_fingerprint((shipped() / ABOUT).read_text())}
+    assert description.errors is not None
+    files = {p.name for p in new.iterdir()}
+    assert files >= {"config.yaml", "model.yaml", "metrics.json", "history.csv", "report.html", "split.json", "proposer.keras"}
+    metrics = json.loads((new / "metrics.json").read_text())
+    assert metrics["photographs"] == 4
+    assert set(metrics["share_of_new_weights"]) == {"proposer", "classifiers"}
+    assert metrics["after"]["cell_AP50"] > 0.3
+    assert len(list(csv.DictReader((new / "history.csv").open()))) == 5 + 2
+    assert load_config(new / "config.yaml").start_from == str(shipped())
+    assert yaml.safe_load((new / ABOUT).read_text())["adapted_from"]["name"] == shipped().name
+    assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == ["data", "new"]
+    assert main(["run", "--model", str(new), "--image", str(sample / "images" / "slide5*.jpg"), "--output", str(tmp_path / "results")]) == 0
