@@ -3,7 +3,7 @@
     python benchmarks/few_photographs.py pretrained/vivax data/labs/bbbc041 --output results/few
 
 DATA is a folder with images, an annotation and a split.json, whose training list the photographs are drawn from, and whose test list is
-scored. Each count is drawn with each seed, the larger draws holding the smaller ones; models that are there are only scored again. The table
+scored. Each count is drawn with each seed, the larger draws holding the smaller ones; models that are there are only scored. The table
 is written to few_photographs.json and few_photographs.md in the output folder, after each model.
 """
 

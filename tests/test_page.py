@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from malaria_cells.cli import main
+from malaria_cells.cli import _parser, main
 from malaria_cells.errors import InputError
 from malaria_cells.file_names import folded
 from malaria_cells.page.photographs import MOST_MEGAPIXELS, Photograph, counted_cells, read_upload, sample_smear
@@ -284,3 +285,50 @@ def test_what_page_refuses(tmp_path, capsys):
     assert re.search(rf"--port {port}: cannot be listened on .*in use.*choose another, such as --port 8600", capsys.readouterr().err)
     assert main(["page", "--port", "70000"]) == 2
     assert "--port 70000: found no port, expected 1 to 65535" in capsys.readouterr().err
+
+
+def test_adapting_waits_for_corrected_photographs_and_switches_to_the_new_model(photograph, tmp_path, monkeypatch):
+    from streamlit.testing.v1 import AppTest
+
+    from malaria_cells.model_folder import shipped
+    from malaria_cells.page import adapting
+    from malaria_cells.page.review_file import save_correction
+
+    detector, smear = photograph
+    boxes = np.array([[10, 10, 60, 60]], dtype=np.float32)
+    review, models = tmp_path / "review", tmp_path / "models"
+    shutil.copytree(shipped(), models / "vivax-adapted1")
+    output = adapting.new_folder(models, "pretrained/vivax")
+    assert output == models / "vivax-adapted2"
+    assert adapting.corrected_photographs(review) == 0
+    save_correction(review, smear, boxes, np.array([0]), detector.labels)
+    assert adapting.corrected_photographs(review) == 1
+    command = adapting.command_of(review, "pretrained/vivax", output)
+    assert _parser().parse_args(command).output == output
+
+    script = f"from pathlib import Path\nfrom malaria_cells.page.adapting import panel\npanel(Path({str(review)!r}), 'm', Path('x'))"
+    page = AppTest.from_string(script).run()
+    assert "From 5 corrected photographs on" in page.caption[0].value
+    monkeypatch.setattr(adapting, "FEWEST", 1)
+    started = []
+
+    class Process:
+        code = None
+
+        def __init__(self, program, **_):
+            started.append(program)
+
+        def poll(self):
+            return self.code
+
+    monkeypatch.setattr(adapting.subprocess, "Popen", Process)
+    page.run()
+    page.button(key="adapt").click().run()
+    assert started[0][1:4] == ["-m", "malaria_cells.cli", "adapt"]
+    assert "Adapting the model: beginning" in page.info[0].value
+    Process.code = 2
+    page.run()
+    assert "The model could not be adapted" in page.error[0].value
+    page.button(key="close adapting").click().run()
+    assert page.button(key="adapt")
+    assert not adapting._jobs()

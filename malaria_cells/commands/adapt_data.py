@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from malaria_cells.annotations import AnnotationSet, found_categories
+from malaria_cells.annotations import AnnotationSet, found_categories, load_annotations
 from malaria_cells.config import PARASITES, Config, load_config, make_config
 from malaria_cells.dataset import load_data_set
 from malaria_cells.errors import InputError
@@ -85,7 +85,10 @@ def config_of(request: AdaptRequest, start: StartModel) -> Config:
     if not root.is_dir():
         raise InputError(f"--images {root}: no such folder of pictures")
     annotation = request.data if request.data != root else None
-    found = found_categories(request.data, root=request.images, annotation_format=request.format)
+    found = load_annotations(request.data, None, root=request.images, annotation_format=request.format, warn=False)
+    named = list(zip(found.labels.names, found.class_counts, strict=True))
+    # Some forms have a category for ignore regions alone.
+    ignored = [name for name, n in named if not n and name not in start.description.labels.names]
     values: dict[str, Any] = {
         "start_from": str(request.model),
         "name": request.output.name,
@@ -96,8 +99,8 @@ def config_of(request: AdaptRequest, start: StartModel) -> Config:
         "group": request.group,
         "test_size": 0.0,
         "label_map": request.label_map,
-        "ignore_labels": list(dict.fromkeys((*start.description.labels.ignored, *request.ignore_labels))),
-        "labels": labels_for(found, request, start.description.labels),
+        "ignore_labels": list(dict.fromkeys((*start.description.labels.ignored, *request.ignore_labels, *ignored))),
+        "labels": labels_for([name for name, n in named if n], request, start.description.labels),
     }
     if request.infected_labels is not None:
         values["infected_labels"] = request.infected_labels

@@ -20,6 +20,7 @@ from malaria_cells.counting import Count, ErrorRates, count_detected, total
 from malaria_cells.detection import Detector
 from malaria_cells.evaluation import ClassMatches, Score, class_matches, classification_metrics, score
 from malaria_cells.labels import LabelSet
+from malaria_cells.model_folder import PROPOSER
 from malaria_cells.pictures import read_picture
 from malaria_cells.report.compare import compared
 from malaria_cells.report.overlay import draw_detections
@@ -122,13 +123,15 @@ class DetectionOutput:
         if shown:
             print(f"annotated beside detected: {self.folder / COMPARED}")
 
-    def review(self, finished: Finished, count: int) -> None:
+    def review(self, finished: Finished, count: int, model: Path) -> None:
         """Write the most doubtful cells as a sheet and a data set to correct."""
         n = write_review(self.folder / FOLDER, finished.results, self.pictures, self.labels, count)
         if n:
             folder = self.folder / FOLDER
             print(f"{n} doubtful cells: {folder}")
             print(f"correct its annotations.json, then train with --set corrections={folder}")
+            if (model / PROPOSER).is_file():
+                print(f"or go on from the model: malaria-cells adapt {folder} --from {model} --output models/adapted")
         else:
             print("review: no cell was counted, there is nothing to review")
 

@@ -47,7 +47,7 @@ def page(model: Path | None, models: Path, review: Path, address: str, port: int
     from streamlit.web.cli import main
 
     # In this process: whoever stops it stops the server.
-    main(["run", *options, str(script), "--", str(review), *offered], prog_name="streamlit", standalone_mode=False)
+    main(["run", *options, str(script), "--", str(review), str(models), *offered], prog_name="streamlit", standalone_mode=False)
     return 0
 
 

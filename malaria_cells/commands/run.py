@@ -89,7 +89,7 @@ def _detect(request: RunRequest, model: Path, loaded: Loaded, root: Path, keys: 
             facts.append(("Names of the annotation", ", ".join(f"{name} is {label}" for name, label in request.label_map.items())))
     write_run_report(write, finished, truth, scored, facts, request.command_line())
     if request.review:
-        write.review(finished, request.review)
+        write.review(finished, request.review, model)
     elif (request.output / REVIEW).exists():
         print(f"{request.output / REVIEW} is of an earlier run; it may hold corrections and was left as it is")
     write.say(finished)

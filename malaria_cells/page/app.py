@@ -15,7 +15,7 @@ from malaria_cells.detection import Detector
 from malaria_cells.errors import InputError
 from malaria_cells.file_names import distinct, printable
 from malaria_cells.model_folder import load_detector
-from malaria_cells.page import panels, view
+from malaria_cells.page import adapting, panels, view
 from malaria_cells.page.markdown import plain
 from malaria_cells.page.photographs import MOST_MEGABYTES, SAMPLE, Photograph, counted_cells, read_upload, sample_smear
 
@@ -30,12 +30,13 @@ def _load(folder: str, changed: float) -> Detector:
     return detector
 
 
-def main(models: list[str], review: Path) -> None:
+def main(models: list[str], review: Path, home: Path = Path("models")) -> None:
     """Draw the page.
 
     Args:
         models: folders to choose from, the first being chosen at first.
         review: folder that corrections go to.
+        home: folder that adapted models are written to.
     """
     st.set_page_config(page_title="malaria_cells", page_icon=":microscope:", layout="wide")
     st.title("Cells of a blood smear")
@@ -70,12 +71,21 @@ def main(models: list[str], review: Path) -> None:
             panels.mix(chosen, counts[shown.name])
             panels.one_cell(shown, cells, picked, folder, detector, review)
     panels.downloads(chosen, photographs, shown, folder)
+    adapting.panel(review, folder, home)
 
 
 def _inputs(models: list[str]) -> tuple[str, list[tuple[str, bytes]]]:
     left, right = st.columns([2, 1], gap="medium")
+    made: list[str] = st.session_state.setdefault("adapted models", [])
+    if (wanted := st.session_state.pop(adapting.WANTED, None)) is not None:
+        made.append(wanted)
+        st.session_state["model"] = wanted
+        st.toast(f"The adapted model is chosen: {plain(wanted)}")
     with right:
-        folder = st.selectbox("Model folder", models, accept_new_options=True, help="Choose one, or type a path.") or models[0]
+        offered = list(dict.fromkeys((*models, *made)))
+        folder = (
+            st.selectbox("Model folder", offered, accept_new_options=True, help="Choose one, or type a path.", key="model") or models[0]
+        )
     with left:
         files = st.file_uploader(
             f"Photographs (up to {MOST_MEGABYTES} MB each)", accept_multiple_files=True, key="files", max_upload_size=MOST_MEGABYTES
@@ -174,4 +184,4 @@ def _picture(photograph: Photograph, cells: sv.Detections, detector: Detector) -
 
 
 if __name__ == "__main__":
-    main(sys.argv[2:], Path(sys.argv[1]))
+    main(sys.argv[3:], Path(sys.argv[1]), Path(sys.argv[2]))

@@ -37,9 +37,10 @@ def training_curves(courses: list[Course], path: Path, panels: dict[str, str] = 
                 passes = np.arange(1, len(course.history) + 1)
                 shown = {"marker": "o", "markersize": 3, "linestyle": "--" if number else "-"}
                 second = ", second look" if number else ""
-                train, validation = ([row[name] for row in course.history] for name in (key, f"val_{key}"))
-                ax.plot(passes, train, color=QUIET, label=f"training (augmented){second}", **shown)
-                ax.plot(passes, validation, color=PALETTE[1], label=f"validation{second}", **shown)
+                ax.plot(passes, [row[key] for row in course.history], color=QUIET, label=f"training (augmented){second}", **shown)
+                validation = [row[f"val_{key}"] for row in course.history if f"val_{key}" in row]
+                if validation:  # nothing is compared on where all photographs are trained on
+                    ax.plot(passes, validation, color=PALETTE[1], label=f"validation{second}", **shown)
                 ax.axvline(course.best_epoch + 1, color=PALETTE[0], linestyle=":", label=f"kept: pass {course.best_epoch + 1}{second}")
             ax.set(title=title, xlabel="pass")
             ax.xaxis.get_major_locator().set_params(integer=True)
