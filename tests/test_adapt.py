@@ -146,7 +146,12 @@ def one_look(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "start"
     folder.mkdir()
     settings = replace(description.settings, tta=1)
-    save_model(folder, networks[:1], replace(description, second_look=None, second_look_size_hw=None, settings=settings), networks[1])
+    save_model(
+        folder,
+        networks[:1],
+        replace(description, second_look=None, second_look_size_hw=None, proposer_tta=1, settings=settings),
+        networks[1],
+    )
     return folder
 
 

@@ -307,7 +307,7 @@ def test_adapting_waits_for_corrected_photographs_and_switches_to_the_new_model(
     assert _parser().parse_args(command).output == output
 
     script = f"from pathlib import Path\nfrom malaria_cells.page.adapting import panel\npanel(Path({str(review)!r}), 'm', Path('x'))"
-    page = AppTest.from_string(script).run()
+    page = AppTest.from_string(script, default_timeout=120).run()
     assert "From 5 corrected photographs on" in page.caption[0].value
     monkeypatch.setattr(adapting, "FEWEST", 1)
     started = []
