@@ -103,7 +103,7 @@ class _Work:
         n_cells, n_findings = int(annotated.class_counts.sum()), int(annotated.class_counts[self.labels.is_infected].sum())
         calibration = few.blended_calibration(fitted, before.calibration, seen.is_finding, n_findings)
         description = self._description(stores[0].fingerprint, replace(before, calibration=calibration))
-        description = replace(description, box_margins=fit_margins("watershed", annotated))
+        description = replace(description, box_margins=fit_margins("watershed", annotated, self.config.stain_normalization))
         detector = assemble(description, work.networks, work.centres)
         views = work.looks_at(detector, folds, share)
         chosen, _ = choose_thresholds(detector, annotated, views)
@@ -181,6 +181,7 @@ class _Work:
             },
             seed=config.random_state,
             scan=None,
+            stain=config.stain_normalization,
             errors=None,
             second_look=look.model if look else None,
             second_look_size_hw=look.image_size if look else None,

@@ -26,6 +26,7 @@ from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
 from malaria_cells.proposals import Proposer
 from malaria_cells.splits import fold_pictures
+from malaria_cells.stain import normalized
 from malaria_cells.training.budget import FIRST_PASSES, SECOND_PASSES, Budget, Plan
 from malaria_cells.training.classifier import Trained, TrainingData, predict_rows
 from malaria_cells.training.few import SHARES, OutOfFold, nearest_of_best
@@ -133,10 +134,13 @@ class Adaptation:
             self.found[p.key] = self._candidates(p, self.centres.start, 0)
         return best, {str(share): round(value, 4) for share, value in zip(SHARES, precision, strict=True)}
 
+    def _pixels(self, picture: Picture) -> np.ndarray:
+        return normalized(read_picture(picture.path), self.config.stain_normalization)
+
     def _candidates(self, picture: Picture, weights: list[np.ndarray], share: float) -> Found:
         self.centres.take(weights, share)
         find = Proposer("learned", self.cell_size, network=self.centres, views=self.config.proposer_tta)
-        return find.candidates(read_picture(picture.path))
+        return find.candidates(self._pixels(picture))
 
     def stores(self) -> tuple[PatchStore, PatchStore | None]:
         """The patches of all photographs, as the looks want them."""
@@ -145,7 +149,9 @@ class Adaptation:
         labelled: dict[str, Candidates] = {p.key: label_candidates(p, *self.found[p.key], reject_id) for p in together.pictures}
 
         def cut(size_hw: tuple[int, int]) -> PatchStore:
-            cropping = Cropping(size_hw, self.config.context, self.config.background_per_image, self.config.random_state)
+            cropping = Cropping(
+                size_hw, self.config.context, self.config.background_per_image, self.config.random_state, self.config.stain_normalization
+            )
             return build_patch_store(together, cropping, self.folder / "patches", labelled)
 
         last = self.config.looks[-1].image_size
@@ -220,7 +226,7 @@ class Adaptation:
             self.take_looks(weights, share)
             for p in fold.pictures:
                 candidates, sureness = self.found[p.key]
-                looks[p.key] = candidates, detector.classify(read_picture(p.path), candidates), sureness
+                looks[p.key] = candidates, detector.classify(self._pixels(p), candidates), sureness
         return looks
 
 
