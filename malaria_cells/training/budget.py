@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-PROPOSER_STEP, FIRST_STEP, SECOND_STEP = 0.3, 0.12, 0.35  # seconds on two cores: 8 crops of 256 x 256, 64 patches of 80 x 80, of 112 x 112
+PROPOSER_STEP, FIRST_STEP, SECOND_STEP = 0.25, 0.12, 0.35  # seconds on two cores: 8 crops of 256 x 256, 64 patches of 80 x 80, of 112 x 112
 TRACING = 10.0  # seconds until a training of a network takes its first step
 LEAST = 0.2  # share of the usual steps that is taken in any case
 
@@ -88,8 +88,9 @@ class Plan:
 
 FIRST_PASSES, SECOND_PASSES = 5, 2
 OF_A_FOLD = 0.5
-MOST_FOLDS = 5
-CANDIDATES = 1.5  # seconds to look for candidates in a photograph and to classify them, all looks of it together
+MOST_FOLDS, FOLDS_OF_MANY = 5, 3
+FEW = 12  # photographs, from a larger number of which fewer folds are made
+CANDIDATES = 1.0  # seconds to look for candidates in a photograph and to classify them, all looks of it together
 
 
 def plan_of(pictures: int, groups: int, old: int = 0) -> Plan:
@@ -100,13 +101,14 @@ def plan_of(pictures: int, groups: int, old: int = 0) -> Plan:
         groups: of them, which are kept together.
         old: photographs of what the start model was trained on, to train on too.
     """
-    return Plan(min(MOST_FOLDS, groups), min(120 + 8 * pictures, 400), min(30 + 2 * pictures, 90), pictures + old)
+    folds = MOST_FOLDS if pictures <= FEW else FOLDS_OF_MANY
+    return Plan(min(folds, groups), min(120 + 8 * pictures, 280), min(30 + 2 * pictures, 60), pictures + old)
 
 
 def stages_of(plan: Plan, second_look: bool) -> list[Stage]:
     """The stages of an adaptation in their order."""
     a_pass = FIRST_PASSES * FIRST_STEP + (SECOND_PASSES * SECOND_STEP if second_look else 0)
-    tracing = TRACING * (3 if second_look else 1)
+    tracing = TRACING * (2 if second_look else 1)
 
     def proposer(name: str, share: float) -> Stage:
         steps = round(share * plan.proposer)
