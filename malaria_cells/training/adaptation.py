@@ -31,9 +31,10 @@ from malaria_cells.training.budget import FIRST_PASSES, SECOND_PASSES, Budget, P
 from malaria_cells.training.classifier import Trained, TrainingData, predict_rows
 from malaria_cells.training.few import SHARES, OutOfFold, nearest_of_best
 from malaria_cells.training.looks import train_looks
-from malaria_cells.training.proposer import train_proposer
+from malaria_cells.training.proposer import Schedule, train_proposer
 from malaria_cells.training.transfer import averaged_weights
 from malaria_cells.training.unfinished import UnfinishedRun
+from malaria_cells.training.working_pictures import Look as SeenAs
 
 PROPOSER_BATCH = 8  # crops a step
 AP_WORTH = 0.003  # of cell AP50: see `few.WORTH`
@@ -104,8 +105,9 @@ class Adaptation:
         """Weights of the proposer after a training on photographs, and on the old ones."""
         self.centres.take(self.centres.start, 1)
         together = replace(pictures, pictures=pictures.pictures + self.old.pictures)
-        steps = self.budget.steps(name)
-        model = train_proposer(together, self.cell_size, 1, steps, PROPOSER_BATCH, self.config.random_state, self.proposer)
+        schedule = Schedule(1, self.budget.steps(name), PROPOSER_BATCH)
+        look = SeenAs(self.config.stain_normalization, self.config.proposer_augmentation)
+        model = train_proposer(together, schedule, look, self.config.random_state, self.proposer)
         return model.get_weights()
 
     def proposals_out_of_fold(self) -> tuple[float, dict[str, float]]:
