@@ -24,7 +24,7 @@ HABITS: tuple[str, ...] = (
     "dropout",
     "optimizer",
 )
-HABITS += ("background_per_image", "batch_size", "min_box_size", "precision", "learning_rate")
+HABITS += ("proposer_augmentation", "background_per_image", "batch_size", "min_box_size", "precision", "learning_rate")
 SECOND_RATE = 0.001  # learning rate of a second look whose model folder does not say how it was trained
 
 
