@@ -25,8 +25,8 @@ SURE = 4 * LEAST_HEAT
 # Times: in IML-Malaria's photographs the median cell is annotated as 0.87 to 1.20 of the usual one.
 USUAL = (0.8, 1.3)
 # Measured by `benchmarks/cell_sizes.py` on the training parts of six laboratories with networks that had seen some of them: in the size
-# of the red cells, the agreeing share was 0.3 or more with five cells or more in 99 % of the photographs; in sizes twice as large or
-# small and beyond in 1 %.
+# of the red cells, the agreeing share was 0.3 or more with five cells or more in nearly all photographs; in sizes twice as large or
+# small and beyond in up to 6 %, and with a network of one laboratory in up to 12 % of another one's.
 AGREE = 1.4  # times: as much as the size of a cell may differ from the size expected
 BELIEVED = 0.3  # share of what is seen, weighted by sureness and size, that agrees
 FEWEST = 5  # cells that agree with a size of the training
