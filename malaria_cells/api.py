@@ -13,6 +13,7 @@ from malaria_cells.counting import Count, count_detected, total
 from malaria_cells.detection import Detector, TwoStageDetector
 from malaria_cells.errors import InputError
 from malaria_cells.explain import Explainer
+from malaria_cells.familiarity import Familiarity
 from malaria_cells.model_folder import load_detector, shipped
 from malaria_cells.patches import crop_boxes
 from malaria_cells.report.overlay import draw_detections
@@ -134,8 +135,33 @@ class CellDetector:
         labels = self._detector.labels
         return total((count_detected(found, labels) for found in detections), labels)
 
-    def interval(self, counted: Count) -> tuple[float, float] | None:
+    def familiarity(self, picture: np.ndarray, detections: sv.Detections) -> Familiarity | None:
+        """How like the training photographs a picture is; None of a model that does not know what those look like.
+
+        Args:
+            picture: uint8 RGB (H, W, 3), see `read_picture`.
+            detections: what `detect` found in it, all of them.
+
+        Returns:
+            ``level``: ``familiar``, ``unusual`` or ``unlike anything learned``; the ``reason`` in words; ``distance`` and ``nearest``.
+            A parasitemia of the last kind means nothing.
+
+        Examples:
+            >>> from malaria_cells import read_picture
+            >>> detector, picture = CellDetector.load("pretrained/vivax"), read_picture("docs/images/smear.jpg")
+            >>> verdict = detector.familiarity(picture, detector.detect(picture))
+            >>> verdict is None or verdict.level in {"familiar", "unusual", "unlike anything learned"}
+            True
+        """
+        return self._detector.familiarity(picture, detections)
+
+    def interval(self, counted: Count, *familiarities: Familiarity | None) -> tuple[float, float] | None:
         """95 % interval of the parasitemia, fractions of 1, the detector's own errors included (see `Count.interval`).
+
+        Args:
+            counted: cells of one or more pictures.
+            familiarities: theirs. With one that is not familiar the interval is that of laboratories that the training left out, and
+                None where errors there were not measured.
 
         Examples:
             >>> detector = CellDetector.load("pretrained/vivax")
@@ -143,7 +169,7 @@ class CellDetector:
             >>> 0 <= low <= high <= 1
             True
         """
-        return counted.interval(self._detector.errors)
+        return counted.interval(self._detector.errors_for(*familiarities))
 
     def draw(self, picture: np.ndarray, detections: sv.Detections) -> np.ndarray:
         """Draw the counted cells on a copy of a picture, uint8 RGB (H, W, 3), infected ones standing out.

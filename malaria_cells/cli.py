@@ -207,6 +207,9 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--review", type=_count, metavar="N", help="write the N most doubtful cells as a sheet, and their pictures to correct and train on"
     )
+    parser.add_argument(
+        "--force", action="store_true", help="give a parasitemia of photographs that are unlike anything the model has learned, too"
+    )
     parser.add_argument("--compare", action="store_true", help="draw what is annotated beside what is detected (needs --annotations)")
 
 

@@ -1,11 +1,11 @@
 """From detections to what a microscopist reports: cells of each class, parasitemia, its interval."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import supervision as sv
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, norm, t
 
 from malaria_cells.labels import LabelSet
 from malaria_cells.wording import number_of
@@ -20,12 +20,35 @@ class ErrorRates:
         found: those of them that it found.
         healthy: annotated healthy red cells.
         false_alarms: findings on no infected cell.
+        misses_vary: variance of the share of missed infected cells from photograph to photograph, beyond chance.
+        alarms_vary: the same of the share of false alarms among healthy cells.
+        misses_differ: variance of the share of missed cells from laboratory to laboratory, which more photographs do not average out.
+        alarms_differ: the same of the share of false alarms.
+        measured: whether anything is known; if not, there is no interval.
     """
 
     infected: int
     found: int
     healthy: int
     false_alarms: int
+    misses_vary: float = 0.0
+    alarms_vary: float = 0.0
+    misses_differ: float = 0.0
+    alarms_differ: float = 0.0
+    measured: bool = True
+
+    def check(self, name: str) -> None:
+        """See that they are counts and variances.
+
+        Raises:
+            ValueError: they are not; it begins with `name`.
+        """
+        counts = self.found, self.infected - self.found, self.healthy, self.false_alarms
+        if min(*counts, self.misses_vary, self.alarms_vary, self.misses_differ, self.alarms_differ) < 0:
+            raise ValueError(f"{name}: found {self}, expected counts, of which `found` is at most `infected`, and variances from 0")
+
+
+UNMEASURED = ErrorRates(0, 0, 0, 0, measured=False)
 
 
 @dataclass(frozen=True)
@@ -36,6 +59,7 @@ class Count:
         by_label: int64 (n_labels,).
         infected: infected red cells.
         red_cells: all red cells, the infected ones included.
+        photographs: number of photographs that they were counted in.
 
     Examples:
         >>> counted = Count(np.array([96, 3, 1]), infected=4, red_cells=100)
@@ -49,6 +73,7 @@ class Count:
     by_label: np.ndarray
     infected: int
     red_cells: int
+    photographs: int = 1
 
     @property
     def parasitemia(self) -> float | None:
@@ -56,19 +81,20 @@ class Count:
         return self.infected / self.red_cells if self.red_cells else None
 
     def interval(self, errors: ErrorRates | None = None) -> tuple[float, float] | None:
-        """95 % interval of the true parasitemia, a fraction of 1; None without red cells.
+        """95 % interval of the true parasitemia, a fraction of 1; None without red cells, or where errors were not measured.
 
         With the detector's error rates it is that of Lang and Reiczigel (2014, Preventive Veterinary Medicine 113(1),
         13-22, section 2): of the share that is truly infected, given that cells are a sample, that some infected ones are
         missed and some healthy ones taken for infected, and that the rates of both were themselves measured on few cells.
-        It is widened, where it must be, to hold the share that was counted. Without error rates, or with too few cells
-        to know them, it is Wilson's (1927, JASA 22(158)), which knows of sampling alone.
+        To the variances of both rates those between photographs and laboratories are added (see `extra_variance` and
+        `elsewhere`): a photograph has rates of its own. It is widened, where it must be, to hold the share that was counted.
+        Without error rates, or with too few cells to know them, it is Wilson's (1927, JASA 22(158)), which knows of sampling alone.
         """
-        if not self.red_cells:
+        if not self.red_cells or (errors is not None and not errors.measured):
             return None
         share = self.infected / self.red_cells
         if errors is not None and errors.infected and errors.healthy:
-            low, high = _lang_reiczigel(self.infected, self.red_cells, errors)
+            low, high = _lang_reiczigel(self, errors)
             return min(low, share), max(high, share)
         found = binomtest(self.infected, self.red_cells).proportion_ci(0.95, method="wilson")
         return float(found.low), float(found.high)
@@ -78,7 +104,9 @@ class Count:
         return "none" if self.parasitemia is None else f"{100 * self.parasitemia:.2f} %"
 
     def interval_in_words(self, errors: ErrorRates | None) -> str:
-        """Its interval in percent (see `interval`); nothing without red cells."""
+        """Its interval in percent (see `interval`); nothing without red cells, and a sentence where errors were not measured."""
+        if self.red_cells and errors is not None and not errors.measured:
+            return "no interval, since errors on such photographs were not measured"
         found = self.interval(errors)
         return "" if found is None else f"95 % interval {100 * found[0]:.2f} to {100 * found[1]:.2f} %"
 
@@ -96,7 +124,12 @@ class Count:
         return f"{text}, {infected}: {self.share_in_words()}, {self.interval_in_words(errors)}"
 
     def __add__(self, other: "Count") -> "Count":
-        return Count(self.by_label + other.by_label, self.infected + other.infected, self.red_cells + other.red_cells)
+        return Count(
+            self.by_label + other.by_label,
+            self.infected + other.infected,
+            self.red_cells + other.red_cells,
+            self.photographs + other.photographs,
+        )
 
 
 def count(class_ids: np.ndarray, labels: LabelSet) -> Count:
@@ -117,7 +150,7 @@ def count_detected(found: sv.Detections, labels: LabelSet) -> Count:
 
 def total(counts: Iterable[Count], labels: LabelSet) -> Count:
     """All counts together."""
-    return sum(counts, Count(np.zeros(len(labels), dtype=np.int64), 0, 0))
+    return sum(counts, Count(np.zeros(len(labels), dtype=np.int64), 0, 0, 0))
 
 
 def counted_as(detections: sv.Detections, labels: LabelSet, infected_threshold: float, cell_threshold: float) -> np.ndarray:
@@ -138,7 +171,8 @@ def counted_as(detections: sv.Detections, labels: LabelSet, infected_threshold: 
     return np.where(is_finding | (np.asarray(detections.data["existence"]) >= cell_threshold), class_ids, -1)
 
 
-def _lang_reiczigel(positive: int, n: int, errors: ErrorRates) -> tuple[float, float]:
+def _lang_reiczigel(counted: Count, errors: ErrorRates) -> tuple[float, float]:
+    positive, n, photographs = counted.infected, counted.red_cells, max(counted.photographs, 1)
     z = float(norm.ppf(0.975))
     right_alarms = max(errors.healthy - errors.false_alarms, 0)
     sensitivity = (errors.found + 1) / (errors.infected + 2)
@@ -150,6 +184,63 @@ def _lang_reiczigel(positive: int, n: int, errors: ErrorRates) -> tuple[float, f
     miss = sensitivity * (1 - sensitivity) / errors.infected
     alarm = specificity * (1 - specificity) / errors.healthy
     shift = 2 * z**2 * (share * miss - (1 - share) * alarm)
+    miss += errors.misses_vary / photographs + errors.misses_differ
+    alarm += errors.alarms_vary / photographs + errors.alarms_differ
     spread = z * np.sqrt(p * (1 - p) / n_adjusted + share**2 * miss + (1 - share) ** 2 * alarm) / informed
     low, high = np.clip([share + shift - spread, share + shift + spread], 0, 1)
     return float(low), float(high)
+
+
+def extra_variance(events: np.ndarray, trials: np.ndarray) -> float:
+    """Variance of a rate between photographs, or laboratories, beyond what chance makes in so many trials; 0 where there is none.
+
+    The estimate by moments with weights by trials (Kleinman 1973, JASA 68(341), 46-54, eq. 2.3), as of a beta-binomial distribution.
+
+    Args:
+        events: in each photograph, int (n,); more than trials, as false alarms can be, count as all of them.
+        trials: in each photograph, int (n,); those without any are left out.
+    """
+    events, trials = (np.asarray(a, dtype=np.float64)[np.asarray(trials) > 0] for a in (events, trials))
+    if len(trials) < 2:
+        return 0.0
+    events, total = np.minimum(events, trials), trials.sum()
+    rate = events.sum() / total
+    by_chance = rate * (1 - rate)
+    spread = (trials * (events / trials - rate) ** 2).sum()
+    room = total - (trials**2).sum() / total - (len(trials) - 1)
+    return float(max(spread - (len(trials) - 1) * by_chance, 0) / room) if room > 0 else 0.0
+
+
+def elsewhere(by_set: Mapping[str, ErrorRates]) -> ErrorRates:
+    """Error rates to expect in a laboratory that is none of those measured, from each one's when it was left out of the training.
+
+    The mean over laboratories, whatever their number of cells, with the variance between them as for the prediction of a further one
+    (Higgins, Thompson and Spiegelhalter 2009, JRSS A 172(1), 137-159, eq. 12), Student's quantile for so few being in it.
+
+    Returns:
+        `UNMEASURED` where fewer than two laboratories have infected cells, or healthy ones: the spread between them is not known then.
+    """
+    with_infected = [e for e in by_set.values() if e.infected]
+    with_healthy = [e for e in by_set.values() if e.healthy]
+    if min(len(with_infected), len(with_healthy)) < 2:
+        return UNMEASURED
+    infected, healthy = sum(e.infected for e in with_infected), sum(e.healthy for e in with_healthy)
+    missed = np.array([1 - e.found / e.infected for e in with_infected])
+    alarms = np.array([min(e.false_alarms / e.healthy, 1) for e in with_healthy])
+    return ErrorRates(
+        infected,
+        round(infected * (1 - missed.mean())),
+        healthy,
+        round(healthy * alarms.mean()),
+        misses_vary=float(np.mean([e.misses_vary for e in with_infected])),
+        alarms_vary=float(np.mean([e.alarms_vary for e in with_healthy])),
+        misses_differ=_of_a_further_one(missed),
+        alarms_differ=_of_a_further_one(alarms),
+    )
+
+
+def _of_a_further_one(rates: np.ndarray) -> float:
+    """Variance that makes a normal 95 % interval as wide as Student's for one more of such rates."""
+    n = len(rates)
+    widened = float(t.ppf(0.975, n - 1) / norm.ppf(0.975))
+    return float(np.var(rates, ddof=1)) * (1 + 1 / n) * widened**2

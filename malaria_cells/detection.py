@@ -1,6 +1,7 @@
 """Photograph in, cells out: proposals, classifier, rejection, non-maximum suppression."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -10,8 +11,9 @@ import supervision as sv
 from pydantic import Field
 
 from malaria_cells.classifier import PatchClassifier
-from malaria_cells.counting import ErrorRates, counted_as
+from malaria_cells.counting import ErrorRates, counted_as, elsewhere
 from malaria_cells.errors import InputError
+from malaria_cells.familiarity import FAMILIAR, Familiarity, FamiliarityModel, measure
 from malaria_cells.labels import LabelSet
 from malaria_cells.patches import crop_boxes
 from malaria_cells.pictures import read_picture
@@ -60,10 +62,16 @@ class Detector(ABC):
     Attributes:
         settings: thresholds.
         errors: how often it was right about the validation pictures' red cells; None where that is not known.
+        errors_elsewhere: the same by data set, each measured by a training that left it out; None where that is not known.
+        known: what photographs of the training look like; None in models of before that was stored.
+        measured_cell_size: usual longer side of a cell in the training pictures in pixels, which `known` was measured by.
     """
 
     settings: DetectionSettings = field(kw_only=True)
     errors: ErrorRates | None = field(default=None, kw_only=True)
+    errors_elsewhere: Mapping[str, ErrorRates] | None = field(default=None, kw_only=True)
+    known: FamiliarityModel | None = field(default=None, kw_only=True)
+    measured_cell_size: float | None = field(default=None, kw_only=True)
 
     @property
     @abstractmethod
@@ -136,6 +144,23 @@ class Detector(ABC):
         )
         found.data["counted_as"] = counted_as(found, labels, self.settings.infected_threshold, self.settings.cell_threshold)
         return found
+
+    def familiarity(self, picture: np.ndarray, found: sv.Detections) -> Familiarity | None:
+        """How like the training photographs a picture is; None where the model does not know what those look like.
+
+        Args:
+            picture: uint8 RGB (H, W, 3).
+            found: what `detect` gave for it, unsure detections included.
+        """
+        if self.known is None or self.measured_cell_size is None:
+            return None
+        return self.known.judge(measure(picture, found, self.labels, self.measured_cell_size))
+
+    def errors_for(self, *familiarities: Familiarity | None) -> ErrorRates | None:
+        """Error rates to expect on photographs: those of the validation part or, if one of them is not familiar, those elsewhere."""
+        if all(f is None or f.level == FAMILIAR for f in familiarities):
+            return self.errors
+        return elsewhere(self.errors_elsewhere or {})
 
     def _scores_of_all_labels(self, boxes_xyxy: np.ndarray, class_ids: np.ndarray, by_label: np.ndarray) -> np.ndarray:
         """Scores for ranking by label: of what is not the label that a cell has, 0 below the score threshold; (n, n_labels)."""

@@ -19,6 +19,7 @@ from malaria_cells.classifier import Network
 from malaria_cells.counting import ErrorRates
 from malaria_cells.detection import DetectionSettings
 from malaria_cells.errors import InputError
+from malaria_cells.familiarity import FamiliarityModel
 from malaria_cells.labels import LabelSet
 from malaria_cells.proposals import Margins, Method
 from malaria_cells.stain import Normalization
@@ -29,7 +30,8 @@ CLASSIFIER = "classifier.keras"
 SECOND_LOOK = "second_look.keras"
 ONE_STAGE = "detector.keras"
 ABOUT = "model.yaml"
-NEWER = {"proposer_tta", "second_look", "second_look_size_hw", "stain", "cell_sizes", "adapted_from"}  # models of before lack them
+# Keys that models of older versions lack.
+NEWER = {"proposer_tta", "second_look", "second_look_size_hw", "stain", "cell_sizes", "adapted_from", "familiarity", "errors_elsewhere"}
 Positive = Annotated[float, Field(gt=0)]
 Pixels = Annotated[int, Field(gt=0, le=4096)]
 LARGEST = 1e9  # of any number but the seed
@@ -63,6 +65,8 @@ class ModelDescription:
         stain: what is done to a photograph before any network sees it, see `stain`.
         cell_sizes: as `cell_size`, of each data set by its name where several were trained on.
         adapted_from: `name` and `fingerprint` of the model that the training went on from, or None.
+        errors_elsewhere: as `errors`, by data set, each measured by a training that left it out; or None.
+        familiarity: what photographs of the training look like, or None.
     """
 
     labels: LabelSet
@@ -86,6 +90,8 @@ class ModelDescription:
     stain: Normalization = "none"
     cell_sizes: dict[str, Positive] = field(default_factory=dict)
     adapted_from: dict[str, str] | None = None
+    errors_elsewhere: dict[str, ErrorRates] | None = None
+    familiarity: FamiliarityModel | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -99,7 +105,7 @@ def save_description(folder: Path, networks: Sequence[Network], description: Mod
     """Write ``model.yaml`` for networks that are in the folder already, with their mean answer on fixed pixels and their checksums."""
     content = {
         "format_version": FORMAT_VERSION,
-        **_plain(asdict(description)),
+        **plain(asdict(description)),
         "preprocessing": "RGB pixels 0 to 255; squares cut with `context`, reflected at the border, resized; scaling is inside the network",
         "libraries": _versions(),
         "golden_output": [[round(float(v), 6) for v in row] for row in golden_output(networks, description)],
@@ -217,8 +223,10 @@ def _description(content: dict[str, Any]) -> ModelDescription:
         if values is not None and len(values) != n_classes:
             raise ValueError(f"calibration.{key} has {len(values)} values, there are {n_classes} classes")
     errors, scan = description.errors, description.scan
-    if errors is not None and min(errors.found, errors.infected - errors.found, errors.healthy, errors.false_alarms) < 0:
-        raise ValueError(f"errors: found {errors}, expected counts, of which `found` is at most `infected`")
+    if errors is not None:
+        errors.check("errors")
+    for name, own in (description.errors_elsewhere or {}).items():
+        own.check(f"errors_elsewhere.{name}")
     if scan is not None and (set(scan) != {"runs", "scan"} or not all(1 <= n <= MAX_SCAN for n in scan.values())):
         raise ValueError(f"scan: found {_shortened(scan)}, expected runs and scan from 1 to {MAX_SCAN}")
     return description
@@ -253,9 +261,10 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The same without tuples and NumPy scalars, for YAML and JSON."""
     if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
+        return {key: plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return value.item() if isinstance(value, np.generic) else value

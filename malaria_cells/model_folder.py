@@ -204,9 +204,7 @@ def _with_engine(folder: Path, engine: str | None) -> tuple[Path, str]:
 
 def assemble_one_stage(description: ModelDescription, network) -> OneStageDetector:  # type: ignore[no-untyped-def]
     """Put a one-stage detector together from a description and a network (see `OneStageDetector.network`)."""
-    return OneStageDetector(
-        network, description.image_size_hw, description.labels, settings=description.settings, errors=description.errors
-    )
+    return OneStageDetector(network, description.image_size_hw, description.labels, **_shared(description))
 
 
 def assemble(description: ModelDescription, networks: Sequence[Network], centres: CentreNetwork | None = None) -> TwoStageDetector:
@@ -229,7 +227,18 @@ def assemble(description: ModelDescription, networks: Sequence[Network], centres
         description.proposer_tta,
         cell_sizes=tuple(description.cell_sizes.values()),
     )
-    return TwoStageDetector(proposer, classifier, description.stain, settings=description.settings, errors=description.errors)
+    return TwoStageDetector(proposer, classifier, description.stain, **_shared(description))
+
+
+def _shared(description: ModelDescription) -> dict[str, Any]:
+    """What every kind of detector has from its description."""
+    return {
+        "settings": description.settings,
+        "errors": description.errors,
+        "errors_elsewhere": description.errors_elsewhere,
+        "known": description.familiarity,
+        "measured_cell_size": description.cell_size,
+    }
 
 
 def compiled_centres(model) -> CentreNetwork:  # type: ignore[no-untyped-def]

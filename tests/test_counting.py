@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import supervision as sv
 
-from malaria_cells.counting import Count, ErrorRates, count, counted_as
+from malaria_cells.counting import UNMEASURED, Count, ErrorRates, count, counted_as, elsewhere, extra_variance
 from malaria_cells.labels import LabelSet
 
 
@@ -95,3 +97,78 @@ def test_the_interval_covers_the_truth(prevalence, cells):
 def test_without_infected_cells_to_know_the_rates_by_it_is_wilsons(six_classes):
     found = count(np.array([3] * 81 + [0] * 182), six_classes)
     assert found.interval(ErrorRates(0, 0, 100, 2)) == found.interval()
+
+
+def test_chance_alone_is_no_extra_variance():
+    rng = np.random.default_rng(0)
+    trials = rng.integers(50, 200, 400)
+    assert extra_variance(rng.binomial(trials, 0.1), trials) < 5e-5
+
+
+def test_extra_variance_is_that_of_the_photographs_own_rates():
+    """Of a beta-binomial distribution, whose variance of rates is known: 0.1 * 0.9 / 11."""
+    rng = np.random.default_rng(0)
+    trials = rng.integers(50, 200, 2000)
+    assert extra_variance(rng.binomial(trials, rng.beta(1, 9, 2000)), trials) == pytest.approx(0.09 / 11, rel=0.1)
+
+
+@pytest.mark.parametrize(("events", "trials"), [([], []), ([3], [5]), ([0, 0], [0, 9]), ([0, 0, 0], [4, 5, 6]), ([7, 9], [4, 5])])
+def test_extra_variance_of_little_is_none(events, trials):
+    assert extra_variance(np.array(events), np.array(trials)) == 0
+
+
+def test_rates_that_vary_widen_the_interval_of_a_photograph_more_than_that_of_many():
+    errors = ErrorRates(100, 90, 5000, 10)
+    varying = replace(errors, misses_vary=0.01, alarms_vary=1e-3)
+    one = Count(np.array([100, 5]), 5, 105)
+    many = Count(np.array([10_000, 500]), 500, 10_500, photographs=100)
+
+    def widened(counted):
+        (low, high), (lower, higher) = counted.interval(errors), counted.interval(varying)
+        return (higher - lower) - (high - low)
+
+    assert widened(one) > 4 * widened(many) > 0
+
+
+def test_errors_elsewhere_differ_as_laboratories_do():
+    """The mean over laboratories, the small one counting as much as the large; by hand: misses 0.1 and 0.5, alarms 0.002 and 0.01."""
+    found = elsewhere(
+        {"large": ErrorRates(1000, 900, 10_000, 20), "small": ErrorRates(10, 5, 1000, 10), "healthy": ErrorRates(0, 0, 500, 3)}
+    )
+    assert (found.infected, found.found, found.healthy) == (1010, 707, 11_500)
+    assert found.false_alarms == round(11_500 * 0.006)
+    # Student's 0.975 quantile with one degree of freedom is 12.706, the normal one 1.960.
+    assert found.misses_differ == pytest.approx(0.08 * 1.5 * (12.7062 / 1.95996) ** 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("by_set", [{}, {"a": ErrorRates(10, 9, 100, 1)}, {"a": ErrorRates(10, 9, 100, 1), "b": ErrorRates(0, 0, 100, 1)}])
+def test_one_laboratory_with_infected_cells_tells_nothing_of_another(by_set):
+    assert elsewhere(by_set) is UNMEASURED
+    counted = Count(np.array([96, 4]), 4, 100)
+    assert counted.interval(UNMEASURED) is None
+    assert counted.interval_in_words(UNMEASURED) == "no interval, since errors on such photographs were not measured"
+
+
+def test_the_interval_of_a_laboratory_left_out_holds_its_annotated_parasitemia():
+    """Drawn laboratories, each with its own rates of misses and false alarms, and each photograph with rates around those."""
+    rng = np.random.default_rng(0)
+
+    def laboratory():
+        miss, alarm = rng.beta(2, 8), min(rng.lognormal(np.log(0.004), 1), 0.2)
+        infected = rng.binomial(120, np.minimum(rng.gamma(1, 0.02, 30), 0.5))
+        found = rng.binomial(infected, rng.beta((1 - miss) * 30, miss * 30, 30))
+        alarms = rng.binomial(120 - infected, rng.beta(alarm * 30, (1 - alarm) * 30, 30))
+        return infected, found, 120 - infected, alarms
+
+    def rates(infected, found, healthy, alarms):
+        spread = extra_variance(infected - found, infected), extra_variance(alarms, healthy)
+        return ErrorRates(infected.sum(), found.sum(), healthy.sum(), alarms.sum(), *spread)
+
+    held = []
+    for _ in range(30):
+        *known, (infected, found, _, alarms) = [laboratory() for _ in range(5)]
+        errors = elsewhere({str(i): rates(*one) for i, one in enumerate(known)})
+        for truth, counted in zip(infected[:10], (found + alarms)[:10], strict=True):
+            low, high = Count(np.zeros(1), int(counted), 120).interval(errors)
+            held.append(low <= truth / 120 <= high)
+    assert np.mean(held) >= 0.95

@@ -42,6 +42,7 @@ ORDER = [
     "tiles",
     "proposals",
     "habits",
+    "familiarity",
     "counting",
     "suppression",
     "detection",

@@ -66,7 +66,8 @@ def test_detections_table(finished, six_classes):
 
 def test_counts_table(finished, untrained_model, six_classes):
     columns = (finished / "counts.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
-    assert columns == ["image", *six_classes.names, "infected", "red_cells", "parasitemia", "parasitemia_low", "parasitemia_high"]
+    shares = ["parasitemia", "parasitemia_low", "parasitemia_high"]
+    assert columns == ["image", *six_classes.names, "infected", "red_cells", *shares, "familiarity", "familiarity_reason"]
     *pictures, total = rows(finished / "counts.csv")
     assert total["image"] == "TOTAL"
     for column in [*six_classes.names, "infected", "red_cells"]:
@@ -119,7 +120,7 @@ def test_pycocotools_gets_the_same_map_from_the_files(finished, sample, six_clas
 def test_metrics_keys(finished, six_classes):
     metrics = json.loads((finished / "metrics.json").read_text())
     top = {"images", "seconds_per_image", "mAP", "mAP50", "mAP75", "per_class", "cell", "infected", "micro_f1", "parasitemia"}
-    assert set(metrics) == top
+    assert set(metrics) == top | {"interval_coverage"}
     assert metrics["images"] == 4  # of twelve; the others are not annotated in test.json
     assert metrics["seconds_per_image"] > 0
     assert list(metrics["per_class"]) == list(six_classes.names)

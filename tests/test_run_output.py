@@ -70,7 +70,8 @@ def stub(six_classes, fails=()):
         return sv.Detections(xyxy=xyxy, class_id=np.array([0, 3]), confidence=np.array([0.9, 0.8], dtype=np.float32), data=data)
 
     settings = SimpleNamespace(infected_threshold=0.5, cell_threshold=0.5)
-    return SimpleNamespace(labels=six_classes, errors=None, settings=settings, detect=detect)
+    unknown = {"familiarity": lambda *_: None, "errors_for": lambda *_: None}
+    return SimpleNamespace(labels=six_classes, errors=None, settings=settings, detect=detect, **unknown)
 
 
 @pytest.fixture

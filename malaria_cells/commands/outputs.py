@@ -12,13 +12,15 @@ import numpy as np
 import supervision as sv
 
 from malaria_cells import coco, files
-from malaria_cells.annotations import AnnotationSet
+from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.classifier import PatchClassifier
 from malaria_cells.commands.output_folder import ANNOTATED, COMPARED, WITHOUT_RED_CELLS, begin_drawn, clear, drawn_names
 from malaria_cells.commands.run_truth import said_of_labels, scored_without
-from malaria_cells.counting import Count, ErrorRates, count_detected, total
+from malaria_cells.commands.verdicts import Verdicts
+from malaria_cells.counting import Count, ErrorRates, count_detected
 from malaria_cells.detection import Detector
-from malaria_cells.evaluation import ClassMatches, Score, class_matches, classification_metrics, score
+from malaria_cells.evaluation import ClassMatches, Score, class_matches, classification_metrics, interval_coverage, score
+from malaria_cells.familiarity import Familiarity
 from malaria_cells.labels import LabelSet
 from malaria_cells.model_folder import PROPOSER
 from malaria_cells.pictures import read_picture
@@ -40,6 +42,7 @@ class Finished:
         results: by picture key, in order.
         failed: reason by picture key.
         not_drawn: reason by the key of pictures that have results, of which no picture with boxes could be written.
+        familiarity: by picture key, of those in `results`; None where the model does not know what its training looked like.
         seconds: for the pictures in `results`, reading included.
         interrupted: whether a person stopped the run.
     """
@@ -48,6 +51,7 @@ class Finished:
     failed: dict[str, str] = field(default_factory=dict)
     not_drawn: dict[str, str] = field(default_factory=dict)
     sizes_wh: dict[str, tuple[int, int]] = field(default_factory=dict)
+    familiarity: dict[str, Familiarity | None] = field(default_factory=dict)
     seconds: float = 0.0
     interrupted: bool = False
 
@@ -71,19 +75,21 @@ class DetectionOutput:
         detector: for its labels and thresholds.
         pictures: folder that the pictures' keys are relative to.
         names: see `drawn_names`.
+        force: whether photographs that are unlike anything learned get a parasitemia, too.
     """
 
     folder: Path
     detector: Detector
     pictures: Path
     names: dict[str, str]
+    force: bool = False
 
     @staticmethod
-    def start(folder: Path, detector: Detector, pictures: Path, keys: Iterable[str]) -> "DetectionOutput":
+    def start(folder: Path, detector: Detector, pictures: Path, keys: Iterable[str], force: bool = False) -> "DetectionOutput":
         """Begin: what an earlier run left in the folder under these names goes, so that all tables belong together."""
         clear(folder)
         begin_drawn(folder / ANNOTATED)
-        return DetectionOutput(folder, detector, pictures, drawn_names(keys))
+        return DetectionOutput(folder, detector, pictures, drawn_names(keys), force)
 
     def drawn(self, key: str) -> Path:
         """Where a picture with boxes is."""
@@ -104,7 +110,7 @@ class DetectionOutput:
         results = finished.results
         self.folder.mkdir(parents=True, exist_ok=True)
         _write_csv(self.folder / "detections.csv", ("image", "label", "score", "x_min", "y_min", "x_max", "y_max"), self._rows(results))
-        _write_csv(self.folder / "counts.csv", *self._counts(results))
+        _write_csv(self.folder / "counts.csv", *self._counts(finished))
         files.write_json(self.folder / "detections.json", self._coco(finished))
         _write_failed(self.folder, finished.reasons)
         return self._score(finished, truth.subset(results)) if truth is not None else None
@@ -142,6 +148,8 @@ class DetectionOutput:
         seconds = round(finished.seconds / len(results), 4) if results else None
         scored = score(pictures, found, self.labels, seconds)
         metrics = scored.metrics
+        if self.labels.is_infected.any():
+            metrics["interval_coverage"] = self._coverage(pictures, finished)
         without = scored_without(truth, self.labels)
         files.write_json(self.folder / "metrics.json", metrics | without)
         self._say_metrics(metrics)
@@ -161,14 +169,37 @@ class DetectionOutput:
                 box = (f"{v:.1f}" for v in found.xyxy[i])
                 yield key, self.labels.names[found.class_id[i]], f"{found.confidence[i]:.4f}", *box
 
-    def _counts(self, results: dict[str, sv.Detections]) -> tuple[tuple[str, ...], list[tuple]]:
+    def _coverage(self, pictures: list[Picture], finished: Finished) -> dict[str, Any]:
+        """How often intervals hold the annotated parasitemia, of the photographs for which one is given; the others are counted."""
+        errors = [self.errors_of(p.key, finished) for p in pictures]
+        own = self.verdicts(finished)
+        with_one = [(p, e) for p, e in zip(pictures, errors, strict=True) if p.key in own.given and (e is None or e.measured)]
+        found = [finished.results[p.key] for p, _ in with_one]
+        coverage = interval_coverage([p for p, _ in with_one], found, self.labels, [e for _, e in with_one])
+        return coverage | {"without_interval": len(pictures) - len(with_one)}
+
+    def errors_of(self, key: str, finished: Finished) -> ErrorRates | None:
+        """The error rates to expect on one picture."""
+        return self.detector.errors_for(finished.familiarity.get(key))
+
+    def verdicts(self, finished: Finished) -> Verdicts:
+        """What is to be said of the pictures' familiarity, and which of them are given a parasitemia."""
+        return Verdicts.of(self.detector, finished.results, finished.familiarity, self.force)
+
+    def _counts(self, finished: Finished) -> tuple[tuple[str, ...], list[tuple]]:
         has_infected = bool(self.labels.is_infected.any())
         columns = ("image", *self.labels.names, *(("infected",) if has_infected else ()), "red_cells")
         columns += ("parasitemia", "parasitemia_low", "parasitemia_high") if has_infected else ()
-        # The last row alone has that name: a picture of it is named from its folder on.
-        counts = {f"./{key}" if key == TOTAL else key: count_detected(found, self.labels) for key, found in sorted(results.items())}
-        errors = self.detector.errors if has_infected else None
-        rows = [_count_row(key, c, has_infected, errors) for key, c in [*counts.items(), (TOTAL, total(counts.values(), self.labels))]]
+        columns += ("familiarity", "familiarity_reason")
+        verdicts = self.verdicts(finished)
+        rows = []
+        for key, found in sorted(finished.results.items()):
+            familiarity = finished.familiarity.get(key)
+            said = (familiarity.level, familiarity.reason) if familiarity else ("", "")
+            row = _count_row(self.labels, count_detected(found, self.labels), self.errors_of(key, finished), key in verdicts.given)
+            # The last row alone has that name: a picture of it is named from its folder on.
+            rows.append((f"./{key}" if key == TOTAL else key, *row, *said))
+        rows.append((TOTAL, *_count_row(self.labels, verdicts.together, verdicts.errors, True), "", verdicts.sentence))
         return columns, rows
 
     def _coco(self, finished: Finished) -> dict[str, Any]:
@@ -201,9 +232,11 @@ class DetectionOutput:
 
     def say(self, finished: Finished) -> None:
         """Tell where things are."""
-        every = total((count_detected(found, self.labels) for found in finished.results.values()), self.labels)
+        verdicts = self.verdicts(finished)
         detections = number_of(sum(map(len, finished.results.values())), "detection")
-        print(f"{number_of(len(finished.results), 'picture')}: {every.in_words(self.labels, self.detector.errors)}")
+        print(f"{number_of(len(finished.results), 'picture')}: {verdicts.together.in_words(self.labels, verdicts.errors)}")
+        if verdicts.sentence:
+            print(verdicts.sentence)
         print(f"counts: {self.folder / 'counts.csv'}   {detections}, unsure ones too: {self.folder / 'detections.csv'}")
         if finished.results:
             print(f"pictures with boxes: {self.folder / ANNOTATED}")
@@ -236,13 +269,13 @@ def write_classification(folder: Path, classifier: PatchClassifier, finished: Fi
     _say_ending(folder, finished, names)
 
 
-def _count_row(key: str, c: Count, has_infected: bool, errors: ErrorRates | None) -> tuple:
-    row = (key, *c.by_label.tolist())
-    if not has_infected:
-        return (*row, c.red_cells)
-    share, interval = c.parasitemia, c.interval(errors)
-    figures = ("", "", "") if share is None or interval is None else (f"{share:.6f}", f"{interval[0]:.6f}", f"{interval[1]:.6f}")
-    return (*row, c.infected, c.red_cells, *figures)
+def _count_row(labels: LabelSet, c: Count, errors: ErrorRates | None, is_given: bool) -> tuple:
+    """Cells and parasitemia as they stand in counts.csv; without the latter where it is not given."""
+    if not labels.is_infected.any():
+        return (*c.by_label.tolist(), c.red_cells)
+    share, interval = (c.parasitemia, c.interval(errors)) if is_given else (None, None)
+    ends = ("", "") if interval is None else tuple(f"{end:.6f}" for end in interval)
+    return (*c.by_label.tolist(), c.infected, c.red_cells, "" if share is None else f"{share:.6f}", *ends)
 
 
 def _write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[tuple]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import supervision as sv
 
 from malaria_cells.annotations import AnnotationSet
 from malaria_cells.at_once import AHEAD, in_order
@@ -19,6 +20,7 @@ from malaria_cells.commands.run_report import write_run_report
 from malaria_cells.commands.run_request import RunRequest
 from malaria_cells.commands.run_truth import of_part, read_truth
 from malaria_cells.errors import InputError, reason
+from malaria_cells.familiarity import Familiarity
 from malaria_cells.labels import warn_of_uncounted
 from malaria_cells.model_folder import shipped
 from malaria_cells.pictures import list_pictures, read_picture
@@ -72,8 +74,16 @@ def _work_as_asked(request: RunRequest, model: Path, root: Path, keys: list[str]
 
 
 def _detect(request: RunRequest, model: Path, loaded: Loaded, root: Path, keys: list[str], truth: AnnotationSet | None) -> int:
-    write = DetectionOutput.start(request.output, loaded.detector, root, keys)
-    finished = _work(loaded.detector.detect, root, keys, "detecting", write.picture)
+    detector = loaded.detector
+    write = DetectionOutput.start(request.output, detector, root, keys, request.force)
+
+    def one(picture: np.ndarray) -> tuple[sv.Detections, Familiarity | None]:
+        found = detector.detect(picture)
+        return found, detector.familiarity(picture, found)
+
+    finished = _work(one, root, keys, "detecting", lambda key, picture, result: write.picture(key, picture, result[0]))
+    finished.familiarity = {key: familiarity for key, (_, familiarity) in finished.results.items()}
+    finished.results = {key: found for key, (found, _) in finished.results.items()}
     _warn_of_other_sizes(loaded.detector, finished)
     scored = write.tables(finished, truth)
     if request.compare and truth is not None:

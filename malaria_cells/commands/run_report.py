@@ -5,7 +5,7 @@ import numpy as np
 from malaria_cells.annotations import AnnotationSet
 from malaria_cells.commands.output_folder import ANNOTATED
 from malaria_cells.commands.outputs import DetectionOutput, Finished
-from malaria_cells.counting import Count, count_detected, total
+from malaria_cells.counting import Count, count_detected
 from malaria_cells.evaluation import Score
 from malaria_cells.labels import LabelSet
 from malaria_cells.pictures import read_picture
@@ -35,10 +35,11 @@ def write_run_report(
         facts: what was run on what, by name.
         command: how to make it again.
     """
-    labels, errors, results = output.labels, output.detector.errors, finished.results
+    labels, results = output.labels, finished.results
     counts = {key: count_detected(found, labels) for key, found in results.items()}
-    together = total(counts.values(), labels)
-    document = Document("Cells detected", number_of(len(results), "photograph"), command)
+    verdicts = output.verdicts(finished)
+    together, errors = verdicts.together, verdicts.errors
+    document = Document("Cells detected", number_of(len(results), "photograph"), command, warning=verdicts.sentence)
     settings = output.detector.settings
     document.facts = [
         *facts,
@@ -57,9 +58,13 @@ def write_run_report(
         distribution = {"annotated": annotated, **distribution}
     document.sections.append(sections.class_distribution(distribution, labels))
     paths = {key: output.pictures / key for key in results}
-    by_picture = sections.parasitemia(counts, labels, errors, {p.key: p for p in pictures})
+    given = {key: c for key, c in counts.items() if key in verdicts.given}
+    by_picture = sections.parasitemia(given, labels, {key: output.errors_of(key, finished) for key in given}, {p.key: p for p in pictures})
     if by_picture is not None:
         document.sections.append(by_picture)
+    not_familiar = sections.not_familiar(finished.familiarity)
+    if not_familiar is not None:
+        document.sections.insert(0, not_familiar)
     if scored and pictures:
         document.sections += [
             sections.confusion(pictures, found, labels),

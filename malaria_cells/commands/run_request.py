@@ -31,6 +31,7 @@ class RunRequest:
     review: int | None = None
     compare: bool = False
     engine: str | None = None
+    force: bool = False
 
     def command_line(self) -> str:
         """What to type for the same: every flag that is not as by default."""

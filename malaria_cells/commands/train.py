@@ -23,6 +23,7 @@ from malaria_cells.start_model import with_start
 from malaria_cells.training import unfinished
 from malaria_cells.training.claim import check_folder, check_place, claimed
 from malaria_cells.training.data_record import data_record
+from malaria_cells.training.familiarity import read_elsewhere
 from malaria_cells.wording import number_of, rounded
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ def _train_claimed(name: str, config: Config, data: DataSet, resume: bool) -> Pa
 
 def _check_request(config: Config) -> None:
     """See that the config can be followed, as far as that does not depend on the data."""
+    read_elsewhere(config.elsewhere)
     for look in config.looks:
         check_model_name(look.model)
         check_policy(look.augmentation)

@@ -21,6 +21,7 @@ def train_one_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     from malaria_cells.evaluation import detection_metrics
     from malaria_cells.model_folder import assemble_one_stage, save_model
     from malaria_cells.report.plots import training_curves
+    from malaria_cells.training.familiarity import learned_from, validated_coverage
     from malaria_cells.training.one_stage import train_one_stage
     from malaria_cells.training.thresholds import choose_thresholds
 
@@ -29,7 +30,7 @@ def train_one_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     model, size_hw = train_one_stage(data, config, run)
     description = _description(config, data, size_hw)
     detector, found = choose_thresholds(assemble_one_stage(description, compiled(model)), data.validation)
-    save_model(folder, [model], replace(description, settings=detector.settings, errors=detector.errors))
+    save_model(folder, [model], replace(description, **learned_from(detector, data.train, data.validation, found, config.elsewhere)))
     metrics: dict[str, Any] = {"best_epoch": (run.best_epoch or 0) + 1, "epochs": len(run.history)}
     detected = {"validation": found}
     if data.test is not None:
@@ -40,6 +41,7 @@ def train_one_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     if data.test is not None and is_of_several(data.test):
         found_by_key = {p.key: d for p, d in zip(data.test.pictures, detected["test"], strict=True)}
         metrics["by_data_set"] = figures_by_data_set(data.test, found_by_key)
+    metrics["validation"] |= validated_coverage(data.validation, found, detector.errors)
     keep_record(folder, config, data, metrics, [run])
     panels = _panels(run.history[0])
     course = Course(run.history, run.best_epoch or 0)

@@ -165,7 +165,7 @@ def _detector_sections(d: Detected, labels: LabelSet) -> list[Section]:
     results = {p.key: found for p, found in zip(pictures, d.found, strict=True)}
     where = f"Photographs of the {d.part} part, by which the thresholds were chosen. " if d.part == "validation" else ""
     counts = {key: count_detected(found, labels) for key, found in results.items()}
-    by_picture = sections.parasitemia(counts, labels, d.errors, {p.key: p for p in pictures})
+    by_picture = sections.parasitemia(counts, labels, dict.fromkeys(counts, d.errors), {p.key: p for p in pictures})
     found = [sections.best_median_worst(pictures, d.found, labels), *([by_picture] if by_picture else [])]
     found.append(sections.doubtful(results, {p.key: p.path for p in pictures}, labels))
     return [replace(section, text=where + section.text) for section in found]

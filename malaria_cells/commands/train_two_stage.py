@@ -36,6 +36,7 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     from malaria_cells.model_folder import load_detector, save_model
     from malaria_cells.report.sheet import examples, patch_sheet
     from malaria_cells.training.classifier import TrainingData, predict_rows
+    from malaria_cells.training.familiarity import validated_coverage
     from malaria_cells.training.looks import train_further, train_looks
 
     start = start_of(config)
@@ -60,7 +61,7 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     description, detected = _description(config, data, store, rejects, calibration), None
     description = replace(description, adapted_from=start.record if start else None)
     if rejects:
-        description, found = _with_thresholds(description, networks, proposer, data)
+        description, found = _with_thresholds(description, networks, proposer, data, config.elsewhere)
         detected = Detected("validation", data.validation, found, description.errors)
     further = train_further(trained, training_data, is_finding, store.rows_of(data.validation), config, run) if config.refit else []
     if further:
@@ -76,6 +77,8 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
         known = store.class_ids[rows[part]] < len(names)  # of the rest no class is right or wrong
         classified = _classified(part, names, store.class_ids[rows[part]][known], calibration(probabilities[known]), is_finding)
         metrics[part] = classified.metrics
+    if detected is not None:
+        metrics["validation"] |= validated_coverage(data.validation, detected.found, detected.errors)
     save_model(folder, [t.model for t in further or trained], description, proposer)
     if rejects and data.test is not None and is_of_several(data.test):
         metrics["by_data_set"] = detected_by_data_set(load_detector(folder)[0], data.test)
@@ -188,15 +191,16 @@ def _drawn(rows: np.ndarray, store: PatchStore, config: Config) -> np.ndarray:
     return np.sort(np.concatenate(by_class))
 
 
-def _with_thresholds(description, networks: list[Network], proposer, data: DataSet):  # type: ignore[no-untyped-def]
+def _with_thresholds(description, networks: list[Network], proposer, data: DataSet, elsewhere: str | None):  # type: ignore[no-untyped-def]
     from malaria_cells.model_folder import assemble, compiled_centres
+    from malaria_cells.training.familiarity import learned_from
     from malaria_cells.training.thresholds import choose_thresholds, fit_margins
 
     method = "sliding" if description.proposals == "sliding" else "watershed"  # which a learned proposer can be exchanged for
     description = replace(description, box_margins=fit_margins(method, data.train, description.stain))
     centres = compiled_centres(proposer) if proposer is not None else None
     detector, found = choose_thresholds(assemble(description, networks, centres), data.validation)
-    return replace(description, settings=detector.settings, errors=detector.errors), found
+    return replace(description, **learned_from(detector, data.train, data.validation, found, elsewhere)), found
 
 
 def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool, calibration: Calibration):  # type: ignore[no-untyped-def]

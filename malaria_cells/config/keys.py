@@ -11,7 +11,8 @@ from malaria_cells.config.values import FolderOrFile, Settings
 SIX_CLASSES = ["red blood cell", "leukocyte", "gametocyte", "ring", "trophozoite", "schizont"]
 PARASITES = ["gametocyte", "ring", "trophozoite", "schizont"]
 
-NEWER = ("label_map", "data_sets", "stain_normalization", "proposer_augmentation", "start_from")  # keys that the first model folders lack
+# Keys that the first model folders lack.
+NEWER = ("label_map", "data_sets", "stain_normalization", "proposer_augmentation", "start_from", "elsewhere")
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -213,6 +214,11 @@ class Config(Settings):
         0.0,
         description="Of two_stage: once thresholds are chosen, train the classifiers further, with the validation pictures among the "
         "others, for this share of their passes; 0: not.",
+    )
+    elsewhere: FolderOrFile | None = Field(
+        None,
+        description="JSON of how often such a model errs on data sets that its training left out, from crossvalidate --by data_set: "
+        "by it the intervals of unusual photographs are widened; null: they have none.",
     )
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "float32", description="Of the classifiers' arithmetic; the mixed ones are for hardware that is made for them."

@@ -8,6 +8,7 @@ from malaria_cells.evaluation.matches import (
     class_matches,
     error_rates,
     infected_figures,
+    interval_coverage,
     micro_f1,
 )
 from malaria_cells.evaluation.unscored import MATCH_IOU, is_unknown, unscored
@@ -25,6 +26,7 @@ __all__ = [
     "detection_metrics",
     "error_rates",
     "infected_figures",
+    "interval_coverage",
     "is_unknown",
     "mean_present",
     "micro_f1",

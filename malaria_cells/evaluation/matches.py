@@ -1,15 +1,19 @@
 """Which detections are right: cells matched at IoU 0.5, by class and as infected or not, and what is counted from them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import supervision as sv
 
 from malaria_cells import boxes
 from malaria_cells.annotations import Picture
-from malaria_cells.counting import ErrorRates, count, counted_ids
+from malaria_cells.counting import ErrorRates, count, counted_ids, extra_variance
 from malaria_cells.evaluation.unscored import MATCH_IOU, is_unknown, unscored
 from malaria_cells.labels import LabelSet
+
+ROUNDED = 1e-9  # of a fraction: what arithmetic may leave between a share and an interval that ends at it
 
 
 def infected_figures(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet) -> dict[str, float | None]:
@@ -32,17 +36,49 @@ def error_rates(pictures: list[Picture], detections: list[sv.Detections], labels
     A finding is a detection that is counted as infected; it is right if it lies on an infected box (IoU 0.5), and left out
     if it lies on an ignore region, or is of a class that was not annotated and on no cell (`unscored`).
     """
-    found = false_alarms = infected = healthy = 0
-    for picture, detected in zip(pictures, detections, strict=True):
+    rows = np.zeros((len(pictures), 4), dtype=np.int64)
+    for row, picture, detected in zip(rows, pictures, detections, strict=True):
         truth = picture.cells_xyxy[labels.is_infected[picture.cell_class_ids]]
-        infected += len(truth)
-        healthy += int((labels.is_red_cell & ~labels.is_infected)[picture.cell_class_ids].sum())
-        if len(detected) == 0:
+        row[0] = len(truth)
+        row[2] = (labels.is_red_cell & ~labels.is_infected)[picture.cell_class_ids].sum()
+        if len(detected):
+            row[1], row[3] = _hits_and_misses(detected[_member(labels.is_infected, detected.data["counted_as"])], truth, picture)
+    infected, found, healthy, false_alarms = rows.sum(axis=0).tolist()
+    misses_vary, alarms_vary = extra_variance(rows[:, 0] - rows[:, 1], rows[:, 0]), extra_variance(rows[:, 3], rows[:, 2])
+    return ErrorRates(infected, found, healthy, false_alarms, misses_vary, alarms_vary)
+
+
+def interval_coverage(
+    pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, errors: Sequence[ErrorRates | None]
+) -> dict[str, Any]:
+    """How often the 95 % interval of a photograph's parasitemia holds the annotated one.
+
+    Args:
+        pictures: the truth.
+        detections: one entry a picture.
+        labels: the classes.
+        errors: the detector's, one entry a picture; `UNMEASURED` where no interval is given.
+
+    Returns:
+        ``photographs`` for which there are both, all red cells being annotated in its data set, ``held`` and their ``share``, None without any; the same by data set in ``by_data_set``
+        where there are several.
+    """
+    held: dict[str, list[bool]] = {}
+    for picture, found, known in zip(pictures, detections, errors, strict=True):
+        if (labels.is_infected | labels.is_red_cell)[list(picture.unannotated)].any():
             continue
-        findings = detected[_member(labels.is_infected, detected.data["counted_as"])]
-        hits, misses = _hits_and_misses(findings, truth, picture)
-        found, false_alarms = found + hits, false_alarms + misses
-    return ErrorRates(infected, found, healthy, false_alarms)
+        annotated = count(picture.cell_class_ids, labels).parasitemia
+        interval = count(counted_ids(found), labels).interval(known)
+        if annotated is not None and interval is not None:
+            held.setdefault(picture.data_set, []).append(interval[0] - ROUNDED <= annotated <= interval[1] + ROUNDED)
+    coverage: dict[str, Any] = _coverage([h for part in held.values() for h in part])
+    if len({p.data_set for p in pictures}) > 1:
+        coverage["by_data_set"] = {name: _coverage(held.get(name, [])) for name in sorted({p.data_set for p in pictures})}
+    return coverage
+
+
+def _coverage(held: list[bool]) -> dict[str, float | None]:
+    return {"photographs": len(held), "held": sum(held), "share": _ratio(sum(held), len(held))}
 
 
 def _hits_and_misses(findings: sv.Detections, truth_xyxy: np.ndarray, picture: Picture) -> tuple[int, int]:

@@ -10,7 +10,8 @@ import numpy as np
 import streamlit as st
 import supervision as sv
 
-from malaria_cells.counting import Count, count_detected, total
+from malaria_cells.commands.verdicts import Verdicts
+from malaria_cells.counting import Count, count_detected
 from malaria_cells.detection import Detector
 from malaria_cells.errors import InputError
 from malaria_cells.file_names import distinct, printable
@@ -56,7 +57,7 @@ def main(models: list[str], review: Path, home: Path = Path("models")) -> None:
     found = {p.name: chosen.decide(*p.look) for p in photographs}
     counts = {name: count_detected(detections, detector.labels) for name, detections in found.items()}
     shown = _choice(photographs)
-    _figures(chosen, counts, shown)
+    _figures(chosen, counts, shown, Verdicts.of(chosen, found, {p.name: p.familiarity for p in photographs}))
     cells = counted_cells(found[shown.name])
     if not len(cells):
         st.warning("No cell is found in this photograph at these thresholds. Lower them, or look whether it is a smear at all.")
@@ -114,7 +115,8 @@ def _photographs(detector: Detector, folder: str, uploads: list[tuple[str, bytes
     for i, (key, (name, content)) in enumerate(new.items()):
         try:
             pixels = read_upload(name, content)
-            known[key] = Photograph(name, content, pixels, detector.look(pixels))
+            look = detector.look(pixels)
+            known[key] = Photograph(name, content, pixels, look, detector.familiarity(pixels, detector.decide(*look)))
         except InputError as error:
             st.error(plain(str(error)))
         if bar:
@@ -150,18 +152,22 @@ def _choice(photographs: list[Photograph]) -> Photograph:
     return next(p for p in photographs if p.name == name)
 
 
-def _figures(detector: Detector, counts: dict[str, Count], shown: Photograph) -> None:
+def _figures(detector: Detector, counts: dict[str, Count], shown: Photograph, verdicts: Verdicts) -> None:
     own = counts[shown.name]
+    panels.familiarity(shown.familiarity)
     columns = st.columns(4)
     columns[0].metric("Cells", f"{int(own.by_label.sum()):,}")
     if detector.labels.is_infected.any():
         columns[1].metric("Red cells", f"{own.red_cells:,}")
         columns[2].metric("Infected", f"{own.infected:,}")
-        columns[3].metric("Parasitemia", own.share_in_words())
-        columns[3].caption(own.interval_in_words(detector.errors))
+        is_given = shown.name in verdicts.given
+        columns[3].metric("Parasitemia", own.share_in_words() if is_given else "not given")
+        columns[3].caption(own.interval_in_words(detector.errors_for(shown.familiarity)) if is_given else "unlike anything learned")
     if len(counts) > 1:
-        every = total(counts.values(), detector.labels)
-        st.markdown(f"All {len(counts)} photographs: {plain(every.in_words(detector.labels, detector.errors))}")
+        which = f"All {len(counts)}" if len(verdicts.given) == len(counts) else f"{len(verdicts.given)} of {len(counts)}"
+        st.markdown(f"{which} photographs: {plain(verdicts.together.in_words(detector.labels, verdicts.errors))}")
+        if verdicts.sentence:
+            st.caption(plain(verdicts.sentence))
 
 
 def _picture(photograph: Photograph, cells: sv.Detections, detector: Detector) -> int | None:

@@ -32,6 +32,7 @@ def file_of(name: str, detector: Detector, photographs: list[Photograph], model:
     finished = Finished()
     for p in photographs:
         finished.results[p.name] = detector.decide(*p.look)
+        finished.familiarity[p.name] = p.familiarity
         finished.sizes_wh[p.name] = (p.pixels.shape[1], p.pixels.shape[0])
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         pictures, results = Path(folder) / "pictures", Path(folder) / "results"

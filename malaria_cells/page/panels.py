@@ -11,6 +11,7 @@ from malaria_cells.counting import Count
 from malaria_cells.detection import Detector, TwoStageDetector
 from malaria_cells.errors import InputError
 from malaria_cells.explain import Explainer
+from malaria_cells.familiarity import FAMILIAR, UNLIKE, Familiarity
 from malaria_cells.file_names import fitted
 from malaria_cells.model_description import ABOUT
 from malaria_cells.page import downloads as files
@@ -36,6 +37,14 @@ def changed(folder: str) -> float:
 def _explainer(folder: str, written: float) -> Explainer:
     del written
     return Explainer.load(Path(folder))
+
+
+def familiarity(verdict: Familiarity | None) -> None:
+    """A sentence on a photograph that is not like those of the training."""
+    if verdict is None or verdict.level == FAMILIAR:
+        return
+    say = st.error if verdict.level == UNLIKE else st.warning
+    say(plain(f"{verdict.level[0].upper()}{verdict.level[1:]}: {verdict.reason}"))
 
 
 def sheet(photograph: Photograph, cells: sv.Detections, detector: Detector) -> None:

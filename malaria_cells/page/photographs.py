@@ -13,6 +13,7 @@ from PIL import Image
 from malaria_cells.counting import counted_ids
 from malaria_cells.detection import Look
 from malaria_cells.errors import InputError
+from malaria_cells.familiarity import Familiarity
 from malaria_cells.pictures import SUFFIXES, picture_size, read_picture
 from malaria_cells.sample import Slide, render_smear
 
@@ -31,12 +32,14 @@ class Photograph:
         content: of the file, byte by byte: by that corrections are known to be of the same photograph.
         pixels: uint8 RGB (H, W, 3).
         look: see `detection.Detector.look`.
+        familiarity: how like the training photographs it is; None where the model does not know.
     """
 
     name: str
     content: bytes
     pixels: np.ndarray
     look: Look
+    familiarity: Familiarity | None = None
 
 
 def read_upload(name: str, content: bytes) -> np.ndarray:

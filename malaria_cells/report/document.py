@@ -16,6 +16,7 @@ from malaria_cells import files
 
 NAME = "report.html"
 QUALITY = 82  # of inlined JPEGs
+BADGES = {"unusual": "doubt", "unlike anything learned": "lost"}  # texts and their style in the template
 TYPES = {".svg": "svg+xml", ".png": "png", ".jpg": "jpeg"}
 
 
@@ -45,7 +46,10 @@ class Inlined:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: a title, a sentence, a table, pictures; each may be missing but the title."""
+    """A part of the page: a title, a sentence, a table, pictures; each may be missing but the title.
+
+    A cell of a table that is one of `BADGES` is shown as a badge of its colour.
+    """
 
     title: str
     text: str = ""
@@ -64,14 +68,15 @@ class Document:
     facts: list[tuple[str, str]] = field(default_factory=list)
     headline: list[Headline] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
+    warning: str = ""
 
     def write(self, path: Path) -> None:
         """Write the page, whole or not at all."""
         environment = jinja2.Environment(loader=jinja2.PackageLoader("malaria_cells", "report"), autoescape=True)
         template = environment.get_template(f"{NAME}.jinja")
         version = importlib.metadata.version("malaria-cells")
-        values = {name: getattr(self, name) for name in ("title", "subtitle", "command", "facts", "headline", "sections")}
-        page = template.render(version=version, **values)
+        values = {name: getattr(self, name) for name in ("title", "subtitle", "command", "facts", "headline", "sections", "warning")}
+        page = template.render(version=version, badges=BADGES, **values)
         # A name that is not UTF-8 comes with \\x.. for its strange bytes, as in the tables.
         files.write_text(path, page.encode("utf-8", "backslashreplace").decode("utf-8"))
 

@@ -9,6 +9,7 @@ from malaria_cells import breakdown
 from malaria_cells.annotations import Picture
 from malaria_cells.counting import Count, ErrorRates, count
 from malaria_cells.evaluation import AveragePrecision
+from malaria_cells.familiarity import FAMILIAR, LEVELS, Familiarity
 from malaria_cells.labels import LabelSet
 from malaria_cells.pictures import read_picture
 from malaria_cells.report import charts
@@ -119,15 +120,39 @@ def doubtful(results: dict[str, sv.Detections], paths: dict[str, Path], labels: 
     return Section("Most doubtful cells", text, (drawn,))
 
 
-def parasitemia(counts: dict[str, Count], labels: LabelSet, errors: ErrorRates | None, truth: dict[str, Picture]) -> Section | None:
-    """Parasitemia by picture as a chart, with the annotated one where there is a truth; None where nothing can be infected."""
+def not_familiar(familiarity: dict[str, Familiarity | None]) -> Section | None:
+    """The photographs that are not like those of the training, the least familiar first; None where there are none."""
+    rows = [(f.distance, key, f) for key, f in familiarity.items() if f is not None and f.level != FAMILIAR]
+    if not rows:
+        return None
+    rows.sort(key=lambda row: (-LEVELS.index(row[2].level), -row[0], row[1]))
+    text = (
+        "The model has learned from other photographs than these, and may be wrong about them by more than it knows. Intervals of unusual "
+        "photographs are those of laboratories that the training left out, where that was measured; photographs that are unlike anything "
+        "learned are given no parasitemia unless it was asked for."
+    )
+    table = tuple((key, f.level, f.reason, f"{distance:.1f}") for distance, key, f in rows)
+    return Section("Photographs unlike those of the training", text, columns=("picture", "familiarity", "reason", "distance"), rows=table)
+
+
+def parasitemia(
+    counts: dict[str, Count], labels: LabelSet, errors: dict[str, ErrorRates | None], truth: dict[str, Picture]
+) -> Section | None:
+    """Parasitemia by picture as a chart, with the annotated one where there is a truth; None where nothing can be infected.
+
+    Args:
+        counts: by picture key.
+        labels: the classes.
+        errors: error rates to expect, by picture key.
+        truth: annotated pictures by key.
+    """
     if not labels.is_infected.any():
         return None
     known = {key: c for key, c in counts.items() if c.parasitemia is not None}
     highest = sorted(known, key=lambda key: -(known[key].parasitemia or 0))[:MOST_ROWS]
     rows = []
     for key in sorted(highest):
-        low, high = known[key].interval(errors) or (0.0, 1.0)
+        low, high = known[key].interval(errors[key]) or (known[key].parasitemia or 0.0,) * 2
         annotated = count(truth[key].cell_class_ids, labels).parasitemia if key in truth else None
         rows.append((key, known[key].parasitemia or 0.0, low, high, annotated))
     if not rows:
@@ -135,7 +160,8 @@ def parasitemia(counts: dict[str, Count], labels: LabelSet, errors: ErrorRates |
     chosen = "" if len(rows) == len(counts) else f" Shown are the {len(rows)} highest of {len(counts)} pictures; counts.csv has all."
     text = (
         "Infected red cells by all red cells. The interval holds the cells that happened to be in the field"
-        + (", and the detector's own errors, as measured on the validation photographs." if errors else ".")
+        + (", and the detector's own errors, as measured on photographs that it had not learned." if any(errors.values()) else ".")
+        + (" Where no interval is drawn none is known." if any(e is not None and not e.measured for e in errors.values()) else "")
         + chosen
     )
     drawn = plot(lambda path: charts.parasitemia_chart(rows, path), "parasitemia of each picture with its interval")

@@ -1,0 +1,64 @@
+"""What is said of photographs that are not like those of the training: how many, which first, and what is counted of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import supervision as sv
+
+from malaria_cells.counting import Count, ErrorRates, count_detected, total
+from malaria_cells.detection import Detector
+from malaria_cells.familiarity import UNLIKE, UNUSUAL, Familiarity
+from malaria_cells.wording import number_of
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """The familiarity of several photographs, together.
+
+    Attributes:
+        given: keys of the photographs that are given a parasitemia, or counted at all where nothing can be infected.
+        together: cells of those photographs.
+        errors: error rates to expect on all of them.
+        sentence: how many are unusual or unlike anything learned; empty where none is.
+    """
+
+    given: frozenset[str]
+    together: Count
+    errors: ErrorRates | None
+    sentence: str
+
+    @staticmethod
+    def of(
+        detector: Detector, results: Mapping[str, sv.Detections], familiarity: Mapping[str, Familiarity | None], force: bool = False
+    ) -> "Verdicts":
+        """Judge photographs together.
+
+        Args:
+            detector: for its labels and error rates.
+            results: detections by key.
+            familiarity: by key; of a photograph that is not in it nothing is known, and it is counted.
+            force: whether photographs that are unlike anything learned are counted.
+        """
+        by_level = {level: [key for key in sorted(results) if _level(familiarity.get(key)) == level] for level in (UNUSUAL, UNLIKE)}
+        has_infected = bool(detector.labels.is_infected.any())
+        left_out = set() if force or not has_infected else set(by_level[UNLIKE])
+        given = frozenset(key for key in results if key not in left_out)
+        together = total((count_detected(results[key], detector.labels) for key in sorted(given)), detector.labels)
+        parts = []
+        for level, keys in by_level.items():
+            if keys:
+                first = familiarity[keys[0]]
+                reason = first.reason if first else ""
+                consequence = _consequence(level, bool(left_out), has_infected)
+                parts.append(f"{number_of(len(keys), 'photograph')} {level}{consequence}; first: {keys[0]} ({reason})")
+        return Verdicts(given, together, detector.errors_for(*(familiarity.get(key) for key in given)), ". ".join(parts))
+
+
+def _level(familiarity: Familiarity | None) -> str | None:
+    return None if familiarity is None else familiarity.level
+
+
+def _consequence(level: str, is_left_out: bool, has_infected: bool) -> str:
+    if level == UNLIKE and is_left_out:
+        return ", without parasitemia and not in the total (run.py --force gives one all the same)"
+    return ", whose parasitemia may be far off" if has_infected else ", whose counts may be far off"

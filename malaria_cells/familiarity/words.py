@@ -1,0 +1,42 @@
+"""Differences between a photograph and those of the training, in words that a technician knows."""
+
+import math
+
+from malaria_cells.familiarity.signals import AT_LEAST
+
+_COLOURS = {
+    "light_red": ("the clear field between the cells is redder", "the clear field between the cells is less red"),
+    "light_blue": ("the clear field between the cells is bluer", "the clear field between the cells is yellower"),
+    "stain": ("the stain is stronger", "the stain is weaker"),
+    # Stain that absorbs more red looks bluer; more blue, yellower.
+    "stain_red": ("the stain is bluer", "the stain is redder"),
+    "stain_blue": ("the stain is yellower", "the stain is bluer"),
+}
+THAN = "than in the training photographs"
+
+
+def difference(name: str, value: float, above: float) -> str:
+    """One signal's difference as a clause.
+
+    Args:
+        name: of the signal.
+        value: in the photograph.
+        above: how much more that is than in the nearest data set.
+
+    >>> difference("size", 0.7, 0.7)
+    'cells are 2.0 times as large as in the training photographs'
+    >>> difference("unsure", 0.4, 0.3)
+    'the networks are unsure of 40 % of the cells'
+    """
+    if name in _COLOURS:
+        return f"{_COLOURS[name][above < 0]} {THAN}"
+    if name == "size":
+        return f"cells are {math.exp(above):.1f} times as large as in the training photographs"
+    if name == "focus":
+        return "out of focus" if above < 0 else f"sharper or noisier {THAN}"
+    if name == "unexplained":
+        share = 1 + AT_LEAST - math.exp(value)
+        return f"red cells of the usual look make up only {100 * share:.0f} % of what is stained: a thick film, a crowd, or not a smear"
+    if name == "unsure":
+        return f"the networks are unsure of {100 * value:.0f} % of the cells"
+    return "the networks waver between the classes of many cells"

@@ -1,0 +1,112 @@
+"""What a training stores for later: what its photographs look like, and how often the detector errs at home and elsewhere."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import supervision as sv
+from pydantic import TypeAdapter, ValidationError
+
+from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.counting import ErrorRates
+from malaria_cells.detection import Detector
+from malaria_cells.errors import InputError, reason
+from malaria_cells.evaluation import interval_coverage
+from malaria_cells.familiarity import FamiliarityModel, appearance, fit, measure
+from malaria_cells.pictures import read_picture
+from malaria_cells.progress import progress
+
+MOST_PHOTOGRAPHS = 100  # training photographs of each data set that are measured: more tell no more
+ELSEWHERE = "errors_by_data_set"
+
+
+def fit_familiarity(
+    train: AnnotationSet, validation: AnnotationSet, found: list[sv.Detections], cell_size: float | None
+) -> FamiliarityModel | None:
+    """What the photographs of a training look like; None where labels are of whole pictures.
+
+    Light, stain, focus and size are those of training and validation photographs, whose cells are annotated; what the networks make of a
+    photograph is measured on validation photographs alone, since they know the others.
+
+    Args:
+        train: the training part.
+        validation: the validation part.
+        found: what the trained detector finds in each validation picture.
+        cell_size: of the model.
+    """
+    if cell_size is None or train.whole or not len(validation):
+        return None
+    seen = [p for pictures in _by_set(train).values() for p in pictures[:: math.ceil(len(pictures) / MOST_PHOTOGRAPHS)]]
+    total = len(seen) + len(validation)
+    reading = iter(progress([*seen, *validation.pictures], total, "measuring what photographs look like", "image"))
+    appearances = [appearance(read_picture(next(reading).path), p.cells_xyxy, cell_size) for p in seen]
+    labels = validation.labels
+    validated = [measure(read_picture(p.path), detected, labels, cell_size) for p, detected in zip(reading, found, strict=True)]
+    sets, validated_sets = [p.data_set for p in seen], [p.data_set for p in validation.pictures]
+    return fit(np.array(appearances), sets, np.array(validated), validated_sets)
+
+
+def _by_set(annotations: AnnotationSet) -> dict[str, list[Picture]]:
+    found: dict[str, list[Picture]] = {}
+    for p in annotations.pictures:
+        found.setdefault(p.data_set, []).append(p)
+    return found
+
+
+def read_elsewhere(path: str | None) -> dict[str, ErrorRates] | None:
+    """Error rates by the data set that a training left out, as ``crossvalidate --by data_set`` writes them; None where no file is named.
+
+    Args:
+        path: JSON: ``{"errors_by_data_set": {NAME: {"infected": n, "found": n, "healthy": n, "false_alarms": n}}}``, or the inner part.
+
+    Raises:
+        InputError: no such file, or another content.
+    """
+    if path is None:
+        return None
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = TypeAdapter(dict[str, ErrorRates]).validate_python(content.get(ELSEWHERE, content))
+        for name, errors in found.items():
+            errors.check(name)
+    except OSError as error:
+        raise InputError(f"elsewhere: {path} cannot be read ({reason(error)}); crossvalidate --by data_set writes such a file") from error
+    except (ValidationError, ValueError, AttributeError) as error:
+        faults = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        where = ".".join(map(str, faults["loc"]))
+        raise InputError(
+            f"elsewhere: {path}: {where}{': ' if where else ''}{faults['msg']}; expected the counts `infected`, `found`, `healthy` and "
+            "`false_alarms` by data set, as crossvalidate --by data_set writes them"
+        ) from error
+    return found or None
+
+
+def learned_from(
+    detector: Detector, train: AnnotationSet, validation: AnnotationSet, found: list[sv.Detections], elsewhere: str | None
+) -> dict[str, Any]:
+    """The parts of a `ModelDescription` that are measured with the trained detector, by name.
+
+    Args:
+        detector: with its thresholds and error rates.
+        train: the training part.
+        validation: the validation part.
+        found: what it finds in each validation picture.
+        elsewhere: see `read_elsewhere`.
+    """
+    familiarity = fit_familiarity(train, validation, found, detector.measured_cell_size)
+    return {
+        "settings": detector.settings,
+        "errors": detector.errors,
+        "familiarity": familiarity,
+        "errors_elsewhere": read_elsewhere(elsewhere),
+    }
+
+
+def validated_coverage(validation: AnnotationSet, found: list[sv.Detections], errors: ErrorRates | None) -> dict[str, Any]:
+    """`evaluation.interval_coverage` of the validation part, as ``metrics.json`` holds it; empty where nothing can be infected."""
+    if not validation.labels.is_infected.any():
+        return {}
+    pictures = list(validation.pictures)
+    return {"interval_coverage": interval_coverage(pictures, found, validation.labels, [errors] * len(pictures))}

@@ -1,0 +1,423 @@
+"""How like the training photographs a photograph is: measured, judged, stored, and said wherever there are results."""
+
+import csv
+import json
+import shutil
+from dataclasses import asdict, dataclass, replace
+
+import cv2
+import numpy as np
+import pytest
+import supervision as sv
+import yaml
+
+from malaria_cells.cli import main
+from malaria_cells.commands.outputs import DetectionOutput, Finished
+from malaria_cells.commands.run_report import write_run_report
+from malaria_cells.commands.verdicts import Verdicts
+from malaria_cells.counting import UNMEASURED, ErrorRates
+from malaria_cells.detection import DetectionSettings, Detector
+from malaria_cells.errors import InputError
+from malaria_cells.familiarity import FAMILIAR, UNLIKE, UNUSUAL, Familiarity, FamiliarityModel, appearance, fit, measure
+from malaria_cells.familiarity.signals import NAMES
+from malaria_cells.labels import LabelSet
+from malaria_cells.model_description import load_description, plain
+from malaria_cells.pictures import read_picture
+from malaria_cells.sample.smear import RADIUS, Slide, render_smear
+from malaria_cells.training.familiarity import fit_familiarity, read_elsewhere
+
+SIZE_WH = (480, 360)
+CELL = 2 * RADIUS
+LABELS = LabelSet(("red blood cell", "ring"), infected=("ring",), red_cells=("red blood cell",))
+
+
+@dataclass(frozen=True)
+class Known(Detector):
+    """A detector that finds nothing: for what is done with what was found."""
+
+    @property
+    def labels(self):
+        return LABELS
+
+    def look(self, picture):
+        raise NotImplementedError
+
+
+def slide(seed):
+    return replace(Slide.draw(np.random.default_rng(seed)), crowding=70.0)
+
+
+def found_at(boxes_xyxy, existence=0.98):
+    """Healthy red cells as a detector hands them on."""
+    n = len(boxes_xyxy)
+    probabilities = np.tile([0.97 * existence, 0.03 * existence, 1 - existence], (n, 1))
+    return sv.Detections(
+        xyxy=np.array(boxes_xyxy, dtype=np.float32).reshape(-1, 4),
+        confidence=np.full(n, existence),
+        class_id=np.zeros(n, dtype=int),
+        data={"existence": np.full(n, existence), "probabilities": probabilities, "counted_as": np.zeros(n, dtype=np.int64)},
+    )
+
+
+NOTHING = sv.Detections.empty()
+
+
+def smears(number, slides, seed, radius=RADIUS):
+    rng = np.random.default_rng(seed)
+    drawn = [render_smear(slides[i % len(slides)], rng, SIZE_WH, radius) for i in range(number)]
+    return [(s.picture, s.boxes_xyxy[[name != "leukocyte" for name in s.labels]].astype(np.float32)) for s in drawn]
+
+
+@pytest.fixture(scope="module")
+def slides():
+    return [slide(1), slide(2)]
+
+
+@pytest.fixture(scope="module")
+def known(slides):
+    """What twenty drawn training photographs and as many validation ones of two slides look like."""
+    appearances = np.array([appearance(picture, cells, CELL) for picture, cells in smears(20, slides, 3)])
+    validated = np.array([measure(picture, found_at(cells), LABELS, CELL) for picture, cells in smears(20, slides, 4)])
+    return fit(appearances, [""] * 20, validated, [""] * 20)
+
+
+def judged(known, picture, found):
+    return known.judge(measure(picture, found, LABELS, CELL))
+
+
+def test_new_photographs_of_known_slides_are_familiar(known, slides):
+    levels = [judged(known, picture, found_at(cells)).level for picture, cells in smears(20, slides, 5)]
+    assert levels.count(FAMILIAR) >= 18
+
+
+def test_a_photograph_out_of_focus_is_unlike_anything_learned_although_its_cells_are_found(known, slides):
+    [(picture, cells)] = smears(1, slides, 6)
+    verdict = judged(known, cv2.GaussianBlur(picture, (0, 0), 6), found_at(cells))
+    assert (verdict.level, verdict.reason.split(";")[0]) == (UNLIKE, "out of focus")
+
+
+def thick_film():
+    """Lysed red cells: a cloudy field of stain with dense specks, and no outline of a cell."""
+    rng = np.random.default_rng(0)
+    cloud = cv2.GaussianBlur(rng.standard_normal((360, 480)).astype(np.float32), (0, 0), 12)
+    density = 0.15 + 0.05 * cloud / cloud.std()
+    for x, y in rng.integers(10, 350, (40, 2)):
+        cv2.circle(density, (int(x), int(y)), 4, 0.6, -1)
+    return (220 * 10 ** -np.clip(density, 0, 2)[..., None] * np.array([0.9, 1.0, 0.95])).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("found", [NOTHING, found_at([[20, 20, 90, 90], [200, 150, 270, 220]])])
+def test_a_thick_film_is_unlike_anything_learned(known, found):
+    verdict = judged(known, thick_film(), found)
+    assert verdict.level == UNLIKE
+    assert "a thick film, a crowd, or not a smear" in verdict.reason
+
+
+def test_what_is_no_smear_is_unlike_anything_learned(known, slides):
+    [(picture, _)] = smears(1, slides, 7)
+    noise = np.random.default_rng(0).integers(0, 256, (360, 480, 3)).astype(np.uint8)
+    for no_smear in (255 - picture, noise, np.zeros_like(picture), np.full_like(picture, 200)):
+        assert judged(known, no_smear, NOTHING).level == UNLIKE
+
+
+def test_cells_twice_as_large_are_said_to_be(known, slides):
+    """Drawn at twice the size, so that stain and light are as usual."""
+    [(picture, cells)] = smears(1, slides, 8, radius=RADIUS / 2)
+    large = cv2.resize(picture, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+    verdict = judged(known, large, found_at(4 * cells))
+    assert verdict.level != FAMILIAR
+    [times] = [part.split()[2] for part in verdict.reason.split("; ") if part.startswith("cells are")]
+    assert float(times) == pytest.approx(2.0, abs=0.15)
+
+
+def test_another_stain_is_unusual(known, slides):
+    other = replace(slides[0], stain=np.array([0.9, 0.5, 0.2], dtype=np.float32))
+    [(picture, cells)] = smears(1, [other], 9)
+    verdict = judged(known, picture, found_at(cells))
+    assert verdict.level == UNUSUAL
+    assert "stain is" in verdict.reason
+
+
+def test_networks_that_are_unsure_make_a_photograph_unusual_and_surer_ones_never(known, slides):
+    [(picture, cells)] = smears(1, slides, 10)
+    existence = np.where(np.arange(len(cells)) % 2 == 0, 0.98, 0.6)
+    found = found_at(cells)
+    found.data["existence"] = existence
+    verdict = judged(known, picture, found)
+    assert verdict.level == UNUSUAL
+    assert verdict.reason.startswith("the networks are unsure of 5")
+    assert judged(known, picture, found_at(cells, existence=0.999)).level == FAMILIAR
+
+
+def test_each_data_set_has_its_own_centre(slides):
+    """A photograph between two data sets is like neither."""
+    other = [replace(s, light=s.light * np.array([1.0, 1.0, 0.5], dtype=np.float32)) for s in slides]
+    between = [replace(s, light=s.light * np.array([1.0, 1.0, 0.72], dtype=np.float32)) for s in slides]
+    seen = {"one": smears(12, slides, 11), "other": smears(12, other, 12)}
+    names = [name for name, photographs in seen.items() for _ in photographs]
+    appearances = np.array([appearance(picture, cells, CELL) for photographs in seen.values() for picture, cells in photographs])
+    validated = np.array([measure(p, found_at(c), LABELS, CELL) for photographs in seen.values() for p, c in photographs])
+    known = fit(appearances, names, validated, names)
+    assert [k.name for k in known.sets] == ["one", "other"]
+    assert {judged(known, p, found_at(c)).nearest for p, c in seen["other"]} == {"other"}
+    [(picture, cells)] = smears(1, between, 13)
+    assert judged(known, picture, found_at(cells)).level == UNUSUAL
+
+
+def test_at_most_one_validation_photograph_in_twenty_is_not_familiar(known):
+    rng = np.random.default_rng(0)
+    centre = np.array(known.sets[0].centre)
+    for tail in (1.0, 0.4):  # light tails and heavy ones
+        spread = 0.03 * np.abs(rng.standard_normal((400, len(NAMES)))) ** (1 / tail) * rng.choice([-1, 1], (400, len(NAMES)))
+        values = centre + spread
+        values[:, NAMES.index("unexplained")] = centre[NAMES.index("unexplained")] - np.abs(spread[:, 0])
+        own = fit(values[:200], ["a"] * 200, values[200:300], ["a"] * 100)
+        assert np.mean([own.judge(row).level != FAMILIAR for row in values[300:]]) <= 0.1
+
+
+def test_a_large_photograph_is_measured_in_milliseconds(known, slides):
+    import time
+
+    [(picture, cells)] = smears(1, slides, 14)
+    large = np.tile(picture, (3, 3, 1))
+    seconds = []
+    for _ in range(5):
+        started = time.thread_time()
+        measure(large, found_at(cells), LABELS, CELL)
+        seconds.append(time.thread_time() - started)
+    assert min(seconds) < 0.05
+
+
+# --- stored in the model folder
+
+
+def with_familiarity(model, known, tmp_path, **changes):
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    content = yaml.safe_load((folder / "model.yaml").read_text(encoding="utf-8"))
+    content["familiarity"] = plain(asdict(known)) | changes
+    (folder / "model.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return folder
+
+
+def test_it_comes_back_from_the_model_folder_as_it_was_saved(untrained_model, known, tmp_path):
+    assert load_description(with_familiarity(untrained_model, known, tmp_path))[0].familiarity == known
+
+
+def test_a_folder_of_before_there_was_any_loads(untrained_model, tmp_path):
+    folder = tmp_path / "old"
+    shutil.copytree(untrained_model, folder)
+    content = yaml.safe_load((folder / "model.yaml").read_text(encoding="utf-8"))
+    del content["familiarity"], content["errors_elsewhere"]
+    (folder / "model.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    assert load_description(folder)[0].familiarity is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"signals": ["light"]}, "familiarity.signals"), ({"sets": []}, "familiarity.sets"), ({"unusual": -1.0}, "familiarity.unusual")],
+)
+def test_a_damaged_one_is_refused(untrained_model, known, tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        load_description(with_familiarity(untrained_model, known, tmp_path, **changes))
+
+
+def test_training_photographs_are_measured_by_their_annotation(sample):
+    from malaria_cells.annotations import load_annotations
+
+    names = ("red blood cell", "leukocyte", "gametocyte", "ring", "trophozoite", "schizont")
+    labels = LabelSet(names, infected=names[2:], red_cells=names[:1])
+    annotations = load_annotations(sample / "training.json", labels, root=sample)
+    half = annotations.subset([p.key for p in annotations.pictures[:4]])
+    rest = annotations.subset([p.key for p in annotations.pictures[4:]])
+    found = []
+    for p in rest.pictures:
+        n = len(p.cells_xyxy)
+        own = np.pad(0.95 * np.eye(len(names))[p.cell_class_ids], ((0, 0), (0, 1)), constant_values=0.05)
+        data = {"existence": np.full(n, 0.95), "probabilities": own}
+        found.append(sv.Detections(xyxy=p.cells_xyxy, class_id=p.cell_class_ids, confidence=np.full(n, 0.95), data=data))
+    known = fit_familiarity(half, rest, found, half.usual_cell_size)
+    assert (len(known.sets), known.sets[0].photographs) == (1, 8)
+    assert known.sets[0].centre[NAMES.index("size")] == pytest.approx(0, abs=0.1)
+    assert fit_familiarity(half, rest, found, None) is None
+
+
+# --- error rates of other laboratories
+
+SET = {"infected": 50, "found": 40, "healthy": 5000, "false_alarms": 10}
+
+
+def test_errors_elsewhere_are_read_in_both_forms(tmp_path):
+    path = tmp_path / "elsewhere.json"
+    for content in ({"a": SET, "b": SET}, {"errors_by_data_set": {"a": SET, "b": SET}}):
+        path.write_text(json.dumps(content))
+        assert read_elsewhere(str(path)) == {"a": ErrorRates(50, 40, 5000, 10), "b": ErrorRates(50, 40, 5000, 10)}
+    assert read_elsewhere(None) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "Expecting"),
+        ("[]", "expected the counts"),
+        ('{"a": {"infected": 5}}', r"a\.found"),
+        (json.dumps({"a": SET | {"found": 60}}), "`found` is at most `infected`"),
+    ],
+)
+def test_a_wrong_file_of_errors_is_refused(tmp_path, content, message):
+    path = tmp_path / "elsewhere.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_elsewhere(str(path))
+    with pytest.raises(InputError, match=r"elsewhere: .*missing.json cannot be read"):
+        read_elsewhere(str(tmp_path / "missing.json"))
+
+
+# --- said with the results
+
+
+def three_verdicts():
+    return {
+        "a.png": Familiarity(FAMILIAR, 0.8),
+        "b.png": Familiarity(UNUSUAL, 2.5, "cells are 2.0 times as large as in the training photographs"),
+        "c.png": Familiarity(UNLIKE, 9.0, "out of focus"),
+    }
+
+
+def three_results():
+    found = {
+        key: found_at(np.arange(4 * n).reshape(n, 4) + np.array([0, 0, 9, 9])) for key, n in (("a.png", 100), ("b.png", 50), ("c.png", 30))
+    }
+    for detections in found.values():
+        detections.data["counted_as"][:2] = 1
+    return found
+
+
+def finished_of(results, familiarity):
+    return Finished(results, familiarity=familiarity, sizes_wh=dict.fromkeys(results, (640, 480)))
+
+
+def table(folder):
+    return {row["image"]: row for row in csv.DictReader((folder / "counts.csv").read_text(encoding="utf-8").splitlines())}
+
+
+ERRORS = ErrorRates(100, 90, 5000, 10)
+
+
+def test_a_photograph_unlike_anything_learned_has_no_parasitemia_and_is_not_in_the_total(tmp_path, capsys):
+    detector = Known(settings=DetectionSettings(), errors=ERRORS)
+    output = DetectionOutput.start(tmp_path / "out", detector, tmp_path, three_results())
+    finished = finished_of(three_results(), three_verdicts())
+    output.tables(finished, None)
+    rows = table(output.folder)
+    assert [rows[key]["familiarity"] for key in three_verdicts()] == [FAMILIAR, UNUSUAL, UNLIKE]
+    assert rows["a.png"]["parasitemia"] == "0.020000"
+    assert rows["a.png"]["parasitemia_low"] != ""
+    assert [rows["b.png"][k] for k in ("parasitemia", "parasitemia_low", "parasitemia_high")] == ["0.040000", "", ""]
+    assert [rows["c.png"][k] for k in ("red_cells", "parasitemia", "parasitemia_low")] == ["30", "", ""]
+    assert (rows["c.png"]["familiarity_reason"], rows["TOTAL"]["red_cells"]) == ("out of focus", "150")
+    output.say(finished)
+    said = capsys.readouterr().out
+    assert "4 of 150 red cells infected" in said
+    assert "no interval, since errors on such photographs were not measured" in said
+    assert "1 photograph unlike anything learned, without parasitemia and not in the total" in said
+    assert "first: c.png (out of focus)" in said
+
+
+def test_force_gives_a_parasitemia_all_the_same(tmp_path):
+    detector = Known(settings=DetectionSettings(), errors=ERRORS, errors_elsewhere={"x": ERRORS, "y": ErrorRates(50, 30, 4000, 40)})
+    output = DetectionOutput.start(tmp_path / "out", detector, tmp_path, three_results(), force=True)
+    output.tables(finished_of(three_results(), three_verdicts()), None)
+    rows = table(output.folder)
+    assert (rows["c.png"]["parasitemia"], rows["TOTAL"]["red_cells"]) == ("0.066667", "180")
+    assert float(rows["c.png"]["parasitemia_high"]) > 0.1
+
+
+def test_an_unusual_photograph_has_the_wider_interval_of_laboratories_left_out():
+    detector = Known(settings=DetectionSettings(), errors=ERRORS, errors_elsewhere={"x": ERRORS, "y": ErrorRates(50, 30, 4000, 40)})
+    from malaria_cells.api import CellDetector
+
+    interface = CellDetector(detector, None)
+    counted = interface.count(three_results()["a.png"])
+    home, away = interface.interval(counted), interface.interval(counted, three_verdicts()["b.png"])
+    assert away[0] <= home[0] < home[1] < away[1]
+    assert interface.interval(counted, three_verdicts()["a.png"]) == home
+    assert Known(settings=DetectionSettings(), errors=ERRORS).errors_for(three_verdicts()["b.png"]) is UNMEASURED
+
+
+def test_a_model_that_knows_nothing_of_its_training_photographs_says_nothing(tmp_path):
+    detector = Known(settings=DetectionSettings(), errors=ERRORS)
+    assert detector.familiarity(np.zeros((50, 50, 3), dtype=np.uint8), NOTHING) is None
+    verdicts = Verdicts.of(detector, three_results(), {})
+    assert (verdicts.sentence, verdicts.errors, verdicts.together.red_cells) == ("", ERRORS, 180)
+
+
+def test_the_report_warns_and_has_badges(tmp_path):
+    detector = Known(settings=DetectionSettings(), errors=ERRORS)
+    for key in three_results():
+        cv2.imwrite(str(tmp_path / key), np.full((480, 640, 3), 200, dtype=np.uint8))
+    output = DetectionOutput.start(tmp_path / "out", detector, tmp_path, three_results())
+    finished = finished_of(three_results(), three_verdicts())
+    output.tables(finished, None)
+    write_run_report(output, finished, None, None, [], "run.py")
+    page = (output.folder / "report.html").read_text(encoding="utf-8")
+    assert '<p class="warning" role="alert">1 photograph unusual' in page
+    assert '<span class="badge lost">unlike anything learned</span>' in page
+    assert '<span class="badge doubt">unusual</span>' in page
+    assert page.index("c.png</td>") < page.index("b.png</td>")  # the least familiar first
+
+
+def test_run_judges_each_photograph(untrained_model, known, sample, tmp_path, capsys):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    shutil.copy(sorted((sample / "images").iterdir())[0], pictures / "smear.png")
+    cv2.imwrite(str(pictures / "flat.png"), np.full((240, 320, 3), 200, dtype=np.uint8))
+    folder = with_familiarity(untrained_model, known, tmp_path)
+    assert main(["run", "--model", str(folder), "--image", str(pictures), "--output", str(tmp_path / "out")]) == 0
+    rows = table(tmp_path / "out")
+    assert (rows["flat.png"]["familiarity"], rows["flat.png"]["parasitemia"]) == (UNLIKE, "")
+    assert rows["smear.png"]["familiarity"] in {FAMILIAR, UNUSUAL, UNLIKE}
+    assert "unlike anything learned" in capsys.readouterr().out
+
+
+# --- on real photographs
+
+
+@pytest.fixture(scope="module")
+def judging(iml, repository):
+    """The shipped detector with what every twelfth of IML-Malaria's training photographs look like, and photographs between those."""
+    from malaria_cells.model_folder import load_detector
+
+    detector, description = load_detector(repository / "pretrained" / "vivax")
+    paths = {p.name: p for p in iml.rglob("*.JPG")}
+    train = [paths[name] for name in json.loads((iml / "split.json").read_text(encoding="utf-8"))["train"]]
+    values = []
+    for path in train[::12]:
+        picture = read_picture(path)
+        values.append(measure(picture, detector.detect(picture), description.labels, description.cell_size))
+    names = [""] * len(values)
+    return replace(detector, known=fit(np.array(values), names, np.array(values), names)), train[3::24]
+
+
+def levels_of(detector, paths):
+    pictures = map(read_picture, paths)
+    return [detector.familiarity(picture, detector.detect(picture)).level for picture in pictures]
+
+
+@pytest.mark.slow
+def test_photographs_of_the_same_laboratory_are_familiar(judging):
+    detector, paths = judging
+    assert levels_of(detector, paths).count(FAMILIAR) >= 0.9 * len(paths)
+
+
+@pytest.mark.slow
+def test_thick_films_are_unlike_anything_learned(judging, iml):
+    folder = iml.parent / "labs" / "thick" / "images"
+    if not folder.is_dir():
+        pytest.skip(f"the thick films are not at {folder}")
+    assert set(levels_of(judging[0], sorted(folder.iterdir()))) == {UNLIKE}
+
+
+def test_a_model_has_the_signals_of_this_version(known):
+    with pytest.raises(ValueError, match=r"familiarity\.signals"):
+        FamiliarityModel(("light",), known.sets, 1.0)
