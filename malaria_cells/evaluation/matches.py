@@ -60,8 +60,8 @@ def interval_coverage(
         errors: the detector's, one entry a picture; `UNMEASURED` where no interval is given.
 
     Returns:
-        ``photographs`` for which there are both, all red cells being annotated in its data set, ``held`` and their ``share``, None without any; the same by data set in ``by_data_set``
-        where there are several.
+        ``photographs`` for which there are both, all red cells being annotated in its data set, ``held`` and their ``share``, None
+        without any; the same by data set in ``by_data_set`` where there are several.
     """
     held: dict[str, list[bool]] = {}
     for picture, found, known in zip(pictures, detections, errors, strict=True):
