@@ -68,11 +68,7 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
         networks = [compiled(t.model) for t in further]
     if "test" in rows:
         raw["test"] = predict_rows(networks, store, rows["test"], views, is_finding, closer)
-    metrics: dict[str, Any] = _passes(trained[0])
-    if len(trained) > 1:
-        metrics["second_look"] = _passes(trained[1])
-    if further:
-        metrics["refit"] = {"epochs": [len(t.history) for t in further]}
+    metrics = _epochs(trained, further)
     for part, probabilities in raw.items():
         known = store.class_ids[rows[part]] < len(names)  # of the rest no class is right or wrong
         classified = _classified(part, names, store.class_ids[rows[part]][known], calibration(probabilities[known]), is_finding)
@@ -242,8 +238,10 @@ def _courses(trainings: list[Any]) -> list[Course]:
     return [Course(t.history, t.best_epoch) for t in trainings]
 
 
-def _passes(trained: Any) -> dict[str, int]:
-    return {"best_epoch": trained.best_epoch + 1, "epochs": len(trained.history)}
+def _epochs(trained: list[Any], further: list[Any]) -> dict[str, Any]:
+    first, *second = ({"best_epoch": t.best_epoch + 1, "epochs": len(t.history)} for t in trained)
+    figures: dict[str, Any] = first | ({"second_look": second[0]} if second else {})
+    return figures | ({"refit": {"epochs": [len(t.history) for t in further]}} if further else {})
 
 
 def _report(folder: Path, name: str, trained: Trained) -> None:
