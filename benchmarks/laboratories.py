@@ -1,0 +1,129 @@
+"""Scores one model on the test part of each data set of a config, with the noise of each figure.
+
+``python benchmarks/laboratories.py MODEL --config configs/laboratories.yaml [--part validation] [--json FILE]`` detects in every photograph
+once. The figures are those of ``run.py --annotations``; beside the most important ones stands the 95 % interval of `ROUNDS` bootstrap
+samples of groups (slides), since photographs of one slide are alike. False alarms are counted by 1,000 red cells that were counted.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import supervision as sv
+
+from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.config import load_config
+from malaria_cells.counting import count_detected, total
+from malaria_cells.dataset import load_data_set, with_labels
+from malaria_cells.detection import Detector
+from malaria_cells.engine import start_tensorflow
+from malaria_cells.evaluation import as_one_class, cell_figures, detection_metrics, error_rates, infected_figures, interval_coverage
+from malaria_cells.familiarity import UNLIKE
+from malaria_cells.pictures import read_picture
+from malaria_cells.progress import progress
+
+ROUNDS = 200
+SEED = 7
+
+
+def main() -> None:
+    """Parse arguments, detect, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--config", type=Path, default=Path("configs/laboratories.yaml"))
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--part", choices=["test", "validation", "train"], default="test")
+    parser.add_argument("--only", nargs="*", help="data sets by their names")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    start_tensorflow()
+    from malaria_cells.model_folder import load_detector
+
+    data = load_data_set(with_labels(load_config(options.config, options.set)))
+    part = getattr(data, options.part)
+    if part is None:
+        sys.exit(f"{options.config}: no data set has a test part")
+    detector, _ = load_detector(options.model)
+    rows = {}
+    for name, own in part.by_data_set().items():
+        if options.only is None or name in options.only:
+            rows[name] = figures(detector, own)
+            print_row(name, rows[name])
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+
+def figures(detector: Detector, annotations: AnnotationSet) -> dict[str, Any]:
+    """Detect in the photographs of one data set and score them."""
+    pictures, labels = list(annotations.pictures), annotations.labels
+    if labels.names != detector.labels.names:
+        sys.exit(f"the model's labels are {', '.join(detector.labels.names)}; give the config the same, by --set labels=[..]")
+    seen, verdicts = [], []
+    for p in progress(pictures, len(pictures), "detecting", "image"):
+        pixels = read_picture(p.path)
+        seen.append(detector.detect(pixels))
+        verdicts.append(detector.familiarity(pixels, seen[-1]))
+    scored = detection_metrics(pictures, seen, labels, None)
+    by_picture = [count_detected(own, labels) for own in seen]
+    counted = total(by_picture, labels)
+    rates = error_rates(pictures, seen, labels)
+    given = [i for i, verdict in enumerate(verdicts) if verdict is None or verdict.level != UNLIKE]
+    expected = [detector.errors_for(verdicts[i]) for i in given]
+    levels = [verdict.level for verdict in verdicts if verdict]
+    return scored | {
+        "groups": len({p.group for p in pictures}),
+        "noise": noise(pictures, seen, annotations),
+        "false_alarms_per_1000": 1000 * rates.false_alarms / max(counted.red_cells, 1),
+        "interval_coverage": interval_coverage([pictures[i] for i in given], [seen[i] for i in given], labels, expected),
+        "familiarity": {level: levels.count(level) for level in sorted(set(levels))},
+    }
+
+
+def noise(pictures: Sequence[Picture], seen: Sequence[sv.Detections], annotations: AnnotationSet) -> dict[str, list[float]]:
+    """95 % intervals of the bootstrap by group (Efron and Tibshirani 1993, chapter 13, percentiles)."""
+    rng = np.random.default_rng(SEED)
+    labels = annotations.labels
+    groups: dict[str, list[int]] = {}
+    for i, p in enumerate(pictures):
+        groups.setdefault(p.group, []).append(i)
+    members = list(groups.values())
+    samples: dict[str, list[float]] = {"cell AP50": [], "infected AP50": [], "infected F1": []}
+    for _ in range(ROUNDS):
+        rows = [i for g in rng.integers(len(members), size=len(members)) for i in members[g]]
+        drawn, found = [pictures[i] for i in rows], [seen[i] for i in rows]
+        values = {"cell AP50": cell_figures(drawn, found, labels).ap50[0]}
+        if any(labels.is_infected[p.cell_class_ids].any() for p in drawn):
+            values["infected AP50"] = as_one_class(drawn, found, labels.is_infected).ap50[0]
+            values["infected F1"] = infected_figures(drawn, found, labels)["f1"]
+        for name, value in values.items():
+            if value is not None:
+                samples[name].append(float(value))
+    return {name: np.percentile(values, [2.5, 97.5]).round(3).tolist() for name, values in samples.items() if values}
+
+
+def print_row(name: str, row: dict[str, Any]) -> None:
+    """A line of the table."""
+    infected = row.get("infected", {})
+    values = {
+        "cell AP50": row["cell"]["AP50"],
+        "cell recall": row["cell"]["recall50"],
+        "mAP50": row["mAP50"],
+        "infected AP50": infected.get("AP50"),
+        "infected F1": infected.get("f1"),
+        "alarms a 1,000": row["false_alarms_per_1000"],
+    }
+    shown = [f"{column} {value:.3f}{_between(row['noise'].get(column))}" for column, value in values.items() if value is not None]
+    print(f"{name} ({row['images']} photographs of {row['groups']} groups): {', '.join(shown)}")
+    print(f"    intervals {row['interval_coverage']}, {row['familiarity']}")
+
+
+def _between(limits: list[float] | None) -> str:
+    return f" ({limits[0]:.3f} to {limits[1]:.3f})" if limits else ""
+
+
+if __name__ == "__main__":
+    main()
