@@ -13,6 +13,7 @@ from malaria_cells.config import Config, load_config, names_of
 from malaria_cells.data_sets import groups_of
 from malaria_cells.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.errors import InputError
+from malaria_cells.training.familiarity import ELSEWHERE
 from malaria_cells.wording import number_of
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,10 @@ def crossvalidate_sets(config_path: Path, overrides: list[str], output: Path) ->
         if not is_trained(folder, of_others, parts):
             train_data_set(folder.name, of_others, parts, resume=False)
         scored.append({"left_out": name, "scored_on": part} | _figures(folder, name))
-        files.write_json(output / TABLE, summary(scored, len(names), overrides) | {"by": "data_set"})
+        errors = {row["left_out"]: row["counts"] for row in scored if "counts" in row}
+        # The second key is what the config key `elsewhere` reads.
+        figures = summary(scored, len(names), overrides) | {"by": "data_set", ELSEWHERE: errors}
+        files.write_json(output / TABLE, figures)
     print(table(scored, "left out", names))
     print(f"figures of each set: {output / TABLE}")
     return 0
