@@ -50,6 +50,15 @@ def iml() -> Path:
 
 
 @pytest.fixture(scope="session")
+def laboratories() -> Path:
+    """The folder of other laboratories' data sets, a subfolder each."""
+    folder = REAL_DATA / "labs"
+    if not folder.is_dir():
+        pytest.skip(f"other laboratories' photographs are not at {folder}; set MALARIA_CELLS_REAL_DATA to the folder that holds labs")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def bbbc041_file() -> Path:
     path = REAL_DATA / "bbbc041" / "test.json"
     if not path.is_file():

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from malaria_cells import CellDetector, read_picture
+from malaria_cells import CellDetector, boxes, read_picture
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.boxes import cell_sizes
 from malaria_cells.cli import main
 from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
+from malaria_cells.model_folder import load_detector
 from malaria_cells.model_folder import shipped as shipped_folder
 from malaria_cells.proposals.learned import WORKING_CELL_SIZE, to_working_scale
 from malaria_cells.proposals.magnification import (
@@ -282,3 +283,28 @@ def test_the_size_can_be_set(repository, tmp_path, caplog):
     assert len(wrong) < 0.5 * (tmp_path / "own" / "detections.csv").read_text().count("\n")
     with pytest.raises(InputError, match="cell_size: found -3, expected"):
         CellDetector.load(shipped_folder(), cell_size=-3)
+
+
+def recall(detector, pictures, follows):
+    """Share of the annotated cells that have a candidate on them, by the learned proposer alone."""
+    proposer = replace(detector.proposer, follows=follows, views=1)
+    seen = [(p, proposer(detector.prepared(read_picture(p.path)))) for p in pictures]
+    best = np.concatenate([boxes.iou_matrix(p.cells_xyxy, found).max(axis=1, initial=0) for p, found in seen])
+    return float((best >= 0.5).mean())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "gains"), [("bccd", 0.0), ("pbc", 0.0), ("deepbionet", 0.0), ("chula", 0.3), ("bbbc041", 0.0)])
+def test_following_makes_no_laboratory_worse(name, gains, laboratories):
+    """As many cells of another laboratory are found as in the size of the training; where they are half as large, far more."""
+    from malaria_cells.annotations import load_annotations
+
+    folder = laboratories / name
+    others = ("leukocyte", "platelet", "gametocyte", "ring", "trophozoite", "schizont")
+    written = (("RBC", "red blood cell"), ("WBC", "leukocyte"), ("Platelets", "platelet")) if name == "bccd" else ()
+    labels = LabelSet(("red blood cell",), (*others, "difficult"), (), ("red blood cell",), written)
+    known = load_annotations(folder if name == "bccd" else folder / "annotations.json", labels, root=folder)
+    pictures = [p for p in known.pictures if len(p.cells_xyxy)][::25][:5]
+    detector, _ = load_detector(shipped_folder())
+    followed, not_followed = (recall(detector, pictures, follows) for follows in (True, False))
+    assert followed >= not_followed - 0.02 + gains
