@@ -84,6 +84,7 @@ class _Work:
         from malaria_cells.training import few, transfer
         from malaria_cells.training.adaptation import Adaptation
         from malaria_cells.training.classifier import TrainingData
+        from malaria_cells.training.familiarity import fit_familiarity
         from malaria_cells.training.thresholds import choose_thresholds, fit_margins
 
         annotated, before = self.found.annotated, self.start.description
@@ -111,7 +112,8 @@ class _Work:
         detector = detector.with_settings(**asdict(settings))
         detected = [detector.decide(*views[p.key]) for p in annotated.pictures]
         figures["after"] = _figures(annotated, detected)
-        description = replace(description, settings=settings, errors=self._errors(detected, n_findings))
+        known = fit_familiarity(annotated, annotated, detected, description.cell_size)
+        description = replace(description, settings=settings, errors=self._errors(detected, n_findings), familiarity=known)
 
         new_proposer = work.trained_proposer(annotated, "proposer")
         data = TrainingData(stores[0], np.arange(len(stores[0])), None, n_classes, closer=stores[1])
@@ -174,6 +176,7 @@ class _Work:
             image_size_hw=config.image_size,
             context=config.context,
             cell_size=self.found.annotated.usual_cell_size,
+            cell_sizes={},  # of other laboratories, as is what their photographs look like
             fingerprints={
                 "patches": patches,
                 "config": file_fingerprint(config.to_yaml()),
