@@ -102,7 +102,7 @@ def main() -> None:
             look = Look(config.stain_normalization, config.proposer_augmentation)
             network = train_proposer(data.train, schedule, look, config.random_state)
         proposer = Proposer("learned", size, network=compiled_centres(network))
-        found = {p.key: boxes_of(proposer, p, config.nms_iou) for p in data.validation.pictures}
+        found = {p.key: boxes_of(proposer, p, config.nms_iou or 0.5) for p in data.validation.pictures}
         for part in scored:
             print_figures(part, found)
 

@@ -63,3 +63,52 @@ def test_what_lies_on_an_ignore_region_is_no_false_cell():
     assert _best_cell_threshold([truth], [found]) == _best_cell_threshold([without], [found[:10]])
     on_cells_too = replace(truth, boxes_xyxy=np.concatenate([cells, [[0, 0, 800, 200]]]).astype(np.float32))
     assert _best_cell_threshold([on_cells_too], [found]) <= 0.25  # a cell in such a region that is annotated is one
+
+
+def crowded(overlap, labels, monkeypatch):
+    """A picture of six pairs of cells that overlap by so much (IoU), all found, and on each first cell of a pair a shifted box more."""
+    from malaria_cells.detection import DetectionSettings, TwoStageDetector
+    from malaria_cells.proposals import Proposer
+    from malaria_cells.training import thresholds
+    from tests.test_detection import classifier
+
+    shift = 40 * (1 - overlap) / (1 + overlap)  # of two squares of 40 pixels
+    left = np.array([[100 * i + 10, 10, 100 * i + 50, 50] for i in range(6)], dtype=np.float32)
+    right = left + np.array([shift, 0, shift, 0], dtype=np.float32)
+    doubled = left + np.array([0, 3, 0, 3], dtype=np.float32)  # IoU 0.86
+    boxes_xyxy = np.concatenate([left, right, doubled])
+    p = np.zeros((18, len(labels) + 1), dtype=np.float32)
+    p[:12, 0], p[12:, 0] = 0.99, 0.9
+    p[:, -1] = 1 - p[:, 0]
+    ids = np.zeros(12, dtype=int)
+    truth = Picture("a.png", Path("a.png"), (640, 64), "a.png", boxes_xyxy[:12], ids, np.zeros(12, dtype=bool))
+    monkeypatch.setattr(TwoStageDetector, "look", lambda *_: (boxes_xyxy, p, None))
+    monkeypatch.setattr(thresholds, "read_picture", lambda _: None)
+    return TwoStageDetector(Proposer(cell_size=40), classifier(labels), settings=DetectionSettings()), truth
+
+
+def test_the_overlap_is_chosen_by_how_crowded_cells_lie(six_classes, monkeypatch):
+    from malaria_cells.annotations import AnnotationSet
+    from malaria_cells.training.thresholds import choose_thresholds
+
+    for overlap, expected in ((0.0, 0.5), (0.55, 0.6)):  # the middle of what serves as well; what keeps both cells of a pair
+        detector, truth = crowded(overlap, six_classes, monkeypatch)
+        chosen, _ = choose_thresholds(detector, AnnotationSet(six_classes, (truth,)), overlap=True)
+        assert chosen.settings.nms_iou == expected
+        left_alone, _ = choose_thresholds(detector, AnnotationSet(six_classes, (truth,)))
+        assert left_alone.settings.nms_iou == detector.settings.nms_iou
+
+
+def test_each_data_set_has_its_say(six_classes, monkeypatch):
+    """Nine pictures of one laboratory would do with any overlap; the one of another needs 0.6 or more."""
+    from malaria_cells.annotations import AnnotationSet
+    from malaria_cells.training.thresholds import choose_thresholds
+
+    detector, truth = crowded(0.55, six_classes, monkeypatch)
+    apart = replace(truth, boxes_xyxy=truth.boxes_xyxy[:6], class_ids=truth.class_ids[:6], ignore=truth.ignore[:6], data_set="apart")
+    looked = detector.look(None)
+    few = looked[0][:6], looked[1][:6], None
+    pictures = [replace(apart, key=f"{i}.png") for i in range(9)] + [replace(truth, data_set="crowded")]
+    looks = {p.key: few if p.data_set == "apart" else looked for p in pictures}
+    chosen, _ = choose_thresholds(detector, AnnotationSet(six_classes, tuple(pictures)), looks, overlap=True)
+    assert chosen.settings.nms_iou >= 0.6

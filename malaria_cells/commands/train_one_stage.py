@@ -29,7 +29,7 @@ def train_one_stage_into(folder: Path, name: str, config: Config, data: DataSet,
         raise InputError(f"detector: {config.detector} wants boxes; these labels are of whole pictures, set detector: two_stage")
     model, size_hw = train_one_stage(data, config, run)
     description = _description(config, data, size_hw)
-    detector, found = choose_thresholds(assemble_one_stage(description, compiled(model)), data.validation)
+    detector, found = choose_thresholds(assemble_one_stage(description, compiled(model)), data.validation, overlap=config.nms_iou is None)
     save_model(folder, [model], replace(description, **learned_from(detector, data.train, data.validation, found, config.elsewhere)))
     metrics: dict[str, Any] = {"best_epoch": (run.best_epoch or 0) + 1, "epochs": len(run.history)}
     detected = {"validation": found}
@@ -73,7 +73,7 @@ def _description(config: Config, data: DataSet, size_hw: tuple[int, int]):  # ty
         cell_size=data.train.usual_cell_size,
         proposals="watershed",
         box_margins={},
-        settings=DetectionSettings(config.nms, config.nms_iou, config.score_threshold),
+        settings=DetectionSettings(config.nms, config.nms_iou or DetectionSettings.nms_iou, config.score_threshold),
         calibration=Calibration.none(len(data.train.labels) + 1),
         fingerprints=fingerprints | {part: annotations.fingerprint for part, annotations in data.parts.items()},
         seed=config.random_state,

@@ -61,7 +61,7 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     description, detected = _description(config, data, store, rejects, calibration), None
     description = replace(description, adapted_from=start.record if start else None)
     if rejects:
-        description, found = _with_thresholds(description, networks, proposer, data, config.elsewhere)
+        description, found = _with_thresholds(description, networks, proposer, data, config)
         detected = Detected("validation", data.validation, found, description.errors)
     further = train_further(trained, training_data, is_finding, store.rows_of(data.validation), config, run) if config.refit else []
     if further:
@@ -187,7 +187,7 @@ def _drawn(rows: np.ndarray, store: PatchStore, config: Config) -> np.ndarray:
     return np.sort(np.concatenate(by_class))
 
 
-def _with_thresholds(description, networks: list[Network], proposer, data: DataSet, elsewhere: str | None):  # type: ignore[no-untyped-def]
+def _with_thresholds(description, networks: list[Network], proposer, data: DataSet, config: Config):  # type: ignore[no-untyped-def]
     from malaria_cells.model_folder import assemble, compiled_centres
     from malaria_cells.training.familiarity import learned_from
     from malaria_cells.training.thresholds import choose_thresholds, fit_margins
@@ -195,8 +195,8 @@ def _with_thresholds(description, networks: list[Network], proposer, data: DataS
     method = "sliding" if description.proposals == "sliding" else "watershed"  # which a learned proposer can be exchanged for
     description = replace(description, box_margins=fit_margins(method, data.train, description.stain))
     centres = compiled_centres(proposer) if proposer is not None else None
-    detector, found = choose_thresholds(assemble(description, networks, centres), data.validation)
-    return replace(description, **learned_from(detector, data.train, data.validation, found, elsewhere)), found
+    detector, found = choose_thresholds(assemble(description, networks, centres), data.validation, overlap=config.nms_iou is None)
+    return replace(description, **learned_from(detector, data.train, data.validation, found, config.elsewhere)), found
 
 
 def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool, calibration: Calibration):  # type: ignore[no-untyped-def]
@@ -204,7 +204,7 @@ def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool
     from malaria_cells.model_description import ModelDescription, file_fingerprint
 
     views, scan = (config.tta, None) if isinstance(config.tta, int) else (1, config.tta.model_dump())
-    settings = DetectionSettings(config.nms, config.nms_iou, config.score_threshold, tta=views)
+    settings = DetectionSettings(config.nms, config.nms_iou or DetectionSettings.nms_iou, config.score_threshold, tta=views)
     fingerprints = {"patches": store.fingerprint, "config": file_fingerprint(config.to_yaml())}
     fingerprints |= {part: annotations.fingerprint for part, annotations in data.parts.items()}
     return ModelDescription(

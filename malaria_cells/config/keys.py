@@ -251,7 +251,11 @@ class Config(Settings):
     )
     proposer_tta: Literal[1, 2, 4] = Field(1, description="Mirror images of a picture that learned proposals are averaged over.")
     nms: Literal["agnostic", "class"] = Field("agnostic", description="agnostic: one label a cell; class: labels suppress only their own.")
-    nms_iou: Annotated[float, Field(gt=0, le=1)] = Field(0.4, description="Overlap (IoU) from which the lower-scored box is suppressed.")
+    nms_iou: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="Overlap (IoU) from which the lower-scored box is suppressed; null: 0.3 to 0.7, as serves the cells of the validation "
+        "pictures best.",
+    )
     score_threshold: Fraction = Field(0.05, description="Detections scored lower are not written.")
     tta: Annotated[int, Field(ge=1, le=8)] | ScanSettings = Field(
         1,

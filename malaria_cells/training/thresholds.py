@@ -1,7 +1,7 @@
 """Chooses what the detector decides by, on the training and validation pictures alone."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -33,6 +33,7 @@ FEWEST_OFFSETS = 20  # a median of fewer is no better than none
 # Up to where a stage is named only if nothing else is likely: an undertrained network gives every label some of its score.
 CANDIDATE_GRID = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
 WEIGHT_GRID = (0.0, 0.25, 0.5, 1.0)
+OVERLAP_GRID = (0.3, 0.4, 0.5, 0.6, 0.7)
 CELL_GRID = tuple(np.round(np.arange(0.05, 0.81, 0.05), 2).tolist())
 TOLERANCE = 0.003  # of an AP or F1: less than one cell of a hundred makes
 # Of the infected F1: so much by the number of infected cells, 0.02 for sixty, which is what two of them make. On photographs not chosen
@@ -63,42 +64,56 @@ def _median_margins(offsets: np.ndarray) -> Margins:
     return left, top, right, bottom
 
 
-def choose_thresholds(detector: D, validation: AnnotationSet, looks: Mapping[str, Look] | None = None) -> tuple[D, list[sv.Detections]]:
+def choose_thresholds(
+    detector: D, validation: AnnotationSet, looks: Mapping[str, Look] | None = None, overlap: bool = False
+) -> tuple[D, list[sv.Detections]]:
     """Set the thresholds that serve the validation pictures best; and what the detector then finds in them.
 
-    The weight of a learned proposer's score maximises the average precision of cells whatever their class, the cell threshold
-    their F1, the candidate threshold the mean of three AP50 (over the classes present, of infected as one class, of cells as
-    one class: a cell that is named by the faintest hint ranks low among cells), the operating threshold the infected F1. A
-    plateau is answered by its middle. Without infected labels only the first two are chosen.
+    The weight of a learned proposer's score and, if that is left to it, the overlap of suppression maximise the average precision of
+    cells whatever their class, the cell threshold their F1, the candidate threshold the mean of three AP50 (over the classes present, of
+    infected as one class, of cells as one class: a cell that is named by the faintest hint ranks low among cells), the operating
+    threshold the infected F1. A plateau is answered by its middle. Without infected labels only the first three are chosen. Of several
+    data sets each has its own average precision, and the mean decides: how crowded cells lie differs from laboratory to laboratory.
 
     Args:
         detector: whose thresholds are set.
         validation: the pictures to choose by.
         looks: by their keys, what is seen in them, where other networks than the detector's have looked; None: the detector looks.
+        overlap: whether `nms_iou` is chosen too.
     """
     labels = validation.labels
     pictures = list(validation.pictures)
+    sets = [name for name, own in validation.by_data_set().items() if own.class_counts.sum()]
     each = progress(pictures, len(pictures), "choosing thresholds", "image")
     looked_at = [looks[p.key] for p in pictures] if looks else [detector.look(read_picture(p.path)) for p in each]
 
     def decided(d: Detector) -> list[sv.Detections]:
         return [d.decide(*seen) for seen in looked_at]
 
+    def by_set(figure: Callable[[list[Picture], list[sv.Detections]], float | None], found: list[sv.Detections]) -> float:
+        rows = [[i for i, p in enumerate(pictures) if p.data_set == name] for name in sets]
+        return mean_present([figure([pictures[i] for i in own], [found[i] for i in own]) for own in rows]) or 0.0
+
+    def of_cells(some: list[Picture], found: list[sv.Detections]) -> float | None:
+        return cell_figures(some, found, labels).ap50[0]
+
     if isinstance(detector, TwoStageDetector) and detector.proposer.method == "learned":
-        tried = [decided(detector.with_settings(proposal_weight=w)) for w in WEIGHT_GRID]
-        precision = [cell_figures(pictures, found, labels).ap50[0] or 0.0 for found in tried]
-        detector = detector.with_settings(proposal_weight=_middle_of_best(WEIGHT_GRID, precision))
+        tried = [by_set(of_cells, decided(detector.with_settings(proposal_weight=w))) for w in WEIGHT_GRID]
+        detector = detector.with_settings(proposal_weight=_middle_of_best(WEIGHT_GRID, tried))
+    if overlap:
+        tried = [by_set(of_cells, decided(detector.with_settings(nms_iou=iou))) for iou in OVERLAP_GRID]
+        detector = detector.with_settings(nms_iou=_middle_of_best(OVERLAP_GRID, tried))
     detector = detector.with_settings(cell_threshold=_best_cell_threshold(pictures, decided(detector)))
     if not labels.is_infected.any():
         return detector, decided(detector)
 
-    def ranking(threshold: float) -> float:
-        found = decided(detector.with_settings(candidate_threshold=threshold))
-        by_class = mean_present(average_precision(pictures, found, labels).ap50)
-        infected = as_one_class(pictures, found, labels.is_infected).ap50[0]
-        return mean_present([by_class, infected, cell_figures(pictures, found, labels).ap50[0]]) or 0.0
+    def ranking(some: list[Picture], found: list[sv.Detections]) -> float | None:
+        by_class = mean_present(average_precision(some, found, labels).ap50)
+        infected = as_one_class(some, found, labels.is_infected).ap50[0]
+        return mean_present([by_class, infected, of_cells(some, found)])
 
-    best = _middle_of_best(CANDIDATE_GRID, [ranking(t) for t in CANDIDATE_GRID])
+    tried = [by_set(ranking, decided(detector.with_settings(candidate_threshold=t))) for t in CANDIDATE_GRID]
+    best = _middle_of_best(CANDIDATE_GRID, tried)
     detector = detector.with_settings(candidate_threshold=best)
     found = decided(detector)
     f1 = [infected_figures(pictures, _recounted(found, detector, t), labels)["f1"] or 0.0 for t in OPERATING_GRID]
