@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from malaria_cells import files
 from malaria_cells.annotations import AnnotationSet, Picture
@@ -138,12 +139,16 @@ def train_into(folder, name, config, data, run):
     return {"validation": {"accuracy": 1.0, "macro_f1": 1.0, "patches": 12}}
 
 
+def grey_png(path, level):
+    Image.new("RGB", (20, 20), (level, level, level)).save(path)
+
+
 @pytest.fixture
 def process(monkeypatch, tmp_path):
     """A process that can be killed, its networks and data tiny."""
     boxes, parts = np.array([[1, 1, 9, 9]], np.float32), []
     for name in ("a.png", "b.png"):
-        (tmp_path / name).write_bytes(name.encode() * 10)
+        grey_png(tmp_path / name, ord(name[0]))
         annotated = (Picture(name, tmp_path / name, (20, 20), name, boxes, np.array([0]), np.array([False])),)
         parts.append(AnnotationSet(LabelSet(("a", "b", "c")), annotated))
     monkeypatch.setattr(command, "load_data_set", lambda _: DataSet(*parts, None))
@@ -221,10 +226,10 @@ def begin(process, config):
 def test_resume_of_other_pictures_is_refused(tmp_path, process):
     config = write_config(tmp_path / "run")
     begin(process, config)
-    (tmp_path / "a.png").write_bytes(b"other pixels")
+    grey_png(tmp_path / "a.png", 200)
     with pytest.raises(InputError, match="the train part has other picture files; put the old ones back"):
         command.train(config, [], True)
-    (tmp_path / "a.png").write_bytes(b"a.png" * 10)
+    grey_png(tmp_path / "a.png", ord("a"))
     assert command.train(config, [], True) == 0
 
 
