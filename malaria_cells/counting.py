@@ -8,7 +8,9 @@ import supervision as sv
 from scipy.stats import binomtest, norm, t
 
 from malaria_cells.labels import LabelSet
-from malaria_cells.wording import number_of
+from malaria_cells.wording import excerpt, number_of
+
+LARGEST = 1e9  # of any number but the seed that a model holds
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,15 @@ class ErrorRates:
         """See that they are counts and variances.
 
         Raises:
-            ValueError: they are not; it begins with `name`.
+            ValueError: they are not, or are larger than any model may hold; it begins with `name`.
         """
         counts = self.found, self.infected - self.found, self.healthy, self.false_alarms
-        if min(*counts, self.misses_vary, self.alarms_vary, self.misses_differ, self.alarms_differ) < 0:
-            raise ValueError(f"{name}: found {self}, expected counts, of which `found` is at most `infected`, and variances from 0")
+        variances = self.misses_vary, self.alarms_vary, self.misses_differ, self.alarms_differ
+        if not all(0 <= value <= LARGEST for value in (*counts, *variances)):  # which NaN is not, either
+            raise ValueError(
+                f"{name}: found {excerpt(vars(self), 200)}, expected counts, of which `found` is at most `infected`, and variances from 0, "
+                f"all up to {LARGEST:.0e}"
+            )
 
 
 UNMEASURED = ErrorRates(0, 0, 0, 0, measured=False)

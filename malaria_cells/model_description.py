@@ -16,7 +16,7 @@ from malaria_cells import files
 from malaria_cells.calibration import Calibration
 from malaria_cells.checksums import checksums
 from malaria_cells.classifier import Network
-from malaria_cells.counting import ErrorRates
+from malaria_cells.counting import LARGEST, ErrorRates
 from malaria_cells.detection import DetectionSettings
 from malaria_cells.errors import InputError
 from malaria_cells.familiarity import FamiliarityModel
@@ -34,7 +34,6 @@ ABOUT = "model.yaml"
 NEWER = {"proposer_tta", "second_look", "second_look_size_hw", "stain", "cell_sizes", "adapted_from", "familiarity", "errors_elsewhere"}
 Positive = Annotated[float, Field(gt=0)]
 Pixels = Annotated[int, Field(gt=0, le=4096)]
-LARGEST = 1e9  # of any number but the seed
 MAX_SCAN = 1000  # crops of a picture, and augmented views of each
 LIBRARIES = ("malaria-cells", "tensorflow", "keras", "numpy", "opencv-python-headless", "pillow", "scikit-learn")
 

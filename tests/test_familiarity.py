@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import shutil
 from dataclasses import asdict, dataclass, replace
 
@@ -260,13 +261,22 @@ def test_errors_elsewhere_are_read_in_both_forms(tmp_path):
     [
         ("{", "Expecting"),
         ("[]", "expected the counts"),
-        ('{"a": {"infected": 5}}', r"a\.found"),
+        ('{"a": {"infected": 5}}', "'a': 'found': Field required"),
+        ("{}", "found {}, no data set"),
+        ('{"errors_by_data_set": {}}', "no data set"),
+        ("null", "found None, no data set"),
         (json.dumps({"a": SET | {"found": 60}}), "`found` is at most `infected`"),
+        # A model that holds such numbers could not be loaded: that must be known before the training.
+        (json.dumps({"a": SET | {"misses_vary": math.nan}}), "'a': found .*nan.*variances from 0, all up to 1e"),
+        (json.dumps({"a": SET | {"alarms_differ": math.inf}}), "'a': found .*inf"),
+        (json.dumps({"a": SET | {"healthy": 10**20}}), "'a': found .*, all up to 1e"),
+        ("[" * 100_000, "expected the counts"),
+        (b"\xff\xfe{", "expected the counts"),
     ],
 )
 def test_a_wrong_file_of_errors_is_refused(tmp_path, content, message):
     path = tmp_path / "elsewhere.json"
-    path.write_text(content)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError, match=message):
         read_elsewhere(str(path))
     with pytest.raises(InputError, match=r"elsewhere: .*missing.json cannot be read"):

@@ -17,6 +17,7 @@ from malaria_cells.evaluation import interval_coverage
 from malaria_cells.familiarity import FamiliarityModel, appearance, fit, measure
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
+from malaria_cells.wording import excerpt
 
 MOST_PHOTOGRAPHS = 100  # training photographs of each data set that are measured: more tell no more
 ELSEWHERE = "errors_by_data_set"
@@ -68,19 +69,22 @@ def read_elsewhere(path: str | None) -> dict[str, ErrorRates] | None:
         return None
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or not content.get(ELSEWHERE, content):
+            raise ValueError(f"found {excerpt(content)}, no data set")
         found = TypeAdapter(dict[str, ErrorRates]).validate_python(content.get(ELSEWHERE, content))
         for name, errors in found.items():
-            errors.check(name)
+            errors.check(excerpt(name))
     except OSError as error:
-        raise InputError(f"elsewhere: {path} cannot be read ({reason(error)}); crossvalidate --by data_set writes such a file") from error
-    except (ValidationError, ValueError, AttributeError) as error:
-        faults = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
-        where = ".".join(map(str, faults["loc"]))
+        why = error.strerror or reason(error)
+        raise InputError(f"elsewhere: {path} cannot be read ({why}); crossvalidate --by data_set writes such a file") from error
+    except (ValidationError, ValueError, RecursionError) as error:
+        faults = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": reason(error)}
+        where = "".join(f"{excerpt(part)}: " for part in faults["loc"])
         raise InputError(
-            f"elsewhere: {path}: {where}{': ' if where else ''}{faults['msg']}; expected the counts `infected`, `found`, `healthy` and "
-            "`false_alarms` by data set, as crossvalidate --by data_set writes them"
+            f"elsewhere: {path}: {where}{faults['msg']}; expected the counts `infected`, `found`, `healthy` and `false_alarms` by data "
+            "set, as crossvalidate --by data_set writes them"
         ) from error
-    return found or None
+    return found
 
 
 def learned_from(
