@@ -33,6 +33,7 @@ ABOUT = "model.yaml"
 # Keys that models of older versions lack.
 NEWER = {"proposer_tta", "second_look", "second_look_size_hw", "stain", "cell_sizes", "adapted_from", "familiarity", "errors_elsewhere"}
 Positive = Annotated[float, Field(gt=0)]
+CellSize = Annotated[float, Field(ge=1)]  # pixels
 Pixels = Annotated[int, Field(gt=0, le=4096)]
 MAX_SCAN = 1000  # crops of a picture, and augmented views of each
 LIBRARIES = ("malaria-cells", "tensorflow", "keras", "numpy", "opencv-python-headless", "pillow", "scikit-learn")
@@ -73,7 +74,7 @@ class ModelDescription:
     rejects: bool
     image_size_hw: tuple[Pixels, Pixels]
     context: Positive
-    cell_size: Positive | None
+    cell_size: CellSize | None
     proposals: Method
     box_margins: dict[str, Margins]
     settings: DetectionSettings
@@ -87,7 +88,7 @@ class ModelDescription:
     second_look: str | None = None
     second_look_size_hw: tuple[Pixels, Pixels] | None = None
     stain: Normalization = "none"
-    cell_sizes: dict[str, Positive] = field(default_factory=dict)
+    cell_sizes: dict[str, CellSize] = field(default_factory=dict)
     adapted_from: dict[str, str] | None = None
     errors_elsewhere: dict[str, ErrorRates] | None = None
     familiarity: FamiliarityModel | None = None

@@ -24,6 +24,7 @@ from malaria_cells.familiarity.signals import NAMES
 from malaria_cells.labels import LabelSet
 from malaria_cells.model_description import load_description, plain
 from malaria_cells.pictures import read_picture
+from malaria_cells.report.sections import counted_headline
 from malaria_cells.sample.smear import RADIUS, Slide, render_smear
 from malaria_cells.training.familiarity import fit_familiarity, read_elsewhere
 
@@ -214,13 +215,34 @@ def test_a_folder_of_before_there_was_any_loads(untrained_model, tmp_path):
     assert load_description(folder)[0].familiarity is None
 
 
+def one_set(**changes):
+    rows = {"low": [-1.0] * len(NAMES), "centre": [0.0] * len(NAMES), "high": [1.0] * len(NAMES)}
+    return {"sets": [{"name": "a", "photographs": 5} | rows | changes]}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"signals": ["light"]}, "familiarity.signals"), ({"sets": []}, "familiarity.sets"), ({"unusual": -1.0}, "familiarity.unusual")],
+    [
+        ({"signals": ["light"]}, "familiarity.signals"),
+        ({"sets": []}, "familiarity.sets"),
+        ({"unusual": -1.0}, "familiarity.unusual"),
+        (one_set(photographs=-1), "photographs: Input should be greater than or equal to 1"),
+        (one_set(high=[1e-320] * len(NAMES)), "'a': expected low under centre under high"),
+        (one_set(low=[0.0] * len(NAMES)), "'a': expected low under centre under high"),
+    ],
 )
 def test_a_damaged_one_is_refused(untrained_model, known, tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         load_description(with_familiarity(untrained_model, known, tmp_path, **changes))
+
+
+@pytest.mark.parametrize("changes", [{"cell_size": 1e-320}, {"cell_sizes": {"a": 80.0, "b": 0.1}}])
+def test_cells_smaller_than_a_pixel_are_refused(untrained_model, tmp_path, changes):
+    folder = shutil.copytree(untrained_model, tmp_path / "damaged")
+    content = yaml.safe_load((folder / "model.yaml").read_text(encoding="utf-8")) | changes
+    (folder / "model.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    with pytest.raises(InputError, match=r"model.yaml: cell_size.*greater than or equal to 1"):
+        load_description(folder)
 
 
 def test_training_photographs_are_measured_by_their_annotation(sample):
@@ -328,10 +350,14 @@ def test_a_photograph_unlike_anything_learned_has_no_parasitemia_and_is_not_in_t
     assert (rows["c.png"]["familiarity_reason"], rows["TOTAL"]["red_cells"]) == ("out of focus", "150")
     output.say(finished)
     said = capsys.readouterr().out
-    assert "4 of 150 red cells infected" in said
+    assert "2 of 3 pictures: 150 cells, 4 of 150 red cells infected" in said
     assert "no interval, since errors on such photographs were not measured" in said
     assert "1 photograph unlike anything learned, without parasitemia and not in the total" in said
     assert "first: c.png (out of focus)" in said
+
+    assert counted_headline(output.verdicts(finished).together, ERRORS, detector.labels, 2)[0].meaning.startswith("in all pictures")
+    together = output.verdicts(finished).together
+    assert counted_headline(together, ERRORS, detector.labels, 3)[0].meaning == "in 2 of 3 pictures, at the operating thresholds"
 
 
 def test_force_gives_a_parasitemia_all_the_same(tmp_path):

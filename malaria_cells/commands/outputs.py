@@ -234,7 +234,8 @@ class DetectionOutput:
         """Tell where things are."""
         verdicts = self.verdicts(finished)
         detections = number_of(sum(map(len, finished.results.values())), "detection")
-        print(f"{number_of(len(finished.results), 'picture')}: {verdicts.together.in_words(self.labels, verdicts.errors)}")
+        counted = "" if len(verdicts.given) == len(finished.results) else f"{len(verdicts.given):,} of "
+        print(f"{counted}{number_of(len(finished.results), 'picture')}: {verdicts.together.in_words(self.labels, verdicts.errors)}")
         if verdicts.sentence:
             print(verdicts.sentence)
         print(f"counts: {self.folder / 'counts.csv'}   {detections}, unsure ones too: {self.folder / 'detections.csv'}")

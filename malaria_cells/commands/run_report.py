@@ -47,7 +47,7 @@ def write_run_report(
     ]
     if finished.seconds:  # the page, whose networks ran earlier, has none
         document.facts.append(("Time", f"{finished.seconds / len(results):.2f} s a photograph, reading and drawing included"))
-    document.headline = sections.counted_headline(together, errors, labels)
+    document.headline = sections.counted_headline(together, errors, labels, len(results))
     if scored and scored.metrics["images"]:
         document.headline += sections.headline_of(scored.metrics)
     pictures = [p for p in truth.pictures if p.key in results] if truth and scored else []

@@ -29,6 +29,7 @@ MOST_UNSURE = 0.9
 OUT_OF_FOCUS = 1.0
 MOST_UNUSUAL = 3.0  # distance at which a photograph is unusual whatever the validation photographs are like
 MOST_REASONS = 2
+LEAST_WIDTH = 1e-3  # of what is usual on either side of the centre, in a signal's unit: far under that of any signal
 Row = Annotated[tuple[float, ...], Field(min_length=len(NAMES), max_length=len(NAMES))]
 
 
@@ -63,7 +64,7 @@ class KnownSet:
     """
 
     name: str
-    photographs: int
+    photographs: Annotated[int, Field(ge=1)]
     low: Row
     centre: Row
     high: Row
@@ -94,7 +95,7 @@ class FamiliarityModel:
         if self.signals != NAMES:
             raise ValueError(f"familiarity.signals: found {list(self.signals)}, this version measures {list(NAMES)}")
         for known in self.sets:
-            if not (np.array(known.low) < np.array(known.centre)).all() or not (np.array(known.centre) < np.array(known.high)).all():
+            if np.diff([known.low, known.centre, known.high], axis=0).min() < LEAST_WIDTH:
                 raise ValueError(f"familiarity.sets: {known.name!r}: expected low under centre under high for each signal")
 
     def judge(self, values: np.ndarray) -> Familiarity:

@@ -17,7 +17,7 @@ from malaria_cells.report.compare import compared
 from malaria_cells.report.document import Headline, Section, photograph, plot
 from malaria_cells.report.plots import confusion_matrix
 from malaria_cells.report.review import draw_sheet, most_doubtful
-from malaria_cells.wording import rounded
+from malaria_cells.wording import number_of, rounded
 
 COMPARED_WIDTH = 1800  # pixels of two photographs side by side
 DOUBTFUL = 24
@@ -46,9 +46,10 @@ def headline_of(metrics: dict) -> list[Headline]:
     return found
 
 
-def counted_headline(total: Count, errors: ErrorRates | None, labels: LabelSet) -> list[Headline]:
-    """What was counted in all pictures together."""
-    found = [Headline("Cells counted", f"{int(total.by_label.sum()):,}", "in all pictures, at the operating thresholds")]
+def counted_headline(total: Count, errors: ErrorRates | None, labels: LabelSet, pictures: int) -> list[Headline]:
+    """What was counted in all pictures together, or in those of them that are not left out."""
+    where = "all pictures" if total.photographs == pictures else f"{total.photographs:,} of {number_of(pictures, 'picture')}"
+    found = [Headline("Cells counted", f"{int(total.by_label.sum()):,}", f"in {where}, at the operating thresholds")]
     if labels.is_infected.any() and total.parasitemia is not None:
         meaning = f"{total.infected:,} of {total.red_cells:,} red cells; {total.interval_in_words(errors)}"
         found.append(Headline("Parasitemia", total.share_in_words(), meaning))
