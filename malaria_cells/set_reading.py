@@ -11,7 +11,7 @@ from malaria_cells.corrections import group_below
 from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
 from malaria_cells.leaks import check_apart
-from malaria_cells.split_file import read_split
+from malaria_cells.split_file import read_parts, read_split
 from malaria_cells.wording import number_of
 
 log = logging.getLogger(__name__)
@@ -74,6 +74,10 @@ def _named_test(config: Config, root: Path, training: Path) -> tuple[AnnotationS
     everything = load(config, root, training)
     test_file = _file(root, config.test_annotations, TEST_NAMES)
     if test_file is not None:
+        if config.split_file is not None:
+            unused = Path(str(_file(root, config.split_file, ())))
+            read_parts(unused)  # a name with a typo is no less wrong for not being needed
+            log.warning(f"{unused} is not used, since {test_file} names the test part; leave it out of the config, or move the other away")
         return _without_own_test(everything, test_file), _load_test(config, root, test_file), f"{test_file} beside {training}"
     split_file = _file(root, config.split_file, SPLIT_NAMES)
     if split_file is not None:

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from malaria_cells.config import make_config
+from malaria_cells.config import OneSet, load_config, make_config, names_of
 from malaria_cells.data_sets import said_of_unannotated
 from malaria_cells.dataset import load_data_set
 from malaria_cells.errors import InputError
@@ -149,17 +149,56 @@ def test_whose_fault_it_is_is_said(two, tmp_path):
         ({"data_sets": [{"path": "a"}], "train_images": "b"}, "train_images and data_sets are both given; expected one of them"),
         ({"data_sets": [{"path": "a"}], "split_file": "b"}, "split_file: is of one data set.*as `split`"),
         ({"data_sets": [{"path": "a"}], "corrections": "b"}, "corrections: is of one data set.*a set of their own"),
-        ({"data_sets": []}, "data_sets: List should have at least 1 item"),
+        ({"data_sets": []}, r"data_sets: List should have at least 1 item.*; write a list of sets, as in \[\{path: data/iml\}\]"),
+        ({"data_sets": {"path": "a"}}, r"data_sets: .*list; found \{'path': 'a'\}; write a list of sets, as in \[\{path: data/iml\}\]"),
         ({"data_sets": ["a"]}, r"data_sets\.0: .*found 'a'; write an entry as in \{path: data/iml\}"),
         ({"data_sets": [{"path": "a", "wieght": 2}]}, r"unknown key 'data_sets\.0\.wieght' \(did you mean 'data_sets\.weight'\?\)"),
         ({"data_sets": [{"path": "a", "weight": 0}]}, r"data_sets\.0\.weight: Input should be greater than 0"),
         ({"data_sets": [{"path": "a", "name": "a/b"}]}, r"data_sets\.0\.name: expected a plain name"),
-        ({"data_sets": [{"path": "a", "name": "x"}, {"path": "b", "name": "x"}]}, "the name 'x' is given twice"),
+        ({"data_sets": [{"path": "a", "name": "x"}, {"path": "b", "name": "x"}]}, "the name 'x' is given twice;"),
+        ({"data_sets": [{"path": "a", "name": "x"}, {"path": "b", "name": "X"}]}, "the name 'X' is given twice, as 'x' too"),
+        ({"data_sets": [{"path": "a", "name": "x" * 101}]}, r"data_sets\.0\.name: expected up to 100 printable characters on one line"),
+        ({"data_sets": [{"path": "a", "name": "x\n"}]}, r"data_sets\.0\.name: expected up to 100 printable characters on one line"),
     ],
 )
 def test_wrong_lists(values, message):
     with pytest.raises(InputError, match=message):
         make_config(values, "test")
+
+
+def test_names_from_folders_differ_in_more_than_capitals_and_are_names_of_folders():
+    entries = [OneSet(path=path) for path in ("a/BCCD", "b/bccd", "c/line\nbreak", "d/" + 200 * "x", "e/" + 200 * "x")]
+    names = names_of(entries)
+    assert names[:3] == ["BCCD", "bccd2", "line_break"]
+    assert all(OneSet(path="a", name=name).name == name for name in names)
+    assert len(set(names)) == len(names)
+
+
+def test_data_that_is_set_stands_in_the_place_of_what_the_file_says(tmp_path):
+    one, several = tmp_path / "one.yaml", tmp_path / "several.yaml"
+    one.write_text("train_images: a")
+    several.write_text("data_sets: [{path: b}]")
+    assert [entry.path for entry in load_config(one, ["data_sets=[{path: c}]"]).data_sets] == ["c"]
+    set_one = load_config(several, ["train_images=c"])
+    assert (set_one.train_images, set_one.data_sets) == ("c", None)
+    with pytest.raises(InputError, match="--set: train_images and data_sets are both given"):
+        load_config(one, ["data_sets=[{path: c}]", "train_images=d"])
+    with pytest.raises(InputError, match=r"--set data_sets\.0\.weight: a list is set as a whole"):
+        load_config(several, ["data_sets.0.weight=2"])
+
+
+def test_a_split_file_that_a_test_annotation_outdoes_is_named(tmp_path, caplog):
+    write_bbbc041(tmp_path, {f"{i}.png": [("ring", *CELL)] for i in range(6)})
+    shutil.copy(tmp_path / "training.json", tmp_path / "test.json")
+    content = json.loads((tmp_path / "training.json").read_text())
+    (tmp_path / "training.json").write_text(json.dumps(content[:4]))
+    (tmp_path / "test.json").write_text(json.dumps(content[4:]))
+    with pytest.raises(InputError, match=r"data_sets: .*none\.json: expected a file of the form"):
+        load([{"path": str(tmp_path), "split": "none.json"}])
+    (tmp_path / "mine.json").write_text(json.dumps({"train": ["0.png", "1.png"], "test": ["2.png", "3.png"]}))
+    data = load([{"path": str(tmp_path), "split": "mine.json"}])
+    assert {p.key.partition("/")[2] for p in data.test.pictures} == {"4.png", "5.png"}
+    assert "mine.json is not used, since" in caplog.text
 
 
 def test_what_is_kept_with_a_model_reads_back(two):

@@ -36,6 +36,10 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
         raise InputError(f"{path}: found a {type(content).__name__}, expected keys with values such as 'epochs: 12'")
     content = dict(content or {})
     overriding = _parse_overrides(overrides or [])
+    # Either says where the data is: what is set stands in the place of what the file says.
+    for key, other in (("data_sets", "train_images"), ("train_images", "data_sets")):
+        if overriding.get(key) is not None and other not in overriding:
+            content.pop(other, None)
     for key, value in overriding.items():
         _lay_over(content, key, value)
     return make_config(content, str(path), overriding)
@@ -95,6 +99,8 @@ def _key(loc: tuple[Any, ...]) -> str:
 
 def _lay_over(content: dict[str, Any], key: str, value: Any) -> None:
     outer, dot, inner = key.partition(".")
+    if dot and outer == "data_sets":
+        raise InputError(f"--set {key}: a list is set as a whole, as in --set 'data_sets=[{{path: data/iml}}]'; or change it in the file")
     if dot and outer in Config.model_fields:
         there = content.get(outer)
         content[outer] = {**(there if isinstance(there, dict) else {}), inner: value}
@@ -126,6 +132,8 @@ def _explain(problem: Any, source: str) -> str:
     if not key:
         return f"{source}: {message}"
     advice = _advice(problem["type"], problem["input"])
+    if key == "data_sets":
+        advice = "; write a list of sets, as in [{path: data/iml}]"
     if problem["type"] == "model_type" and key.startswith("data_sets."):
         advice = "; write an entry as in {path: data/iml}"
     return f"{source}: {key}: {message}; found {_shown(problem['input'])}{advice}"

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from malaria_cells.config.values import FolderOrFile, Settings
 
 Name = Annotated[str, Field(min_length=1)]
+LONGEST_NAME = 100  # characters of a set's name: folders are called by it
 
 
 class OneSet(Settings):
@@ -29,41 +30,52 @@ class OneSet(Settings):
     def _name_is_plain(cls, value: str | None) -> str | None:
         if value is not None and (value.strip(" .") != value or any(mark in value for mark in "/\\:")):
             raise ValueError("expected a plain name, without slashes, colons, and dots or blanks at its ends")
+        if value is not None and (len(value) > LONGEST_NAME or not value.isprintable()):
+            raise ValueError(f"expected up to {LONGEST_NAME} printable characters on one line")
         return value
 
 
 def names_of(entries: Sequence[OneSet]) -> list[str]:
     """A name for each entry, all different: its own, or that of its folder, with a number where another has that already.
 
+    Capital letters make no difference, as in the names of folders on Windows and macOS.
+
     Examples:
         >>> names_of([OneSet(path="a/bccd"), OneSet(path="b/bccd"), OneSet(path="c", name="mine")])
         ['bccd', 'bccd2', 'mine']
     """
-    taken = {entry.name for entry in entries if entry.name is not None}
+    taken = {entry.name.casefold() for entry in entries if entry.name is not None}
     names = []
     for entry in entries:
         name = entry.name if entry.name is not None else _free(_folder_name(entry.path), taken)
-        taken.add(name)
+        taken.add(name.casefold())
         names.append(name)
     return names
 
 
 def check_names(names: Iterable[str | None]) -> None:
-    """See that no name is given twice.
+    """See that no name is given twice, with capital letters or without.
 
     Raises:
         ValueError: names it.
     """
-    given = [name for name in names if name is not None]
-    doubled = sorted({name for name in given if given.count(name) > 1})
-    if doubled:
-        raise ValueError(f"data_sets: the name '{doubled[0]}' is given twice; expected one of its own for each set")
+    given: dict[str, str] = {}
+    for name in names:
+        if name is None:
+            continue
+        if name.casefold() in given:
+            first = given[name.casefold()]
+            other = "" if first == name else f", as '{first}' too"
+            raise ValueError(f"data_sets: the name '{name}' is given twice{other}; expected one of its own for each set")
+        given[name.casefold()] = name
 
 
 def _folder_name(path: str) -> str:
     written = Path(path).name
-    return (Path(path).resolve().name if written in {"", ".", ".."} else written).strip(" .").replace(":", "_").replace("\\", "_") or "set"
+    name = Path(path).resolve().name if written in {"", ".", ".."} else written
+    plain = "".join(mark if mark.isprintable() and mark not in ":\\" else "_" for mark in name)
+    return plain.strip(" .")[: LONGEST_NAME - 4].strip(" .") or "set"  # with room for a number
 
 
 def _free(name: str, taken: set[str]) -> str:
-    return next(free for n in range(1, len(taken) + 2) if (free := name if n == 1 else f"{name}{n}") not in taken)
+    return next(free for n in range(1, len(taken) + 2) if (free := name if n == 1 else f"{name}{n}").casefold() not in taken)
