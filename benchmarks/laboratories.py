@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,8 @@ def noise(pictures: Sequence[Picture], seen: Sequence[sv.Detections], annotation
     samples: dict[str, list[float]] = {"cell AP50": [], "infected AP50": [], "infected F1": []}
     for _ in range(ROUNDS):
         rows = [i for g in rng.integers(len(members), size=len(members)) for i in members[g]]
-        drawn, found = [pictures[i] for i in rows], [seen[i] for i in rows]
+        # Drawn twice, a picture is two pictures: tables tell them apart by their keys.
+        drawn, found = [replace(pictures[i], key=str(n)) for n, i in enumerate(rows)], [seen[i] for i in rows]
         values = {"cell AP50": cell_figures(drawn, found, labels).ap50[0]}
         if any(labels.is_infected[p.cell_class_ids].any() for p in drawn):
             values["infected AP50"] = as_one_class(drawn, found, labels.is_infected).ap50[0]
