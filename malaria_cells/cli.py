@@ -439,7 +439,7 @@ def _count(text: str) -> int:
 
 
 def _minutes(text: str) -> float:
-    return _number(text, float, lambda value: 0 < value <= 10_000, "a number of minutes above 0")
+    return _number(text, float, lambda value: 0 < value <= 10_000, "a number of minutes above 0, 10000 at most")
 
 
 def _divisor(text: str) -> float:

@@ -110,6 +110,18 @@ def replacing_folder(path: Path, known_by: str | None) -> Iterator[Path]:
             shutil.rmtree(beside)
 
 
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path` for what is needed until `path` is written; one that a kill left goes by `sweep`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = _beside(path, WRITING)
+    beside.mkdir()
+    try:
+        yield beside
+    finally:
+        shutil.rmtree(beside)
+
+
 def _take_place(new: Path, path: Path) -> list[Path]:
     """Move a folder to a path; returns the folders that hold what was there."""
     moved = []

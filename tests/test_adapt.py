@@ -118,8 +118,10 @@ CELL = [("red blood cell", 10, 10, 30, 30)]
         ({"a.png": CELL, "b.png": CELL}, "taken", "is already there and holds no model.yaml"),
         ({"a.png": CELL, "b.png": CELL}, "start", "--from: .*nowhere: no such folder"),
         ({"a.png": CELL, "b.png": CELL}, "same", "is the model that is begun with"),
+        ({"a.png": CELL, "b.png": CELL}, "within", "lies in the model that is begun with"),
+        ({"a.png": CELL, "b.png": CELL}, "around", r"would be written over with \S*data in it, which is read"),
     ],
-    ids=["one", "no cell", "unreadable", "no data", "somebody's folder", "no model", "over itself"],
+    ids=["one", "no cell", "unreadable", "no data", "somebody's folder", "no model", "over itself", "within", "around its data"],
 )
 def test_bad_input_is_refused_before_anything_is_written(tmp_path, capsys, pictures, spoil, message):
     if pictures is not None:
@@ -130,7 +132,10 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, capsys, pictu
         (tmp_path / "new").mkdir()
         (tmp_path / "new" / "thesis.txt").write_text("mine")
     start = tmp_path / "nowhere" if spoil == "start" else shipped()
-    output = shipped() if spoil == "same" else tmp_path / "new"
+    if spoil == "around":
+        (tmp_path / ABOUT).write_text("of a model in whose folder the photographs lie")
+    outputs = {"same": shipped(), "within": shipped() / "mine", "around": tmp_path}
+    output = outputs.get(spoil, tmp_path / "new")
     before = {p for p in tmp_path.rglob("*") if ".locks" not in p.parts}
     assert main(["adapt", str(tmp_path / "data"), "--from", str(start), "--output", str(output)]) == 2
     said = capsys.readouterr().err

@@ -263,6 +263,8 @@ def test_training_photographs_are_measured_by_their_annotation(sample):
     assert (len(known.sets), known.sets[0].photographs) == (1, 8)
     assert known.sets[0].centre[NAMES.index("size")] == pytest.approx(0, abs=0.1)
     assert fit_familiarity(half, rest, found, None) is None
+    alone = fit_familiarity(half.subset(()), rest, found, half.usual_cell_size)  # where all photographs were cross-validated
+    assert (len(alone.sets), alone.sets[0].photographs) == (1, 4)
 
 
 # --- error rates of other laboratories

@@ -2,7 +2,6 @@
 
 import logging
 import shlex
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,8 +50,7 @@ def adapt(request: AdaptRequest) -> int:
     output, name = request.output.parent, request.output.name
     check_place(output, name)
     files.check_replaceable(request.output, ABOUT)
-    if request.output.resolve() == request.model.resolve():
-        raise InputError(f"--output {request.output}: is the model that is begun with, which stays as it is; name another folder")
+    _check_apart(request)
     config = config_of(request, start)
     found = photographs(request, config)
     say_photographs(found, start)
@@ -62,10 +60,21 @@ def adapt(request: AdaptRequest) -> int:
         )
     with claimed(output, name, resume=False):
         start_tensorflow()
-        with files.replacing_folder(request.output, ABOUT) as beside, tempfile.TemporaryDirectory() as folder:
-            _Work(request, start, config, found).into(beside, Path(folder))
+        with files.replacing_folder(request.output, ABOUT) as beside, files.scratch_folder(request.output) as folder:
+            _Work(request, start, config, found).into(beside, folder)
     print(f"model: {request.output}\nnext:  python run.py --model {request.output} --image PICTURES")
     return 0
+
+
+def _check_apart(request: AdaptRequest) -> None:
+    """See that what is read is no part of the folder that is replaced, and that the start model gets no folder within it."""
+    output, model = request.output.resolve(), request.model.resolve()
+    if model == output or model in output.parents:
+        where = "is" if model == output else "lies in"
+        raise InputError(f"--output {request.output}: {where} the model that is begun with, which stays as it is; name another folder")
+    for read in (request.model, request.data, request.images, request.old_data):
+        if read is not None and output in (read.resolve(), *read.resolve().parents):
+            raise InputError(f"--output {request.output}: would be written over with {read} in it, which is read; name another folder")
 
 
 @dataclass(frozen=True)
@@ -112,7 +121,7 @@ class _Work:
         detector = detector.with_settings(**asdict(settings))
         detected = [detector.decide(*views[p.key]) for p in annotated.pictures]
         figures["after"] = _figures(annotated, detected)
-        known = fit_familiarity(annotated, annotated, detected, description.cell_size)
+        known = fit_familiarity(self.found.old, annotated, detected, description.cell_size)
         description = replace(description, settings=settings, errors=self._errors(detected, n_findings), familiarity=known)
 
         new_proposer = work.trained_proposer(annotated, "proposer")

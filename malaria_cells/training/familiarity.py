@@ -15,6 +15,7 @@ from malaria_cells.detection import Detector
 from malaria_cells.errors import InputError, reason
 from malaria_cells.evaluation import interval_coverage
 from malaria_cells.familiarity import FamiliarityModel, appearance, fit, measure
+from malaria_cells.familiarity.signals import SIGNALS
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
 from malaria_cells.wording import excerpt
@@ -32,12 +33,12 @@ def fit_familiarity(
     photograph is measured on validation photographs alone, since they know the others.
 
     Args:
-        train: the training part.
+        train: the training part; may be empty where all photographs were cross-validated.
         validation: the validation part.
         found: what the trained detector finds in each validation picture.
         cell_size: of the model.
     """
-    if cell_size is None or train.whole or not len(validation):
+    if cell_size is None or validation.whole or not len(validation):
         return None
     seen = [p for pictures in _by_set(train).values() for p in pictures[:: math.ceil(len(pictures) / MOST_PHOTOGRAPHS)]]
     total = len(seen) + len(validation)
@@ -46,7 +47,7 @@ def fit_familiarity(
     labels = validation.labels
     validated = [measure(read_picture(p.path), detected, labels, cell_size) for p, detected in zip(reading, found, strict=True)]
     sets, validated_sets = [p.data_set for p in seen], [p.data_set for p in validation.pictures]
-    return fit(np.array(appearances), sets, np.array(validated), validated_sets)
+    return fit(np.array(appearances).reshape(len(seen), len(SIGNALS)), sets, np.array(validated), validated_sets)
 
 
 def _by_set(annotations: AnnotationSet) -> dict[str, list[Picture]]:

@@ -21,6 +21,7 @@ EMA_MOMENTUM = 0.99
 SET_POWER = 0.5  # data sets are drawn in proportion to their cells to this power, as classes are: the largest shall not be all there is
 LEARNING_RATE = 2e-3  # the highest
 FURTHER = 0.3  # of it, where a trained network is trained on
+SETTLED_BY = 400  # crops, by which statistics are measured anew after a training
 
 
 @dataclass(frozen=True)
@@ -139,5 +140,5 @@ def _settle_statistics(model: keras.Model, batches: tf.data.Dataset, batch_size:
     def look(pixels):  # type: ignore[no-untyped-def]
         model(pixels, training=True)
 
-    for pixels, _ in batches.take(math.ceil(400 / batch_size)):
+    for pixels, _ in batches.take(math.ceil(SETTLED_BY / batch_size)):
         look(pixels)
