@@ -185,7 +185,8 @@ class _Work:
             image_size_hw=config.image_size,
             context=config.context,
             cell_size=self.found.annotated.usual_cell_size,
-            cell_sizes={},  # of other laboratories, as is what their photographs look like
+            cell_sizes={},  # of other laboratories, as are the errors that were measured elsewhere
+            errors_elsewhere=None,
             fingerprints={
                 "patches": patches,
                 "config": file_fingerprint(config.to_yaml()),
