@@ -29,7 +29,7 @@ def train_one_stage_into(folder: Path, name: str, config: Config, data: DataSet,
         raise InputError(f"detector: {config.detector} wants boxes; these labels are of whole pictures, set detector: two_stage")
     model, size_hw = train_one_stage(data, config, run)
     description = _description(config, data, size_hw)
-    detector, found = choose_thresholds(assemble_one_stage(description, compiled(model)), data.validation, overlap=config.nms_iou is None)
+    detector, found = choose_thresholds(assemble_one_stage(description, compiled(model)), data.validation)
     save_model(folder, [model], replace(description, **learned_from(detector, data.train, data.validation, found, config.elsewhere)))
     metrics: dict[str, Any] = {"best_epoch": (run.best_epoch or 0) + 1, "epochs": len(run.history)}
     detected = {"validation": found}
