@@ -253,7 +253,7 @@ class Config(Settings):
     nms: Literal["agnostic", "class"] = Field("agnostic", description="agnostic: one label a cell; class: labels suppress only their own.")
     nms_iou: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None,
-        description="Overlap (IoU) from which the lower-scored box is suppressed; null: of two_stage 0.3 to 0.7, as serves the cells of the "
+        description="Overlap (IoU) from which the lower-scored box is suppressed; null: of two_stage 0.3 to 0.7, as serves cells of the "
         "validation pictures best, of the others 0.4.",
     )
     score_threshold: Fraction = Field(0.05, description="Detections scored lower are not written.")
