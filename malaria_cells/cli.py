@@ -151,22 +151,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         help="auto: detect if the model was trained for it (default: %(default)s)",
     )
     parser.add_argument("--annotations", type=Path, help="annotation file; what is predicted is scored by it")
-    parser.add_argument(
-        "--ignore-labels",
-        type=_names,
-        action="append",
-        default=[],
-        metavar="A,B,..",
-        help="categories of the annotation that are neither hit nor miss where they are; may be repeated",
-    )
-    parser.add_argument(
-        "--label-map",
-        type=_pairs,
-        action="append",
-        default=[],
-        metavar="A=B,..",
-        help="names of the annotation and the labels of the model that they stand for, as in 'RBC=red blood cell'; may be repeated",
-    )
+    _add_label_meanings(parser, "categories of the annotation that are neither hit nor miss where they are", "labels of the model")
     parser.add_argument(
         "--annotated-labels",
         type=_names,
@@ -232,17 +217,7 @@ def _add_adapt(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--infected-labels", type=_names, metavar="A,B,..", help="those that are infected red cells (default: as the model)"
     )
-    parser.add_argument(
-        "--ignore-labels", type=_names, action="append", default=[], metavar="A,B,..", help="categories of no interest; may be repeated"
-    )
-    parser.add_argument(
-        "--label-map",
-        type=_pairs,
-        action="append",
-        default=[],
-        metavar="A=B,..",
-        help="names of the annotation and the labels that they stand for, as in 'RBC=red blood cell'; may be repeated",
-    )
+    _add_label_meanings(parser, "categories of no interest", "labels")
     parser.add_argument("--group", metavar="HOW", help="what keeps photographs of one slide together, as the key `group` of a config")
     parser.add_argument("--old-data", type=Path, metavar="DATA", help="config or folder of what MODEL was trained on, to learn from too")
     parser.add_argument("--minutes", type=_minutes, default=10.0, help="that it may take (default: %(default)g)")
@@ -394,6 +369,15 @@ def _add_formats(commands: argparse._SubParsersAction) -> None:
         return 0
 
     _command(commands, "formats", "Print every form of annotation that is read, as Markdown.", formats)
+
+
+def _add_label_meanings(parser: argparse.ArgumentParser, ignored: str, labels: str) -> None:
+    """Options for an annotation whose names are others: what is left out (`ignored` says how), and what stands for which of `labels`."""
+    for flag, kind, shown, meaning in (
+        ("--ignore-labels", _names, "A,B,..", ignored),
+        ("--label-map", _pairs, "A=B,..", f"names of the annotation and the {labels} that they stand for, as in 'RBC=red blood cell'"),
+    ):
+        parser.add_argument(flag, type=kind, action="append", default=[], metavar=shown, help=f"{meaning}; may be repeated")
 
 
 def _names(text: str) -> list[str]:

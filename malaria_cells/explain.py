@@ -125,11 +125,11 @@ class Explainer:
         Args:
             patches: uint8 (n, H, W, 3) of any size, cut with `context`.
             label: one of the labels.
-            stains: of the photographs that the patches are from, n of them.
+            stains: of the photographs that the patches are from, n of them; of no use, and may be none, where `stain` is ``none``.
         """
         if len(patches) == 0:
             return patches
-        seen = (with_stain(patch, stain, self.stain) for patch, stain in zip(patches, stains, strict=True))
+        seen = patches if self.stain == "none" else [with_stain(p, s, self.stain) for p, s in zip(patches, stains, strict=True)]
         small = np.stack([resize(patch, self.image_size_hw) for patch in seen])
         heat = self.cam(small, np.full(len(small), self.labels.names.index(label)))
         return np.stack([overlay(patch, h) for patch, h in zip(patches, heat, strict=True)])

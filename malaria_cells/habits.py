@@ -12,9 +12,8 @@ from malaria_cells.proposals.magnification import annotated_size
 from malaria_cells.proposals.transmission import Field
 
 AT_EDGE = 2.0  # pixels: a box that comes this near to the picture's edge is of a cell that goes on beyond it
-LEAST_SEEN = (
-    0.5  # of the usual cell must be inside the picture for the annotator's choice to count: of less than half few people tell a cell
-)
+# Share of the usual cell that must lie inside the picture for the annotator's choice to count: few people recognise less than half a cell.
+LEAST_SEEN = 0.5
 FEWEST_EXPECTED = 20.0  # cells at the edge; from fewer no habit is told
 MOST_LOOKED_AT = 12  # pictures of a set whose pixels are read, a second or two
 RIM = 0.5  # cell sizes: a strip along the edge in which completeness is not measured, since the habit there is another

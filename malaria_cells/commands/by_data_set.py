@@ -33,7 +33,7 @@ def at(metrics: Any, path: tuple[str, ...]) -> float | None:
     return metrics
 
 
-def is_of_several(annotations: AnnotationSet | None) -> bool:
+def has_named_sets(annotations: AnnotationSet | None) -> bool:
     """Whether the pictures come from sets with names, which a config lists as `data_sets`."""
     return annotations is not None and any(p.data_set for p in annotations.pictures)
 

@@ -44,7 +44,8 @@ def gallery(request: AnnotationRequest, output: Path, count: int, model: Path | 
     stems = _stems(annotations.labels)
     _check_output(output, stems.values())
     explainer = _explainer(model, annotations.labels) if explain else None
-    for cells in cut_cells(annotations, count, explainer.context if explainer else CONTEXT):
+    stained = explainer is not None and explainer.stain != "none"
+    for cells in cut_cells(annotations, count, explainer.context if explainer else CONTEXT, stained=stained):
         stem = stems[cells.name]
         contact_sheet(cells, output / f"{stem}.png")
         animation(cells, output / f"{stem}.gif")

@@ -8,7 +8,7 @@ from typing import Any
 
 from malaria_cells import files
 from malaria_cells.augment import check_policy
-from malaria_cells.commands.by_data_set import DETECTION, at, is_of_several
+from malaria_cells.commands.by_data_set import DETECTION, at, has_named_sets
 from malaria_cells.commands.train_one_stage import train_one_stage_into
 from malaria_cells.commands.train_two_stage import train_two_stage_into
 from malaria_cells.config import Config, load_config
@@ -146,7 +146,7 @@ def _check_cells(data: DataSet) -> None:
 def _describe(data: DataSet) -> None:
     names = data.train.labels.names
     rows = [(part, annotations) for part, annotations in data.parts.items()]
-    if is_of_several(data.train):
+    if has_named_sets(data.train):
         rows = [row for part, whole in rows for row in [(part, whole), *((f"  {n}", own) for n, own in whole.by_data_set().items())]]
     width = max(12, *(len(row) + 1 for row, _ in rows))
     print(f"{'':{width}}{'pictures':>9}" + "".join(f"  {n:>{max(len(n), 6)}}" for n in names))

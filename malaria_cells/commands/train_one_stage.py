@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from malaria_cells.calibration import Calibration
-from malaria_cells.commands.by_data_set import figures_by_data_set, is_of_several
+from malaria_cells.commands.by_data_set import figures_by_data_set, has_named_sets
 from malaria_cells.commands.records import keep_record
 from malaria_cells.commands.train_report import Course, Detected, Trained, write_train_report
 from malaria_cells.config import Config
@@ -38,7 +38,7 @@ def train_one_stage_into(folder: Path, name: str, config: Config, data: DataSet,
         detected["test"] = [detector.detect(p.path) for p in progress(test, len(test), "test", "image")]
     for part, in_part in detected.items():
         metrics[part] = detection_metrics(list(data.parts[part].pictures), in_part, data.train.labels, None)
-    if data.test is not None and is_of_several(data.test):
+    if data.test is not None and has_named_sets(data.test):
         found_by_key = {p.key: d for p, d in zip(data.test.pictures, detected["test"], strict=True)}
         metrics["by_data_set"] = figures_by_data_set(data.test, found_by_key)
     metrics["validation"] |= validated_coverage(data.validation, found, detector.errors)

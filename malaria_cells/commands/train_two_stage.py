@@ -12,7 +12,7 @@ from malaria_cells.annotations import Picture
 from malaria_cells.calibration import Calibration, calibration_figures, fit_calibration
 from malaria_cells.candidates import Candidates, label_candidates
 from malaria_cells.classifier import Network, compiled, findings
-from malaria_cells.commands.by_data_set import detected_by_data_set, is_of_several
+from malaria_cells.commands.by_data_set import detected_by_data_set, has_named_sets
 from malaria_cells.commands.records import keep_record
 from malaria_cells.commands.train_report import Classified, Course, Detected, Trained, write_train_report
 from malaria_cells.config import Config
@@ -76,7 +76,7 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     if detected is not None:
         metrics["validation"] |= validated_coverage(data.validation, detected.found, detected.errors)
     save_model(folder, [t.model for t in further or trained], description, proposer)
-    if rejects and data.test is not None and is_of_several(data.test):
+    if rejects and data.test is not None and has_named_sets(data.test):
         metrics["by_data_set"] = detected_by_data_set(load_detector(folder)[0], data.test)
     keep_record(folder, config, data, metrics, [run.part(number) for number in range(len(trained) + len(further))])
     told = Trained(

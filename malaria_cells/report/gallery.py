@@ -28,7 +28,7 @@ class Cells:
         name: of the class.
         total: how many there are in the data set; `patches` may be fewer.
         patches: uint8 RGB (n, H, W, 3).
-        stains: of the photographs that the patches are from, n of them.
+        stains: of the photographs that the patches are from, n of them, or none where they were not measured.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Cells:
     stains: list[Stain]
 
 
-def cut_cells(annotations: AnnotationSet, count: int, context: float, side: int = SIDE) -> list[Cells]:
+def cut_cells(annotations: AnnotationSet, count: int, context: float, side: int = SIDE, stained: bool = False) -> list[Cells]:
     """Up to `count` cells of each class, spread evenly over the pictures, each picture decoded once.
 
     Args:
@@ -45,6 +45,7 @@ def cut_cells(annotations: AnnotationSet, count: int, context: float, side: int 
         count: cells of a class at most.
         context: side of the square shown, by the longer side of the box.
         side: of the patches in pixels.
+        stained: whether the stain of the photographs is measured.
 
     Returns:
         An entry for each class that occurs.
@@ -65,12 +66,15 @@ def cut_cells(annotations: AnnotationSet, count: int, context: float, side: int 
         rows = wanted[picture_ids[wanted] == i]
         picture = read_picture(annotations.pictures[i].path)
         patches |= dict(zip(rows.tolist(), crop_boxes(picture, every[rows], context, (side, side)), strict=True))
-        stains |= dict.fromkeys(rows.tolist(), Stain.of(picture))
+        if stained:
+            stains |= dict.fromkeys(rows.tolist(), Stain.of(picture))
     names = annotations.labels.names
-    return [
-        Cells(names[c], int((class_ids == c).sum()), np.stack([patches[r] for r in rows.tolist()]), [stains[r] for r in rows.tolist()])
-        for c, rows in chosen.items()
-    ]
+    found = []
+    for c, rows in chosen.items():
+        own = rows.tolist()
+        of_photographs = [stains[row] for row in own] if stained else []
+        found.append(Cells(names[c], int((class_ids == c).sum()), np.stack([patches[row] for row in own]), of_photographs))
+    return found
 
 
 def contact_sheet(cells: Cells, path: Path, explained: np.ndarray | None = None) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import supervision as sv
 from pydantic import TypeAdapter, ValidationError
 
-from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.annotations import AnnotationSet
 from malaria_cells.counting import ErrorRates
 from malaria_cells.detection import Detector
 from malaria_cells.errors import InputError, reason
@@ -40,7 +40,7 @@ def fit_familiarity(
     """
     if cell_size is None or validation.whole or not len(validation):
         return None
-    seen = [p for pictures in _by_set(train).values() for p in pictures[:: math.ceil(len(pictures) / MOST_PHOTOGRAPHS)]]
+    seen = [p for own in train.by_data_set().values() for p in own.pictures[:: math.ceil(len(own) / MOST_PHOTOGRAPHS)]]
     total = len(seen) + len(validation)
     reading = iter(progress([*seen, *validation.pictures], total, "measuring what photographs look like", "image"))
     appearances = [appearance(read_picture(next(reading).path), p.cells_xyxy, cell_size) for p in seen]
@@ -48,13 +48,6 @@ def fit_familiarity(
     validated = [measure(read_picture(p.path), detected, labels, cell_size) for p, detected in zip(reading, found, strict=True)]
     sets, validated_sets = [p.data_set for p in seen], [p.data_set for p in validation.pictures]
     return fit(np.array(appearances).reshape(len(seen), len(SIGNALS)), sets, np.array(validated), validated_sets)
-
-
-def _by_set(annotations: AnnotationSet) -> dict[str, list[Picture]]:
-    found: dict[str, list[Picture]] = {}
-    for p in annotations.pictures:
-        found.setdefault(p.data_set, []).append(p)
-    return found
 
 
 def read_elsewhere(path: str | None) -> dict[str, ErrorRates] | None:

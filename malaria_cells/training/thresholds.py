@@ -84,6 +84,7 @@ def choose_thresholds(
     labels = validation.labels
     pictures = list(validation.pictures)
     sets = [name for name, own in validation.by_data_set().items() if own.class_counts.sum()]
+    rows = [[i for i, p in enumerate(pictures) if p.data_set == name] for name in sets]
     each = progress(pictures, len(pictures), "choosing thresholds", "image")
     looked_at = [looks[p.key] for p in pictures] if looks else [detector.look(read_picture(p.path)) for p in each]
 
@@ -91,7 +92,6 @@ def choose_thresholds(
         return [d.decide(*seen) for seen in looked_at]
 
     def by_set(figure: Callable[[list[Picture], list[sv.Detections]], float | None], found: list[sv.Detections]) -> float:
-        rows = [[i for i, p in enumerate(pictures) if p.data_set == name] for name in sets]
         return mean_present([figure([pictures[i] for i in own], [found[i] for i in own]) for own in rows]) or 0.0
 
     def of_cells(some: list[Picture], found: list[sv.Detections]) -> float | None:
