@@ -191,3 +191,26 @@ def test_a_model_is_adapted(sample, one_look, tmp_path, monkeypatch, capsys):
     assert yaml.safe_load((new / ABOUT).read_text())["adapted_from"]["name"] == "start"
     assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith(".")) == ["data", "new"]
     assert main(["run", "--model", str(new), "--image", str(sample / "images" / "slide5*.jpg"), "--output", str(tmp_path / "results")]) == 0
+
+
+def test_what_old_photographs_leave_out_is_unknown_in_an_adaptation_too(sample, six_classes, tmp_path):
+    """A candidate in no box of an old photograph whose leukocytes nobody marked may be one; in a new photograph it is background."""
+    from malaria_cells.annotations import load_annotations
+    from malaria_cells.config import make_config
+    from malaria_cells.training.adaptation import Adaptation
+
+    known = load_annotations(sample / "training.json", six_classes)
+    new, old = known.pictures[:2]
+    leukocyte, background = 1, len(six_classes)
+    nothing = np.array([[0, 0, 3, 3]], dtype=np.float32)
+    work = object.__new__(Adaptation)  # patches are cut without any network
+    work.pictures = replace(known, pictures=(new,))
+    work.old = replace(known, pictures=(replace(old, unannotated=(leukocyte,)),))
+    work.config = make_config({"image_size": [16, 16], "background_per_image": 0}, "test")
+    work.found = {p.key: (nothing, np.array([0.2], dtype=np.float32)) for p in (new, old)}
+    work.folder = tmp_path
+    store, closer = work.stores()
+    assert closer is None
+    of_candidate = {store.keys[store.picture_ids[row]]: store.class_ids[row] for row in np.flatnonzero(store.proposed)}
+    assert of_candidate == {new.key: background, old.key: background + 1}
+    assert store.sets == ((leukocyte, background),)
