@@ -354,7 +354,7 @@ def test_a_photograph_unlike_anything_learned_has_no_parasitemia_and_is_not_in_t
     said = capsys.readouterr().out
     assert "2 of 3 pictures: 150 cells, 4 of 150 red cells infected" in said
     assert "no interval, since errors on such photographs were not measured" in said
-    assert "1 photograph unlike anything learned, without parasitemia and not in the total" in said
+    assert "1 photograph is unlike anything learned: no parasitemia is given there, and the total leaves such photographs out" in said
     assert "first: c.png (out of focus)" in said
 
     assert counted_headline(output.verdicts(finished).together, ERRORS, detector.labels, 2)[0].meaning.startswith("in all pictures")
@@ -399,7 +399,7 @@ def test_the_report_warns_and_has_badges(tmp_path):
     output.tables(finished, None)
     write_run_report(output, finished, None, None, [], "run.py")
     page = (output.folder / "report.html").read_text(encoding="utf-8")
-    assert '<p class="warning" role="alert">1 photograph unusual' in page
+    assert '<p class="warning" role="alert">1 photograph is unusual: the parasitemia there may be far off' in page
     assert '<span class="badge lost">unlike anything learned</span>' in page
     assert '<span class="badge doubt">unusual</span>' in page
     assert page.index("c.png</td>") < page.index("b.png</td>")  # the least familiar first

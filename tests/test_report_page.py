@@ -154,3 +154,14 @@ def test_the_curve_is_where_the_average_comes_from():
     by_class = average_precision([truth], [found], LABELS)
     assert by_class.curve50.shape == (4, 101)
     assert by_class.curve50.mean(axis=1) == pytest.approx(by_class.ap50)
+
+
+def test_words_are_set_from_the_left_and_numbers_from_the_right(tmp_path):
+    rows = (("a.png", "12.5 %", "unusual", "the stain is redder"), ("b.png", "none", "unusual", ""))
+    document = Document("t", "s", "run", sections=[Section("s", columns=("picture", "parasitemia", "familiarity", "reason"), rows=rows)])
+    document.write(tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert '<th class="words">reason</th>' in text
+    assert '<td class="words">the stain is redder</td>' in text
+    assert "<th>parasitemia</th>" in text  # "none" is what stands in a column of numbers
+    assert Section("s", columns=("a",)).words == frozenset()

@@ -50,7 +50,8 @@ class Verdicts:
                 first = familiarity[keys[0]]
                 reason = first.reason if first else ""
                 consequence = _consequence(level, bool(left_out), has_infected)
-                parts.append(f"{number_of(len(keys), 'photograph')} {level}{consequence}; first: {keys[0]} ({reason})")
+                verb = "is" if len(keys) == 1 else "are"
+                parts.append(f"{number_of(len(keys), 'photograph')} {verb} {level}: {consequence}; first: {keys[0]} ({reason})")
         return Verdicts(given, together, detector.errors_for(*(familiarity.get(key) for key in given)), ". ".join(parts))
 
 
@@ -60,5 +61,5 @@ def _level(familiarity: Familiarity | None) -> str | None:
 
 def _consequence(level: str, is_left_out: bool, has_infected: bool) -> str:
     if level == UNLIKE and is_left_out:
-        return ", without parasitemia and not in the total (run.py --force gives one all the same)"
-    return ", whose parasitemia may be far off" if has_infected else ", whose counts may be far off"
+        return "no parasitemia is given there, and the total leaves such photographs out (run.py --force counts them all the same)"
+    return f"{'the parasitemia' if has_infected else 'the counts'} there may be far off"

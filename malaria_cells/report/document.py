@@ -57,6 +57,12 @@ class Section:
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
 
+    @property
+    def words(self) -> frozenset[int]:
+        """Indices of the columns that hold words, which are set from the left as numbers are from the right."""
+        cells = (tuple(filter(None, column)) for column in zip(*self.rows, strict=True))
+        return frozenset(i for i, column in enumerate(cells) if column and all(cell[0].isalpha() for cell in column))
+
 
 @dataclass
 class Document:
