@@ -59,9 +59,9 @@ class Section:
 
     @property
     def words(self) -> frozenset[int]:
-        """Indices of the columns that hold words, which are set from the left as numbers are from the right."""
+        """Indices of the further columns that hold words, which are set from the left, as the first is, and numbers from the right."""
         cells = (tuple(filter(None, column)) for column in zip(*self.rows, strict=True))
-        return frozenset(i for i, column in enumerate(cells) if column and all(cell[0].isalpha() for cell in column))
+        return frozenset(i for i, column in enumerate(cells) if i > 0 and column and all(cell[0].isalpha() for cell in column))
 
 
 @dataclass
