@@ -1,5 +1,6 @@
 """Several data sets as one: each read by itself, its pictures named after it, and what its annotators did not mark said."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -7,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from malaria_cells.annotations import AnnotationSet, Picture
-from malaria_cells.config import Config, OneSet, names_of
+from malaria_cells.config import OR, Config, OneSet, names_of
 from malaria_cells.errors import InputError, nearest
 from malaria_cells.labels import LabelSet
 from malaria_cells.set_reading import SetAsRead, read_set
@@ -45,13 +46,14 @@ def members(config: Config) -> list[Member]:
 
 def _alone(config: Config, entry: OneSet) -> Config:
     own = {
+        "labels": None if config.labels is None else [*config.labels, *entry.one_of],
         "data_sets": None,
         "train_images": entry.path,
         "annotations": entry.annotations,
         "split_file": entry.split,
         "annotation_format": entry.format or config.annotation_format,
         "group": entry.group or config.group,
-        "label_map": config.label_map | entry.label_map,
+        "label_map": config.label_map | entry.one_name_each,
     }
     return config.model_copy(update=own)
 
@@ -76,7 +78,7 @@ def read_members(found: Sequence[Member], labels: LabelSet) -> dict[str, SetAsRe
         labels: of that config.
 
     Raises:
-        InputError: as `read_set`; a set in which labels are of whole pictures among others; `annotated_labels` names what is no label.
+        InputError: as `read_set`; `annotated_labels` or `label_map` names what is no label; a list in `label_map` of a set with boxes.
     """
     read = {}
     for member in found:
@@ -84,27 +86,76 @@ def read_members(found: Sequence[Member], labels: LabelSet) -> dict[str, SetAsRe
             read[member.name] = read_set(member.config, member.key)
             if member.entry is not None:
                 read[member.name] = _named(read[member.name], member.name, member.entry, labels)
-    whole = [name for name, own in read.items() if own.pictures.whole]
-    others = [name for name in read if name not in whole]
-    if whole and others:
-        raise InputError(
-            f"data_sets: labels of '{whole[0]}' are of whole pictures, those of '{others[0]}' of boxes; one training takes sets of one "
-            "kind: train twice, with a config for each kind"
-        )
     return read
 
 
+def parted(read: dict[str, SetAsRead], labels: LabelSet) -> tuple[dict[str, SetAsRead], AnnotationSet | None]:
+    """Part data sets into those to detect in and pictures of single cells, which teach classifiers alone.
+
+    Args:
+        read: by `read_members`.
+        labels: of the config.
+
+    Returns:
+        The sets of photographs, and the pictures of the others, but for their test parts; all sets and None where none has boxes.
+
+    Raises:
+        InputError: a label stands for several, and there are no photographs.
+    """
+    single = {name: own for name, own in read.items() if own.pictures.whole}
+    if len(single) in (0, len(read)):
+        vague = [name for name, own in single.items() if any(p.one_of for p in own.pictures.pictures)]
+        if vague:
+            raise InputError(
+                f"data_sets: {vague[0]}: a list in label_map is for pictures of single cells beside data sets with boxes, and none "
+                "has boxes here: map to one label"
+            )
+        return read, None
+    return {name: own for name, own in read.items() if name not in single}, joined([own.rest for own in single.values()], labels)
+
+
 def _named(read: SetAsRead, name: str, entry: OneSet, labels: LabelSet) -> SetAsRead:
+    one_of = _one_of(entry, labels)
+    if one_of and not read.pictures.whole:
+        category = next(category for category, meant in entry.label_map.items() if not isinstance(meant, str))
+        raise InputError(f"label_map: {category} is a list, which is for pictures of single cells; these have boxes: map to one label")
     unannotated = _unannotated(read.pictures, entry, labels)
 
     def renamed(annotations: AnnotationSet) -> AnnotationSet:
         pictures = tuple(
-            replace(p, key=f"{name}/{p.key}", group=f"{name}/{p.group}", data_set=name, unannotated=unannotated, weight=float(entry.weight))
+            replace(
+                _of_one_class(p, one_of, len(labels)),
+                key=f"{name}/{p.key}",
+                group=f"{name}/{p.group}",
+                data_set=name,
+                unannotated=unannotated,
+                weight=float(entry.weight),
+            )
             for p in annotations.pictures
         )
         return replace(annotations, labels=labels, pictures=pictures)
 
     return replace(read, rest=renamed(read.rest), test=None if read.test is None else renamed(read.test))
+
+
+def _one_of(entry: OneSet, labels: LabelSet) -> list[tuple[int, ...]]:
+    """Class ids of each of the entry's lists, in the order in which its names follow those of the labels."""
+    for meant in entry.one_of.values():
+        for label in meant:
+            if label not in labels.names:
+                raise InputError(
+                    f"label_map: '{label}' is not in labels{nearest(label, labels.names)}; labels are {', '.join(labels.names)}"
+                )
+    return [tuple(labels.names.index(label) for label in meant) for meant in entry.one_of.values()]
+
+
+def _of_one_class(picture: Picture, one_of: list[tuple[int, ...]], n_labels: int) -> Picture:
+    """A picture of a single cell whose label stands for several classes: it has the id of the first, and knows the others."""
+    ids = picture.class_ids
+    if not len(ids) or ids[0] < n_labels:
+        return picture
+    classes = one_of[int(ids[0]) - n_labels]
+    return replace(picture, class_ids=np.full_like(ids, classes[0]), one_of=classes)
 
 
 def _unannotated(annotations: AnnotationSet, entry: OneSet, labels: LabelSet) -> tuple[int, ...]:
@@ -178,6 +229,18 @@ def split_beside(annotations: AnnotationSet, first: set[str], second: set[str], 
 def groups_of(pictures: Iterable[Picture]) -> set[str]:
     """The groups of pictures."""
     return {p.group for p in pictures}
+
+
+def said_of_single_cells(single_cells: AnnotationSet | None) -> list[str]:
+    """A line for each data set of single cells: how many there are of which label."""
+    if single_cells is None:
+        return []
+    lines, names = [], single_cells.labels.names
+    for name, own in single_cells.by_data_set().items():
+        said = Counter(OR.join(names[c] for c in p.one_of or p.cell_class_ids) for p in own.pictures if len(p.cell_class_ids))
+        counts = ", ".join(f"{label} {n:,}" for label, n in said.most_common())
+        lines.append(f"{name}: {number_of(len(own), 'picture')} of single cells, which teach the classifier alone: {counts}")
+    return lines
 
 
 def said_of_unannotated(annotations: AnnotationSet) -> list[str]:

@@ -9,7 +9,7 @@ from malaria_cells.annotations import AnnotationSet, found_categories
 from malaria_cells.config import Config
 from malaria_cells.copies import same_photographs
 from malaria_cells.corrections import with_corrections
-from malaria_cells.data_sets import errors_named, groups_of, joined, members, read_members, split_beside
+from malaria_cells.data_sets import errors_named, groups_of, joined, members, parted, read_members, split_beside
 from malaria_cells.labels import warn_of_meanings
 from malaria_cells.leaks import check_apart, check_copies, together
 from malaria_cells.set_reading import SetAsRead, beside, label_set, load, own_parts, set_folder, training_file
@@ -24,11 +24,13 @@ class DataSet:
         train: what weights are fitted to.
         validation: what everything is chosen on: the best pass, calibration, thresholds.
         test: never looked at while choosing; None where the config wants none.
+        single_cells: pictures of single cells, which teach classifiers alone beside photographs; None: none, or there is nothing else.
     """
 
     train: AnnotationSet
     validation: AnnotationSet
     test: AnnotationSet | None
+    single_cells: AnnotationSet | None = None
 
     def __post_init__(self) -> None:
         check_apart(self.parts, "the data set")
@@ -36,13 +38,19 @@ class DataSet:
     @property
     def parts(self) -> dict[str, AnnotationSet]:
         """The parts that are there, by name."""
-        return {name: part for name, part in vars(self).items() if part is not None}
+        by_name = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: part for name, part in by_name.items() if part is not None}
 
     @property
     def all_pictures(self) -> AnnotationSet:
         """All parts together."""
         pictures = tuple(p for part in self.parts.values() for p in part.pictures)
         return replace(self.train, pictures=tuple(sorted(pictures, key=lambda p: p.key)))
+
+    @property
+    def all_cut(self) -> AnnotationSet:
+        """All parts and the single cells: all that patches are cut from."""
+        return joined([self.all_pictures, self.single_cells], self.train.labels)
 
 
 def with_labels(config: Config) -> Config:
@@ -59,7 +67,9 @@ def with_labels(config: Config) -> Config:
         with errors_named(member.name):
             root = set_folder(own, member.key)
             found = found_categories(training_file(own, root), root=root, annotation_format=own.annotation_format)
-        names |= {own.label_map.get(name, name) for name in found}
+        meant = {own.label_map.get(name, name) for name in found}
+        one_of = member.entry.one_of if member.entry is not None else {}
+        names |= {name for label in meant for name in one_of.get(label, [label])}
     return config.model_copy(update={"labels": sorted(names - set(config.ignore_labels))})
 
 
@@ -81,7 +91,8 @@ def load_data_set(config: Config) -> DataSet:
         with errors_named(member.name):
             set_folder(member.config, member.key)
     warn_of_meanings(labels, config.infected_labels is None, config.red_cell_labels is None)
-    sets = _without_copies_apart(read_members(found, labels))
+    sets, single_cells = parted(read_members(found, labels), labels)
+    sets = _without_copies_apart(sets)
     rest, test = _test_parts(sets, config)
     if config.corrections is not None:
         rest = with_corrections(rest, test, _corrected(config), config.corrections)
@@ -90,7 +101,7 @@ def load_data_set(config: Config) -> DataSet:
     train, validation = _validation_parts(rest, sets, config, "do without a test (`test_size: 0`)" if drawn else "")
     if config.train_size is not None and train.whole:
         train = draw_pictures(train, config.train_size, config.random_state)
-    return DataSet(train, validation, test)
+    return DataSet(train, validation, test, single_cells)
 
 
 def _without_copies_apart(sets: dict[str, SetAsRead]) -> dict[str, SetAsRead]:

@@ -1,7 +1,8 @@
-"""Partial labels: what a data set does not annotate is unknown there, not background.
+"""Partial labels: what a data set does not annotate is unknown there, not background, and a label may stand for several classes.
 
 A patch without an annotated cell is background only where every class is annotated. Elsewhere it is background or one of the
-classes that its data set leaves out, and a classifier is told no more than that: one of a set of classes. The loss is the negative
+classes that its data set leaves out, and a classifier is told no more than that: one of a set of classes. So is it of a picture of a
+single cell whose label says less than the classes do, as ``infected`` does of the stage. The loss is the negative
 logarithm of the set's probability, the sum of its classes' (Jin and Ghahramani 2002, "Learning with multiple labels", NIPS 15;
 Cour, Sapp and Taskar 2011, "Learning from partial labels", JMLR 12, 1501-1536). A set has an id after those of all classes.
 """
@@ -14,13 +15,15 @@ Sets = tuple[tuple[int, ...], ...]  # class ids of each set, ascending
 EM_STEPS = 200  # steps of `split_counts`; a few are enough where background is known from other data sets
 
 
-def background_sets(annotations: AnnotationSet) -> Sets:
-    """The distinct sets of classes that a place without a box may show: background (``n_labels``) and what was not annotated.
+def class_sets(annotations: AnnotationSet) -> Sets:
+    """The distinct sets of classes of which no more is known than that a patch shows one of them.
 
-    Empty where every picture has all classes annotated.
+    Of a place without a box they are background (``n_labels``) and what was not annotated; of a single cell `Picture.one_of`.
+    Empty where every picture has all classes annotated and every label stands for one.
     """
     reject_id = len(annotations.labels)
-    return tuple(sorted({_set_of(p, reject_id) for p in annotations.pictures if p.unannotated}))
+    of_background = {_set_of(p, reject_id) for p in annotations.pictures if p.unannotated}
+    return tuple(sorted(of_background | {_cells_set(p) for p in annotations.pictures if p.one_of}))
 
 
 def background_id(picture: Picture, reject_id: int, sets: Sets) -> int:
@@ -29,13 +32,29 @@ def background_id(picture: Picture, reject_id: int, sets: Sets) -> int:
     Args:
         picture: its `unannotated` says which.
         reject_id: class id of background, after those of the labels.
-        sets: by `background_sets`, of which one is the picture's.
+        sets: by `class_sets`, of which one is the picture's.
     """
     return reject_id + 1 + sets.index(_set_of(picture, reject_id)) if picture.unannotated else reject_id
 
 
+def cell_ids(picture: Picture, reject_id: int, sets: Sets) -> np.ndarray:
+    """Class ids of a picture's cells, int64 (n,): `Picture.cell_class_ids`, or of a single cell that may be of several classes their set's.
+
+    Args:
+        picture: its `one_of` says which.
+        reject_id: class id of background, after those of the labels.
+        sets: by `class_sets`.
+    """
+    ids = picture.cell_class_ids
+    return np.full_like(ids, reject_id + 1 + sets.index(_cells_set(picture))) if picture.one_of else ids
+
+
 def _set_of(picture: Picture, reject_id: int) -> tuple[int, ...]:
     return (*sorted(set(picture.unannotated)), reject_id)
+
+
+def _cells_set(picture: Picture) -> tuple[int, ...]:
+    return tuple(sorted(set(picture.one_of)))
 
 
 def allowed_classes(sets: Sets, n_classes: int) -> np.ndarray:
@@ -84,4 +103,4 @@ def split_counts(counts: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     return found
 
 
-__all__ = ["Sets", "allowed_classes", "background_id", "background_sets", "split_counts", "stand_ins"]
+__all__ = ["Sets", "allowed_classes", "background_id", "cell_ids", "class_sets", "split_counts", "stand_ins"]

@@ -20,9 +20,10 @@ from malaria_cells import boxes, files
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.candidates import Candidates
 from malaria_cells.errors import InputError
-from malaria_cells.partial_labels import Sets, background_id, background_sets
+from malaria_cells.partial_labels import Sets, background_id, cell_ids, class_sets
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
+from malaria_cells.single_cells import as_in_photograph
 from malaria_cells.stain import Normalization, normalized
 
 log = logging.getLogger(__name__)
@@ -205,7 +206,7 @@ def _forget_oldest(cache: Path) -> None:
 
 def _fingerprint(annotations: AnnotationSet, cropping: Cropping, proposed: list[Candidates]) -> str:
     digest = hashlib.blake2b(f"{FORMAT_VERSION} {cropping.name} {annotations.fingerprint}".encode(), digest_size=12)
-    if sets := background_sets(annotations):  # where all is annotated the name is that of before there were sets
+    if sets := class_sets(annotations):  # where all is annotated the name is that of before there were sets
         digest.update(repr(sets).encode())
     for found in proposed:
         digest.update(found.boxes_xyxy.tobytes() + found.class_ids.tobytes())
@@ -216,9 +217,9 @@ def _fingerprint(annotations: AnnotationSet, cropping: Cropping, proposed: list[
 
 
 def _write(folder: Path, annotations: AnnotationSet, cropping: Cropping, proposed: list[Candidates]) -> None:
-    typical, reject_id, sets = annotations.usual_cell_size, len(annotations.labels), background_sets(annotations)
+    typical, reject_id, sets = annotations.usual_cell_size, len(annotations.labels), class_sets(annotations)
     by_picture = [
-        _to_cut(p, found, cropping, typical, background_id(p, reject_id, sets))
+        _to_cut(p, found, background_boxes(p, cropping.background_per_image, typical, cropping.seed), reject_id, sets)
         for p, found in zip(annotations.pictures, proposed, strict=True)
     ]
     picture_boxes = [b for b, _, _ in by_picture]
@@ -228,8 +229,11 @@ def _write(folder: Path, annotations: AnnotationSet, cropping: Cropping, propose
     patches = np.lib.format.open_memmap(folder / "patches.npy", mode="w+", dtype=np.uint8, shape=shape)
 
     def cut(i: int) -> None:
-        picture = normalized(read_picture(annotations.pictures[i].path), cropping.stain)
-        if annotations.pictures[i].whole:
+        picture, is_cell = read_picture(annotations.pictures[i].path), annotations.pictures[i].whole
+        if is_cell and not annotations.whole:
+            picture = as_in_photograph(picture, cropping.context)
+        picture = normalized(picture, cropping.stain)
+        if is_cell:
             patches[starts[i] : starts[i + 1]] = resize(picture, cropping.image_size_hw)
         else:
             patches[starts[i] : starts[i + 1]] = crop_boxes(picture, picture_boxes[i], cropping.context, cropping.image_size_hw)
@@ -250,12 +254,12 @@ def _write(folder: Path, annotations: AnnotationSet, cropping: Cropping, propose
 
 
 def _to_cut(
-    picture: Picture, found: Candidates, cropping: Cropping, typical: float, outside_id: int
+    picture: Picture, found: Candidates, background: np.ndarray, reject_id: int, sets: Sets
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes, class ids, and which of them a proposer found; `outside_id` is that of places in no box."""
-    background = background_boxes(picture, cropping.background_per_image, typical, cropping.seed)
+    """Boxes of cells, of background and of what a proposer found; class ids; and which of them a proposer found."""
     own = len(picture.cells_xyxy) + len(background)
-    class_ids = np.concatenate([picture.cell_class_ids, np.full(len(background), outside_id), found.class_ids])
+    outside = np.full(len(background), background_id(picture, reject_id, sets))
+    class_ids = np.concatenate([cell_ids(picture, reject_id, sets), outside, found.class_ids])
     return np.concatenate([picture.cells_xyxy, background, found.boxes_xyxy]), class_ids, np.arange(len(class_ids)) >= own
 
 
@@ -272,7 +276,7 @@ def _open(folder: Path, fingerprint: str, annotations: AnnotationSet) -> PatchSt
         keys=tuple(about["keys"]),
         n_labels=about["n_labels"],
         fingerprint=fingerprint,
-        sets=background_sets(annotations),
+        sets=class_sets(annotations),
         picture_weights=weights,
         picture_sets=np.unique(names, return_inverse=True)[1],
         **columns,

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from malaria_cells.config import OneSet, load_config, make_config, names_of
-from malaria_cells.data_sets import said_of_unannotated
+from malaria_cells.data_sets import said_of_single_cells, said_of_unannotated
 from malaria_cells.dataset import load_data_set
 from malaria_cells.errors import InputError
 from tests.conftest import write_bbbc041
@@ -124,12 +124,48 @@ def test_a_few_new_pictures_beside_copies_go_into_training(tmp_path):
     assert "b/new.png" in {p.key for p in data.train.pictures}
 
 
-def test_whole_pictures_and_boxes_do_not_mix(two, tmp_path):
-    for name in ("ring", "leukocyte"):
-        slides(tmp_path / "cells" / name, ["1.png", "2.png"])
+@pytest.fixture
+def cells(tmp_path):
+    """Single cells in a folder a class, two slides each, as the field publishes them."""
+    for name in ("sick", "leukocyte"):
+        slides(tmp_path / "cells" / name, ["s1_1.png", "s1_2.png", "s2_1.png"])
         (tmp_path / "cells" / name / "training.json").unlink()
-    with pytest.raises(InputError, match="data_sets: labels of 'cells' are of whole pictures, those of 'lab' of boxes"):
-        load([two[0], {"path": str(tmp_path / "cells")}])
+    return {"path": str(tmp_path / "cells"), "group": r"(s\d+)_", "label_map": {"sick": ["ring", "platelet"]}}
+
+
+def test_single_cells_are_beside_the_parts_and_may_be_of_several_classes(two, cells):
+    data = load([*two, cells])
+    assert {p.data_set for p in data.all_pictures.pictures} == {"lab", "lab2"}
+    single = data.single_cells
+    assert [(p.key, p.group, p.one_of, p.cell_class_ids.tolist()) for p in single.pictures if "s1_1" in p.key] == [
+        ("cells/leukocyte/s1_1.png", "cells/s1", (), [1]),
+        ("cells/sick/s1_1.png", "cells/s1", (0, 2), [0]),
+    ]
+    assert single.labels == data.train.labels
+    assert len(data.all_cut) == len(data.all_pictures) + 6
+    assert said_of_single_cells(single) == [
+        "cells: 6 pictures of single cells, which teach the classifier alone: leukocyte 3, ring or platelet 3"
+    ]
+    assert said_of_single_cells(load(two).single_cells) == []
+    # What is measured of photographs is measured of them alone.
+    assert data.all_cut.usual_cell_size == data.all_pictures.usual_cell_size
+
+
+def test_labels_that_are_left_to_the_data_are_the_members_of_lists(two, cells):
+    data = load([*two, cells | {"label_map": {"sick": ["ring", "schizont"]}}], labels=None)
+    assert data.train.labels.names == ("leukocyte", "ring", "schizont")
+
+
+def test_lists_are_for_single_cells_beside_photographs(two, cells):
+    with pytest.raises(InputError, match="data_sets: lab2: label_map: WBC is a list, which is for pictures of single cells; these"):
+        load([two[0], two[1] | {"label_map": {"WBC": ["leukocyte", "platelet"]}}])
+    with pytest.raises(InputError, match="data_sets: cells: a list in label_map is for pictures of single cells beside data sets with"):
+        load([cells])
+    with pytest.raises(InputError, match=r"data_sets: cells: label_map: 'rings' is not in labels \(did you mean 'ring'\?\)"):
+        load([two[0], cells | {"label_map": {"sick": ["rings", "platelet"]}}])
+    with pytest.raises(InputError, match=r"label_map.sick"):
+        load([two[0], cells | {"label_map": {"sick": ["ring"]}}])
+    assert load([cells | {"label_map": {"sick": "ring"}}], test_size=0).single_cells is None
 
 
 def test_whose_fault_it_is_is_said(two, tmp_path):

@@ -32,6 +32,7 @@ ORDER = [
     "dataset",
     "partial_labels",
     "candidates",
+    "single_cells",
     "patches",
     "augment",
     "pipeline",

@@ -1,6 +1,7 @@
 """What a data set does not annotate is one of several classes, in the patch store, the loss, the figures and the calibration."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -17,7 +18,7 @@ from malaria_cells import files
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.calibration import fit_calibration
 from malaria_cells.labels import LabelSet
-from malaria_cells.partial_labels import allowed_classes, background_id, background_sets, split_counts, stand_ins
+from malaria_cells.partial_labels import allowed_classes, background_id, class_sets, split_counts, stand_ins
 from malaria_cells.patches import FORMAT_VERSION, Cropping, PatchStore, build_patch_store
 from malaria_cells.training.classifier import TrainingData, train_classifier
 from malaria_cells.training.looks import with_hard_examples
@@ -47,10 +48,10 @@ def annotated(folder, unannotated, labels=FOUR, weights=(1.0, 1.0, 1.0)):
 
 def test_a_place_without_a_box_is_background_or_what_was_not_annotated():
     data = annotated_without_files([(), (2,), (2, 1), (1, 2)])
-    sets = background_sets(data)
+    sets = class_sets(data)
     assert sets == ((1, 2, 3), (2, 3))
     assert [background_id(p, 3, sets) for p in data.pictures] == [3, 5, 4, 4]
-    assert background_sets(annotated_without_files([(), ()])) == ()
+    assert class_sets(annotated_without_files([(), ()])) == ()
 
 
 def annotated_without_files(unannotated):
@@ -97,6 +98,28 @@ def test_sets_are_drawn_as_background_or_else_as_the_commonest_of_their_classes(
     assert allowed.astype(int).tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 1, 1], [1, 1, 0, 0]]
     ids = np.repeat([0, 1, 2, 3, 4, 5], [5, 9, 50, 2, 99, 7])
     assert stand_ins(ids, allowed, 3).tolist() == [0, 1, 2, 3, 3, 1]
+
+
+def test_single_cells_of_several_classes_are_in_the_store_and_drawn_by_themselves(tmp_path):
+    """As the commonest of its classes they would push aside the cells of which it is known that they are of that class."""
+    photographs = annotated(tmp_path, [(), (2,)])
+    single = [
+        replace(p, key=f"cells/{p.key}", whole=True, one_of=(1, 2), boxes_xyxy=np.array([[0, 0, 100, 80]], np.float32), data_set="cells")
+        for p in photographs.pictures[:1]
+    ]
+    together = replace(photographs, pictures=(*photographs.pictures, *single))
+    assert class_sets(together) == ((1, 2), (2, 3))
+    assert together.fingerprint != replace(together, pictures=(*photographs.pictures, replace(single[0], one_of=()))).fingerprint
+    store = build_patch_store(together, CROPPING, tmp_path / "cache")
+    assert [sorted(set(store.class_ids[store.picture_ids == i].tolist())) for i in range(3)] == [[0, 3], [0, 5], [4]]
+    data = TrainingData(store, np.arange(len(store)), None, 4)
+    drawn = data.drawn_by_label[store.picture_ids == 2].tolist(), data.counted_as[store.picture_ids == 2].tolist()
+    assert drawn == ([5], [1])
+    assert set(data.drawn_by_label[store.picture_ids < 2].tolist()) == {0, 3}
+    # Its patch has the clear field around it that a patch of a photograph has: it is a fifth smaller in it.
+    own = np.asarray(store.patches[store.picture_ids == 2])[0]
+    assert (own[0] == own[0, 0]).all()
+    assert not (own[8] == own[8, 0]).all()
 
 
 def test_numbers_of_sets_are_divided_in_proportion():

@@ -31,6 +31,7 @@ class Picture:
         data_set: name of the data set that the picture comes from; empty where there is only one.
         unannotated: ids of the classes that the annotators of its data set did not mark: where no box is, there may be such a cell.
         weight: how often the picture is shown in training, relative to others.
+        one_of: of a picture of a single cell, ids of the classes of which its label says that it is one; empty: `class_ids` says which.
     """
 
     key: str
@@ -45,6 +46,7 @@ class Picture:
     data_set: str = ""
     unannotated: tuple[int, ...] = ()
     weight: float = 1.0
+    one_of: tuple[int, ...] = ()
 
     @property
     def cells_xyxy(self) -> np.ndarray:
@@ -127,9 +129,9 @@ class AnnotationSet:
         """Median of the longer sides of all cells (of red cells, see `sizing_cells`), in pixels; 0 without cells.
 
         Where pictures of several magnifications are put together, it is that of the commonest one: else it could be a size that no
-        picture has.
+        picture has. Pictures of single cells do not count beside photographs.
         """
-        cells = [self.sizing_cells(p) for p in self.pictures]
+        cells = [self.sizing_cells(p) for p in self.pictures if self.whole or not p.whole]
         by_picture = [boxes.usual_size(own) for own in cells]
         own = np.sort([size for size in by_picture if size is not None])
         low, high = 0.0, np.inf
@@ -162,4 +164,6 @@ class AnnotationSet:
                 digest.update(b"\0whole")
             if p.unannotated:
                 digest.update(f"\0unannotated{p.unannotated}".encode())
+            if p.one_of:
+                digest.update(f"\0one of{p.one_of}".encode())
         return digest.hexdigest()

@@ -59,7 +59,7 @@ def crossvalidate(config_path: Path, overrides: list[str], folds: int, output: P
         rest = everything.subset(keys - {p.key for p in held_out.pictures})
         train, validation = split_pictures(rest, config.validation_size, config.random_state)
         of_fold = config.model_copy(update={"name": name})
-        parts = DataSet(train, validation, held_out)
+        parts = DataSet(train, validation, held_out, data.single_cells)
         if not is_trained(output / name, of_fold, parts):
             train_data_set(name, of_fold, parts, resume=False)
         scored.append(_score(output / name, held_out))

@@ -39,14 +39,15 @@ def crossvalidate_sets(config_path: Path, overrides: list[str], output: Path) ->
     if config.data_sets is None or len(config.data_sets) < 2:
         found = "no `data_sets`" if config.data_sets is None else "one data set"
         raise InputError(f"{config_path}: --by data_set leaves out one data set after another; found {found}, expected two or more")
-    names = names_of(config.data_sets)
+    every_name = names_of(config.data_sets)
     config = with_labels(config).model_copy(update={"output_models": str(output)})
     data = load_data_set(config)
+    names = _of_photographs(data, every_name)
     scored: list[dict[str, Any]] = []
     for name in names:
         parts, part = _leaving_out(data, name)
         print(f"without {name}: scored on {_said(part)}, {number_of(len(_test(parts)), 'picture')}", flush=True)
-        folder, of_others = output / f"without_{name}", _of_others(config, names, name)
+        folder, of_others = output / f"without_{name}", _of_others(config, every_name, name)
         if not is_trained(folder, of_others, parts):
             train_data_set(folder.name, of_others, parts, resume=False)
         scored.append({"left_out": name, "scored_on": part} | _figures(folder, name))
@@ -59,13 +60,24 @@ def crossvalidate_sets(config_path: Path, overrides: list[str], output: Path) ->
     return 0
 
 
+def _of_photographs(data: DataSet, names: list[str]) -> list[str]:
+    """The sets that can be left out: no detector is scored on pictures of single cells, which teach in every training."""
+    found = {p.data_set for p in data.all_pictures.pictures}
+    if len(found) < 2:
+        raise InputError("data_sets: --by data_set leaves out one set of photographs after another; found one, expected two or more")
+    single = [name for name in names if name not in found]
+    if single:
+        log.warning(f"{', '.join(single)}: pictures of single cells, never left out")
+    return [name for name in names if name in found]
+
+
 def _leaving_out(data: DataSet, name: str) -> tuple[DataSet, str]:
     """The training and validation parts of the others, with the pictures that the set is scored on as test part, and which these are."""
     own_test = [] if data.test is None else [p.key for p in data.test.pictures if p.data_set == name]
     everything = data.all_pictures
     test = everything.subset(own_test or [p.key for p in everything.pictures if p.data_set == name])
     others = {part: _others(found, name, groups_of(test.pictures)) for part, found in data.parts.items() if part != "test"}
-    return DataSet(others["train"], others["validation"], test), "test" if own_test else "all"
+    return DataSet(others["train"], others["validation"], test, data.single_cells), "test" if own_test else "all"
 
 
 def _others(annotations: AnnotationSet, name: str, held_out: set[str]) -> AnnotationSet:

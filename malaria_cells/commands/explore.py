@@ -9,7 +9,7 @@ from malaria_cells import boxes
 from malaria_cells.annotations import AnnotationSet, load_annotations
 from malaria_cells.augment import check_policy
 from malaria_cells.config import load_config
-from malaria_cells.data_sets import said_of_unannotated
+from malaria_cells.data_sets import said_of_single_cells, said_of_unannotated
 from malaria_cells.dataset import load_data_set
 from malaria_cells.errors import InputError
 from malaria_cells.habits import measured
@@ -71,14 +71,15 @@ def explore(request: AnnotationRequest | None, config_path: Path | None, overrid
         check_policy(policy)
     if request is None and config_path is None:
         raise InputError("explore: name an annotation file or a data set folder, or a config with --config")
-    size, context, cache = (64, 64), 1.25, Path(".cache/patches")
+    size, context, cache, single = (64, 64), 1.25, Path(".cache/patches"), list[str]()
     if config_path is not None:
         config = load_config(config_path, [*overrides, *([f"train_images={request.source}", "data_sets=null"] if request else [])])
-        annotations = load_data_set(config).all_pictures
+        data = load_data_set(config)
+        annotations, single = data.all_pictures, said_of_single_cells(data.single_cells)
         size, context, cache = config.image_size, config.context, Path(config.patch_cache)
     else:
         annotations = request.read(warn=False)  # type: ignore[union-attr]
-    print("\n".join([*heading(annotations), *summary(annotations)]), flush=True)
+    print("\n".join([*heading(annotations), *summary(annotations), *single]), flush=True)
     if not annotations.class_counts.sum():
         raise InputError("explore: no cell is left that could be drawn; the lines above say what was left out")
     _draw(annotations, Cropping(size, context, NO_BACKGROUND, 0), cache, output, policy)

@@ -12,7 +12,7 @@ from malaria_cells.commands.by_data_set import DETECTION, at, has_named_sets
 from malaria_cells.commands.train_one_stage import train_one_stage_into
 from malaria_cells.commands.train_two_stage import train_two_stage_into
 from malaria_cells.config import Config, load_config
-from malaria_cells.data_sets import said_of_unannotated
+from malaria_cells.data_sets import said_of_single_cells, said_of_unannotated
 from malaria_cells.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.engine import start_tensorflow
 from malaria_cells.errors import InputError
@@ -153,7 +153,7 @@ def _describe(data: DataSet) -> None:
     for row, annotations in rows:
         counts = zip(names, annotations.class_counts, strict=True)
         print(f"{row:{width}}{len(annotations):>9}" + "".join(f"  {c:>{max(len(n), 6)}}" for n, c in counts))
-    for line in (*said_of_unannotated(data.train), *measured(data.train)):
+    for line in (*said_of_single_cells(data.single_cells), *said_of_unannotated(data.train), *measured(data.train)):
         print(line)
     sys.stdout.flush()
     for name, n in zip(names, data.train.class_counts, strict=True):

@@ -1,5 +1,6 @@
 """The course of a training of a one-stage detector, for ``train``."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from malaria_cells.dataset import DataSet
 from malaria_cells.errors import InputError
 from malaria_cells.progress import progress
 from malaria_cells.training.unfinished import UnfinishedRun
+from malaria_cells.wording import number_of
+
+log = logging.getLogger(__name__)
 
 
 def train_one_stage_into(folder: Path, name: str, config: Config, data: DataSet, run: UnfinishedRun) -> dict[str, Any]:
@@ -27,6 +31,9 @@ def train_one_stage_into(folder: Path, name: str, config: Config, data: DataSet,
 
     if data.train.whole:
         raise InputError(f"detector: {config.detector} wants boxes; these labels are of whole pictures, set detector: two_stage")
+    if data.single_cells is not None:
+        single = number_of(len(data.single_cells), "picture")
+        log.warning(f"detector: {config.detector} learns from photographs alone; {single} of single cells left out")
     model, size_hw = train_one_stage(data, config, run)
     description = _description(config, data, size_hw)
     detector, found = choose_thresholds(assemble_one_stage(description, compiled(model)), data.validation)

@@ -17,9 +17,10 @@ from malaria_cells.commands.records import keep_record
 from malaria_cells.commands.train_report import Classified, Course, Detected, Trained, write_train_report
 from malaria_cells.config import Config
 from malaria_cells.dataset import DataSet
+from malaria_cells.errors import InputError
 from malaria_cells.evaluation import classification_metrics
 from malaria_cells.labels import BACKGROUND
-from malaria_cells.partial_labels import background_id, background_sets
+from malaria_cells.partial_labels import background_id, class_sets
 from malaria_cells.patches import Cropping, PatchStore, build_patch_store
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
@@ -39,6 +40,7 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     from malaria_cells.training.familiarity import validated_coverage
     from malaria_cells.training.looks import train_further, train_looks
 
+    _check_single_cells(config, data)
     start = start_of(config)
     _check_classifiers(config, data, start)
     proposer = _proposer(config, data, run, start) if config.proposals == "learned" and _wants_detection(config, data) else None
@@ -99,6 +101,13 @@ def _starts(start: StartModel | None, config: Config, data: DataSet, n_classes: 
     return [] if start is None else start_classifiers(start, config, data.train.labels, n_classes)
 
 
+def _check_single_cells(config: Config, data: DataSet) -> None:
+    single = () if data.single_cells is None else data.single_cells.pictures
+    if config.background_per_image == 0 and any(p.one_of for p in single):
+        found = "background_per_image: found 0 beside a list in label_map of data_sets"
+        raise InputError(f"{found}; expected 1 or more, or one label in the list's place")
+
+
 def _check_classifiers(config: Config, data: DataSet, start: StartModel | None) -> None:
     """Build the classifiers and forget them: what cannot be built is said before the minutes or hours of what is trained first."""
     from malaria_cells.models import build_classifier
@@ -146,7 +155,7 @@ def _candidates(proposer, data: DataSet, config: Config) -> dict[str, Candidates
     from malaria_cells.proposals.magnification import annotated_sizes
 
     network, everything = compiled_centres(proposer), data.all_pictures
-    reject_id, sets = len(everything.labels), background_sets(everything)
+    reject_id, sets = len(everything.labels), class_sets(data.all_cut)
     sizes = annotated_sizes(everything, data.train.usual_cell_size)
 
     def of(picture: Picture, cell_size: float) -> Candidates:
@@ -163,7 +172,7 @@ def _stores(config: Config, data: DataSet, candidates: dict[str, Candidates]) ->
 
     def cut(size_hw: tuple[int, int]) -> PatchStore:
         cropping = Cropping(size_hw, config.context, config.background_per_image, config.random_state, config.stain_normalization)
-        return build_patch_store(data.all_pictures, cropping, Path(config.patch_cache), candidates)
+        return build_patch_store(data.all_cut, cropping, Path(config.patch_cache), candidates)
 
     last = config.looks[-1].image_size
     return cut(config.image_size), cut(last) if last != config.image_size else None
@@ -171,6 +180,8 @@ def _stores(config: Config, data: DataSet, candidates: dict[str, Candidates]) ->
 
 def _rows(store: PatchStore, data: DataSet, config: Config) -> dict[str, np.ndarray]:
     rows = {part: own for part, annotations in data.parts.items() if len(own := store.rows_of(annotations))}
+    if data.single_cells is not None:
+        rows["train"] = np.concatenate([rows["train"], store.rows_of(data.single_cells)])
     # Passes are compared, and probabilities calibrated, on what the detector will meet: where there are proposals, on them.
     met = {part: rows[part][store.proposed[rows[part]]] for part in rows if part != "train"}
     rows |= {part: found for part, found in met.items() if len(found)}
@@ -182,7 +193,8 @@ def _rows(store: PatchStore, data: DataSet, config: Config) -> dict[str, np.ndar
 def _drawn(rows: np.ndarray, store: PatchStore, config: Config) -> np.ndarray:
     """At most `train_size` rows of each class, background included."""
     rng = np.random.default_rng(config.random_state)
-    class_ids = np.minimum(store.class_ids[rows], store.n_labels)  # sets have background among their classes
+    of_background = [store.n_labels + 1 + k for k, members in enumerate(store.sets) if store.n_labels in members]
+    class_ids = np.where(np.isin(store.class_ids[rows], of_background), store.n_labels, store.class_ids[rows])
     by_class = [rng.permutation(rows[class_ids == c])[: config.train_size] for c in np.unique(class_ids)]
     return np.sort(np.concatenate(by_class))
 

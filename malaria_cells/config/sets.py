@@ -1,6 +1,6 @@
 """The entries of `data_sets`: one laboratory's data set each."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +10,7 @@ from malaria_cells.config.values import FolderOrFile, Settings
 
 Name = Annotated[str, Field(min_length=1)]
 LONGEST_NAME = 100  # characters of a set's name: folders are called by it
+OR = " or "  # between the labels that a category may stand for
 
 
 class OneSet(Settings):
@@ -20,10 +21,20 @@ class OneSet(Settings):
     format: str | None = None
     group: str | None = None
     split: FolderOrFile | None = None
-    label_map: dict[Name, Name] = Field(default_factory=dict)
+    label_map: dict[Name, Name | Annotated[list[Name], Field(min_length=2)]] = Field(default_factory=dict)
     annotated_labels: list[Name] | None = None
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
     name: Name | None = None
+
+    @property
+    def one_name_each(self) -> dict[str, str]:
+        """`label_map` with one name for each category: that of a list is made up of its labels."""
+        return {category: meant if isinstance(meant, str) else OR.join(meant) for category, meant in self.label_map.items()}
+
+    @property
+    def one_of(self) -> Mapping[str, Sequence[str]]:
+        """The lists of `label_map` by the name that stands for them in `one_name_each`."""
+        return {OR.join(meant): meant for meant in self.label_map.values() if not isinstance(meant, str)}
 
     @field_validator("name")
     @classmethod

@@ -21,7 +21,7 @@ from malaria_cells.classifier import findings
 from malaria_cells.config import Config
 from malaria_cells.detection import Look, TwoStageDetector
 from malaria_cells.evaluation import cell_figures
-from malaria_cells.partial_labels import background_id, background_sets
+from malaria_cells.partial_labels import background_id, class_sets
 from malaria_cells.patches import Cropping, PatchStore, build_patch_store
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
@@ -148,7 +148,7 @@ class Adaptation:
     def stores(self) -> tuple[PatchStore, PatchStore | None]:
         """The patches of all photographs, as the looks want them."""
         together = replace(self.pictures, pictures=tuple(sorted(self.pictures.pictures + self.old.pictures, key=lambda p: p.key)))
-        reject_id, sets = len(together.labels), background_sets(together)
+        reject_id, sets = len(together.labels), class_sets(together)
         labelled: dict[str, Candidates] = {
             p.key: label_candidates(p, *self.found[p.key], background_id(p, reject_id, sets)) for p in together.pictures
         }

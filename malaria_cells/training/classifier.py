@@ -53,7 +53,7 @@ class TrainingData:
         train_rows: int64 (n,), rows to fit to.
         validation_rows: int64 (m,), rows to compare passes on; None: with `kept_weights` as last there is nothing to compare.
         n_classes: number of classes, the reject class counted.
-        drawn_as: int64 (n,), what counts as a class where rows to fit to are drawn by class; None: their classes.
+        drawn_as: int64 (n,), what counts as a class where rows to fit to are drawn by class; None: `drawn_by_label`.
         closer: the same rows in the size of a second look; None: in that of the first.
     """
 
@@ -83,6 +83,18 @@ class TrainingData:
     def counted_as(self) -> np.ndarray:
         """The same of each row to fit to: int64 (n,)."""
         return self.stand_ins[self.store.class_ids[self.train_rows]]
+
+    @property
+    def drawn_by_label(self) -> np.ndarray:
+        """What each row to fit to is drawn as, where they are drawn by class: int64 (n,).
+
+        That is `counted_as`; but a label that stands for several classes, background not among them, is drawn as a class of its own
+        (``n_classes + 1 + k``): it would else push aside the cells of which it is known that they are of the commonest of these.
+        """
+        ids = self.store.class_ids[self.train_rows]
+        own = np.arange(len(self.allowed)) + 1
+        of_its_own = (own > self.n_classes) & ~self.allowed[:, -1]
+        return np.where(of_its_own[ids], own[ids], self.counted_as)
 
 
 def train_classifier(data: TrainingData, config: Config, run: UnfinishedRun, start: keras.Model | None = None) -> Trained:
@@ -170,7 +182,9 @@ def _sampler(data: TrainingData, config: Config) -> tuple[Sampler, np.ndarray]:
     # Class weights make the classes' shares equal, as a power of 0 does.
     power = {"sampling": config.sampling_power, "class_weight": 0.0, "none": 1.0}[config.balance]
     by_class = config.balance == "sampling"
-    drawn_as = data.drawn_as if by_class and data.drawn_as is not None else data.counted_as
+    drawn_as = data.counted_as
+    if by_class:
+        drawn_as = data.drawn_by_label if data.drawn_as is None else data.drawn_as
     weights = _row_weights(store, rows)
     strata = store.picture_sets[store.picture_ids[rows]] if by_class and store.picture_sets is not None else None
     sampler = Sampler(

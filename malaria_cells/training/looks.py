@@ -65,7 +65,7 @@ def with_hard_examples(data: TrainingData, first: Trained, is_finding: np.ndarra
     hint = suspect(predict_rows([compiled(first.model)], data.store, data.train_rows, 1, is_finding), is_finding)
     mistaken = hint & ~may_be_finding
     print(f"{number_of(int(mistaken.sum()), 'example')} that the first look suspects wrongly", file=sys.stderr)
-    return replace(data, drawn_as=np.where(mistaken, data.n_classes, data.counted_as))
+    return replace(data, drawn_as=np.where(mistaken, data.n_classes, data.drawn_by_label))
 
 
 def train_further(

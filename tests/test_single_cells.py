@@ -1,0 +1,39 @@
+"""Pictures of single cells are shown as a photograph would show the cell."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from malaria_cells.single_cells import CLEAR_FIELD, as_in_photograph
+
+
+def disc(size=41, inside=(180, 120, 150), outside=(0, 0, 0), dot=None):
+    rows, columns = np.ogrid[:size, :size]
+    picture = np.where(((rows - 20) ** 2 + (columns - 20) ** 2 <= 20**2)[..., None], inside, outside).astype(np.uint8)
+    if dot is not None:
+        picture[18:22, 18:22] = dot
+    return picture
+
+
+def test_black_around_a_cell_becomes_clear_field_and_black_within_it_stays():
+    seen = as_in_photograph(disc(dot=(5, 5, 5)), 1.25)
+    assert seen.shape == (51, 51, 3)
+    assert (seen[0] == CLEAR_FIELD).all()
+    assert (seen[5, 5] == CLEAR_FIELD).all()  # a corner of the picture, black before
+    assert seen[25, 25].tolist() == [5, 5, 5]
+    assert seen[25, 12].tolist() == [180, 120, 150]
+    assert not (seen.max(axis=2) == 0).any()
+
+
+def test_a_cell_in_its_own_field_gets_more_of_that_field():
+    seen = as_in_photograph(disc(outside=(200, 210, 190)), 1.25)
+    assert (seen[0] == [200, 210, 190]).all()
+    assert (seen[5:46, 5:46] == disc(outside=(200, 210, 190))).all()
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.floats(0.5, 3))
+def test_it_is_a_square_that_has_the_whole_picture(height, width, context):
+    picture = np.full((height, width, 3), 100, dtype=np.uint8)
+    seen = as_in_photograph(picture, context)
+    assert seen.shape[0] == seen.shape[1] == max(round(context * max(height, width)), height, width)
+    assert (seen == 100).all()
