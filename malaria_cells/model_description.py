@@ -31,7 +31,17 @@ SECOND_LOOK = "second_look.keras"
 ONE_STAGE = "detector.keras"
 ABOUT = "model.yaml"
 # Keys that models of older versions lack.
-NEWER = {"proposer_tta", "second_look", "second_look_size_hw", "stain", "cell_sizes", "adapted_from", "familiarity", "errors_elsewhere"}
+NEWER = {
+    "proposer_tta",
+    "second_look",
+    "second_look_size_hw",
+    "stain",
+    "cell_sizes",
+    "adapted_from",
+    "familiarity",
+    "errors_elsewhere",
+    "terms",
+}
 Positive = Annotated[float, Field(gt=0)]
 CellSize = Annotated[float, Field(ge=1)]  # pixels
 Pixels = Annotated[int, Field(gt=0, le=4096)]
@@ -67,6 +77,7 @@ class ModelDescription:
         adapted_from: `name` and `fingerprint` of the model that the training went on from, or None.
         errors_elsewhere: as `errors`, by data set, each measured by a training that left it out; or None.
         familiarity: what photographs of the training look like, or None.
+        terms: what the weights may be used for, in words; None: nobody has said.
     """
 
     labels: LabelSet
@@ -92,6 +103,7 @@ class ModelDescription:
     adapted_from: dict[str, str] | None = None
     errors_elsewhere: dict[str, ErrorRates] | None = None
     familiarity: FamiliarityModel | None = None
+    terms: str | None = None
 
     @property
     def files(self) -> tuple[str, ...]:

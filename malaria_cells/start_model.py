@@ -109,8 +109,14 @@ def with_start(config: Config) -> Config:
         "second_look": _second_look(config, start),
     }
     own = {key: value for key, value in own.items() if key not in config.model_fields_set or key == "second_look"}
-    own |= _labels(config, start)
+    own |= _labels(config, start) | {"terms": _terms(config, start)}
     return config.model_copy(update=own)
+
+
+def _terms(config: Config, start: StartModel) -> str | None:
+    """The terms of the config and of the start model, whose weights go on in the new one's."""
+    theirs, own = start.description.terms, config.terms
+    return own if theirs is None or theirs in (own or "") else theirs if own is None else f"{own} {theirs}"
 
 
 def _labels(config: Config, start: StartModel) -> dict[str, Any]:

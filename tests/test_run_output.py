@@ -211,6 +211,13 @@ def test_long_and_equal_names_of_drawn_pictures(quick, tmp_path, capsys):
     assert "4 pictures drawn under another name" in capsys.readouterr().out
 
 
+def test_the_terms_of_the_weights_are_in_the_report(monkeypatch, six_classes, tmp_path):
+    monkeypatch.setattr(command, "load", lambda *_: Loaded(stub(six_classes), six_classes, True, terms="For research only."))
+    write_picture(tmp_path / "in" / "a.png")
+    assert run("--image", tmp_path / "in", "--output", tmp_path / "out") == 0
+    assert "For research only." in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are Unicode")
 def test_a_name_that_is_a_formula_and_not_utf_8(monkeypatch, six_classes, tmp_path, capsys):
     """The real report, which holds the name in its charts and captions."""

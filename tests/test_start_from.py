@@ -1,10 +1,12 @@
 """A training that begins with the networks of a model folder."""
 
+import shutil
 from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
+import yaml
 
 from malaria_cells.classifier import both_classes
 from malaria_cells.config import Config, load_config, make_config
@@ -59,6 +61,19 @@ def test_what_is_set_counts(start_folder):
     config = resolved(start_folder, image_size=[64, 64], context=1.25, learning_rate=0.002, labels=labels, second_look=None, tta=1)
     assert (config.image_size, config.context, config.learning_rate, config.second_look) == ((64, 64), 1.25, 0.002, None)
     assert (config.labels, config.infected_labels, config.red_cell_labels) == (labels, ["ring"], ["red blood cell"])
+
+
+def test_the_terms_of_the_start_model_go_on_beside_ones_own(start_folder, tmp_path):
+    folder = tmp_path / "start"
+    shutil.copytree(start_folder, folder)
+    content = yaml.safe_load((folder / ABOUT).read_text()) | {"terms": "For research only."}
+    (folder / ABOUT).write_text(yaml.safe_dump(content))
+    assert load_description(folder)[0].terms == "For research only."
+    assert resolved(folder).terms == "For research only."
+    both = resolved(folder, terms="Ask us.")
+    assert both.terms == "Ask us. For research only."
+    assert with_start(both).terms == both.terms
+    assert resolved(start_folder, terms="Ask us.").terms == "Ask us."
 
 
 def test_a_resolved_config_is_read_back_as_it_is(start_folder, tmp_path):

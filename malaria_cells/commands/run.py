@@ -89,6 +89,8 @@ def _detect(request: RunRequest, model: Path, loaded: Loaded, root: Path, keys: 
     if request.compare and truth is not None:
         write.compare(finished, truth)
     facts = [("Photographs", request.image), ("Model", str(model)), ("Engine", request.engine or "as the model folder holds it")]
+    if loaded.terms is not None:
+        facts.append(("Terms of the model", loaded.terms))
     if truth is not None:
         facts.append(("Annotation", f"{request.annotations}, {len(truth):,} of the photographs"))
         if request.ignore_labels:

@@ -14,13 +14,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model, ready: a detector (its classifier serves alone too) and whether it was made for detection."""
+    """A model, ready: a detector (its classifier serves alone too), whether it was made for detection, and the terms of its weights."""
 
     detector: Any
     labels: LabelSet
     detects: bool
     scan: dict[str, int] | None = None
     seed: int = 0
+    terms: str | None = None
 
 
 def load(request: RunRequest, model: Path) -> Loaded:
@@ -41,7 +42,7 @@ def load(request: RunRequest, model: Path) -> Loaded:
         if given:
             raise InputError(f"{given[0]}: is for a bare .keras or .h5 file; {model} is a model folder, whose {ABOUT} says it")
         detector, description = load_detector(model, request.engine)
-        detects, scan, seed = description.rejects, description.scan, description.seed
+        detects, scan, seed, terms = description.rejects, description.scan, description.seed, description.terms
         if description.detector != "two_stage":
             only_two_stage = {"--proposals": request.proposals, "--tta": request.tta, "--cell-size": request.cell_size}
             refused = [flag for flag, value in only_two_stage.items() if value is not None]
@@ -53,7 +54,7 @@ def load(request: RunRequest, model: Path) -> Loaded:
             raise InputError(f"--engine {request.engine}: {model} is a bare Keras file; export works on a model folder")
         from malaria_cells.commands.bare_model import bare_detector
 
-        detector, detects, scan, seed = bare_detector(request, model), False, None, 0
+        detector, detects, scan, seed, terms = bare_detector(request, model), False, None, 0, None
     changes = {key: getattr(request, key) for key in ("score_threshold", "nms", "nms_iou", "tta") if getattr(request, key) is not None}
     detector = detector.with_settings(**changes)
     if request.proposals is not None and isinstance(detector, TwoStageDetector):
@@ -62,4 +63,4 @@ def load(request: RunRequest, model: Path) -> Loaded:
         detector = detector.with_cell_size(request.cell_size)
     if request.mode == "detect" and isinstance(detector, TwoStageDetector) and not detector.classifier.rejects:
         log.warning(f"--mode detect: {model} knows no class for what is no cell, and takes all that is proposed for cells")
-    return Loaded(detector, detector.labels, detects, scan if request.tta is None else None, seed)
+    return Loaded(detector, detector.labels, detects, scan if request.tta is None else None, seed, terms)

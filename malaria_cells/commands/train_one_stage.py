@@ -85,4 +85,5 @@ def _description(config: Config, data: DataSet, size_hw: tuple[int, int]):  # ty
         fingerprints=fingerprints | {part: annotations.fingerprint for part, annotations in data.parts.items()},
         seed=config.random_state,
         detector=config.detector,
+        terms=config.terms,
     )

@@ -99,6 +99,7 @@ def write_train_report(folder: Path, name: str, trained: Trained) -> None:
         *((part.capitalize(), f"{len(a):,} pictures, {int(a.class_counts.sum()):,} {_noun(a)}") for part, a in data.parts.items()),
         ("Split", "by the data set itself" if config.group is None else f"by group: {config.group}"),
         ("Seed", str(config.random_state)),
+        *([("Terms", config.terms)] if config.terms is not None else []),
         *_passes(trained.courses),
         *_further(trained.further),
     ]

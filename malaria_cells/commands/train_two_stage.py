@@ -237,6 +237,7 @@ def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool
         second_look=config.second_look.model if config.second_look else None,
         second_look_size_hw=config.second_look.image_size if config.second_look else None,
         stain=config.stain_normalization,
+        terms=config.terms,
         cell_sizes=data.train.usual_cell_sizes if data.train.is_of_several_sets and not data.train.whole else {},
     )
 

@@ -12,7 +12,7 @@ SIX_CLASSES = ["red blood cell", "leukocyte", "gametocyte", "ring", "trophozoite
 PARASITES = ["gametocyte", "ring", "trophozoite", "schizont"]
 
 # Keys that the first model folders lack.
-NEWER = ("label_map", "data_sets", "stain_normalization", "proposer_augmentation", "start_from", "elsewhere")
+NEWER = ("label_map", "data_sets", "stain_normalization", "proposer_augmentation", "start_from", "elsewhere", "terms")
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -70,6 +70,9 @@ class Config(Settings):
     """One run's settings. Field descriptions are the documentation of the keys."""
 
     name: str | None = Field(None, description="Name of the model folder; null: date and time.")
+    terms: Annotated[str, Field(min_length=1, max_length=2000)] | None = Field(
+        None, description="What the weights may be used for, as the terms of the data demand: kept in model.yaml and said in every report."
+    )
     output_models: FolderOrFile = Field("models", description="Folder that model folders are written to.")
     random_state: int = Field(42, ge=0, le=2**32 - 1, description="Seed of every random choice: split, sampling, augmentation, weights.")
 
