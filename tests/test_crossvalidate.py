@@ -2,15 +2,18 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import yaml
+from PIL import Image
 
 from malaria_cells.cli import main
 from malaria_cells.commands.crossvalidate import TABLE, _mean_and_error, summary, table
-from malaria_cells.commands.crossvalidate_sets import _leaving_out
+from malaria_cells.commands.crossvalidate_sets import _leaving_out, _of_photographs
 from malaria_cells.config import load_config, make_config
 from malaria_cells.dataset import load_data_set
+from malaria_cells.errors import InputError
 from malaria_cells.sample import write_sample
 from malaria_cells.training.familiarity import read_elsewhere
 from tests.test_leaks import NAMES, slides
@@ -62,7 +65,13 @@ def two_laboratories(tmp_path_factory):
     for entry in entries:
         entry["objects"] = [o for o in entry["objects"] if o["category"] != "leukocyte"]
     path.write_text(json.dumps(entries))
+    cells = {"path": str(folder / "cells"), "label_map": {"healthy": "red blood cell", "sick": ["ring", "trophozoite"]}}
+    for name, colour in (("healthy", (220, 150, 160)), ("sick", (120, 60, 150))):
+        (folder / "cells" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (40, 44), colour).save(folder / "cells" / name / f"{i}.png")
     config = {"data_sets": [{"path": str(folder / name)} for name in ("first", "second")], "test_size": 0, "validation_size": 0.3}
+    config["data_sets"].append(cells)
     config |= {"patch_cache": str(folder / "cache"), "output_models": str(folder / "models"), "name": "both"}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     return folder
@@ -78,6 +87,7 @@ def test_each_data_set_is_left_out_once(two_laboratories, tmp_path, capsys):
     assert "without second: scored on all its pictures, since it has no test part, 6 pictures" in said
     assert re.search(r"second: does not annotate leukocyte.*: unknown there, not background", said)
     assert "first: cells of 7" in said
+    assert said.count("cells: 6 pictures of single cells, which teach the classifier alone: red blood cell 3, ring or trophozoite 3") == 2
     assert "| left out | mAP50 | cell AP50 |" in said
     assert "\n| second | " in said
     table = json.loads((tmp_path / "cv" / TABLE).read_text())
@@ -92,9 +102,20 @@ def test_each_data_set_is_left_out_once(two_laboratories, tmp_path, capsys):
         assert {key.partition("/")[0] for part in ("train", "validation") for key in split[part]} == {other}
     # The report says each set's figures, and the folder's own config trains the same again.
     assert "Figures by data set" in (tmp_path / "cv" / "without_first" / "report.html").read_text(encoding="utf-8")
-    assert [e.name for e in load_config(tmp_path / "cv" / "without_first" / "config.yaml").data_sets] == ["second"]
+    assert [e.name for e in load_config(tmp_path / "cv" / "without_first" / "config.yaml").data_sets] == ["second", "cells"]
     assert main(command) == 0
     assert "without_first: trained before" in capsys.readouterr().out
+
+
+def test_single_cells_are_never_left_out(two_laboratories, caplog):
+    data = load_data_set(load_config(two_laboratories / "config.yaml"))
+    assert _of_photographs(data, ["first", "second", "cells"]) == ["first", "second"]
+    assert "cells: pictures of single cells, never left out" in caplog.text
+    parts, _ = _leaving_out(data, "first")
+    assert len(parts.single_cells) == 6
+    alone = replace(data, train=parts.train, validation=parts.validation, test=None)
+    with pytest.raises(InputError, match="leaves out one set of photographs after another; found one, expected two or more"):
+        _of_photographs(alone, ["second", "cells"])
 
 
 def test_one_data_set_cannot_be_left_out(tmp_path, capsys):
