@@ -22,8 +22,24 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a worker for each core: further threa
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
+# Files whose tests take minutes, the longest first. Workers that are given files in this order end at the same time; by number of tests,
+# pytest-xdist's own order, files of few long ones would come last, and one worker would wait for the other.
+LONGEST = ("one_stage", "export", "end_to_end", "docs", "training", "second_look", "learned", "adapt", "recipes", "saved_model")
+
 REPOSITORY = Path(__file__).parent.parent
 REAL_DATA = Path(os.environ.get("MALARIA_CELLS_REAL_DATA", REPOSITORY.parent / "shared" / "data"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    place = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place) + (item.path not in slow)))
 
 
 @pytest.fixture(scope="session")
