@@ -19,7 +19,7 @@ def train(repository, config, folder, **settings):
 @pytest.mark.slow
 def test_sample(repository, tmp_path, capsys):
     assert main(["sample", str(tmp_path / "sample"), "--training", "24", "--test", "8", "--seed", "3"]) == 0
-    model = train(repository, "config.yaml", tmp_path, train_images=tmp_path / "sample", epochs=8, steps_per_epoch=70)
+    model = train(repository, "config.yaml", tmp_path, train_images=tmp_path / "sample", epochs=5, steps_per_epoch=60)
     metrics = json.loads((model / "metrics.json").read_text())
     assert metrics["test"]["accuracy"] > 0.95
     assert {"accuracy", "micro_f1", "macro_f1", "per_class", "confusion", "calibration_error"} <= metrics["test"].keys()
@@ -47,8 +47,8 @@ def test_real_photographs(repository, iml, tmp_path):
     (tmp_path / "few.json").write_text(json.dumps(kept))
     (tmp_path / "split.json").write_text(json.dumps(names))
     files = {"train_images": iml, "annotations": tmp_path / "few.json", "split_file": tmp_path / "split.json"}
-    short = {"epochs": 2, "steps_per_epoch": 25, "tta": 1}
-    second_look = {"model": "lite", "weights": "imagenet", "epochs": 1, "learning_rate": 0.001, "image_size": [112, 112]}
+    short = {"epochs": 2, "steps_per_epoch": 25, "batch_size": 32, "tta": 1}
+    second_look = {"model": "lite", "weights": "imagenet", "epochs": 1, "learning_rate": 0.001, "image_size": [96, 96]}
     model = train(repository, "configs/iml.yaml", tmp_path, **files, **short, second_look=json.dumps(second_look))
     description = yaml.safe_load((model / "model.yaml").read_text())
     assert 60 < description["cell_size"] < 110
