@@ -61,23 +61,3 @@ def test_real_photographs(repository, iml, tmp_path):
         counts = list(csv.DictReader(file))
     assert [row["image"] for row in counts] == [*sorted(names["test"]), "TOTAL"]
     assert 150 < int(counts[-1]["red_cells"]) < 700
-
-
-@pytest.mark.slow
-def test_learned_proposals_on_the_sample(repository, sample, tmp_path, capsys):
-    settings = {
-        "train_images": sample,
-        "epochs": 3,
-        "steps_per_epoch": 40,
-        "proposals": "learned",
-        "proposer_epochs": 2,
-        "proposer_steps": 40,
-    }
-    model = train(repository, "config.yaml", tmp_path, **settings)
-    assert (model / "proposer.keras").is_file()
-    said = capsys.readouterr()
-    assert "training the proposer" in said.err
-    request = ["run", "--model", str(model), "--image", str(sample / "images" / "slide5*.jpg"), "--annotations", str(sample / "test.json")]
-    assert main([*request, "--output", str(tmp_path / "results")]) == 0
-    scored = json.loads((tmp_path / "results" / "metrics.json").read_text())
-    assert scored["cell"]["recall50"] > 0.6

@@ -1,5 +1,8 @@
 """Learned proposals: looks agree, crops hold what they must, and the network learns."""
 
+import contextlib
+import io
+import json
 import shutil
 from dataclasses import replace
 
@@ -17,8 +20,8 @@ from malaria_cells.pictures import read_picture
 from malaria_cells.proposals import Proposer
 from malaria_cells.proposals.learned import FRAME, STRIDE, WORKING_CELL_SIZE, seen_mirrored
 from malaria_cells.training.centre_targets import CENTRE, CHANNELS, NEARNESS
-from malaria_cells.training.proposer import RARE_SHARE, Draws, Schedule, train_proposer
-from malaria_cells.training.working_pictures import CROP, CUT_OFF, DRAWN_COUNTS_AS, UNMARKED_WEIGHT, Look, crop, prepared, working_pictures
+from malaria_cells.training.proposer import RARE_SHARE, Draws
+from malaria_cells.training.working_pictures import CROP, CUT_OFF, DRAWN_COUNTS_AS, UNMARKED_WEIGHT, crop, prepared, working_pictures
 
 PLACES = CROP // STRIDE
 
@@ -121,20 +124,29 @@ def test_each_set_is_shown_in_its_own_size(annotated, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def trained(annotated):
+def trained(repository, sample, tmp_path_factory):
+    """A model folder, trained by the command, and what that said."""
     keras.mixed_precision.set_global_policy("mixed_bfloat16")  # as a classifier's training before in the same process may leave it
-    return train_proposer(annotated, Schedule(epochs=2, steps=45, batch_size=4), Look(), seed=1)
+    parent = tmp_path_factory.mktemp("learned")
+    settings = {"train_images": sample, "output_models": parent, "patch_cache": parent / "cache", "name": "m", "proposals": "learned"}
+    settings |= {"epochs": 2, "steps_per_epoch": 20, "proposer_epochs": 2, "proposer_steps": 40}
+    sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        assert main(["train", f"--config={repository / 'config.yaml'}", *sets]) == 0
+    return parent / "m", said.getvalue()
 
 
 @pytest.mark.slow
 def test_it_learns_where_cells_are(trained, annotated, sample, six_classes):
-    assert {layer.compute_dtype for layer in trained.layers} == {"float32"}
     from malaria_cells.annotations import load_annotations
-    from malaria_cells.model_folder import compiled_centres
-    from malaria_cells.pictures import read_picture
+    from malaria_cells.model_folder import compiled_centres, load_network
 
-    assert trained.count_params() < 250_000
-    proposer = Proposer("learned", annotated.usual_cell_size, network=compiled_centres(trained))
+    folder, said = trained
+    assert "training the proposer" in said
+    network = load_network(folder / "proposer.keras")
+    assert {layer.compute_dtype for layer in network.layers} == {"float32"}
+    assert network.count_params() < 250_000
+    proposer = Proposer("learned", annotated.usual_cell_size, network=compiled_centres(network))
     found = total = 0
     for picture in load_annotations(sample / "test.json", six_classes).pictures:
         best = boxes.iou_matrix(picture.cells_xyxy, proposer(read_picture(picture.path))).max(axis=1, initial=0)
@@ -143,20 +155,17 @@ def test_it_learns_where_cells_are(trained, annotated, sample, six_classes):
 
 
 @pytest.mark.slow
-def test_a_model_folder_with_a_proposer(trained, untrained_model, sample, tmp_path, capsys):
-    from malaria_cells.model_description import load_description
-    from malaria_cells.model_folder import load_detector, load_network, save_model
+def test_a_model_folder_with_a_proposer(trained, sample, tmp_path):
+    from malaria_cells.model_folder import load_detector
 
-    description, _ = load_description(untrained_model)
-    folder = tmp_path / "m"
-    folder.mkdir()
-    network = load_network(untrained_model / "classifier.keras")
-    save_model(folder, [network], replace(description, proposals="learned"), trained)
-    detector, _ = load_detector(folder)
-    assert detector.proposer.method == "learned"
-    picture = str(sorted((sample / "images").iterdir())[0])
-    for options in ([], ["--proposals", "watershed"]):  # a learned proposer can be exchanged for a classical one
-        assert main(["run", "--model", str(folder), "--image", picture, "--output", str(tmp_path / "out"), *options]) == 0
+    folder = shutil.copytree(trained[0], tmp_path / "m")
+    assert load_detector(folder)[0].proposer.method == "learned"
+    request = ["run", "--model", str(folder), "--image", str(sample / "images" / "slide5*.jpg"), "--annotations", str(sample / "test.json")]
+    assert main([*request, "--output", str(tmp_path / "out")]) == 0
+    scored = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert scored["cell"]["recall50"] > 0.6
+    # A learned proposer can be exchanged for a classical one.
+    assert main([*request, "--output", str(tmp_path / "out"), "--proposals", "watershed"]) == 0
     (folder / "proposer.keras").unlink()
     with pytest.raises(InputError, match=r"proposer\.keras: no such file"):
         load_detector(folder)
