@@ -5,6 +5,7 @@ import json
 import warnings
 from functools import cache
 
+import h5py
 import numpy as np
 import pytest
 
@@ -130,24 +131,20 @@ def count_tracing(monkeypatch):
     return traced
 
 
+def history(folder):
+    with (folder / "history.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 @pytest.mark.slow
-def test_train_run_and_resume(sample, tmp_path, capsys, monkeypatch):
-    """A training that was killed goes on and learns; its folder loads, runs and scores; one more --resume has nothing to do."""
+def test_yolo_trains_runs_and_is_exported(sample, tmp_path, capsys, monkeypatch):
+    """A training learns; its folder loads, runs and scores; exported, it answers as before."""
     values = {"train_images": sample, "output_models": tmp_path / "models", "name": "y", "detector": "yolo", "epochs": 2}
     values |= {"steps_per_epoch": 6, "detector_size": "[256, 384]", "keep_checkpoints": 1}
     sets = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
-    save, traced = UnfinishedRun.save, count_tracing(monkeypatch)
-
-    def save_and_die(run, *arguments):
-        save(run, *arguments)
-        raise Killed
-
-    monkeypatch.setattr(UnfinishedRun, "save", save_and_die)
-    with pytest.raises(Killed):
-        main(["train", "--config", "config.yaml", *sets])
-    monkeypatch.setattr(UnfinishedRun, "save", save)
-    assert main(["train", "--config", "config.yaml", *sets, "--resume"]) == 0
-    assert len(traced) == 2  # once a call
+    traced = count_tracing(monkeypatch)
+    assert main(["train", "--config", "config.yaml", *sets]) == 0
+    assert len(traced) == 1
     folder = tmp_path / "models" / "y"
     written = {p.name for p in folder.iterdir()}
     assert written == {
@@ -162,9 +159,9 @@ def test_train_run_and_resume(sample, tmp_path, capsys, monkeypatch):
         "checkpoints",
     }
     assert len(list((folder / "checkpoints").iterdir())) == 1
-    with (folder / "history.csv").open(newline="") as file:
-        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    losses = [float(row["loss"]) for row in history(folder)]
     assert losses[1] < losses[0]
+    assert main(["export", "--model", str(folder), "--format", "onnx"]) == 0
     output = tmp_path / "results"
     arguments = [
         "--model",
@@ -179,26 +176,37 @@ def test_train_run_and_resume(sample, tmp_path, capsys, monkeypatch):
     assert main(["run", *arguments]) == 0
     assert json.loads((output / "metrics.json").read_text())["images"] > 0
     assert (output / "counts.csv").is_file()
-    assert main(["run", *arguments, "--proposals", "watershed"]) == 2
+    assert main(["run", *arguments, "--engine", "onnx", "--proposals", "watershed"]) == 2
     assert "one network for all" in capsys.readouterr().err
-    assert main(["train", "--config", "config.yaml", *sets, "--resume"]) == 0
-    assert "nothing to resume" in capsys.readouterr().out
-    assert main(["export", "--model", str(folder), "--format", "onnx"]) == 0
     canvas = np.random.default_rng(0).integers(0, 256, (1, 256, 384, 3), dtype=np.uint8)
     ours, theirs = (load_detector(folder, engine)[0].network(canvas) for engine in ("keras", "onnx"))
     assert theirs == pytest.approx(ours, abs=1e-2, rel=1e-3)  # boxes are in pixels
 
 
 @pytest.mark.slow
-def test_retinanet_trains_and_runs(sample, tmp_path, monkeypatch):
-    """Two steps, as any user takes them, without a warning of the libraries; what it finds by then is nothing to speak of."""
-    values = {"train_images": sample, "output_models": tmp_path, "name": "r", "detector": "retinanet", "epochs": 1}
+def test_retinanet_is_killed_goes_on_and_runs(sample, tmp_path, capsys, monkeypatch):
+    """Few steps, as any user takes them, without a warning of the libraries; what it finds by then is nothing to speak of."""
+    values = {"train_images": sample, "output_models": tmp_path, "name": "r", "detector": "retinanet", "epochs": 2, "keep_checkpoints": 1}
     values |= {"steps_per_epoch": 2, "detector_batch": 1, "detector_size": "[128, 128]"}
     sets = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
-    traced = count_tracing(monkeypatch)
-    assert main(["train", "--config", "config.yaml", *sets]) == 0
-    assert len(traced) == 1
-    assert load_detector(tmp_path / "r")[0].network(np.zeros((1, 128, 128, 3), np.uint8)).shape[::2] == (1, 4 + 6)
+    save, traced = UnfinishedRun.save, count_tracing(monkeypatch)
+
+    def save_and_die(run, *arguments):
+        save(run, *arguments)
+        raise Killed
+
+    monkeypatch.setattr(UnfinishedRun, "save", save_and_die)
+    with pytest.raises(Killed):
+        main(["train", "--config", "config.yaml", *sets])
+    monkeypatch.setattr(UnfinishedRun, "save", save)
+    assert main(["train", "--config", "config.yaml", *sets, "--resume"]) == 0
+    assert len(traced) == 2  # once a call
+    assert [row["epoch"] for row in history(tmp_path / "r")] == ["1", "2"]
+    with h5py.File(tmp_path / "r" / "checkpoints" / "pass_002.weights.h5") as weights:
+        assert weights["optimizer/vars/0"][()] == 4  # steps, those before the kill counted
+    capsys.readouterr()
+    assert main(["train", "--config", "config.yaml", *sets, "--resume"]) == 0
+    assert "nothing to resume" in capsys.readouterr().out
     assert main(["run", "--model", str(tmp_path / "r"), "--image", str(sample / "images"), "--output", str(tmp_path / "results")]) == 0
     assert (tmp_path / "results" / "counts.csv").is_file()
 
