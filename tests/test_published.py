@@ -86,7 +86,7 @@ def test_a_voc_set_in_the_bccd_layout_trains_and_detects(sample, tmp_path, monke
         (main_lists / f"{name}.txt").write_text("\n".join(part) + "\n")
     labels = ["red blood cell", "ring", "trophozoite", "schizont", "gametocyte", "leukocyte"]
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({"name": "bccd", "train_images": "BCCD", "labels": labels}))
-    assert main(["train", "--config=c.yaml", "--set", "epochs=4", "--set", "steps_per_epoch=40", "--set", "proposals=watershed"]) == 0
+    assert main(["train", "--config=c.yaml", "--set", "epochs=2", "--set", "steps_per_epoch=40", "--set", "proposals=watershed"]) == 0
     table = capsys.readouterr().out
     assert [line.split()[:2] for line in table.splitlines()[1:4] if line[:5] in {"train", "valid", "test "}]
     request = ["run", "--model", "models/bccd", "--image", "BCCD/JPEGImages", "--annotations", "BCCD", "--output", "out"]
