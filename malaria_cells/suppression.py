@@ -41,7 +41,8 @@ def worth_among_nested(boxes_xyxy: np.ndarray, class_ids: np.ndarray, parts_look
 
     The one with the better score keeps its worth; the other, around a clump of cells or the half of one, has `NESTED_WORTH`,
     in the manner of Soft-NMS (Bodla et al. 2017, arXiv:1704.04503). Only where both have the same label and a part of such a
-    cell looks like the whole (a leukocyte's nucleus) does the larger one stay, and the smaller one goes.
+    cell looks like the whole (a leukocyte's nucleus) does the larger one stay, and the smaller one goes. Boxes of two kinds, as a
+    platelet on a red cell, are two things.
 
     Args:
         boxes_xyxy: (n, 4), best score first.
@@ -60,7 +61,7 @@ def worth_among_nested(boxes_xyxy: np.ndarray, class_ids: np.ndarray, parts_look
             continue  # what is itself in doubt casts none on others
         if class_ids[i] == class_ids[j] and parts_look_alike[class_ids[i]]:
             worth[i if area[j] > area[i] else j] = 0
-        else:
+        elif not parts_look_alike[class_ids[[i, j]]].any():
             worth[j] = NESTED_WORTH
     return worth
 

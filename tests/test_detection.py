@@ -118,7 +118,7 @@ def test_of_nested_boxes_the_better_one_keeps_its_worth_and_of_leukocytes_the_la
     less = pytest.approx(NESTED_WORTH)
     assert worth(squares, [red, red, red]) == [1, less, 1]
     assert worth(squares, [white, white, red]) == [0, 1, 1]
-    assert worth(squares, [white, red, red]) == [1, less, 1]
+    assert worth(squares, [white, red, red]) == [1, 1, 1]  # two kinds: a platelet lies on a red cell
     assert worth(squares[[1, 0]], [white, white]) == [1, 0]
     assert worth(squares[:0], []) == []
     # What is worth less itself takes no worth from what lies in it.

@@ -340,7 +340,7 @@ def worth_among_nested(boxes: np.ndarray, label: np.ndarray, parts_look_alike: n
                 continue
             if label[i] == label[j] and parts_look_alike[label[i]]:
                 worth[i if area[j] > area[i] else j] = 0
-            else:
+            elif not (parts_look_alike[label[i]] or parts_look_alike[label[j]]):
                 worth[j] = NESTED_WORTH
     return worth
 
