@@ -10,6 +10,7 @@ import numpy as np
 BLACK = 25  # grey value up to which a pixel of the surroundings has been made black
 CLEAR_FIELD = 230  # grey value that is put there; the photograph's own is not known
 CLEAR = 97  # percentile of a channel that is taken for the clear field, where there is some
+MOST_CORNERS = 3  # of a picture that are black where a cell was cut out: the fourth it may touch itself
 SOFT_EDGE = 3  # pixels of the black rim that compression has smeared
 
 
@@ -36,6 +37,12 @@ def as_in_photograph(picture: np.ndarray, context: float) -> np.ndarray:
     top, left = (side - height) // 2, (side - width) // 2
     square[top : top + height, left : left + width] = picture
     return square
+
+
+def is_cut_out(picture: np.ndarray) -> bool:
+    """Whether a picture, uint8 RGB (H, W, 3), is of a cell that was cut out along its outline and laid on black."""
+    corners = picture[[0, 0, -1, -1], [0, -1, 0, -1]].max(axis=1)
+    return int((corners <= BLACK).sum()) >= MOST_CORNERS
 
 
 def _black_surroundings(picture: np.ndarray) -> np.ndarray:

@@ -19,6 +19,10 @@ from pycocotools.cocoeval import COCOeval
 from malaria_cells import coco
 from malaria_cells.annotations import load_annotations
 from malaria_cells.cli import main
+from malaria_cells.model_folder import load_detector
+from malaria_cells.patches import resize
+from malaria_cells.single_cells import as_in_photograph
+from malaria_cells.stain import normalized
 from tests.conftest import write_bbbc041, write_picture
 
 
@@ -212,6 +216,23 @@ def test_classify_with_a_model_folder_and_with_a_bare_network(untrained_model, t
     assert not (tmp_path / "wrong").exists()
     assert run("--model", bare, "--image", tmp_path / "in", "--mode", "detect", "--output", tmp_path / "boxes") == 0
     assert "alone.keras knows no class for what is no cell" in caplog.text
+
+
+def test_classify_shows_pictures_as_the_training_did(untrained_model, tmp_path):
+    """In the common stain, and cells that were cut out and laid on black as a photograph would show them."""
+    model = shutil.copytree(untrained_model, tmp_path / "model")
+    content = yaml.safe_load((model / "model.yaml").read_text()) | {"stain": "density"}
+    (model / "model.yaml").write_text(yaml.safe_dump(content))
+    (tmp_path / "in").mkdir()
+    rows_, columns = np.ogrid[:60, :60]
+    cell = np.where(((rows_ - 30) ** 2 + (columns - 30) ** 2 < 29**2)[..., None], (200, 120, 160), 0).astype(np.uint8)
+    Image.fromarray(cell).save(tmp_path / "in" / "cell.png")
+    assert run("--model", model, "--image", tmp_path / "in", "--mode", "classify", "--output", tmp_path / "out") == 0
+    (row,) = rows(tmp_path / "out" / "predictions.csv")
+    detector, _ = load_detector(model)
+    shown = resize(normalized(as_in_photograph(cell, 1.25), "density"), (32, 32))
+    expected = detector.classifier(shown[None])[0]
+    assert [float(v) for k, v in row.items() if k.startswith("p_")] == pytest.approx(expected.tolist(), abs=1e-4)
 
 
 @pytest.mark.parametrize(

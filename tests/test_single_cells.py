@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from malaria_cells.single_cells import CLEAR_FIELD, as_in_photograph
+from malaria_cells.single_cells import CLEAR_FIELD, as_in_photograph, is_cut_out
 
 
 def disc(size=41, inside=(180, 120, 150), outside=(0, 0, 0), dot=None):
@@ -37,3 +37,11 @@ def test_it_is_a_square_that_has_the_whole_picture(height, width, context):
     seen = as_in_photograph(picture, context)
     assert seen.shape[0] == seen.shape[1] == max(round(context * max(height, width)), height, width)
     assert (seen == 100).all()
+
+
+def test_what_was_cut_out_is_told_by_its_corners():
+    assert is_cut_out(disc())
+    assert not is_cut_out(disc(outside=(200, 210, 190)))
+    corner = disc(outside=(200, 210, 190))
+    corner[:5, :5] = 0  # a dark corner of the microscope's field
+    assert not is_cut_out(corner)

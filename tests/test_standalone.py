@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from malaria_cells import boxes, classifier, suppression, tiles, tta
+from malaria_cells import boxes, classifier, stain, suppression, tiles, tta
 from malaria_cells.calibration import SMALLEST, Calibration, FindingSigmoid
 from malaria_cells.detection import DetectionSettings, TwoStageDetector
 from malaria_cells.export import EXAMPLE, runs_alone, standalone, write_example
@@ -23,6 +23,7 @@ from malaria_cells.model_folder import load_detector
 from malaria_cells.patches import resize
 from malaria_cells.pictures import read_picture, refusal
 from malaria_cells.proposals import learned, magnification
+from malaria_cells.sample import Slide, render_smear
 from tests.tiny_exports import CELL_SIZE, LABELS, save_export
 
 
@@ -62,6 +63,32 @@ def test_cells_of_another_size_by_name(noise, tmp_path):
     save_export(tmp_path, 2, tta=2)
     detector = load_detector(tmp_path)[0].with_cell_size(45)
     check_same(standalone.find_cells(noise, standalone.load(tmp_path), 45), detector.detect(noise), detector.labels.names)
+
+
+def smear(seed):
+    """A rendered photograph, 500 x 400."""
+    rng = np.random.default_rng(seed)
+    return render_smear(Slide.draw(rng), rng, (500, 400)).picture
+
+
+@pytest.mark.parametrize("how", ["none", "clear_field", "density"])
+def test_it_brings_pictures_to_the_look_that_the_package_does(how, noise, repository):
+    flat = np.full((90, 90, 3), 128, dtype=np.uint8)
+    three = flat.copy()
+    three[:30], three[30:60] = 90, 200
+    large = read_picture(repository / "docs/images/smear.jpg")
+    for picture in (noise, flat, three, large, *map(smear, range(6))):
+        assert np.array_equal(standalone.in_common_look(picture, how), stain.normalized(picture, how))
+
+
+def test_it_finds_what_the_package_finds_in_another_stain(tmp_path):
+    save_export(tmp_path, 6, stain="density")
+    picture = smear(7)
+    detector = load_detector(tmp_path)[0].with_cell_size(CELL_SIZE)
+    found = detector.detect(picture)
+    assert len(found) > 20
+    check_same(standalone.find_cells(picture, standalone.load(tmp_path)), found, detector.labels.names)
+    assert not np.array_equal(replace(detector, stain="none").detect(picture).confidence, found.confidence)
 
 
 def about(labels, settings):

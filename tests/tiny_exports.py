@@ -72,7 +72,7 @@ def save_classifier(path, size_hw, n_classes, seed, sigmoid=False):
     _save(path, nodes, {"weights": weights, "grey": np.float32(128)}, [None, *size_hw, 3], [None, units])
 
 
-def save_export(folder, n_labels, second_look=False, rejects=True, sigmoid=False, **settings):
+def save_export(folder, n_labels, second_look=False, rejects=True, sigmoid=False, stain="none", **settings):
     """Write a folder as `malaria-cells export --format onnx` does; its description is returned."""
     labels, size_hw, closer_hw = LABELS[n_labels], (12, 12), (16, 16)
     n_classes = n_labels + rejects
@@ -95,6 +95,7 @@ def save_export(folder, n_labels, second_look=False, rejects=True, sigmoid=False
         proposer_tta=4,
         second_look="lite" if second_look else None,
         second_look_size_hw=closer_hw if second_look else None,
+        stain=stain,
     )
     folder.mkdir(exist_ok=True)
     save_proposer(folder / "proposer.onnx")

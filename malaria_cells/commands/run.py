@@ -126,11 +126,15 @@ def _warn_of_other_sizes(detector: Any, finished: Finished) -> None:
 
 def _classify(request: RunRequest, loaded: Loaded, root: Path, keys: list[str], truth: AnnotationSet | None) -> int:
     from malaria_cells.patches import resize
+    from malaria_cells.single_cells import as_in_photograph, is_cut_out
     from malaria_cells.tta import scanned
 
     classifier, views = loaded.detector.classifier, loaded.detector.settings.tta
 
     def one(picture: np.ndarray) -> np.ndarray:
+        if loaded.detects and is_cut_out(picture):
+            picture = as_in_photograph(picture, classifier.context)
+        picture = loaded.detector.prepared(picture)
         if loaded.scan:
             return scanned(classifier, picture, classifier.image_size_hw, **loaded.scan, seed=loaded.seed)
         size_hw = classifier.second_look_size_hw

@@ -14,7 +14,7 @@ def runs_alone(description: ModelDescription) -> bool:
         return False
     if not description.rejects:
         return description.scan is None
-    return description.proposals == "learned" and description.cell_size is not None and description.stain == "none"
+    return description.proposals == "learned" and description.cell_size is not None
 
 
 def write_example(folder: Path, description: ModelDescription) -> None:

@@ -31,6 +31,10 @@ SMALLEST = 1e-7  # probability whose logarithm is taken
 NESTED, NESTED_WORTH = 0.8, 0.3  # share of a box in another one, and what its score is multiplied by
 SETTLED, SURE, ENOUGH = (0.85, 1.2), 0.4, 10  # cells of the usual size, in its multiples, how surely they are seen, and how many
 AGREE, BELIEVED = 1.4, 0.3  # how far a cell's size may be off, times, and the share of what is seen that must agree
+# The common look that pictures are brought to: see the package's module `stain`.
+WHITE, RED_CELL, CLEAR, DIMMEST, DARKEST = 225.0, (0.35, 0.6, 0.3), 97, 30.0, 1 / 255
+SAMPLED, STAINED, FEWEST, BINS, ALIKE, GAINS = 60_000, (0.05, 0.45), 200, 40, 0.25, (0.25, 4.0)
+SMOOTH = np.exp(-0.5 * (np.arange(-6, 7) / 1.5) ** 2)  # a Gaussian, over the bins of a histogram
 MIRRORS: tuple[tuple[int, ...], ...] = ((), (1, 2), (1,), (2,))  # axes that each look of the proposer flips
 # Keys of model.yaml; those of its `labels` come second.
 NEEDED = ("rejects", "image_size_hw", "context", "cell_size", "proposals", "settings", "calibration", "proposer_tta", "second_look")
@@ -161,8 +165,54 @@ def find_cells(picture: np.ndarray, model: Model, cell_size: float | None = None
         model: with a proposer.
         cell_size: usual longer side of a cell in pixels; None: as in the training.
     """
+    picture = in_common_look(picture, model.about.get("stain", "none"))
     boxes, sure = propose(picture, model, cell_size)
     return decide(boxes, probabilities_in(picture, boxes, model), sure, model)
+
+
+def in_common_look(picture: np.ndarray, how: str) -> np.ndarray:
+    """Bring a picture, uint8 RGB (H, W, 3), to the common light (``clear_field``) and stain (``density``) of `stain` in ``model.yaml``."""
+    if how == "none":
+        return picture
+    step = max(int(np.sqrt(picture.shape[0] * picture.shape[1] / SAMPLED)), 1)
+    pixels = picture[::step, ::step].reshape(-1, 3)
+    white = np.maximum(np.percentile(pixels, CLEAR, axis=0), DIMMEST).astype(np.float32)
+    density = red_cell_density(-np.log(np.clip(pixels / white, DARKEST, 1))) if how == "density" else None
+    gain = np.ones(3) if density is None else np.clip(np.array(RED_CELL) / np.maximum(density, 1e-3), *GAINS)
+    table = np.rint(np.clip(WHITE * np.clip(np.arange(256)[:, None] / white, DARKEST, None) ** gain, 0, 255)).astype(np.uint8)
+    return cv2.LUT(np.ascontiguousarray(picture), table[:, None]).reshape(picture.shape)
+
+
+def red_cell_density(densities: np.ndarray) -> np.ndarray | None:
+    """Optical density of red cells by colour, (3,), from those of pixels, (n, 3): the peak of what is stained; None where nothing is."""
+    darkness = np.maximum(densities[:, 1], densities.mean(axis=1))
+    levels = np.clip(np.sqrt(darkness) * 150, 0, 255).astype(np.uint8)
+    if len(np.unique(levels)) < 3:
+        return None
+    stained = darkness > np.clip((lower_of_three(levels) / 150) ** 2, *STAINED)
+    if stained.sum() < FEWEST:
+        return None
+    logarithms = np.log(darkness[stained])
+    counts, edges = np.histogram(logarithms, BINS, (np.log(STAINED[0]), np.log(STAINED[0]) + BINS / 10))
+    smooth = np.convolve(np.pad(counts.astype(float), len(SMOOTH) // 2, "symmetric"), SMOOTH / SMOOTH.sum(), "valid")
+    near = np.abs(logarithms - edges[smooth.argmax()] - 0.05) < ALIKE
+    return np.asarray(np.median(densities[stained][near], axis=0), dtype=np.float32)
+
+
+def lower_of_three(levels: np.ndarray) -> float:
+    """The lower threshold of three classes of grey values, uint8 (n,), that differ most (Otsu 1979)."""
+    share = np.bincount(levels, minlength=256) / len(levels)
+    if np.count_nonzero(share) == 3:
+        return float(np.flatnonzero(share)[0])
+    weight, moment = np.r_[0, share.cumsum()], np.r_[0, (share * np.arange(256)).cumsum()]
+
+    def between(first: np.ndarray, end: np.ndarray) -> np.ndarray:
+        w, m = weight[end] - weight[first], moment[end] - moment[first]
+        return np.where(w > 0, m**2 / np.where(w > 0, w, 1), 0)
+
+    low, high = np.triu_indices(255, 1)  # last grey values of the first and the second class
+    spread = between(np.zeros_like(low), low + 1) + between(low + 1, high + 1) + between(high + 1, np.full_like(high, 256))
+    return float(low[spread.argmax()])
 
 
 def propose(picture: np.ndarray, model: Model, cell_size: float | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -363,7 +413,7 @@ def note_on_size(boxes: np.ndarray, sure: np.ndarray, usual: float) -> str | Non
 
 def rows_of(path: Path, model: Model, cell_size: float | None) -> Iterator[list[Any]]:
     """Rows of the table for a picture; a note on the cells' size goes to the standard error."""
-    picture = read_picture(path)
+    picture = in_common_look(read_picture(path), model.about.get("stain", "none"))
     if not model.about["rejects"]:
         p = probabilities_of([picture], model)[0]
         yield [path, model.about["labels"]["names"][p.argmax()], *(f"{v:.4f}" for v in p)]
