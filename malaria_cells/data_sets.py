@@ -1,6 +1,5 @@
 """Several data sets as one: each read by itself, its pictures named after it, and what its annotators did not mark said."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -8,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from malaria_cells.annotations import AnnotationSet, Picture
-from malaria_cells.config import OR, Config, OneSet, names_of
+from malaria_cells.config import Config, OneSet, names_of
 from malaria_cells.errors import InputError, nearest
 from malaria_cells.labels import LabelSet
 from malaria_cells.set_reading import SetAsRead, read_set
@@ -87,31 +86,6 @@ def read_members(found: Sequence[Member], labels: LabelSet) -> dict[str, SetAsRe
             if member.entry is not None:
                 read[member.name] = _named(read[member.name], member.name, member.entry, labels)
     return read
-
-
-def parted(read: dict[str, SetAsRead], labels: LabelSet) -> tuple[dict[str, SetAsRead], AnnotationSet | None]:
-    """Part data sets into those to detect in and pictures of single cells, which teach classifiers alone.
-
-    Args:
-        read: by `read_members`.
-        labels: of the config.
-
-    Returns:
-        The sets of photographs, and the pictures of the others, but for their test parts; all sets and None where none has boxes.
-
-    Raises:
-        InputError: a label stands for several, and there are no photographs.
-    """
-    single = {name: own for name, own in read.items() if own.pictures.whole}
-    if len(single) in (0, len(read)):
-        vague = [name for name, own in single.items() if any(p.one_of for p in own.pictures.pictures)]
-        if vague:
-            raise InputError(
-                f"data_sets: {vague[0]}: a list in label_map is for pictures of single cells beside data sets with boxes, and none "
-                "has boxes here: map to one label"
-            )
-        return read, None
-    return {name: own for name, own in read.items() if name not in single}, joined([own.rest for own in single.values()], labels)
 
 
 def _named(read: SetAsRead, name: str, entry: OneSet, labels: LabelSet) -> SetAsRead:
@@ -229,18 +203,6 @@ def split_beside(annotations: AnnotationSet, first: set[str], second: set[str], 
 def groups_of(pictures: Iterable[Picture]) -> set[str]:
     """The groups of pictures."""
     return {p.group for p in pictures}
-
-
-def said_of_single_cells(single_cells: AnnotationSet | None) -> list[str]:
-    """A line for each data set of single cells: how many there are of which label."""
-    if single_cells is None:
-        return []
-    lines, names = [], single_cells.labels.names
-    for name, own in single_cells.by_data_set().items():
-        said = Counter(OR.join(names[c] for c in p.one_of or p.cell_class_ids) for p in own.pictures if len(p.cell_class_ids))
-        counts = ", ".join(f"{label} {n:,}" for label, n in said.most_common())
-        lines.append(f"{name}: {number_of(len(own), 'picture')} of single cells, which teach the classifier alone: {counts}")
-    return lines
 
 
 def said_of_unannotated(annotations: AnnotationSet) -> list[str]:

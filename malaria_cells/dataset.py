@@ -9,10 +9,11 @@ from malaria_cells.annotations import AnnotationSet, found_categories
 from malaria_cells.config import Config
 from malaria_cells.copies import same_photographs
 from malaria_cells.corrections import with_corrections
-from malaria_cells.data_sets import errors_named, groups_of, joined, members, parted, read_members, split_beside
+from malaria_cells.data_sets import errors_named, groups_of, joined, members, read_members, split_beside
 from malaria_cells.labels import warn_of_meanings
 from malaria_cells.leaks import check_apart, check_copies, together
 from malaria_cells.set_reading import SetAsRead, beside, label_set, load, own_parts, set_folder, training_file
+from malaria_cells.single_cell_sets import parted
 from malaria_cells.splits import draw_pictures, split_pictures
 
 

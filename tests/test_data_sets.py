@@ -5,11 +5,13 @@ import shutil
 from collections import Counter
 
 import pytest
+from PIL import Image
 
 from malaria_cells.config import OneSet, load_config, make_config, names_of
-from malaria_cells.data_sets import said_of_single_cells, said_of_unannotated
+from malaria_cells.data_sets import said_of_unannotated
 from malaria_cells.dataset import load_data_set
 from malaria_cells.errors import InputError
+from malaria_cells.single_cell_sets import said_of_labels_not_in_photographs, said_of_single_cells
 from tests.conftest import write_bbbc041
 from tests.test_leaks import NAMES, annotate, slides
 
@@ -165,7 +167,42 @@ def test_lists_are_for_single_cells_beside_photographs(two, cells):
         load([two[0], cells | {"label_map": {"sick": ["rings", "platelet"]}}])
     with pytest.raises(InputError, match=r"label_map.sick"):
         load([two[0], cells | {"label_map": {"sick": ["ring"]}}])
+    with pytest.raises(InputError, match="label_map: 'sick' stands for 'ring' twice; expected different labels in the list"):
+        load([two[0], cells | {"label_map": {"sick": ["ring", "ring"]}}])
     assert load([cells | {"label_map": {"sick": "ring"}}], test_size=0).single_cells is None
+
+
+def test_what_does_not_teach_of_single_cells_is_left_out_and_counted(two, cells, tmp_path, caplog):
+    split = {"train": ["sick/s1_1.png", "leukocyte/s1_1.png", "leukocyte/s1_2.png"], "test": ["sick/s2_1.png", "leukocyte/s2_1.png"]}
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    parted = cells | {"split": str(tmp_path / "split.json"), "label_map": {"leukocyte": "debris", "sick": ["ring", "platelet"]}}
+    single = load([two[0], parted], labels=["ring", "platelet"], ignore_labels=["debris"]).single_cells
+    assert [p.key for p in single.pictures] == ["cells/sick/s1_1.png"]
+    assert "cells: 2 pictures of its test part left out, since detection is not scored on single cells" in caplog.text
+    assert "cells: 2 pictures without a label to learn (`ignore_labels`, `min_box_size`), left out; first: cells/leukocyte" in caplog.text
+    with pytest.raises(InputError, match="data_sets: cells: none of its 6 pictures of single cells has a label to learn; check `labels`"):
+        load([two[0], cells], labels=["ring", "platelet"], ignore_labels=["leukocyte"], min_box_size=1000)
+
+
+def test_photographs_with_one_label_are_no_single_cells(two, cells, tmp_path, caplog):
+    load([two[0], cells])
+    assert "taken for single cells" not in caplog.text
+    for name in ("sick", "leukocyte"):
+        Image.new("RGB", (400, 300)).save(tmp_path / "cells" / name / "s1_1.png")
+        Image.new("RGB", (400, 300)).save(tmp_path / "cells" / name / "s1_2.png")
+    load([two[0], cells])
+    assert "cells: its pictures are taken for single cells, and are 400 pixels wide, 14 times a cell of the photographs" in caplog.text
+
+
+def test_of_a_label_that_no_photograph_has_it_is_said_whether_single_cells_teach_it(two, cells):
+    data = load([two[0], cells], labels=[*LABELS, "schizont"])
+    assert said_of_labels_not_in_photographs(data.train, data.single_cells) == [
+        "labels: 'leukocyte' does not occur in the training part but for pictures of single cells, by which alone the model learns it",
+        "labels: 'platelet' does not occur in the training part but for single cells that may be of other classes too; "
+        "the model cannot learn to tell it from these",
+        "labels: 'schizont' does not occur in the training part; the model cannot learn it",
+    ]
+    assert said_of_labels_not_in_photographs(data.train, None)[0].endswith("training part; the model cannot learn it")
 
 
 def test_whose_fault_it_is_is_said(two, tmp_path):

@@ -29,6 +29,7 @@ ORDER = [
     "corrections",
     "set_reading",
     "data_sets",
+    "single_cell_sets",
     "dataset",
     "partial_labels",
     "candidates",

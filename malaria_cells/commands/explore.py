@@ -9,12 +9,13 @@ from malaria_cells import boxes
 from malaria_cells.annotations import AnnotationSet, load_annotations
 from malaria_cells.augment import check_policy
 from malaria_cells.config import load_config
-from malaria_cells.data_sets import said_of_single_cells, said_of_unannotated
+from malaria_cells.data_sets import said_of_unannotated
 from malaria_cells.dataset import load_data_set
 from malaria_cells.errors import InputError
 from malaria_cells.habits import measured
 from malaria_cells.patches import Cropping, build_patch_store
 from malaria_cells.proposals.magnification import other_sizes
+from malaria_cells.single_cell_sets import said_of_single_cells
 from malaria_cells.wording import number_of
 
 EXAMPLES = 12  # patches of each class

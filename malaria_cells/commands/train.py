@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from malaria_cells.commands.by_data_set import DETECTION, at, has_named_sets
 from malaria_cells.commands.train_one_stage import train_one_stage_into
 from malaria_cells.commands.train_two_stage import train_two_stage_into
 from malaria_cells.config import Config, load_config
-from malaria_cells.data_sets import said_of_single_cells, said_of_unannotated
+from malaria_cells.data_sets import said_of_unannotated
 from malaria_cells.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.engine import start_tensorflow
 from malaria_cells.errors import InputError
 from malaria_cells.habits import measured
 from malaria_cells.model_description import ABOUT
 from malaria_cells.models import check_model_name
+from malaria_cells.single_cell_sets import said_of_labels_not_in_photographs, said_of_single_cells
 from malaria_cells.start_model import with_start
 from malaria_cells.training import unfinished
 from malaria_cells.training.claim import check_folder, check_place, claimed
@@ -86,7 +88,8 @@ def _train_claimed(name: str, config: Config, data: DataSet, resume: bool) -> Pa
     if unfinished.is_finished(place, folder / ABOUT):
         unfinished.UnfinishedRun(place).remove()
     files.check_replaceable(folder, ABOUT)
-    _describe(data)
+    # A detector of one stage learns from photographs alone.
+    _describe(data if config.detector == "two_stage" else replace(data, single_cells=None))
     begin = unfinished.UnfinishedRun.resume if resume else unfinished.UnfinishedRun.start
     run = begin(place, config, data_record(data))
     started = time.monotonic()
@@ -156,9 +159,8 @@ def _describe(data: DataSet) -> None:
     for line in (*said_of_single_cells(data.single_cells), *said_of_unannotated(data.train), *measured(data.train)):
         print(line)
     sys.stdout.flush()
-    for name, n in zip(names, data.train.class_counts, strict=True):
-        if n == 0:
-            log.warning(f"labels: '{name}' does not occur in the training part; the model cannot learn it")
+    for line in said_of_labels_not_in_photographs(data.train, data.single_cells):
+        log.warning(line)
 
 
 def _say_done(folder: Path, metrics: dict[str, Any], seconds: float) -> None:

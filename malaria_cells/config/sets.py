@@ -36,6 +36,15 @@ class OneSet(Settings):
         """The lists of `label_map` by the name that stands for them in `one_name_each`."""
         return {OR.join(meant): meant for meant in self.label_map.values() if not isinstance(meant, str)}
 
+    @field_validator("label_map")
+    @classmethod
+    def _lists_are_of_different_labels(cls, value: dict[str, str | list[str]]) -> dict[str, str | list[str]]:
+        for category, meant in value.items():
+            if not isinstance(meant, str) and len(set(meant)) < len(meant):
+                again = next(label for i, label in enumerate(meant) if label in meant[:i])
+                raise ValueError(f"'{category}' stands for '{again}' twice; expected different labels in the list")
+        return value
+
     @field_validator("name")
     @classmethod
     def _name_is_plain(cls, value: str | None) -> str | None:
