@@ -43,6 +43,11 @@ class DataSet:
         return {name: part for name, part in by_name.items() if part is not None}
 
     @property
+    def all_parts(self) -> dict[str, AnnotationSet]:
+        """The parts and the single cells, by name: all that a training is begun with."""
+        return self.parts | ({} if self.single_cells is None else {"single-cell": self.single_cells})
+
+    @property
     def all_pictures(self) -> AnnotationSet:
         """All parts together."""
         pictures = tuple(p for part in self.parts.values() for p in part.pictures)

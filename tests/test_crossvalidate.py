@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,11 +10,13 @@ import yaml
 from PIL import Image
 
 from malaria_cells.cli import main
-from malaria_cells.commands.crossvalidate import TABLE, _mean_and_error, summary, table
+from malaria_cells.commands.crossvalidate import TABLE, _mean_and_error, is_trained, summary, table
 from malaria_cells.commands.crossvalidate_sets import _leaving_out, _of_photographs
+from malaria_cells.commands.train_two_stage import _check_single_cells
 from malaria_cells.config import load_config, make_config
 from malaria_cells.dataset import load_data_set
 from malaria_cells.errors import InputError
+from malaria_cells.model_description import ABOUT, file_fingerprint, load_description
 from malaria_cells.sample import write_sample
 from malaria_cells.training.familiarity import read_elsewhere
 from tests.test_leaks import NAMES, slides
@@ -100,6 +103,8 @@ def test_each_data_set_is_left_out_once(two_laboratories, tmp_path, capsys):
         split = json.loads((tmp_path / "cv" / f"without_{left_out}" / "split.json").read_text())
         assert {key.partition("/")[0] for key in split["test"]} == {left_out}
         assert {key.partition("/")[0] for part in ("train", "validation") for key in split[part]} == {other}
+    assert "cells: 6 pictures of single cells" in (tmp_path / "cv" / "without_first" / "report.html").read_text(encoding="utf-8")
+    assert "single-cell" in load_description(tmp_path / "cv" / "without_first")[0].fingerprints
     # The report says each set's figures, and the folder's own config trains the same again.
     assert "Figures by data set" in (tmp_path / "cv" / "without_first" / "report.html").read_text(encoding="utf-8")
     assert [e.name for e in load_config(tmp_path / "cv" / "without_first" / "config.yaml").data_sets] == ["second", "cells"]
@@ -116,6 +121,27 @@ def test_single_cells_are_never_left_out(two_laboratories, caplog):
     alone = replace(data, train=parts.train, validation=parts.validation, test=None)
     with pytest.raises(InputError, match="leaves out one set of photographs after another; found one, expected two or more"):
         _of_photographs(alone, ["second", "cells"])
+
+
+def test_a_model_that_other_single_cells_taught_is_another(two_laboratories, untrained_model, tmp_path):
+    config = load_config(two_laboratories / "config.yaml")
+    data = load_data_set(config)
+    model = shutil.copytree(untrained_model, tmp_path / "model")
+    made_of = {"config": file_fingerprint(config.to_yaml())} | {part: own.fingerprint for part, own in data.all_parts.items()}
+    content = yaml.safe_load((model / ABOUT).read_text(encoding="utf-8")) | {"fingerprints": made_of}
+    (model / ABOUT).write_text(yaml.safe_dump(content), encoding="utf-8")
+    assert is_trained(model, config, data)
+    fewer = data.single_cells.subset(p.key for p in data.single_cells.pictures[1:])
+    with pytest.raises(InputError, match="holds a model of another recipe or other pictures"):
+        is_trained(model, config, replace(data, single_cells=fewer))
+
+
+def test_a_label_of_several_classes_wants_a_class_for_background(two_laboratories):
+    data = load_data_set(load_config(two_laboratories / "config.yaml"))
+    _check_single_cells(True, data)
+    _check_single_cells(False, replace(data, single_cells=None))
+    with pytest.raises(InputError, match="background_per_image: a list in label_map of data_sets wants a class for background"):
+        _check_single_cells(False, data)
 
 
 def test_one_data_set_cannot_be_left_out(tmp_path, capsys):

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from malaria_cells.classifier import both_classes
+from malaria_cells.commands import crossvalidate_sets
 from malaria_cells.config import Config, load_config, make_config
 from malaria_cells.errors import InputError
 from malaria_cells.labels import BACKGROUND, LabelSet
@@ -17,6 +18,7 @@ from malaria_cells.model_folder import PROPOSER, load_network, save_model
 from malaria_cells.models import build_classifier, centres
 from malaria_cells.start_model import find_start, with_start
 from malaria_cells.training.transfer import Classes, averaged_weights, start_classifiers, start_proposer, transfer
+from tests.test_leaks import NAMES, slides
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3)).astype(np.float32)
 
@@ -185,3 +187,21 @@ def test_networks_of_every_look_begin_with_the_start_models(start_folder, six_cl
 def test_weights_are_averaged():
     old, new = [np.zeros(2), np.ones((1, 2))], [np.ones(2), np.full((1, 2), 3.0)]
     assert [w.tolist() for w in averaged_weights(old, new, 0.25)] == [[0.25, 0.25], [[1.5, 1.5]]]
+
+
+def test_leaving_out_one_data_set_after_another_begins_with_the_start_model_too(start_folder, tmp_path, monkeypatch):
+    """Its architecture and the terms of its weights go on, as in a training of all sets."""
+    for name in ("a", "b"):
+        slides(tmp_path / name, NAMES)
+    sets = f"data_sets=[{{path: {tmp_path / 'a'}}}, {{path: {tmp_path / 'b'}}}]"
+    (tmp_path / "c.yaml").write_text(f"{{start_from: {start_folder}, test_size: 0, labels: [ring]}}")
+    asked = []
+
+    def stop(name, config, data, resume):
+        asked.append(config)
+        raise InputError("enough")
+
+    monkeypatch.setattr(crossvalidate_sets, "train_data_set", stop)
+    with pytest.raises(InputError, match="enough"):
+        crossvalidate_sets.crossvalidate_sets(tmp_path / "c.yaml", [sets], tmp_path / "out")
+    assert (asked[0].image_size, asked[0].context, asked[0].second_look.model) == ((32, 32), 1.5, "compact")

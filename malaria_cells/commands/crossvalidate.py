@@ -74,7 +74,7 @@ def is_trained(folder: Path, config: Config, parts: DataSet) -> bool:
     if not (folder / ABOUT).is_file():
         return False
     made_of = load_description(folder)[0].fingerprints
-    wanted = {"config": file_fingerprint(config.to_yaml())} | {part: found.fingerprint for part, found in parts.parts.items()}
+    wanted = {"config": file_fingerprint(config.to_yaml())} | {part: found.fingerprint for part, found in parts.all_parts.items()}
     if any(made_of.get(key) != value for key, value in wanted.items()):
         raise InputError(f"{folder}: holds a model of another recipe or other pictures; choose another --output, or remove it")
     print(f"{folder}: trained before")

@@ -13,6 +13,7 @@ from malaria_cells.config import Config, load_config, names_of
 from malaria_cells.data_sets import groups_of
 from malaria_cells.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.errors import InputError
+from malaria_cells.start_model import with_start
 from malaria_cells.training.familiarity import ELSEWHERE
 from malaria_cells.wording import number_of
 
@@ -40,7 +41,7 @@ def crossvalidate_sets(config_path: Path, overrides: list[str], output: Path) ->
         found = "no `data_sets`" if config.data_sets is None else "one data set"
         raise InputError(f"{config_path}: --by data_set leaves out one data set after another; found {found}, expected two or more")
     every_name = names_of(config.data_sets)
-    config = with_labels(config).model_copy(update={"output_models": str(output)})
+    config = with_start(with_labels(config)).model_copy(update={"output_models": str(output)})
     data = load_data_set(config)
     names = _of_photographs(data, every_name)
     scored: list[dict[str, Any]] = []

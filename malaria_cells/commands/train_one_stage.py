@@ -82,7 +82,7 @@ def _description(config: Config, data: DataSet, size_hw: tuple[int, int]):  # ty
         box_margins={},
         settings=DetectionSettings(config.nms, config.nms_iou or DetectionSettings.nms_iou, config.score_threshold),
         calibration=Calibration.none(len(data.train.labels) + 1),
-        fingerprints=fingerprints | {part: annotations.fingerprint for part, annotations in data.parts.items()},
+        fingerprints=fingerprints | {part: annotations.fingerprint for part, annotations in data.all_parts.items()},
         seed=config.random_state,
         detector=config.detector,
         terms=config.terms,

@@ -18,6 +18,7 @@ from malaria_cells.labels import LabelSet
 from malaria_cells.report import charts, sections
 from malaria_cells.report.document import NAME, Document, Headline, Section, plot
 from malaria_cells.report.plots import CLASSIFIER_PANELS, Course, confusion_matrix, training_curves
+from malaria_cells.single_cell_sets import said_of_single_cells
 
 INFECTION_BINS = 5  # of the diagram of a probability that is seldom between 0 and 1
 
@@ -97,6 +98,7 @@ def write_train_report(folder: Path, name: str, trained: Trained) -> None:
     document.facts = [
         ("Data", _sources(config)),
         *((part.capitalize(), f"{len(a):,} pictures, {int(a.class_counts.sum()):,} {_noun(a)}") for part, a in data.parts.items()),
+        *_single_cells(config, data),
         ("Split", "by the data set itself" if config.group is None else f"by group: {config.group}"),
         ("Seed", str(config.random_state)),
         *([("Terms", config.terms)] if config.terms is not None else []),
@@ -118,6 +120,12 @@ def write_train_report(folder: Path, name: str, trained: Trained) -> None:
     if detected is not None:
         document.sections += _detector_sections(detected, labels)
     document.write(folder / NAME)
+
+
+def _single_cells(config: Config, data: DataSet) -> list[tuple[str, str]]:
+    """What taught beside the photographs; a detector of one stage learns from these alone."""
+    said = said_of_single_cells(data.single_cells) if config.detector == "two_stage" else []
+    return [("Single cells", line) for line in said]
 
 
 def _classifier_headline(c: Classified) -> list[Headline]:

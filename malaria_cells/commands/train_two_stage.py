@@ -40,13 +40,14 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     from malaria_cells.training.familiarity import validated_coverage
     from malaria_cells.training.looks import train_further, train_looks
 
-    _check_single_cells(config, data)
+    _check_single_cells(config.background_per_image > 0, data)
     start = start_of(config)
     _check_classifiers(config, data, start)
     proposer = _proposer(config, data, run, start) if config.proposals == "learned" and _wants_detection(config, data) else None
     candidates = _candidates(proposer, data, config) if proposer is not None else {}
     store, closer = _stores(config, data, candidates)
     rejects = config.background_per_image > 0 and bool((store.class_ids[store.rows_of(data.all_pictures)] >= store.n_labels).any())
+    _check_single_cells(rejects, data)
     names = (*data.train.labels.names, BACKGROUND) if rejects else data.train.labels.names
     rows = _rows(store, data, config)
     if config.plot_training_data:
@@ -101,11 +102,14 @@ def _starts(start: StartModel | None, config: Config, data: DataSet, n_classes: 
     return [] if start is None else start_classifiers(start, config, data.train.labels, n_classes)
 
 
-def _check_single_cells(config: Config, data: DataSet) -> None:
+def _check_single_cells(rejects: bool, data: DataSet) -> None:
+    """See that there is a class for background where a label stands for several: such labels have ids after it."""
     single = () if data.single_cells is None else data.single_cells.pictures
-    if config.background_per_image == 0 and any(p.one_of for p in single):
-        found = "background_per_image: found 0 beside a list in label_map of data_sets"
-        raise InputError(f"{found}; expected 1 or more, or one label in the list's place")
+    if not rejects and any(p.one_of for p in single):
+        raise InputError(
+            "background_per_image: a list in label_map of data_sets wants a class for background, and there is no patch of it; expected 1 "
+            "or more and photographs with room between the boxes, or one label in the list's place"
+        )
 
 
 def _check_classifiers(config: Config, data: DataSet, start: StartModel | None) -> None:
@@ -218,7 +222,7 @@ def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool
     views, scan = (config.tta, None) if isinstance(config.tta, int) else (1, config.tta.model_dump())
     settings = DetectionSettings(config.nms, config.nms_iou or DetectionSettings.nms_iou, config.score_threshold, tta=views)
     fingerprints = {"patches": store.fingerprint, "config": file_fingerprint(config.to_yaml())}
-    fingerprints |= {part: annotations.fingerprint for part, annotations in data.parts.items()}
+    fingerprints |= {part: annotations.fingerprint for part, annotations in data.all_parts.items()}
     return ModelDescription(
         labels=data.train.labels,
         model=config.model,

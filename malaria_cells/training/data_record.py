@@ -15,8 +15,7 @@ def data_record(data: DataSet) -> dict[str, Any]:
 
     Reads every picture's file once.
     """
-    single = {} if data.single_cells is None else {"single-cell": data.single_cells}
-    return {name: _of_part(part) for name, part in (data.parts | single).items()}
+    return {name: _of_part(part) for name, part in data.all_parts.items()}
 
 
 def _of_part(part: AnnotationSet) -> dict[str, Any]:
