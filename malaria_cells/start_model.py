@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from malaria_cells.config import PARASITES, Config, load_config
-from malaria_cells.config.keys import SecondLook
+from malaria_cells.config.keys import LONGEST_TERMS, SecondLook
 from malaria_cells.errors import InputError
 from malaria_cells.labels import RED_BLOOD_CELL
 from malaria_cells.model_description import ABOUT, ModelDescription, file_fingerprint, load_description
@@ -114,9 +114,23 @@ def with_start(config: Config) -> Config:
 
 
 def _terms(config: Config, start: StartModel) -> str | None:
-    """The terms of the config and of the start model, whose weights go on in the new one's."""
+    """The terms of the config and of the start model, whose weights go on in the new one's.
+
+    Raises:
+        InputError: together they are longer than the folder's own config may have them.
+    """
     theirs, own = start.description.terms, config.terms
-    return own if theirs is None or theirs in (own or "") else theirs if own is None else f"{own} {theirs}"
+    if theirs is None or theirs in (own or ""):
+        return own
+    if own is None or theirs.startswith(f"{own} "):  # such as the same recipe's, of which the start model was made
+        return theirs
+    both = f"{own} {theirs}"
+    if len(both) > LONGEST_TERMS:
+        raise InputError(
+            f"terms: with those of `start_from: {start.folder}`, which go on, they have {len(both):,} characters; expected up to "
+            f"{LONGEST_TERMS:,} together: shorten `terms`"
+        )
+    return both
 
 
 def _labels(config: Config, start: StartModel) -> dict[str, Any]:

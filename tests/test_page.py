@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from malaria_cells.cli import _parser, main
 from malaria_cells.errors import InputError
@@ -99,7 +100,19 @@ def test_downloads_are_the_files_of_run(photograph, tmp_path):
     for name in ("detections.csv", "counts.csv"):
         assert downloads.file_of(name, detector, [smear], "m") == (tmp_path / "out" / name).read_bytes()
     assert downloads.annotated_png(detector, smear) == (tmp_path / "out" / "annotated" / "smear.png.png").read_bytes()
-    assert b"Most doubtful cells" in downloads.file_of("report.html", detector, [smear], "m")
+    report = downloads.file_of("report.html", detector, [smear], "m", "For research only.")
+    assert b"Most doubtful cells" in report
+    assert b"For research only." in report
+
+
+def test_the_report_to_take_home_has_the_terms_of_the_model(untrained_model, tmp_path, monkeypatch):
+    from malaria_cells.page import downloads, panels
+
+    model = shutil.copytree(untrained_model, tmp_path / "model")
+    content = yaml.safe_load((model / "model.yaml").read_text(encoding="utf-8")) | {"terms": "For research only."}
+    (model / "model.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    monkeypatch.setattr(downloads, "file_of", lambda *arguments: arguments[-1])
+    assert panels._making("report.html", None, [], str(model))() == "For research only."
 
 
 HOSTILE = ["a" * 300 + ".png", "x</b>.png", "![x](http%3A//a.b).png", "..", "TOTAL", "$a$ $_{.png"]

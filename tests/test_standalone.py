@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -18,11 +19,12 @@ from PIL import Image
 from malaria_cells import boxes, classifier, stain, suppression, tiles, tta
 from malaria_cells.calibration import SMALLEST, Calibration, FindingSigmoid
 from malaria_cells.detection import DetectionSettings, TwoStageDetector
-from malaria_cells.export import EXAMPLE, runs_alone, standalone, write_example
+from malaria_cells.export import EXAMPLE, by_package, runs_alone, standalone, write_example
+from malaria_cells.labels import LabelSet
 from malaria_cells.model_folder import load_detector
 from malaria_cells.patches import resize
 from malaria_cells.pictures import read_picture, refusal
-from malaria_cells.proposals import learned, magnification
+from malaria_cells.proposals import Proposer, learned, magnification
 from malaria_cells.sample import Slide, render_smear
 from tests.tiny_exports import CELL_SIZE, LABELS, save_export
 
@@ -326,3 +328,18 @@ def test_it_says_where_cells_are_of_another_size(size, sure, said):
     sureness[:10] = 0.9
     note = standalone.note_on_size(found, sureness, 80)
     assert note is None if said is None else said in note
+
+
+def test_the_example_by_the_package_brings_whole_pictures_to_the_look_of_the_training(noise, tmp_path):
+    seen = []
+
+    def classify(patches, *_):
+        seen.append(patches[0])
+        return np.array([[0.2, 0.8]])
+
+    classify.labels, classify.image_size_hw, classify.second_look_size_hw = LabelSet(("a", "b")), (16, 16), None
+    detector = TwoStageDetector(Proposer(), classify, settings=DetectionSettings(), stain="density")
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    (row,) = by_package.rows_of(tmp_path / "a.png", detector, SimpleNamespace(rejects=False, scan=None))
+    assert row[1:] == ["b", "0.2000", "0.8000"]
+    assert np.array_equal(seen[0], resize(stain.normalized(noise, "density"), (16, 16)))

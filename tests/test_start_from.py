@@ -76,6 +76,13 @@ def test_the_terms_of_the_start_model_go_on_beside_ones_own(start_folder, tmp_pa
     assert both.terms == "Ask us. For research only."
     assert with_start(both).terms == both.terms
     assert resolved(start_folder, terms="Ask us.").terms == "Ask us."
+    content["terms"] = both.terms
+    (folder / ABOUT).write_text(yaml.safe_dump(content))
+    assert resolved(folder, terms="Ask us.").terms == both.terms  # the same recipe again
+    with pytest.raises(InputError, match=r"terms: with those of `start_from: \S*start`, which go on, they have 2,027 characters"):
+        resolved(folder, terms="a" * 2000)
+    with pytest.raises(InputError, match=r"terms: .*at least 1 character"):
+        make_config({"terms": "  "}, "my.yaml")
 
 
 def test_a_resolved_config_is_read_back_as_it_is(start_folder, tmp_path):

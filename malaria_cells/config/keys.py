@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
 from malaria_cells.config.sets import Name, OneSet, check_names
 from malaria_cells.config.values import FolderOrFile, Settings
@@ -11,6 +11,7 @@ from malaria_cells.config.values import FolderOrFile, Settings
 SIX_CLASSES = ["red blood cell", "leukocyte", "gametocyte", "ring", "trophozoite", "schizont"]
 PARASITES = ["gametocyte", "ring", "trophozoite", "schizont"]
 
+LONGEST_TERMS = 2000  # characters
 # Keys that the first model folders lack.
 NEWER = ("label_map", "data_sets", "stain_normalization", "proposer_augmentation", "start_from", "elsewhere", "terms")
 
@@ -70,7 +71,7 @@ class Config(Settings):
     """One run's settings. Field descriptions are the documentation of the keys."""
 
     name: str | None = Field(None, description="Name of the model folder; null: date and time.")
-    terms: Annotated[str, Field(min_length=1, max_length=2000)] | None = Field(
+    terms: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_TERMS)] | None = Field(
         None, description="What the weights may be used for, as the terms of the data demand: kept in model.yaml and said in every report."
     )
     output_models: FolderOrFile = Field("models", description="Folder that model folders are written to.")

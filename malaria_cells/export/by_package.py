@@ -30,7 +30,7 @@ def rows_of(path: Path, detector: Detector, description: ModelDescription) -> It
             score, box = found.confidence[i], found.xyxy[i]
             yield [path, label, f"{score:.4f}", *(f"{v:.1f}" for v in box), names[counted] if counted >= 0 else ""]
     elif isinstance(detector, TwoStageDetector):
-        classifier = detector.classifier
+        classifier, picture = detector.classifier, detector.prepared(picture)
         if description.scan:
             p = scanned(classifier, picture, classifier.image_size_hw, **description.scan, seed=description.seed)
         else:

@@ -20,7 +20,7 @@ TYPES = {
 }
 
 
-def file_of(name: str, detector: Detector, photographs: list[Photograph], model: str) -> bytes:
+def file_of(name: str, detector: Detector, photographs: list[Photograph], model: str, terms: str | None = None) -> bytes:
     """The content of one of the files of `TYPES`.
 
     Args:
@@ -28,6 +28,7 @@ def file_of(name: str, detector: Detector, photographs: list[Photograph], model:
         detector: with the thresholds as they are set on the page.
         photographs: what they are of.
         model: named in the report.
+        terms: of the model's weights, said in the report.
     """
     finished = Finished()
     for p in photographs:
@@ -44,6 +45,7 @@ def file_of(name: str, detector: Detector, photographs: list[Photograph], model:
                 (pictures / p.name).write_bytes(p.content)
                 output.picture(p.name, p.pixels, finished.results[p.name])
             facts = [("Photographs", f"{len(photographs)} on the page"), ("Model", model)]
+            facts += [("Terms of the model", terms)] if terms is not None else []
             write_run_report(output, finished, None, None, facts, f"malaria-cells page --model {model}")
         return (results / name).read_bytes()
 

@@ -13,7 +13,7 @@ from malaria_cells.errors import InputError
 from malaria_cells.explain import Explainer
 from malaria_cells.familiarity import FAMILIAR, UNLIKE, Familiarity
 from malaria_cells.file_names import fitted
-from malaria_cells.model_description import ABOUT
+from malaria_cells.model_description import ABOUT, load_description
 from malaria_cells.page import downloads as files
 from malaria_cells.page import view
 from malaria_cells.page.markdown import plain
@@ -135,4 +135,4 @@ def downloads(detector: Detector, photographs: list[Photograph], shown: Photogra
 
 def _making(name: str, detector: Detector, photographs: list[Photograph], folder: str):  # type: ignore[no-untyped-def]
     """What makes a file once its button is pressed."""
-    return lambda: files.file_of(name, detector, photographs, folder)
+    return lambda: files.file_of(name, detector, photographs, folder, load_description(Path(folder))[0].terms)
