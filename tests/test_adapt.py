@@ -15,15 +15,17 @@ from hypothesis import strategies as st
 from malaria_cells.calibration import Calibration, FindingSigmoid
 from malaria_cells.cli import main
 from malaria_cells.commands import adapt as command
+from malaria_cells.commands import adapt_data
 from malaria_cells.commands.adapt_data import AdaptRequest, labels_for
-from malaria_cells.config import load_config
+from malaria_cells.config import load_config, make_config
 from malaria_cells.detection import DetectionSettings
 from malaria_cells.errors import InputError
 from malaria_cells.model_description import ABOUT, file_fingerprint, load_description
 from malaria_cells.model_folder import load_detector, load_network, save_model, shipped
 from malaria_cells.training import few
 from malaria_cells.training.budget import LEAST, Budget, Plan, Stage, plan_of, stages_of
-from tests.conftest import write_bbbc041
+from tests.conftest import write_bbbc041, write_picture
+from tests.test_leaks import NAMES, slides
 
 
 @given(st.integers(2, 200), st.integers(0, 100), st.booleans())
@@ -193,10 +195,27 @@ def test_a_model_is_adapted(sample, one_look, tmp_path, monkeypatch, capsys):
     assert main(["run", "--model", str(new), "--image", str(sample / "images" / "slide5*.jpg"), "--output", str(tmp_path / "results")]) == 0
 
 
+def test_old_data_may_have_single_cells_and_labels_that_the_new_model_lacks(tmp_path, caplog):
+    """Also in the lists of a `label_map` and among a set's `annotated_labels`."""
+    slides(tmp_path / "lab", NAMES)
+    for name in ("sick", "healthy"):
+        write_picture(tmp_path / "cells" / name / "1.png")
+    old = [
+        {"path": str(tmp_path / "lab"), "annotated_labels": ["ring", "schizont"]},
+        {"path": str(tmp_path / "cells"), "label_map": {"sick": ["ring", "schizont"], "healthy": ["schizont", "gametocyte"]}},
+    ]
+    config = make_config({"labels": ["ring"], "ignore_labels": []}, "test")
+    for number, labels in enumerate((["ring", "schizont", "gametocyte"], None)):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(yaml.safe_dump({"data_sets": old, "labels": labels, "ignore_labels": [], "test_size": 0}))
+        assert {p.key.split("/")[1] for p in adapt_data._old(path, config, 4)} == {"lab"}
+        assert "gametocyte, schizont: no label of the new model" in caplog.text
+        assert f"--old-data {path}: 1 picture of single cells left out" in caplog.text
+
+
 def test_what_old_photographs_leave_out_is_unknown_in_an_adaptation_too(sample, six_classes, tmp_path):
     """A candidate in no box of an old photograph whose leukocytes nobody marked may be one; in a new photograph it is background."""
     from malaria_cells.annotations import load_annotations
-    from malaria_cells.config import make_config
     from malaria_cells.training.adaptation import Adaptation
 
     known = load_annotations(sample / "training.json", six_classes)

@@ -111,7 +111,7 @@ class AnnotationSet:
         counts = [np.bincount(p.cell_class_ids, minlength=len(self.labels)) for p in self.pictures]
         return np.array(counts, dtype=np.int64).reshape(len(self.pictures), len(self.labels))
 
-    @property
+    @cached_property
     def whole(self) -> bool:
         """Whether labels are of whole pictures, not of boxes."""
         return all(p.whole for p in self.pictures)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from malaria_cells.annotations import AnnotationSet, found_categories, load_annotations
-from malaria_cells.config import PARASITES, Config, load_config, make_config
-from malaria_cells.dataset import load_data_set
+from malaria_cells.config import PARASITES, Config, OneSet, load_config, make_config
+from malaria_cells.dataset import load_data_set, with_labels
 from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet, warn_of_meanings
 from malaria_cells.start_model import RATE, StartModel, habits_of, with_start
@@ -172,9 +172,9 @@ def _old(path: Path, config: Config, most: int) -> tuple[Any, ...]:
     """As many old photographs as there are new ones, with keys of their own; categories that the labels lack are ignore regions."""
     if not path.exists():
         raise InputError(f"--old-data {path}: no such file or folder; name a training's config, or a folder of annotated photographs")
-    own = {"labels": config.labels, "infected_labels": config.infected_labels, "red_cell_labels": config.red_cell_labels}
+    own: dict[str, Any] = {"labels": config.labels, "infected_labels": config.infected_labels, "red_cell_labels": config.red_cell_labels}
     if path.is_file() and path.suffix.lower() in YAML:
-        theirs = load_config(path)
+        theirs = with_labels(load_config(path))
         names = {name: name for name in (*(theirs.labels or ()), *theirs.ignore_labels)} | theirs.label_map
     elif path.is_dir():
         theirs = Config().model_copy(update={"train_images": str(path), "test_size": 0.0})
@@ -191,11 +191,27 @@ def _old(path: Path, config: Config, most: int) -> tuple[Any, ...]:
         )
     if absent:
         log.warning(f"--old-data {path}: {', '.join(absent[:MOST_SAID])}: no label of the new model, such cells are left out")
-    data = load_data_set(theirs.model_copy(update=own | {"ignore_labels": list(dict.fromkeys((*config.ignore_labels, *absent)))}))
+    own |= {"ignore_labels": list(dict.fromkeys((*config.ignore_labels, *absent)))}
+    if theirs.data_sets is not None:
+        own |= {"data_sets": [_with_labels_alone(entry, known) for entry in theirs.data_sets]}
+    data = load_data_set(theirs.model_copy(update=own))
+    if data.single_cells is not None:
+        single = number_of(len(data.single_cells), "picture")
+        log.warning(f"--old-data {path}: {single} of single cells left out; a model is adapted with photographs alone")
     every = data.train.pictures + data.validation.pictures
     chosen = sorted(np.random.default_rng(config.random_state).permutation(len(every))[:most].tolist())
     drawn = [every[i] for i in chosen]
     return tuple(replace(p, key=f"{OLD}/{p.key}", group=f"{OLD}/{p.group}", part=None, data_set=OLD) for p in drawn)
+
+
+def _with_labels_alone(entry: OneSet, known: set[str]) -> OneSet:
+    """A data set's entry without labels that the new model lacks; of a list without any, the first stands for an ignore region."""
+    label_map: dict[str, str | list[str]] = {}
+    for category, meant in entry.label_map.items():
+        left = meant if isinstance(meant, str) else [label for label in meant if label in known] or meant[:1]
+        label_map[category] = left if isinstance(left, str) or len(left) > 1 else left[0]
+    annotated = None if entry.annotated_labels is None else [label for label in entry.annotated_labels if label in known]
+    return entry.model_copy(update={"label_map": label_map, "annotated_labels": annotated})
 
 
 def say_photographs(found: Photographs, start: StartModel) -> None:
