@@ -24,10 +24,9 @@ def as_in_photograph(picture: np.ndarray, context: float) -> np.ndarray:
     Returns:
         uint8 RGB (S, S, 3).
     """
-    surroundings = _black_surroundings(picture)
-    if surroundings.any():
+    if is_cut_out(picture):
         clear = np.full(3, CLEAR_FIELD, dtype=np.uint8)
-        picture = np.where(surroundings[..., None], clear, picture)
+        picture = np.where(_black_surroundings(picture)[..., None], clear, picture)
     else:
         clear = np.percentile(picture.reshape(-1, 3), CLEAR, axis=0).astype(np.uint8)
     height, width = picture.shape[:2]

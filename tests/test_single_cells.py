@@ -35,6 +35,14 @@ def test_a_cell_in_its_own_field_gets_more_of_that_field():
     assert (seen[5:46, 5:46] == disc(outside=(200, 210, 190))).all()
 
 
+def test_a_speck_at_the_border_of_a_cells_own_field_stays_what_it_is():
+    picture = disc(outside=(200, 210, 190))
+    picture[0, 20] = 0
+    seen = as_in_photograph(picture, 1.25)
+    assert (seen[0] == [200, 210, 190]).all()
+    assert (seen[5, 25] == 0).all()
+
+
 @given(st.integers(1, 60), st.integers(1, 60), st.floats(0.5, 3))
 def test_it_is_a_square_that_has_the_whole_picture(height, width, context):
     picture = np.full((height, width, 3), 100, dtype=np.uint8)
