@@ -4,7 +4,7 @@ Cells of all classes count as one. AP50 is of the boxes of the learned proposals
 are dropped: in the annotated size of the picture's red cells, in the size that the rule tells, and in the nearest that the network was
 trained on ("own"). Training parts alone are read.
 
-python benchmarks/cell_sizes.py --model pretrained/vivax --data data/iml data/bccd data/pbc
+python benchmarks/cell_sizes.py --model pretrained/thin_smear --data data/iml data/bccd data/pbc
 """
 
 import argparse

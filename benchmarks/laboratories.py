@@ -1,6 +1,6 @@
 """Scores one model on the test part of each data set of a config, with the noise of each figure.
 
-``python benchmarks/laboratories.py MODEL --config configs/laboratories.yaml [--part validation] [--json FILE]`` detects in every photograph
+``python benchmarks/laboratories.py MODEL --config configs/thin_smear.yaml [--part validation] [--json FILE]`` detects in every photograph
 once. The figures are those of ``run.py --annotations``; beside the most important ones stands the 95 % interval of `ROUNDS` bootstrap
 samples of groups (slides), since photographs of one slide are alike. False alarms are counted by 1,000 red cells that were counted.
 """
@@ -35,7 +35,7 @@ def main() -> None:
     """Parse arguments, detect, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--config", type=Path, default=Path("configs/laboratories.yaml"))
+    parser.add_argument("--config", type=Path, default=Path("configs/thin_smear.yaml"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--part", choices=["test", "validation", "train"], default="test")
     parser.add_argument("--only", nargs="*", help="data sets by their names")

@@ -1,96 +1,99 @@
-"""Writes the shipped model's figures into README.md and its card, so that they are those of its metrics.json.
+"""Writes the shipped model's figures into README.md and its card, so that they are those of its metrics.json and model.yaml.
 
 python docs/figures.py                        # write them (make figures)
 python docs/figures.py --check                # or only say what is not as it should be: exit code 1
-python docs/figures.py --measure data/iml     # take them anew on the test photographs, then write them
+python docs/figures.py --measure              # take them anew on the test photographs in data/, then write them
 """
 
 import argparse
-import csv
 import json
 import sys
-import tempfile
 from pathlib import Path
 
-import yaml
-
 ROOT = Path(__file__).parents[1]
-MODEL = ROOT / "pretrained" / "vivax"
+MODEL = ROOT / "pretrained" / "thin_smear"
 START, END = "<!-- figures: docs/figures.py writes them -->", "<!-- end of figures -->"
-DETECTION = "detection"  # key of metrics.json; the others are the training's own
+NAMES = {
+    "iml": "IML-Malaria (*P. vivax*)",
+    "bbbc041": "BBBC041 (*P. vivax*, five stains)",
+    "bccd": "BCCD (healthy)",
+    "pbc": "Barcelona, PBC (healthy)",
+    "deepbionet": "DeepBioNet (healthy, six stains)",
+    "chula": "Bangkok, Chula (thalassaemia)",
+}
 
 
-def measure(data: Path) -> None:
-    """Put what `run.py` scores on the test photographs of IML-Malaria, times left out, into the model's metrics.json."""
-    from malaria_cells.cli import main
+def measure() -> None:
+    """Put what the model finds in the test photographs of its data sets into its metrics.json."""
+    from malaria_cells.commands.by_data_set import detected_by_data_set
+    from malaria_cells.config import load_config
+    from malaria_cells.dataset import load_data_set
+    from malaria_cells.engine import start_tensorflow
+    from malaria_cells.model_folder import load_detector
 
-    with tempfile.TemporaryDirectory() as folder:
-        parts = ("--image", data / "images", "--annotations", data / "annotations.json", "--split", data / "split.json", "--output", folder)
-        if main(["run", "--model", str(MODEL), *map(str, parts)]):
-            sys.exit("error: not every photograph was scored; the figures are as they were")
-        scored = json.loads((Path(folder) / "metrics.json").read_text(encoding="utf-8"))
-        with (Path(folder) / "per_class.csv").open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                scored["per_class"][row["label"]] |= {key: int(row[key]) for key in ("annotated", "predicted", "matched")}
-    del scored["seconds_per_image"]
-    metrics = json.loads((MODEL / "metrics.json").read_text(encoding="utf-8")) | {DETECTION: scored}
+    test = load_data_set(load_config(MODEL / "config.yaml")).test
+    if test is None:
+        sys.exit("error: no data set of the model has a test part; the figures are as they were")
+    start_tensorflow()
+    metrics = json.loads((MODEL / "metrics.json").read_text(encoding="utf-8"))
+    metrics["by_data_set"] = detected_by_data_set(load_detector(MODEL)[0], test)
     (MODEL / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
 
-def percent(share: float) -> str:
-    """A share of 1 in percent, with a digit behind the point."""
-    return f"{100 * share:.1f} %"
-
-
-def readme(metrics: dict) -> str:
+def readme(by_data_set: dict) -> str:
     """The lines of README.md."""
-    d = metrics[DETECTION]
-    cell, infected = d["cell"], d["infected"]
-    return f"""On the {d["images"]} held-out photographs of IML-Malaria ({of_what(d)}):
+    photographs = sum(own["images"] for own in by_data_set.values())
+    return f"""On the {photographs} test photographs of six laboratories, none of which was trained on or chosen by:
 
-| | precision | recall | F1 | AP50 |
-|---|---|---|---|---|
-| cells, whatever their class | {four(cell)} |
-| infected cells, whatever the stage | {four(infected)} |
+{table(by_data_set)}
 
-Precision, recall and F1 are of the cells that are counted, at the operating thresholds: {percent(cell["recall"])} of the annotated cells
-are found so, and {percent(cell["recall50"])} have a box of any score. mAP50 over the {len(d["per_class"])} classes is {d["mAP50"]:.3f}."""
+The photographs of a laboratory that is none of these six are harder: [docs/results.md](docs/results.md#several-laboratories) has what is
+known of laboratories that a training left out, and `run.py` says of each photograph how like the training's it is."""
 
 
-def four(figures: dict) -> str:
-    """Precision, recall, F1 and AP50 as cells of a table."""
-    return " | ".join(f"{figures[key]:.3f}" for key in ("precision", "recall", "f1", "AP50"))
-
-
-def of_what(d: dict) -> str:
-    """How many cells were annotated."""
-    infected = set(yaml.safe_load((MODEL / "model.yaml").read_text(encoding="utf-8"))["labels"]["infected"])
-    numbers = {name: row["n"] for name, row in d["per_class"].items()}
-    return f"{sum(numbers.values()):,} cells, {sum(n for name, n in numbers.items() if name in infected):,} of them infected"
-
-
-def card(metrics: dict) -> str:
+def card(by_data_set: dict) -> str:
     """The lines of the model's card."""
-    d, test = metrics[DETECTION], metrics["test"]["infected"]
-    cell, infected, parasitemia = d["cell"], d["infected"], d["parasitemia"]
-    rows = [
-        f"| {name} | {r['annotated']:,} | {r['matched']:,} | {r['matched'] / r['annotated']:.3f} | "
-        f"{r['matched'] / r['predicted']:.3f} | {r['AP50']:.3f} |"
-        for name, r in d["per_class"].items()
+    return f"""The test photographs of each laboratory, at the thresholds that were chosen on the validation parts:
+
+{table(by_data_set)}
+
+Average precision of each label at an IoU of 0.5, and how many are annotated:
+
+{labels_table(by_data_set)}"""
+
+
+def table(by_data_set: dict) -> str:
+    """A row for each laboratory; infection where there is any."""
+    lines = [
+        "| | photographs | cells | AP50 of cells | mAP50 | infected | F1 of infected | AP50 of infected | false alarms in 1,000 |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    alarms = infected["false_alarms_per_1000_red_cells"]
-    bias = f"{100 * abs(parasitemia['bias']):.2f} too {'high' if parasitemia['bias'] > 0 else 'low'}"
-    return f"""The {d["images"]} test photographs ({of_what(d)}), at the thresholds that were chosen on the validation part:
+    for name, title in NAMES.items():
+        own = by_data_set[name]
+        infected, counts = own["infected"], own["counts"]
+        cells = sum(row["n"] for row in own["per_class"].values())
+        of_infected = (figure(infected["f1"]), figure(infected["AP50"])) if counts["infected"] else ("", "")
+        alarms = f"{infected['false_alarms_per_1000_red_cells']:.1f}"
+        lines.append(
+            f"| {title} | {own['images']} | {cells:,} | {figure(own['cell']['AP50'])} | {figure(own['mAP50'])} | {counts['infected']} "
+            f"| {of_infected[0]} | {of_infected[1]} | {alarms} |"
+        )
+    return "\n".join(lines)
 
-| | annotated | matched | recall | precision | AP50 |
-|---|---|---|---|---|---|
-{chr(10).join(rows)}
 
-Cells, whatever their class: precision {cell["precision"]:.3f}, recall {cell["recall"]:.3f}, F1 {cell["f1"]:.3f}, AP50 {cell["AP50"]:.3f};
-{cell["recall50"]:.3f} have a box of any score. mAP50 {d["mAP50"]:.3f}. Infected or not: precision {infected["precision"]:.3f}, recall
-{infected["recall"]:.3f}, F1 {infected["f1"]:.3f}, AP50 {infected["AP50"]:.3f}, {alarms:.1f} false alarms per 1,000
-red cells. Parasitemia: mean absolute error {100 * parasitemia["mean_absolute_error"]:.2f} percentage points, on average {bias}. Its
-probabilities say that {test["expected"]:.1f} of the boxes it proposes on these photographs hold infected cells; {test["annotated"]} do."""
+def labels_table(by_data_set: dict) -> str:
+    """A row for each label, a column for each laboratory."""
+    labels = list(by_data_set["iml"]["per_class"])
+    lines = ["| | " + " | ".join(NAMES) + " |", "|---" * (len(NAMES) + 1) + "|"]
+    for label in labels:
+        rows = [by_data_set[name]["per_class"][label] for name in NAMES]
+        lines.append(f"| {label} | " + " | ".join(f"{figure(row['AP50'])} ({row['n']:,})" if row["n"] else "" for row in rows) + " |")
+    return "\n".join(lines)
+
+
+def figure(share: float | None) -> str:
+    """Three digits behind the point; nothing where there is nothing to measure."""
+    return "" if share is None else f"{share:.3f}"
 
 
 def with_figures(page: Path, lines: str) -> str:
@@ -103,16 +106,16 @@ def with_figures(page: Path, lines: str) -> str:
 
 
 def main() -> int:
-    """Measure, write or check."""
+    """Write or check."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a page is not as it would be written")
-    parser.add_argument("--measure", type=Path, metavar="DATA", help="IML-Malaria, as bash download.sh iml writes it")
+    parser.add_argument("--measure", action="store_true", help="score the model again, on the folders that its config.yaml names")
     options = parser.parse_args()
     if options.measure:
-        measure(options.measure)
-    metrics = json.loads((MODEL / "metrics.json").read_text(encoding="utf-8"))
+        measure()
+    by_data_set = json.loads((MODEL / "metrics.json").read_text(encoding="utf-8"))["by_data_set"]
     code = 0
-    for page, lines in ((ROOT / "README.md", readme(metrics)), (MODEL / "README.md", card(metrics))):
+    for page, lines in ((ROOT / "README.md", readme(by_data_set)), (MODEL / "README.md", card(by_data_set))):
         text = with_figures(page, lines)
         if text == page.read_text(encoding="utf-8"):
             continue

@@ -27,9 +27,9 @@ class CellDetector:
 
     Examples:
         >>> from malaria_cells import CellDetector
-        >>> detector = CellDetector.load("pretrained/vivax")
+        >>> detector = CellDetector.load("pretrained/thin_smear")
         >>> detector.labels
-        ('red blood cell', 'gametocyte', 'ring', 'trophozoite', 'schizont')
+        ('red blood cell', 'leukocyte', 'gametocyte', 'ring', 'trophozoite', 'schizont', 'platelet')
         >>> found = detector.detect("docs/images/smear.jpg")
         >>> 50 < detector.count(found).red_cells < 100
         True
@@ -90,9 +90,9 @@ class CellDetector:
             InputError: a file that cannot be read, or an array of another form.
 
         Examples:
-            >>> found = CellDetector.load("pretrained/vivax").detect("docs/images/smear.jpg")
+            >>> found = CellDetector.load("pretrained/thin_smear").detect("docs/images/smear.jpg")
             >>> found.xyxy.shape[1], found.data["probabilities"].shape[1]
-            (4, 6)
+            (4, 8)
         """
         if isinstance(picture, np.ndarray):
             if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
@@ -111,7 +111,7 @@ class CellDetector:
             InputError: as `detect`, when it is the picture's turn; the pictures before have been handed out.
 
         Examples:
-            >>> detector = CellDetector.load("pretrained/vivax")
+            >>> detector = CellDetector.load("pretrained/thin_smear")
             >>> found = list(detector.detect_each(["docs/images/smear.jpg"] * 3))
             >>> detector.count(*found).red_cells == 3 * detector.count(found[0]).red_cells
             True
@@ -127,7 +127,7 @@ class CellDetector:
             red cells.
 
         Examples:
-            >>> detector = CellDetector.load("pretrained/vivax")
+            >>> detector = CellDetector.load("pretrained/thin_smear")
             >>> counted = detector.count(detector.detect("docs/images/smear.jpg"))
             >>> counted.infected <= counted.red_cells
             True
@@ -148,7 +148,7 @@ class CellDetector:
 
         Examples:
             >>> from malaria_cells import read_picture
-            >>> detector, picture = CellDetector.load("pretrained/vivax"), read_picture("docs/images/smear.jpg")
+            >>> detector, picture = CellDetector.load("pretrained/thin_smear"), read_picture("docs/images/smear.jpg")
             >>> verdict = detector.familiarity(picture, detector.detect(picture))
             >>> verdict is None or verdict.level in {"familiar", "unusual", "unlike anything learned"}
             True
@@ -164,7 +164,7 @@ class CellDetector:
                 None where errors there were not measured.
 
         Examples:
-            >>> detector = CellDetector.load("pretrained/vivax")
+            >>> detector = CellDetector.load("pretrained/thin_smear")
             >>> low, high = detector.interval(detector.count(detector.detect("docs/images/smear.jpg")))
             >>> 0 <= low <= high <= 1
             True
@@ -176,7 +176,7 @@ class CellDetector:
 
         Examples:
             >>> from malaria_cells import read_picture
-            >>> detector, picture = CellDetector.load("pretrained/vivax"), read_picture("docs/images/smear.jpg")
+            >>> detector, picture = CellDetector.load("pretrained/thin_smear"), read_picture("docs/images/smear.jpg")
             >>> detector.draw(picture, detector.detect(picture)).shape == picture.shape
             True
         """
@@ -202,7 +202,7 @@ class CellDetector:
 
         Examples:
             >>> from malaria_cells import read_picture
-            >>> detector, picture = CellDetector.load("pretrained/vivax"), read_picture("docs/images/smear.jpg")
+            >>> detector, picture = CellDetector.load("pretrained/thin_smear"), read_picture("docs/images/smear.jpg")
             >>> detector.explain(picture, detector.detect(picture).xyxy[0], "ring").shape
             (300, 300, 3)
         """

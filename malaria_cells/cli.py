@@ -141,7 +141,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         return run(RunRequest(**values))
 
     parser = _command(commands, "run", "Detect cells in pictures, or classify pictures.", run)
-    parser.add_argument("--model", type=Path, help="model folder, or .keras or .h5 classifier (default: the shipped pretrained/vivax)")
+    parser.add_argument("--model", type=Path, help="model folder, or .keras or .h5 classifier (default: the shipped pretrained/thin_smear)")
     parser.add_argument("--image", required=True, help="picture, directory (searched recursively), or glob in quotes")
     parser.add_argument("--output", type=Path, default=Path("results"), help="folder for the results (default: %(default)s)")
     parser.add_argument(
@@ -285,7 +285,7 @@ def _add_page(commands: argparse._SubParsersAction) -> None:
         return page(options.model, options.models, options.review, options.address, options.port)
 
     parser = _command(commands, "page", "Open the page: drop photographs, see cells, correct labels.", page)
-    parser.add_argument("--model", type=Path, help="model folder that is chosen at first (default: the shipped pretrained/vivax)")
+    parser.add_argument("--model", type=Path, help="model folder that is chosen at first (default: the shipped pretrained/thin_smear)")
     parser.add_argument("--models", type=Path, default=Path("models"), help="folder of further models to offer (default: %(default)s)")
     parser.add_argument(
         "--review", type=Path, default=Path("results/page-review"), help="folder that corrections go to (default: %(default)s)"
@@ -306,7 +306,7 @@ def _add_gallery(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--output", type=Path, default=Path("results/gallery"), help="folder for the pictures (default: %(default)s)")
     parser.add_argument("--count", type=_count, default=100, help="cells of a class at most (default: %(default)s)")
     parser.add_argument("--explain", action="store_true", help="also draw where a model looks (Grad-CAM)")
-    parser.add_argument("--model", type=Path, help="with --explain: the model folder (default: the shipped pretrained/vivax)")
+    parser.add_argument("--model", type=Path, help="with --explain: the model folder (default: the shipped pretrained/thin_smear)")
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:

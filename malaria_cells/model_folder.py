@@ -88,9 +88,9 @@ def shipped() -> Path:
     Raises:
         InputError: the package was installed without it.
     """
-    found = Path(__file__).parents[1] / "pretrained" / "vivax"
+    found = Path(__file__).parents[1] / "pretrained" / "thin_smear"
     if not found.exists():
-        raise InputError("--model: name a model; the shipped one is in the repository's pretrained/vivax, which is not here")
+        raise InputError("--model: name a model; the shipped one is in the repository's pretrained/thin_smear, which is not here")
     return found
 
 

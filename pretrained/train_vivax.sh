@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the shipped model again, from the training part of IML-Malaria: bash pretrained/train_vivax.sh
+# Trains pretrained/vivax again, from the training part of IML-Malaria: bash pretrained/train_vivax.sh
 # It wants the data in data/iml (`bash download.sh iml`) with the split.json that docs/results.md names.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,4 +9,3 @@ python="${PYTHON:-python}"
 cp models/vivax/*.keras models/vivax/*.yaml models/vivax/*.json models/vivax/*.csv models/vivax/*.png pretrained/vivax/
 "$python" run.py --model pretrained/vivax --image data/iml/images --annotations data/iml/annotations.json \
     --split data/iml/split.json --output results/vivax
-"$python" docs/figures.py --measure data/iml

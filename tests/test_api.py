@@ -15,7 +15,7 @@ def detector():
 
 def test_the_shipped_model_needs_no_name(detector, repository):
     smear = repository / "docs" / "images" / "smear.jpg"
-    named = CellDetector.load(repository / "pretrained" / "vivax")
+    named = CellDetector.load(repository / "pretrained" / "thin_smear")
     assert np.array_equal(detector.detect(smear).xyxy, named.detect(str(smear)).xyxy)
 
 

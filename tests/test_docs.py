@@ -70,7 +70,7 @@ def test_every_command_of_the_export_page_works(repository, untrained_model, tmp
     page = (repository / "docs" / "export.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(repository))
-    shutil.copytree(untrained_model, "pretrained/vivax")
+    shutil.copytree(untrained_model, "pretrained/thin_smear")
     shutil.copy(repository / "docs" / "images" / "smear.jpg", "SMEAR.jpg")
     shutil.copy("SMEAR.jpg", "PICTURES.jpg")
     commands = [shlex.split(line, comments=True) for block in blocks(page, "sh") for line in block.splitlines() if line.strip()]

@@ -36,7 +36,8 @@ def photograph():
     detector = load_detector(shipped())[0]
     content = sample_smear()
     pixels = read_upload("smear.png", content)
-    return detector, Photograph("smear.png", content, pixels, detector.look(pixels))
+    look = detector.look(pixels)
+    return detector, Photograph("smear.png", content, pixels, look, detector.familiarity(pixels, detector.decide(*look)))
 
 
 def test_thresholds_decide_what_is_counted(photograph):
@@ -86,7 +87,8 @@ def test_corrections_are_what_training_takes(photograph, sample, tmp_path):
     assert len(saved["smear.png"].class_ids) == len(cells) - 1
     assert (saved["smear.png"].class_ids == 4).any()
     config = tmp_path / "c.yaml"
-    config.write_text(json.dumps({"train_images": str(sample), "corrections": str(review)}))
+    labels = list(detector.labels.names)
+    config.write_text(json.dumps({"train_images": str(sample), "corrections": str(review), "labels": labels}))
     before, after = (load_data_set(load_config(config, sets)) for sets in (["corrections=null"], []))
     assert len(after.all_pictures) > len(before.all_pictures)
 
@@ -310,13 +312,13 @@ def test_adapting_waits_for_corrected_photographs_and_switches_to_the_new_model(
     detector, smear = photograph
     boxes = np.array([[10, 10, 60, 60]], dtype=np.float32)
     review, models = tmp_path / "review", tmp_path / "models"
-    shutil.copytree(shipped(), models / "vivax-adapted1")
-    output = adapting.new_folder(models, "pretrained/vivax")
-    assert output == models / "vivax-adapted2"
+    shutil.copytree(shipped(), models / "thin_smear-adapted1")
+    output = adapting.new_folder(models, "pretrained/thin_smear")
+    assert output == models / "thin_smear-adapted2"
     assert adapting.corrected_photographs(review) == 0
     save_correction(review, smear, boxes, np.array([0]), detector.labels)
     assert adapting.corrected_photographs(review) == 1
-    command = adapting.command_of(review, "pretrained/vivax", output)
+    command = adapting.command_of(review, "pretrained/thin_smear", output)
     assert _parser().parse_args(command).output == output
 
     script = f"from pathlib import Path\nfrom malaria_cells.page.adapting import panel\npanel(Path({str(review)!r}), 'm', Path('x'))"

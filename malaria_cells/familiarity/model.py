@@ -17,7 +17,7 @@ UNLIKE: Level = "unlike anything learned"
 LEVELS: tuple[Level, ...] = (FAMILIAR, UNUSUAL, UNLIKE)
 
 INNER = 0.95  # share of a data set's photographs that lie within its low and high value of each signal
-FAMILIAR_SHARE = 0.95  # share of validation photographs that are to be called familiar
+FAMILIAR_SHARE = 0.975  # share of validation photographs that are to be called familiar: of others, of the same laboratories, fewer are
 FOLDS = 5  # parts of the validation photographs, each measured by what the others say is usual
 FEWEST = 10  # validation photographs of a data set; the networks' signals of one with fewer are those of all sets together
 # Limits from which a photograph is like nothing learned, measured by a model of one laboratory on the training photographs of five others:
@@ -131,7 +131,7 @@ def _is_grave(values: np.ndarray, known: KnownSet) -> np.ndarray:
 
 
 def fit(appearances: np.ndarray, sets: Sequence[str], validated: np.ndarray, validated_sets: Sequence[str]) -> FamiliarityModel:
-    """Fit the usual values of each data set, and the distance that at most one validation photograph in twenty exceeds.
+    """Fit the usual values of each data set, and the distance that at most one validation photograph in forty exceeds.
 
     That distance is measured on validation photographs that the usual values were not taken from: a fifth of them at a time.
 
