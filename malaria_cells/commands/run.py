@@ -115,7 +115,7 @@ def _warn_of_other_sizes(detector: Any, finished: Finished) -> None:
     if not isinstance(detector, TwoStageDetector) or detector.proposer.cell_size is None:
         return
     usual = detector.proposer.usual_sizes
-    shown = " or ".join(dict.fromkeys(f"{size:.0f}" for size in sorted(usual)))
+    shown = " to ".join(dict.fromkeys(f"{size:.0f}" for size in (min(usual), max(usual))))
     other = other_sizes((found.xyxy[found.data["counted_as"] >= 0] for found in finished.results.values()), usual)
     if len(other):
         log.warning(
