@@ -1,6 +1,6 @@
 """The same detector by every engine, float and eight-bit, in one run: seconds a photograph, size, and what it costs.
 
-python benchmarks/engines.py --model pretrained/thin_smear --data data/iml
+python benchmarks/engines.py --model pretrained/vivax --data data/iml
 """
 
 import argparse

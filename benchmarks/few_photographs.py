@@ -1,10 +1,11 @@
 """How good is a model after it was adapted to 0, 5, 10, 20, 40 photographs of another laboratory? The curve on that one's test part.
 
-    python benchmarks/few_photographs.py pretrained/thin_smear data/labs/bbbc041 --output results/few
+    python benchmarks/few_photographs.py results/away/without_bbbc041 data/bbbc041 --output results/few
 
-DATA is a folder with images, an annotation and a split.json, whose training list the photographs are drawn from, and whose test list is
-scored. Each count is drawn with each seed, the larger draws holding the smaller ones; models that are there are only scored. The table
-is written to few_photographs.json and few_photographs.md in the output folder, after each model.
+The model must not have seen that laboratory: `crossvalidate --by data_set` makes such models. DATA is a folder with images, an annotation
+and a split.json, whose training list the photographs are drawn from, and whose test list is scored. Each count is drawn with each seed, the
+larger draws holding the smaller ones; models that are there are only scored. The table is written to few_photographs.json and
+few_photographs.md in the output folder, after each model.
 """
 
 import argparse

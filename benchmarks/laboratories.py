@@ -33,22 +33,10 @@ SEED = 7
 
 def main() -> None:
     """Parse arguments, detect, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--config", type=Path, default=Path("configs/thin_smear.yaml"))
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--part", choices=["test", "validation", "train"], default="test")
+    parser = arguments(__doc__, "test")
     parser.add_argument("--only", nargs="*", help="data sets by their names")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    start_tensorflow()
-    from malaria_cells.model_folder import load_detector
-
-    data = load_data_set(with_labels(load_config(options.config, options.set)))
-    part = getattr(data, options.part)
-    if part is None:
-        sys.exit(f"{options.config}: no data set has a test part")
-    detector, _ = load_detector(options.model)
+    part, detector = opened(options)
     rows = {}
     for name, own in part.by_data_set().items():
         if options.only is None or name in options.only:
@@ -56,6 +44,29 @@ def main() -> None:
             print_row(name, rows[name])
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+
+def arguments(doc: str | None, part: str) -> argparse.ArgumentParser:
+    """Options of a benchmark of one model on the data sets of a config; `part` is what it looks at by default."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--config", type=Path, default=Path("configs/thin_smear.yaml"))
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--part", choices=["test", "validation", "train"], default=part)
+    parser.add_argument("--json", type=Path)
+    return parser
+
+
+def opened(options: argparse.Namespace) -> tuple[AnnotationSet, Detector]:
+    """The part of the data sets and the detector that the options name."""
+    start_tensorflow()
+    from malaria_cells.model_folder import load_detector
+
+    data = load_data_set(with_labels(load_config(options.config, options.set)))
+    part = data.parts.get(options.part)
+    if part is None:
+        sys.exit(f"{options.config}: no data set has a {options.part} part")
+    return part, load_detector(options.model)[0]
 
 
 def figures(detector: Detector, annotations: AnnotationSet) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What becomes of a detector when photographs are shrunk or enlarged, looked at in their own size and as if nothing had changed.
 
-python benchmarks/magnification.py --model pretrained/thin_smear --data data/iml
+python benchmarks/magnification.py --model pretrained/vivax --data data/iml
 """
 
 import argparse

@@ -5,45 +5,33 @@ once for each way of looking, and decides in each way of deciding. A rule that h
 training.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from unittest import mock
 
 import numpy as np
+from laboratories import arguments, opened
 
 from malaria_cells import detection
 from malaria_cells.annotations import AnnotationSet
-from malaria_cells.config import load_config
-from malaria_cells.dataset import load_data_set, with_labels
 from malaria_cells.detection import TwoStageDetector
-from malaria_cells.engine import start_tensorflow
 from malaria_cells.evaluation import as_one_class, average_precision, cell_figures, mean_present
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
+from malaria_cells.wording import number_of
 
 OVERLAPS = (0.3, 0.4, 0.5, 0.6, 0.7)
 
 
 def main() -> None:
     """Parse arguments, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--config", type=Path, default=Path("configs/thin_smear.yaml"))
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--part", choices=["validation", "train", "test"], default="validation")
+    parser = arguments(__doc__, "validation")
     parser.add_argument("--most", type=int, default=30, help="photographs of each set, evenly over it")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    start_tensorflow()
-    from malaria_cells.model_folder import load_detector
-
-    part = getattr(load_data_set(with_labels(load_config(options.config, options.set))), options.part)
-    detector, _ = load_detector(options.model)
+    part, detector = opened(options)
     if not isinstance(detector, TwoStageDetector):
         sys.exit(f"{options.model}: expected a two-stage detector")
     rows = {}
@@ -98,7 +86,7 @@ def figures(detector: TwoStageDetector, seen: list[detection.Look], annotations:
 def print_table(name: str, photographs: int, rows: dict[str, dict[str, float | None]]) -> None:
     """The first row as it is, the others as what is added by leaving the rule."""
     first = rows["as it is"]
-    print(f"\n{name}, {photographs} photographs\n| | " + " | ".join(first) + " |\n" + "|---" * (len(first) + 1) + "|")
+    print(f"\n{name}, {number_of(photographs, 'photograph')}\n| | " + " | ".join(first) + " |\n" + "|---" * (len(first) + 1) + "|")
     for rule, row in rows.items():
         print(f"| {rule} | " + " | ".join(said(row[key], None if row is first else first[key]) for key in first) + " |", flush=True)
 
