@@ -9,6 +9,8 @@ import yaml
 from PIL import Image
 
 from malaria_cells.cli import main
+from malaria_cells.config import load_config
+from malaria_cells.dataset import load_data_set
 
 # The keys and values of the pneumonia configuration that is copied from repository to repository.
 COPIED = """
@@ -108,3 +110,12 @@ def test_scanned_classification_from_yaml(tmp_path, monkeypatch):
         assert main(["run", "--model", "models/m", "--image", "set", "--output", output, *options]) == 0
         tables.append((tmp_path / output / "predictions.csv").read_bytes())
     assert tables[0] == tables[1] != tables[2]
+
+
+def test_groups_of_published_configs_fit_the_genuine_data(repository, iml, laboratories):
+    """The set's own split.json is no leak by the groups, and every picture has one."""
+    photographs = load_data_set(load_config(repository / "configs" / "iml.yaml", [f"train_images={iml}"]))
+    assert len(photographs.test) == 45
+    assert len({p.group for p in photographs.all_pictures.pictures}) < 40
+    cells = load_data_set(load_config(repository / "configs" / "nih.yaml", [f"train_images={laboratories / 'nih'}"]))
+    assert len({p.group for p in cells.all_pictures.pictures}) == 40  # patients
