@@ -1,4 +1,4 @@
-"""Writes the shipped model's figures into README.md and its card, so that they are those of its metrics.json and model.yaml.
+"""Writes the shipped model's figures into README.md and its card, so that they are those of its metrics.json.
 
 python docs/figures.py                        # write them (make figures)
 python docs/figures.py --check                # or only say what is not as it should be: exit code 1
@@ -25,6 +25,7 @@ NAMES = {
 
 def measure() -> None:
     """Put what the model finds in the test photographs of its data sets into its metrics.json."""
+    from malaria_cells import files
     from malaria_cells.commands.by_data_set import detected_by_data_set
     from malaria_cells.config import load_config
     from malaria_cells.dataset import load_data_set
@@ -37,7 +38,7 @@ def measure() -> None:
     start_tensorflow()
     metrics = json.loads((MODEL / "metrics.json").read_text(encoding="utf-8"))
     metrics["by_data_set"] = detected_by_data_set(load_detector(MODEL)[0], test)
-    (MODEL / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    files.write_json(MODEL / "metrics.json", metrics)
 
 
 def readme(by_data_set: dict) -> str:
@@ -106,7 +107,7 @@ def with_figures(page: Path, lines: str) -> str:
 
 
 def main() -> int:
-    """Write or check."""
+    """Measure, write or check."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a page is not as it would be written")
     parser.add_argument("--measure", action="store_true", help="score the model again, on the folders that its config.yaml names")
