@@ -1,6 +1,6 @@
 """Adds what its training photographs look like to a model folder of before trainings stored it.
 
-``python benchmarks/add_familiarity.py MODEL [--set train_images=FOLDER ..] [--elsewhere FILE]`` reads the data set that the model's own
+``python benchmarks/add_familiarity.py MODEL [--set train_images=FOLDER ..]`` reads the data set that the model's own
 ``config.yaml`` names, runs the model on the validation part, and writes ``familiarity`` into ``model.yaml``. After a `refit` the networks
 have learned the validation photographs, so that they are a little surer of them than of new ones.
 """
@@ -18,7 +18,7 @@ from malaria_cells.evaluation import error_rates
 from malaria_cells.model_description import ABOUT, plain
 from malaria_cells.model_folder import load_detector
 from malaria_cells.progress import progress
-from malaria_cells.training.familiarity import fit_familiarity, read_elsewhere
+from malaria_cells.training.familiarity import fit_familiarity
 
 
 def main() -> None:
@@ -26,7 +26,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="model folder, which is changed")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of its config")
-    parser.add_argument("--elsewhere", metavar="FILE", help="and how often such a model errs elsewhere, from crossvalidate --by data_set")
     options = parser.parse_args()
     data = load_data_set(with_labels(load_config(options.model / "config.yaml", options.set)))
     detector, description = load_detector(options.model)
@@ -36,8 +35,6 @@ def main() -> None:
     content = yaml.safe_load((options.model / ABOUT).read_text(encoding="utf-8"))
     own = error_rates(list(pictures), found, description.labels)
     content["familiarity"] = plain(asdict(known)) if known else None
-    if options.elsewhere is not None:
-        content["errors_elsewhere"] = plain({name: asdict(errors) for name, errors in (read_elsewhere(options.elsewhere) or {}).items()})
     if content.get("errors"):  # its counts stay: they are from before a refit
         content["errors"] |= {"misses_vary": own.misses_vary, "alarms_vary": own.alarms_vary}
     files.write_text(options.model / ABOUT, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

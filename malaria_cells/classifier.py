@@ -65,6 +65,17 @@ class PatchClassifier:
             closer = partial(_resized, patches, self.second_look_size_hw)
         return self.calibration(raw_probabilities(self.network, self.second_look, patches, views, is_finding, closer))
 
+    def closest(self, patches: np.ndarray, views: int) -> np.ndarray:
+        """What the second look, or the only one, gives for patches of its size, not calibrated: float32 (n, n_classes).
+
+        Args:
+            patches: uint8 (n, H, W, 3), n may be 0.
+            views: averaged for each patch, 1 to 8 (see `tta`).
+        """
+        if len(patches) == 0:
+            return np.zeros((0, len(self.class_names)), dtype=np.float32)
+        return np.array(averaged(partial(_in_batches, self.second_look or self.network), patches, views))
+
 
 def _resized(patches: np.ndarray, size_hw: tuple[int, int], rows: np.ndarray) -> np.ndarray:
     return np.stack([resize(patch, size_hw) for patch in patches[rows]])

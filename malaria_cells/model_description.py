@@ -23,6 +23,7 @@ from malaria_cells.familiarity import FamiliarityModel
 from malaria_cells.labels import LabelSet
 from malaria_cells.proposals import Margins, Method
 from malaria_cells.stain import Normalization
+from malaria_cells.unfamiliar import UnfamiliarSigmoid
 from malaria_cells.yaml_text import load_yaml
 
 FORMAT_VERSION = 2
@@ -41,6 +42,7 @@ NEWER = {
     "familiarity",
     "errors_elsewhere",
     "terms",
+    "unfamiliar",
 }
 Positive = Annotated[float, Field(gt=0)]
 CellSize = Annotated[float, Field(ge=1)]  # pixels
@@ -77,6 +79,7 @@ class ModelDescription:
         adapted_from: `name` and `fingerprint` of the model that the training went on from, or None.
         errors_elsewhere: as `errors`, by data set, each measured by a training that left it out; or None.
         familiarity: what photographs of the training look like, or None.
+        unfamiliar: what evidence means on photographs that are not familiar, measured by trainings that left data sets out; or None.
         terms: what the weights may be used for, in words; None: nobody has said.
     """
 
@@ -103,6 +106,7 @@ class ModelDescription:
     adapted_from: dict[str, str] | None = None
     errors_elsewhere: dict[str, ErrorRates] | None = None
     familiarity: FamiliarityModel | None = None
+    unfamiliar: UnfamiliarSigmoid | None = None
     terms: str | None = None
 
     @property

@@ -227,7 +227,7 @@ def assemble(description: ModelDescription, networks: Sequence[Network], centres
         description.proposer_tta,
         cell_sizes=tuple(description.cell_sizes.values()),
     )
-    return TwoStageDetector(proposer, classifier, description.stain, **_shared(description))
+    return TwoStageDetector(proposer, classifier, description.stain, description.unfamiliar, **_shared(description))
 
 
 def _shared(description: ModelDescription) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class OneStageDetector(Detector):
         answer = answer[best[scores[best] >= LEAST_SCORE]]
         found = boxes.clip(answer[:, :4] / scale, (picture.shape[1], picture.shape[0]))
         has_area = (found[:, 2:] - found[:, :2] >= 1).all(axis=1)
-        return found[has_area], as_probabilities(answer[has_area, 4:]), None
+        return Look(found[has_area], as_probabilities(answer[has_area, 4:]))
 
 
 def letterbox(picture: np.ndarray, size_hw: tuple[int, int]) -> tuple[np.ndarray, float]:

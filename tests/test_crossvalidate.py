@@ -18,7 +18,7 @@ from malaria_cells.dataset import load_data_set
 from malaria_cells.errors import InputError
 from malaria_cells.model_description import ABOUT, file_fingerprint, load_description
 from malaria_cells.sample import write_sample
-from malaria_cells.training.familiarity import read_elsewhere
+from malaria_cells.training.elsewhere import read_elsewhere
 from tests.test_leaks import NAMES, slides
 
 SHORT = {"epochs": 1, "steps_per_epoch": 4, "batch_size": 16, "image_size": "[24, 24]", "proposals": "watershed", "tta": 1}
@@ -98,7 +98,9 @@ def test_each_data_set_is_left_out_once(two_laboratories, tmp_path, capsys):
     for fold in table["by_fold"]:
         assert fold["counts"].keys() > {"infected", "found", "healthy", "false_alarms"}
         assert fold["counts"]["healthy"] > 10
-    assert read_elsewhere(str(tmp_path / "cv" / TABLE)).keys() == {"first", "second"}  # as the config key `elsewhere` has it
+    kept = read_elsewhere(str(tmp_path / "cv" / TABLE))  # as the config key `elsewhere` has it
+    assert kept["errors_elsewhere"].keys() == {"first", "second"}
+    assert "without second: scored again, unfamiliar photographs as the other data sets have it" in said
     for left_out, other in (("first", "second"), ("second", "first")):
         split = json.loads((tmp_path / "cv" / f"without_{left_out}" / "split.json").read_text())
         assert {key.partition("/")[0] for key in split["test"]} == {left_out}

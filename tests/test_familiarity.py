@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import supervision as sv
 import yaml
 
+from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.cli import main
 from malaria_cells.commands.outputs import DetectionOutput, Finished
 from malaria_cells.commands.run_report import write_run_report
@@ -20,13 +22,16 @@ from malaria_cells.counting import UNMEASURED, ErrorRates
 from malaria_cells.detection import DetectionSettings, Detector
 from malaria_cells.errors import InputError
 from malaria_cells.familiarity import FAMILIAR, UNLIKE, UNUSUAL, Familiarity, FamiliarityModel, appearance, fit, measure
+from malaria_cells.familiarity.model import NO_FINDINGS
 from malaria_cells.familiarity.signals import NAMES
 from malaria_cells.labels import LabelSet
 from malaria_cells.model_description import load_description, plain
 from malaria_cells.pictures import read_picture
 from malaria_cells.report.sections import counted_headline
 from malaria_cells.sample.smear import RADIUS, Slide, render_smear
-from malaria_cells.training.familiarity import fit_familiarity, read_elsewhere
+from malaria_cells.training.elsewhere import read_elsewhere
+from malaria_cells.training.familiarity import fit_familiarity, sets_without_findings
+from malaria_cells.unfamiliar import UnfamiliarSigmoid
 
 SIZE_WH = (480, 360)
 CELL = 2 * RADIUS
@@ -164,6 +169,21 @@ def test_each_data_set_has_its_own_centre(slides):
     assert {judged(known, p, found_at(c)).nearest for p, c in seen["other"]} == {"other"}
     [(picture, cells)] = smears(1, between, 13)
     assert judged(known, picture, found_at(cells)).level == UNUSUAL
+    # Familiar is not yet known: from a laboratory without malaria nobody has learned how infected cells look there.
+    healthy = fit(appearances, names, validated, names, {"other"})
+    verdicts = {name: [judged(healthy, p, found_at(c)) for p, c in photographs] for name, photographs in seen.items()}
+    familiar = {name: [v for v in own if v.level == FAMILIAR] for name, own in verdicts.items()}
+    assert all(v.is_as_learned and not v.reason for v in familiar["one"])
+    assert familiar["other"]
+    assert not any(v.is_as_learned for v in familiar["other"])
+    assert {v.reason for v in familiar["other"]} == {"among photographs of this look the training had no infected cell"}
+
+
+def test_a_photograph_that_two_laboratories_might_have_made_is_known_by_the_one_with_malaria(known):
+    [one] = known.sets
+    twins = replace(known, sets=(replace(one, name="healthy", has_findings=False), replace(one, name="malaria")))
+    verdict = twins.judge(np.array(one.centre))
+    assert (verdict.level, verdict.nearest, verdict.is_as_learned) == (FAMILIAR, "healthy", True)
 
 
 def test_at_most_one_validation_photograph_in_twenty_is_not_familiar(known):
@@ -276,8 +296,11 @@ def test_errors_elsewhere_are_read_in_both_forms(tmp_path):
     path = tmp_path / "elsewhere.json"
     for content in ({"a": SET, "b": SET}, {"errors_by_data_set": {"a": SET, "b": SET}}):
         path.write_text(json.dumps(content))
-        assert read_elsewhere(str(path)) == {"a": ErrorRates(50, 40, 5000, 10), "b": ErrorRates(50, 40, 5000, 10)}
-    assert read_elsewhere(None) is None
+        errors = {"a": ErrorRates(50, 40, 5000, 10), "b": ErrorRates(50, 40, 5000, 10)}
+        assert read_elsewhere(str(path)) == {"errors_elsewhere": errors, "unfamiliar": None}
+    path.write_text(json.dumps({"errors_by_data_set": {"a": SET}, "unfamiliar": {"slope": 1.5, "offset": -6}, "folds": 2}))
+    assert read_elsewhere(str(path))["unfamiliar"] == UnfamiliarSigmoid(1.5, -6.0)
+    assert read_elsewhere(None) == {"errors_elsewhere": None, "unfamiliar": None}
 
 
 @pytest.mark.parametrize(
@@ -296,6 +319,9 @@ def test_errors_elsewhere_are_read_in_both_forms(tmp_path):
         (json.dumps({"a": SET | {"healthy": 10**20}}), "'a': found .*, all up to 1e"),
         ("[" * 100_000, "expected the counts"),
         (b"\xff\xfe{", "expected the counts"),
+        (json.dumps({"errors_by_data_set": {"a": SET}, "unfamiliar": {"slope": -1, "offset": 0}}), "greater than 0"),
+        (json.dumps({"errors_by_data_set": {"a": SET}, "unfamiliar": {"slope": 10**12, "offset": 0}}), "up to 1e"),
+        (json.dumps({"errors_by_data_set": {"a": SET}, "unfamiliar": {"slope": 1, "offset": math.nan}}), "unfamiliar"),
     ],
 )
 def test_a_wrong_file_of_errors_is_refused(tmp_path, content, message):
@@ -381,6 +407,30 @@ def test_an_unusual_photograph_has_the_wider_interval_of_laboratories_left_out()
     assert away[0] <= home[0] < home[1] < away[1]
     assert interface.interval(counted, three_verdicts()["a.png"]) == home
     assert Known(settings=DetectionSettings(), errors=ERRORS).errors_for(three_verdicts()["b.png"]) is UNMEASURED
+
+
+def test_a_photograph_like_those_of_a_laboratory_without_malaria_has_the_errors_of_laboratories_left_out(tmp_path):
+    detector = Known(settings=DetectionSettings(), errors=ERRORS, errors_elsewhere={"x": ERRORS, "y": ErrorRates(50, 30, 4000, 40)})
+    verdicts = {"a.png": Familiarity(FAMILIAR, 0.8, NO_FINDINGS, "healthy", findings_known=False)}
+    together = Verdicts.of(detector, three_results(), verdicts)
+    assert together.errors == detector.errors_for(three_verdicts()["b.png"])
+    assert "1 photograph looks like those of laboratories from which the training had no infected cell" in together.sentence
+    output = DetectionOutput.start(tmp_path / "out", detector, tmp_path, three_results())
+    output.tables(finished_of(three_results(), verdicts), None)
+    row = table(output.folder)["a.png"]
+    assert (row["familiarity"], row["familiarity_reason"]) == (FAMILIAR, NO_FINDINGS)
+
+
+def test_sets_without_an_infected_cell_are_told_where_others_have_some():
+    labels = LabelSet(("red blood cell", "ring"), (), ("ring",), ("red blood cell",))
+
+    def picture(name: str, *class_ids: int) -> Picture:
+        boxes = np.tile(np.array([[0, 0, 9, 9]], dtype=np.float32), (len(class_ids), 1))
+        return Picture(name, Path(name), (10, 10), name, boxes, np.array(class_ids), np.zeros(len(class_ids), dtype=bool), data_set=name[0])
+
+    healthy, sick = picture("a1", 0, 0), picture("b1", 0, 1)
+    assert sets_without_findings(AnnotationSet(labels, (healthy,)), AnnotationSet(labels, (sick,))) == {"a"}
+    assert sets_without_findings(AnnotationSet(labels, (healthy,))) == set()  # nothing to tell apart
 
 
 def test_a_model_that_knows_nothing_of_its_training_photographs_says_nothing(tmp_path):

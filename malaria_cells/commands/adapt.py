@@ -187,6 +187,7 @@ class _Work:
             cell_size=self.found.annotated.usual_cell_size,
             cell_sizes={},  # of other laboratories, as are the errors that were measured elsewhere
             errors_elsewhere=None,
+            unfamiliar=None,
             fingerprints={
                 "patches": patches,
                 "config": file_fingerprint(config.to_yaml()),

@@ -7,14 +7,18 @@ from typing import Any
 
 from malaria_cells import files
 from malaria_cells.annotations import AnnotationSet
+from malaria_cells.commands.by_data_set import detected_by_data_set
 from malaria_cells.commands.crossvalidate import TABLE, is_trained, summary, table
 from malaria_cells.commands.train import train_data_set
 from malaria_cells.config import Config, load_config, names_of
+from malaria_cells.counting import ErrorRates
 from malaria_cells.data_sets import groups_of
 from malaria_cells.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.errors import InputError
+from malaria_cells.model_folder import load_detector
 from malaria_cells.start_model import with_start
-from malaria_cells.training.familiarity import ELSEWHERE
+from malaria_cells.training.elsewhere import as_elsewhere, content_of, measured_evidence
+from malaria_cells.unfamiliar import Evidence
 from malaria_cells.wording import number_of
 
 log = logging.getLogger(__name__)
@@ -24,6 +28,7 @@ def crossvalidate_sets(config_path: Path, overrides: list[str], output: Path) ->
     """Train once a data set on the training parts of all others, and score on it; what was trained before is not trained again.
 
     Thresholds are chosen on the validation parts of the others. A set is scored on its test part, or where it has none on all its pictures.
+    Evidence for an infection means on its unfamiliar photographs what it means, to the trainings that left those out, on the other sets'.
 
     Args:
         config_path: the recipe, with `data_sets`.
@@ -45,20 +50,39 @@ def crossvalidate_sets(config_path: Path, overrides: list[str], output: Path) ->
     data = load_data_set(config)
     names = _of_photographs(data, every_name)
     scored: list[dict[str, Any]] = []
+    left_out: dict[str, AnnotationSet] = {}
     for name in names:
         parts, part = _leaving_out(data, name)
         print(f"without {name}: scored on {_said(part)}, {number_of(len(_test(parts)), 'picture')}", flush=True)
         folder, of_others = output / f"without_{name}", _of_others(config, every_name, name)
         if not is_trained(folder, of_others, parts):
             train_data_set(folder.name, of_others, parts, resume=False)
+        left_out[name] = _test(parts)
         scored.append({"left_out": name, "scored_on": part} | _figures(folder, name))
-        errors = {row["left_out"]: row["counts"] for row in scored if "counts" in row}
-        # The second key is what the config key `elsewhere` reads.
-        figures = summary(scored, len(names), overrides) | {"by": "data_set", ELSEWHERE: errors}
-        files.write_json(output / TABLE, figures)
+        _write(output, scored, len(names), overrides, {})
+    evidence = _evidence(output, left_out)
+    if evidence:
+        for row in scored:
+            name = row["left_out"]
+            print(f"without {name}: scored again, unfamiliar photographs as the other data sets have it", flush=True)
+            detector = as_elsewhere(load_detector(output / f"without_{name}")[0], evidence, name)
+            row |= detected_by_data_set(detector, left_out[name])[name]
+        _write(output, scored, len(names), overrides, evidence)
     print(table(scored, "left out", names))
     print(f"figures of each set: {output / TABLE}")
     return 0
+
+
+def _evidence(output: Path, left_out: dict[str, AnnotationSet]) -> dict[str, Evidence]:
+    """What each training sees of the red cells that it left out, by data set."""
+    found = {name: measured_evidence(load_detector(output / f"without_{name}")[0], own) for name, own in left_out.items()}
+    return {name: own for name, own in found.items() if own is not None}
+
+
+def _write(output: Path, scored: list[dict[str, Any]], folds: int, overrides: list[str], evidence: dict[str, Evidence]) -> None:
+    """Write `TABLE`, which the config key `elsewhere` reads too."""
+    errors = {row["left_out"]: ErrorRates(**row["counts"]) for row in scored if "counts" in row}
+    files.write_json(output / TABLE, summary(scored, folds, overrides) | {"by": "data_set"} | content_of(errors, evidence))
 
 
 def _of_photographs(data: DataSet, names: list[str]) -> list[str]:

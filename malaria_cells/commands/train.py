@@ -25,7 +25,7 @@ from malaria_cells.start_model import with_start
 from malaria_cells.training import unfinished
 from malaria_cells.training.claim import check_folder, check_place, claimed
 from malaria_cells.training.data_record import data_record
-from malaria_cells.training.familiarity import read_elsewhere
+from malaria_cells.training.elsewhere import read_elsewhere
 from malaria_cells.wording import number_of, rounded
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ import supervision as sv
 
 from malaria_cells.counting import Count, ErrorRates, count_detected, total
 from malaria_cells.detection import Detector
-from malaria_cells.familiarity import UNLIKE, UNUSUAL, Familiarity
+from malaria_cells.familiarity import FAMILIAR, UNLIKE, UNUSUAL, Familiarity
 from malaria_cells.wording import number_of
 
 
@@ -19,7 +19,7 @@ class Verdicts:
         given: keys of the photographs that are given a parasitemia, or counted at all where nothing can be infected.
         together: cells of those photographs.
         errors: error rates to expect on all of them.
-        sentence: how many are unusual or unlike anything learned; empty where none is.
+        sentence: how many are unusual, unlike anything learned, or from where no infected cell was seen; empty where none is.
     """
 
     given: frozenset[str]
@@ -52,6 +52,13 @@ class Verdicts:
                 consequence = _consequence(level, bool(left_out), has_infected)
                 verb = "is" if len(keys) == 1 else "are"
                 parts.append(f"{number_of(len(keys), 'photograph')} {verb} {level}: {consequence}; first: {keys[0]} ({reason})")
+        strange = [key for key in sorted(results) if (own := familiarity.get(key)) and own.level == FAMILIAR and not own.findings_known]
+        if strange:
+            what = "looks" if len(strange) == 1 else "look"
+            parts.append(
+                f"{number_of(len(strange), 'photograph')} {what} like those of laboratories from which the training had no infected cell: "
+                f"its errors there are taken from laboratories that were left out; first: {strange[0]}"
+            )
         return Verdicts(given, together, detector.errors_for(*(familiarity.get(key) for key in given)), ". ".join(parts))
 
 

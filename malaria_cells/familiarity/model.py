@@ -1,7 +1,7 @@
 """From a photograph's signals to a verdict: familiar, unusual, or unlike anything learned, with the reason in words."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -29,6 +29,7 @@ MOST_UNSURE = 0.9
 OUT_OF_FOCUS = 1.0
 MOST_UNUSUAL = 3.0  # distance at which a photograph is unusual whatever the validation photographs are like
 MOST_REASONS = 2
+NO_FINDINGS = "among photographs of this look the training had no infected cell"
 LEAST_WIDTH = 1e-3  # of what is usual on either side of the centre, in a signal's unit: far under that of any signal
 Row = Annotated[tuple[float, ...], Field(min_length=len(NAMES), max_length=len(NAMES))]
 
@@ -41,14 +42,21 @@ class Familiarity:
         level: the verdict.
         distance: from the nearest data set of the training: its largest difference in any one signal, by how much that varies within the
             data set. About 1 is the edge of what is usual there.
-        reason: what is different, in words; empty where the photograph is familiar.
+        reason: what is different, in words; empty where the photograph is familiar and so are infected cells in such ones.
         nearest: name of the nearest data set; empty where the training had only one.
+        findings_known: whether it is like those of a data set that has infected cells, so that one knows how they look there.
     """
 
     level: Level
     distance: float
     reason: str = ""
     nearest: str = ""
+    findings_known: bool = True
+
+    @property
+    def is_as_learned(self) -> bool:
+        """Whether what was measured on the validation photographs holds here: it is familiar, and so are infected cells there."""
+        return self.level == FAMILIAR and self.findings_known
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,7 @@ class KnownSet:
         low: lowest usual value.
         centre: median.
         high: highest usual value.
+        has_findings: whether there are infected cells in it, or where nothing can be infected.
     """
 
     name: str
@@ -68,6 +77,7 @@ class KnownSet:
     low: Row
     centre: Row
     high: Row
+    has_findings: bool = True
 
     def differences(self, values: np.ndarray) -> np.ndarray:
         """Distance from the centre by that of the usual value on the same side; 0 on a side that does no harm: float64 (.., n_signals)."""
@@ -111,7 +121,10 @@ class FamiliarityModel:
         name = known.name if len(self.sets) > 1 else ""
         grave = np.flatnonzero(_is_grave(values, known)).tolist()
         if distance <= self.unusual and not grave:
-            return Familiarity(FAMILIAR, distance, "", name)
+            findings_known = any(
+                k.has_findings and d.max() <= self.unusual and not _is_grave(values, k).any() for k, d in zip(self.sets, every, strict=True)
+            )
+            return Familiarity(FAMILIAR, distance, "" if findings_known else NO_FINDINGS, name, findings_known)
         told = {*grave, *np.flatnonzero(different > self.unusual).tolist()}
         order = sorted(told, key=lambda i: (i not in grave, -different[i]))
         centre = np.array(known.centre)
@@ -130,7 +143,13 @@ def _is_grave(values: np.ndarray, known: KnownSet) -> np.ndarray:
     return is_grave
 
 
-def fit(appearances: np.ndarray, sets: Sequence[str], validated: np.ndarray, validated_sets: Sequence[str]) -> FamiliarityModel:
+def fit(
+    appearances: np.ndarray,
+    sets: Sequence[str],
+    validated: np.ndarray,
+    validated_sets: Sequence[str],
+    without_findings: Collection[str] = (),
+) -> FamiliarityModel:
     """Fit the usual values of each data set, and the distance that at most one validation photograph in forty exceeds.
 
     That distance is measured on validation photographs that the usual values were not taken from: a fifth of them at a time.
@@ -140,6 +159,7 @@ def fit(appearances: np.ndarray, sets: Sequence[str], validated: np.ndarray, val
         sets: data set of each, n names.
         validated: all signals of validation photographs, float (m, n_signals), m at least 1.
         validated_sets: data set of each, m names.
+        without_findings: names of the data sets that have no infected cell, though others have.
     """
     names, own = np.array(sets, dtype=object), np.array(validated_sets, dtype=object)
     known = _known(appearances, names, validated, own)
@@ -149,7 +169,8 @@ def fit(appearances: np.ndarray, sets: Sequence[str], validated: np.ndarray, val
     # The rank of split conformal prediction (Lei et al. 2018, JASA 113(523), section 2.2).
     rank = min(int(np.ceil((len(distances) + 1) * FAMILIAR_SHARE)), len(distances), max(int(np.isfinite(distances).sum()), 1)) - 1
     unusual = float(np.sort(distances)[rank].clip(1, MOST_UNUSUAL))
-    return FamiliarityModel(NAMES, known, round(unusual, 4))
+    marked = tuple(replace(k, has_findings=k.name not in without_findings) for k in known)
+    return FamiliarityModel(NAMES, marked, round(unusual, 4))
 
 
 def _known(appearances: np.ndarray, names: np.ndarray, validated: np.ndarray, own: np.ndarray) -> tuple[KnownSet, ...]:

@@ -41,7 +41,10 @@ def _explainer(folder: str, written: float) -> Explainer:
 
 def familiarity(verdict: Familiarity | None) -> None:
     """A sentence on a photograph that is not like those of the training."""
-    if verdict is None or verdict.level == FAMILIAR:
+    if verdict is None or verdict.is_as_learned:
+        return
+    if verdict.level == FAMILIAR:
+        st.info(plain(f"{verdict.reason[0].upper()}{verdict.reason[1:]}"))
         return
     say = st.error if verdict.level == UNLIKE else st.warning
     say(plain(f"{verdict.level[0].upper()}{verdict.level[1:]}: {verdict.reason}"))

@@ -1,0 +1,213 @@
+"""Cells of an unfamiliar photograph are judged beside each other."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import expit, logit
+
+from malaria_cells.calibration import Calibration
+from malaria_cells.classifier import PatchClassifier
+from malaria_cells.detection import FAMILIARITY, DetectionSettings, TwoStageDetector
+from malaria_cells.familiarity import FAMILIAR, UNUSUAL, Familiarity
+from malaria_cells.labels import LabelSet
+from malaria_cells.proposals import Proposer
+from malaria_cells.training.elsewhere import as_elsewhere, content_of, measured_evidence
+from malaria_cells.unfamiliar import (
+    FEWEST_RED_CELLS,
+    Evidence,
+    UnfamiliarSigmoid,
+    applies_to,
+    corrected,
+    fit_unfamiliar,
+    log_ratio,
+    most_suspect,
+    relative_evidence,
+)
+
+LABELS = LabelSet(("red blood cell", "leukocyte", "ring", "schizont"), (), ("ring", "schizont"), ("red blood cell",))
+
+
+def answers(infected: np.ndarray, leukocyte: float = 0.1, background: float = 0.1) -> np.ndarray:
+    """Probabilities of `LABELS` and background, two thirds of what is infected a ring."""
+    red = 1 - infected - leukocyte - background
+    return np.stack([red, np.full(len(red), leukocyte), infected * 2 / 3, infected / 3, np.full(len(red), background)], axis=1)
+
+
+def test_what_shifts_all_cells_of_a_photograph_alike_changes_nothing():
+    rng = np.random.default_rng(0)
+    own = rng.normal(-4, 1, 40)
+    is_red = np.ones(40, dtype=bool)
+    here = relative_evidence(own, is_red)
+    assert np.allclose(here, relative_evidence(own + 2.5, is_red))
+    assert np.median(here) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_photograph_of_few_red_cells_has_no_median():
+    is_red = np.arange(20) < FEWEST_RED_CELLS - 1
+    assert relative_evidence(np.zeros(20), is_red) is None
+    assert relative_evidence(np.zeros(20), np.arange(20) < FEWEST_RED_CELLS) is not None
+
+
+def test_evidence_is_the_ratio_of_infected_to_healthy():
+    infected = np.array([0.1, 0.4, 0.7])
+    assert np.allclose(log_ratio(answers(infected), LABELS), np.log(infected / (0.8 - infected)))
+    assert np.isfinite(log_ratio(np.array([[0, 1, 0, 0, 0.0], [1, 0, 0, 0, 0]]), LABELS)).all()
+
+
+def test_only_red_cells_are_divided_anew():
+    probabilities = answers(np.array([0.2, 0.2, 0.2]), leukocyte=0.3)
+    closely = answers(np.array([0.5, 0.5, 0.5]))
+    sigmoid = UnfamiliarSigmoid(2.0, -4.0)
+    found = corrected(probabilities, closely, np.array([0.0, 2.0, 9.0]), sigmoid, LABELS)
+    assert np.allclose(found.sum(axis=1), 1)
+    assert np.array_equal(found[:, [1, 4]], probabilities[:, [1, 4]])  # leukocytes and background
+    share = found[:, 2:4].sum(axis=1) / (1 - 0.3 - 0.1)
+    assert np.allclose(share, expit([-4, 0, 14]))
+    assert np.allclose(found[:, 2], 2 * found[:, 3])  # the stages as the closest look has them
+
+
+def test_the_sigmoid_is_found_again():
+    """Property: of data made by a sigmoid, and in a laboratory of twenty times the cells the same."""
+    rng = np.random.default_rng(1)
+
+    def made(n: int) -> Evidence:
+        relative = rng.normal(2, 3, n)
+        return Evidence(relative, rng.random(n) < expit(1.7 * relative - 5))
+
+    fitted = fit_unfamiliar({"small": made(4_000), "large": made(80_000)})
+    assert fitted.slope == pytest.approx(1.7, abs=0.15)
+    assert fitted.offset == pytest.approx(-5, abs=0.4)
+
+
+def test_each_laboratory_counts_alike_and_the_healthy_ones_as_much_as_the_others():
+    def healthy(n: int) -> Evidence:
+        return Evidence(np.tile([0.0, 1.0, 2.0], n), np.zeros(3 * n, dtype=bool))
+
+    few = Evidence(np.array([0.0, 0, 1, 1, 2, 2, 3, 3] * 25), np.array([False, False, False, True, False, True, True, True] * 25))
+    one = fit_unfamiliar({"few": few, "many": healthy(3_000)})
+    for others in ({"few one": healthy(40)}, {"a": healthy(20), "b": healthy(2_000)}):
+        found = fit_unfamiliar({"few": few, **others})
+        assert (found.slope, found.offset) == pytest.approx((one.slope, one.offset), rel=0.02)
+    assert one.offset < fit_unfamiliar({"few": few}).offset
+
+
+@pytest.mark.parametrize("is_infected", [np.zeros(6, dtype=bool), np.ones(6, dtype=bool)])
+def test_nothing_is_fitted_to_one_kind(is_infected):
+    assert fit_unfamiliar({"a": Evidence(np.arange(6.0), is_infected)}) is None
+    assert fit_unfamiliar({}) is None
+
+
+def test_nothing_is_fitted_where_infected_cells_look_healthier():
+    relative = np.linspace(-3, 3, 60)
+    assert fit_unfamiliar({"a": Evidence(relative, relative < 0)}) is None
+
+
+def test_the_most_suspect_come_first_and_there_are_some():
+    evidence = np.random.default_rng(2).normal(size=300)
+    again = most_suspect(evidence)
+    assert len(again) == 30
+    assert evidence[again].min() > np.delete(evidence, again).max()
+    assert len(most_suspect(evidence[:4])) == 4
+
+
+def test_labels_without_both_kinds_know_no_evidence():
+    assert applies_to(LABELS)
+    assert not applies_to(LabelSet(("cell",)))
+    assert not applies_to(LabelSet(("ring",), (), ("ring",)))
+
+
+# --- in the detector
+
+SIGMOID = UnfamiliarSigmoid(1.0, -3.0)
+CELLS = 20
+
+
+def shades(patches: np.ndarray) -> np.ndarray:
+    """A network that takes dark patches for infected, and sees an infection everywhere: evidence rises with darkness."""
+    darkness = 1 - patches.reshape(len(patches), -1).mean(axis=1) / 255
+    return answers(0.8 * expit(logit(0.4) + 8 * (darkness - 0.5))).astype(np.float32)
+
+
+class Grid(Proposer):
+    """Proposes one row of boxes."""
+
+    def candidates(self, picture):
+        left = 20 * np.arange(CELLS, dtype=np.float32)
+        return np.stack([left, np.zeros(CELLS, dtype=np.float32), left + 20, np.full(CELLS, 20, dtype=np.float32)], axis=1), None
+
+
+class Verdict:
+    """Stands for what the training photographs look like."""
+
+    def __init__(self, level):
+        self.level = level
+
+    def judge(self, values):
+        return Familiarity(self.level, 2.0)
+
+
+def detector_of(level: str, unfamiliar: UnfamiliarSigmoid | None = SIGMOID) -> TwoStageDetector:
+    classifier = PatchClassifier(LABELS, True, (20, 20), 1.0, Calibration.none(5), shades)
+    settings = DetectionSettings(score_threshold=0, candidate_threshold=0.05)
+    known = {"known": Verdict(level), "measured_cell_size": 20.0}
+    return TwoStageDetector(Grid(), classifier, unfamiliar=unfamiliar, settings=settings, **known)
+
+
+def photograph() -> np.ndarray:
+    """Twenty cells alike, of which one is darker."""
+    picture = np.full((20, 20 * CELLS, 3), 128, dtype=np.uint8)
+    picture[:, 60:80] = 40
+    return picture
+
+
+def test_a_familiar_photograph_is_seen_as_ever():
+    own, without = detector_of(FAMILIAR).look(photograph()), detector_of(FAMILIAR, None).look(photograph())
+    assert np.array_equal(own.probabilities, without.probabilities)
+    assert own.familiarity.level == FAMILIAR
+    assert without.familiarity is None
+
+
+def test_on_an_unfamiliar_one_the_usual_cell_is_healthy_and_the_dark_one_is_not():
+    plain, beside = detector_of(UNUSUAL, None).look(photograph()), detector_of(UNUSUAL).look(photograph())
+    infected = beside.probabilities[:, 2:4].sum(axis=1) / 0.8
+    usual = np.delete(np.arange(CELLS), 3)
+    assert (plain.probabilities[usual, 2:4].sum(axis=1) > 0.3).all()  # by the network alone every cell is a suspect
+    assert np.allclose(infected[usual], expit(-3), atol=1e-6)
+    assert infected[3] > 3 * infected[usual].max()
+
+
+def test_the_verdict_goes_with_the_detections():
+    detector = detector_of(UNUSUAL)
+    found = detector.detect(photograph())
+    assert found.metadata[FAMILIARITY].level == UNUSUAL
+    assert detector.familiarity(photograph(), found) is found.metadata[FAMILIARITY]
+    # Detections of a part of them still know it.
+    assert detector.familiarity(photograph(), found[:2]) is found.metadata[FAMILIARITY]
+
+
+def test_evidence_is_measured_on_annotated_red_cells(tmp_path):
+    import cv2
+
+    from malaria_cells.annotations import AnnotationSet, Picture
+
+    cv2.imwrite(str(tmp_path / "a.png"), photograph())
+    boxes, class_ids = Grid().candidates(None)[0], np.zeros(CELLS, dtype=np.int64)
+    class_ids[3], class_ids[4] = 2, 1
+    picture = Picture("a.png", tmp_path / "a.png", (20 * CELLS, 20), "a", boxes[:-1], class_ids[:-1], np.zeros(CELLS - 1, dtype=bool))
+    evidence = measured_evidence(detector_of(UNUSUAL), AnnotationSet(LABELS, (picture,)))
+    assert len(evidence.relative) == CELLS - 2  # neither the leukocyte nor what is in no box
+    assert evidence.is_infected.sum() == 1
+    assert evidence.relative[evidence.is_infected] > 1
+    assert np.allclose(evidence.relative[~evidence.is_infected], 0, atol=1e-6)
+
+
+def test_a_laboratory_is_judged_by_the_others():
+    own = Evidence(np.array([0.0, 1.0] * 40), np.array([False, True] * 40))
+    other = Evidence(np.array([0.0, 6.0] * 40), np.array([False, True] * 40))
+    detector = detector_of(UNUSUAL)
+    assert as_elsewhere(detector, {"a": own, "b": other}, "a").unfamiliar == fit_unfamiliar({"b": other})
+    nothing_known = replace(detector, unfamiliar=None)
+    assert as_elsewhere(nothing_known, {"a": own}, "a").unfamiliar is None
+    assert content_of({}, {"a": own})["unfamiliar"]["slope"] > 0
+    assert content_of({}, {})["unfamiliar"] is None
