@@ -6,7 +6,7 @@ have learned the validation photographs, so that they are a little surer of them
 """
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import yaml
@@ -14,6 +14,7 @@ import yaml
 from malaria_cells import files
 from malaria_cells.config import load_config
 from malaria_cells.dataset import load_data_set, with_labels
+from malaria_cells.detection import TwoStageDetector
 from malaria_cells.evaluation import error_rates
 from malaria_cells.model_description import ABOUT, plain
 from malaria_cells.model_folder import load_detector
@@ -29,6 +30,8 @@ def main() -> None:
     options = parser.parse_args()
     data = load_data_set(with_labels(load_config(options.model / "config.yaml", options.set)))
     detector, description = load_detector(options.model)
+    if isinstance(detector, TwoStageDetector):  # photographs are judged by what is seen before anything is corrected
+        detector = replace(detector, unfamiliar=None)
     pictures = data.validation.pictures
     found = [detector.detect(p.path) for p in progress(pictures, len(pictures), "detecting", "image")]
     known = fit_familiarity(data.train, data.validation, found, description.cell_size)

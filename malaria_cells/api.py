@@ -143,8 +143,9 @@ class CellDetector:
             detections: what `detect` found in it, all of them.
 
         Returns:
-            ``level``: ``familiar``, ``unusual`` or ``unlike anything learned``; the ``reason`` in words; ``distance`` and ``nearest``.
-            A parasitemia of the last kind means nothing.
+            ``level``: ``familiar``, ``unusual`` or ``unlike anything learned``; the ``reason`` in words; ``distance`` and ``nearest``;
+            ``findings_known``, whether the data sets that it is like have infected cells; and ``is_as_learned``, whether it is familiar and
+            they have. A parasitemia of the last level means nothing.
 
         Examples:
             >>> from malaria_cells import read_picture
@@ -160,8 +161,8 @@ class CellDetector:
 
         Args:
             counted: cells of one or more pictures.
-            familiarities: theirs. With one that is not familiar the interval is that of laboratories that the training left out, and
-                None where errors there were not measured.
+            familiarities: theirs. With one that is not as learned the interval is that of laboratories that the training left out; where
+                errors there were not measured it is None, but for familiar photographs.
 
         Examples:
             >>> detector = CellDetector.load("pretrained/thin_smear")

@@ -13,7 +13,7 @@ from pydantic import Field
 from malaria_cells.classifier import PatchClassifier
 from malaria_cells.counting import ErrorRates, counted_as, elsewhere
 from malaria_cells.errors import InputError
-from malaria_cells.familiarity import Familiarity, FamiliarityModel, measure
+from malaria_cells.familiarity import FAMILIAR, Familiarity, FamiliarityModel, measure
 from malaria_cells.labels import LabelSet
 from malaria_cells.patches import crop_boxes
 from malaria_cells.pictures import read_picture
@@ -33,7 +33,7 @@ from malaria_cells.unfamiliar import (
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
-FAMILIARITY = "familiarity"  # key of the metadata of detections
+FAMILIARITY = "_malaria_cells_familiarity"  # attribute of detections: what judged their picture, and the verdict
 UNDER = 0.999  # of the operating threshold: what a further infected label scores at most
 
 
@@ -123,8 +123,7 @@ class Detector(ABC):
             Detections, best score first, with ``data["probabilities"]``, float32 (n, n_classes), the reject class last;
             ``data["existence"]``, float32 (n,), the probability of being a cell; ``data["label_scores"]``, float32 (n, n_labels),
             its score under each label, 0 where that is out of the question; ``data["counted_as"]``, int64 (n,), the
-            label each is counted as, -1 if it is not (see `counting.counted_as`); and ``data["class_name"]``. Where what was seen
-            depends on how familiar the picture is, ``metadata["familiarity"]`` is that.
+            label each is counted as, -1 if it is not (see `counting.counted_as`); and ``data["class_name"]``.
 
         Raises:
             InputError: a file that cannot be read.
@@ -146,7 +145,7 @@ class Detector(ABC):
             boxes_xyxy: see `Look`, as are the rest.
             probabilities: float32 (n, n_classes).
             sureness: float32 (n,), or None.
-            familiarity: it is handed on in the metadata.
+            familiarity: it is kept for `familiarity`, which would measure it anew on other probabilities than it was judged by.
         """
         labels = self.labels
         existence = probability_of_a_cell(probabilities, len(labels), sureness, self.settings.proposal_weight)
@@ -173,9 +172,11 @@ class Detector(ABC):
                 "label_scores": self._scores_of_all_labels(boxes_xyxy[kept], class_ids[kept], by_label[kept]),
                 "class_name": np.array([labels.names[i] for i in class_ids[kept]], dtype=object),
             },
-            metadata={} if familiarity is None else {FAMILIARITY: familiarity},
         )
         found.data["counted_as"] = counted_as(found, labels, self.settings.infected_threshold, self.settings.cell_threshold)
+        if familiarity is not None:
+            # No part of the detections' data: those of several pictures can still be merged.
+            setattr(found, FAMILIARITY, (self.known, familiarity))
         return found
 
     def familiarity(self, picture: np.ndarray, found: sv.Detections) -> Familiarity | None:
@@ -185,17 +186,24 @@ class Detector(ABC):
             picture: uint8 RGB (H, W, 3).
             found: what `detect` gave for it, unsure detections included.
         """
-        if FAMILIARITY in found.metadata:
-            return found.metadata[FAMILIARITY]
+        judged_by, verdict = getattr(found, FAMILIARITY, (None, None))
+        if verdict is not None and judged_by is self.known:
+            return verdict
         if self.known is None or self.measured_cell_size is None:
             return None
         return self.known.judge(measure(picture, found, self.labels, self.measured_cell_size))
 
     def errors_for(self, *familiarities: Familiarity | None) -> ErrorRates | None:
-        """Error rates to expect on photographs: those of the validation part or, if not all are as learned, those elsewhere."""
+        """Error rates to expect on photographs: those of the validation part or, if not all are as learned, those elsewhere.
+
+        Where those were not measured, familiar photographs have those of the validation part, even if no infected cell was seen in such.
+        """
         if all(f is None or f.is_as_learned for f in familiarities):
             return self.errors
-        return elsewhere(self.errors_elsewhere or {})
+        errors = elsewhere(self.errors_elsewhere or {})
+        if not errors.measured and all(f is None or f.level == FAMILIAR for f in familiarities):
+            return self.errors
+        return errors
 
     def _scores_of_all_labels(self, boxes_xyxy: np.ndarray, class_ids: np.ndarray, by_label: np.ndarray) -> np.ndarray:
         """Scores for ranking by label: of what is not the label that a cell has, 0 below the score threshold; (n, n_labels)."""
@@ -220,7 +228,7 @@ class TwoStageDetector(Detector):
         proposer: from a picture to candidate boxes.
         classifier: from patches to probabilities.
         stain: what is done to a photograph before both see it, see `stain`.
-        unfamiliar: what evidence means on photographs that are not familiar, see `unfamiliar`; None: what it means on others.
+        unfamiliar: what evidence means on photographs that are not as learned, see `unfamiliar`; None: what it means on others.
     """
 
     proposer: Proposer
@@ -238,7 +246,7 @@ class TwoStageDetector(Detector):
         prepared = self.prepared(picture)
         candidates, sureness = self.proposer.candidates(prepared)
         seen = Look(candidates, self.classify(prepared, candidates), sureness)
-        if self.unfamiliar is None or self.known is None:
+        if self.unfamiliar is None or self.known is None or not applies_to(self.labels):
             return seen
         verdict = self.familiarity(picture, self.decide(*seen))
         if verdict is not None and not verdict.is_as_learned:
@@ -250,13 +258,17 @@ class TwoStageDetector(Detector):
     def evidence(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Candidates of a picture, float32 (n, 4), and how much more like a finding each is than the median red cell, float64 (n,).
 
-        The second is None where the labels know no such thing, or where there are too few red cells (`relative_evidence`).
+        Those that the proposer is surest of come first. The second is None where the labels know no such thing, or where there are too few
+        red cells (`relative_evidence`).
 
         Args:
             picture: uint8 RGB (H, W, 3).
         """
         prepared = self.prepared(picture)
         candidates, sureness = self.proposer.candidates(prepared)
+        if sureness is not None:
+            order = np.argsort(-sureness, kind="stable")
+            candidates, sureness = candidates[order], sureness[order]
         if not applies_to(self.labels):
             return candidates, None
         return candidates, self._beside_each_other(prepared, Look(candidates, self.classify(prepared, candidates), sureness))[1]

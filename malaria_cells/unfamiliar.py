@@ -21,8 +21,8 @@ from malaria_cells.labels import LabelSet
 
 FEWEST_RED_CELLS = 5  # of a photograph: the median of fewer says too little
 IS_RED_CELL = 0.5  # probability of being a red cell, infected or not, from which a candidate counts for the median
-AGAIN = 0.1  # share of the candidates, the most suspect ones, that are seen in all views ..
-FEWEST_AGAIN = 10  # .. and how many at least
+AGAIN = 0.1  # share of the candidates that are seen in all views: the most suspect ones
+FEWEST_AGAIN = 10  # number of candidates that are seen in all views at least
 WEAK_PENALTY = 1e4  # of the logistic regression: its C, large enough that the penalty decides nothing
 
 

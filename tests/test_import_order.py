@@ -46,6 +46,7 @@ ORDER = [
     "habits",
     "familiarity",
     "counting",
+    "unfamiliar",
     "suppression",
     "detection",
     "one_stage",

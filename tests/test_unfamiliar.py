@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import supervision as sv
 from scipy.special import expit, logit
 
 from malaria_cells.calibration import Calibration
@@ -180,10 +181,12 @@ def test_on_an_unfamiliar_one_the_usual_cell_is_healthy_and_the_dark_one_is_not(
 def test_the_verdict_goes_with_the_detections():
     detector = detector_of(UNUSUAL)
     found = detector.detect(photograph())
-    assert found.metadata[FAMILIARITY].level == UNUSUAL
-    assert detector.familiarity(photograph(), found) is found.metadata[FAMILIARITY]
-    # Detections of a part of them still know it.
-    assert detector.familiarity(photograph(), found[:2]) is found.metadata[FAMILIARITY]
+    verdict = getattr(found, FAMILIARITY)[1]
+    assert verdict.level == UNUSUAL
+    assert detector.familiarity(photograph(), found) is verdict
+    assert detector_of(FAMILIAR).familiarity(photograph(), found).level == FAMILIAR  # another model has a verdict of its own
+    other = detector_of(FAMILIAR).detect(photograph())
+    assert len(sv.Detections.merge([found, other])) == len(found) + len(other)  # also of pictures with other verdicts
 
 
 def test_evidence_is_measured_on_annotated_red_cells(tmp_path):
@@ -207,7 +210,42 @@ def test_a_laboratory_is_judged_by_the_others():
     other = Evidence(np.array([0.0, 6.0] * 40), np.array([False, True] * 40))
     detector = detector_of(UNUSUAL)
     assert as_elsewhere(detector, {"a": own, "b": other}, "a").unfamiliar == fit_unfamiliar({"b": other})
-    nothing_known = replace(detector, unfamiliar=None)
-    assert as_elsewhere(nothing_known, {"a": own}, "a").unfamiliar is None
-    assert content_of({}, {"a": own})["unfamiliar"]["slope"] > 0
+    assert as_elsewhere(detector, {"a": own}, "a") is None
+    assert content_of({}, {"a": own, "b": other})["unfamiliar"]["slope"] > 0
+    assert content_of({}, {"a": own})["unfamiliar"] is None  # on what could it be tried?
     assert content_of({}, {})["unfamiliar"] is None
+
+
+@pytest.mark.parametrize(("infected", "red"), [(("ring",), ()), ((), ("red blood cell",))])
+def test_labels_without_both_kinds_stay_as_they_are(infected, red):
+    labels = LabelSet(("red blood cell", "leukocyte", "ring", "schizont"), (), infected, red)
+    detector = detector_of(UNUSUAL)
+    detector = replace(detector, classifier=replace(detector.classifier, labels=labels))
+    assert np.array_equal(detector.look(photograph()).probabilities, replace(detector, unfamiliar=None).look(photograph()).probabilities)
+
+
+def test_a_photograph_of_few_cells_stays_as_it_is():
+    narrow = photograph()[:, :80]
+
+    class Four(Grid):
+        def candidates(self, picture):
+            return super().candidates(picture)[0][:4], None
+
+    detector = replace(detector_of(UNUSUAL), proposer=Four())
+    assert np.array_equal(detector.look(narrow).probabilities, replace(detector, unfamiliar=None).look(narrow).probabilities)
+
+
+def test_the_closest_look_is_the_second_in_its_own_size_and_by_several_views():
+    asked = []
+
+    def second(patches):
+        asked.append(patches.shape)
+        return shades(patches)
+
+    detector = detector_of(UNUSUAL)
+    classifier = replace(detector.classifier, second_look=second, second_look_size_hw=(28, 28))
+    detector = replace(detector, classifier=classifier).with_settings(tta=4)
+    detector.look(photograph())
+    assert {shape[1:] for shape in asked} == {(28, 28, 3)}
+    assert (CELLS, 28, 28, 3) in asked  # all candidates once
+    assert (4 * 10, 28, 28, 3) in asked  # the ten most suspect in four views

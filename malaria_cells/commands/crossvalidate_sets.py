@@ -60,17 +60,23 @@ def crossvalidate_sets(config_path: Path, overrides: list[str], output: Path) ->
         left_out[name] = _test(parts)
         scored.append({"left_out": name, "scored_on": part} | _figures(folder, name))
         _write(output, scored, len(names), overrides, {})
-    evidence = _evidence(output, left_out)
-    if evidence:
-        for row in scored:
-            name = row["left_out"]
+    evidence = _evidence(output, {name: _to_fit_to(data, own, name) for name, own in left_out.items()})
+    for row in scored:
+        name = row["left_out"]
+        detector = as_elsewhere(load_detector(output / f"without_{name}")[0], evidence, name)
+        if detector is not None:
             print(f"without {name}: scored again, unfamiliar photographs as the other data sets have it", flush=True)
-            detector = as_elsewhere(load_detector(output / f"without_{name}")[0], evidence, name)
             row |= detected_by_data_set(detector, left_out[name])[name]
-        _write(output, scored, len(names), overrides, evidence)
+    _write(output, scored, len(names), overrides, evidence)
     print(table(scored, "left out", names))
     print(f"figures of each set: {output / TABLE}")
     return 0
+
+
+def _to_fit_to(data: DataSet, scored_on: AnnotationSet, name: str) -> AnnotationSet:
+    """The photographs of a set that it is not scored on, or all where it has no test part."""
+    rest = data.all_pictures.subset({p.key for p in data.all_pictures.pictures if p.data_set == name} - {p.key for p in scored_on.pictures})
+    return rest if len(rest) else scored_on
 
 
 def _evidence(output: Path, left_out: dict[str, AnnotationSet]) -> dict[str, Evidence]:
@@ -125,7 +131,8 @@ def _of_others(config: Config, names: list[str], left_out: str) -> Config:
     entries = [
         entry.model_copy(update={"name": name}) for entry, name in zip(config.data_sets or [], names, strict=True) if name != left_out
     ]
-    return config.model_copy(update={"name": f"without_{left_out}", "data_sets": entries})
+    # What a file says of laboratories that were left out knows the one that is left out now.
+    return config.model_copy(update={"name": f"without_{left_out}", "data_sets": entries, "elsewhere": None})
 
 
 def _figures(folder: Path, name: str) -> dict[str, Any]:

@@ -144,10 +144,10 @@ def _examples(detector: Any, paths: list[Path]) -> dict[str, list[np.ndarray]]:
             continue
         if detector.proposer.network is not None:
             found["proposer"].append(framed(to_working_scale(detector.prepared(picture), detector.proposer.cell_size)))
-        candidates, probabilities, _ = detector.look(picture)
         picture = detector.prepared(picture)
+        candidates, _ = detector.proposer.candidates(picture)
         if len(candidates):
-            chosen = _usual_and_rare(probabilities)
+            chosen = _usual_and_rare(detector.classify(picture, candidates))
             cut = crop_boxes(picture, candidates[chosen], detector.classifier.context, detector.classifier.image_size_hw)
             found["classifier"] += list(cut)
     return {name: [pixels[None].astype(np.float32) for pixels in own] for name, own in found.items()}

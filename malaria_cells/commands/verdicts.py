@@ -54,10 +54,16 @@ class Verdicts:
                 parts.append(f"{number_of(len(keys), 'photograph')} {verb} {level}: {consequence}; first: {keys[0]} ({reason})")
         strange = [key for key in sorted(results) if (own := familiarity.get(key)) and own.level == FAMILIAR and not own.findings_known]
         if strange:
-            what = "looks" if len(strange) == 1 else "look"
+            verb = "looks" if len(strange) == 1 else "look"
+            is_measured = detector.errors_for(familiarity[strange[0]]) is not detector.errors
+            rates = (
+                "its error rates there are those in laboratories that its training left out"
+                if is_measured
+                else "how many it misses there is not known"
+            )
             parts.append(
-                f"{number_of(len(strange), 'photograph')} {what} like those of laboratories from which the training had no infected cell: "
-                f"its errors there are taken from laboratories that were left out; first: {strange[0]}"
+                f"{number_of(len(strange), 'photograph')} {verb} like those of laboratories whose infected cells the model has never seen: "
+                f"{rates}; first: {strange[0]}"
             )
         return Verdicts(given, together, detector.errors_for(*(familiarity.get(key) for key in given)), ". ".join(parts))
 

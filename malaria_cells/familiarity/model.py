@@ -29,7 +29,7 @@ MOST_UNSURE = 0.9
 OUT_OF_FOCUS = 1.0
 MOST_UNUSUAL = 3.0  # distance at which a photograph is unusual whatever the validation photographs are like
 MOST_REASONS = 2
-NO_FINDINGS = "among photographs of this look the training had no infected cell"
+NO_FINDINGS = "the training photographs that look like this have no infected cell"
 LEAST_WIDTH = 1e-3  # of what is usual on either side of the centre, in a signal's unit: far under that of any signal
 Row = Annotated[tuple[float, ...], Field(min_length=len(NAMES), max_length=len(NAMES))]
 

@@ -9,7 +9,7 @@ from malaria_cells import breakdown
 from malaria_cells.annotations import Picture
 from malaria_cells.counting import Count, ErrorRates, count
 from malaria_cells.evaluation import AveragePrecision
-from malaria_cells.familiarity import FAMILIAR, LEVELS, Familiarity
+from malaria_cells.familiarity import LEVELS, Familiarity
 from malaria_cells.labels import LabelSet
 from malaria_cells.pictures import read_picture
 from malaria_cells.report import charts
@@ -123,14 +123,14 @@ def doubtful(results: dict[str, sv.Detections], paths: dict[str, Path], labels: 
 
 def not_familiar(familiarity: dict[str, Familiarity | None]) -> Section | None:
     """The photographs that are not like those of the training, the least familiar first; None where there are none."""
-    rows = [(f.distance, key, f) for key, f in familiarity.items() if f is not None and f.level != FAMILIAR]
+    rows = [(f.distance, key, f) for key, f in familiarity.items() if f is not None and not f.is_as_learned]
     if not rows:
         return None
     rows.sort(key=lambda row: (-LEVELS.index(row[2].level), -row[0], row[1]))
     text = (
-        "The model has learned from other photographs than these, and may be wrong about them by more than it knows. Intervals of unusual "
-        "photographs are those of laboratories that the training left out, where that was measured; photographs that are unlike anything "
-        "learned are given no parasitemia unless it was asked for."
+        "The model has learned from other photographs than these, or from such ones without an infected cell, and may be wrong about them "
+        "by more than it knows. Their intervals are those of laboratories that the training left out, where that was measured; photographs "
+        "that are unlike anything learned are given no parasitemia unless it was asked for."
     )
     table = tuple((key, f.level, f.reason, f"{distance:.1f}") for distance, key, f in rows)
     return Section("Photographs unlike those of the training", text, columns=("picture", "familiarity", "reason", "distance"), rows=table)

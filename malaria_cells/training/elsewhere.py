@@ -1,6 +1,7 @@
 """How a detector does in laboratories that its training left out: what ``crossvalidate --by data_set`` measures and later models keep."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ from malaria_cells.progress import progress
 from malaria_cells.unfamiliar import Evidence, UnfamiliarSigmoid, applies_to, fit_unfamiliar
 from malaria_cells.wording import excerpt
 
+MOST_PHOTOGRAPHS = 40  # of a data set that evidence is measured on
 ERRORS, SIGMOID = "errors_by_data_set", "unfamiliar"  # keys of the file
 
 
@@ -69,11 +71,11 @@ def measured_evidence(detector: Detector, left_out: AnnotationSet) -> Evidence |
 
     Args:
         detector: of a training that left them out.
-        left_out: the photographs, with their annotation.
+        left_out: the photographs, with their annotation; of more than `MOST_PHOTOGRAPHS` so many, evenly.
     """
     if not isinstance(detector, TwoStageDetector) or not applies_to(left_out.labels):
         return None
-    labels, pictures = left_out.labels, left_out.pictures
+    labels, pictures = left_out.labels, left_out.pictures[:: math.ceil(len(left_out) / MOST_PHOTOGRAPHS)]
     relative, is_infected = [np.zeros(0)], [np.zeros(0, dtype=bool)]
     for picture in progress(pictures, len(pictures), "looking closely", "image"):
         candidates, seen = detector.evidence(read_picture(picture.path))
@@ -87,13 +89,17 @@ def measured_evidence(detector: Detector, left_out: AnnotationSet) -> Evidence |
     return Evidence(np.concatenate(relative), np.concatenate(is_infected))
 
 
-def as_elsewhere(detector: Detector, evidence: dict[str, Evidence], left_out: str) -> Detector:
-    """The detector, taking evidence on unfamiliar photographs for what it means in all other laboratories that were left out in turn."""
+def as_elsewhere(detector: Detector, evidence: dict[str, Evidence], left_out: str) -> Detector | None:
+    """The detector, taking evidence on unfamiliar photographs for what it means in all other laboratories that were left out in turn.
+
+    Returns:
+        None where the others do not say what it means: none of them has infected cells.
+    """
     others = fit_unfamiliar({name: own for name, own in evidence.items() if name != left_out})
-    return replace(detector, unfamiliar=others) if others is not None and isinstance(detector, TwoStageDetector) else detector
+    return replace(detector, unfamiliar=others) if others is not None and isinstance(detector, TwoStageDetector) else None
 
 
 def content_of(errors: dict[str, ErrorRates], evidence: dict[str, Evidence]) -> dict[str, Any]:
-    """What `read_elsewhere` reads, JSON-ready."""
-    sigmoid = fit_unfamiliar(evidence)
+    """What `read_elsewhere` reads, JSON-ready; with a sigmoid only where it can be tried on a laboratory that it was not fitted to."""
+    sigmoid = fit_unfamiliar(evidence) if sum(own.is_infected.any() for own in evidence.values()) > 1 else None
     return {ERRORS: {name: asdict(own) for name, own in errors.items()}, SIGMOID: None if sigmoid is None else asdict(sigmoid)}
