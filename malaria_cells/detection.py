@@ -228,7 +228,7 @@ class TwoStageDetector(Detector):
         proposer: from a picture to candidate boxes.
         classifier: from patches to probabilities.
         stain: what is done to a photograph before both see it, see `stain`.
-        unfamiliar: what evidence means on photographs that are not as learned, see `unfamiliar`; None: what it means on others.
+        unfamiliar: what evidence means on photographs like none with infected cells in the training; None: what it means on others.
     """
 
     proposer: Proposer
@@ -249,7 +249,7 @@ class TwoStageDetector(Detector):
         if self.unfamiliar is None or self.known is None or not applies_to(self.labels):
             return seen
         verdict = self.familiarity(picture, self.decide(*seen))
-        if verdict is not None and not verdict.is_as_learned:
+        if verdict is not None and not verdict.findings_known:
             closely, relative = self._beside_each_other(prepared, seen)
             if relative is not None:
                 seen = seen._replace(probabilities=corrected(seen.probabilities, closely, relative, self.unfamiliar, self.labels))

@@ -79,7 +79,7 @@ class ModelDescription:
         adapted_from: `name` and `fingerprint` of the model that the training went on from, or None.
         errors_elsewhere: as `errors`, by data set, each measured by a training that left it out; or None.
         familiarity: what photographs of the training look like, or None.
-        unfamiliar: what evidence means on photographs that are not as learned, measured by trainings that left data sets out; or None.
+        unfamiliar: what evidence means on photographs like none with infected cells, measured by trainings that left sets out; or None.
         terms: what the weights may be used for, in words; None: nobody has said.
     """
 

@@ -1,9 +1,8 @@
-"""Cells of an unfamiliar photograph, judged beside each other.
+"""Cells of a photograph from a laboratory whose infected cells the training has not seen, judged beside each other.
 
-In a laboratory that it has not learned from, a network's answers are off by much the same for all cells of a photograph. Most red cells of
-a thin smear are healthy, whatever its stain and its microscope: how much more like a finding a cell is than the photograph's median red
-cell means more there than the answer itself. What it means, in probability, is a sigmoid that is measured on laboratories which trainings
-left out.
+There a network's answers are off by much the same for all cells of a photograph. Most red cells of a thin smear are healthy, whatever its
+stain and its microscope: how much more like a finding a cell is than the photograph's median red cell means more there than the answer
+itself. What it means, in probability, is a sigmoid that is measured on laboratories which trainings left out.
 """
 
 from collections.abc import Mapping

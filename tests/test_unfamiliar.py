@@ -145,7 +145,7 @@ class Verdict:
         self.level = level
 
     def judge(self, values):
-        return Familiarity(self.level, 2.0)
+        return Familiarity(self.level, 2.0, findings_known=self.level == FAMILIAR)
 
 
 def detector_of(level: str, unfamiliar: UnfamiliarSigmoid | None = SIGMOID) -> TwoStageDetector:

@@ -222,8 +222,8 @@ class Config(Settings):
     elsewhere: FolderOrFile | None = Field(
         None,
         description="JSON of how such a model does on data sets that its training left out, from crossvalidate --by data_set: by it "
-        "red cells of photographs that are not familiar, or only from sets without infected cells, are told apart, and their intervals "
-        "widened; null: unusual ones have none.",
+        "red cells of photographs that are like those of sets without infected cells are told apart, and intervals of photographs that are "
+        "not as learned widened; null: unusual ones have none.",
     )
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "float32", description="Of the classifiers' arithmetic; the mixed ones are for hardware that is made for them."

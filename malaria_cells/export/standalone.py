@@ -5,8 +5,8 @@
 It lies beside exported networks and ``model.yaml``, which holds labels, thresholds and calibration, and needs the engine, NumPy,
 OpenCV, Pillow and PyYAML alone. It finds what `malaria-cells run --model THIS_FOLDER` finds, but for photographs of another
 magnification (cells are taken to be as large as in the training, and a note says where they seem not to be) and for photographs
-that are not familiar to the model: it does not know which these are and sees all alike. A model of whole pictures names each
-picture instead.
+like none of the training's with infected cells: it does not know which these are and sees all alike. A model of whole pictures
+names each picture instead.
 """
 
 import argparse

@@ -44,7 +44,8 @@ class Familiarity:
             data set. About 1 is the edge of what is usual there.
         reason: what is different, in words; empty where the photograph is familiar and so are infected cells in such ones.
         nearest: name of the nearest data set; empty where the training had only one.
-        findings_known: whether it is like those of a data set that has infected cells, so that one knows how they look there.
+        findings_known: whether a data set that it is like, or the nearest one of an unfamiliar photograph, has infected cells, so that the
+            training knows how they look there.
     """
 
     level: Level
@@ -121,15 +122,14 @@ class FamiliarityModel:
         name = known.name if len(self.sets) > 1 else ""
         grave = np.flatnonzero(_is_grave(values, known)).tolist()
         if distance <= self.unusual and not grave:
-            findings_known = any(
-                k.has_findings and d.max() <= self.unusual and not _is_grave(values, k).any() for k, d in zip(self.sets, every, strict=True)
-            )
+            alike = [k for k, d in zip(self.sets, every, strict=True) if d.max() <= self.unusual and not _is_grave(values, k).any()]
+            findings_known = any(k.has_findings for k in alike)
             return Familiarity(FAMILIAR, distance, "" if findings_known else NO_FINDINGS, name, findings_known)
         told = {*grave, *np.flatnonzero(different > self.unusual).tolist()}
         order = sorted(told, key=lambda i: (i not in grave, -different[i]))
         centre = np.array(known.centre)
         words = [difference(NAMES[i], float(values[i]), float(values[i] - centre[i])) for i in order[:MOST_REASONS]]
-        return Familiarity(UNLIKE if grave else UNUSUAL, distance, "; ".join(words), name)
+        return Familiarity(UNLIKE if grave else UNUSUAL, distance, "; ".join(words), name, known.has_findings)
 
 
 def _is_grave(values: np.ndarray, known: KnownSet) -> np.ndarray:
