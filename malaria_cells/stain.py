@@ -65,9 +65,18 @@ def _red_cell_density(densities: np.ndarray) -> np.ndarray | None:
         return None
     logarithms = np.log(darkness[stained])
     counts, edges = np.histogram(logarithms, BINS, (np.log(STAINED[0]), np.log(STAINED[0]) + BINS / 10))
-    peak = edges[gaussian_filter1d(counts.astype(float), 1.5).argmax()] + 0.05
+    peak = edges[_hill(gaussian_filter1d(counts.astype(float), 1.5))] + 0.05
     near = np.abs(logarithms - peak) < ALIKE
     return np.asarray(np.median(densities[stained][near], axis=0), dtype=np.float32)
+
+
+def _hill(smooth: np.ndarray) -> int:
+    """Index of the highest place of a histogram; if that is the first, the foot of what a noisy field scatters, of the next hill."""
+    if smooth.argmax() > 0:
+        return int(smooth.argmax())
+    inner = smooth[1:-1]
+    is_hill = (inner > smooth[:-2]) & (inner >= smooth[2:])
+    return int(np.where(is_hill, inner, 0).argmax()) + 1 if is_hill.any() else 0
 
 
 def normalized(picture: np.ndarray, how: Normalization) -> np.ndarray:

@@ -10,11 +10,11 @@ LAMP = (240.0, 220.0, 200.0)
 DENSITY = np.array([0.3, 0.7, 0.2])
 
 
-def smear(lamp=LAMP, density=DENSITY, nucleus=0, noise=1.0):
-    """Forty red cells and, of `nucleus` pixels, a nucleus four times as dense: uint8 RGB (480, 640, 3)."""
+def smear(lamp=LAMP, density=DENSITY, nucleus=0, noise=1.0, cells=40):
+    """Forty red cells or fewer and, of `nucleus` pixels, a nucleus four times as dense: uint8 RGB (480, 640, 3)."""
     rng = np.random.default_rng(3)
     stain = np.zeros((480, 640), dtype=np.float32)
-    for i in range(40):
+    for i in range(cells):
         cv2.circle(stain, (40 + 80 * (i % 8), 50 + 95 * (i // 8)), 30, 1.0, -1, cv2.LINE_AA)
     if nucleus:
         cv2.circle(stain, (330, 240), nucleus, 4.0, -1, cv2.LINE_AA)
@@ -31,6 +31,13 @@ def test_light_and_density_are_measured():
 @pytest.mark.parametrize("nucleus", [60, 110])
 def test_nuclei_are_not_taken_for_red_cells(nucleus):
     assert Stain.of(smear(nucleus=nucleus)).density == pytest.approx(DENSITY, abs=0.04)
+
+
+@pytest.mark.parametrize("noise", [3.5, 4.0, 5.0])
+def test_a_noisy_field_is_not_taken_for_red_cells_where_there_are_few(noise):
+    """Else the field's density would be brought to that of red cells, and red cells to black."""
+    found = Stain.of(smear(noise=noise, cells=5))
+    assert np.log(found.density / Stain.of(smear()).density) == pytest.approx([0, 0, 0], abs=0.25)
 
 
 def test_cells_are_as_dark_whatever_the_size_of_the_photograph():

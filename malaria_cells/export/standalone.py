@@ -196,8 +196,17 @@ def red_cell_density(densities: np.ndarray) -> np.ndarray | None:
     logarithms = np.log(darkness[stained])
     counts, edges = np.histogram(logarithms, BINS, (np.log(STAINED[0]), np.log(STAINED[0]) + BINS / 10))
     smooth = np.convolve(np.pad(counts.astype(float), len(SMOOTH) // 2, "symmetric"), SMOOTH / SMOOTH.sum(), "valid")
-    near = np.abs(logarithms - edges[smooth.argmax()] - 0.05) < ALIKE
+    near = np.abs(logarithms - edges[hill(smooth)] - 0.05) < ALIKE
     return np.asarray(np.median(densities[stained][near], axis=0), dtype=np.float32)
+
+
+def hill(smooth: np.ndarray) -> int:
+    """Index of the highest place of a histogram; if that is the first one, the foot of what a noisy field scatters, of the next hill."""
+    if smooth.argmax() > 0:
+        return int(smooth.argmax())
+    inner = smooth[1:-1]
+    is_hill = (inner > smooth[:-2]) & (inner >= smooth[2:])
+    return int(np.where(is_hill, inner, 0).argmax()) + 1 if is_hill.any() else 0
 
 
 def lower_of_three(levels: np.ndarray) -> float:
