@@ -182,7 +182,8 @@ def _known(appearances: np.ndarray, names: np.ndarray, validated: np.ndarray, ow
         low, centre, high = np.array([np.quantile(row[:, i], [(1 - INNER) / 2, 0.5, (1 + INNER) / 2]) for i, row in enumerate(rows)]).T
         least = np.array([signal.least_width for signal in SIGNALS])
         low, high = np.minimum(low, centre - least), np.maximum(high, centre + least)
-        found.append(KnownSet(str(name), len(seen), *(tuple(row.round(4).tolist()) for row in (low, centre, high))))
+        low_row, centre_row, high_row = (tuple(row.round(4).tolist()) for row in (low, centre, high))
+        found.append(KnownSet(str(name), len(seen), low_row, centre_row, high_row))
     return tuple(found)
 
 

@@ -231,7 +231,7 @@ class Adaptation:
             self.take_looks(weights, share)
             for p in fold.pictures:
                 candidates, sureness = self.found[p.key]
-                looks[p.key] = candidates, detector.classify(self._pixels(p), candidates), sureness
+                looks[p.key] = Look(candidates, detector.classify(self._pixels(p), candidates), sureness)
         return looks
 
 
