@@ -165,6 +165,11 @@ class LabelSet:
         """Bool (n_labels,): which class ids are red cells, the infected ones included."""
         return np.array([n in self.red_cells for n in self.names], dtype=bool) | self.is_infected
 
+    @cached_property
+    def is_healthy_red_cell(self) -> np.ndarray:
+        """Bool (n_labels,): which class ids are red cells that are not infected."""
+        return self.is_red_cell & ~self.is_infected
+
 
 def warn_of_meanings(labels: LabelSet, infected_by_name: bool, red_cells_by_name: bool) -> None:
     """Ask about labels whose names sound like a meaning that they do not have, and say where none counts as infected.

@@ -68,7 +68,7 @@ class Evidence:
 
 def applies_to(labels: LabelSet) -> bool:
     """Whether there are healthy and infected red cells among the labels."""
-    return bool(labels.is_infected.any() and _healthy(labels).any())
+    return bool(labels.is_infected.any() and labels.is_healthy_red_cell.any())
 
 
 def red_cell(probabilities: np.ndarray, labels: LabelSet) -> np.ndarray:
@@ -79,7 +79,7 @@ def red_cell(probabilities: np.ndarray, labels: LabelSet) -> np.ndarray:
 def log_ratio(probabilities: np.ndarray, labels: LabelSet) -> np.ndarray:
     """Evidence for an infection: log(P(infected) / P(healthy red cell)), float64 (n,)."""
     p = probabilities[:, : len(labels)].astype(np.float64)
-    infected, healthy = p[:, labels.is_infected].sum(axis=1), p[:, _healthy(labels)].sum(axis=1)
+    infected, healthy = p[:, labels.is_infected].sum(axis=1), p[:, labels.is_healthy_red_cell].sum(axis=1)
     return np.log(np.maximum(infected, SMALLEST)) - np.log(np.maximum(healthy, SMALLEST))
 
 
@@ -114,7 +114,7 @@ def corrected(
         labels: the classes.
     """
     infected = np.pad(labels.is_infected, (0, probabilities.shape[1] - len(labels)))
-    healthy = np.pad(_healthy(labels), (0, probabilities.shape[1] - len(labels)))
+    healthy = np.pad(labels.is_healthy_red_cell, (0, probabilities.shape[1] - len(labels)))
     either = probabilities[:, infected | healthy].sum(axis=1, keepdims=True)
     share = sigmoid(relative)[:, None]
     found = probabilities.copy()
@@ -146,10 +146,6 @@ def fit_unfamiliar(evidence: Mapping[str, Evidence]) -> UnfamiliarSigmoid | None
     fitted = LogisticRegression(C=WEAK_PENALTY).fit(relative[:, None], is_infected, weights * (len(weights) / weights.sum()))
     slope, offset = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
     return UnfamiliarSigmoid(slope, offset) if slope > 0 else None
-
-
-def _healthy(labels: LabelSet) -> np.ndarray:
-    return labels.is_red_cell & ~labels.is_infected
 
 
 def _in_proportion(values: np.ndarray) -> np.ndarray:

@@ -40,7 +40,7 @@ def error_rates(pictures: list[Picture], detections: list[sv.Detections], labels
     for row, picture, detected in zip(rows, pictures, detections, strict=True):
         truth = picture.cells_xyxy[labels.is_infected[picture.cell_class_ids]]
         row[0] = len(truth)
-        row[2] = (labels.is_red_cell & ~labels.is_infected)[picture.cell_class_ids].sum()
+        row[2] = labels.is_healthy_red_cell[picture.cell_class_ids].sum()
         if len(detected):
             row[1], row[3] = _hits_and_misses(detected[_member(labels.is_infected, detected.data["counted_as"])], truth, picture)
     infected, found, healthy, false_alarms = rows.sum(axis=0).tolist()

@@ -136,7 +136,7 @@ def _settings(detector: Detector) -> tuple[float, float, list[str]]:
             infected = st.slider("Infected from score", 0.01, 0.99, float(settings.infected_threshold), 0.01, key="infected")
     with second:
         cell = st.slider("A cell at all from probability", 0.01, 0.99, float(settings.cell_threshold), 0.01, key="cell")
-    healthy = [n for n, quiet in zip(names, labels.is_red_cell & ~labels.is_infected, strict=True) if quiet]
+    healthy = [n for n, quiet in zip(names, labels.is_healthy_red_cell, strict=True) if quiet]
     others = [n for n in names if n not in healthy]
     with third:
         shown = st.pills("Show", others, selection_mode="multi", default=others, format_func=plain, key="classes", wrap=True) or []

@@ -53,7 +53,7 @@ def familiarity(verdict: Familiarity | None) -> None:
 def sheet(photograph: Photograph, cells: sv.Detections, detector: Detector) -> None:
     """All infected cells, or all but healthy red ones where nothing can be infected; of each its number, label and score."""
     labels = detector.labels
-    wanted = labels.is_infected if labels.is_infected.any() else ~(labels.is_red_cell & ~labels.is_infected)
+    wanted = labels.is_infected if labels.is_infected.any() else ~labels.is_healthy_red_cell
     own = cells[wanted[cells.class_id]]
     noun = "infected cell" if labels.is_infected.any() else "cell"
     st.subheader(f"{number_of(len(own), noun)}")

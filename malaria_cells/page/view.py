@@ -58,7 +58,7 @@ def photograph_figure(pixels: np.ndarray, cells: sv.Detections, labels: LabelSet
 def stage_mix(by_label: np.ndarray, labels: LabelSet) -> go.Figure:
     """Bars of the infected cells by stage, or of all cells where nothing can be infected."""
     shown = labels.is_infected if labels.is_infected.any() else np.ones(len(labels), dtype=bool)
-    colours = class_colours(labels, labels.is_red_cell & ~labels.is_infected)
+    colours = class_colours(labels, labels.is_healthy_red_cell)
     own = [n for n, s in zip(labels.names, shown, strict=True) if s]
     names = [html.escape(n) for n in own]  # Plotly reads some tags
     counts = by_label[shown].tolist()

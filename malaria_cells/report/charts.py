@@ -49,7 +49,7 @@ def precision_recall(curves: dict[str, tuple[np.ndarray, np.ndarray]], labels: L
         labels: for the colours.
         path: picture to write.
     """
-    colours = class_colours(labels, labels.is_red_cell & ~labels.is_infected)
+    colours = class_colours(labels, labels.is_healthy_red_cell)
     styles = ("-", "--", "-.", ":")
     with figure(path, 7, 4.6) as ax:
         for i, (name, (recall, precision)) in enumerate(curves.items()):

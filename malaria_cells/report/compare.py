@@ -25,7 +25,7 @@ def compared(picture: np.ndarray, truth: Picture, found: sv.Detections, labels: 
     Returns:
         uint8 RGB, as wide as two pictures and a gap, and higher by a line of text.
     """
-    healthy = labels.is_red_cell & ~labels.is_infected
+    healthy = labels.is_healthy_red_cell
     annotated = sv.Detections(xyxy=truth.cells_xyxy, class_id=truth.cell_class_ids)
     counted = found[found.data["counted_as"] >= 0] if len(found) else found
     if not with_red_cells:

@@ -27,7 +27,7 @@ def draw_detections(picture: np.ndarray, detections: sv.Detections, labels: Labe
         uint8 RGB (H, W, 3).
     """
     scene = np.ascontiguousarray(picture[..., ::-1])  # supervision draws in OpenCV's order of channels
-    quiet_classes = (labels.is_red_cell & ~labels.is_infected) if quiet is None else quiet
+    quiet_classes = labels.is_healthy_red_cell if quiet is None else quiet
     palette = sv.ColorPalette.from_hex(list(class_colours(labels, quiet_classes).values()))
     unit = max(picture.shape[0], picture.shape[1]) / 1280
     class_ids = np.asarray(detections.data.get("counted_as", detections.class_id), dtype=np.int64)
