@@ -139,6 +139,15 @@ def test_it_calibrates_as_the_package_does(findings):
     assert np.allclose(standalone.calibrated(p, fit), calibration(p), atol=1e-6)
 
 
+def test_it_takes_the_package_s_hill_of_a_histogram():
+    """The example is one file that imports nothing of the package; what it repeats is held to be the same."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        counts = rng.random(40) + 3 * np.exp(-np.arange(40) / rng.uniform(1, 8))  # the highest place first in most, inside in some
+        assert standalone.hill(counts) == stain._hill(counts)
+    assert standalone.hill(np.arange(40.0)[::-1]) == stain._hill(np.arange(40.0)[::-1]) == 0  # no hill at all
+
+
 def test_its_numbers_are_the_package_s():
     ours = standalone
     assert (ours.CELL, ours.STRIDE, ours.MULTIPLE) == (learned.WORKING_CELL_SIZE, learned.STRIDE, learned.MULTIPLE)

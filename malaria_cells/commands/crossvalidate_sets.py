@@ -18,7 +18,7 @@ from malaria_cells.errors import InputError
 from malaria_cells.model_folder import load_detector
 from malaria_cells.start_model import with_start
 from malaria_cells.training.elsewhere import as_elsewhere, content_of, measured_evidence
-from malaria_cells.unfamiliar import Evidence
+from malaria_cells.unfamiliar import Evidence, applies_to
 from malaria_cells.wording import number_of
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,8 @@ def crossvalidate_sets(config_path: Path, overrides: list[str], output: Path) ->
         left_out[name] = _test(parts)
         scored.append({"left_out": name, "scored_on": part} | _figures(folder, name))
         _write(output, scored, len(names), overrides, {})
+    if not applies_to(data.train.labels):
+        return _tell(output, scored, names)
     evidence = _evidence(output, {name: _to_fit_to(data, own, name) for name, own in left_out.items()})
     for row in scored:
         name = row["left_out"]
@@ -68,6 +70,10 @@ def crossvalidate_sets(config_path: Path, overrides: list[str], output: Path) ->
             print(f"without {name}: scored again, unfamiliar photographs as the other data sets have it", flush=True)
             row |= detected_by_data_set(detector, left_out[name])[name]
     _write(output, scored, len(names), overrides, evidence)
+    return _tell(output, scored, names)
+
+
+def _tell(output: Path, scored: list[dict[str, Any]], names: list[str]) -> int:
     print(table(scored, "left out", names))
     print(f"figures of each set: {output / TABLE}")
     return 0
