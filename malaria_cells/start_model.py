@@ -1,5 +1,6 @@
 """The model that a training begins with (`start_from`): what of its recipe goes on, and what cannot be combined with it."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from malaria_cells.errors import InputError
 from malaria_cells.labels import RED_BLOOD_CELL
 from malaria_cells.model_description import ABOUT, ModelDescription, file_fingerprint, load_description
 from malaria_cells.model_folder import PROPOSER
+
+log = logging.getLogger(__name__)
 
 RATE = 0.3  # of the usual learning rate, where a training goes on from a model
 # Settings of a recipe that hold for other photographs too.
@@ -84,33 +87,74 @@ def start_of(config: Config) -> StartModel | None:
 def with_start(config: Config) -> Config:
     """The config, with the start model's own values of what the config does not set: architecture, sizes, labels, decisions.
 
-    Only what a YAML or ``--set`` names counts as set. The learning rate is `RATE` of the usual one where it is not set.
+    Only what a YAML or ``--set`` names counts as set. The learning rate is `RATE` of the usual one where it is not set. A classifier that
+    the config wants to be another one than the start model's begins anew, with its own settings; where nothing of the start model can go
+    on, the config comes back without it. Either is said.
 
     Raises:
-        InputError: no such model, or a setting that cannot be combined with it.
+        InputError: no such model.
     """
+    if config.start_from is not None and config.detector != "two_stage":
+        return _without(config, f"`detector: {config.detector}` is another kind of network")
     start = start_of(config)
     if start is None:
         return config
-    _check_combination(config, start)
     described, settings = start.description, start.description.settings
     own: dict[str, Any] = {
-        "model": described.model,
-        "image_size": described.image_size_hw,
-        "context": described.context,
         "stain_normalization": described.stain,
         "proposer_tta": described.proposer_tta,
         "nms": settings.nms,
         "nms_iou": settings.nms_iou,
         "score_threshold": settings.score_threshold,
-        "tta": settings.tta,
         "ignore_labels": list(described.labels.ignored),
-        "learning_rate": RATE * config.learning_rate,
-        "second_look": _second_look(config, start),
     }
-    own = {key: value for key, value in own.items() if key not in config.model_fields_set or key == "second_look"}
+    another = _another_classifier(config, start)
+    if another is None:
+        own |= {
+            "model": described.model,
+            "image_size": described.image_size_hw,
+            "context": described.context,
+            "tta": settings.tta,
+            "learning_rate": RATE * config.learning_rate,
+        }
+    elif config.proposals != "learned":
+        return _without(config, f"its classifier cannot go on as `{another}`, and `proposals: {config.proposals}` has no network")
+    else:
+        log.warning(
+            f"start_from: {start.folder}: of its networks the one that finds cells goes on; the classifier begins anew (`{another}`)"
+        )
+    own = {key: value for key, value in own.items() if key not in config.model_fields_set}
+    if another is None:
+        own["second_look"] = _second_look(config, start)
     own |= _labels(config, start) | {"terms": _terms(config, start)}
     return config.model_copy(update=own)
+
+
+def goes_on(look: Config, number: int, start: StartModel) -> bool:
+    """Whether a look of a config can begin with the weights of the start model's.
+
+    Args:
+        look: the recipe of one classifier, of `Config.looks`.
+        number: its place there.
+        start: the start model.
+    """
+    described = start.description
+    theirs = (described.model, described.second_look)[number]
+    return look.model == theirs and look.weights in (None, "none") and not look.adapt_normalization
+
+
+def _another_classifier(config: Config, start: StartModel) -> str | None:
+    """The setting by which the classifier of a config is another one than the start model's; None: it goes on."""
+    if "model" in config.model_fields_set and config.model != start.description.model:
+        return f"model: {config.model}"
+    if config.weights not in (None, "none"):
+        return f"weights: {config.weights}"
+    return "adapt_normalization: true" if config.adapt_normalization else None
+
+
+def _without(config: Config, why: str) -> Config:
+    log.warning(f"start_from: {config.start_from} is left out, since {why}; the training begins anew")
+    return config.model_copy(update={"start_from": None})
 
 
 def _terms(config: Config, start: StartModel) -> str | None:
@@ -149,7 +193,7 @@ def _second_look(config: Config, start: StartModel) -> SecondLook | None:
     described = start.description
     if "second_look" in config.model_fields_set:
         look = config.second_look
-        if look is None or described.second_look is None or look.image_size is not None:
+        if look is None or look.model != described.second_look or look.image_size is not None:
             return look
         return look.model_copy(update={"image_size": described.second_look_size_hw})
     if described.second_look is None:
@@ -180,27 +224,3 @@ def habits_of(start: StartModel) -> dict[str, Any]:
     """How the start model was trained, `HABITS` of a config: as far as its folder tells it, else as usual."""
     before = _recipe(start) or Config()
     return {key: getattr(before, key) for key in HABITS}
-
-
-def _check_combination(config: Config, start: StartModel) -> None:
-    """Raise `InputError` where a setting that was made contradicts the start model."""
-    given, described = config.model_fields_set, start.description
-
-    def refuse(key: str, found: object, why: str, advice: str) -> InputError:
-        return InputError(f"{key}: {found} cannot be combined with `start_from: {start.folder}`, {why}; {advice}")
-
-    if config.detector != "two_stage":
-        raise refuse("detector", config.detector, "whose networks are those of two_stage", "leave `detector` or `start_from` out")
-    if "model" in given and config.model != described.model:
-        raise refuse("model", config.model, f"which is '{described.model}'", "leave `model` out, or train it without `start_from`")
-    if config.weights not in (None, "none"):
-        raise refuse("weights", config.weights, "whose weights are where it begins", "leave one of the two out")
-    if config.adapt_normalization:
-        raise refuse("adapt_normalization", "true", "whose normalisation its weights were trained under", "leave one of the two out")
-    if config.second_look is not None and described.second_look is not None:
-        if config.second_look.model != described.second_look:
-            why = f"whose second look is '{described.second_look}'"
-            raise refuse("second_look.model", config.second_look.model, why, "name that one, or leave `second_look` out")
-        if config.second_look.weights != "none":
-            why = "whose weights are where it begins"
-            raise refuse("second_look.weights", config.second_look.weights, why, "leave one of the two out")

@@ -98,6 +98,24 @@ def test_shipped_config_comments_name_only_known_keys(repository):
     assert set(yaml.safe_load((repository / "config.yaml").read_text(encoding="utf-8"))) <= set(Config.model_fields)
 
 
+def test_the_two_general_configs_differ_by_what_they_begin_with(repository):
+    usual, scratch = (load_config(repository / name) for name in ("config.yaml", "configs/from_scratch.yaml"))
+    differing = {key for key in Config.model_fields if getattr(usual, key) != getattr(scratch, key)}
+    assert differing == {"start_from", "epochs", "proposer_epochs"}
+    assert scratch.start_from is None
+
+
+def test_a_start_model_may_be_named_relative_to_the_config(tmp_path, monkeypatch):
+    (tmp_path / "models" / "a").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    path = write(tmp_path, "start_from: models/a")
+    monkeypatch.chdir(tmp_path)
+    assert load_config(path).start_from == "models/a"
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert load_config(path).start_from == str(tmp_path / "models" / "a")
+    assert load_config(path, ["start_from=b"]).start_from == "b"
+
+
 def test_exponents_are_numbers_in_every_key_for_numbers(tmp_path):
     text = (
         "learning_rate: 1e-3\nfocal_alpha: 1e-2\nscore_threshold: 1E-4\nfocal_gamma: 1e+0\nepochs: 1e1\nname: 1e3\nlabels: [1e5]\n"

@@ -34,7 +34,7 @@ def test_folds_of_the_sample(repository, tmp_path, capsys):
     sample = tmp_path / "sample"
     write_sample(sample, training=16, test=4, seed=7, size_wh=(480, 360))
     settings = {"train_images": sample, "patch_cache": tmp_path / "cache"}
-    assert crossvalidate(repository / "config.yaml", tmp_path / "cv", **settings) == 0
+    assert crossvalidate(repository / "configs/from_scratch.yaml", tmp_path / "cv", **settings) == 0
     said = capsys.readouterr().out
     assert "| fold | mAP50 | cell AP50 |" in said
     assert "| mean ± standard error |" in said
@@ -49,10 +49,10 @@ def test_folds_of_the_sample(repository, tmp_path, capsys):
     assert sum(fold["images"] for fold in table["by_fold"]) == 16
     # Once more: what is trained stays; of another recipe it is refused.
     before = (tmp_path / "cv" / "fold1" / "model.yaml").stat().st_mtime_ns
-    assert crossvalidate(repository / "config.yaml", tmp_path / "cv", **settings) == 0
+    assert crossvalidate(repository / "configs/from_scratch.yaml", tmp_path / "cv", **settings) == 0
     assert "fold1: trained before" in capsys.readouterr().out
     assert (tmp_path / "cv" / "fold1" / "model.yaml").stat().st_mtime_ns == before
-    assert crossvalidate(repository / "config.yaml", tmp_path / "cv", **settings, learning_rate=0.01) == 2
+    assert crossvalidate(repository / "configs/from_scratch.yaml", tmp_path / "cv", **settings, learning_rate=0.01) == 2
     assert "fold1: holds a model of another recipe" in capsys.readouterr().err
 
 

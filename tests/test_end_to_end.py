@@ -19,7 +19,7 @@ def train(repository, config, folder, **settings):
 @pytest.mark.slow
 def test_sample(repository, tmp_path, capsys):
     assert main(["sample", str(tmp_path / "sample"), "--training", "24", "--test", "8", "--seed", "3"]) == 0
-    model = train(repository, "config.yaml", tmp_path, train_images=tmp_path / "sample", epochs=5, steps_per_epoch=60)
+    model = train(repository, "configs/from_scratch.yaml", tmp_path, train_images=tmp_path / "sample", epochs=5, steps_per_epoch=60)
     metrics = json.loads((model / "metrics.json").read_text())
     assert metrics["test"]["accuracy"] > 0.95
     assert {"accuracy", "micro_f1", "macro_f1", "per_class", "confusion", "calibration_error"} <= metrics["test"].keys()

@@ -54,7 +54,7 @@ def test_training_replaces_a_model_alone(repository, sample, photographs, capsys
         f"name={photographs.name}",
         f"patch_cache={photographs.parent / 'c'}",
     ]
-    command = ["train", "--config", repository / "config.yaml", *(part for s in sets for part in ("--set", s))]
+    command = ["train", "--config", repository / "configs" / "from_scratch.yaml", *(part for s in sets for part in ("--set", s))]
     assert "photographs: is already there and holds no model.yaml" in refuses(capsys, *command)
     assert contents(photographs) == before
     assert [p.name for p in photographs.parent.iterdir()] == ["photographs"]

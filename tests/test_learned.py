@@ -132,7 +132,7 @@ def trained(repository, sample, tmp_path_factory):
     settings |= {"epochs": 2, "steps_per_epoch": 20, "proposer_epochs": 2, "proposer_steps": 40}
     sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     with contextlib.redirect_stderr(io.StringIO()) as said:
-        assert main(["train", f"--config={repository / 'config.yaml'}", *sets]) == 0
+        assert main(["train", f"--config={repository / 'configs/from_scratch.yaml'}", *sets]) == 0
     return parent / "m", said.getvalue()
 
 

@@ -79,7 +79,7 @@ def test_a_training(repository, sample, tmp_path):
     values = {"train_images": sample, "output_models": tmp_path / "m", "patch_cache": tmp_path / "c", "name": "m", "proposals": "watershed"}
     values |= {"epochs": 2, "steps_per_epoch": 10, "image_size": "[32, 32]"}
     sets = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
-    assert main(["train", "--config", str(repository / "config.yaml"), *sets]) == 0
+    assert main(["train", "--config", str(repository / "configs" / "from_scratch.yaml"), *sets]) == 0
     text = check_alone(tmp_path / "m" / "m" / "report.html")
     assert titles(text) == [
         "Classes",

@@ -152,7 +152,7 @@ def test_a_review_can_be_trained_on(reviewed, sample, tmp_path, capsys):
     values = {"train_images": sample, "corrections": review, "output_models": tmp_path / "m", "patch_cache": tmp_path / "c", "name": "m"}
     values |= {"epochs": 1, "steps_per_epoch": 2, "image_size": "[32, 32]", "proposals": "watershed"}
     sets = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
-    assert main(["train", "--config", "config.yaml", *sets]) == 0
+    assert main(["train", "--config", "configs/from_scratch.yaml", *sets]) == 0
     assert (tmp_path / "m" / "m" / "model.yaml").is_file()
 
 

@@ -152,7 +152,7 @@ def test_weights_of_the_second_that_are_not_there_are_missed_before_the_first_is
     settings = {"train_images": sample, "output_models": tmp_path / "models", "patch_cache": tmp_path / "cache", "name": "m"}
     settings |= {"proposals": "watershed", "second_look": "{model: lite, weights: none.weights.h5, epochs: 1, learning_rate: 0.001}"}
     sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-    assert main(["train", f"--config={repository / 'config.yaml'}", *sets]) == 2
+    assert main(["train", f"--config={repository / 'configs/from_scratch.yaml'}", *sets]) == 2
     assert "none.weights.h5" in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()
     assert [p.name for p in (tmp_path / "models").iterdir()] == []
@@ -165,7 +165,7 @@ def test_both_are_trained(repository, sample, tmp_path, capsys, size, refit):
     settings |= {"epochs": 2, "steps_per_epoch": 4, "batch_size": 16, "image_size": "[32, 32]", "proposals": "watershed"}
     settings |= {"second_look": f"{{model: lite, weights: imagenet, epochs: 1, learning_rate: 0.001{size}}}", "refit": refit}
     sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-    assert main(["train", f"--config={repository / 'config.yaml'}", *sets]) == 0
+    assert main(["train", f"--config={repository / 'configs/from_scratch.yaml'}", *sets]) == 0
     further = refit > 0  # both further and larger: the test of real photographs
     said = capsys.readouterr().err
     assert "training lite for the second look" in said

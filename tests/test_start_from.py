@@ -17,7 +17,15 @@ from malaria_cells.model_description import ABOUT, file_fingerprint, load_descri
 from malaria_cells.model_folder import PROPOSER, load_network, save_model
 from malaria_cells.models import build_classifier, centres
 from malaria_cells.start_model import find_start, with_start
-from malaria_cells.training.transfer import Classes, averaged_weights, start_classifiers, start_proposer, transfer
+from malaria_cells.training.transfer import (
+    Classes,
+    averaged_weights,
+    classes_of,
+    said_of,
+    start_classifiers,
+    start_proposer,
+    transfer,
+)
 from tests.test_leaks import NAMES, slides
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3)).astype(np.float32)
@@ -94,19 +102,41 @@ def test_a_resolved_config_is_read_back_as_it_is(start_folder, tmp_path):
     assert "start_from" not in Config().to_yaml()
 
 
+@pytest.mark.parametrize("settings", [{"model": "vgg", "image_size": [40, 40]}, {"weights": "imagenet"}, {"adapt_normalization": True}])
+def test_another_classifier_begins_anew_and_the_network_that_finds_cells_goes_on(start_folder, settings, six_classes, caplog):
+    config = resolved(start_folder, **settings)
+    assert config.start_from == str(start_folder)
+    assert (config.context, config.learning_rate, config.second_look) == (Config().context, Config().learning_rate, None)
+    assert config.score_threshold == 0
+    key, value = next(iter(settings.items()))
+    assert f"the one that finds cells goes on; the classifier begins anew (`{key}: {str(value).lower()}`)" in caplog.text
+    assert start_classifiers(find_start(start_folder), config, six_classes, 7) == [None]
+    assert with_start(config) == config
+
+
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("settings", "why"),
     [
-        ({"model": "vgg"}, r"model: vgg cannot be combined with `start_from: .*`, which is 'compact'"),
-        ({"detector": "yolo"}, r"detector: yolo cannot be combined"),
-        ({"weights": "imagenet"}, r"weights: imagenet cannot be combined"),
-        ({"adapt_normalization": True}, r"adapt_normalization: true cannot be combined"),
-        ({"second_look": {"model": "lite", "epochs": 1, "learning_rate": 0.1}}, r"second_look\.model: lite cannot .* 'compact'"),
+        ({"detector": "yolo"}, "`detector: yolo` is another kind of network"),
+        (
+            {"model": "vgg", "proposals": "watershed"},
+            "its classifier cannot go on as `model: vgg`, and `proposals: watershed` has no network",
+        ),
     ],
 )
-def test_what_contradicts_the_start_model_is_refused(start_folder, settings, message):
-    with pytest.raises(InputError, match=message):
-        resolved(start_folder, **settings)
+def test_a_start_model_of_which_nothing_goes_on_is_left_out_and_that_is_said(start_folder, settings, why, caplog):
+    config = resolved(start_folder, **settings)
+    assert config == make_config(settings, "my.yaml")
+    assert f"start_from: {start_folder} is left out, since {why}; the training begins anew" in caplog.text
+
+
+def test_another_second_look_begins_anew_beside_a_first_that_goes_on(start_folder, six_classes):
+    look = {"model": "lite", "weights": "none", "epochs": 1, "learning_rate": 0.1}
+    config = resolved(start_folder, second_look=look)
+    assert (config.image_size, config.second_look.model, config.second_look.image_size) == ((32, 32), "lite", None)
+    first, second = start_classifiers(find_start(start_folder), config, six_classes, 7)
+    assert first is not None
+    assert second is None
 
 
 def test_folders_that_no_training_goes_on_from_are_refused(start_folder, untrained_model, tmp_path):
@@ -187,8 +217,24 @@ def test_networks_of_every_look_begin_with_the_start_models(start_folder, six_cl
     assert start_proposer(find_start(start_folder)).output_shape[-1] == 5
     added = resolved(start_folder, second_look=None)
     assert len(start_classifiers(find_start(start_folder), added, six_classes, 7)) == 1
-    with pytest.raises(InputError, match=r"none of its labels .* is among those of the training \(cat\)"):
-        start_classifiers(find_start(start_folder), config, LabelSet(("cat",)), 2)
+    # Of other things than cells the last layer alone begins anew.
+    (other, _) = start_classifiers(find_start(start_folder), config, LabelSet(("cat", "dog")), 3)
+    before = load_network(start_folder / "classifier.keras").get_weights()
+    assert all(np.array_equal(a, b) for a, b in zip(other.get_weights(), before, strict=False) if a.shape[-1] != 3)
+    said = said_of(classes_of(find_start(start_folder), LabelSet(("cat", "dog")), 2), start_folder)
+    assert said.endswith("no label of it goes on; new: cat, dog; left out: " + ", ".join((*six_classes.names, BACKGROUND)))
+
+
+def test_a_class_of_another_name_for_the_same_goes_on_and_that_is_said(tmp_path):
+    before, now = ("red blood cell", "leukocyte", "ring", BACKGROUND), ("WBC", "RBC", "Platelets", BACKGROUND)
+    classes = Classes(before, now)
+    assert classes.origins == {"WBC": "leukocyte", "RBC": "red blood cell", BACKGROUND: BACKGROUND}
+    assert (classes.new, classes.gone) == (["Platelets"], ["ring"])
+    old, new = random_network(4, 1), random_network(4, 2)
+    transfer(old, new, classes, seed=0)
+    assert answers(new, now, ["RBC", "WBC"]) == pytest.approx(answers(old, before, ["red blood cell", "leukocyte"]), abs=1e-5)
+    assert "WBC (as leukocyte), RBC (as red blood cell), background go on; new: Platelets; left out: ring" in said_of(classes, tmp_path)
+    assert Classes(("RBC", "red blood cell"), ("red blood cell", "rbc")).origins == {"red blood cell": "red blood cell", "rbc": "RBC"}
 
 
 def test_weights_are_averaged():

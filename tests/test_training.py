@@ -271,7 +271,7 @@ def train_command(repository, sample, folder, *more):
         "proposals": "watershed",
     }
     sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-    return [sys.executable, str(repository / "train.py"), f"--config={repository / 'config.yaml'}", *sets, *more]
+    return [sys.executable, str(repository / "train.py"), f"--config={repository / 'configs/from_scratch.yaml'}", *sets, *more]
 
 
 @pytest.mark.slow

@@ -125,6 +125,11 @@ def labels_for(found: list[str], request: AdaptRequest, known: LabelSet) -> list
     clash = [name for name in request.ignore_labels if name in labels]
     if clash:
         raise InputError(f"--ignore-labels: '{clash[0]}' is a label of the model; leave it out of --labels too, to let the model forget it")
+    if not set(labels) & set(known.names):
+        raise InputError(
+            f"--labels: found {', '.join(excerpt(n) for n in labels[:MOST_SAID])}, none of which is a label of the model "
+            f"({', '.join(known.names)}); expected one or more of those, by which the old and the new networks can be compared"
+        )
     meant = [request.label_map.get(name, name) for name in found]
     if not [name for name in meant if name not in ignored]:
         raise InputError(f"{request.data}: holds no annotated cell; annotate all cells of a few photographs")

@@ -122,8 +122,9 @@ def _check_classifiers(config: Config, data: DataSet, start: StartModel | None) 
         from malaria_cells.training.transfer import classes_of, said_of
 
         n_classes = len(data.train.labels) + (config.background_per_image > 0)
-        _starts(start, config, data, n_classes)
-        print(said_of(classes_of(start, data.train.labels, n_classes), start.folder), file=sys.stderr)
+        networks = _starts(start, config, data, n_classes)
+        if networks[0] is not None:
+            print(said_of(classes_of(start, data.train.labels, n_classes), start.folder), file=sys.stderr)
 
 
 def _proposer(config: Config, data: DataSet, run: UnfinishedRun, start: StartModel | None):  # type: ignore[no-untyped-def]

@@ -153,7 +153,8 @@ class Config(Settings):
     start_from: FolderOrFile | None = Field(
         None,
         description="Of two_stage with learned proposals: a model folder whose networks the training goes on from. Its architecture, "
-        "sizes, labels and decisions are taken where they are not set, and 0.3 of the usual learning_rate; null: train from the "
+        "sizes, labels and decisions are taken where they are not set, and 0.3 of the usual learning_rate. Where another `model` or "
+        "pretrained `weights` are set the classifier begins anew, and the network that finds cells goes on. null: train from the "
         "beginning.",
     )
     model: str = Field(

@@ -22,7 +22,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     """Read a YAML file, lay ``key=value`` overrides over it, check everything.
 
     Args:
-        path: the YAML file.
+        path: the YAML file; its `start_from` may be relative to its folder.
         overrides: strings ``key=value``; the value is read as YAML, and a key inside a key is written as in ``second_look.epochs=8``.
 
     Raises:
@@ -35,6 +35,9 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     if not isinstance(content, dict | None):
         raise InputError(f"{path}: found a {type(content).__name__}, expected keys with values such as 'epochs: 12'")
     content = dict(content or {})
+    beside = path.parent / str(content.get("start_from"))
+    if isinstance(content.get("start_from"), str) and not Path(content["start_from"]).exists() and beside.is_dir():
+        content["start_from"] = str(beside)  # so that the shipped config serves from any folder
     overriding = _parse_overrides(overrides or [])
     # Either says where the data is: what is set stands in the place of what the file says.
     for key, other in (("data_sets", "train_images"), ("train_images", "data_sets")):

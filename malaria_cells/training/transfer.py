@@ -6,6 +6,7 @@ made of the other without a change of any answer.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import keras
@@ -18,7 +19,8 @@ from malaria_cells.keras_files import load_network
 from malaria_cells.labels import BACKGROUND, LabelSet
 from malaria_cells.model_folder import PROPOSER
 from malaria_cells.models import build_classifier, centres
-from malaria_cells.start_model import StartModel
+from malaria_cells.start_model import StartModel, goes_on
+from malaria_cells.synonyms import means
 
 NOISE = 0.1  # of the spread of a last layer's weights: new classes begin alike but for so much
 SAME = 1e-3  # probability: networks whose answers differ by less compute the same thing
@@ -37,20 +39,39 @@ class Classes:
     before: tuple[str, ...]
     now: tuple[str, ...]
 
+    @cached_property
+    def origins(self) -> dict[str, str]:
+        """From each new class that goes on to the old one that it was, in the new order.
+
+        That is the one of its name, or else one whose name usually means the same (RBC, red blood cell): weights are where a training
+        begins, so that a wrong guess is learned away; `said_of` tells of it.
+        """
+        origins = {name: name for name in self.now if name in self.before}
+        for name in self.now:
+            meaning = None if name in origins else means(name, [other for other in self.before if other not in origins.values()])
+            if meaning is not None:
+                origins[name] = meaning
+        return {name: origins[name] for name in self.now if name in origins}
+
     @property
     def kept(self) -> list[str]:
-        """Names of both, in the new order."""
-        return [name for name in self.now if name in self.before]
+        """New classes that go on."""
+        return list(self.origins)
 
     @property
     def new(self) -> list[str]:
-        """Names of the new network alone."""
-        return [name for name in self.now if name not in self.before]
+        """Classes of the new network alone."""
+        return [name for name in self.now if name not in self.origins]
 
     @property
     def gone(self) -> list[str]:
-        """Names of the old network alone."""
-        return [name for name in self.before if name not in self.now]
+        """Classes of the old network alone."""
+        return [name for name in self.before if name not in self.origins.values()]
+
+    @property
+    def shares_labels(self) -> bool:
+        """Whether a class goes on that is a label, not the reject class alone."""
+        return any(name != BACKGROUND for name in self.kept)
 
 
 def classes_of(start: StartModel, labels: LabelSet, n_classes: int) -> Classes:
@@ -61,7 +82,9 @@ def classes_of(start: StartModel, labels: LabelSet, n_classes: int) -> Classes:
 
 
 def start_classifiers(start: StartModel, config: Config, labels: LabelSet, n_classes: int) -> list[keras.Model | None]:
-    """For each look of a config, a network of its kind with the start model's weights; None for a second look that it does not have.
+    """For each look of a config, a network of its kind with the start model's weights; None for a look that begins anew (`goes_on`).
+
+    Where no label goes on, the networks do but for their last layer.
 
     Args:
         start: where weights come from.
@@ -73,16 +96,11 @@ def start_classifiers(start: StartModel, config: Config, labels: LabelSet, n_cla
         InputError: a network of the start model is not what this version builds by that name, or not for this size of patches.
     """
     classes = classes_of(start, labels, n_classes)
-    if not [name for name in classes.kept if name != BACKGROUND]:
-        raise InputError(
-            f"start_from: {start.folder}: none of its labels ({', '.join(start.description.labels.names)}) is among those of the training "
-            f"({', '.join(labels.names)}); name one alike by `label_map`, or train without `start_from`"
-        )
     described = start.description
     sizes_hw = (described.image_size_hw, described.second_look_size_hw or described.image_size_hw)
     found: list[keras.Model | None] = []
     for number, look in enumerate(config.looks):
-        if number >= len(described.files):
+        if not goes_on(look, number, start):
             found.append(None)
             continue
         before = load_network(start.folder / described.files[number])
@@ -162,11 +180,16 @@ def check_same(before: keras.Model, now: keras.Model, classes: Classes, source: 
     Raises:
         InputError: it does not: layers without weights, such as what is done to pixels first, are others.
     """
+    if not classes.kept:
+        return
     size_hw = before.input_shape[1:3]
     pixels = np.random.default_rng(0).integers(0, 256, (CHECKED, *size_hw, 3)).astype(np.float32)
     answers = []
-    for network, names in ((before, classes.before), (now, classes.now)):
-        kept = both_classes(np.asarray(network(pixels, training=False)))[:, [names.index(name) for name in classes.kept]]
+    for network, columns in (
+        (before, [classes.before.index(name) for name in classes.origins.values()]),
+        (now, [classes.now.index(name) for name in classes.origins]),
+    ):
+        kept = both_classes(np.asarray(network(pixels, training=False)))[:, columns]
         answers.append(kept / np.maximum(kept.sum(axis=1, keepdims=True), 1e-9))
     if np.abs(answers[0] - answers[1]).max() > SAME:
         raise InputError(f"{source}: answers otherwise than the network that this version builds of its weights; train a model anew")
@@ -209,8 +232,8 @@ def _chosen(head: tuple[np.ndarray, np.ndarray], classes: Classes, seed: int) ->
     labels = [i for i, name in enumerate(classes.before) if name != BACKGROUND]
     columns, offsets = [], []
     for name in classes.now:
-        if name in classes.before:
-            i = classes.before.index(name)
+        if name in classes.origins:
+            i = classes.before.index(classes.origins[name])
             columns.append(kernel[:, i])
             offsets.append(bias[i])
         else:
@@ -224,7 +247,8 @@ def _chosen(head: tuple[np.ndarray, np.ndarray], classes: Classes, seed: int) ->
 
 def said_of(classes: Classes, folder: Path) -> str:
     """What becomes of the classes, in a line."""
-    parts = [f"{', '.join(classes.kept)} go on" if len(classes.kept) > 1 else f"{classes.kept[0]} goes on"]
+    named = [new if new == old else f"{new} (as {old})" for new, old in classes.origins.items()]
+    parts = [f"{', '.join(named)} {'go' if len(named) > 1 else 'goes'} on"] if classes.shares_labels else ["no label of it goes on"]
     parts += [f"new: {', '.join(classes.new)}"] if classes.new else []
     parts += [f"left out: {', '.join(classes.gone)}"] if classes.gone else []
     return f"beginning with {folder}: {'; '.join(parts)}"
