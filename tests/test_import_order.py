@@ -65,6 +65,7 @@ ORDER = [
     "model_description",
     "model_folder",
     "start_model",
+    "seen_before",
     "export",
     "explain",
     "training",

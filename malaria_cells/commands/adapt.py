@@ -25,6 +25,7 @@ from malaria_cells.labels import BACKGROUND, LabelSet
 from malaria_cells.model_description import ABOUT, ModelDescription, file_fingerprint
 from malaria_cells.model_folder import assemble, load_detector, save_model
 from malaria_cells.progress import progress
+from malaria_cells.seen_before import say_seen
 from malaria_cells.start_model import StartModel, find_start
 from malaria_cells.training.budget import Budget, plan_of, stages_of
 from malaria_cells.training.claim import check_place, claimed
@@ -151,6 +152,7 @@ class _Work:
             "old_photographs": len(self.found.old),
             "folds": plan.folds,
             "share_of_new_weights": {"proposer": proposer_share, "classifiers": share},
+            **say_seen(self.start.folder, {PART: annotated}),
             "compared": {"cell_AP50_by_share_of_proposer": precisions, "loss_by_share_of_classifiers": losses},
             "steps": budget.taken,
             "kept": lines,

@@ -8,11 +8,14 @@ from typing import Any
 from malaria_cells import files
 from malaria_cells.config import Config
 from malaria_cells.dataset import DataSet
+from malaria_cells.seen_before import SEEN, SPLIT, learned_from
 from malaria_cells.training.unfinished import UnfinishedRun
 
 
 def keep_record(folder: Path, config: Config, data: DataSet, metrics: dict[str, Any], runs: list[UnfinishedRun]) -> None:
     """Write ``config.yaml``, ``metrics.json``, ``split.json`` and ``history.csv``, and keep checkpoints and event files.
+
+    A model that began with another one also lists that one's photographs, so that a third one's test part is known from them.
 
     Args:
         folder: of the model.
@@ -23,7 +26,9 @@ def keep_record(folder: Path, config: Config, data: DataSet, metrics: dict[str, 
     """
     files.write_text(folder / "config.yaml", config.to_yaml())
     files.write_json(folder / "metrics.json", metrics)
-    files.write_json(folder / "split.json", {part: [p.key for p in annotations.pictures] for part, annotations in data.parts.items()})
+    parts = {part: [p.key for p in annotations.pictures] for part, annotations in data.parts.items()}
+    before = learned_from(Path(config.start_from)) if config.start_from else []
+    files.write_json(folder / SPLIT, parts | ({SEEN: before} if before else {}))
     for run in runs:
         for extra in (run.checkpoints, run.tensorboard):
             if extra.is_dir():

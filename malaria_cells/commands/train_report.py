@@ -76,6 +76,7 @@ class Trained:
         detected: None where whole pictures are classified.
         further: of the trainings further with the validation pictures, if there were any.
         by_data_set: figures of each data set by itself, if there are several.
+        seen_before: by part, how many of its photographs the start model seems to have been trained on.
         command: how to make it again; None: by ``train.py`` and the folder's config.
     """
 
@@ -87,6 +88,7 @@ class Trained:
     detected: Detected | None = None
     further: list[Course] = field(default_factory=list)
     by_data_set: dict[str, Any] = field(default_factory=dict)
+    seen_before: dict[str, int] = field(default_factory=dict)
     command: str | None = None
 
 
@@ -105,6 +107,11 @@ def write_train_report(folder: Path, name: str, trained: Trained) -> None:
         *_passes(trained.courses),
         *_further(trained.further),
     ]
+    document.warning = "; ".join(
+        f"{n:,} of {len(data.parts[part]):,} photographs of the {part} part have names of photographs that {config.start_from} was trained "
+        "on, which this model began with: if they are the same, figures on that part flatter"
+        for part, n in trained.seen_before.items()
+    )
     classified, detected = trained.classified, trained.detected
     if classified is not None:
         document.headline += _classifier_headline(classified)

@@ -24,6 +24,7 @@ from malaria_cells.partial_labels import background_id, class_sets
 from malaria_cells.patches import Cropping, PatchStore, build_patch_store
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
+from malaria_cells.seen_before import SEEN, say_seen
 from malaria_cells.stain import normalized
 from malaria_cells.start_model import StartModel, start_of
 from malaria_cells.training.unfinished import UnfinishedRun
@@ -43,6 +44,7 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     _check_single_cells(config.background_per_image > 0, data)
     start = start_of(config)
     _check_classifiers(config, data, start)
+    seen = _seen_before(start, data)
     proposer = _proposer(config, data, run, start) if config.proposals == "learned" and _wants_detection(config, data) else None
     candidates = _candidates(proposer, data, config) if proposer is not None else {}
     store, closer = _stores(config, data, candidates)
@@ -61,8 +63,8 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     raw = {"validation": predict_rows(networks, store, rows["validation"], views, is_finding, closer)}
     allowed = training_data.allowed
     calibration = fit_calibration(raw["validation"], store.class_ids[rows["validation"]], trained[0].shown_shares, is_finding, allowed)
-    description, detected = _description(config, data, store, rejects, calibration), None
-    description = replace(description, adapted_from=start.record if start else None)
+    described = _description(config, data, store, rejects, calibration)
+    description, detected = replace(described, adapted_from=start.record if start else None), None
     if rejects:
         description, found = _with_thresholds(description, networks, proposer, data, config)
         detected = Detected("validation", data.validation, found, description.errors)
@@ -71,7 +73,7 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
         networks = [compiled(t.model) for t in further]
     if "test" in rows:
         raw["test"] = predict_rows(networks, store, rows["test"], views, is_finding, closer)
-    metrics = _epochs(trained, further)
+    metrics = _epochs(trained, further) | seen
     for part, probabilities in raw.items():
         known = store.class_ids[rows[part]] < len(names)  # of the rest no class is right or wrong
         classified = _classified(part, names, store.class_ids[rows[part]][known], calibration(probabilities[known]), is_finding)
@@ -90,6 +92,7 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
         detected=detected,
         further=_courses(further),
         by_data_set=metrics.get("by_data_set", {}),
+        seen_before=metrics.get(SEEN, {}),
     )
     _report(folder, name, told)
     return metrics
@@ -100,6 +103,11 @@ def _starts(start: StartModel | None, config: Config, data: DataSet, n_classes: 
     from malaria_cells.training.transfer import start_classifiers
 
     return [] if start is None else start_classifiers(start, config, data.train.labels, n_classes)
+
+
+def _seen_before(start: StartModel | None, data: DataSet) -> dict[str, Any]:
+    judged = {part: annotations for part, annotations in data.parts.items() if part != "train"}
+    return {} if start is None else say_seen(start.folder, judged)
 
 
 def _check_single_cells(rejects: bool, data: DataSet) -> None:
