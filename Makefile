@@ -41,7 +41,7 @@ $(LOWEST)/installed: pyproject.toml requirements-lowest.lock
 
 demo: install
 	@bash download.sh sample
-	@$(BIN)/python train.py --config=config.yaml --set train_images=data/sample --set name=demo --set epochs=6 --set proposer_epochs=10 --set proposer_steps=100
+	@$(BIN)/python train.py --config=configs/from_scratch.yaml --set train_images=data/sample --set name=demo --set epochs=6 --set proposer_epochs=10 --set proposer_steps=100
 	@$(BIN)/python run.py --model models/demo --image 'data/sample/images/slide5*.jpg' --annotations data/sample/test.json --output results/demo
 	@echo "pictures with boxes: results/demo/annotated   report: results/demo/report.html"
 

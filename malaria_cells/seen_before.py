@@ -1,7 +1,7 @@
-"""Photographs that a start model was trained on: a validation or test part that holds some of them flatters."""
+"""Photographs that a model was trained on: figures that are taken on them flatter."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from malaria_cells.annotations import AnnotationSet
@@ -27,6 +27,22 @@ def learned_from(folder: Path) -> list[str]:
     return list(dict.fromkeys(name for part in LEARNED for name in parts.get(part, [])))
 
 
+def seen_in(folder: Path, keys: Iterable[str]) -> list[str]:
+    """Those of some pictures whose files have the name of a photograph that a model, or one that it began with, has learned from.
+
+    Names alone are compared, without folder and suffix: the photographs need not be there any more.
+
+    Args:
+        folder: of the model.
+        keys: paths of the pictures.
+
+    Raises:
+        InputError: see `learned_from`.
+    """
+    known = {_stem(name) for name in learned_from(folder)}
+    return [key for key in keys if _stem(key) in known]
+
+
 def say_seen(folder: Path, parts: Mapping[str, AnnotationSet]) -> dict[str, dict[str, int]]:
     """Tell which photographs of parts, that figures are taken on, a start model has seen, by the names of their files.
 
@@ -40,8 +56,7 @@ def say_seen(folder: Path, parts: Mapping[str, AnnotationSet]) -> dict[str, dict
     Raises:
         InputError: see `learned_from`.
     """
-    known = {_stem(name) for name in learned_from(folder)}
-    seen = {part: [p.key for p in annotations.pictures if _stem(p.key) in known] for part, annotations in parts.items()}
+    seen = {part: seen_in(folder, [p.key for p in annotations.pictures]) for part, annotations in parts.items()}
     seen = {part: keys for part, keys in seen.items() if keys}
     for part, keys in seen.items():
         log.warning(

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from malaria_cells.seen_before import learned_from, say_seen
+from malaria_cells.seen_before import learned_from, say_seen, seen_in
 from tests.test_leaks import NAMES, load, slides
 
 
@@ -17,6 +17,7 @@ def test_what_a_model_and_those_before_it_learned_from(tmp_path):
     folder = start(tmp_path / "m", train=["a.jpg", "b.jpg"], validation=["c.jpg"], test=["d.jpg"], seen_before=["e.jpg", "a.jpg"])
     assert learned_from(folder) == ["a.jpg", "b.jpg", "c.jpg", "e.jpg"]
     assert learned_from(tmp_path) == []
+    assert seen_in(folder, ["x/B.png", "d.jpg", "e", "bb.jpg"]) == ["x/B.png", "e"]
 
 
 def test_photographs_that_the_start_model_has_seen_are_counted_and_named(tmp_path, caplog):

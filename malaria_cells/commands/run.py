@@ -26,6 +26,7 @@ from malaria_cells.model_folder import shipped
 from malaria_cells.pictures import list_pictures, read_picture
 from malaria_cells.progress import progress
 from malaria_cells.report.review import FOLDER as REVIEW
+from malaria_cells.seen_before import SPLIT, seen_in
 from malaria_cells.wording import number_of
 
 log = logging.getLogger(__name__)
@@ -93,6 +94,7 @@ def _detect(request: RunRequest, model: Path, loaded: Loaded, root: Path, keys: 
         facts.append(("Terms of the model", loaded.terms))
     if truth is not None:
         facts.append(("Annotation", f"{request.annotations}, {len(truth):,} of the photographs"))
+        facts += _learned_from(model, truth)
         if request.ignore_labels:
             facts.append(("Ignored labels", ", ".join(request.ignore_labels)))
         if request.annotated_labels:
@@ -106,6 +108,19 @@ def _detect(request: RunRequest, model: Path, loaded: Loaded, root: Path, keys: 
         print(f"{request.output / REVIEW} is of an earlier run; it may hold corrections and was left as it is")
     write.say(finished)
     return finished.exit_code
+
+
+def _learned_from(model: Path, truth: AnnotationSet) -> list[tuple[str, str]]:
+    """Say, and note for the report, how many of the scored photographs the model seems to have been trained on."""
+    seen = seen_in(model, [p.key for p in truth.pictures])
+    if not seen:
+        return []
+    said = (
+        f"{len(seen):,} of {number_of(len(truth), 'annotated photograph')} have names of photographs that the model was trained on or "
+        "chosen by; if they are the same, the figures flatter"
+    )
+    log.warning(f"--annotations: {said}; --split {model / SPLIT} scores those that it has not seen (first: {seen[0]})")
+    return [("Seen in training", said)]
 
 
 def _warn_of_other_sizes(detector: Any, finished: Finished) -> None:
