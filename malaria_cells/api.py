@@ -82,7 +82,7 @@ class CellDetector:
         Returns:
             Detections, best score first: ``xyxy``, float32 (n, 4), pixels, right and bottom exclusive; ``confidence``, float32
             (n,), 0 to 1; ``class_id``, int (n,); in ``data``: ``class_name``; ``probabilities``, float32 (n, n_labels + 1),
-            calibrated, the last being "no cell"; ``existence``, float32 (n,), the probability of being a cell; ``label_scores``,
+            calibrated, the last being "no cell"; ``objectness``, float32 (n,), the probability of being a cell; ``label_scores``,
             float32 (n, n_labels), what it is ranked by under each label that it may have, 0 under others; ``counted_as``, int (n,),
             the label that it counts as at the operating thresholds, -1 for a mere suspicion.
 

@@ -163,7 +163,7 @@ def counted_as(detections: sv.Detections, labels: LabelSet, infected_threshold: 
     """The label that each detection is counted as: int64 (n,), -1 for one that is not counted.
 
     A detection with an infected label is a finding if its score reaches `infected_threshold`. If not, it is counted as its
-    most probable label that is not infected; that, like any other detection, only if its ``data["existence"]``, the
+    most probable label that is not infected; that, like any other detection, only if its ``data["objectness"]``, the
     probability that it is a cell, reaches `cell_threshold`.
     """
     class_ids = np.array(detections.class_id, dtype=np.int64)
@@ -174,7 +174,7 @@ def counted_as(detections: sv.Detections, labels: LabelSet, infected_threshold: 
         healthy = np.array(detections.data["probabilities"], dtype=np.float64)[:, : len(labels)].copy()
         healthy[:, labels.is_infected] = -1
         class_ids = np.where(labels.is_infected[class_ids] & ~is_finding, healthy.argmax(axis=1), class_ids)
-    return np.where(is_finding | (np.asarray(detections.data["existence"]) >= cell_threshold), class_ids, -1)
+    return np.where(is_finding | (np.asarray(detections.data["objectness"]) >= cell_threshold), class_ids, -1)
 
 
 def _lang_reiczigel(counted: Count, errors: ErrorRates) -> tuple[float, float]:

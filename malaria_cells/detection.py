@@ -121,7 +121,7 @@ class Detector(ABC):
 
         Returns:
             Detections, best score first, with ``data["probabilities"]``, float32 (n, n_classes), the reject class last;
-            ``data["existence"]``, float32 (n,), the probability of being a cell; ``data["label_scores"]``, float32 (n, n_labels),
+            ``data["objectness"]``, float32 (n,), the probability of being a cell; ``data["label_scores"]``, float32 (n, n_labels),
             its score under each label, 0 where that is out of the question; ``data["counted_as"]``, int64 (n,), the
             label each is counted as, -1 if it is not (see `counting.counted_as`); and ``data["class_name"]``.
 
@@ -148,9 +148,9 @@ class Detector(ABC):
             familiarity: it is kept for `familiarity`, which would measure it anew on other probabilities than it was judged by.
         """
         labels = self.labels
-        existence = probability_of_a_cell(probabilities, len(labels), sureness, self.settings.proposal_weight)
+        objectness = objectness_of(probabilities, len(labels), sureness, self.settings.proposal_weight)
         class_ids, by_label = label_and_score(probabilities, labels, self.settings.candidate_threshold)
-        by_label *= existence[:, None]
+        by_label *= objectness[:, None]
         scores = np.take_along_axis(by_label, class_ids[:, None], axis=1)[:, 0]
         keep = scores >= self.settings.score_threshold
         kept = np.flatnonzero(keep)
@@ -158,7 +158,7 @@ class Detector(ABC):
         kept = kept[suppress(boxes_xyxy[kept], scores[kept], self.settings.nms_iou, groups)]
         if self.settings.nms == "agnostic":
             worth = worth_among_nested(boxes_xyxy[kept], class_ids[kept], labels.is_red_cell.any() & ~labels.is_red_cell)
-            scores[kept], existence[kept] = scores[kept] * worth, existence[kept] * worth
+            scores[kept], objectness[kept] = scores[kept] * worth, objectness[kept] * worth
             by_label[kept] *= worth[:, None]
             kept = kept[scores[kept] >= self.settings.score_threshold]
             kept = kept[np.argsort(-scores[kept], kind="stable")]
@@ -168,7 +168,7 @@ class Detector(ABC):
             class_id=class_ids[kept],
             data={
                 "probabilities": probabilities[kept],
-                "existence": existence[kept],
+                "objectness": objectness[kept],
                 "label_scores": self._scores_of_all_labels(boxes_xyxy[kept], class_ids[kept], by_label[kept]),
                 "class_name": np.array([labels.names[i] for i in class_ids[kept]], dtype=object),
             },
@@ -311,10 +311,10 @@ class TwoStageDetector(Detector):
         return self.classifier(crop_boxes(picture, boxes_xyxy, context, self.classifier.image_size_hw), self.settings.tta, closer)
 
 
-def probability_of_a_cell(probabilities: np.ndarray, n_labels: int, sureness: np.ndarray | None, weight: float) -> np.ndarray:
+def objectness_of(probabilities: np.ndarray, n_labels: int, sureness: np.ndarray | None, weight: float) -> np.ndarray:
     """The proposer's sureness to the power `weight`, times the classifier's probability of any label: float32 (n,)."""
-    existence = probabilities[:, :n_labels].sum(axis=1)
-    return (existence if sureness is None else existence * sureness**weight).astype(np.float32)
+    objectness = probabilities[:, :n_labels].sum(axis=1)
+    return (objectness if sureness is None else objectness * sureness**weight).astype(np.float32)
 
 
 def label_and_score(probabilities: np.ndarray, labels: LabelSet, candidate_threshold: float) -> tuple[np.ndarray, np.ndarray]:

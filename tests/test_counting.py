@@ -31,9 +31,9 @@ def test_sum(six_classes):
     assert (total.by_label.tolist(), total.infected, total.red_cells) == ([2, 1, 0, 1, 0, 0], 1, 3)
 
 
-def detections(class_ids, scores, probabilities, existence=1.0):
+def detections(class_ids, scores, probabilities, objectness=1.0):
     n = len(class_ids)
-    data = {"probabilities": np.array(probabilities), "existence": np.broadcast_to(existence, n)}
+    data = {"probabilities": np.array(probabilities), "objectness": np.broadcast_to(objectness, n)}
     return sv.Detections(xyxy=np.zeros((n, 4)), class_id=np.array(class_ids), confidence=np.array(scores), data=data)
 
 
@@ -46,7 +46,7 @@ def test_a_doubtful_infection_counts_as_the_best_healthy_label(six_classes):
 
 def test_what_may_be_no_cell_counts_only_as_a_finding(six_classes):
     p = [[0.4, 0, 0, 0, 0, 0, 0.6], [0, 0, 0, 0.4, 0, 0, 0.6], [0.1, 0, 0, 0.3, 0, 0, 0.6]]
-    found = detections([0, 3, 3], [0.4, 0.4, 0.3], p, existence=0.4)
+    found = detections([0, 3, 3], [0.4, 0.4, 0.3], p, objectness=0.4)
     ids = counted_as(found, six_classes, 0.35, 0.5)
     assert ids.tolist() == [-1, 3, -1]
     assert count(ids, six_classes).by_label.tolist() == [0, 0, 0, 1, 0, 0]

@@ -68,7 +68,7 @@ def test_decide_does_not_count_background_and_drops_low_scores(six_classes):
     found = detector.decide(squares, p)
     assert found.xyxy[:, 0].tolist() == [0, 20]
     assert found.data["class_name"].tolist() == ["red blood cell"] * 2
-    assert found.data["existence"].tolist() == pytest.approx([0.6, 0.4])
+    assert found.data["objectness"].tolist() == pytest.approx([0.6, 0.4])
     assert found.data["counted_as"].tolist() == [0, -1]
     # A proposer's sureness counts with its weight.
     settings_changed = detector.with_settings(proposal_weight=2.0, score_threshold=0.0)
@@ -133,7 +133,7 @@ def test_a_nested_box_is_ranked_lower_and_not_counted(six_classes):
     found = detector.decide(squares, p)
     assert found.xyxy.tolist() == squares[[1, 2, 0]].tolist()
     assert found.confidence.tolist() == pytest.approx([0.95, 0.6, 0.9 * NESTED_WORTH])
-    assert found.data["existence"].tolist() == pytest.approx([0.95, 0.6, 0.9 * NESTED_WORTH])
+    assert found.data["objectness"].tolist() == pytest.approx([0.95, 0.6, 0.9 * NESTED_WORTH])
     assert found.data["counted_as"].tolist() == [0, 0, -1]
     assert len(detector.with_settings(score_threshold=0.3).decide(squares, p)) == 2
 

@@ -34,7 +34,7 @@ def detections(boxes_xyxy, class_ids, scores, n_classes=5, labels=None):
         xyxy=np.array(boxes_xyxy, dtype=np.float32).reshape(-1, 4),
         class_id=ids,
         confidence=np.array(scores, dtype=np.float32),
-        data={"probabilities": probabilities, "existence": np.ones(len(ids), dtype=np.float32)},
+        data={"probabilities": probabilities, "objectness": np.ones(len(ids), dtype=np.float32)},
     )
     found.data["counted_as"] = counted_as(found, labels or LABELS, 0.5, 0.5)
     return found

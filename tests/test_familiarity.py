@@ -54,15 +54,15 @@ def slide(seed):
     return replace(Slide.draw(np.random.default_rng(seed)), crowding=70.0)
 
 
-def found_at(boxes_xyxy, existence=0.98):
+def found_at(boxes_xyxy, objectness=0.98):
     """Healthy red cells as a detector hands them on."""
     n = len(boxes_xyxy)
-    probabilities = np.tile([0.97 * existence, 0.03 * existence, 1 - existence], (n, 1))
+    probabilities = np.tile([0.97 * objectness, 0.03 * objectness, 1 - objectness], (n, 1))
     return sv.Detections(
         xyxy=np.array(boxes_xyxy, dtype=np.float32).reshape(-1, 4),
-        confidence=np.full(n, existence),
+        confidence=np.full(n, objectness),
         class_id=np.zeros(n, dtype=int),
-        data={"existence": np.full(n, existence), "probabilities": probabilities, "counted_as": np.zeros(n, dtype=np.int64)},
+        data={"objectness": np.full(n, objectness), "probabilities": probabilities, "counted_as": np.zeros(n, dtype=np.int64)},
     )
 
 
@@ -147,13 +147,13 @@ def test_another_stain_is_unusual(known, slides):
 
 def test_networks_that_are_unsure_make_a_photograph_unusual_and_surer_ones_never(known, slides):
     [(picture, cells)] = smears(1, slides, 10)
-    existence = np.where(np.arange(len(cells)) % 2 == 0, 0.98, 0.6)
+    objectness = np.where(np.arange(len(cells)) % 2 == 0, 0.98, 0.6)
     found = found_at(cells)
-    found.data["existence"] = existence
+    found.data["objectness"] = objectness
     verdict = judged(known, picture, found)
     assert verdict.level == UNUSUAL
     assert verdict.reason.startswith("the networks are unsure of 5")
-    assert judged(known, picture, found_at(cells, existence=0.999)).level == FAMILIAR
+    assert judged(known, picture, found_at(cells, objectness=0.999)).level == FAMILIAR
 
 
 def test_each_data_set_has_its_own_centre(slides):
@@ -278,7 +278,7 @@ def test_training_photographs_are_measured_by_their_annotation(sample):
     for p in rest.pictures:
         n = len(p.cells_xyxy)
         own = np.pad(0.95 * np.eye(len(names))[p.cell_class_ids], ((0, 0), (0, 1)), constant_values=0.05)
-        data = {"existence": np.full(n, 0.95), "probabilities": own}
+        data = {"objectness": np.full(n, 0.95), "probabilities": own}
         found.append(sv.Detections(xyxy=p.cells_xyxy, class_id=p.cell_class_ids, confidence=np.full(n, 0.95), data=data))
     known = fit_familiarity(half, rest, found, half.usual_cell_size)
     assert (len(known.sets), known.sets[0].photographs) == (1, 8)

@@ -20,9 +20,9 @@ from malaria_cells.report.review import doubts, most_doubtful
 from tests.conftest import write_bbbc041
 
 
-def detections(probabilities, existence, counted_as):
+def detections(probabilities, objectness, counted_as):
     p = np.array(probabilities, dtype=np.float32)
-    data = {"probabilities": p, "existence": np.array(existence), "counted_as": np.array(counted_as)}
+    data = {"probabilities": p, "objectness": np.array(objectness), "counted_as": np.array(counted_as)}
     return sv.Detections(xyxy=np.zeros((len(p), 4)), class_id=p.argmax(axis=1), confidence=p.max(axis=1), data=data)
 
 

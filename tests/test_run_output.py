@@ -65,7 +65,7 @@ def stub(six_classes, fails=()):
     def detect(picture):
         p = np.zeros((2, 7), dtype=np.float32)
         p[0, 0], p[1, 3] = 0.9, 0.8
-        data = {"probabilities": p, "existence": np.ones(2), "counted_as": np.array([0, 3])}
+        data = {"probabilities": p, "objectness": np.ones(2), "counted_as": np.array([0, 3])}
         xyxy = np.array([[1, 1, 20, 20], [30, 5, 50, 25]], dtype=np.float32)
         return sv.Detections(xyxy=xyxy, class_id=np.array([0, 3]), confidence=np.array([0.9, 0.8], dtype=np.float32), data=data)
 

@@ -56,8 +56,8 @@ def test_what_lies_on_an_ignore_region_is_no_false_cell():
     region = np.array([[0, 100, 800, 150]], dtype=np.float32)
     ignore = np.array([False] * 10 + [True])
     truth = Picture("a.png", Path("a.png"), (800, 200), "a.png", np.concatenate([cells, region]), np.where(ignore, -1, 0), ignore)
-    existence = np.array([0.25] * 10 + [0.7] * 20)
-    found = sv.Detections(xyxy=np.concatenate([cells, crowd]), class_id=np.zeros(30, int), data={"existence": existence})
+    objectness = np.array([0.25] * 10 + [0.7] * 20)
+    found = sv.Detections(xyxy=np.concatenate([cells, crowd]), class_id=np.zeros(30, int), data={"objectness": objectness})
     assert _best_cell_threshold([truth], [found]) <= 0.25
     without = replace(truth, boxes_xyxy=cells, class_ids=np.zeros(10, int), ignore=np.zeros(10, bool))
     assert _best_cell_threshold([truth], [found]) == _best_cell_threshold([without], [found[:10]])

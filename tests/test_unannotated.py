@@ -85,7 +85,7 @@ def test_what_is_annotated_everywhere_is_scored_as_ever(seed):
 def test_the_cell_threshold_is_not_chosen_by_them():
     truth = replace(picture(CELLS, [RED, RED, RED]), unannotated=(LEUKOCYTE,))
     found = detections([*CELLS, *ELSEWHERE], [RED, RED, RED, LEUKOCYTE, LEUKOCYTE], [0.9] * 5)
-    found.data["existence"] = np.array([0.3, 0.3, 0.3, 0.5, 0.5], dtype=np.float32)
+    found.data["objectness"] = np.array([0.3, 0.3, 0.3, 0.5, 0.5], dtype=np.float32)
     low = _best_cell_threshold([truth], [found])
     assert low == _best_cell_threshold([truth], [found[:3]])
 

@@ -343,21 +343,21 @@ def decide(boxes: np.ndarray, probabilities: np.ndarray, sure: np.ndarray, model
     """Label, reject, suppress and count: the cells of a picture, best score first."""
     names, rule, infected = model.about["labels"]["names"], model.about["settings"], model.infected
     p = probabilities[:, : len(names)]
-    existence = (p.sum(axis=1) * sure ** rule["proposal_weight"]).astype(np.float32)
+    objectness = (p.sum(axis=1) * sure ** rule["proposal_weight"]).astype(np.float32)
     label, score = label_and_score(p, infected, rule["candidate_threshold"])
-    score = score * existence
+    score = score * objectness
     kept = np.flatnonzero(score >= rule["score_threshold"])
     kept = kept[suppress(boxes[kept], score[kept], rule["nms_iou"], label[kept] if rule["nms"] == "class" else None)]
     if rule["nms"] == "agnostic":
         red = np.isin(names, model.about["labels"]["red_cells"]) | infected
         worth = worth_among_nested(boxes[kept], label[kept], red.any() & ~red)
-        score[kept], existence[kept] = score[kept] * worth, existence[kept] * worth
+        score[kept], objectness[kept] = score[kept] * worth, objectness[kept] * worth
         kept = kept[score[kept] >= rule["score_threshold"]]
         kept = kept[np.argsort(-score[kept], kind="stable")]
     finding = infected[label] & (score >= rule["infected_threshold"])
     healthy = label if infected.all() else np.where(infected, -1, p.astype(np.float64)).argmax(axis=1)
     counted = np.where(infected[label] & ~finding, healthy, label)
-    counts = finding | (existence >= rule["cell_threshold"])
+    counts = finding | (objectness >= rule["cell_threshold"])
     return [Cell(names[label[i]], float(score[i]), names[counted[i]] if counts[i] else None, tuple(boxes[i].tolist())) for i in kept]
 
 

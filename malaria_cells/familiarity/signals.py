@@ -87,14 +87,14 @@ def measure(picture: np.ndarray, found: sv.Detections, labels: LabelSet, cell_si
         values = appearance(picture, np.zeros((0, 4), dtype=np.float32), cell_size)
         values[OF_NETWORKS] = np.log(1 + AT_LEAST), 0.0, np.log(AT_LEAST)
         return values
-    existence = np.asarray(found.data["existence"])
-    is_cell = existence >= IS_CELL
+    objectness = np.asarray(found.data["objectness"])
+    is_cell = objectness >= IS_CELL
     reduced = _Reduced.of(picture, found.xyxy[is_cell], cell_size)
     values = _of_picture(reduced, cell_size)
     p = np.asarray(found.data["probabilities"], dtype=np.float64)[is_cell, : len(labels)]
     p /= np.maximum(p.sum(axis=1, keepdims=True), 1e-9)
     is_red = labels.is_red_cell[p.argmax(axis=1)] if labels.is_red_cell.any() else np.ones(len(p), dtype=bool)
-    seen = existence[existence >= UNSURE[0]]
+    seen = objectness[objectness >= UNSURE[0]]
     values[OF_NETWORKS] = (
         np.log(reduced.unexplained(found.xyxy[is_cell], is_red) + AT_LEAST),
         float((seen < UNSURE[1]).mean()) if len(seen) >= FEWEST_SEEN else 0.0,

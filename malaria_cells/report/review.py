@@ -55,8 +55,8 @@ def doubts(found: sv.Detections, labels: LabelSet) -> np.ndarray:
         infected = p[:, labels.is_infected].sum(axis=1)
         p = np.stack([infected, 1 - infected], axis=1)
     if p.shape[1] < 2:
-        return 1 - np.asarray(found.data["existence"], dtype=np.float64)
-    return entropy(np.clip(p, 1e-12, 1), axis=1, base=p.shape[1]) * np.asarray(found.data["existence"])
+        return 1 - np.asarray(found.data["objectness"], dtype=np.float64)
+    return entropy(np.clip(p, 1e-12, 1), axis=1, base=p.shape[1]) * np.asarray(found.data["objectness"])
 
 
 def most_doubtful(results: dict[str, sv.Detections], labels: LabelSet, count: int) -> list[DoubtfulCell]:

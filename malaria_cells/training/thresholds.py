@@ -138,12 +138,12 @@ def _best_cell_threshold(pictures: list[Picture], found: list[sv.Detections]) ->
 
     As in scoring, what lies on no cell, and on an ignore region or is of a class that was not annotated, is neither right nor wrong.
     """
-    by_existence = [d[np.argsort(-d.data["existence"], kind="stable")] for d in found]
-    right = np.concatenate([boxes.match(d.xyxy, p.cells_xyxy) >= 0 for p, d in zip(pictures, by_existence, strict=True)])
-    ignored = np.concatenate([unscored(d, p, np.asarray(d.class_id)) for p, d in zip(pictures, by_existence, strict=True)])
-    existence = np.concatenate([d.data["existence"] for d in by_existence])
+    by_objectness = [d[np.argsort(-d.data["objectness"], kind="stable")] for d in found]
+    right = np.concatenate([boxes.match(d.xyxy, p.cells_xyxy) >= 0 for p, d in zip(pictures, by_objectness, strict=True)])
+    ignored = np.concatenate([unscored(d, p, np.asarray(d.class_id)) for p, d in zip(pictures, by_objectness, strict=True)])
+    objectness = np.concatenate([d.data["objectness"] for d in by_objectness])
     annotated = sum(len(p.cells_xyxy) for p in pictures)
-    counted = (existence >= np.array(CELL_GRID)[:, None]) & (right | ~ignored)
+    counted = (objectness >= np.array(CELL_GRID)[:, None]) & (right | ~ignored)
     f1 = 2 * (counted & right).sum(axis=1) / np.maximum(counted.sum(axis=1) + annotated, 1)
     return _middle_of_best(CELL_GRID, f1.tolist())
 
