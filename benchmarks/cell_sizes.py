@@ -121,14 +121,14 @@ def average_precision(found: list[tuple[np.ndarray, np.ndarray]], pictures: list
     from malaria_cells import boxes
 
     scores, hits = [], []
-    for (xyxy, sureness), picture in zip(found, pictures, strict=True):
+    for (xyxy, proposal_scores), picture in zip(found, pictures, strict=True):
         kept = boxes.clip(xyxy, picture.size_wh)
         corners = np.concatenate([kept[:, :2], kept[:, 2:] - kept[:, :2]], axis=1).astype(float)
-        order = np.array(cv2.dnn.NMSBoxes(corners.tolist(), sureness.tolist(), 0.0, OVERLAP), dtype=int).ravel()
-        kept, sureness = kept[order], sureness[order]
+        order = np.array(cv2.dnn.NMSBoxes(corners.tolist(), proposal_scores.tolist(), 0.0, OVERLAP), dtype=int).ravel()
+        kept, proposal_scores = kept[order], proposal_scores[order]
         matched = boxes.match(kept, picture.cells_xyxy) >= 0
         ignored = boxes.intersection_matrix(kept, picture.ignored_xyxy).max(axis=1, initial=0) >= OVERLAP * boxes.areas(kept)
-        scores.append(sureness[matched | ~ignored])
+        scores.append(proposal_scores[matched | ~ignored])
         hits.append(matched[matched | ~ignored])
     order = np.argsort(-np.concatenate(scores), kind="stable")
     true = np.cumsum(np.concatenate(hits)[order])

@@ -38,11 +38,11 @@ def main() -> None:
         t = [time.perf_counter()]
         picture = detector.prepared(read_picture(path))
         t.append(time.perf_counter())
-        boxes, sureness = detector.proposer.candidates(picture)
+        boxes, proposal_scores = detector.proposer.candidates(picture)
         t.append(time.perf_counter())
         probabilities = detector.classify(picture, boxes)
         t.append(time.perf_counter())
-        detector.decide(boxes, probabilities, sureness)
+        detector.decide(boxes, probabilities, proposal_scores)
         t.append(time.perf_counter())
         proposals += len(boxes)
         for name, seconds in zip(steps, np.diff(t), strict=True):

@@ -45,9 +45,9 @@ def shrunk(annotations: AnnotationSet, factor: float, folder: Path) -> Annotatio
 
 def boxes_of(proposer: Proposer, picture: Picture, nms_iou: float) -> sv.Detections:
     """What is proposed for a picture."""
-    xyxy, sureness = proposer.candidates(read_picture(picture.path))
-    kept = suppress(xyxy, sureness, nms_iou, None)
-    return sv.Detections(xyxy[kept], confidence=sureness[kept], class_id=np.zeros(len(kept), dtype=int))
+    xyxy, proposal_scores = proposer.candidates(read_picture(picture.path))
+    kept = suppress(xyxy, proposal_scores, nms_iou, None)
+    return sv.Detections(xyxy[kept], confidence=proposal_scores[kept], class_id=np.zeros(len(kept), dtype=int))
 
 
 def print_figures(annotations: AnnotationSet, found: dict[str, sv.Detections]) -> None:

@@ -28,7 +28,7 @@ class Candidates:
     class_ids: np.ndarray
 
 
-def label_candidates(picture: Picture, found_xyxy: np.ndarray, sureness: np.ndarray, reject_id: int) -> Candidates:
+def label_candidates(picture: Picture, found_xyxy: np.ndarray, proposal_scores: np.ndarray, reject_id: int) -> Candidates:
     """Give candidates the class of the cell they overlap, or the reject class; leave out those of which neither is certain.
 
     Left out are boxes that overlap a cell by an IoU of `BACKGROUND_IOU` to `MATCH_IOU`, boxes that lie in an ignore region by
@@ -37,7 +37,7 @@ def label_candidates(picture: Picture, found_xyxy: np.ndarray, sureness: np.ndar
     Args:
         picture: its annotation.
         found_xyxy: float32 (n, 4), candidates.
-        sureness: float32 (n,), 0 to 1.
+        proposal_scores: float32 (n,), 0 to 1.
         reject_id: class id of what is in no box: the reject class, or the set from `partial_labels.background_id`.
     """
     overlap = boxes.iou_matrix(found_xyxy, picture.cells_xyxy)
@@ -50,6 +50,6 @@ def label_candidates(picture: Picture, found_xyxy: np.ndarray, sureness: np.ndar
     cut_off = (found_xyxy[:, :2] <= edge[0]).any(axis=1) | (found_xyxy[:, 2:] >= edge[1:]).any(axis=1)
     shared = boxes.intersection_matrix(found_xyxy, picture.ignored_xyxy).max(axis=1, initial=0)
     is_ignored = shared >= 0.5 * boxes.areas(found_xyxy)
-    is_background = (highest < BACKGROUND_IOU) & (cut_off | (sureness < LEFT_OUT))
+    is_background = (highest < BACKGROUND_IOU) & (cut_off | (proposal_scores < LEFT_OUT))
     kept = ~is_ignored & (is_cell | is_background)
     return Candidates(found_xyxy[kept].astype(np.float32), class_ids[kept])

@@ -69,13 +69,13 @@ class Look(NamedTuple):
     Attributes:
         boxes_xyxy: candidates, float32 (n, 4).
         probabilities: float32 (n, n_classes), what is no cell after the labels.
-        sureness: of the proposer, float32 (n,); None: 1.
+        proposal_scores: of the boxes, from the proposer, float32 (n,); None: 1.
         familiarity: the verdict on the picture, where what was seen depends on it; else None.
     """
 
     boxes_xyxy: np.ndarray
     probabilities: np.ndarray
-    sureness: np.ndarray | None = None
+    proposal_scores: np.ndarray | None = None
     familiarity: Familiarity | None = None
 
 
@@ -136,7 +136,7 @@ class Detector(ABC):
         self,
         boxes_xyxy: np.ndarray,
         probabilities: np.ndarray,
-        sureness: np.ndarray | None = None,
+        proposal_scores: np.ndarray | None = None,
         familiarity: Familiarity | None = None,
     ) -> sv.Detections:
         """Label, reject, suppress: needs no picture, so that thresholds can be changed without running the network again.
@@ -144,11 +144,11 @@ class Detector(ABC):
         Args:
             boxes_xyxy: see `Look`, as are the rest.
             probabilities: float32 (n, n_classes).
-            sureness: float32 (n,), or None.
+            proposal_scores: float32 (n,), or None.
             familiarity: it is kept for `familiarity`, which would measure it anew on other probabilities than it was judged by.
         """
         labels = self.labels
-        objectness = objectness_of(probabilities, len(labels), sureness, self.settings.proposal_weight)
+        objectness = objectness_of(probabilities, len(labels), proposal_scores, self.settings.proposal_weight)
         class_ids, by_label = label_and_score(probabilities, labels, self.settings.candidate_threshold)
         by_label *= objectness[:, None]
         scores = np.take_along_axis(by_label, class_ids[:, None], axis=1)[:, 0]
@@ -242,10 +242,10 @@ class TwoStageDetector(Detector):
         return self.classifier.labels
 
     def look(self, picture: np.ndarray) -> Look:
-        """Candidates, probabilities, and how sure the proposer is; see `Detector.look`."""
+        """Candidates, class probabilities, and proposal scores; see `Detector.look`."""
         prepared = self.prepared(picture)
-        candidates, sureness = self.proposer.candidates(prepared)
-        seen = Look(candidates, self.classify(prepared, candidates), sureness)
+        candidates, proposal_scores = self.proposer.candidates(prepared)
+        seen = Look(candidates, self.classify(prepared, candidates), proposal_scores)
         if self.unfamiliar is None or self.known is None or not applies_to(self.labels):
             return seen
         verdict = self.familiarity(picture, self.decide(*seen))
@@ -258,20 +258,20 @@ class TwoStageDetector(Detector):
     def evidence(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Candidates of a picture, float32 (n, 4), and how much more like a finding each is than the median red cell, float64 (n,).
 
-        Those that the proposer is surest of come first. The second is None where the labels know no such thing, or where there are too few
-        red cells (`relative_evidence`).
+        The candidates with the highest proposal scores come first. The second is None where the labels hold no infected red cell, or where
+        the picture shows too few red cells (`relative_evidence`).
 
         Args:
             picture: uint8 RGB (H, W, 3).
         """
         prepared = self.prepared(picture)
-        candidates, sureness = self.proposer.candidates(prepared)
-        if sureness is not None:
-            order = np.argsort(-sureness, kind="stable")
-            candidates, sureness = candidates[order], sureness[order]
+        candidates, proposal_scores = self.proposer.candidates(prepared)
+        if proposal_scores is not None:
+            order = np.argsort(-proposal_scores, kind="stable")
+            candidates, proposal_scores = candidates[order], proposal_scores[order]
         if not applies_to(self.labels):
             return candidates, None
-        return candidates, self._beside_each_other(prepared, Look(candidates, self.classify(prepared, candidates), sureness))[1]
+        return candidates, self._beside_each_other(prepared, Look(candidates, self.classify(prepared, candidates), proposal_scores))[1]
 
     def _beside_each_other(self, prepared: np.ndarray, seen: Look) -> tuple[np.ndarray, np.ndarray | None]:
         """What the closest look gives for every candidate, not calibrated, and its evidence (`relative_evidence`).
@@ -311,10 +311,10 @@ class TwoStageDetector(Detector):
         return self.classifier(crop_boxes(picture, boxes_xyxy, context, self.classifier.image_size_hw), self.settings.tta, closer)
 
 
-def objectness_of(probabilities: np.ndarray, n_labels: int, sureness: np.ndarray | None, weight: float) -> np.ndarray:
-    """The proposer's sureness to the power `weight`, times the classifier's probability of any label: float32 (n,)."""
+def objectness_of(probabilities: np.ndarray, n_labels: int, proposal_scores: np.ndarray | None, weight: float) -> np.ndarray:
+    """The proposal scores to the power `weight`, times the classifier's probability of any label: float32 (n,)."""
     objectness = probabilities[:, :n_labels].sum(axis=1)
-    return (objectness if sureness is None else objectness * sureness**weight).astype(np.float32)
+    return (objectness if proposal_scores is None else objectness * proposal_scores**weight).astype(np.float32)
 
 
 def label_and_score(probabilities: np.ndarray, labels: LabelSet, candidate_threshold: float) -> tuple[np.ndarray, np.ndarray]:

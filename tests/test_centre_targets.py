@@ -160,6 +160,6 @@ def test_boxes_are_in_pixels_of_the_picture(shape):
     assert all(n % MULTIPLE == 0 for n in asked[0][1:3])
     same_boxes(found, truth)
     assert (scores == 1).all()
-    inside, sureness = Proposer("learned", cell_size, network=network).candidates(np.zeros((*shape, 3), dtype=np.uint8))
+    inside, proposal_scores = Proposer("learned", cell_size, network=network).candidates(np.zeros((*shape, 3), dtype=np.uint8))
     same_boxes(inside, truth)
-    assert len(sureness) == 2
+    assert len(proposal_scores) == 2

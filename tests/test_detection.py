@@ -70,7 +70,7 @@ def test_decide_does_not_count_background_and_drops_low_scores(six_classes):
     assert found.data["class_name"].tolist() == ["red blood cell"] * 2
     assert found.data["objectness"].tolist() == pytest.approx([0.6, 0.4])
     assert found.data["counted_as"].tolist() == [0, -1]
-    # A proposer's sureness counts with its weight.
+    # A proposal score counts with its weight.
     settings_changed = detector.with_settings(proposal_weight=2.0, score_threshold=0.0)
     again = settings_changed.decide(squares[:1], p[:1], np.array([0.5], dtype=np.float32))
     assert again.confidence.tolist() == pytest.approx([0.15])

@@ -17,9 +17,9 @@ from malaria_cells.model_folder import load_detector
 from malaria_cells.model_folder import shipped as shipped_folder
 from malaria_cells.proposals.learned import WORKING_CELL_SIZE, to_working_scale
 from malaria_cells.proposals.magnification import (
+    CONFIDENT,
     MOST_GLANCED,
     STEP,
-    SURE,
     annotated_size,
     annotated_sizes,
     in_own_size,
@@ -66,7 +66,7 @@ class Eye:
     def __call__(self, picture: np.ndarray, expected: float) -> tuple[np.ndarray, np.ndarray]:
         self.asked.append(expected)
         self.shown.append(picture.shape[0] * picture.shape[1])
-        xyxy, sureness = [], []
+        xyxy, proposal_scores = [], []
         for mask in (picture[..., 1] < 200, picture[..., 1] < 100):
             _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
             for left, top, width, height, _ in stats[1:].tolist():
@@ -74,12 +74,12 @@ class Eye:
                 centre = np.array([left + width / 2, top + height / 2])
                 seen = max(width, height) * ratio**0.4 / 2
                 xyxy.append([*centre - seen, *centre + seen])
-                sureness.append(0.9 * np.exp(-0.5 * (np.log(ratio) / 0.45) ** 2))
+                proposal_scores.append(0.9 * np.exp(-0.5 * (np.log(ratio) / 0.45) ** 2))
                 for _ in range(3 * round(max(width, height) ** 2 / expected**2 - 1)):
                     xyxy.append([*centre - expected / 2, *centre + expected / 2])
-                    sureness.append(0.15)
-        kept = np.array(sureness, np.float32) > 0.1
-        return np.array(xyxy, np.float32).reshape(-1, 4)[kept], np.array(sureness, np.float32)[kept]
+                    proposal_scores.append(0.15)
+        kept = np.array(proposal_scores, np.float32) > 0.1
+        return np.array(xyxy, np.float32).reshape(-1, 4)[kept], np.array(proposal_scores, np.float32)[kept]
 
 
 def size_seen(picture: np.ndarray, usual: float, sizes: tuple[float, ...] = ()) -> tuple[float, list[float]]:
@@ -133,7 +133,7 @@ def test_an_empty_field_stays_empty(sizes):
 def test_what_is_found_in_the_size_told_is_never_less_than_in_the_usual_one(red, usual):
     picture = drawn(red, shape=(480, 640))
     seen, _ = size_seen(picture, usual)
-    told, as_usual = ((Eye()(picture, size)[1] >= SURE).sum() for size in (seen, usual))
+    told, as_usual = ((Eye()(picture, size)[1] >= CONFIDENT).sum() for size in (seen, usual))
     assert told >= 0.9 * as_usual
 
 

@@ -156,7 +156,7 @@ def test_its_numbers_are_the_package_s():
     assert (ours.MOST_PIXELS, ours.MAX_PIXELS) == (learned.MOST_PIXELS, refusal.MAX_PIXELS)
     assert (ours.HINT, ours.CERTAIN, ours.VIEWS, ours.BATCH) == (tta.HINT, tta.CERTAIN, tta._ORDER, classifier.BATCH)
     assert (ours.NESTED, ours.NESTED_WORTH, ours.MIRRORS) == (suppression.NESTED, suppression.NESTED_WORTH, learned._MIRRORS)
-    assert (ours.SETTLED, ours.SURE, ours.AGREE) == (magnification.SETTLED, magnification.SURE, magnification.AGREE)
+    assert (ours.SETTLED, ours.CONFIDENT, ours.AGREE) == (magnification.SETTLED, magnification.CONFIDENT, magnification.AGREE)
     assert ours.BELIEVED == magnification.BELIEVED
     assert (ours.ENOUGH, ours.SMALLEST) == (boxes.ENOUGH, SMALLEST)
 
@@ -333,9 +333,9 @@ def test_it_refuses_what_it_would_read_wrongly(name, tmp_path):
 def test_it_says_where_cells_are_of_another_size(size, sure, said):
     """In the pictures that the package would look at again in their own size."""
     found = np.array([[0, 0, size, size]] * 150 if size else [], dtype=np.float32).reshape(-1, 4)
-    sureness = np.full(len(found), sure)
-    sureness[:10] = 0.9
-    note = standalone.note_on_size(found, sureness, 80)
+    proposal_scores = np.full(len(found), sure)
+    proposal_scores[:10] = 0.9
+    note = standalone.note_on_size(found, proposal_scores, 80)
     assert note is None if said is None else said in note
 
 

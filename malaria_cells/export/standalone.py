@@ -30,7 +30,11 @@ MOST_PIXELS, MAX_PIXELS = 1_000_000_000, 400_000_000  # of an enlarged picture, 
 HINT, CERTAIN, VIEWS, BATCH = 0.1, 0.95, (0, 6, 1, 7, 2, 4, 3, 5), 256
 SMALLEST = 1e-7  # probability whose logarithm is taken
 NESTED, NESTED_WORTH = 0.8, 0.3  # share of a box in another one, and what its score is multiplied by
-SETTLED, SURE, ENOUGH = (0.85, 1.2), 0.4, 10  # cells of the usual size, in its multiples, how surely they are seen, and how many
+SETTLED, CONFIDENT, ENOUGH = (
+    (0.85, 1.2),
+    0.4,
+    10,
+)  # cells of the usual size, in its multiples, the score from which they count, and how many
 AGREE, BELIEVED = 1.4, 0.3  # how far a cell's size may be off, times, and the share of what is seen that must agree
 # The common look that pictures are brought to: see the package's module `stain`.
 WHITE, RED_CELL, CLEAR, DIMMEST, DARKEST = 225.0, (0.35, 0.6, 0.3), 97, 30.0, 1 / 255
@@ -167,8 +171,8 @@ def find_cells(picture: np.ndarray, model: Model, cell_size: float | None = None
         cell_size: usual longer side of a cell in pixels; None: as in the training.
     """
     picture = in_common_look(picture, model.about.get("stain", "none"))
-    boxes, sure = propose(picture, model, cell_size)
-    return decide(boxes, probabilities_in(picture, boxes, model), sure, model)
+    boxes, proposal_scores = propose(picture, model, cell_size)
+    return decide(boxes, probabilities_in(picture, boxes, model), proposal_scores, model)
 
 
 def in_common_look(picture: np.ndarray, how: str) -> np.ndarray:
@@ -226,7 +230,7 @@ def lower_of_three(levels: np.ndarray) -> float:
 
 
 def propose(picture: np.ndarray, model: Model, cell_size: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Where cells may be, xyxy (n, 4), and how sure that is, (n,): peaks of a heat map, which is of cells of `CELL` pixels."""
+    """Where cells may be, xyxy (n, 4), and their proposal scores, (n,): peaks of a heat map, which is of cells of `CELL` pixels."""
     factor = CELL / (cell_size or model.about["cell_size"])
     height, width = picture.shape[:2]
     if height * width * factor**2 > MOST_PIXELS * 1.01:
@@ -339,11 +343,11 @@ def calibrated(p: np.ndarray, fit: dict[str, Any]) -> np.ndarray:
     return np.exp(log_p).astype(np.float32)
 
 
-def decide(boxes: np.ndarray, probabilities: np.ndarray, sure: np.ndarray, model: Model) -> list[Cell]:
+def decide(boxes: np.ndarray, probabilities: np.ndarray, proposal_scores: np.ndarray, model: Model) -> list[Cell]:
     """Label, reject, suppress and count: the cells of a picture, best score first."""
     names, rule, infected = model.about["labels"]["names"], model.about["settings"], model.infected
     p = probabilities[:, : len(names)]
-    objectness = (p.sum(axis=1) * sure ** rule["proposal_weight"]).astype(np.float32)
+    objectness = (p.sum(axis=1) * proposal_scores ** rule["proposal_weight"]).astype(np.float32)
     label, score = label_and_score(p, infected, rule["candidate_threshold"])
     score = score * objectness
     kept = np.flatnonzero(score >= rule["score_threshold"])
@@ -405,17 +409,17 @@ def worth_among_nested(boxes: np.ndarray, label: np.ndarray, parts_look_alike: n
     return worth
 
 
-def note_on_size(boxes: np.ndarray, sure: np.ndarray, usual: float) -> str | None:
+def note_on_size(boxes: np.ndarray, proposal_scores: np.ndarray, usual: float) -> str | None:
     """Say that a picture's cells seem not to be of the usual size, where `malaria-cells run` would look again in their own."""
-    size = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)[sure >= SURE]
+    size = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)[proposal_scores >= CONFIDENT]
     if len(size) < ENOUGH:
         return f"under {ENOUGH} cells of about {usual:.0f} pixels, as in the training, are plain to see"
     seen = float(np.median(size))
     if not SETTLED[0] <= seen / usual <= SETTLED[1]:
         return f"cells seem to be {seen:.0f} pixels wide, {usual:.0f} are usual for the model"
-    weight = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) * sure
+    weight = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) * proposal_scores
     relative = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) / usual
-    agrees = (sure >= SURE) & (relative < AGREE) & (relative > 1 / AGREE)
+    agrees = (proposal_scores >= CONFIDENT) & (relative < AGREE) & (relative > 1 / AGREE)
     if agrees.sum() >= ENOUGH and weight[agrees].sum() >= BELIEVED * weight.sum():
         return None
     return f"only {agrees.sum()} of {len(boxes)} candidates are plainly cells of about {usual:.0f} pixels"
@@ -428,14 +432,14 @@ def rows_of(path: Path, model: Model, cell_size: float | None) -> Iterator[list[
         p = probabilities_of([picture], model)[0]
         yield [path, model.about["labels"]["names"][p.argmax()], *(f"{v:.4f}" for v in p)]
         return
-    boxes, sure = propose(picture, model, cell_size)
-    note = note_on_size(boxes, sure, cell_size or model.about["cell_size"])
+    boxes, proposal_scores = propose(picture, model, cell_size)
+    note = note_on_size(boxes, proposal_scores, cell_size or model.about["cell_size"])
     if note:
         print(
             f"{path}: {note}; this example does not look again in another size: name it by --cell-size PIXELS, or use malaria-cells run",
             file=sys.stderr,
         )
-    for label, score, counted_as, box in decide(boxes, probabilities_in(picture, boxes, model), sure, model):
+    for label, score, counted_as, box in decide(boxes, probabilities_in(picture, boxes, model), proposal_scores, model):
         yield [path, label, f"{score:.4f}", *(f"{v:.1f}" for v in box), counted_as or ""]
 
 

@@ -71,8 +71,8 @@ class Proposer:
             picture: uint8 RGB (H, W, 3).
 
         Returns:
-            float32 (n, 4), xyxy in pixels, inside the picture, with area; and float32 (n,), how sure the method is that
-            there is a cell, 0 to 1 (1 from methods that do not say).
+            float32 (n, 4), xyxy in pixels, inside the picture, with area; and float32 (n,), the proposal scores, 0 to 1
+            (1 from methods that give none).
         """
         if self.method == "learned" and self.network is not None:
             found, scores = self._learned(picture, self.network)

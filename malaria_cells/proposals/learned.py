@@ -75,7 +75,7 @@ def learned_boxes(network: CentreNetwork, picture: np.ndarray, cell_size: float)
         cell_size: usual longer side of a cell in its pixels.
 
     Returns:
-        float32 (n, 4), xyxy in pixels of the picture, and float32 (n,), how sure the network is of each, 0 to 1.
+        float32 (n, 4), xyxy in pixels of the picture, and float32 (n,), their proposal scores, 0 to 1.
     """
     small = to_working_scale(picture, cell_size)
     height, width = small.shape[:2]

@@ -21,16 +21,16 @@ from malaria_cells.proposals.watershed import estimate_cell_size
 Found = tuple[np.ndarray, np.ndarray]
 Glance = Callable[[np.ndarray, float], Found]
 
-SURE = 4 * LEAST_HEAT
+CONFIDENT = 4 * LEAST_HEAT
 # Times: in IML-Malaria's photographs the median cell is annotated as 0.87 to 1.20 of the usual one.
 USUAL = (0.8, 1.3)
 # Measured by `benchmarks/cell_sizes.py` on the training parts of six laboratories with networks that had seen some of them: in the size
 # of the red cells, the agreeing share was 0.3 or more with five cells or more in nearly all photographs; in sizes twice as large or
 # small and beyond in up to 6 %, and with a network of one laboratory in up to 12 % of another one's.
 AGREE = 1.4  # times: as much as the size of a cell may differ from the size expected
-BELIEVED = 0.3  # share of what is seen, weighted by sureness and size, that agrees
+BELIEVED = 0.3  # share of what is seen, weighted by score and size, that agrees
 FEWEST = 5  # cells that agree with a size of the training
-SETTLED = (0.85, 1.2)  # times the size expected: median of the sure cells, where nothing else need be tried
+SETTLED = (0.85, 1.2)  # times the size expected: median of the confident cells, where nothing else need be tried
 # Times the size expected: where the median is beyond, it is looked at in turn. A size that is too large costs more cells than one that
 # is too small.
 NEAR = (0.93, 1.1)
@@ -53,7 +53,7 @@ class View:
 
     Attributes:
         size: longer side of a cell in pixels that was expected.
-        found: boxes and sureness.
+        found: boxes and proposal scores.
         part: area looked at, in pixels.
     """
 
@@ -63,14 +63,14 @@ class View:
 
     @cached_property
     def _seen(self) -> tuple[np.ndarray, np.ndarray]:
-        """Size of each candidate relative to the one expected, and how much it weighs: its sureness times its size."""
+        """Size of each candidate relative to the one expected, and how much it weighs: its score times its size."""
         relative = np.maximum(boxes.cell_sizes(self.found[0]) / self.size, 1e-6)
         return relative, self.found[1] * relative
 
     @cached_property
     def _agrees(self) -> np.ndarray:
         relative = self._seen[0]
-        return (self.found[1] >= SURE) & (relative < AGREE) & (relative > 1 / AGREE)
+        return (self.found[1] >= CONFIDENT) & (relative < AGREE) & (relative > 1 / AGREE)
 
     @cached_property
     def is_believable(self) -> bool:
@@ -85,7 +85,7 @@ class View:
 
     @cached_property
     def median(self) -> float:
-        """Median longer side of the sure cells of about the size expected, in pixels; the size expected where there is none."""
+        """Median longer side of the confident cells of about the size expected, in pixels; the size expected where there is none."""
         sizes = self._seen[0][self._agrees]
         return self.size * float(np.median(sizes)) if len(sizes) else self.size
 
@@ -99,26 +99,26 @@ class View:
         """Whether the size expected is so plainly that of the cells that no other need be tried."""
         if not self.is_believable or not self.shows_enough:
             return False
-        middle = np.median(self._seen[0][self.found[1] >= SURE])
+        middle = np.median(self._seen[0][self.found[1] >= CONFIDENT])
         return bool(SETTLED[0] <= middle <= SETTLED[1])
 
     @cached_property
     def worth(self) -> float:
-        """How much speaks for the size: sizes of the sure cells times sureness, less of those of another size, by area looked at.
+        """How much speaks for the size: sizes of the confident cells times scores, less of those of another size, by area looked at.
 
         By the first power of the size: a count would prefer the many specks of an enlarged picture, an area the few leukocytes of a
         shrunken one.
         """
         relative, weight = self._seen
         near = np.exp(-0.5 * (np.log(relative) / SPREAD) ** 2)
-        return float((weight * near)[self.found[1] >= SURE].sum() * self.size / self.part)
+        return float((weight * near)[self.found[1] >= CONFIDENT].sum() * self.size / self.part)
 
 
 def in_own_size(find: Callable[[float], Found], glance: Glance, picture: np.ndarray, usual: float, sizes: Sequence[float] = ()) -> Found:
     """Candidates of a picture, in the size of its own cells where what is found in it is plainly more than in the usual size.
 
     Args:
-        find: from the longer side of a cell in pixels to boxes, float32 (n, 4), and how sure each is, float32 (n,).
+        find: from the longer side of a cell in pixels to boxes, float32 (n, 4), and proposal scores, float32 (n,).
         glance: a quicker `find` of the part of the picture that it is given, to measure by.
         picture: uint8 RGB (H, W, 3).
         usual: longer side of a cell in the training pictures in pixels.

@@ -230,8 +230,8 @@ class Adaptation:
         for fold, weights in folds:
             self.take_looks(weights, share)
             for p in fold.pictures:
-                candidates, sureness = self.found[p.key]
-                looks[p.key] = Look(candidates, detector.classify(self._pixels(p), candidates), sureness)
+                candidates, proposal_scores = self.found[p.key]
+                looks[p.key] = Look(candidates, detector.classify(self._pixels(p), candidates), proposal_scores)
         return looks
 
 
@@ -239,5 +239,7 @@ def _without(pictures: AnnotationSet, left_out: AnnotationSet) -> AnnotationSet:
     return pictures.subset({p.key for p in pictures.pictures} - {p.key for p in left_out.pictures})
 
 
-def _as_cells(boxes_xyxy: np.ndarray, sureness: np.ndarray) -> sv.Detections:
-    return sv.Detections(xyxy=boxes_xyxy.reshape(-1, 4), confidence=sureness, class_id=np.zeros(len(sureness), dtype=np.int64))
+def _as_cells(boxes_xyxy: np.ndarray, proposal_scores: np.ndarray) -> sv.Detections:
+    return sv.Detections(
+        xyxy=boxes_xyxy.reshape(-1, 4), confidence=proposal_scores, class_id=np.zeros(len(proposal_scores), dtype=np.int64)
+    )
