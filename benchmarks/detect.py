@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from malaria_cells.at_once import AT_ONCE, in_order
 from malaria_cells.engine import start_tensorflow
+from malaria_cells.parallel import MAX_WORKERS, imap_ordered
 from malaria_cells.patches import crop_boxes
 from malaria_cells.pictures import list_pictures, read_picture
 
@@ -54,10 +54,10 @@ def main() -> None:
     )
     print("  ".join(f"{name} {1000 * np.median(v):.0f} ms" for name, v in steps.items()) + f"  together {1000 * total:.0f} ms (medians)")
     started = time.perf_counter()
-    for _, working in in_order(detector.detect, paths):
+    for _, working in imap_ordered(detector.detect, paths):
         working.result()
     each = (time.perf_counter() - started) / len(paths)
-    print(f"{AT_ONCE} at once, as run.py works: {1000 * each:.0f} ms a photograph")
+    print(f"{MAX_WORKERS} at once, as run.py works: {1000 * each:.0f} ms a photograph")
     patches = crop_boxes(picture, boxes[:40], description.context, description.image_size_hw).astype(np.float32)
     network.predict(patches[:1], verbose=0)
     started = time.perf_counter()

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import supervision as sv
 
-from malaria_cells.at_once import in_order
 from malaria_cells.counting import Count, count_detected, total
 from malaria_cells.detection import Detector, TwoStageDetector
 from malaria_cells.errors import InputError
 from malaria_cells.explain import Explainer
 from malaria_cells.familiarity import Familiarity
 from malaria_cells.model_folder import load_detector, shipped
+from malaria_cells.parallel import imap_ordered
 from malaria_cells.patches import crop_boxes
 from malaria_cells.report.overlay import draw_detections
 from malaria_cells.stain import Stain
@@ -116,7 +116,7 @@ class CellDetector:
             >>> detector.count(*found).red_cells == 3 * detector.count(found[0]).red_cells
             True
         """
-        for _, detecting in in_order(self.detect, pictures):
+        for _, detecting in imap_ordered(self.detect, pictures):
             yield detecting.result()
 
     def count(self, *detections: sv.Detections) -> Count:

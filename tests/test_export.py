@@ -87,12 +87,12 @@ def test_an_engine_answers_as_keras(form, exported, keras_detector, smears):
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ENGINES)
 def test_pictures_worked_on_at_once_are_answered_as_one_after_the_other(form, exported, model, smears):
-    from malaria_cells.at_once import in_order
     from malaria_cells.model_folder import load_detector
+    from malaria_cells.parallel import imap_ordered
 
     detector, _ = load_detector(model if form == "keras" else exported(form), form)
     alone = [detector.detect(picture) for picture in smears]
-    for (wanted, _), found in in_order(lambda pair: detector.detect(pair[1]), zip(alone * 4, smears * 4, strict=True)):
+    for (wanted, _), found in imap_ordered(lambda pair: detector.detect(pair[1]), zip(alone * 4, smears * 4, strict=True)):
         assert (found.result().xyxy == wanted.xyxy).all()
         assert found.result().confidence == pytest.approx(wanted.confidence, abs=1e-6)
 

@@ -13,7 +13,7 @@ ORDER = [
     "engine",
     "wording",
     "progress",
-    "at_once",
+    "parallel",
     "config",
     "synonyms",
     "labels",

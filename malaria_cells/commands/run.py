@@ -12,7 +12,6 @@ import numpy as np
 import supervision as sv
 
 from malaria_cells.annotations import AnnotationSet
-from malaria_cells.at_once import AHEAD, in_order
 from malaria_cells.commands.output_folder import check_output, claimed
 from malaria_cells.commands.outputs import DetectionOutput, Finished, write_classification
 from malaria_cells.commands.run_model import Loaded, load
@@ -23,6 +22,7 @@ from malaria_cells.errors import InputError, reason
 from malaria_cells.familiarity import Familiarity
 from malaria_cells.labels import warn_of_uncounted
 from malaria_cells.model_folder import shipped
+from malaria_cells.parallel import PREFETCHED, imap_ordered
 from malaria_cells.pictures import list_pictures, read_picture
 from malaria_cells.progress import progress
 from malaria_cells.report.review import FOLDER as REVIEW
@@ -177,7 +177,7 @@ def _work(
             # A first call traces the network; it is start-up, not part of a picture's time.
             step(np.full((256, 256, 3), 200, dtype=np.uint8))
             started = time.perf_counter()
-            for key, working in progress(in_order(read_and_step, keys), len(keys), what, "image"):
+            for key, working in progress(imap_ordered(read_and_step, keys), len(keys), what, "image"):
                 try:
                     picture, result = working.result()
                 except InputError as error:
@@ -191,7 +191,7 @@ def _work(
                 finished.results[key] = result
                 finished.seconds = time.perf_counter() - started
                 writing.append((key, writer.submit(after, key, picture, result)))
-                while len(writing) > AHEAD:
+                while len(writing) > PREFETCHED:
                     _await(*writing.popleft(), finished)
         except KeyboardInterrupt:
             finished.interrupted = True

@@ -1,27 +1,27 @@
 import threading
 import time
 
-from malaria_cells.at_once import AHEAD, AT_ONCE, in_order
+from malaria_cells.parallel import MAX_WORKERS, PREFETCHED, imap_ordered
 
 
 def test_items_come_back_in_their_order_whatever_takes_longest():
     def slow_at_first(n: int) -> int:
-        time.sleep(0.02 if n % AT_ONCE == 0 else 0)
+        time.sleep(0.02 if n % MAX_WORKERS == 0 else 0)
         return n * n
 
-    assert [(n, done.result()) for n, done in in_order(slow_at_first, range(20))] == [(n, n * n) for n in range(20)]
+    assert [(n, done.result()) for n, done in imap_ordered(slow_at_first, range(20))] == [(n, n * n) for n in range(20)]
 
 
 def test_several_are_worked_on_at_once():
-    together = threading.Barrier(AT_ONCE, timeout=30)
-    assert len([done.result() for _, done in in_order(lambda _: together.wait(), range(2 * AT_ONCE))]) == 2 * AT_ONCE
+    together = threading.Barrier(MAX_WORKERS, timeout=30)
+    assert len([done.result() for _, done in imap_ordered(lambda _: together.wait(), range(2 * MAX_WORKERS))]) == 2 * MAX_WORKERS
 
 
 def test_no_more_than_a_few_are_in_memory():
     begun = []
-    for n, done in in_order(begun.append, range(100)):
+    for n, done in imap_ordered(begun.append, range(100)):
         done.result()
-        assert len(begun) <= n + AT_ONCE + AHEAD
+        assert len(begun) <= n + MAX_WORKERS + PREFETCHED
     assert sorted(begun) == list(range(100))
 
 
@@ -32,7 +32,7 @@ def test_an_error_is_raised_in_its_turn_and_stops_no_other():
         return n
 
     results = []
-    for _, done in in_order(odd_only, range(9)):
+    for _, done in imap_ordered(odd_only, range(9)):
         try:
             results.append(done.result())
         except ValueError as error:
@@ -47,8 +47,8 @@ def test_what_has_not_begun_when_the_reader_leaves_is_not_begun():
         begun.append(n)
         time.sleep(0.01)
 
-    working = in_order(note, range(1000))
+    working = imap_ordered(note, range(1000))
     next(working)
     working.close()
     time.sleep(0.1)
-    assert len(begun) <= 2 * AT_ONCE + AHEAD
+    assert len(begun) <= 2 * MAX_WORKERS + PREFETCHED
