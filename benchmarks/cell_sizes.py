@@ -49,7 +49,7 @@ def main() -> None:
     if not (sizes := options.sizes):
         description = load_description(options.model)[0]
         sizes = list(description.cell_sizes.values()) or [description.cell_size]
-    print("| set | times | told / annotated (5, 50, 95 %) | AP50 annotated size | told | own | glances | ms to tell | ms a look |")
+    print("| set | times | told / annotated (5, 50, 95 %) | AP50 annotated size | told | own | trial_counts | ms to tell | ms a look |")
     print("|---|---|---|---|---|---|---|---|---|")
     for source in options.data:
         pictures = list(chosen(source, options.pictures))
@@ -77,9 +77,9 @@ def row(name: str, network, sizes: list[float], pictures: list[tuple], factor: f
     """One line of the table."""
     from malaria_cells.pictures import read_picture
     from malaria_cells.proposals.learned import learned_boxes
-    from malaria_cells.proposals.magnification import in_own_size
+    from malaria_cells.proposals.scale import detect_at_own_scale
 
-    told, glances, telling, looking = [], [], [], []
+    told, trial_counts, telling, looking = [], [], [], []
     found: dict[str, list] = {"annotated": [], "told": [], "own": []}
     truth = []
     for picture, annotated in pictures:
@@ -87,7 +87,7 @@ def row(name: str, network, sizes: list[float], pictures: list[tuple], factor: f
         if factor != 1:
             way = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
             pixels = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=way)
-        asked, glanced = [], []
+        asked, tried = [], []
 
         def find(size: float, pixels: np.ndarray = pixels, asked: list = asked) -> tuple:
             asked.append((size, time.perf_counter()))
@@ -95,15 +95,15 @@ def row(name: str, network, sizes: list[float], pictures: list[tuple], factor: f
             looking.append(time.perf_counter() - asked[-1][1])
             return answer
 
-        def glance(part: np.ndarray, size: float, glanced: list = glanced) -> tuple:
-            glanced.append(size)
+        def detect_fast(part: np.ndarray, size: float, tried: list = tried) -> tuple:
+            tried.append(size)
             return learned_boxes(network, part, size)
 
         started = time.perf_counter()
-        answer = in_own_size(find, glance, pixels, sorted(sizes)[len(sizes) // 2], sizes)
+        answer = detect_at_own_scale(find, detect_fast, pixels, sorted(sizes)[len(sizes) // 2], sizes)
         telling.append(time.perf_counter() - started - looking[-1])
         told.append(asked[-1][0] / (annotated * factor))
-        glances.append(len(glanced) + len(asked) - 1)
+        trial_counts.append(len(tried) + len(asked) - 1)
         found["told"].append(answer)
         look = partial(learned_boxes, network, pixels)
         found["annotated"].append(look(annotated * factor))
@@ -112,7 +112,7 @@ def row(name: str, network, sizes: list[float], pictures: list[tuple], factor: f
         truth.append(replace(picture, boxes_xyxy=picture.boxes_xyxy * np.float32(factor), size_wh=pixels.shape[1::-1]))
     low, middle, high = np.percentile(told, [5, 50, 95])
     figures = " | ".join(f"{average_precision(each, truth):.3f}" for each in found.values())
-    times = f"{np.mean(glances):.1f} | {1000 * np.median(telling):.0f} | {1000 * np.median(looking):.0f}"
+    times = f"{np.mean(trial_counts):.1f} | {1000 * np.median(telling):.0f} | {1000 * np.median(looking):.0f}"
     return f"| {name} | {factor:g} | {low:.2f} {middle:.2f} {high:.2f} | {figures} | {times} |"
 
 

@@ -8,7 +8,7 @@ from malaria_cells import boxes
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.pictures import read_picture
 from malaria_cells.proposals.learned import WORKING_CELL_SIZE, to_working_scale
-from malaria_cells.proposals.magnification import annotated_size
+from malaria_cells.proposals.scale import annotated_cell_size
 from malaria_cells.proposals.transmission import Field
 
 AT_EDGE = 2.0  # pixels: a box that comes this near to the picture's edge is of a cell that goes on beyond it
@@ -81,7 +81,7 @@ def border_habit(annotations: AnnotationSet) -> float | None:
     usual = annotations.usual_cell_size
     commonest = int(annotations.class_counts.argmax())
     counted = [
-        _at_edge(p.cells_xyxy[p.cell_class_ids == commonest], p.size_wh, annotated_size(p, usual))
+        _at_edge(p.cells_xyxy[p.cell_class_ids == commonest], p.size_wh, annotated_cell_size(p, usual))
         for p in annotations.pictures
         if len(p.cells_xyxy)
     ]
@@ -115,7 +115,7 @@ def completeness(annotations: AnnotationSet) -> float | None:
     usual = annotations.usual_cell_size
     pictures = [p for p in annotations.pictures if len(p.boxes_xyxy)]
     looked_at = pictures[:: max(-(-len(pictures) // MOST_LOOKED_AT), 1)]
-    areas = np.array([_stained(p, annotated_size(p, usual)) for p in looked_at if usual > 0]).reshape(-1, 2).sum(axis=0)
+    areas = np.array([_stained(p, annotated_cell_size(p, usual)) for p in looked_at if usual > 0]).reshape(-1, 2).sum(axis=0)
     return float(areas[0] / areas[1]) if areas[1] else None
 
 

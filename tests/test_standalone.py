@@ -24,7 +24,7 @@ from malaria_cells.labels import LabelSet
 from malaria_cells.model_folder import load_detector
 from malaria_cells.patches import resize
 from malaria_cells.pictures import read_picture, refusal
-from malaria_cells.proposals import Proposer, learned, magnification
+from malaria_cells.proposals import Proposer, learned, scale
 from malaria_cells.sample import Slide, render_smear
 from tests.tiny_exports import CELL_SIZE, LABELS, save_export
 
@@ -156,8 +156,8 @@ def test_its_numbers_are_the_package_s():
     assert (ours.MOST_PIXELS, ours.MAX_PIXELS) == (learned.MOST_PIXELS, refusal.MAX_PIXELS)
     assert (ours.HINT, ours.CERTAIN, ours.VIEWS, ours.BATCH) == (tta.HINT, tta.CERTAIN, tta._ORDER, classifier.BATCH)
     assert (ours.NESTED, ours.NESTED_WORTH, ours.MIRRORS) == (suppression.NESTED, suppression.NESTED_WORTH, learned._MIRRORS)
-    assert (ours.SETTLED, ours.CONFIDENT, ours.AGREE) == (magnification.SETTLED, magnification.CONFIDENT, magnification.AGREE)
-    assert ours.BELIEVED == magnification.BELIEVED
+    assert (ours.CONCLUSIVE, ours.CONFIDENT, ours.SIZE_TOLERANCE) == (scale.CONCLUSIVE, scale.CONFIDENT, scale.SIZE_TOLERANCE)
+    assert ours.MIN_CONSISTENT == scale.MIN_CONSISTENT
     assert (ours.ENOUGH, ours.SMALLEST) == (boxes.ENOUGH, SMALLEST)
 
 

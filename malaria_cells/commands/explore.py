@@ -14,7 +14,7 @@ from malaria_cells.dataset import load_data_set
 from malaria_cells.errors import InputError
 from malaria_cells.habits import measured
 from malaria_cells.patches import Cropping, build_patch_store
-from malaria_cells.proposals.magnification import other_sizes
+from malaria_cells.proposals.scale import unusual_cell_sizes
 from malaria_cells.single_cell_sets import said_of_single_cells
 from malaria_cells.wording import number_of
 
@@ -121,7 +121,7 @@ def summary(annotations: AnnotationSet) -> list[str]:
 
 def _other_magnifications(annotations: AnnotationSet) -> list[str]:
     usual = annotations.usual_cell_size
-    other = other_sizes((annotations.sizing_cells(p) for p in annotations.pictures), [usual])
+    other = unusual_cell_sizes((annotations.sizing_cells(p) for p in annotations.pictures), [usual])
     if not len(other):
         return []
     sizes = f"{other.min():.0f} to {other.max():.0f}" if round(other.min()) < round(other.max()) else f"{other.max():.0f}"

@@ -125,13 +125,13 @@ def _learned_from(model: Path, truth: AnnotationSet) -> list[tuple[str, str]]:
 
 def _warn_of_other_sizes(detector: Any, finished: Finished) -> None:
     from malaria_cells.detection import TwoStageDetector
-    from malaria_cells.proposals.magnification import other_sizes
+    from malaria_cells.proposals.scale import unusual_cell_sizes
 
     if not isinstance(detector, TwoStageDetector) or detector.proposer.cell_size is None:
         return
     usual = detector.proposer.usual_sizes
     shown = " to ".join(dict.fromkeys(f"{size:.0f}" for size in (min(usual), max(usual))))
-    other = other_sizes((found.xyxy[found.data["counted_as"] >= 0] for found in finished.results.values()), usual)
+    other = unusual_cell_sizes((found.xyxy[found.data["counted_as"] >= 0] for found in finished.results.values()), usual)
     if len(other):
         log.warning(
             f"cells are about {np.median(other):.0f} pixels wide in {len(other)} of {number_of(len(finished.results), 'picture')}, "

@@ -165,11 +165,11 @@ def _candidates(proposer, data: DataSet, config: Config) -> dict[str, Candidates
     """
     from malaria_cells.model_folder import compiled_centres
     from malaria_cells.proposals import Proposer
-    from malaria_cells.proposals.magnification import annotated_sizes
+    from malaria_cells.proposals.scale import annotated_cell_sizes
 
     network, everything = compiled_centres(proposer), data.all_pictures
     reject_id, sets = len(everything.labels), class_sets(data.all_cut)
-    sizes = annotated_sizes(everything, data.train.usual_cell_size)
+    sizes = annotated_cell_sizes(everything, data.train.usual_cell_size)
 
     def of(picture: Picture, cell_size: float) -> Candidates:
         find = Proposer("learned", cell_size, network=network, follows=False)

@@ -30,12 +30,9 @@ MOST_PIXELS, MAX_PIXELS = 1_000_000_000, 400_000_000  # of an enlarged picture, 
 HINT, CERTAIN, VIEWS, BATCH = 0.1, 0.95, (0, 6, 1, 7, 2, 4, 3, 5), 256
 SMALLEST = 1e-7  # probability whose logarithm is taken
 NESTED, NESTED_WORTH = 0.8, 0.3  # share of a box in another one, and what its score is multiplied by
-SETTLED, CONFIDENT, ENOUGH = (
-    (0.85, 1.2),
-    0.4,
-    10,
-)  # cells of the usual size, in its multiples, the score from which they count, and how many
-AGREE, BELIEVED = 1.4, 0.3  # how far a cell's size may be off, times, and the share of what is seen that must agree
+# As in the estimation of the cell size: accepted ratios of the median size, the score from which a detection counts, and their number.
+CONCLUSIVE, CONFIDENT, ENOUGH = (0.85, 1.2), 0.4, 10
+SIZE_TOLERANCE, MIN_CONSISTENT = 1.4, 0.3  # largest ratio of a size to the expected one, and the fraction of detections that must fit
 # The common look that pictures are brought to: see the package's module `stain`.
 WHITE, RED_CELL, CLEAR, DIMMEST, DARKEST = 225.0, (0.35, 0.6, 0.3), 97, 30.0, 1 / 255
 SAMPLED, STAINED, FEWEST, BINS, ALIKE, GAINS = 60_000, (0.05, 0.45), 200, 40, 0.25, (0.25, 4.0)
@@ -415,12 +412,12 @@ def note_on_size(boxes: np.ndarray, proposal_scores: np.ndarray, usual: float) -
     if len(size) < ENOUGH:
         return f"under {ENOUGH} cells of about {usual:.0f} pixels, as in the training, are plain to see"
     seen = float(np.median(size))
-    if not SETTLED[0] <= seen / usual <= SETTLED[1]:
+    if not CONCLUSIVE[0] <= seen / usual <= CONCLUSIVE[1]:
         return f"cells seem to be {seen:.0f} pixels wide, {usual:.0f} are usual for the model"
     weight = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) * proposal_scores
     relative = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) / usual
-    agrees = (proposal_scores >= CONFIDENT) & (relative < AGREE) & (relative > 1 / AGREE)
-    if agrees.sum() >= ENOUGH and weight[agrees].sum() >= BELIEVED * weight.sum():
+    agrees = (proposal_scores >= CONFIDENT) & (relative < SIZE_TOLERANCE) & (relative > 1 / SIZE_TOLERANCE)
+    if agrees.sum() >= ENOUGH and weight[agrees].sum() >= MIN_CONSISTENT * weight.sum():
         return None
     return f"only {agrees.sum()} of {len(boxes)} candidates are plainly cells of about {usual:.0f} pixels"
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from malaria_cells.errors import InputError
 from malaria_cells.proposals.learned import CentreNetwork, learned_boxes, seen_mirrored
-from malaria_cells.proposals.magnification import Found, in_own_size, own_cell_size
 from malaria_cells.proposals.outlines import nucleus_boxes, round_boxes
+from malaria_cells.proposals.scale import ScoredBoxes, detect_at_own_scale, estimate_scale
 from malaria_cells.proposals.sliding import sliding_boxes
 from malaria_cells.proposals.transmission import Field
 from malaria_cells.proposals.watershed import estimate_cell_size, watershed_boxes
@@ -30,7 +30,7 @@ class Proposer:
             ``sliding`` (a window of several sizes).
         cell_size: usual longer side of a cell in pixels; None: estimated from each picture.
         cell_sizes: those of the data sets that the network was trained on, where there were several.
-        follows: whether learned proposals look again at a picture whose cells seem to be of another size (see `magnification`).
+        follows: whether learned proposals look again at a picture whose cells seem to be of another size (see `scale`).
         margins: by source, correction of the left, top, right and bottom edges in cell sizes, fitted to how the annotators
             of the training pictures draw.
         network: of the method ``learned``.
@@ -84,12 +84,14 @@ class Proposer:
         has_area = (inside[:, 2:] - inside[:, :2] >= 1).all(axis=1)
         return inside[has_area], scores[has_area]
 
-    def _learned(self, picture: np.ndarray, network: CentreNetwork) -> Found:
-        look = partial(learned_boxes, seen_mirrored(network, self.views), picture)
-        glance = partial(learned_boxes, network)
+    def _learned(self, picture: np.ndarray, network: CentreNetwork) -> ScoredBoxes:
+        detect = partial(learned_boxes, seen_mirrored(network, self.views), picture)
+        detect_fast = partial(learned_boxes, network)
         if self.cell_size is None:
-            return look(own_cell_size(glance, picture))
-        return in_own_size(look, glance, picture, self.cell_size, self.usual_sizes) if self.follows else look(self.cell_size)
+            return detect(estimate_scale(detect_fast, picture))
+        return (
+            detect_at_own_scale(detect, detect_fast, picture, self.cell_size, self.usual_sizes) if self.follows else detect(self.cell_size)
+        )
 
     def _classical(self, picture: np.ndarray, cell_size: float) -> np.ndarray:
         sources = find_sources(self.method, picture, cell_size)

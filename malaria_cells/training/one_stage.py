@@ -17,7 +17,7 @@ from malaria_cells.one_stage import letterbox
 from malaria_cells.pictures import read_picture
 from malaria_cells.pipeline import class_weights
 from malaria_cells.progress import progress
-from malaria_cells.proposals.magnification import annotated_sizes
+from malaria_cells.proposals.scale import annotated_cell_sizes
 from malaria_cells.training.callbacks import LearningRate, Lines, Record
 from malaria_cells.training.fit import fit
 from malaria_cells.training.recipe import make_optimizer
@@ -48,7 +48,7 @@ def input_size(config: Config, train: AnnotationSet) -> tuple[int, int]:
     """Height and width of the network's input: as the config says, or so that the usual cell has `WORKING_CELL_SIZE`."""
     wanted = config.detector_size
     if wanted is None:
-        factors = WORKING_CELL_SIZE / np.array(annotated_sizes(train, train.usual_cell_size))
+        factors = WORKING_CELL_SIZE / np.array(annotated_cell_sizes(train, train.usual_cell_size))
         width, height = np.median(np.array([p.size_wh for p in train.pictures]) * factors[:, None], axis=0)
         wanted = (min(round(height), LARGEST), min(round(width), LARGEST))
     height, width = (max(-(-n // one_stage.MULTIPLE), 1) * one_stage.MULTIPLE for n in wanted)

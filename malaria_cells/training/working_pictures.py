@@ -17,7 +17,7 @@ from malaria_cells.habits import border_habit
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
 from malaria_cells.proposals.learned import FRAME, STRIDE, WORKING_CELL_SIZE, framed, to_working_scale
-from malaria_cells.proposals.magnification import annotated_sizes
+from malaria_cells.proposals.scale import annotated_cell_sizes
 from malaria_cells.proposals.transmission import Field
 from malaria_cells.stain import Normalization, normalized
 from malaria_cells.training.centre_targets import centre_targets, turned
@@ -64,7 +64,7 @@ class WorkingPicture:
 def working_pictures(train: AnnotationSet, stain: Normalization) -> list[WorkingPicture]:
     """The pictures of a training part, in its order."""
     at_edge = {name: _weight_at_edge(own) for name, own in train.by_data_set().items()}
-    sized = zip(train.pictures, annotated_sizes(train, train.usual_cell_size), strict=True)
+    sized = zip(train.pictures, annotated_cell_sizes(train, train.usual_cell_size), strict=True)
     return [prepared(p, size, at_edge[p.data_set], stain) for p, size in progress(sized, len(train), "preparing pictures", "image")]
 
 

@@ -16,15 +16,15 @@ from malaria_cells.labels import LabelSet
 from malaria_cells.model_folder import load_detector
 from malaria_cells.model_folder import shipped as shipped_folder
 from malaria_cells.proposals.learned import WORKING_CELL_SIZE, to_working_scale
-from malaria_cells.proposals.magnification import (
+from malaria_cells.proposals.scale import (
     CONFIDENT,
-    MOST_GLANCED,
-    STEP,
-    annotated_size,
-    annotated_sizes,
-    in_own_size,
-    other_sizes,
-    own_cell_size,
+    MAX_ENLARGED_PIXELS,
+    SCALE_STEP,
+    annotated_cell_size,
+    annotated_cell_sizes,
+    detect_at_own_scale,
+    estimate_scale,
+    unusual_cell_sizes,
 )
 
 FIELD, RED, PURPLE = (232, 230, 228), (200, 150, 160), (110, 60, 130)
@@ -84,9 +84,9 @@ class Eye:
 
 def size_seen(picture: np.ndarray, usual: float, sizes: tuple[float, ...] = ()) -> tuple[float, list[float]]:
     """Size that a picture is looked at in the end, and those of the quick looks before."""
-    find, glance = Eye(), Eye()
-    in_own_size(lambda size: find(picture, size), glance, picture, usual, sizes)
-    return find.asked[-1], glance.asked
+    find, detect_fast = Eye(), Eye()
+    detect_at_own_scale(lambda size: find(picture, size), detect_fast, picture, usual, sizes)
+    return find.asked[-1], detect_fast.asked
 
 
 @pytest.mark.parametrize("red", [75, 85, 95])
@@ -103,9 +103,9 @@ def test_other_cells_are_looked_at_in_their_own_size(red, sizes):
 
 @pytest.mark.parametrize("own", [41, 59, 85, 110])
 def test_a_size_of_the_training_is_told_by_quick_looks(own):
-    seen, glances = size_seen(drawn(own), 85, (85, 41, 110, 59))
+    seen, trial_counts = size_seen(drawn(own), 85, (85, 41, 110, 59))
     assert seen == own
-    assert glances == [pytest.approx(110 * STEP)] + [size for size in (110, 85, 59, 41) if size >= own]
+    assert trial_counts == [pytest.approx(110 * SCALE_STEP)] + [size for size in (110, 85, 59, 41) if size >= own]
 
 
 @pytest.mark.parametrize(
@@ -138,20 +138,20 @@ def test_what_is_found_in_the_size_told_is_never_less_than_in_the_usual_one(red,
 
 
 def test_a_quick_look_at_an_enlarged_picture_is_at_its_middle(monkeypatch):
-    monkeypatch.setattr("malaria_cells.proposals.magnification.GLANCED", 100_000)
-    glance = Eye()
-    assert own_cell_size(glance, drawn(40, shape=(700, 900)), 85) == pytest.approx(40, rel=0.15)
-    covered = [shown * (WORKING_CELL_SIZE / size) ** 2 for size, shown in zip(glance.asked, glance.shown, strict=True)]
+    monkeypatch.setattr("malaria_cells.proposals.scale.FAST_PIXELS", 100_000)
+    detect_fast = Eye()
+    assert estimate_scale(detect_fast, drawn(40, shape=(700, 900)), 85) == pytest.approx(40, rel=0.15)
+    covered = [shown * (WORKING_CELL_SIZE / size) ** 2 for size, shown in zip(detect_fast.asked, detect_fast.shown, strict=True)]
     assert 90_000 < max(covered) < 101_000
 
 
 def test_a_picture_is_never_enlarged_beyond_bounds(monkeypatch):
-    monkeypatch.setattr("malaria_cells.proposals.magnification.MOST_GLANCED", 480 * 640 * 1.5)
-    assert own_cell_size(Eye(), drawn(25, shape=(480, 640)), 85) == pytest.approx(WORKING_CELL_SIZE / np.sqrt(1.5), rel=0.01)
+    monkeypatch.setattr("malaria_cells.proposals.scale.MAX_ENLARGED_PIXELS", 480 * 640 * 1.5)
+    assert estimate_scale(Eye(), drawn(25, shape=(480, 640)), 85) == pytest.approx(WORKING_CELL_SIZE / np.sqrt(1.5), rel=0.01)
 
 
 def test_without_a_size_of_the_training_the_dark_regions_say_where_to_begin():
-    assert own_cell_size(Eye(), drawn(60)) == pytest.approx(60, rel=0.15)
+    assert estimate_scale(Eye(), drawn(60)) == pytest.approx(60, rel=0.15)
 
 
 def test_a_picture_too_large_for_its_cells_is_refused_before_it_fills_the_memory():
@@ -163,8 +163,11 @@ def test_other_sizes_are_those_of_pictures_with_enough_cells():
     def squares(count, size):
         return np.tile([0, 0, size, size / 2], (count, 1))
 
-    assert other_sizes([squares(20, 85), squares(20, 190), squares(3, 190), squares(20, 40), squares(0, 1)], [85]).tolist() == [190, 40]
-    assert other_sizes([squares(20, 85), squares(20, 190), squares(20, 40)], [85, 45]).tolist() == [190]
+    assert unusual_cell_sizes([squares(20, 85), squares(20, 190), squares(3, 190), squares(20, 40), squares(0, 1)], [85]).tolist() == [
+        190,
+        40,
+    ]
+    assert unusual_cell_sizes([squares(20, 85), squares(20, 190), squares(20, 40)], [85, 45]).tolist() == [190]
 
 
 def annotated(*sides: float) -> Picture:
@@ -175,12 +178,12 @@ def annotated(*sides: float) -> Picture:
 
 
 def test_an_annotated_picture_of_another_microscope_has_its_own_size():
-    assert annotated_size(annotated(*[41] * 20, *[90] * 3), 85) == 41
-    assert annotated_size(annotated(*[170] * 20), 85) == 170
+    assert annotated_cell_size(annotated(*[41] * 20, *[90] * 3), 85) == 41
+    assert annotated_cell_size(annotated(*[170] * 20), 85) == 170
     for usual in (annotated(*[75] * 20), annotated(*[170] * 5), annotated()):
-        assert annotated_size(usual, 85) == 85
-    specks = annotated_size(annotated(*[2] * 20), 85)
-    assert 1280 * 960 * (WORKING_CELL_SIZE / specks) ** 2 == pytest.approx(MOST_GLANCED)
+        assert annotated_cell_size(usual, 85) == 85
+    specks = annotated_cell_size(annotated(*[2] * 20), 85)
+    assert 1280 * 960 * (WORKING_CELL_SIZE / specks) ** 2 == pytest.approx(MAX_ENLARGED_PIXELS)
 
 
 def together(*pictures: Picture) -> AnnotationSet:
@@ -209,7 +212,7 @@ def test_red_cells_say_the_size_where_the_labels_name_them():
     labels = LabelSet(("red", "leukocyte"), red_cells=("red",))
     few = with_leukocytes([100] * 12, [200] * 14)
     assert AnnotationSet(labels, (few, few)).usual_cell_size == 100
-    assert annotated_sizes(AnnotationSet(labels, (few,)), 100) == [100]
+    assert annotated_cell_sizes(AnnotationSet(labels, (few,)), 100) == [100]
     assert AnnotationSet(LabelSet(("red", "leukocyte")), (few, few)).usual_cell_size == 200
     only_leukocytes = with_leukocytes([], [200] * 14)
     assert AnnotationSet(labels, (only_leukocytes,)).usual_cell_size == 200
@@ -230,8 +233,8 @@ def test_each_data_set_has_its_own_size_and_a_picture_of_another_magnification_k
     ]
     together = AnnotationSet(labels, (*bangkok, *lima))
     assert together.usual_cell_sizes == {"bangkok": 41, "lima": 110}
-    assert annotated_sizes(together, 80) == [41, 41, 41, 110, 45, 110]
-    assert annotated_sizes(AnnotationSet(labels, tuple(lima)), 100) == [100, 45, 100]
+    assert annotated_cell_sizes(together, 80) == [41, 41, 41, 110, 45, 110]
+    assert annotated_cell_sizes(AnnotationSet(labels, tuple(lima)), 100) == [100, 45, 100]
 
 
 def test_without_cells_there_is_no_size():
@@ -256,7 +259,7 @@ def test_a_training_picture_is_shown_in_its_own_size(sample, six_classes, tmp_pa
     cv2.imwrite(str(tmp_path / "small.png"), cv2.resize(pixels, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA))
     small = replace(picture, path=tmp_path / "small.png", boxes_xyxy=picture.boxes_xyxy * np.float32(0.4))
     usual = float(np.median(cell_sizes(picture.cells_xyxy)))
-    as_it_is, shrunk = (prepared(p, annotated_size(p, usual), 1.0, "none") for p in (picture, small))
+    as_it_is, shrunk = (prepared(p, annotated_cell_size(p, usual), 1.0, "none") for p in (picture, small))
     assert shrunk.boxes_xyxy == pytest.approx(as_it_is.boxes_xyxy, abs=0.5)
     assert shrunk.pixels.shape == as_it_is.pixels.shape
 
