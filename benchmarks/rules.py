@@ -69,7 +69,7 @@ def measured(detector: TwoStageDetector, annotations: AnnotationSet) -> dict[str
 @contextmanager
 def nested_boxes_stay() -> Iterator[None]:
     """Nothing is taken off a box in which another one lies."""
-    with mock.patch.object(detection, "worth_among_nested", lambda boxes_xyxy, *_: np.ones(len(boxes_xyxy), dtype=np.float32)):
+    with mock.patch.object(detection, "nested_decay", lambda boxes_xyxy, *_: np.ones(len(boxes_xyxy), dtype=np.float32)):
         yield
 
 

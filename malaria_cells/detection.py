@@ -19,7 +19,7 @@ from malaria_cells.patches import crop_boxes
 from malaria_cells.pictures import read_picture
 from malaria_cells.proposals import Proposer
 from malaria_cells.stain import Normalization, normalized
-from malaria_cells.suppression import repeated, suppress, worth_among_nested
+from malaria_cells.suppression import nested_decay, repeated, suppress
 from malaria_cells.unfamiliar import (
     IS_RED_CELL,
     UnfamiliarSigmoid,
@@ -157,9 +157,9 @@ class Detector(ABC):
         groups = class_ids[kept] if self.settings.nms == "class" else None
         kept = kept[suppress(boxes_xyxy[kept], scores[kept], self.settings.nms_iou, groups)]
         if self.settings.nms == "agnostic":
-            worth = worth_among_nested(boxes_xyxy[kept], class_ids[kept], labels.is_red_cell.any() & ~labels.is_red_cell)
-            scores[kept], objectness[kept] = scores[kept] * worth, objectness[kept] * worth
-            by_label[kept] *= worth[:, None]
+            decay = nested_decay(boxes_xyxy[kept], class_ids[kept], labels.is_red_cell.any() & ~labels.is_red_cell)
+            scores[kept], objectness[kept] = scores[kept] * decay, objectness[kept] * decay
+            by_label[kept] *= decay[:, None]
             kept = kept[scores[kept] >= self.settings.score_threshold]
             kept = kept[np.argsort(-scores[kept], kind="stable")]
         found = sv.Detections(

@@ -254,7 +254,7 @@ def file_fingerprint(text: str) -> str:
 
 
 def golden_output(networks: Sequence[Network], description: ModelDescription) -> np.ndarray:
-    """What networks answer to fixed pixels, averaged: float32 (4, k); of a one-stage detector, that to four places of a picture."""
+    """What networks answer to fixed pixels, averaged: float32 (4, k); of a one-stage detector, that of four grid cells."""
     sizes_hw = [description.image_size_hw, description.second_look_size_hw or description.image_size_hw]
     number = 4 if description.detector == "two_stage" else 1
     answers = [
@@ -263,8 +263,8 @@ def golden_output(networks: Sequence[Network], description: ModelDescription) ->
     ]
     if description.detector == "two_stage":
         return np.mean(answers, axis=0)
-    places = answers[0][0]
-    return places[:: len(places) // 4][:4]
+    grid = answers[0][0]
+    return grid[:: len(grid) // 4][:4]
 
 
 def _versions() -> dict[str, str]:

@@ -170,12 +170,12 @@ def _check_centres(folder: Path, centres: CentreNetwork) -> None:
     """See that the network of the learned proposals gives what it should for a small picture."""
     name = Path(PROPOSER).stem
     try:
-        places = centres(np.full((1, 4 * STRIDE * MULTIPLE, 4 * STRIDE * MULTIPLE, 3), 200, dtype=np.uint8))
+        grid = centres(np.full((1, 4 * STRIDE * MULTIPLE, 4 * STRIDE * MULTIPLE, 3), 200, dtype=np.uint8))
     except Exception as error:  # each engine raises its own
         raise InputError(f"{folder}: its {name} cannot be given a picture ({reason(error)}); copy or train the model again") from error
-    if places.shape != (1, 4 * MULTIPLE, 4 * MULTIPLE, 5) or not np.isfinite(places).all():
+    if grid.shape != (1, 4 * MULTIPLE, 4 * MULTIPLE, 5) or not np.isfinite(grid).all():
         raise InputError(
-            f"{folder}: its {name} answers {places.shape}, or with what is no number; expected 5 values for each place, as a network of "
+            f"{folder}: its {name} answers {grid.shape}, or with what is no number; expected 5 values for each place, as a network of "
             "learned proposals gives; copy or train the model again"
         )
 

@@ -1,4 +1,4 @@
-"""Which of the boxes that overlap are the same cell seen twice."""
+"""Non-maximum suppression, and score decay for nested boxes."""
 
 import cv2
 import numpy as np
@@ -6,11 +6,10 @@ from scipy.spatial import cKDTree
 
 from malaria_cells import boxes
 
-NESTED = 0.8  # share of the smaller box that lies in the larger
-# What a box is worth of which another one is nearly a part. In a crowd either may be the cell: on IML-Malaria's validation part
-# leaving such boxes out costs half a point of the cells' recall and as much of their AP50; 0.5 does as well as 0.3, which
-# lets hardly any of them be counted.
-NESTED_WORTH = 0.3
+CONTAINMENT = 0.8  # fraction of the smaller box inside the larger from which two boxes are nested
+# Score multiplier of the lower-scored of two nested boxes. In a crowd either may be the cell: on IML-Malaria's validation part dropping
+# such boxes costs half a point of the cells' recall and as much of their AP50; 0.5 does as well as 0.3, which lets hardly any be counted.
+NESTED_DECAY = 0.3
 
 
 def suppress(boxes_xyxy: np.ndarray, scores: np.ndarray, iou: float, groups: np.ndarray | None) -> np.ndarray:
@@ -36,13 +35,13 @@ def suppress(boxes_xyxy: np.ndarray, scores: np.ndarray, iou: float, groups: np.
     return indices[np.argsort(-scores[indices], kind="stable")]
 
 
-def worth_among_nested(boxes_xyxy: np.ndarray, class_ids: np.ndarray, parts_look_alike: np.ndarray) -> np.ndarray:
-    """What boxes are worth of which one lies in another, which IoU alone does not see.
+def nested_decay(boxes_xyxy: np.ndarray, class_ids: np.ndarray, parts_look_alike: np.ndarray) -> np.ndarray:
+    """Score multipliers for nested boxes, which IoU-based NMS misses.
 
-    The one with the better score keeps its worth; the other, around a clump of cells or the half of one, has `NESTED_WORTH`,
-    in the manner of Soft-NMS (Bodla et al. 2017, arXiv:1704.04503). Only where both have the same label and a part of such a
-    cell looks like the whole (a leukocyte's nucleus) does the larger one stay, and the smaller one goes. Boxes of two kinds, as a
-    platelet on a red cell, are two things.
+    Of two nested boxes the lower-scored one, around a clump of cells or half of one, is multiplied by `NESTED_DECAY`, in the manner of
+    Soft-NMS (Bodla et al. 2017, arXiv:1704.04503). If both have the same label and a part of such a cell looks like the whole (a
+    leukocyte's nucleus), the larger box is kept and the smaller one removed. Boxes with two kinds of labels, such as a platelet on a red
+    cell, are two objects.
 
     Args:
         boxes_xyxy: (n, 4), best score first.
@@ -50,24 +49,24 @@ def worth_among_nested(boxes_xyxy: np.ndarray, class_ids: np.ndarray, parts_look
         parts_look_alike: bool (n_labels,).
 
     Returns:
-        float32 (n,), 0 to 1, to multiply scores by.
+        float32 (n,), 0 to 1.
     """
     pairs, shared = overlapping(boxes_xyxy)
     area = boxes.areas(boxes_xyxy)
-    nested = pairs[shared >= NESTED * area[pairs].min(axis=1)]
-    worth = np.ones(len(area), dtype=np.float32)
+    nested = pairs[shared >= CONTAINMENT * area[pairs].min(axis=1)]
+    decay = np.ones(len(area), dtype=np.float32)
     for i, j in nested.tolist():
-        if worth[i] < 1 or worth[j] == 0:
-            continue  # what is itself in doubt casts none on others
+        if decay[i] < 1 or decay[j] == 0:
+            continue  # a down-weighted box does not down-weight others
         if class_ids[i] == class_ids[j] and parts_look_alike[class_ids[i]]:
-            worth[i if area[j] > area[i] else j] = 0
+            decay[i if area[j] > area[i] else j] = 0
         elif not parts_look_alike[class_ids[[i, j]]].any():
-            worth[j] = NESTED_WORTH
-    return worth
+            decay[j] = NESTED_DECAY
+    return decay
 
 
 def repeated(boxes_xyxy: np.ndarray, class_ids: np.ndarray, n_labels: int, iou: float) -> np.ndarray:
-    """Which labels of a box another box over it has as its own, so that both would tell of the same cell.
+    """For each box, the labels that an overlapping box has already claimed.
 
     Args:
         boxes_xyxy: (n, 4).

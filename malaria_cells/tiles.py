@@ -1,45 +1,44 @@
-"""Large pictures: a fully convolutional network sees them in overlapping tiles, and what it says is put together again.
+"""Tiled inference of fully convolutional networks on large images.
 
-Each place of the answer comes from the tile whose core it lies in. Cores do not overlap and the rim around each is wider
-than the network can see, so that the answer is that to the whole picture: a seam neither loses nor doubles a cell, because
-cells are read from the answer after it has been put together.
+Tiles do not overlap. Each is shown to the network with a halo that is wider than the network's receptive field, so that the assembled
+output equals that for the whole image. Cells are decoded from the assembled output: a seam neither loses nor doubles a cell.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-SIDE = 1280  # pixels of a core: together with rim and activations some 300 MB
+SIDE = 1280  # pixels of a tile: with halo and activations some 300 MB
 
 
 def in_tiles(
-    network: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray, stride: int, multiple: int, rim: int, side: int = SIDE
+    network: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray, stride: int, multiple: int, halo: int, side: int = SIDE
 ) -> np.ndarray:
-    """The network's answer to a picture of any size, with memory for a tile.
+    """Output of the network for an image of any size, with memory for one tile.
 
     Args:
-        network: from pixels (1, h, w, c), h and w multiples of `multiple`, to places (1, h / stride, w / stride, k).
+        network: from pixels (1, h, w, c), h and w multiples of `multiple`, to an output grid (1, h / stride, w / stride, k).
         pixels: (H, W, c), H and W multiples of `multiple`.
-        stride: pixels of a place.
-        multiple: what sizes must be divisible by; tiles begin on its multiples, so that a tile's strides fall as the whole's.
-        rim: pixels around a core that are shown too; at least as far as the network sees, and a multiple of `multiple`.
-        side: of a core in pixels, a multiple of `multiple`.
+        stride: pixels of a grid cell.
+        multiple: divisor of all sizes; tiles start at its multiples, so that the strides of a tile match those of the whole image.
+        halo: pixels around a tile that are shown too: at least the network's receptive radius, a multiple of `multiple`.
+        side: side of a tile in pixels, a multiple of `multiple`.
 
     Returns:
         float (H / stride, W / stride, k).
     """
     height, width = pixels.shape[:2]
-    if any(n % multiple for n in (height, width, rim, side)):
-        raise ValueError(f"sizes {height} x {width}, rim {rim}, side {side}: expected multiples of {multiple}")
-    if max(height, width) <= side + rim:
+    if any(n % multiple for n in (height, width, halo, side)):
+        raise ValueError(f"sizes {height} x {width}, halo {halo}, side {side}: expected multiples of {multiple}")
+    if max(height, width) <= side + halo:
         return network(pixels[None])[0]
 
-    def core(top: int, left: int) -> np.ndarray:
-        above, before = min(rim, top), min(rim, left)
-        tile = pixels[top - above : top + side + rim, left - before : left + side + rim]
-        places = network(np.ascontiguousarray(tile)[None])[0]
+    def tile(top: int, left: int) -> np.ndarray:
+        above, before = min(halo, top), min(halo, left)
+        crop = pixels[top - above : top + side + halo, left - before : left + side + halo]
+        grid = network(np.ascontiguousarray(crop)[None])[0]
         y, x = above // stride, before // stride
         rows, columns = (min(side, n) // stride for n in (height - top, width - left))
-        return places[y : y + rows, x : x + columns]
+        return grid[y : y + rows, x : x + columns]
 
-    return np.concatenate([np.concatenate([core(y, x) for x in range(0, width, side)], axis=1) for y in range(0, height, side)])
+    return np.concatenate([np.concatenate([tile(y, x) for x in range(0, width, side)], axis=1) for y in range(0, height, side)])

@@ -5,7 +5,7 @@ import pytest
 
 from malaria_cells import boxes
 from malaria_cells.proposals import Proposer
-from malaria_cells.proposals.learned import FRAME, MULTIPLE, STRIDE, WORKING_CELL_SIZE, decode, learned_boxes
+from malaria_cells.proposals.learned import MULTIPLE, PADDING, STRIDE, WORKING_CELL_SIZE, decode, learned_boxes
 from malaria_cells.training.centre_targets import (
     CENTRE,
     CHANNELS,
@@ -17,17 +17,17 @@ from malaria_cells.training.centre_targets import (
     X,
     centre_loss,
     centre_targets,
-    turned,
+    random_dihedral,
 )
 
 SIDE = 256  # pixels of a crop
-PLACES = SIDE // STRIDE
+GRID = SIDE // STRIDE
 NONE = np.zeros((0, 4), dtype=np.float32)
-WHOLE = np.ones((PLACES, PLACES), dtype=np.float32)
+WHOLE = np.ones((GRID, GRID), dtype=np.float32)
 
 
 def cells(rng, n=25, size=SIDE):
-    """Boxes whose centres are at least three places apart, so that each has a peak of its own."""
+    """Boxes whose centres are at least three grid cells apart, so that each has a peak of its own."""
     centre = rng.permutation(np.stack(np.meshgrid(np.arange(1, 8), np.arange(1, 8)), axis=-1).reshape(-1, 2))[:n] * (size / 8)
     centre = centre + rng.uniform(-6, 6, centre.shape)
     half = rng.uniform(12, 28, centre.shape)
@@ -54,7 +54,7 @@ def test_decoding_a_target_gives_its_boxes(seed):
     truth = cells(np.random.default_rng(seed))
     target = centre_targets(truth, ones(truth), NONE, WHOLE)
     found, scores = decode(as_places(target), (SIDE, SIDE))
-    same_boxes(found + FRAME, truth)
+    same_boxes(found + PADDING, truth)
     assert scores.tolist() == [1.0] * len(truth)
 
 
@@ -77,7 +77,7 @@ def test_of_two_cells_at_one_place_the_last_is_learnt():
     truth = np.array([[90, 90, 130, 130], [80, 80, 140, 140]], dtype=np.float32)
     target = centre_targets(truth, ones(truth), NONE, WHOLE)
     found, _ = decode(as_places(target), (SIDE, SIDE))
-    same_boxes(found + FRAME, truth[1:])
+    same_boxes(found + PADDING, truth[1:])
     assert np.isfinite(target).all()
 
 
@@ -89,10 +89,10 @@ def test_targets_turn_with_the_pixels():
         pixels[top : top + 2, left:right] = pixels[bottom - 2 : bottom, left:right] = 255
     seen = set()
     for seed in range(40):
-        turned_pixels, turned_target = turned(pixels, target, np.random.default_rng(seed))
+        turned_pixels, turned_target = random_dihedral(pixels, target, np.random.default_rng(seed))
         seen.add(turned_pixels.tobytes())
         found, _ = decode(as_places(turned_target), (SIDE, SIDE))
-        found = found + FRAME
+        found = found + PADDING
         assert len(found) == len(truth)
         # The frames of the turned picture lie on the turned boxes: edges are bright where a box begins.
         edges = turned_pixels[..., 0] > 0
@@ -106,7 +106,7 @@ def test_targets_turn_with_the_pixels():
 
 
 def test_ignore_regions_and_unmarked_cells_have_their_share():
-    weight = np.full((PLACES, PLACES), 0.2, dtype=np.float32)
+    weight = np.full((GRID, GRID), 0.2, dtype=np.float32)
     truth = cells(np.random.default_rng(0), 4)
     target = centre_targets(truth, ones(truth), np.array([[40, 40, 80, 80]], dtype=np.float32), weight)
     assert target[10:20, 10:20, WEIGHT].max() == 0
@@ -153,7 +153,7 @@ def test_boxes_are_in_pixels_of_the_picture(shape):
         rows, columns = pixels.shape[1] // STRIDE, pixels.shape[2] // STRIDE
         scale = np.array([round(width * WORKING_CELL_SIZE / cell_size) / width, round(height * WORKING_CELL_SIZE / cell_size) / height] * 2)
         side = max(rows, columns)
-        target = centre_targets((truth * scale + FRAME).astype(np.float32), ones(truth), NONE, np.ones((side, side), dtype=np.float32))
+        target = centre_targets((truth * scale + PADDING).astype(np.float32), ones(truth), NONE, np.ones((side, side), dtype=np.float32))
         return as_places(target)[None, :rows, :columns]
 
     found, scores = learned_boxes(network, np.zeros((*shape, 3), dtype=np.uint8), cell_size)

@@ -11,7 +11,7 @@ from malaria_cells.classifier import PatchClassifier, both_classes, findings, ra
 from malaria_cells.detection import UNDER, DetectionSettings, TwoStageDetector, label_and_score
 from malaria_cells.labels import LabelSet
 from malaria_cells.proposals import Proposer
-from malaria_cells.suppression import NESTED_WORTH, overlapping, suppress, worth_among_nested
+from malaria_cells.suppression import NESTED_DECAY, nested_decay, overlapping, suppress
 
 
 def plain_loop(boxes_xyxy, scores, iou, groups):
@@ -113,9 +113,9 @@ def test_of_nested_boxes_the_better_one_keeps_its_worth_and_of_leukocytes_the_la
     squares = np.array([part, whole, apart], dtype=np.float32)  # best score first
 
     def worth(found, class_ids):
-        return worth_among_nested(found, np.array(class_ids, dtype=int), look_alike).tolist()
+        return nested_decay(found, np.array(class_ids, dtype=int), look_alike).tolist()
 
-    less = pytest.approx(NESTED_WORTH)
+    less = pytest.approx(NESTED_DECAY)
     assert worth(squares, [red, red, red]) == [1, less, 1]
     assert worth(squares, [white, white, red]) == [0, 1, 1]
     assert worth(squares, [white, red, red]) == [1, 1, 1]  # two kinds: a platelet lies on a red cell
@@ -132,8 +132,8 @@ def test_a_nested_box_is_ranked_lower_and_not_counted(six_classes):
     detector = TwoStageDetector(Proposer(cell_size=40), classifier(six_classes), settings=DetectionSettings())
     found = detector.decide(squares, p)
     assert found.xyxy.tolist() == squares[[1, 2, 0]].tolist()
-    assert found.confidence.tolist() == pytest.approx([0.95, 0.6, 0.9 * NESTED_WORTH])
-    assert found.data["objectness"].tolist() == pytest.approx([0.95, 0.6, 0.9 * NESTED_WORTH])
+    assert found.confidence.tolist() == pytest.approx([0.95, 0.6, 0.9 * NESTED_DECAY])
+    assert found.data["objectness"].tolist() == pytest.approx([0.95, 0.6, 0.9 * NESTED_DECAY])
     assert found.data["counted_as"].tolist() == [0, 0, -1]
     assert len(detector.with_settings(score_threshold=0.3).decide(squares, p)) == 2
 

@@ -18,12 +18,12 @@ from malaria_cells.cli import main
 from malaria_cells.errors import InputError
 from malaria_cells.pictures import read_picture
 from malaria_cells.proposals import Proposer
-from malaria_cells.proposals.learned import FRAME, STRIDE, WORKING_CELL_SIZE, seen_mirrored
+from malaria_cells.proposals.learned import PADDING, STRIDE, WORKING_CELL_SIZE, seen_mirrored
 from malaria_cells.training.centre_targets import CENTRE, CHANNELS, NEARNESS
 from malaria_cells.training.proposer import RARE_SHARE, Draws
 from malaria_cells.training.working_pictures import CROP, CUT_OFF, DRAWN_COUNTS_AS, UNMARKED_WEIGHT, crop, prepared, working_pictures
 
-PLACES = CROP // STRIDE
+GRID = CROP // STRIDE
 
 
 @given(x=st.integers(0, 47), y=st.integers(0, 31), views=st.sampled_from([1, 2, 4]))
@@ -32,10 +32,10 @@ def test_mirrored_looks_agree_on_what_is_there(x, y, views):
         assert pixels.flags.c_contiguous
         _, rows, columns, _ = np.nonzero(pixels)
         centre = np.array([columns[0] + 0.5, rows[0] + 0.5]) / STRIDE
-        places = np.zeros((1, 8, 12, 5), dtype=np.float32)
+        grid = np.zeros((1, 8, 12, 5), dtype=np.float32)
         column, row = np.floor(centre).astype(int)
-        places[0, row, column] = 1, *(centre % 1), 0.2, -0.3
-        return places
+        grid[0, row, column] = 1, *(centre % 1), 0.2, -0.3
+        return grid
 
     pixels = np.zeros((1, 32, 48, 3), dtype=np.uint8)
     pixels[0, y, x] = 255
@@ -59,7 +59,7 @@ def test_crops_hold_the_rare_cell(annotated, policy):
     for seed in range(10):
         pixels, target = crop(picture, np.random.default_rng(seed), policy, around=0)
         assert pixels.shape == (CROP, CROP, 3)
-        assert target.shape == (PLACES, PLACES, CHANNELS)
+        assert target.shape == (GRID, GRID, CHANNELS)
         centres = target[..., CENTRE].sum()
         assert centres >= 1
         assert target[..., NEARNESS].sum() == pytest.approx(centres - 1 + DRAWN_COUNTS_AS, rel=1e-4)
@@ -71,12 +71,12 @@ def test_what_the_edge_cuts_off_is_not_excused(annotated):
     """Stain that no box holds counts less, but not at the edge where annotators leave cells out on purpose."""
     bare = replace(annotated.pictures[0], **{k: getattr(annotated.pictures[0], k)[:0] for k in ("boxes_xyxy", "class_ids", "ignore")})
     picture = prepared(bare, 72.0, 1.0, "none")
-    rim = int(FRAME + CUT_OFF * WORKING_CELL_SIZE) // STRIDE - 1
+    rim = int(PADDING + CUT_OFF * WORKING_CELL_SIZE) // STRIDE - 1
     inner = picture.weight[rim:-rim, rim:-rim]
     assert inner.min() == pytest.approx(UNMARKED_WEIGHT)
     assert picture.weight[:rim].min() == picture.weight[:, :rim].min() == 1
-    assert (picture.pixels[:FRAME] == 0).all()
-    assert (picture.pixels[:, :FRAME] == 0).all()
+    assert (picture.pixels[:PADDING] == 0).all()
+    assert (picture.pixels[:, :PADDING] == 0).all()
     alike = prepared(bare, 72.0, UNMARKED_WEIGHT, "none").weight  # where cells at the edge are annotated as all others
     assert alike[:rim].min() == pytest.approx(UNMARKED_WEIGHT)
 

@@ -151,11 +151,11 @@ def test_it_takes_the_package_s_hill_of_a_histogram():
 def test_its_numbers_are_the_package_s():
     ours = standalone
     assert (ours.CELL, ours.STRIDE, ours.MULTIPLE) == (learned.WORKING_CELL_SIZE, learned.STRIDE, learned.MULTIPLE)
-    assert (ours.FRAME, ours.SIGHT, ours.TILE) == (learned.FRAME, learned.SIGHT, tiles.SIDE)
-    assert (ours.LEAST_HEAT, ours.LARGEST_LOG_SIZE) == (learned.LEAST_HEAT, learned.LARGEST_LOG_SIZE)
+    assert (ours.PADDING, ours.RECEPTIVE_RADIUS, ours.TILE) == (learned.PADDING, learned.RECEPTIVE_RADIUS, tiles.SIDE)
+    assert (ours.MIN_SCORE, ours.MAX_LOG_SIZE) == (learned.MIN_SCORE, learned.MAX_LOG_SIZE)
     assert (ours.MOST_PIXELS, ours.MAX_PIXELS) == (learned.MOST_PIXELS, refusal.MAX_PIXELS)
     assert (ours.HINT, ours.CERTAIN, ours.VIEWS, ours.BATCH) == (tta.HINT, tta.CERTAIN, tta._ORDER, classifier.BATCH)
-    assert (ours.NESTED, ours.NESTED_WORTH, ours.MIRRORS) == (suppression.NESTED, suppression.NESTED_WORTH, learned._MIRRORS)
+    assert (ours.CONTAINMENT, ours.NESTED_DECAY, ours.MIRRORS) == (suppression.CONTAINMENT, suppression.NESTED_DECAY, learned._MIRRORS)
     assert (ours.CONCLUSIVE, ours.CONFIDENT, ours.SIZE_TOLERANCE) == (scale.CONCLUSIVE, scale.CONFIDENT, scale.SIZE_TOLERANCE)
     assert ours.MIN_CONSISTENT == scale.MIN_CONSISTENT
     assert (ours.ENOUGH, ours.SMALLEST) == (boxes.ENOUGH, SMALLEST)

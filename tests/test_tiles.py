@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from malaria_cells.proposals.learned import FRAME, MULTIPLE, SIGHT, STRIDE, WORKING_CELL_SIZE, decode, framed
+from malaria_cells.proposals.learned import MULTIPLE, PADDING, RECEPTIVE_RADIUS, STRIDE, WORKING_CELL_SIZE, decode, padded
 from malaria_cells.tiles import in_tiles
 
 
@@ -22,18 +22,18 @@ def network():
 @pytest.mark.parametrize("shape", [(304, 448), (448, 192), (160, 656)])
 def test_tiled_equals_untiled(network, shape):
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    tiled = in_tiles(network, pixels, STRIDE, MULTIPLE, SIGHT, side=96)
+    tiled = in_tiles(network, pixels, STRIDE, MULTIPLE, RECEPTIVE_RADIUS, side=96)
     assert np.abs(tiled - network(pixels[None])[0]).max() < 1e-5
 
 
 def test_the_rim_is_as_wide_as_the_network_sees(network):
-    """A change of one pixel changes no place further away than the rim, and some beyond half of it."""
+    """A change of one pixel changes no place further away than the halo, and some beyond half of it."""
     pixels = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
     changed = pixels.copy()
     changed[256, 256] = 255 - changed[256, 256]
     rows, columns = np.nonzero(np.abs(network(changed[None])[0] - network(pixels[None])[0]).max(axis=-1) > 0)
     reach = np.abs(np.concatenate([rows, columns]) * STRIDE - 256).max()
-    assert SIGHT / 2 < reach <= SIGHT
+    assert RECEPTIVE_RADIUS / 2 < reach <= RECEPTIVE_RADIUS
 
 
 def test_every_cell_on_a_seam_is_found_once():
@@ -41,20 +41,20 @@ def test_every_cell_on_a_seam_is_found_once():
 
     def corners(pixels):
         bright = pixels[0, ::STRIDE, ::STRIDE, 0] > 0
-        places = np.zeros((1, *bright.shape, 5), dtype=np.float32)
-        places[0, ..., 0] = bright
-        return places
+        grid = np.zeros((1, *bright.shape, 5), dtype=np.float32)
+        grid[0, ..., 0] = bright
+        return grid
 
     small = np.zeros((400, 500, 3), dtype=np.uint8)
     rng = np.random.default_rng(1)
     y, x = (rng.permutation(np.arange(2, n // STRIDE - 2, 3)) * STRIDE for n in small.shape[:2])
     centres = np.array([(a, b) for a in y for b in x])
     small[centres[:, 0], centres[:, 1]] = 255
-    found, _ = decode(in_tiles(corners, framed(small), STRIDE, MULTIPLE, SIGHT, side=96), small.shape[:2])
+    found, _ = decode(in_tiles(corners, padded(small), STRIDE, MULTIPLE, RECEPTIVE_RADIUS, side=96), small.shape[:2])
     middles = (found[:, :2] + found[:, 2:])[:, ::-1] / 2
     assert sorted(map(tuple, middles.tolist())) == sorted(map(tuple, centres.astype(float).tolist()))
     assert np.allclose(found[:, 2] - found[:, 0], WORKING_CELL_SIZE)
-    assert FRAME % STRIDE == 0
+    assert PADDING % STRIDE == 0
 
 
 def test_sizes_must_fit():

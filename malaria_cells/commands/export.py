@@ -134,7 +134,7 @@ def _examples(detector: Any, paths: list[Path]) -> dict[str, list[np.ndarray]]:
     """What each network meets in these pictures, by its name: float32 (1, H, W, 3) each."""
     from malaria_cells.one_stage import OneStageDetector, letterbox
     from malaria_cells.patches import crop_boxes
-    from malaria_cells.proposals.learned import framed, to_working_scale
+    from malaria_cells.proposals.learned import padded, to_working_scale
 
     found: dict[str, list[np.ndarray]] = {"classifier": [], "proposer": [], "detector": []}
     for path in progress(paths, len(paths), "reading pictures for --int8", "image"):
@@ -143,7 +143,7 @@ def _examples(detector: Any, paths: list[Path]) -> dict[str, list[np.ndarray]]:
             found["detector"].append(letterbox(picture, detector.size_hw)[0])
             continue
         if detector.proposer.network is not None:
-            found["proposer"].append(framed(to_working_scale(detector.prepared(picture), detector.proposer.cell_size)))
+            found["proposer"].append(padded(to_working_scale(detector.prepared(picture), detector.proposer.cell_size)))
         picture = detector.prepared(picture)
         candidates, _ = detector.proposer.candidates(picture)
         if len(candidates):

@@ -23,13 +23,13 @@ import yaml
 from PIL import Image, ImageOps
 
 # The proposer's input; pixels, but for the last two.
-CELL, STRIDE, MULTIPLE, FRAME, SIGHT, TILE = 40.0, 4, 16, 16, 64, 1280  # of the usual cell, a place, and so on: see the package
-LEAST_HEAT, LARGEST_LOG_SIZE = 0.1, 1.5
+CELL, STRIDE, MULTIPLE, PADDING, RECEPTIVE_RADIUS, TILE = 40.0, 4, 16, 16, 64, 1280  # see the package
+MIN_SCORE, MAX_LOG_SIZE = 0.1, 1.5
 MOST_PIXELS, MAX_PIXELS = 1_000_000_000, 400_000_000  # of an enlarged picture, and of a file
 # When a cell's probabilities are asked for again, and the views that are averaged then: quarter turns, mirrored from 4 on.
 HINT, CERTAIN, VIEWS, BATCH = 0.1, 0.95, (0, 6, 1, 7, 2, 4, 3, 5), 256
 SMALLEST = 1e-7  # probability whose logarithm is taken
-NESTED, NESTED_WORTH = 0.8, 0.3  # share of a box in another one, and what its score is multiplied by
+CONTAINMENT, NESTED_DECAY = 0.8, 0.3  # fraction of a box inside another, and its score multiplier
 # As in the estimation of the cell size: accepted ratios of the median size, the score from which a detection counts, and their number.
 CONCLUSIVE, CONFIDENT, ENOUGH = (0.85, 1.2), 0.4, 10
 SIZE_TOLERANCE, MIN_CONSISTENT = 1.4, 0.3  # largest ratio of a size to the expected one, and the fraction of detections that must fit
@@ -236,13 +236,13 @@ def propose(picture: np.ndarray, model: Model, cell_size: float | None = None) -
         )
     fy, fx = max(factor, 1 / height), max(factor, 1 / width)
     small = cv2.resize(picture, None, fx=fx, fy=fy, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
-    below, right = (FRAME + -(n + 2 * FRAME) % MULTIPLE for n in small.shape[:2])
-    framed = cv2.copyMakeBorder(small, FRAME, below, FRAME, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
-    places = in_tiles(framed, model)
-    heat = np.ascontiguousarray(places[..., 0])
-    y, x = np.nonzero((heat >= cv2.dilate(heat, np.ones((3, 3), np.uint8))) & (heat >= LEAST_HEAT))
-    centre = (np.stack([x, y], axis=1) + places[y, x, 1:3]) * STRIDE - FRAME
-    half = np.exp(np.clip(places[y, x, 3:5], -LARGEST_LOG_SIZE, LARGEST_LOG_SIZE)) * CELL / 2
+    below, right = (PADDING + -(n + 2 * PADDING) % MULTIPLE for n in small.shape[:2])
+    padded = cv2.copyMakeBorder(small, PADDING, below, PADDING, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+    grid = in_tiles(padded, model)
+    heat = np.ascontiguousarray(grid[..., 0])
+    y, x = np.nonzero((heat >= cv2.dilate(heat, np.ones((3, 3), np.uint8))) & (heat >= MIN_SCORE))
+    centre = (np.stack([x, y], axis=1) + grid[y, x, 1:3]) * STRIDE - PADDING
+    half = np.exp(np.clip(grid[y, x, 3:5], -MAX_LOG_SIZE, MAX_LOG_SIZE)) * CELL / 2
     boxes = np.concatenate([centre - half, centre + half], axis=1).astype(np.float32)
     boxes *= np.array([width / small.shape[1], height / small.shape[0]] * 2, dtype=np.float32)
     boxes = boxes.clip(0, np.array([width, height] * 2, dtype=np.float32))
@@ -250,17 +250,17 @@ def propose(picture: np.ndarray, model: Model, cell_size: float | None = None) -
     return boxes[kept], heat[y, x][kept].astype(np.float32)
 
 
-def in_tiles(framed: np.ndarray, model: Model) -> np.ndarray:
+def in_tiles(padded: np.ndarray, model: Model) -> np.ndarray:
     """The proposer's answer to a picture of any size, (H / STRIDE, W / STRIDE, 5), put together from overlapping tiles of a large one."""
-    height, width = framed.shape[:2]
-    if max(height, width) <= TILE + SIGHT:
-        return seen_mirrored(framed, model)
+    height, width = padded.shape[:2]
+    if max(height, width) <= TILE + RECEPTIVE_RADIUS:
+        return seen_mirrored(padded, model)
     rows = []
     for top in range(0, height, TILE):
         row = []
         for left in range(0, width, TILE):
-            above, before = min(SIGHT, top), min(SIGHT, left)
-            tile = seen_mirrored(framed[top - above : top + TILE + SIGHT, left - before : left + TILE + SIGHT], model)
+            above, before = min(RECEPTIVE_RADIUS, top), min(RECEPTIVE_RADIUS, left)
+            tile = seen_mirrored(padded[top - above : top + TILE + RECEPTIVE_RADIUS, left - before : left + TILE + RECEPTIVE_RADIUS], model)
             row.append(tile[above // STRIDE :, before // STRIDE :][: TILE // STRIDE, : TILE // STRIDE])
         rows.append(np.concatenate(row, axis=1))
     return np.concatenate(rows, axis=0)
@@ -270,14 +270,14 @@ def seen_mirrored(pixels: np.ndarray, model: Model) -> np.ndarray:
     """The mean of what the proposer sees in pixels (H, W, 3) and in their mirror images."""
     if model.proposer is None:
         raise UnreadableError("this model names whole pictures and finds no cells")
-    looks = []
+    views = []
     for axes in MIRRORS[: model.about["proposer_tta"]]:
-        places = np.flip(model.proposer(np.ascontiguousarray(np.flip(pixels[None], axes), dtype=np.float32)), axes).copy()
+        grid = np.flip(model.proposer(np.ascontiguousarray(np.flip(pixels[None], axes), dtype=np.float32)), axes).copy()
         for axis, offset in ((2, 1), (1, 2)):
             if axis in axes:
-                places[..., offset] = 1 - places[..., offset]
-        looks.append(places[0])
-    return np.mean(looks, axis=0)
+                grid[..., offset] = 1 - grid[..., offset]
+        views.append(grid[0])
+    return np.mean(views, axis=0)
 
 
 def resize(picture: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
@@ -351,8 +351,8 @@ def decide(boxes: np.ndarray, probabilities: np.ndarray, proposal_scores: np.nda
     kept = kept[suppress(boxes[kept], score[kept], rule["nms_iou"], label[kept] if rule["nms"] == "class" else None)]
     if rule["nms"] == "agnostic":
         red = np.isin(names, model.about["labels"]["red_cells"]) | infected
-        worth = worth_among_nested(boxes[kept], label[kept], red.any() & ~red)
-        score[kept], objectness[kept] = score[kept] * worth, objectness[kept] * worth
+        decay = nested_decay(boxes[kept], label[kept], red.any() & ~red)
+        score[kept], objectness[kept] = score[kept] * decay, objectness[kept] * decay
         kept = kept[score[kept] >= rule["score_threshold"]]
         kept = kept[np.argsort(-score[kept], kind="stable")]
     finding = infected[label] & (score >= rule["infected_threshold"])
@@ -388,22 +388,22 @@ def suppress(boxes: np.ndarray, score: np.ndarray, iou: float, groups: np.ndarra
     return kept[np.argsort(-score[kept], kind="stable")]
 
 
-def worth_among_nested(boxes: np.ndarray, label: np.ndarray, parts_look_alike: np.ndarray) -> np.ndarray:
-    """What to multiply scores by, best first, where a box lies in another one: `NESTED_WORTH`; 0 for a leukocyte's nucleus."""
+def nested_decay(boxes: np.ndarray, label: np.ndarray, parts_look_alike: np.ndarray) -> np.ndarray:
+    """Score multipliers of nested boxes, best score first: `NESTED_DECAY` for the lower-scored, 0 for a leukocyte's nucleus."""
     low, high = boxes[:, :2], boxes[:, 2:]
     area = np.prod(np.clip(high - low, 0, None), axis=1)
-    worth = np.ones(len(boxes), dtype=np.float32)
+    decay = np.ones(len(boxes), dtype=np.float32)
     for i in range(len(boxes)):
         shared = np.prod(np.clip(np.minimum(high[i], high[i + 1 :]) - np.maximum(low[i], low[i + 1 :]), 0, None), axis=1)
-        nested = (shared > 0) & (shared >= NESTED * np.minimum(area[i], area[i + 1 :]))
+        nested = (shared > 0) & (shared >= CONTAINMENT * np.minimum(area[i], area[i + 1 :]))
         for j in np.flatnonzero(nested) + i + 1:
-            if worth[i] < 1 or worth[j] == 0:
+            if decay[i] < 1 or decay[j] == 0:
                 continue
             if label[i] == label[j] and parts_look_alike[label[i]]:
-                worth[i if area[j] > area[i] else j] = 0
+                decay[i if area[j] > area[i] else j] = 0
             elif not (parts_look_alike[label[i]] or parts_look_alike[label[j]]):
-                worth[j] = NESTED_WORTH
-    return worth
+                decay[j] = NESTED_DECAY
+    return decay
 
 
 def note_on_size(boxes: np.ndarray, proposal_scores: np.ndarray, usual: float) -> str | None:

@@ -15,13 +15,13 @@ import numpy as np
 
 from malaria_cells import boxes
 from malaria_cells.annotations import AnnotationSet, Picture
-from malaria_cells.proposals.learned import LEAST_HEAT, WORKING_CELL_SIZE
+from malaria_cells.proposals.learned import MIN_SCORE, WORKING_CELL_SIZE
 from malaria_cells.proposals.watershed import estimate_cell_size
 
 ScoredBoxes = tuple[np.ndarray, np.ndarray]
 Detect = Callable[[np.ndarray, float], ScoredBoxes]
 
-CONFIDENT = 4 * LEAST_HEAT  # proposal score from which a detection counts in the estimation
+CONFIDENT = 4 * MIN_SCORE  # proposal score from which a detection counts in the estimation
 # Ratio to the reference size. The median cell of an IML-Malaria image is annotated as 0.87 to 1.20 of the reference size.
 REFERENCE_RANGE = (0.8, 1.3)
 # Measured by `benchmarks/cell_sizes.py` on the training parts of six laboratories with networks that had seen some of them: at the scale

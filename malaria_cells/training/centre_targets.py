@@ -1,7 +1,7 @@
-"""What the network of learned proposals is to answer (see `models.centres`), and what a wrong answer costs.
+"""Training targets and loss of the learned proposal network (see `models.centres`).
 
-A cell has one centre, but every place near it learns where that is and how large the cell: about nine lessons a cell instead
-of one, which sizes that are rare need (TTFNet, Liu et al. 2020, arXiv:1909.00700, section 3.2).
+A cell has one centre, but all grid cells near it are trained to predict its offset and size: about nine examples per cell instead of
+one, which rare sizes need (TTFNet, Liu et al. 2020, arXiv:1909.00700, section 3.2).
 """
 
 import numpy as np
@@ -9,12 +9,11 @@ from keras import ops
 
 from malaria_cells.proposals.learned import STRIDE, WORKING_CELL_SIZE
 
-# Standard deviation of the heat around a centre, as a share of the cell's size: at the usual size 1.1 places.
-SPREAD = 0.11
-NEAR = 0.3  # heat from which a place learns the offset and size of the cell
+SPREAD = 0.11  # standard deviation of the Gaussian around a centre, as a fraction of the cell's size: 1.1 grid cells at the median size
+NEAR = 0.3  # heat from which a grid cell is trained to predict offset and size
 
-# Channels of a target: heat; is it a centre; offset from the place to the cell's centre in places, beyond 0 to 1 beside the
-# centre; logarithms of width and height in cell sizes; share in the loss of what is no centre; in that of offset and size.
+# Channels of a target: heat; whether it is a centre; offset from the grid cell to the cell's centre in grid cells, outside 0 to 1 beside
+# the centre; logarithms of width and height in cell sizes; weight in the loss of non-centres; weight in the loss of offset and size.
 CHANNELS = 8
 HEAT, CENTRE, X, Y, WIDTH, HEIGHT, WEIGHT, NEARNESS = range(CHANNELS)
 SHAPE = slice(X, HEIGHT + 1)
@@ -25,26 +24,26 @@ def centre_targets(boxes_xyxy: np.ndarray, importance: np.ndarray, ignored_xyxy:
     """Targets of a square crop.
 
     Args:
-        boxes_xyxy: cells, float32 (n, 4), in its pixels; centres may lie outside.
-        importance: float (n,), share of each cell's offset and size in the loss; 1 is usual.
-        ignored_xyxy: float32 (k, 4).
-        weight: float32 (places, places), of each place in the loss where there is no centre.
+        boxes_xyxy: cells, float32 (n, 4), in pixels of the crop; centres may lie outside.
+        importance: float (n,), weight of each cell's offset and size in the loss; 1 by default.
+        ignored_xyxy: ignore regions, float32 (k, 4).
+        weight: float32 (s, s), weight of each grid cell in the loss where there is no centre.
 
     Returns:
-        float32 (places, places, `CHANNELS`); `NEARNESS` of the places of one cell sums to its importance.
+        float32 (s, s, `CHANNELS`); the `NEARNESS` of all grid cells of one cell sums to its importance.
     """
-    places = len(weight)
-    target = np.zeros((places, places, CHANNELS), dtype=np.float32)
+    side = len(weight)
+    target = np.zeros((side, side, CHANNELS), dtype=np.float32)
     target[..., WEIGHT] = weight
-    for left, top, right, bottom in np.clip(np.rint(ignored_xyxy / STRIDE), 0, places).astype(int):
+    for left, top, right, bottom in np.clip(np.rint(ignored_xyxy / STRIDE), 0, side).astype(int):
         target[top:bottom, left:right, WEIGHT] = 0
     centre = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2 / STRIDE
-    inside = ((centre >= 0) & (centre < places)).all(axis=1)
+    inside = ((centre >= 0) & (centre < side)).all(axis=1)
     centre, size, importance = centre[inside], (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2])[inside], importance[inside]
     if len(centre) == 0:
         return target
     place = np.floor(centre).astype(int)
-    heat = _bells(place, np.maximum(SPREAD * np.sqrt(size.prod(axis=1)) / STRIDE, 0.6), places)
+    heat = _gaussians(place, np.maximum(SPREAD * np.sqrt(size.prod(axis=1)) / STRIDE, 0.6), side)
     owner = heat.argmax(axis=0)
     columns, rows = place.T
     owner[rows, columns] = np.arange(len(place))
@@ -60,15 +59,15 @@ def centre_targets(boxes_xyxy: np.ndarray, importance: np.ndarray, ignored_xyxy:
     return target
 
 
-def _bells(place: np.ndarray, spread: np.ndarray, places: int) -> np.ndarray:
-    """A Gaussian of height 1 around each place (n, 2), x and y, with a spread (n,) in places: (n, places, places)."""
-    axis = np.arange(places)
+def _gaussians(place: np.ndarray, spread: np.ndarray, side: int) -> np.ndarray:
+    """Gaussians of height 1 around grid cells (n, 2), x and y, with standard deviations (n,) in grid cells: (n, side, side)."""
+    axis = np.arange(side)
     across, down = (np.exp(-((axis - place[:, [i]]) ** 2) / (2 * spread[:, None] ** 2)) for i in (0, 1))
     return down[:, :, None] * across[:, None, :]
 
 
-def turned(pixels: np.ndarray, target: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One of the eight ways to lay a square (side, side, 3); its targets, offsets and sizes, turn with it."""
+def random_dihedral(pixels: np.ndarray, target: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Mirror or turn a square (side, side, 3) in one of eight ways at random, and its targets with it."""
     if rng.uniform() < 0.5:
         pixels, target = pixels[:, ::-1], _mirrored(target[:, ::-1], X)
     if rng.uniform() < 0.5:

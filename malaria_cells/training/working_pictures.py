@@ -16,11 +16,11 @@ from malaria_cells.augment import LABORATORIES, densities
 from malaria_cells.habits import border_habit
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
-from malaria_cells.proposals.learned import FRAME, STRIDE, WORKING_CELL_SIZE, framed, to_working_scale
+from malaria_cells.proposals.learned import PADDING, STRIDE, WORKING_CELL_SIZE, padded, to_working_scale
 from malaria_cells.proposals.scale import annotated_cell_sizes
 from malaria_cells.proposals.transmission import Field
 from malaria_cells.stain import Normalization, normalized
-from malaria_cells.training.centre_targets import centre_targets, turned
+from malaria_cells.training.centre_targets import centre_targets, random_dihedral
 
 CROP = 256  # pixels at the working scale: some 40 cells of a crowded field
 UNMARKED_WEIGHT = 0.2
@@ -90,23 +90,23 @@ def prepared(picture: Picture, cell_size: float, weight_at_edge: float, stain: N
     small = to_working_scale(normalized(read_picture(picture.path), stain), cell_size)
     scale = np.float32(WORKING_CELL_SIZE / cell_size)
     field = Field.of(small, WORKING_CELL_SIZE)
-    pixels = framed(small)
+    pixels = padded(small)
     short = [max(CROP - n, 0) for n in pixels.shape[:2]]
     if any(short):
         pixels = cv2.copyMakeBorder(pixels, 0, short[0], 0, short[1], cv2.BORDER_CONSTANT, value=(0, 0, 0))
-    boxes = picture.cells_xyxy * scale + FRAME
+    boxes = picture.cells_xyxy * scale + PADDING
     lost = np.zeros(pixels.shape[:2], dtype=np.float32)  # of each pixel's share in the loss
     stained = (field.transmission < field.threshold).astype(np.float32)
     rim = int(CUT_OFF * WORKING_CELL_SIZE)
     inner = np.s_[rim : small.shape[0] - rim, rim : small.shape[1] - rim]
-    photograph = lost[FRAME : FRAME + small.shape[0], FRAME : FRAME + small.shape[1]]
+    photograph = lost[PADDING : PADDING + small.shape[0], PADDING : PADDING + small.shape[1]]
     photograph[:] = stained * (1 - weight_at_edge)
     photograph[inner] = stained[inner] * (1.0 if picture.unannotated else 1 - UNMARKED_WEIGHT)
     for left, top, right, bottom in np.rint(boxes).astype(int):
         lost[top:bottom, left:right] = 0
     size = (-(-pixels.shape[1] // STRIDE), -(-pixels.shape[0] // STRIDE))
     weight = 1 - cv2.resize(lost, size, interpolation=cv2.INTER_AREA)
-    return WorkingPicture(pixels, boxes, picture.ignored_xyxy * scale + FRAME, weight.astype(np.float32))
+    return WorkingPicture(pixels, boxes, picture.ignored_xyxy * scale + PADDING, weight.astype(np.float32))
 
 
 def crop(picture: WorkingPicture, rng: np.random.Generator, policy: str, around: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -126,18 +126,18 @@ def crop(picture: WorkingPicture, rng: np.random.Generator, policy: str, around:
         top, left = int(np.clip(y, 0, height - side)), int(np.clip(x, 0, width - side))
     scale = CROP / side
     pixels = cv2.resize(picture.pixels[top : top + side, left : left + side], (CROP, CROP), interpolation=cv2.INTER_LINEAR)
-    places = CROP // STRIDE
+    grid = CROP // STRIDE
     low, high = (
         slice(top // STRIDE, max((top + side) // STRIDE, top // STRIDE + 1)),
         slice(left // STRIDE, max((left + side) // STRIDE, left // STRIDE + 1)),
     )
-    weight = cv2.resize(picture.weight[low, high], (places, places), interpolation=cv2.INTER_LINEAR)
+    weight = cv2.resize(picture.weight[low, high], (grid, grid), interpolation=cv2.INTER_LINEAR)
     corner = np.array([left, top, left, top], dtype=np.float32)
     importance = np.ones(len(picture.boxes_xyxy))
     if around is not None:
         importance[around] = DRAWN_COUNTS_AS
     target = centre_targets((picture.boxes_xyxy - corner) * scale, importance, (picture.ignored_xyxy - corner) * scale, weight)
-    return turned(_varied(pixels, rng, policy), target, rng)
+    return random_dihedral(_varied(pixels, rng, policy), target, rng)
 
 
 def _varied(pixels: np.ndarray, rng: np.random.Generator, policy: str) -> np.ndarray:
