@@ -11,7 +11,7 @@ from malaria_cells.config import Config, OneSet, names_of
 from malaria_cells.errors import InputError, nearest
 from malaria_cells.labels import LabelSet
 from malaria_cells.set_reading import SetAsRead, read_set
-from malaria_cells.wording import number_of
+from malaria_cells.text import number_of
 
 Split = Callable[[AnnotationSet], tuple[AnnotationSet, AnnotationSet]]
 
@@ -167,9 +167,9 @@ def joined(parts: Iterable[AnnotationSet | None], labels: LabelSet) -> Annotatio
     if len(there) == 1:
         return there[0]
     pictures = sorted((p for part in there for p in part.pictures), key=lambda p: p.key)
-    oddities = tuple(dict.fromkeys(line for part in there for line in part.oddities))
+    issues = tuple(dict.fromkeys(line for part in there for line in part.issues))
     read_as = "; ".join(dict.fromkeys(part.read_as for part in there if part.read_as))
-    return AnnotationSet(labels, tuple(pictures), oddities, read_as)
+    return AnnotationSet(labels, tuple(pictures), issues, read_as)
 
 
 def split_beside(annotations: AnnotationSet, first: set[str], second: set[str], split: Split) -> tuple[AnnotationSet, AnnotationSet]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from malaria_cells.annotations import AnnotationSet
 from malaria_cells.errors import InputError
-from malaria_cells.wording import number_of
+from malaria_cells.text import number_of
 
 log = logging.getLogger(__name__)
 

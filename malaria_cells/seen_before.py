@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from malaria_cells.annotations import AnnotationSet
 from malaria_cells.split_file import read_parts
-from malaria_cells.wording import number_of
+from malaria_cells.text import number_of
 
 log = logging.getLogger(__name__)
 

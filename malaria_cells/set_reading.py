@@ -12,7 +12,7 @@ from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
 from malaria_cells.leaks import check_apart
 from malaria_cells.split_file import read_parts, read_split
-from malaria_cells.wording import number_of
+from malaria_cells.text import number_of
 
 log = logging.getLogger(__name__)
 

@@ -62,18 +62,18 @@ def test_faulty_boxes_are_dropped_counted_and_named(tmp_path, six_classes, caplo
     with caplog.at_level(logging.WARNING):
         found = load_annotations(path, six_classes)
     assert [p.boxes_xyxy.tolist() for p in found.pictures] == [[[5, 5, 30, 30]]] * 2
-    assert len(found.oddities) == 1
-    assert found.oddities[0].startswith(f"{path}: 2 boxes")
-    assert "first: images/a.png [" in found.oddities[0]
-    assert [r.message for r in caplog.records] == list(found.oddities)
-    assert re.search(reason, found.oddities[0])
+    assert len(found.issues) == 1
+    assert found.issues[0].startswith(f"{path}: 2 boxes")
+    assert "first: images/a.png [" in found.issues[0]
+    assert [r.message for r in caplog.records] == list(found.issues)
+    assert re.search(reason, found.issues[0])
 
 
 def test_boxes_past_the_border_are_clipped_and_counted(tmp_path, six_classes):
     path = write_bbbc041(tmp_path, {"a.png": [("ring", -7, 60, 20, 95)]})
     found = load_annotations(path, six_classes)
     assert found.pictures[0].boxes_xyxy.tolist() == [[0, 60, 20, 80]]
-    assert "1 box past the border, clipped" in found.oddities[0]
+    assert "1 box past the border, clipped" in found.issues[0]
 
 
 def test_difficult_is_an_ignore_region(tmp_path, six_classes):

@@ -11,7 +11,7 @@ from malaria_cells.cli import main
 from malaria_cells.errors import InputError
 from malaria_cells.training import claim
 from malaria_cells.training.claim import check_place, claimed
-from malaria_cells.training.unfinished import folder_of
+from malaria_cells.training.run_state import folder_of
 
 
 @pytest.mark.parametrize("name", ["m", "2026-01-01", "plasmodium vivax, 2", "Größe", "a" * 200, ".hidden", "m..", "ä" * 118])

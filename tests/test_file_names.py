@@ -14,7 +14,7 @@ from malaria_cells.cli import main
 from malaria_cells.errors import InputError
 from malaria_cells.file_names import LONGEST, distinct, fitted, folded, inside, stem_of_label
 from malaria_cells.labels import LabelSet
-from malaria_cells.writers import WRITERS, placing
+from malaria_cells.writers import WRITERS, image_copies
 from tests.conftest import write_bbbc041, write_picture
 
 # Few letters in many forms, so that names often meet: upper and lower case, composed and decomposed, the names that numbers give.
@@ -49,15 +49,15 @@ def one_a_file(paths):
 @example(["a.png", "a.png/b.png"])
 @example(["a.png", "a.txt/b.png"])
 def test_pictures_and_their_label_files_have_names_of_their_own_in_every_form(keys):
-    coco = placing.short_keys(keys)
+    coco = image_copies.short_keys(keys)
     assert list(coco) == keys
     assert one_a_file(coco.values())
-    yolo = placing.short_keys(keys, label_files=True)
+    yolo = image_copies.short_keys(keys, label_files=True)
     assert one_a_file(yolo.values())
-    assert one_a_file(placing.label_name(name, ".txt") for name in yolo.values())
-    voc = placing.flat_names(keys)
+    assert one_a_file(image_copies.label_name(name, ".txt") for name in yolo.values())
+    voc = image_copies.flat_names(keys)
     assert one_a_file(voc.values())
-    assert one_a_file(placing.label_name(name, ".xml") for name in voc.values())
+    assert one_a_file(image_copies.label_name(name, ".xml") for name in voc.values())
     for names in (coco, yolo, voc):
         assert names == dict(zip(keys, names.values(), strict=True))
         assert all(len(part.encode()) <= LONGEST for name in names.values() for part in name.split("/"))
@@ -101,7 +101,7 @@ def test_long_names_stay_apart():
 def test_a_path_that_leads_outside_is_refused(path):
     with pytest.raises(InputError, match="leads outside the folder"):
         inside(path)
-    for names in (placing.short_keys, placing.flat_names):
+    for names in (image_copies.short_keys, image_copies.flat_names):
         with pytest.raises(InputError, match="leads outside the folder"):
             names(["b.png", path])
 

@@ -44,13 +44,13 @@ def test_coco_with_camera_traps_habits(tmp_path, caplog):
     assert found.pictures[1].ignore.tolist() == [True]
     assert found.class_counts.tolist() == [1, 1]  # the crowd is no example
     assert len(found.pictures[3].boxes_xyxy) == 0
-    text = "\n".join(found.oddities)
+    text = "\n".join(found.issues)
     assert "1 picture missing in" in text
     assert "left out; first: images/4.jpg" in text
     assert "1 annotation without a box, left out; first: images/2.jpg" in text
     assert "1 annotation of a picture that `images` does not list, left out; first: image_id gone" in text
     assert "1 box past the border, clipped" in text
-    assert [r.message for r in caplog.records] == list(found.oddities)
+    assert [r.message for r in caplog.records] == list(found.issues)
 
 
 def test_coco_with_most_pictures_missing_is_an_error(tmp_path):
@@ -176,7 +176,7 @@ def test_folder_per_class_as_nih_has_it(tmp_path):
         ("Uninfected/a.png", [0]),
     ]
     assert found.pictures[-1].boxes_xyxy.tolist() == [[0, 0, 30, 20]]
-    assert found.oddities == (f"{root}: 1 file that cannot be a picture, skipped; first: Uninfected/Thumbs.db",)
+    assert found.issues == (f"{root}: 1 file that cannot be a picture, skipped; first: Uninfected/Thumbs.db",)
     from malaria_cells.patches import Cropping, build_patch_store
 
     store = build_patch_store(found, Cropping((40, 50), 1.25, 10, 0), tmp_path / "cache")

@@ -20,7 +20,7 @@ from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
 from malaria_cells.model_description import ABOUT
 from malaria_cells.patches import PatchStore
-from malaria_cells.training import classifier, unfinished
+from malaria_cells.training import classifier, run_state
 
 # By pass: a plateau is met twice, and early stopping with a patience of 2 ends with the fifth of six passes.
 VAL_LOSS = (1.0, 1.1, 0.8, 0.9, 0.7, 0.6)
@@ -178,7 +178,7 @@ def resume(config, models):
     """Go on; or begin, where the kill came before there was anything to go on with."""
     assert command.train(config, [], True) == 0
     if (models / "m" / ABOUT).read_text(encoding="utf-8") == "older":
-        assert not unfinished.is_there(unfinished.folder_of(models, "m"))
+        assert not run_state.is_there(run_state.folder_of(models, "m"))
         assert command.train(config, [], False) == 0
 
 
@@ -251,17 +251,17 @@ def test_a_second_training_of_a_name_is_refused_while_the_first_runs(tmp_path, p
 
 
 def test_a_training_that_was_killed_behind_its_last_step_is_complete(tmp_path, process, monkeypatch, capsys):
-    remove = unfinished.UnfinishedRun.remove
+    remove = run_state.RunState.finish
 
     def die(_):
         raise Killed
 
     for name in ("m", None):
         config = write_config(tmp_path / str(name), name=name)
-        monkeypatch.setattr(unfinished.UnfinishedRun, "remove", die)
+        monkeypatch.setattr(run_state.RunState, "finish", die)
         with pytest.raises(Killed):
             command.train(config, [], False)
-        monkeypatch.setattr(unfinished.UnfinishedRun, "remove", remove)
+        monkeypatch.setattr(run_state.RunState, "finish", remove)
         capsys.readouterr()
         assert command.train(config, [], True) == 0
         assert "is complete; there is nothing to resume" in capsys.readouterr().out

@@ -13,7 +13,7 @@ from malaria_cells.cli import main
 from malaria_cells.labels import LabelSet
 from malaria_cells.model_folder import load_detector
 from malaria_cells.one_stage import as_probabilities, letterbox
-from malaria_cells.training.unfinished import UnfinishedRun
+from malaria_cells.training.run_state import RunState
 
 SIZE = (128, 256)
 ANCHORS = {"sizes": [32.0, 64.0, 128.0, 256.0, 512.0], "scales": [1.0, 1.26], "ratios": [0.5, 1.0, 2.0]}
@@ -189,16 +189,16 @@ def test_retinanet_is_killed_goes_on_and_runs(sample, tmp_path, capsys, monkeypa
     values = {"train_images": sample, "output_models": tmp_path, "name": "r", "detector": "retinanet", "epochs": 2, "keep_checkpoints": 1}
     values |= {"steps_per_epoch": 2, "detector_batch": 1, "detector_size": "[128, 128]"}
     sets = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
-    save, traced = UnfinishedRun.save, count_tracing(monkeypatch)
+    save, traced = RunState.save, count_tracing(monkeypatch)
 
     def save_and_die(run, *arguments):
         save(run, *arguments)
         raise Killed
 
-    monkeypatch.setattr(UnfinishedRun, "save", save_and_die)
+    monkeypatch.setattr(RunState, "save", save_and_die)
     with pytest.raises(Killed):
         main(["train", "--config", "configs/from_scratch.yaml", *sets])
-    monkeypatch.setattr(UnfinishedRun, "save", save)
+    monkeypatch.setattr(RunState, "save", save)
     assert main(["train", "--config", "configs/from_scratch.yaml", *sets, "--resume"]) == 0
     assert len(traced) == 2  # once a call
     assert [row["epoch"] for row in history(tmp_path / "r")] == ["1", "2"]

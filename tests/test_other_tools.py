@@ -25,7 +25,7 @@ def read(module, folder, content, name="a.json"):
     source = source_of(folder, content, name)
     fitting = [m for m in FORMATS if m.FORM.suffixes and source.path.suffix in m.FORM.suffixes and m.recognises(source)]
     assert fitting == [module]
-    return module.read(source), [line.split(": ", 1)[1] for line in source.oddities.lines("x")]
+    return module.read(source), [line.split(": ", 1)[1] for line in source.issues.lines("x")]
 
 
 def boxes(picture):

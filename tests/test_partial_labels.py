@@ -25,7 +25,7 @@ from malaria_cells.training.looks import with_hard_examples
 from malaria_cells.training.metrics import MacroF1
 from malaria_cells.training.partial_loss import PartialLabelAccuracy, PartialLabelCrossentropy
 from malaria_cells.training.recipe import make_loss, needs_soft_labels
-from malaria_cells.training.unfinished import UnfinishedRun
+from malaria_cells.training.run_state import RunState
 from tests.test_training import settings as recipe
 
 MEMBERS = np.array([[True, False, False, True], [False, True, True, False]])
@@ -272,7 +272,7 @@ def test_platelets_are_learnt_where_they_are_annotated_and_not_unlearnt_where_th
     store, truth = coloured_store()
     config = recipe(epochs=5, steps_per_epoch=12, kept_weights="last", **changes)
     rows = np.arange(len(store))
-    run = UnfinishedRun.start(tmp_path / "run", config)
+    run = RunState.start(tmp_path / "run", config)
     trained = train_classifier(TrainingData(store, rows[:300], rows[300:], 3), config, run)
     unknown = store.class_ids == 3
     # Called background, as most platelets would be without sets, they would be learnt as background.

@@ -10,7 +10,7 @@ from malaria_cells.config import make_config
 from malaria_cells.training.classifier import TrainingData, train_classifier
 from malaria_cells.training.normalization import adapt_normalization
 from malaria_cells.training.recipe import make_loss, make_optimizer, needs_soft_labels
-from malaria_cells.training.unfinished import UnfinishedRun
+from malaria_cells.training.run_state import RunState
 from tests.test_training import fit, make_store, settings
 
 
@@ -133,7 +133,7 @@ def test_two_classes_have_one_unit_of_which_the_second_label_is_one(tmp_path):
     store = make_store(200)
     two = replace(store, class_ids=np.minimum(store.class_ids, 1), n_labels=2, fingerprint="two")
     config = make_config(settings(epochs=6, steps_per_epoch=12, labels=["a", "b"]).model_dump(), "test")
-    run = UnfinishedRun.start(tmp_path / "run", config)
+    run = RunState.start(tmp_path / "run", config)
     rows = np.arange(len(two))
     trained = train_classifier(TrainingData(two, rows[:150], rows[150:], 2), config, run)
     assert trained.model.output_shape == (None, 1)

@@ -111,7 +111,7 @@ def test_a_broken_file_of_one_picture_is_an_error_and_a_broken_file_of_another_f
         write_picture(tmp_path / f"{name}.jpg")
         voc(tmp_path / f"{name}.xml", f"{name}.jpg")
     (tmp_path / "old.json").write_text("{")
-    assert "1 file without an annotation of a known form, not read; first: old.json" in load_annotations(tmp_path, None).oddities[0]
+    assert "1 file without an annotation of a known form, not read; first: old.json" in load_annotations(tmp_path, None).issues[0]
     (tmp_path / "b.xml").write_text("<annotation>")
     with pytest.raises(InputError, match=r"b\.xml: not valid XML"):
         load_annotations(tmp_path, None)
@@ -144,7 +144,7 @@ def test_files_without_a_part_stand_back_behind_those_that_name_one(tmp_path):
     coco(tmp_path / "other.json", ["test.jpg"])
     found = load_annotations(tmp_path, None)
     assert [p.key for p in found.pictures] == ["train.jpg"]
-    assert "1 file not named as a part of the data set, not read; name it itself to read it; first: other.json" in found.oddities[0]
+    assert "1 file not named as a part of the data set, not read; name it itself to read it; first: other.json" in found.issues[0]
 
 
 def test_a_folder_of_pictures_alone_is_told_what_was_seen(tmp_path):
@@ -195,14 +195,14 @@ def test_classes_below_parts(tmp_path):
         ("val/NORMAL/2.png", "validation"),
         ("val/PNEUMONIA/3.png", "validation"),
     ]
-    assert found.oddities == (f"{tmp_path}: 1 picture in no class's folder, left out; first: test/4.png",)
+    assert found.issues == (f"{tmp_path}: 1 picture in no class's folder, left out; first: test/4.png",)
 
 
 def test_classes_that_a_zip_holds_twice_or_deeper(tmp_path):
     folders_of(tmp_path / "cells", "A", "B", "cells/A", "cells/B")
     found = load_annotations(tmp_path / "cells", None)
     assert (found.labels.names, len(found)) == (("A", "B"), 2)
-    assert "2 files of a folder that holds the classes' folders once more, left out; first: cells/A/2.png" in found.oddities[0]
+    assert "2 files of a folder that holds the classes' folders once more, left out; first: cells/A/2.png" in found.issues[0]
     shutil.rmtree(tmp_path / "cells" / "cells")
     assert [p.key for p in load_annotations(tmp_path, None).pictures] == ["cells/A/0.png", "cells/B/1.png"]
 
@@ -253,7 +253,7 @@ def test_yolo_counts_pictures_without_text_and_texts_without_picture(tmp_path):
     for name in ("a", "x"):
         text(tmp_path / "labels" / f"{name}.txt")
     text(tmp_path / "data.yaml", "train: images\nval: gone\nnc: 3\nnames: [ring]\n")
-    lines = load_annotations(tmp_path, None).oddities
+    lines = load_annotations(tmp_path, None).issues
     for expected in (
         "2 pictures without a text of labels, taken to hold no cell; first: images/b.jpg",
         "1 text of labels without a picture, left out; first: labels/x.txt",
@@ -292,7 +292,7 @@ def test_yolo_never_looks_outside_and_takes_no_part_for_another(tmp_path):
     text(tmp_path / "set" / "data.yaml", "train: images\nval: val/images\nnames: [ring]\n")
     found = load_annotations(tmp_path / "set", None)
     assert [p.part for p in found.pictures] == ["train"]
-    assert "1 part of data.yaml not found, left out; first: val: val/images" in found.oddities[0]
+    assert "1 part of data.yaml not found, left out; first: val: val/images" in found.issues[0]
 
 
 def test_yolo_lists_of_pictures(tmp_path, caplog):
@@ -363,7 +363,7 @@ def test_coco_outlines_without_boxes(tmp_path, segmentation):
     path = coco(tmp_path / "a.json", ["a.jpg"], annotations=[{"image_id": 0, "category_id": 1, "segmentation": segmentation}])
     found = load_annotations(path, None)
     assert found.pictures[0].boxes_xyxy.tolist() == [PIXELS]
-    assert "1 outline without a box, of which the bounding box is taken; first: a.jpg" in found.oddities[0]
+    assert "1 outline without a box, of which the bounding box is taken; first: a.jpg" in found.issues[0]
 
 
 def test_coco_crowds_are_counted_before_the_error_that_they_explain(tmp_path, caplog):
@@ -371,8 +371,7 @@ def test_coco_crowds_are_counted_before_the_error_that_they_explain(tmp_path, ca
     crowd = [{"image_id": 0, "category_id": 1, "bbox": [40, 24, 20, 32], "iscrowd": 1}]
     path = coco(tmp_path / "a.json", ["a.jpg"], annotations=crowd)
     assert (
-        "1 annotation marked as crowd (`iscrowd`: 1, as CVAT marks masks), taken as ignore region"
-        in load_annotations(path, None).oddities[0]
+        "1 annotation marked as crowd (`iscrowd`: 1, as CVAT marks masks), taken as ignore region" in load_annotations(path, None).issues[0]
     )
     with caplog.at_level(logging.WARNING), pytest.raises(InputError, match="neither labels nor ignore_labels"):
         load_annotations(path, LabelSet(("trophozoite",)))
@@ -392,7 +391,7 @@ def turned_picture(path: Path, orientation: int) -> None:
 
 def test_a_picture_of_another_size_than_declared_is_told(tmp_path):
     write_picture(tmp_path / "a.png", (50, 40))
-    (line,) = load_annotations(coco(tmp_path / "a.json", ["a.png"]), None).oddities[:1]
+    (line,) = load_annotations(coco(tmp_path / "a.json", ["a.png"]), None).issues[:1]
     assert "1 picture of another size than the annotation declares" in line
     assert "a.png is declared 100 x 80, is 50 x 40" in line
 
@@ -416,7 +415,7 @@ def test_boxes_on_a_picture_as_stored_are_turned_with_it(tmp_path, orientation):
     assert upright.shape == (100, 80, 3)
     assert (upright[top:bottom, left:right] == 10).all()
     assert (upright == 10).all(axis=2).sum() == (bottom - top) * (right - left) == 32 * 20
-    assert "1 picture annotated as it is stored, lying on its side" in found.oddities[0]
+    assert "1 picture annotated as it is stored, lying on its side" in found.issues[0]
 
 
 def test_boxes_that_do_not_fit_the_declared_size_are_not_turned(tmp_path):
@@ -424,7 +423,7 @@ def test_boxes_that_do_not_fit_the_declared_size_are_not_turned(tmp_path):
     annotations = [{"image_id": 0, "category_id": 1, "bbox": [10, 70, 40, 28]}]
     found = load_annotations(coco(tmp_path / "a.json", ["a.jpg"], annotations=annotations), None)
     assert found.pictures[0].boxes_xyxy.tolist() == [[10, 70, 50, 98]]
-    assert "another size than the annotation declares" in found.oddities[0]
+    assert "another size than the annotation declares" in found.issues[0]
 
 
 def test_all_broken_pictures_are_named_at_once(tmp_path):
@@ -475,7 +474,7 @@ def test_pictures_of_one_name_in_each_task_are_told_apart(tmp_path):
 def missing(path: Path, key: str) -> bool:
     """Whether one of two pictures is left out as missing, and the other one is read."""
     found = load_annotations(path, None)
-    return [p.key for p in found.pictures] == [key] and any("1 picture missing" in line for line in found.oddities)
+    return [p.key for p in found.pictures] == [key] and any("1 picture missing" in line for line in found.issues)
 
 
 def test_a_picture_of_another_part_is_not_taken(tmp_path):
@@ -535,7 +534,7 @@ def test_a_file_to_submit_and_a_list_of_classes_are_no_annotation(tmp_path):
     (tmp_path / "classes.csv").write_text("id,label\n10,ring\n11,rbc\n")
     found = load_annotations(tmp_path, None)
     assert sorted(p.key for p in found.pictures) == ["train/rbc/1.png", "train/ring/0.png"]
-    assert any("2 files without an annotation of a known form, not read; first: classes.csv" in line for line in found.oddities)
+    assert any("2 files without an annotation of a known form, not read; first: classes.csv" in line for line in found.issues)
 
 
 @pytest.mark.parametrize("folder", ["slide1", "Dhaka"])
@@ -544,7 +543,7 @@ def test_folders_that_hold_all_classes_are_groups(tmp_path, folder):
     for annotation_format in ("auto", "folders"):
         found = load_annotations(tmp_path, None, annotation_format=annotation_format)
         assert found.labels.names == ("rbc", "ring")
-        assert "2 folders with the folders of all classes in it" in found.oddities[0]
+        assert "2 folders with the folders of all classes in it" in found.issues[0]
 
 
 def test_folders_of_single_pictures_with_masks_are_no_classes(tmp_path):
@@ -631,7 +630,7 @@ def test_yolo_text_of_another_picture_is_not_taken(tmp_path):
     text(tmp_path / "labels" / "b.1.txt")
     assert [len(p.boxes_xyxy) for p in load_annotations(tmp_path, None).pictures] == [1, 0]
     write_picture(tmp_path / "images" / "a.png")
-    assert any("1 text of labels that two pictures share" in line for line in load_annotations(tmp_path, None).oddities)
+    assert any("1 text of labels that two pictures share" in line for line in load_annotations(tmp_path, None).issues)
 
 
 @pytest.mark.parametrize("folders", [("img", "ann"), ("frames/s1", "labels/s1"), ("pictures of monday", "labels_my-project_2023")])
@@ -720,7 +719,7 @@ def test_voc_objects_that_are_not_taken_as_they_are(tmp_path):
         "1 object marked `difficult`",
         "1 object without a `bndbox` (it has robndbox)",
     ):
-        assert any(line in oddity for oddity in found.oddities), line
+        assert any(line in oddity for oddity in found.issues), line
 
 
 def test_two_files_of_one_picture_filename_are_told_to_mend_it(tmp_path):

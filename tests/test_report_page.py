@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from malaria_cells import breakdown
+from malaria_cells import error_analysis
 from malaria_cells.cli import main
 from malaria_cells.evaluation import micro_f1
 from malaria_cells.report.document import Document, Headline, Section, plot
@@ -121,13 +121,13 @@ def test_confusion_by_hand():
     found = detections([[0, 0, 20, 20], [40, 0, 60, 20], [120, 0, 140, 20], [200, 200, 220, 220]], [0, 3, 0, 0], [0.9, 0.8, 0.9, 0.7])
     wanted = np.zeros((5, 5), dtype=int)
     wanted[0, 0] = wanted[2, 3] = wanted[2, 4] = wanted[4, 0] = 1
-    assert breakdown.confusion([truth], [found], LABELS).tolist() == wanted.tolist()
+    assert error_analysis.confusion([truth], [found], LABELS).tolist() == wanted.tolist()
 
 
 def test_score_reliability_by_hand():
     truth = picture([[0, 0, 20, 20], [40, 0, 60, 20]], [0, 2])
     found = detections([[0, 0, 20, 20], [1, 0, 20, 20], [40, 0, 60, 20]], [0, 0, 3], [0.95, 0.45, 0.95])
-    points = breakdown.score_reliability([truth], [found])
+    points = error_analysis.score_reliability([truth], [found])
     assert points.n.tolist() == [1, 2]  # the second box on the same cell is wrong, and so is the schizont on the ring
     assert points.right.tolist() == [0.0, 0.5]
     assert points.predicted == pytest.approx([0.45, 0.95])
@@ -138,7 +138,7 @@ def test_pictures_are_ranked_by_their_own_f1():
     empty = replace(picture([], []), key="b.png")
     missed = picture([[0, 0, 20, 20]], [2], "c.png")
     found = [truth_as_prediction(perfect), detections([], [], []), detections([], [], [])]
-    f1 = breakdown.f1_by_picture([perfect, empty, missed], found, LABELS)
+    f1 = error_analysis.f1_by_picture([perfect, empty, missed], found, LABELS)
     assert f1[0] == 1 == micro_f1([perfect], found[:1], LABELS)
     assert np.isnan(f1[1])
     assert f1[2] == 0

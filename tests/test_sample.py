@@ -27,7 +27,7 @@ def test_reads_back_without_oddities(sample, six_classes):
     for name, n in (("training.json", 8), ("test.json", 4)):
         found = load_annotations(sample / name, six_classes)
         assert len(found) == n
-        assert not found.oddities
+        assert not found.issues
     assert len(list((sample / "images").iterdir())) == 12
 
 

@@ -17,7 +17,7 @@ from malaria_cells.model_description import load_description
 from malaria_cells.model_folder import load_detector, load_network, save_model
 from malaria_cells.models import build_classifier
 from malaria_cells.patches import crop_boxes, resize
-from malaria_cells.training.unfinished import UnfinishedRun
+from malaria_cells.training.run_state import RunState
 from malaria_cells.tta import suspect
 
 
@@ -73,7 +73,7 @@ def test_the_recipe_is_the_first_one_but_for_what_is_named():
 
 
 def test_an_unfinished_second_training_goes_on(tmp_path):
-    run = UnfinishedRun.start(tmp_path / "run", make_config({}, "test"))
+    run = RunState.start(tmp_path / "run", make_config({}, "test"))
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     run.part(1).save(model, {"loss": 0.5}, better=True)
     assert run.part(0) is run

@@ -22,7 +22,7 @@ def read(folder, text, **more):
     """Pictures and notes of a table that is recognised."""
     source = source_of(folder, text, **more)
     assert csv_table.recognises(source)
-    return csv_table.read(source), [line.split(": ", 1)[1] for line in source.oddities.lines("x")]
+    return csv_table.read(source), [line.split(": ", 1)[1] for line in source.issues.lines("x")]
 
 
 def refused(folder, text, message, **more):

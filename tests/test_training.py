@@ -17,7 +17,7 @@ from malaria_cells.patches import PatchStore
 from malaria_cells.training.classifier import Trained, TrainingData, train_classifier
 from malaria_cells.training.looks import train_further, train_looks, with_hard_examples
 from malaria_cells.training.metrics import MacroF1
-from malaria_cells.training.unfinished import UnfinishedRun, folder_of
+from malaria_cells.training.run_state import RunState, folder_of
 
 
 def test_macro_f1_is_scikit_learns_over_the_classes_present():
@@ -69,7 +69,7 @@ NO_FINDING = np.zeros(3, dtype=bool)
 
 
 def fit(tmp_path, config, store, name="run", resume=False):
-    begin = UnfinishedRun.resume if resume else UnfinishedRun.start
+    begin = RunState.resume if resume else RunState.start
     run = begin(tmp_path / name, config)
     rows = np.arange(len(store))
     return train_classifier(TrainingData(store, rows[:180], rows[180:], 3), config, run)
@@ -100,7 +100,7 @@ def test_a_training_goes_on_with_more_rows_from_where_it_ended(tmp_path, monkeyp
     config = settings(epochs=4, steps_per_epoch=8, refit=0.5)
     known = np.flatnonzero(store.class_ids != 2)
     unknown = np.flatnonzero(store.class_ids == 2)
-    run = UnfinishedRun.start(tmp_path / "run", config)
+    run = RunState.start(tmp_path / "run", config)
     data = TrainingData(store, known[:100], known[100:], 3)
     trained = train_looks(data, NO_FINDING, config, run)
     before = [np.array(w) for w in trained[0].model.get_weights()]
@@ -113,7 +113,7 @@ def test_a_training_goes_on_with_more_rows_from_where_it_ended(tmp_path, monkeyp
     first, then = (np.asarray(t.model(patches))[:, 2].mean() for t in (trained[0], further))
     assert then > first + 0.3
     monkeypatch.setattr("malaria_cells.training.looks.RATE", 1e-9)
-    (still,) = train_further(trained, data, NO_FINDING, unknown, config, UnfinishedRun.start(tmp_path / "still", config))
+    (still,) = train_further(trained, data, NO_FINDING, unknown, config, RunState.start(tmp_path / "still", config))
     kernels = (i for i, w in enumerate(still.model.weights) if w.path.endswith("kernel"))
     assert all(np.allclose(before[i], still.model.get_weights()[i], atol=1e-5) for i in kernels)
 
@@ -146,7 +146,7 @@ def test_shares_that_training_shows_count_what_was_drawn_apart_as_what_it_is(tmp
     drawn_as = np.where(rows % 9 == 0, 3, store.class_ids[rows])
     config = settings(epochs=1, steps_per_epoch=2, sampling_power=0.5)
     data = TrainingData(store, rows, None, 3, drawn_as)
-    shown = train_classifier(data, config, UnfinishedRun.start(tmp_path / "run", config)).shown_shares
+    shown = train_classifier(data, config, RunState.start(tmp_path / "run", config)).shown_shares
     counts = np.bincount(drawn_as)
     expected = np.zeros(3)
     for own, kind in zip(store.class_ids[rows], drawn_as, strict=True):
@@ -173,7 +173,7 @@ def validation_of(config, class_ids, monkeypatch):
     store = PatchStore(np.zeros((n, 32, 32, 3), np.uint8), *table, ("a",), 3, "test")
     rows = np.arange(n)
     with pytest.raises(Killed):
-        train_classifier(TrainingData(store, rows[: n // 2], rows[n // 2 :], 3), config, UnfinishedRun(None))
+        train_classifier(TrainingData(store, rows[: n // 2], rows[n // 2 :], 3), config, RunState(None))
     return seen["validation_data"]
 
 
@@ -236,17 +236,17 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path, monkeypatc
     monkeypatch.setattr(keras.callbacks, "ReduceLROnPlateau", partial(keras.callbacks.ReduceLROnPlateau, min_delta=10.0))
     config, store = settings(schedule=schedule, epochs=5, early_stopping=4, plateau_patience=1), make_store()
     whole = fit(tmp_path, config, store, "whole")
-    save = UnfinishedRun.save
+    save = RunState.save
 
     def save_and_die(run, *arguments):
         save(run, *arguments)
         if len(run.history) == 3:
             raise Killed
 
-    monkeypatch.setattr(UnfinishedRun, "save", save_and_die)
+    monkeypatch.setattr(RunState, "save", save_and_die)
     with pytest.raises(Killed):
         fit(tmp_path, config, store, "cut")
-    monkeypatch.setattr(UnfinishedRun, "save", save)
+    monkeypatch.setattr(RunState, "save", save)
     resumed = fit(tmp_path, config, store, "cut", resume=True)
     if schedule == "plateau":
         assert [row["learning_rate"] for row in whole.history] == pytest.approx([0.01, 0.005, 0.0025, 0.00125, 0.000625])

@@ -71,7 +71,7 @@ class AnnotationSet:
     Attributes:
         labels: names and meanings of the classes.
         pictures: one entry a picture, those without boxes included.
-        oddities: one line for each kind of fault that was met and mended or dropped, as it was warned of.
+        issues: one line for each kind of fault that was met and mended or dropped, as it was warned of.
         read_as: the form that was recognised, with its files, in words.
 
     Examples:
@@ -84,7 +84,7 @@ class AnnotationSet:
 
     labels: LabelSet
     pictures: tuple[Picture, ...]
-    oddities: tuple[str, ...] = ()
+    issues: tuple[str, ...] = ()
     read_as: str = ""
 
     def __len__(self) -> int:

@@ -63,16 +63,16 @@ def read(source: Source) -> list[RawPicture]:
         key = path.relative_to(source.path).as_posix()
         folder = next((parent for parent in path.parents if parent in layout.classes), None)
         if any(again in path.parents for again in layout.again):
-            source.oddities.note("file", "of a folder that holds the classes' folders once more, left out", key)
+            source.issues.note("file", "of a folder that holds the classes' folders once more, left out", key)
         elif is_picture(path) and folder is not None:
             category, part = layout.classes[folder]
             found.append(replace(whole_picture(key, category), part=part))
         elif is_picture(path):
-            source.oddities.note("picture", "in no class's folder, left out", key)
+            source.issues.note("picture", "in no class's folder, left out", key)
         elif path.suffix.lower() not in UNREADABLE_SUFFIXES:  # those are told of for every form
-            source.oddities.note("file", "that cannot be a picture, skipped", key)
+            source.issues.note("file", "that cannot be a picture, skipped", key)
     for group in layout.groups:
-        source.oddities.note(
+        source.issues.note(
             "folder", "with the folders of all classes in it, taken for no class; `group` can keep it on one side of a split", group.name
         )
     return found

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from malaria_cells import boxes
-from malaria_cells.wording import number_of, shortened
+from malaria_cells.text import number_of, shortened
 
 FARTHEST = 1e9  # pixels, more than any picture has and few enough for float32
 
 
 @dataclass
-class Oddities:
+class AnnotationIssues:
     """Counts what was mended or dropped, by what it was and why, and keeps the first example of each."""
 
     found: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -30,7 +30,7 @@ class Oddities:
 
 
 def clean_boxes(
-    boxes_xyxy: np.ndarray, size_wh: tuple[int, int], min_size: float, key: str, oddities: Oddities
+    boxes_xyxy: np.ndarray, size_wh: tuple[int, int], min_size: float, key: str, issues: AnnotationIssues
 ) -> tuple[np.ndarray, np.ndarray]:
     """Clip boxes to the picture and drop those that cannot be a cell.
 
@@ -39,7 +39,7 @@ def clean_boxes(
         size_wh: the picture's width and height in pixels.
         min_size: the shorter side that a box must have after clipping, in pixels.
         key: the picture's key, for the examples.
-        oddities: takes a note of every box that was clipped or dropped.
+        issues: takes a note of every box that was clipped or dropped.
 
     Returns:
         The boxes kept, float32 (m, 4), and which they were, bool (n,).
@@ -60,10 +60,10 @@ def clean_boxes(
     kept = np.ones(len(raw), dtype=bool)
     for reason, faulty in faults.items():
         for i in np.flatnonzero(faulty & kept):
-            oddities.note("box", reason, f"{key} {_text(raw[i])}")
+            issues.note("box", reason, f"{key} {_text(raw[i])}")
         kept &= ~faulty
     for i in np.flatnonzero(kept & (np.abs(clipped - raw) > 1e-3).any(axis=1)):
-        oddities.note("box", "past the border, clipped", f"{key} {_text(raw[i])}")
+        issues.note("box", "past the border, clipped", f"{key} {_text(raw[i])}")
     return clipped[kept], kept
 
 

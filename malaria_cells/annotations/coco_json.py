@@ -9,7 +9,7 @@ from malaria_cells.annotations.form import Form
 from malaria_cells.annotations.outlines import outline_bounds
 from malaria_cells.annotations.source import RawPicture, Source, declared_size, malformed, numbers
 from malaria_cells.errors import InputError
-from malaria_cells.wording import excerpt
+from malaria_cells.text import excerpt
 
 FORM = Form(
     name="coco",
@@ -47,7 +47,7 @@ def read(source: Source) -> list[RawPicture]:
     _check_corners(source, pictures)
     doubled = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
     for name in doubled:
-        source.oddities.note("category", "under several ids, taken as one class", str(name))
+        source.issues.note("category", "under several ids, taken as one class", str(name))
     return pictures
 
 
@@ -73,16 +73,16 @@ def _boxed(source: Source, listed: dict[str, Any]) -> dict[str, list[dict]]:
     for annotation in source.json["annotations"]:
         key = _id(annotation["image_id"])
         if key not in listed:
-            source.oddities.note("annotation", "of a picture that `images` does not list, left out", f"image_id {key}")
+            source.issues.note("annotation", "of a picture that `images` does not list, left out", f"image_id {key}")
             continue
         name = str(listed[key]["file_name"])
         box = annotation.get("bbox") or _outline(source, annotation, listed[key], name)
         if not box:
-            source.oddities.note("annotation", "without a box, left out", name)
+            source.issues.note("annotation", "without a box, left out", name)
             continue
         if _is_crowd(annotation):
             reason = "marked as crowd (`iscrowd`: 1, as CVAT marks masks), taken as ignore region: neither trained on nor scored"
-            source.oddities.note("annotation", reason, name)
+            source.issues.note("annotation", reason, name)
         _note_turned(source, annotation, name)
         boxed[key].append({**annotation, "bbox": box})
     return boxed
@@ -95,7 +95,7 @@ def _is_crowd(annotation: dict) -> bool:
 def _note_turned(source: Source, annotation: dict, name: str) -> None:
     attributes = annotation.get("attributes")
     if isinstance(attributes, dict) and attributes.get("rotation"):
-        source.oddities.note("box", "turned by `rotation`, taken as before it was turned", name)
+        source.issues.note("box", "turned by `rotation`, taken as before it was turned", name)
 
 
 def _outline(source: Source, annotation: dict, image: dict, name: str) -> list[float] | None:
@@ -107,9 +107,9 @@ def _outline(source: Source, annotation: dict, image: dict, name: str) -> list[f
     except (TypeError, ValueError) as error:
         raise InputError(f"{source.path}: picture '{name}': {error}; export the boxes (`bbox`) with the outlines") from error
     if bounds is None:
-        source.oddities.note("outline", "of fewer than three points or without a pixel, left out", name)
+        source.issues.note("outline", "of fewer than three points or without a pixel, left out", name)
         return None
-    source.oddities.note("outline", "without a box, of which the bounding box is taken", name)
+    source.issues.note("outline", "without a box, of which the bounding box is taken", name)
     left, top, right, bottom = bounds
     return [left, top, right - left, bottom - top]
 

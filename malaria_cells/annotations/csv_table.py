@@ -10,7 +10,7 @@ from malaria_cells.annotations.table_rows import boxes_of_rows, pictures_of_rows
 from malaria_cells.annotations.tables import Row, read_table
 from malaria_cells.errors import InputError
 from malaria_cells.pictures import is_picture
-from malaria_cells.wording import excerpt
+from malaria_cells.text import excerpt
 
 FORM = Form(
     name="csv",
@@ -67,7 +67,7 @@ def read(source: Source) -> list[RawPicture]:
         columns = Columns(**{**vars(columns), "part": None})  # a set of some other kind
     not_read = [columns.names[i] for i in columns.others if i not in one_hot]
     if not_read:
-        source.oddities.note("column", "not read", _shown_names(not_read[:5]), len(not_read))
+        source.issues.note("column", "not read", _shown_names(not_read[:5]), len(not_read))
     _check_lengths(source.path, columns, rows)
     return boxes_of_rows(source, columns, rows) if columns.box else pictures_of_rows(source, columns, rows, one_hot)
 

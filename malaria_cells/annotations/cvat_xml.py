@@ -9,7 +9,7 @@ from malaria_cells.annotations.parts import part_named
 from malaria_cells.annotations.shapes import Shapes, expect, faults_named
 from malaria_cells.annotations.source import RawPicture, Source, declared_size, numbers
 from malaria_cells.errors import InputError
-from malaria_cells.wording import excerpt
+from malaria_cells.text import excerpt
 
 FORM = Form(
     name="cvat",
@@ -48,7 +48,7 @@ def read(source: Source) -> list[RawPicture]:
     images = root.findall("image")
     declared = root.findtext("meta/task/size")
     if declared is not None and declared.strip().isdecimal() and int(declared[:18]) != len(images):
-        source.oddities.note("task", f"says that it has {declared.strip()[:18]} pictures and lists {len(images)}", source.path.name)
+        source.issues.note("task", f"says that it has {declared.strip()[:18]} pictures and lists {len(images)}", source.path.name)
     return [_read_picture(source, image) for image in images]
 
 

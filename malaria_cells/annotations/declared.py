@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from malaria_cells.annotations.cleaning import Oddities
+from malaria_cells.annotations.cleaning import AnnotationIssues
 from malaria_cells.annotations.source import RawPicture
 from malaria_cells.pictures import stored_turn
 
 _AS_DECLARED = 1  # pixel: as far as a size may be off by rounding
 
 
-def compare_sizes(raw: RawPicture, file: Path, size_wh: tuple[int, int], oddities: Oddities) -> RawPicture:
+def compare_sizes(raw: RawPicture, file: Path, size_wh: tuple[int, int], issues: AnnotationIssues) -> RawPicture:
     """Compare the declared size with that of the upright picture, and take a note where they differ.
 
     Some tools draw on the picture as it is stored, others on the picture as its EXIF data turn it. Where the declared size is that of
@@ -23,7 +23,7 @@ def compare_sizes(raw: RawPicture, file: Path, size_wh: tuple[int, int], odditie
         raw: the picture as the annotation has it.
         file: the picture's file.
         size_wh: width and height of the upright picture in pixels.
-        oddities: takes the note.
+        issues: takes the note.
     """
     declared = raw.size_wh
     if declared is None or raw.whole or raw.relative or np.abs(np.subtract(declared, size_wh)).max() <= _AS_DECLARED:
@@ -32,12 +32,12 @@ def compare_sizes(raw: RawPicture, file: Path, size_wh: tuple[int, int], odditie
     within = bool((raw.boxes_xyxy <= [*declared, *declared]).all())  # else they were not drawn on a picture of that size
     turn = stored_turn(file) if declared == size_wh[::-1] and within else None
     if turn is not None:
-        oddities.note("picture", "annotated as it is stored, lying on its side; the boxes were turned upright with it", shown)
+        issues.note("picture", "annotated as it is stored, lying on its side; the boxes were turned upright with it", shown)
         return replace(raw, boxes_xyxy=_turned(raw.boxes_xyxy, declared, turn), size_wh=size_wh)
     what = (
         "of another size than the annotation declares, whose boxes may lie wrong; use the pictures that were annotated, or scale the boxes"
     )
-    oddities.note("picture", what, shown)
+    issues.note("picture", what, shown)
     return raw
 
 

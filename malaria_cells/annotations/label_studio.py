@@ -11,7 +11,7 @@ from malaria_cells.annotations.outlines import Box, points_bounds, turned_bounds
 from malaria_cells.annotations.shapes import Shapes, expect, faults_named
 from malaria_cells.annotations.source import RawPicture, Source, declared_size, numbers, whole_picture
 from malaria_cells.errors import InputError
-from malaria_cells.wording import excerpt
+from malaria_cells.text import excerpt
 
 FORM = Form(
     name="label_studio",
@@ -76,11 +76,11 @@ def _of_tasks(source: Source, tasks: list[dict]) -> Iterable[tuple[str, list]]:
             annotations = next((expect(task[key], list, f"`{key}`") for key in _LISTS if key in task), [])
             done = [a for a in annotations if not expect(a, dict, "an annotation").get("was_cancelled")]
             if task.get("predictions"):
-                source.oddities.note("task", "with predictions, which are not read", name)
+                source.issues.note("task", "with predictions, which are not read", name)
             if len(done) < len(annotations):
-                source.oddities.note("annotation", "that was cancelled, left out", name, len(annotations) - len(done))
+                source.issues.note("annotation", "that was cancelled, left out", name, len(annotations) - len(done))
             if not done:
-                source.oddities.note("picture", "without an annotation that is finished, left out", name)
+                source.issues.note("picture", "without an annotation that is finished, left out", name)
                 continue
             yield name, expect(_latest(source, name, done)["result"], list, "`result`")
 
@@ -105,7 +105,7 @@ def _of_min(source: Source, tasks: list[dict]) -> Iterable[tuple[str, list]]:
 def _latest(source: Source, name: str, annotations: list[dict]) -> dict:
     """The annotation that counts: the one that is marked as ground truth, else the one that was changed last."""
     if len(annotations) > 1:
-        source.oddities.note("picture", "with several annotations, of which the ground truth or else the latest was taken", name)
+        source.issues.note("picture", "with several annotations, of which the ground truth or else the latest was taken", name)
     marked = [a for a in annotations if a.get("ground_truth")]
     return max(
         enumerate(marked or annotations), key=lambda pair: (str(pair[1].get("updated_at") or pair[1].get("created_at") or ""), pair[0])

@@ -8,7 +8,7 @@ from malaria_cells.annotations.form import Form
 from malaria_cells.annotations.outlines import Box, points_bounds
 from malaria_cells.annotations.shapes import Shapes, expect, faults_named, is_file
 from malaria_cells.annotations.source import RawPicture, Source, declared_size
-from malaria_cells.wording import excerpt
+from malaria_cells.text import excerpt
 
 FORM = Form(
     name="labelme",
@@ -57,9 +57,7 @@ def _name(source: Source, written: str) -> str:
     own = source.path.stem + last.suffix
     if own == last.name or not is_file(beside / own) or is_file(beside / last.name) or is_file(beside / last.as_posix()):
         return written
-    source.oddities.note(
-        "picture", "that its file calls by another name, found by the file's own name", f"{own} ({excerpt(last.name, 60)})"
-    )
+    source.issues.note("picture", "that its file calls by another name, found by the file's own name", f"{own} ({excerpt(last.name, 60)})")
     return own
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from malaria_cells.annotations.annotation_set import AnnotationSet, Picture
-from malaria_cells.annotations.cleaning import Oddities, clean_boxes
+from malaria_cells.annotations.cleaning import AnnotationIssues, clean_boxes
 from malaria_cells.annotations.declared import compare_sizes
 from malaria_cells.annotations.file_index import Origin, inner_path
 from malaria_cells.annotations.grouping import grouped
@@ -20,7 +20,7 @@ from malaria_cells.annotations.source import RawPicture, Source
 from malaria_cells.errors import InputError
 from malaria_cells.labels import IGNORED, LabelSet
 from malaria_cells.pictures import UNREADABLE_SUFFIXES, picture_size
-from malaria_cells.wording import excerpt, shortened
+from malaria_cells.text import excerpt, shortened
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def load_annotations(
         pictures: ``required``: those that are not there are left out with a warning, an error if they are more than
             half; ``found``: those that are not there are left out, silently; ``declared``: none need be there, the sizes
             are those that the annotation declares.
-        warn: whether `AnnotationSet.oddities` are logged, too; before an error they always are.
+        warn: whether `AnnotationSet.issues` are logged, too; before an error they always are.
 
     Raises:
         InputError: no such file, unknown format or category, too many pictures missing. What was left out before is logged first,
@@ -85,20 +85,20 @@ def load_annotations(
         if pictures == "declared":
             located, sizes = _declared(pairs, folder, path)
         else:
-            located = _locate(pairs, folder, path, recognised.oddities, may_miss=pictures == "found")
+            located = _locate(pairs, folder, path, recognised.issues, may_miss=pictures == "found")
             sizes = _sizes(located.files)
-            located = _compare_all(located, sizes, recognised.oddities)
+            located = _compare_all(located, sizes, recognised.issues)
         if finder is None and path.is_dir():
             _note_what_is_left(recognised, folder, located.files)
         labels = labels or _found_labels(located.raw, path)
-        found = _pictures(located, sizes, labels, folder, recognised.oddities, min_box_size)
+        found = _pictures(located, sizes, labels, folder, recognised.issues, min_box_size)
         found = grouped(found, group, path)
     except InputError:
-        _log(recognised.oddities, path)
+        _log(recognised.issues, path)
         raise
     if warn:
-        _log(recognised.oddities, path)
-    return AnnotationSet(labels, tuple(sorted(found, key=lambda p: p.key)), recognised.oddities.lines(path), str(recognised))
+        _log(recognised.issues, path)
+    return AnnotationSet(labels, tuple(sorted(found, key=lambda p: p.key)), recognised.issues.lines(path), str(recognised))
 
 
 def found_categories(path: Path, *, root: Path | None = None, annotation_format: str = "auto") -> list[str]:
@@ -114,12 +114,12 @@ def found_categories(path: Path, *, root: Path | None = None, annotation_format:
     """
     recognised = recognise(path, annotation_format)
     pairs = _read(recognised, path)
-    located = _locate(pairs, _folder(path, root, pairs), path, recognised.oddities, may_miss=True)
+    located = _locate(pairs, _folder(path, root, pairs), path, recognised.issues, may_miss=True)
     return sorted({category for r in located.raw for category in r.categories})
 
 
-def _log(oddities: Oddities, path: Path) -> None:
-    for line in oddities.lines(path):
+def _log(issues: AnnotationIssues, path: Path) -> None:
+    for line in issues.lines(path):
         log.warning(line)
 
 
@@ -155,7 +155,9 @@ def _any_name(folder: PictureFinder, r: RawPicture, origin: Origin | None) -> Pa
     return next((file for name in (r.name, *r.other_names) if (file := folder.find(name, origin)) is not None), None)
 
 
-def _locate(pairs: list[tuple[Source, RawPicture]], folder: PictureFinder, path: Path, oddities: Oddities, may_miss: bool) -> _Located:
+def _locate(
+    pairs: list[tuple[Source, RawPicture]], folder: PictureFinder, path: Path, issues: AnnotationIssues, may_miss: bool
+) -> _Located:
     if not folder.root.is_dir():
         raise InputError(f"{folder.root}: no such folder of pictures")
     origin_of = _origins([source for source, _ in pairs], folder)
@@ -167,7 +169,7 @@ def _locate(pairs: list[tuple[Source, RawPicture]], folder: PictureFinder, path:
             "name the folder that they are in (`train_images` in a config, --images of explore, convert and gallery)"
         )
     if missing and not may_miss:
-        oddities.note("picture", f"missing in {folder.root}, left out", missing[0], len(missing))
+        issues.note("picture", f"missing in {folder.root}, left out", missing[0], len(missing))
     there = [(source, r, file) for source, r, file in placed if file is not None]
     for _, r, file in there:
         suffix = PurePosixPath(r.name).suffix.lower()
@@ -178,7 +180,7 @@ def _locate(pairs: list[tuple[Source, RawPicture]], folder: PictureFinder, path:
             and file.name != r.name
             and file.stem != PurePosixPath(r.name).name
         ):
-            oddities.note("picture", "found under another ending", f"{r.name}, which is {file.name}")
+            issues.note("picture", "found under another ending", f"{r.name}, which is {file.name}")
     return _Located([s for s, _, _ in there], [r for _, r, _ in there], [file for _, _, file in there])
 
 
@@ -196,9 +198,9 @@ def _origins(sources: list[Source], folder: PictureFinder) -> dict[Path, Origin 
     return origins
 
 
-def _compare_all(located: _Located, sizes: list[tuple[int, int]], oddities: Oddities) -> _Located:
+def _compare_all(located: _Located, sizes: list[tuple[int, int]], issues: AnnotationIssues) -> _Located:
     """Compare the sizes that annotations declare with those of the files; boxes that were drawn on a lying picture are turned with it."""
-    raw = [compare_sizes(r, file, size, oddities) for r, file, size in zip(located.raw, located.files, sizes, strict=True)]
+    raw = [compare_sizes(r, file, size, issues) for r, file, size in zip(located.raw, located.files, sizes, strict=True)]
     return replace(located, raw=raw)
 
 
@@ -209,12 +211,12 @@ def _note_what_is_left(recognised: Recognised, folder: PictureFinder, files: lis
         kind = UNREADABLE_SUFFIXES.get(path.suffix.lower())
         if kind is not None:
             key = path.relative_to(folder.root).as_posix()
-            recognised.oddities.note("file", f"in a format that is not read ({kind}), left out; export it as PNG or TIFF", key)
+            recognised.issues.note("file", f"in a format that is not read ({kind}), left out; export it as PNG or TIFF", key)
     if recognised.lists_pictures:
         listed = set(files)
         for path in folder.pictures:
             if path not in listed:
-                recognised.oddities.note("picture", "that the annotation does not list, left out", path.relative_to(folder.root).as_posix())
+                recognised.issues.note("picture", "that the annotation does not list, left out", path.relative_to(folder.root).as_posix())
 
 
 def _found_labels(raw: list[RawPicture], path: Path) -> LabelSet:
@@ -225,7 +227,7 @@ def _found_labels(raw: list[RawPicture], path: Path) -> LabelSet:
 
 
 def _pictures(
-    located: _Located, sizes: list[tuple[int, int]], labels: LabelSet, folder: PictureFinder, oddities: Oddities, min_box_size: float
+    located: _Located, sizes: list[tuple[int, int]], labels: LabelSet, folder: PictureFinder, issues: AnnotationIssues, min_box_size: float
 ) -> list[Picture]:
     raw = located.raw
     source = str(located.sources[0].path) if len({s.path for s in located.sources}) == 1 else str(folder.root)
@@ -239,7 +241,7 @@ def _pictures(
     for of, r, file, size, ids in each:
         key = file.relative_to(folder.root).as_posix()
         boxes_xyxy = np.array([[0, 0, *size]]) if r.whole else r.boxes_xyxy * [*size, *size] if r.relative else r.boxes_xyxy
-        kept_boxes, kept = clean_boxes(boxes_xyxy, size, min_box_size, key, oddities)
+        kept_boxes, kept = clean_boxes(boxes_xyxy, size, min_box_size, key, issues)
         ignore = (ids[kept] == IGNORED) | (r.ignore[kept] if len(r.ignore) else False)
         part = r.part or (of.part if has_parts else None)
         if key in found:

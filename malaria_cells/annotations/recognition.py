@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from malaria_cells.annotations import class_folders, csv_table
-from malaria_cells.annotations.cleaning import Oddities
+from malaria_cells.annotations.cleaning import AnnotationIssues
 from malaria_cells.annotations.file_index import folded
 from malaria_cells.annotations.form import Form
 from malaria_cells.annotations.parts import part_of_path
@@ -45,13 +45,13 @@ class Recognised:
         reader: of the form.
         sources: the files, or the one folder, each with the part that its place names.
         root: the folder that was searched, or the file's own.
-        oddities: takes a note of everything that is mended or left out; the sources share it.
+        issues: takes a note of everything that is mended or left out; the sources share it.
     """
 
     reader: Reader
     sources: tuple[Source, ...]
     root: Path
-    oddities: Oddities
+    issues: AnnotationIssues
 
     @property
     def lists_pictures(self) -> bool:
@@ -84,17 +84,17 @@ def recognise(path: Path, annotation_format: str = "auto") -> Recognised:
     if not path.exists():
         raise InputError(f"{path}: no such annotation file or folder")
     readers = FORMATS if annotation_format == "auto" else (reader_named(annotation_format),)
-    oddities = Oddities()
-    return _of_folder(path, readers, oddities) if path.is_dir() else _of_file(path, readers, oddities)
+    issues = AnnotationIssues()
+    return _of_folder(path, readers, issues) if path.is_dir() else _of_file(path, readers, issues)
 
 
-def _of_file(path: Path, readers: tuple[Reader, ...], oddities: Oddities) -> Recognised:
-    source = Source(path, oddities)
+def _of_file(path: Path, readers: tuple[Reader, ...], issues: AnnotationIssues) -> Recognised:
+    source = Source(path, issues)
     if len(readers) == 1:  # named by the user, whose word counts; the reader says what is wrong
-        return Recognised(readers[0], (source,), path.parent, oddities)
+        return Recognised(readers[0], (source,), path.parent, issues)
     for reader in readers:
         if _may_hold(path, reader.FORM) and reader.recognises(source):
-            return Recognised(reader, (source,), path.parent, oddities)
+            return Recognised(reader, (source,), path.parent, issues)
     raise InputError(f"{path}: {advice_on(source) or 'not an annotation of a known format'}; expected one of {', '.join(FORMAT_NAMES)}")
 
 
@@ -102,10 +102,10 @@ def _may_hold(path: Path, form: Form) -> bool:
     return not form.suffixes or path.suffix.lower() in form.suffixes
 
 
-def _of_folder(root: Path, readers: tuple[Reader, ...], oddities: Oddities) -> Recognised:
-    folder = Source(root, oddities)  # searched once for all who ask
+def _of_folder(root: Path, readers: tuple[Reader, ...], issues: AnnotationIssues) -> Recognised:
+    folder = Source(root, issues)  # searched once for all who ask
     files = folder.files
-    found, not_read = _annotation_files(root, files, readers, oddities)
+    found, not_read = _annotation_files(root, files, readers, issues)
     for reader in readers:
         if reader not in _OF_FOLDERS or (reader is class_folders and found):  # folders called as classes are the least evidence
             continue
@@ -117,16 +117,16 @@ def _of_folder(root: Path, readers: tuple[Reader, ...], oddities: Oddities) -> R
         raise InputError(no_form(folder, not_read, readers[0].FORM.name if len(readers) == 1 else None))
     ((name, sources),) = found.items()
     reader = reader_named(name)
-    sources = _chosen(root, sources, oddities) if len(sources) > 1 and not reader.FORM.per_picture else sources
+    sources = _chosen(root, sources, issues) if len(sources) > 1 and not reader.FORM.per_picture else sources
     for path, why in not_read.items():
         if why and reader.FORM.per_picture and _may_hold(path, reader.FORM):  # a picture's cells must not be lost with a damaged file
             raise InputError(f"{path}: {why}")
-        oddities.note("file", "without an annotation of a known form, not read", f"{path.relative_to(root)}" + (f" ({why})" if why else ""))
-    return Recognised(reader, tuple(sources), root, oddities)
+        issues.note("file", "without an annotation of a known form, not read", f"{path.relative_to(root)}" + (f" ({why})" if why else ""))
+    return Recognised(reader, tuple(sources), root, issues)
 
 
 def _annotation_files(
-    root: Path, files: list[Path], readers: tuple[Reader, ...], oddities: Oddities
+    root: Path, files: list[Path], readers: tuple[Reader, ...], issues: AnnotationIssues
 ) -> tuple[dict[str, list[Source]], dict[Path, str]]:
     """The files of each form, and those that could hold an annotation but are of no form, with the reason if they are broken."""
     found: dict[str, list[Source]] = defaultdict(list)
@@ -135,7 +135,7 @@ def _annotation_files(
         if path.suffix.lower() not in _SUFFIXES or (path.name.lower() in _NO_ANNOTATIONS and len(readers) > 1):
             continue
         relative = path.relative_to(root)
-        source = Source(path, oddities, part_of_path(relative.parts[:-1], path.stem))
+        source = Source(path, issues, part_of_path(relative.parts[:-1], path.stem))
         try:
             reader = next((r for r in readers if r.FORM.suffixes and _may_hold(path, r.FORM) and r.recognises(source)), None)
         except InputError as error:
@@ -164,7 +164,7 @@ def _no_picture_of(table: Source, files: list[Path]) -> str:
     return "" if found or not known else "it names none of the folder's pictures"
 
 
-def _chosen(root: Path, sources: list[Source], oddities: Oddities) -> list[Source]:
+def _chosen(root: Path, sources: list[Source], issues: AnnotationIssues) -> list[Source]:
     """Of several files of one form those that make up the data set; the others are noted.
 
     A file that is called as training annotations usually are counts before others, as do files that are named as a part before
@@ -179,11 +179,11 @@ def _chosen(root: Path, sources: list[Source], oddities: Oddities) -> list[Sourc
     for source in sources:
         stem = source.path.stem.lower()
         if source.path in tests:
-            oddities.note("annotation", "of the test part, read as `test_annotations` and not here", source.path.name)
+            issues.note("annotation", "of the test part, read as `test_annotations` and not here", source.path.name)
         elif stem.startswith(("person_keypoints", "stuff", "panoptic")) and source.part in instances:
-            oddities.note("file", "of the same pictures as an `instances` file, not read", below(root, source.path))
+            issues.note("file", "of the same pictures as an `instances` file, not read", below(root, source.path))
         elif source not in main and source.part is None and (main or any(other.part for other in sources)):
-            oddities.note("file", "not named as a part of the data set, not read; name it itself to read it", below(root, source.path))
+            issues.note("file", "not named as a part of the data set, not read; name it itself to read it", below(root, source.path))
         else:
             kept.append(source)
     return kept

@@ -10,7 +10,7 @@ import numpy as np
 
 from malaria_cells.annotations.source import RawPicture, Source, numbers
 from malaria_cells.errors import InputError
-from malaria_cells.wording import excerpt
+from malaria_cells.text import excerpt
 
 T = TypeVar("T")
 _KINDS: dict[type, str] = {dict: "an object {..}", list: "a list [..]", str: "a text"}
@@ -86,7 +86,7 @@ class Shapes:
 
     def leave_out(self, what: str, reason: str, count: int = 1) -> None:
         """Count something of the picture that is not read, or not as it is."""
-        self.source.oddities.note(what, reason, self.name, count)
+        self.source.issues.note(what, reason, self.name, count)
 
     def picture(self, size_wh: tuple[int, int] | None = None, part: str | None = None) -> RawPicture:
         """All that was taken."""

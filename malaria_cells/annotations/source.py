@@ -14,10 +14,10 @@ import defusedxml.ElementTree as SafeXml
 import numpy as np
 from defusedxml import DefusedXmlException
 
-from malaria_cells.annotations.cleaning import Oddities
+from malaria_cells.annotations.cleaning import AnnotationIssues
 from malaria_cells.errors import InputError
 from malaria_cells.pictures import is_picture, walk_files
-from malaria_cells.wording import excerpt
+from malaria_cells.text import excerpt
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ class Source:
 
     Attributes:
         path: the file or folder.
-        oddities: takes a note of everything that is mended or left out.
+        issues: takes a note of everything that is mended or left out.
         part: ``train``, ``validation`` or ``test``, where the place of the file says so; what the content says counts more.
     """
 
     path: Path
-    oddities: Oddities = field(default_factory=Oddities)
+    issues: AnnotationIssues = field(default_factory=AnnotationIssues)
     part: str | None = None
 
     @cached_property

@@ -9,7 +9,7 @@ from malaria_cells.annotations.parts import part_named
 from malaria_cells.annotations.source import RawPicture, Source, declared_size, whole_picture
 from malaria_cells.annotations.tables import Row
 from malaria_cells.errors import InputError
-from malaria_cells.wording import excerpt
+from malaria_cells.text import excerpt
 
 Boxes = dict[int, list[float] | None]  # by the identity of their row; None where it says that there is no cell
 
@@ -27,7 +27,7 @@ def pictures_of_rows(source: Source, columns: Columns, rows: list[Row], one_hot:
             found[name] = label, row
         elif found[name][0] == label:
             _check_same(source, columns, found[name][1], row)
-            source.oddities.note("row", "that repeats another, left out", f"{name} (line {row.line})")
+            source.issues.note("row", "that repeats another, left out", f"{name} (line {row.line})")
         else:
             first, before = found[name]
             raise InputError(
@@ -73,7 +73,7 @@ def boxes_of_rows(source: Source, columns: Columns, rows: list[Row]) -> list[Raw
             "the columns x_center and y_center if they are, or correct the boxes"
         )
     if columns.kind == "corner and size" and plain(columns.names[(columns.box or (0,))[0]]) == "x":
-        source.oddities.note("table", "whose columns x and y are taken as the left upper corner of boxes", source.path.name)
+        source.issues.note("table", "whose columns x and y are taken as the left upper corner of boxes", source.path.name)
     pictures = []
     for name, own in by_picture.items():
         sizes, parts = {_size(columns, row) for row in own}, {_part(columns, row) for row in own}
@@ -201,6 +201,6 @@ def _without_repeated(source: Source, columns: Columns, rows: list[Row], boxes: 
         if box is None:
             continue
         if (label, *box) in found:
-            source.oddities.note("row", "that repeats another, left out", f"{_field(row, columns.picture)} (line {row.line})")
+            source.issues.note("row", "that repeats another, left out", f"{_field(row, columns.picture)} (line {row.line})")
         found.setdefault((label, *box), (box, label))
     return list(found.values())

@@ -12,7 +12,7 @@ from malaria_cells.annotations.shapes import Shapes, expect, faults_named
 from malaria_cells.annotations.source import RawPicture, Source, numbers
 from malaria_cells.annotations.tables import read_table
 from malaria_cells.errors import InputError
-from malaria_cells.wording import excerpt
+from malaria_cells.text import excerpt
 
 FORM = Form(
     name="via",
@@ -73,7 +73,7 @@ def _from_json(source: Source) -> Iterable[Entry]:
 
 def _count_file_attributes(source: Source, name: str, attributes: dict) -> None:
     if any(map(_is_given, attributes.values())):
-        source.oddities.note("picture", "with attributes of the file, which are not read", name)
+        source.issues.note("picture", "with attributes of the file, which are not read", name)
 
 
 def _region(shape: Any, attributes: Any) -> tuple[dict, dict]:
@@ -105,7 +105,7 @@ def _from_table(source: Source) -> Iterable[Entry]:
             regions.append((shape, _parsed(source, row.line, fields["region_attributes"])))
     for name, regions in pictures.items():
         if declared[name].isdecimal() and int(declared[name][:9]) != len(regions):
-            source.oddities.note(
+            source.issues.note(
                 "picture", "with another number of rows than its region_count", f"{name} ({len(regions)} rows, not {declared[name]})"
             )
     return pictures.items()
@@ -130,7 +130,7 @@ def _attribute(source: Source, regions: list[dict]) -> str | None:
             f"{source.path}: its regions have {listed if counts else 'no attribute with a value'}; expected one "
             f"that names the class, or one of several to be called {', '.join(_USUAL_ATTRIBUTES)}; rename or remove attributes in VIA"
         )
-    source.oddities.note(
+    source.issues.note(
         "attribute", f"of regions beside '{usual[0]}', not read", str(next(n for n in counts if n != usual[0])), len(counts) - 1
     )
     return usual[0]

@@ -52,7 +52,7 @@ def read(source: Source) -> list[RawPicture]:
     difficult = [(o.findtext("difficult") or "0").strip().lower() in {"1", "true", "yes"} for o, _ in shapes]
     if any(difficult):
         reason = "marked `difficult`, taken as ignore region: neither trained on nor scored"
-        source.oddities.note("object", reason, name or path.name, sum(difficult))
+        source.issues.note("object", reason, name or path.name, sum(difficult))
     names = _names(path, root, name)
     return [
         RawPicture(
@@ -72,18 +72,18 @@ def _shape(source: Source, element: Element, name: str) -> list[float] | None:
     where = name or source.path.name
     boxes = element.findall("bndbox")
     if len(boxes) > 1:
-        source.oddities.note("box", "that an object has beside its first one, left out", where, len(boxes) - 1)
+        source.issues.note("box", "that an object has beside its first one, left out", where, len(boxes) - 1)
     if boxes:
         left, top, right, bottom = numbers(source.path, name, *(boxes[0].findtext(key) for key in ("xmin", "ymin", "xmax", "ymax")))
         return [left - 1, top - 1, right, bottom]
     points = [numbers(source.path, name, point.findtext("x"), point.findtext("y")) for point in element.findall("polygon/pt")]
     if len(points) > 2:  # LabelMe's XML, which CVAT writes, too
-        source.oddities.note("outline", "without a box, of which the bounding box is taken", where)
+        source.issues.note("outline", "without a box, of which the bounding box is taken", where)
         return list(points_bounds(points))
     if not (element.findtext("name") or "").strip():
         return [np.nan] * 4  # the error that it has no name is the better one
     kind = next((tag for tag in ("robndbox", "polygon", "segm") if element.find(tag) is not None), "no shape")
-    source.oddities.note("object", f"without a `bndbox` (it has {kind}), left out", where)
+    source.issues.note("object", f"without a `bndbox` (it has {kind}), left out", where)
     return None
 
 

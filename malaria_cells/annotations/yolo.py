@@ -12,7 +12,7 @@ from malaria_cells.annotations.source import RawPicture, Source, read_text
 from malaria_cells.annotations.yolo_classes import CLASS_FILES, PARTS, Classes, class_files, is_data_yaml, read_classes, yaml_files
 from malaria_cells.annotations.yolo_labels import is_other, label_texts, looks_like_labels, read_rows, texts_of
 from malaria_cells.errors import InputError
-from malaria_cells.wording import excerpt, number_of
+from malaria_cells.text import excerpt, number_of
 from malaria_cells.yaml_text import load_yaml
 
 FORM = Form(
@@ -78,11 +78,11 @@ def read(source: Source) -> list[RawPicture]:
         other = by_text.setdefault(text_of[picture], picture)
         if other != picture:
             both = f"{other.relative_to(folder.path).as_posix()} and {picture.relative_to(folder.path).as_posix()}"
-            folder.oddities.note("text", "of labels that two pictures share, whose cells both of them get", both)
+            folder.issues.note("text", "of labels that two pictures share, whose cells both of them get", both)
     for picture in sorted(pictures.keys() - text_of.keys()):
-        folder.oddities.note("picture", "without a text of labels, taken to hold no cell", picture.relative_to(folder.path).as_posix())
+        folder.issues.note("picture", "without a text of labels, taken to hold no cell", picture.relative_to(folder.path).as_posix())
     for text in sorted(set(texts) - set(text_of.values())):
-        folder.oddities.note("text", "of labels without a picture, left out", text.relative_to(folder.path).as_posix())
+        folder.issues.note("text", "of labels without a picture, left out", text.relative_to(folder.path).as_posix())
     return [_picture(classes, p.relative_to(folder.path).as_posix(), text_of.get(p), part) for p, part in pictures.items()]
 
 
@@ -106,7 +106,7 @@ def _picture(classes: Classes, name: str, text: Path | None, part: str | None) -
 
 def _folder(source: Source) -> Source:
     """The folder that is searched: the one of the file, or the folder itself."""
-    return source if source.path.is_dir() else Source(source.path.parent, source.oddities)
+    return source if source.path.is_dir() else Source(source.path.parent, source.issues)
 
 
 def _has_labels(folder: Source) -> bool:
@@ -117,10 +117,10 @@ def _has_labels(folder: Source) -> bool:
 
 def _with_parts(folder: Source, classes: Classes) -> dict[Path, str | None]:
     """The pictures in the order of the parts, each with its part."""
-    content, oddities = classes.content, folder.oddities
+    content, issues = classes.content, folder.issues
     declared = content.get("nc")
     if declared is not None and declared != len(classes.names):
-        oddities.note("declaration", f"nc: {excerpt(declared)} that does not fit {number_of(len(classes.names), 'name')}, not used", "nc")
+        issues.note("declaration", f"nc: {excerpt(declared)} that does not fit {number_of(len(classes.names), 'name')}, not used", "nc")
     if not any(content.get(part) for part in PARTS):
         return {p: part_of_path(p.relative_to(folder.path).parts[:-1]) for p in folder.pictures}
     placed: dict[Path, str | None] = {}
@@ -129,13 +129,13 @@ def _with_parts(folder: Source, classes: Classes) -> dict[Path, str | None]:
         for picture, deep in _pictures(folder, classes, key):
             if picture in placed and placed[picture] != part and deep == depth[picture] and content.get(key) != content.get("train"):
                 said = picture.relative_to(folder.path).as_posix()
-                oddities.note("picture", f"in several parts of {classes.file.name}, of which the first counts", said)
+                issues.note("picture", f"in several parts of {classes.file.name}, of which the first counts", said)
             # The narrower folder counts; where there is no validation part, `val` often names the training part again.
             if deep > depth.get(picture, -1):
                 placed[picture], depth[picture] = part, deep
     for picture in folder.pictures:
         if picture not in placed:
-            oddities.note("picture", f"in no part that {classes.file.name} names, left out", picture.relative_to(folder.path).as_posix())
+            issues.note("picture", f"in no part that {classes.file.name} names, left out", picture.relative_to(folder.path).as_posix())
     return placed
 
 
@@ -154,7 +154,7 @@ def _pictures(folder: Source, classes: Classes, key: str) -> list[tuple[Path, in
                 "put the pictures there, or name the folder that holds both"
             )
         if place is None:
-            folder.oddities.note("part", f"of {classes.file.name} not found, left out", f"{key}: {entry}")
+            folder.issues.note("part", f"of {classes.file.name} not found, left out", f"{key}: {entry}")
         elif place.is_file():
             found += [(picture, len(picture.parts)) for picture in _of_list(folder, place)]
         else:
@@ -167,7 +167,7 @@ def _of_list(folder: Source, file: Path) -> list[Path]:
     for line in filter(None, map(str.strip, read_text(file).splitlines())):
         picture = finder.find(line, Origin(file.parent))
         if picture is None:
-            folder.oddities.note("line", f"of {file.name} for a picture that is not there, left out", line)
+            folder.issues.note("line", f"of {file.name} for a picture that is not there, left out", line)
         else:
             found.append(picture)
     return found

@@ -8,7 +8,7 @@ from typing import Any
 
 from malaria_cells.annotations.source import Source, read_text
 from malaria_cells.errors import InputError
-from malaria_cells.wording import excerpt
+from malaria_cells.text import excerpt
 from malaria_cells.yaml_text import load_yaml
 
 PARTS = {"train": "train", "val": "validation", "test": "test"}
@@ -154,5 +154,5 @@ def _of_yaml(path: Path, folder: Source) -> Classes:
     by_number = {int(i): str(name) for i, name in listed.items()}
     for other in class_files(folder):
         if other.name.lower() in _OWN_LISTS and _lines(other) != list(by_number.values()):
-            folder.oddities.note("list", f"of other classes than {path.name} names, not used", other.relative_to(folder.path).as_posix())
+            folder.issues.note("list", f"of other classes than {path.name} names, not used", other.relative_to(folder.path).as_posix())
     return Classes(path, by_number, content)

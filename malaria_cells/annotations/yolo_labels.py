@@ -8,7 +8,7 @@ from malaria_cells.annotations.parts import is_plain, part_of_path
 from malaria_cells.annotations.source import is_number, read_text
 from malaria_cells.errors import InputError
 from malaria_cells.pictures import SUFFIXES
-from malaria_cells.wording import excerpt
+from malaria_cells.text import excerpt
 
 # Texts that lie in such data sets and are no labels.
 _OTHER_TEXTS = (

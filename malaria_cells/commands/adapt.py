@@ -27,9 +27,9 @@ from malaria_cells.model_folder import assemble, load_detector, save_model
 from malaria_cells.progress import progress
 from malaria_cells.seen_before import say_seen
 from malaria_cells.start_model import StartModel, find_start
+from malaria_cells.text import number_of, rounded
 from malaria_cells.training.budget import Budget, plan_of, stages_of
 from malaria_cells.training.claim import check_place, claimed
-from malaria_cells.wording import number_of, rounded
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet, warn_of_meanings
 from malaria_cells.start_model import RATE, StartModel, habits_of, with_start
 from malaria_cells.synonyms import likely
-from malaria_cells.wording import excerpt, number_of
+from malaria_cells.text import excerpt, number_of
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from malaria_cells.detection import DetectionSettings, TwoStageDetector
 from malaria_cells.engine import INPUT_RANGES, UNSCALED, InputRange
 from malaria_cells.errors import InputError, reason
 from malaria_cells.labels import BACKGROUND
-from malaria_cells.wording import number_of
+from malaria_cells.text import number_of
 
 log = logging.getLogger(__name__)
 

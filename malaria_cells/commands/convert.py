@@ -5,7 +5,7 @@ from pathlib import Path
 from malaria_cells import files
 from malaria_cells.commands.explore import AnnotationRequest
 from malaria_cells.errors import InputError
-from malaria_cells.wording import number_of
+from malaria_cells.text import number_of
 from malaria_cells.writers import WRITERS
 
 

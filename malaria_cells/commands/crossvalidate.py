@@ -19,7 +19,7 @@ from malaria_cells.model_folder import load_detector
 from malaria_cells.progress import progress
 from malaria_cells.splits import fold_pictures, split_pictures
 from malaria_cells.start_model import with_start
-from malaria_cells.wording import rounded
+from malaria_cells.text import rounded
 
 TABLE = "crossvalidation.json"
 

@@ -17,9 +17,9 @@ from malaria_cells.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.errors import InputError
 from malaria_cells.model_folder import load_detector
 from malaria_cells.start_model import with_start
+from malaria_cells.text import number_of
 from malaria_cells.training.elsewhere import as_elsewhere, content_of, measured_evidence
 from malaria_cells.unfamiliar import Evidence, applies_to
-from malaria_cells.wording import number_of
 
 log = logging.getLogger(__name__)
 

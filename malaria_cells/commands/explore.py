@@ -16,7 +16,7 @@ from malaria_cells.habits import measured
 from malaria_cells.patches import Cropping, build_patch_store
 from malaria_cells.proposals.scale import unusual_cell_sizes
 from malaria_cells.single_cell_sets import said_of_single_cells
-from malaria_cells.wording import number_of
+from malaria_cells.text import number_of
 
 EXAMPLES = 12  # patches of each class
 AUGMENTED = 16  # patches that a policy is shown on
@@ -90,8 +90,8 @@ def explore(request: AnnotationRequest | None, config_path: Path | None, overrid
 def heading(annotations: AnnotationSet) -> list[str]:
     """What the folder was taken for, and what was left out or mended, as lines of text: the first that a person sees."""
     lines = [f"read as: {annotations.read_as}"] if annotations.read_as else []
-    told = [f"left out or mended: {line}" for line in annotations.oddities[:MOST_LINES]]
-    more = len(annotations.oddities) - MOST_LINES
+    told = [f"left out or mended: {line}" for line in annotations.issues[:MOST_LINES]]
+    more = len(annotations.issues) - MOST_LINES
     return [*lines, *told, *([f"and {more} more such lines below"] if more > 0 else [])]
 
 
@@ -114,8 +114,8 @@ def summary(annotations: AnnotationSet) -> list[str]:
         each = annotations.class_counts_by_picture.sum(axis=1)
         lines += ["", f"boxes a picture: median {np.median(each):g}, most {each.max()}, pictures without any {int((each == 0).sum())}"]
         lines += [*_other_magnifications(annotations), *said_of_unannotated(annotations), *measured(annotations)]
-    if len(annotations.oddities) > MOST_LINES:
-        lines += ["", "left out or mended, all lines:", *(f"  {line}" for line in annotations.oddities)]
+    if len(annotations.issues) > MOST_LINES:
+        lines += ["", "left out or mended, all lines:", *(f"  {line}" for line in annotations.issues)]
     return lines
 
 

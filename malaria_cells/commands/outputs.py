@@ -27,7 +27,7 @@ from malaria_cells.pictures import read_picture
 from malaria_cells.report.compare import compared
 from malaria_cells.report.overlay import draw_detections
 from malaria_cells.report.review import FOLDER, write_review
-from malaria_cells.wording import excerpt, number_of, rounded
+from malaria_cells.text import excerpt, number_of, rounded
 
 TOTAL = "TOTAL"
 # What a spreadsheet takes for the beginning of a formula. Names that begin so stay as they are, since tables are joined by them.

@@ -9,10 +9,10 @@ from malaria_cells import files
 from malaria_cells.config import Config
 from malaria_cells.dataset import DataSet
 from malaria_cells.seen_before import SEEN, SPLIT, learned_from
-from malaria_cells.training.unfinished import UnfinishedRun
+from malaria_cells.training.run_state import RunState
 
 
-def keep_record(folder: Path, config: Config, data: DataSet, metrics: dict[str, Any], runs: list[UnfinishedRun]) -> None:
+def keep_record(folder: Path, config: Config, data: DataSet, metrics: dict[str, Any], runs: list[RunState]) -> None:
     """Write ``config.yaml``, ``metrics.json``, ``split.json`` and ``history.csv``, and keep checkpoints and event files.
 
     A model that began with another one also lists that one's photographs, so that a third one's test part is known from them.

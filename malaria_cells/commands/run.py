@@ -27,7 +27,7 @@ from malaria_cells.pictures import list_pictures, read_picture
 from malaria_cells.progress import progress
 from malaria_cells.report.review import FOLDER as REVIEW
 from malaria_cells.seen_before import SPLIT, seen_in
-from malaria_cells.wording import number_of
+from malaria_cells.text import number_of
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from malaria_cells.labels import LabelSet
 from malaria_cells.pictures import read_picture
 from malaria_cells.report import sections
 from malaria_cells.report.document import NAME, Document, Section, photograph
-from malaria_cells.wording import number_of
+from malaria_cells.text import number_of
 
 SHOWN = 3  # photographs, where there is no annotation to choose the best and worst by
 SHOWN_WIDTH = 1400

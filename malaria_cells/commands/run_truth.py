@@ -17,7 +17,7 @@ from malaria_cells.errors import InputError
 from malaria_cells.evaluation import is_unknown
 from malaria_cells.labels import IN_RUN, LabelSet
 from malaria_cells.split_file import read_parts
-from malaria_cells.wording import number_of
+from malaria_cells.text import number_of
 
 log = logging.getLogger(__name__)
 

@@ -22,11 +22,11 @@ from malaria_cells.model_description import ABOUT
 from malaria_cells.models import check_model_name
 from malaria_cells.single_cell_sets import said_of_labels_not_in_photographs, said_of_single_cells
 from malaria_cells.start_model import with_start
-from malaria_cells.training import unfinished
+from malaria_cells.text import number_of, rounded
+from malaria_cells.training import run_state
 from malaria_cells.training.claim import check_folder, check_place, claimed
 from malaria_cells.training.data_record import data_record
 from malaria_cells.training.elsewhere import read_elsewhere
-from malaria_cells.wording import number_of, rounded
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +49,12 @@ def train(config_path: Path, overrides: list[str], resume: bool) -> int:
     data = load_data_set(config)
     _check_cells(data)
     with claimed(output, config.name or None, resume) as name:
-        if not resume and unfinished.is_there(unfinished.folder_of(output, name)):
+        if not resume and run_state.is_there(run_state.folder_of(output, name)):
             log.warning(f"{output / name}: begins anew; the same command with --resume would go on with what an earlier run has made")
         try:
             _train_claimed(name, config, data, resume)
         except KeyboardInterrupt:
-            if unfinished.folder_of(output, name).exists():
+            if run_state.folder_of(output, name).exists():
                 print(f"{output / name}: what was trained so far is kept; the same command with --resume goes on", file=sys.stderr)
             raise
     return 0
@@ -84,13 +84,13 @@ def train_data_set(name: str, config: Config, data: DataSet, resume: bool) -> Pa
 def _train_claimed(name: str, config: Config, data: DataSet, resume: bool) -> Path:
     """As `train_data_set`, for a name whose lock is held."""
     output = Path(config.output_models)
-    folder, place = output / name, unfinished.folder_of(output, name)
-    if unfinished.is_finished(place, folder / ABOUT):
-        unfinished.UnfinishedRun(place).remove()
+    folder, place = output / name, run_state.folder_of(output, name)
+    if run_state.is_finished(place, folder / ABOUT):
+        run_state.RunState(place).finish()
     files.check_replaceable(folder, ABOUT)
     # A detector of one stage learns from photographs alone.
     _describe(data if config.detector == "two_stage" else replace(data, single_cells=None))
-    begin = unfinished.UnfinishedRun.resume if resume else unfinished.UnfinishedRun.start
+    begin = run_state.RunState.resume if resume else run_state.RunState.start
     run = begin(place, config, data_record(data))
     started = time.monotonic()
     start_tensorflow()
@@ -100,9 +100,9 @@ def _train_claimed(name: str, config: Config, data: DataSet, resume: bool) -> Pa
             metrics = into(beside, name, config, data, run)
             run.mark_finished(beside / ABOUT)
     except (InputError, KeyboardInterrupt):
-        run.withdraw()
+        run.abort()
         raise
-    run.remove()
+    run.finish()
     _say_done(folder, metrics, time.monotonic() - started)
     return folder
 
@@ -123,16 +123,16 @@ def _check_request(config: Config) -> None:
 
 def _say_if_complete(output: Path, name: str | None) -> bool:
     """Whether the run to be gone on with has written its model; what it did not come to remove is removed now."""
-    name = name or next(iter(unfinished.by_age(output)), None)
+    name = name or next(iter(run_state.by_age(output)), None)
     if name is None or not (output / name / ABOUT).is_file():
         return False
-    place = unfinished.folder_of(output, name)
-    finished = unfinished.is_finished(place, output / name / ABOUT)
-    if unfinished.is_there(place) and not finished:
+    place = run_state.folder_of(output, name)
+    finished = run_state.is_finished(place, output / name / ABOUT)
+    if run_state.is_there(place) and not finished:
         return False
     with claimed(output, name, resume=True):
         if finished:
-            unfinished.UnfinishedRun(place).remove()
+            run_state.RunState(place).finish()
     print(f"{output / name} is complete; there is nothing to resume")
     return True
 

@@ -13,13 +13,13 @@ from malaria_cells.config import Config
 from malaria_cells.dataset import DataSet
 from malaria_cells.errors import InputError
 from malaria_cells.progress import progress
-from malaria_cells.training.unfinished import UnfinishedRun
-from malaria_cells.wording import number_of
+from malaria_cells.text import number_of
+from malaria_cells.training.run_state import RunState
 
 log = logging.getLogger(__name__)
 
 
-def train_one_stage_into(folder: Path, name: str, config: Config, data: DataSet, run: UnfinishedRun) -> dict[str, Any]:
+def train_one_stage_into(folder: Path, name: str, config: Config, data: DataSet, run: RunState) -> dict[str, Any]:
     """Train, choose thresholds, write the model folder; returns the content of ``metrics.json``."""
     from malaria_cells.classifier import compiled
     from malaria_cells.evaluation import detection_metrics

@@ -27,13 +27,13 @@ from malaria_cells.progress import progress
 from malaria_cells.seen_before import SEEN, say_seen
 from malaria_cells.stain import normalized
 from malaria_cells.start_model import StartModel, start_of
-from malaria_cells.training.unfinished import UnfinishedRun
+from malaria_cells.training.run_state import RunState
 
 PROPOSER_BATCH = 8  # crops a step
 EXAMPLES = 10  # of each class in the sheet of training data
 
 
-def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet, run: UnfinishedRun) -> dict[str, Any]:
+def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet, run: RunState) -> dict[str, Any]:
     """Train, choose thresholds, write the model folder; returns the content of ``metrics.json``."""
     from malaria_cells.model_folder import load_detector, save_model
     from malaria_cells.report.sheet import examples, patch_sheet
@@ -135,7 +135,7 @@ def _check_classifiers(config: Config, data: DataSet, start: StartModel | None) 
             print(said_of(classes_of(start, data.train.labels, n_classes), start.folder), file=sys.stderr)
 
 
-def _proposer(config: Config, data: DataSet, run: UnfinishedRun, start: StartModel | None):  # type: ignore[no-untyped-def]
+def _proposer(config: Config, data: DataSet, run: RunState, start: StartModel | None):  # type: ignore[no-untyped-def]
     """The network of the learned proposals: trained, or as a run that was cut off later had it."""
     from malaria_cells.model_folder import PROPOSER, load_network
     from malaria_cells.training.proposer import Schedule, train_proposer

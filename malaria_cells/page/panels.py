@@ -21,7 +21,7 @@ from malaria_cells.page.photographs import Photograph
 from malaria_cells.page.review_file import NO_CELL, save_correction
 from malaria_cells.patches import crop_boxes
 from malaria_cells.stain import Stain
-from malaria_cells.wording import number_of
+from malaria_cells.text import number_of
 
 MOST_SHOWN = 60  # cells in the sheet
 NOT_A_CELL = "not a cell"

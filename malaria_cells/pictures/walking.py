@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from malaria_cells.errors import InputError, reason
-from malaria_cells.wording import number_of
+from malaria_cells.text import number_of
 
 log = logging.getLogger(__name__)
 

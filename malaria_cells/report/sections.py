@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import supervision as sv
 
-from malaria_cells import breakdown
+from malaria_cells import error_analysis
 from malaria_cells.annotations import Picture
 from malaria_cells.counting import Count, ErrorRates, count
 from malaria_cells.evaluation import AveragePrecision
@@ -17,7 +17,7 @@ from malaria_cells.report.compare import compared
 from malaria_cells.report.document import Headline, Section, photograph, plot
 from malaria_cells.report.plots import confusion_matrix
 from malaria_cells.report.review import draw_sheet, most_doubtful
-from malaria_cells.wording import number_of, rounded
+from malaria_cells.text import number_of, rounded
 
 COMPARED_WIDTH = 1800  # pixels of two photographs side by side
 DOUBTFUL = 24
@@ -75,7 +75,7 @@ def precision_recall(by_class: AveragePrecision, labels: LabelSet) -> Section:
 
 def confusion(pictures: list[Picture], found: list[sv.Detections], labels: LabelSet) -> Section:
     """Annotated against counted."""
-    counts = breakdown.confusion(pictures, found, labels)
+    counts = error_analysis.confusion(pictures, found, labels)
     rows, columns = (*labels.names, NOT_ANNOTATED), (*labels.names, NOT_FOUND)
     title = f"{counts[:-1].sum():,} annotated cells"
     drawn = plot(lambda path: confusion_matrix(counts, columns, title, path, rows), "annotated classes against detected ones")
@@ -88,7 +88,7 @@ def confusion(pictures: list[Picture], found: list[sv.Detections], labels: Label
 
 def reliability(pictures: list[Picture], found: list[sv.Detections]) -> Section:
     """Whether scores are what they promise."""
-    points = breakdown.score_reliability(pictures, found)
+    points = error_analysis.score_reliability(pictures, found)
     text = "Of detections scored 0.8, eight in ten should be right. Below the line scores promise too much, above it too little."
     drawn = plot(lambda path: charts.reliability_diagram(points, path, "detections"), "share that was right against the score")
     return Section("Are the scores honest?", text, (drawn,))
@@ -96,7 +96,7 @@ def reliability(pictures: list[Picture], found: list[sv.Detections]) -> Section:
 
 def best_median_worst(pictures: list[Picture], found: list[sv.Detections], labels: LabelSet) -> Section:
     """The annotation beside the detection, for three photographs chosen by F1."""
-    f1 = breakdown.f1_by_picture(pictures, found, labels)
+    f1 = error_analysis.f1_by_picture(pictures, found, labels)
     order = [int(i) for i in np.argsort(-f1, kind="stable") if not np.isnan(f1[i])]
     if not order:
         return Section("Annotation beside detection", "No photograph here has a cell.")

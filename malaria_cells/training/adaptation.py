@@ -33,8 +33,8 @@ from malaria_cells.training.classifier import Trained, TrainingData, predict_row
 from malaria_cells.training.few import SHARES, OutOfFold, nearest_of_best
 from malaria_cells.training.looks import train_looks
 from malaria_cells.training.proposer import Schedule, train_proposer
+from malaria_cells.training.run_state import RunState
 from malaria_cells.training.transfer import averaged_weights
-from malaria_cells.training.unfinished import UnfinishedRun
 from malaria_cells.training.working_pictures import Look as SeenAs
 
 PROPOSER_BATCH = 8  # crops a step
@@ -162,7 +162,7 @@ class Adaptation:
         last = self.config.looks[-1].image_size
         return cut(self.config.image_size), cut(last) if last != self.config.image_size else None
 
-    def trained_looks(self, data: TrainingData, is_finding: np.ndarray, name: str) -> tuple[list[Trained], list[UnfinishedRun]]:
+    def trained_looks(self, data: TrainingData, is_finding: np.ndarray, name: str) -> tuple[list[Trained], list[RunState]]:
         """The classifiers after a training on some rows."""
         for network in self.networks:
             network.take(network.start, 1)
@@ -172,7 +172,7 @@ class Adaptation:
             changes["second_look"] = self.config.second_look.model_copy(update={"epochs": SECOND_PASSES})
         config = self.config.model_copy(update=changes | {"early_stopping": None})
         self.runs += 1
-        run = UnfinishedRun.start(self.folder / f"run{self.runs}", config)
+        run = RunState.start(self.folder / f"run{self.runs}", config)
         trained = train_looks(data, is_finding, config, run, self.looks)
         return trained, [run.part(number) for number in range(len(trained))]
 

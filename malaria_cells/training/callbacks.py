@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from malaria_cells.training.unfinished import UnfinishedRun
+from malaria_cells.training.run_state import RunState
 
 MONITOR = "val_macro_f1"
 
@@ -29,7 +29,7 @@ class Record(keras.callbacks.Callback):
 
     def __init__(
         self,
-        run: UnfinishedRun,
+        run: RunState,
         followers: list[keras.callbacks.Callback],
         keep: int = 0,
         monitor: str = MONITOR,

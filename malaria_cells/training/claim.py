@@ -10,10 +10,10 @@ from pathlib import Path
 
 from malaria_cells import files
 from malaria_cells.errors import InputError, reason
-from malaria_cells.training import unfinished
+from malaria_cells.training import run_state
 
 # Bytes of the longest name of what a training keeps beside its model, less the model's own name.
-ADDED_BYTES = len(f".{unfinished.ENDING}{unfinished.ASIDE}")
+ADDED_BYTES = len(f".{run_state.ENDING}{run_state.BACKUP}")
 USUAL_LONGEST = 255  # bytes of a file's name
 NOT_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f\ud800-\udfff]" if os.name != "nt" else r'[/\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff]')
 
@@ -90,7 +90,7 @@ def claimed(output: Path, name: str | None, resume: bool) -> Iterator[str]:
         InputError: another training has the name, there is nothing to go on with, or `output` cannot be written to.
     """
     if resume:
-        there = [name] if name is not None and output.is_dir() else unfinished.by_age(output)
+        there = [name] if name is not None and output.is_dir() else run_state.by_age(output)
         names = iter(there)
     else:
         names = _new_names(output) if name is None else iter([name])
@@ -101,7 +101,7 @@ def claimed(output: Path, name: str | None, resume: bool) -> Iterator[str]:
     with ExitStack() as locks:
         held = _first_free(output, names, locks)
         files.put_back(output / held)
-        for path in (output / held, *unfinished.places(output, held)):
+        for path in (output / held, *run_state.places(output, held)):
             files.sweep(path)
         yield held
 
@@ -124,5 +124,5 @@ def _new_names(output: Path) -> Iterator[str]:
     now = dt.datetime.now().strftime("%Y-%m-%d-%H%M%S")
     for number in itertools.count(1):
         name = now if number == 1 else f"{now}-{number}"
-        if not (output / name).exists() and not unfinished.folder_of(output, name).exists():
+        if not (output / name).exists() and not run_state.folder_of(output, name).exists():
             yield name

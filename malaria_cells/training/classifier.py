@@ -23,7 +23,7 @@ from malaria_cells.training.metrics import MacroF1
 from malaria_cells.training.normalization import adapt_normalization
 from malaria_cells.training.partial_loss import PartialLabelAccuracy
 from malaria_cells.training.recipe import make_loss, make_optimizer, needs_soft_labels
-from malaria_cells.training.unfinished import UnfinishedRun
+from malaria_cells.training.run_state import RunState
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class TrainingData:
         return np.where(of_its_own[ids], own[ids], self.counted_as)
 
 
-def train_classifier(data: TrainingData, config: Config, run: UnfinishedRun, start: keras.Model | None = None) -> Trained:
+def train_classifier(data: TrainingData, config: Config, run: RunState, start: keras.Model | None = None) -> Trained:
     """Fit the network that the config names.
 
     Args:
@@ -206,7 +206,7 @@ def _compiled_model(config: Config, allowed: np.ndarray, steps: int, prior_ratio
     return model
 
 
-def _callbacks(config: Config, run: UnfinishedRun, steps: int) -> list[keras.callbacks.Callback]:
+def _callbacks(config: Config, run: RunState, steps: int) -> list[keras.callbacks.Callback]:
     followers: list[keras.callbacks.Callback] = []
     if config.schedule == "plateau":
         followers.append(

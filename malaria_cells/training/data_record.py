@@ -7,7 +7,7 @@ from typing import Any
 from malaria_cells import files
 from malaria_cells.annotations import AnnotationSet
 from malaria_cells.dataset import DataSet
-from malaria_cells.wording import number_of
+from malaria_cells.text import number_of
 
 
 def data_record(data: DataSet) -> dict[str, Any]:

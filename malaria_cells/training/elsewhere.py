@@ -16,8 +16,8 @@ from malaria_cells.detection import Detector, TwoStageDetector
 from malaria_cells.errors import InputError, reason
 from malaria_cells.pictures import read_picture
 from malaria_cells.progress import progress
+from malaria_cells.text import excerpt
 from malaria_cells.unfamiliar import Evidence, UnfamiliarSigmoid, applies_to, fit_unfamiliar
-from malaria_cells.wording import excerpt
 
 MOST_PHOTOGRAPHS = 40  # of a data set that evidence is measured on
 ERRORS, SIGMOID = "errors_by_data_set", "unfamiliar"  # keys of the file

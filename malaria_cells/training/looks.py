@@ -9,17 +9,17 @@ import numpy as np
 
 from malaria_cells.classifier import compiled
 from malaria_cells.config import Config
+from malaria_cells.text import number_of
 from malaria_cells.training.classifier import Trained, TrainingData, predict_rows, train_classifier
-from malaria_cells.training.unfinished import UnfinishedRun
+from malaria_cells.training.run_state import RunState
 from malaria_cells.tta import suspect
-from malaria_cells.wording import number_of
 
 NAMES = ("first", "second")
 RATE = 0.5  # of the learning rate, where a training further begins
 
 
 def train_looks(
-    data: TrainingData, is_finding: np.ndarray, config: Config, run: UnfinishedRun, starts: Sequence[keras.Model | None] = ()
+    data: TrainingData, is_finding: np.ndarray, config: Config, run: RunState, starts: Sequence[keras.Model | None] = ()
 ) -> list[Trained]:
     """Train the classifier that a config names and, if it has a second look, that one's, which is shown the first one's mistakes.
 
@@ -69,7 +69,7 @@ def with_hard_examples(data: TrainingData, first: Trained, is_finding: np.ndarra
 
 
 def train_further(
-    trained: list[Trained], data: TrainingData, is_finding: np.ndarray, more_rows: np.ndarray, config: Config, run: UnfinishedRun
+    trained: list[Trained], data: TrainingData, is_finding: np.ndarray, more_rows: np.ndarray, config: Config, run: RunState
 ) -> list[Trained]:
     """Train them on, now also with pictures that choices were made by: for a share of their passes, at a falling rate.
 

@@ -21,7 +21,7 @@ from malaria_cells.proposals.scale import annotated_cell_sizes
 from malaria_cells.training.callbacks import LearningRate, Lines, Record
 from malaria_cells.training.fit import fit
 from malaria_cells.training.recipe import make_optimizer
-from malaria_cells.training.unfinished import UnfinishedRun
+from malaria_cells.training.run_state import RunState
 
 WORKING_CELL_SIZE = 40.0  # pixels of the usual cell in the network's input, where the config names no size
 LARGEST = 1024
@@ -55,7 +55,7 @@ def input_size(config: Config, train: AnnotationSet) -> tuple[int, int]:
     return height, width
 
 
-def train_one_stage(data: DataSet, config: Config, run: UnfinishedRun) -> tuple[keras.Model, tuple[int, int]]:
+def train_one_stage(data: DataSet, config: Config, run: RunState) -> tuple[keras.Model, tuple[int, int]]:
     """Fit the detector that the config names, and leave its best pass (lowest ``val_loss``) in it.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any
 from malaria_cells import coco, files
 from malaria_cells.annotations import AnnotationSet
 from malaria_cells.labels import IGNORED
-from malaria_cells.writers.placing import place, renamed, short_keys, written_as_png
+from malaria_cells.writers.image_copies import place, renamed, short_keys, written_as_png
 
 NO_CLASS = "ignore"
 

@@ -8,8 +8,8 @@ from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.errors import InputError
 from malaria_cells.file_names import printable
 from malaria_cells.labels import IGNORED
-from malaria_cells.wording import excerpt
-from malaria_cells.writers.placing import flat_names, label_name, place, renamed, written_as_png
+from malaria_cells.text import excerpt
+from malaria_cells.writers.image_copies import flat_names, label_name, place, renamed, written_as_png
 
 _LISTS = {"train": ("train", "trainval"), "validation": ("val", "trainval"), "test": ("test",)}
 NO_CLASS = "difficult"

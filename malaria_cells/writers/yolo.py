@@ -9,7 +9,7 @@ from malaria_cells import files
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.errors import InputError
 from malaria_cells.pictures import SUFFIXES, is_picture
-from malaria_cells.writers.placing import label_name, place, renamed, short_keys, written_as_png
+from malaria_cells.writers.image_copies import label_name, place, renamed, short_keys, written_as_png
 
 _PARTS = {"train": "train", "validation": "val", "test": "test"}
 

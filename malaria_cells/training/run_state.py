@@ -22,7 +22,7 @@ CONFIG = "config.yaml"
 DATA = "data.json"
 FINISHED = "finished"
 STATE = "state.json"
-ENDING, ASIDE = ".unfinished", ".before"
+ENDING, BACKUP = ".unfinished", ".before"
 
 
 def folder_of(output_models: Path, name: str) -> Path:
@@ -31,21 +31,21 @@ def folder_of(output_models: Path, name: str) -> Path:
 
 
 def places(output_models: Path, name: str) -> tuple[Path, Path]:
-    """Where an unfinished run of that name is kept, and where one that was put aside for it."""
+    """Where an unfinished run of that name is kept, and the backup of an earlier one."""
     folder = folder_of(output_models, name)
-    return folder, _aside(folder)
+    return folder, _backup_of(folder)
 
 
 def by_age(output_models: Path) -> list[str]:
     """Names of the runs that are not finished, the one worked on last first."""
-    found = {p.with_name(p.name.removesuffix(ASIDE)): p for end in (ASIDE, "") for p in output_models.glob(f".*{ENDING}{end}")}
+    found = {p.with_name(p.name.removesuffix(BACKUP)): p for end in (BACKUP, "") for p in output_models.glob(f".*{ENDING}{end}")}
     newest_first = sorted(found, key=lambda p: max(f.stat().st_mtime for f in (found[p], *found[p].rglob(STATE))), reverse=True)
     return [p.name[1 : -len(ENDING)] for p in newest_first]
 
 
 def is_there(folder: Path) -> bool:
-    """Whether there is a run to go on with, in its folder or put aside."""
-    return folder.exists() or _aside(folder).exists()
+    """Whether there is a run to go on with, in its folder or in its backup."""
+    return folder.exists() or _backup_of(folder).exists()
 
 
 def is_finished(folder: Path, model_file: Path) -> bool:
@@ -53,14 +53,14 @@ def is_finished(folder: Path, model_file: Path) -> bool:
 
     Args:
         folder: of the run.
-        model_file: the file of the model that `UnfinishedRun.mark_finished` was given, in its place.
+        model_file: the file of the model that `RunState.mark_finished` was given, in its place.
     """
     marker = folder / FINISHED
     return marker.is_file() and model_file.is_file() and marker.read_text(encoding="utf-8") == files.file_hash(model_file).hex()
 
 
-def _aside(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}{ASIDE}")
+def _backup_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}{BACKUP}")
 
 
 def _is_empty(folder: Path) -> bool:
@@ -68,7 +68,7 @@ def _is_empty(folder: Path) -> bool:
 
 
 @dataclass
-class UnfinishedRun:
+class RunState:
     """A folder with the run's config and the state after its last whole pass.
 
     Attributes:
@@ -88,8 +88,8 @@ class UnfinishedRun:
     best_weights: Path = Path()
 
     @staticmethod
-    def start(folder: Path, config: Config, data: dict[str, Any] | None = None) -> "UnfinishedRun":
-        """Begin anew; what an earlier run left in the folder is put aside until this one is finished: it may be a night's work.
+    def start(folder: Path, config: Config, data: dict[str, Any] | None = None) -> "RunState":
+        """Start a new run. An unfinished run in the folder is renamed to ``*.before`` and deleted only when the new run finishes.
 
         Args:
             folder: see `folder_of`.
@@ -99,19 +99,19 @@ class UnfinishedRun:
         if folder.exists() and _is_empty(folder):
             files.remove_folder(folder)
         elif folder.exists():
-            aside = _aside(folder)
-            if aside.exists():
-                files.remove_folder(aside)
-            folder.replace(aside)
-            log.warning(f"{folder}: an unfinished run was there; it is put aside as {aside.name} until this one is finished")
+            backup = _backup_of(folder)
+            if backup.exists():
+                files.remove_folder(backup)
+            folder.replace(backup)
+            log.warning(f"{folder}: an unfinished run was there; it is kept as {backup.name} until this one is finished")
         with files.replacing_folder(folder, None) as beside:
             files.write_text(beside / CONFIG, config.to_yaml())
             if data is not None:
                 files.write_json(beside / DATA, data)
-        return UnfinishedRun(folder)
+        return RunState(folder)
 
     @staticmethod
-    def resume(folder: Path, config: Config, data: dict[str, Any] | None = None) -> "UnfinishedRun":
+    def resume(folder: Path, config: Config, data: dict[str, Any] | None = None) -> "RunState":
         """Open an unfinished run.
 
         Args:
@@ -122,7 +122,7 @@ class UnfinishedRun:
         Raises:
             InputError: none there, or its config or its pictures differ.
         """
-        _return_aside(folder, config)
+        _restore_backup(folder, config)
         if not (folder / CONFIG).is_file():
             raise InputError(f"--resume: found no unfinished run at {folder}; start one without --resume")
         different = _different(folder, config)
@@ -133,15 +133,15 @@ class UnfinishedRun:
             )
         if data is not None:
             _check_data(folder, data)
-        return UnfinishedRun._open(folder)
+        return RunState._open(folder)
 
-    def part(self, number: int) -> "UnfinishedRun":
+    def part(self, number: int) -> "RunState":
         """The record of one of several trainings of this run, counted from 0; the first is the run itself."""
-        return self if number == 0 else UnfinishedRun._open(self.folder / f"part{number + 1}")
+        return self if number == 0 else RunState._open(self.folder / f"part{number + 1}")
 
     @staticmethod
-    def _open(folder: Path) -> "UnfinishedRun":
-        run = UnfinishedRun(folder)
+    def _open(folder: Path) -> "RunState":
+        run = RunState(folder)
         if run.state_file.is_file():
             run._take(json.loads(run.state_file.read_text(encoding="utf-8")))
         return run
@@ -216,17 +216,17 @@ class UnfinishedRun:
         """
         files.write_text(self.folder / FINISHED, files.file_hash(model_file).hex())
 
-    def withdraw(self) -> None:
-        """The run ends early. If it made nothing yet it goes, and what was put aside for it comes back."""
+    def abort(self) -> None:
+        """End the run early. If it has made nothing yet, its folder is removed and the backup of the earlier run restored."""
         if _is_empty(self.folder):
             files.remove_folder(self.folder)
-            if _aside(self.folder).exists():
-                _aside(self.folder).replace(self.folder)
+            if _backup_of(self.folder).exists():
+                _backup_of(self.folder).replace(self.folder)
 
-    def remove(self) -> None:
-        """The run is finished, and what was put aside for it is out of date."""
-        if _aside(self.folder).exists():
-            files.remove_folder(_aside(self.folder))
+    def finish(self) -> None:
+        """Remove the folder of the finished run, and the backup of an earlier one."""
+        if _backup_of(self.folder).exists():
+            files.remove_folder(_backup_of(self.folder))
         files.remove_folder(self.folder)
 
 
@@ -237,16 +237,16 @@ def _different(folder: Path, config: Config) -> list[str]:
     return sorted(key for key in now if now[key] != before[key] and key != "name")
 
 
-def _return_aside(folder: Path, config: Config) -> None:
-    """Put the run back that was put aside, where the one begun since was killed before it made anything."""
-    aside = _aside(folder)
-    if not aside.exists() or (folder.exists() and not _is_empty(folder)):
+def _restore_backup(folder: Path, config: Config) -> None:
+    """Restore the backup of an earlier run if the run started since was killed before it made anything."""
+    backup = _backup_of(folder)
+    if not backup.exists() or (folder.exists() and not _is_empty(folder)):
         return
     if folder.exists():
-        if not (aside / CONFIG).is_file() or _different(aside, config):
+        if not (backup / CONFIG).is_file() or _different(backup, config):
             return
         files.remove_folder(folder)
-    aside.replace(folder)
+    backup.replace(folder)
 
 
 def _check_data(folder: Path, data: dict[str, Any]) -> None:

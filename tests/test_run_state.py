@@ -1,4 +1,4 @@
-"""What is kept of a training that was cut off: found, gone on with, put aside, never lost."""
+"""What is kept of a training that was cut off: found, resumed, backed up, never lost."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from malaria_cells.config import make_config
 from malaria_cells.dataset import DataSet, load_data_set
 from malaria_cells.errors import InputError
 from malaria_cells.training.data_record import data_record
-from malaria_cells.training.unfinished import UnfinishedRun, by_age, folder_of
+from malaria_cells.training.run_state import RunState, by_age, folder_of
 from tests.conftest import write_bbbc041, write_picture
 
 
@@ -22,41 +22,41 @@ def settings(**changes):
 
 
 def test_resume_wants_the_same_config(tmp_path):
-    UnfinishedRun.start(tmp_path / "run", settings())
+    RunState.start(tmp_path / "run", settings())
     with pytest.raises(InputError, match="differs from the unfinished run's in epochs, random_state"):
-        UnfinishedRun.resume(tmp_path / "run", settings(epochs=9, random_state=1))
+        RunState.resume(tmp_path / "run", settings(epochs=9, random_state=1))
     with pytest.raises(InputError, match="found no unfinished run"):
-        UnfinishedRun.resume(tmp_path / "other", settings())
+        RunState.resume(tmp_path / "other", settings())
 
 
-def test_a_run_begun_anew_puts_an_unfinished_one_aside(tmp_path, caplog):
+def test_a_run_begun_anew_keeps_an_unfinished_one_as_a_backup(tmp_path, caplog):
     """Until it is finished; if it ends before it made anything, the unfinished one is there again."""
-    folder, aside = folder_of(tmp_path, "m"), tmp_path / ".m.unfinished.before"
-    (UnfinishedRun.start(folder, settings()).folder / "night").write_text("long")
-    for ends in (UnfinishedRun.withdraw, lambda run: None):  # an error; a kill
-        ends(UnfinishedRun.start(folder, settings()))
-        assert "it is put aside as .m.unfinished.before" in caplog.text
-        assert (folder if ends is UnfinishedRun.withdraw else aside).joinpath("night").is_file()
-    run = UnfinishedRun.start(folder, settings())
-    assert (aside / "night").is_file()
+    folder, backup = folder_of(tmp_path, "m"), tmp_path / ".m.unfinished.before"
+    (RunState.start(folder, settings()).folder / "night").write_text("long")
+    for ends in (RunState.abort, lambda run: None):  # an error; a kill
+        ends(RunState.start(folder, settings()))
+        assert "it is kept as .m.unfinished.before" in caplog.text
+        assert (folder if ends is RunState.abort else backup).joinpath("night").is_file()
+    run = RunState.start(folder, settings())
+    assert (backup / "night").is_file()
     assert by_age(tmp_path) == ["m"]
     (folder / "proposer.keras").write_text("")
-    run.withdraw()
-    assert [p.name for p in sorted(tmp_path.iterdir())] == [folder.name, aside.name]
-    run.remove()
+    run.abort()
+    assert [p.name for p in sorted(tmp_path.iterdir())] == [folder.name, backup.name]
+    run.finish()
     assert not list(tmp_path.iterdir())
 
 
 def test_unfinished_runs_come_by_their_age(tmp_path):
     assert by_age(tmp_path) == []
     for i, name in enumerate(("2026-01-02", "2026-01-01", "2026-01-03")):
-        UnfinishedRun.start(folder_of(tmp_path, name), settings())
+        RunState.start(folder_of(tmp_path, name), settings())
         os.utime(folder_of(tmp_path, name), (1000 + i, 1000 + i))
     assert by_age(tmp_path) == ["2026-01-03", "2026-01-01", "2026-01-02"]
     aside = folder_of(tmp_path, "2026-01-03")
     aside.replace(aside.with_name(f"{aside.name}.before"))
     assert by_age(tmp_path)[0] == "2026-01-03"
-    worked_on = UnfinishedRun(folder_of(tmp_path, "2026-01-02")).part(1)
+    worked_on = RunState(folder_of(tmp_path, "2026-01-02")).part(1)
     worked_on.save(Weights(), {"loss": 1.0}, better=True)
     os.utime(worked_on.folder.parent, (1000, 1000))
     assert by_age(tmp_path)[0] == "2026-01-02"
@@ -72,27 +72,27 @@ class Weights:
 def test_a_night_of_work_is_gone_on_with_where_the_run_begun_since_made_nothing(tmp_path):
     """As where --resume was forgotten, and the second run killed at once; where it is another recipe's, it is that one's turn."""
     folder = folder_of(tmp_path, "m")
-    UnfinishedRun.start(folder, settings()).save(Weights(), {"loss": 1.0}, better=True)
-    UnfinishedRun.start(folder, settings(epochs=3))
-    assert UnfinishedRun.resume(folder, settings(epochs=3)).history == []
-    UnfinishedRun.start(folder, settings())
-    assert UnfinishedRun.resume(folder, settings()).history == [{"loss": 1.0}]
+    RunState.start(folder, settings()).save(Weights(), {"loss": 1.0}, better=True)
+    RunState.start(folder, settings(epochs=3))
+    assert RunState.resume(folder, settings(epochs=3)).history == []
+    RunState.start(folder, settings())
+    assert RunState.resume(folder, settings()).history == [{"loss": 1.0}]
     assert [p.name for p in tmp_path.iterdir()] == [folder.name]
     folder.replace(folder.with_name(f"{folder.name}.before"))
-    assert UnfinishedRun.resume(folder, settings()).history == [{"loss": 1.0}]
+    assert RunState.resume(folder, settings()).history == [{"loss": 1.0}]
 
 
 def test_a_run_of_the_version_before_is_gone_on_with(tmp_path, caplog):
-    run = UnfinishedRun.start(folder_of(tmp_path, "m"), settings())
+    run = RunState.start(folder_of(tmp_path, "m"), settings())
     run.state_file.parent.mkdir()
     run.state_file.write_text(json.dumps({"history": [{"loss": 1.0}], "best_epoch": 0}))
     (run.state_file.parent / "last.weights.h5").write_text("last")
     (run.folder / "best.weights.h5").write_text("best")
-    run = UnfinishedRun.resume(run.folder, settings(), {})
+    run = RunState.resume(run.folder, settings(), {})
     assert (run.weights.read_text(), run.best_weights.read_text(), run.stopped) == ("last", "best", False)
     assert "whether the annotation has changed since it was begun cannot be told" in caplog.text
     run.save(Weights(), {"loss": 2.0}, better=False)
-    again = UnfinishedRun.resume(run.folder, settings())
+    again = RunState.resume(run.folder, settings())
     assert (again.weights.read_text(), again.best_weights.read_text(), len(again.history)) == ("weights", "best", 2)
 
 
@@ -118,12 +118,12 @@ def changed(data, **changes):
 def test_resume_wants_the_same_data(tmp_path, data):
     """Annotation, files and parts of all pictures: a training further with other cells is of nothing that was ever annotated."""
     folder = tmp_path / "run"
-    UnfinishedRun.start(folder, settings(), data_record(data))
-    UnfinishedRun.resume(folder, settings(), data_record(data))
+    RunState.start(folder, settings(), data_record(data))
+    RunState.resume(folder, settings(), data_record(data))
 
     def refused(now, match):
         with pytest.raises(InputError, match=rf"the data differ .*: {match}; put the old ones back, or start anew without --resume"):
-            UnfinishedRun.resume(folder, settings(), data_record(now))
+            RunState.resume(folder, settings(), data_record(now))
 
     first, key = data.train.pictures[0], data.train.pictures[0].key
     refused(changed(data, boxes_xyxy=first.boxes_xyxy + np.float32(1)), "the train part has other annotation")
@@ -136,4 +136,4 @@ def test_resume_wants_the_same_data(tmp_path, data):
     write_picture(first.path, value=90)
     refused(data, "the train part has other picture files")
     shutil.copy(tmp_path / "kept.png", first.path)
-    UnfinishedRun.resume(folder, settings(), data_record(data))
+    RunState.resume(folder, settings(), data_record(data))
