@@ -28,7 +28,7 @@ ONE_STAGE = {"yolo": "YOLOV8 xs (keras-cv)", "retinanet": "RetinaNet (keras-cv)"
 PEERS = (*ONE_STAGE, "sliding", "ultralytics")
 LONGER_SIDE = 640  # of Ultralytics' input: its default, and what makes cells as large as the others see them
 ROOT = Path(__file__).resolve().parent.parent
-# A pass, in two trials: the difference leaves out tracing, and the batches prepared meanwhile. RetinaNet's step takes five of YOLO's.
+# An epoch, in two trials: the difference leaves out tracing, and the batches prepared meanwhile. RetinaNet's step takes five of YOLO's.
 TIMED_STEPS = {"yolo": (15, 60), "retinanet": (5, 15)}
 
 
@@ -81,7 +81,7 @@ def train(config: Path, output: Path, name: str, *settings: str) -> tuple[Path, 
 
 
 def settings_for(kind: str, config: Path, output: Path, minutes: float) -> list[str]:
-    """Passes and steps of a one-stage detector that take as many minutes, all else not counted: a step is timed first."""
+    """Epochs and steps of a one-stage detector that take as many minutes, all else not counted: a step is timed first."""
     common = [f"detector={kind}", "balance=none", "learning_rate=0.001", "early_stopping=null", "score_threshold=0.02"]
     fewer, more = TIMED_STEPS[kind]
     shorter, longer = (
@@ -89,10 +89,10 @@ def settings_for(kind: str, config: Path, output: Path, minutes: float) -> list[
     )
     each = max((longer - shorter) / (more - fewer), 1e-3)
     compared = max(shorter - fewer * each, 0.0)
-    passes = 10
-    steps = max(int((minutes * 60 / passes - compared) / each), 2)
-    print(f"{kind}: {each:.2f} s a step, {compared:.0f} s to compare a pass, {passes} passes of {steps} steps", flush=True)
-    return [*common, f"epochs={passes}", f"steps_per_epoch={steps}"]
+    n_epochs = 10
+    steps = max(int((minutes * 60 / n_epochs - compared) / each), 2)
+    print(f"{kind}: {each:.2f} s a step, {compared:.0f} s to compare an epoch, {n_epochs} epochs of {steps} steps", flush=True)
+    return [*common, f"epochs={n_epochs}", f"steps_per_epoch={steps}"]
 
 
 def second_pass(model: Path) -> float:

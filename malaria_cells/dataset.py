@@ -23,7 +23,7 @@ class DataSet:
 
     Attributes:
         train: what weights are fitted to.
-        validation: what everything is chosen on: the best pass, calibration, thresholds.
+        validation: what everything is chosen on: the best epoch, calibration, thresholds.
         test: never looked at while choosing; None where the config wants none.
         single_cells: pictures of single cells, which teach classifiers alone beside photographs; None: none, or there is nothing else.
     """

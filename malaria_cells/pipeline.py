@@ -1,6 +1,6 @@
 """`PatchStore` to batches: tf.data of (patches, class ids, weights).
 
-Which patches make a batch, and how they are augmented, depends on the seed, the pass and the batch's number alone, so
+Which patches make a batch, and how they are augmented, depends on the seed, the epoch and the batch's number alone, so
 that a run that was cut off and resumed sees what an uninterrupted one would have seen.
 """
 
@@ -16,14 +16,14 @@ from malaria_cells.patches import PatchStore
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws the rows of each batch of each pass.
+    """Draws the rows of each batch of each epoch.
 
     Attributes:
         rows: int64 (n,), rows of the store to train on.
         class_ids: int64 (n,), their classes, or what else they are drawn by.
         batch_size: rows a batch.
-        steps: batches a pass; None: as many as show every row once.
-        power: draw classes in proportion to their counts to this power (see `class_shares`); None: every row once a pass, shuffled.
+        steps: batches per epoch; None: as many as show every row once.
+        power: draw classes in proportion to their counts to this power (see `class_shares`); None: every row once an epoch, shuffled.
         seed: of the drawing.
         weights: float (n,), how often a row is drawn, relative to others of its class; None: all alike.
         strata: int (n,), data set of each row: with a `power`, a class's rows are drawn from them in proportion to their counts to
@@ -41,7 +41,7 @@ class Sampler:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches of one pass."""
+        """Batches of one epoch."""
         return self.steps or -(-len(self.rows) // self.batch_size)
 
     def batches(self, epoch: int) -> Iterator[np.ndarray]:
@@ -143,14 +143,14 @@ class Targets:
 def training_batches(
     store: PatchStore, sampler: Sampler, targets: Targets, augment: Augmenter, first_epoch: int, policy: BatchPolicy | None = None
 ) -> tf.data.Dataset:
-    """Endless augmented batches from pass `first_epoch` on.
+    """Endless augmented batches from epoch `first_epoch` on.
 
     Args:
         store: the patches.
         sampler: which make a batch.
         targets: form of labels and weights; a `policy` needs soft labels.
         augment: applied to uint8 batches.
-        first_epoch: pass to begin with.
+        first_epoch: epoch to begin with.
         policy: applied to tensors after it.
 
     Returns:

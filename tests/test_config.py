@@ -91,7 +91,7 @@ def test_shipped_configs_are_valid(repository):
 def test_every_key_is_documented(repository):
     text = (repository / "docs" / "config.md").read_text(encoding="utf-8")
     assert text == reference(), "run: malaria-cells keys > docs/config.md"
-    assert "| `epochs` | whole number | `12` | Passes at most. |" in text
+    assert "| `epochs` | whole number | `12` | Maximum number of epochs. |" in text
 
 
 def test_shipped_config_comments_name_only_known_keys(repository):

@@ -22,7 +22,7 @@ from malaria_cells.model_description import ABOUT
 from malaria_cells.patches import PatchStore
 from malaria_cells.training import classifier, run_state
 
-# By pass: a plateau is met twice, and early stopping with a patience of 2 ends with the fifth of six passes.
+# By pass: a plateau is met twice, and early stopping with a patience of 2 ends with the fifth of six epochs.
 VAL_LOSS = (1.0, 1.1, 0.8, 0.9, 0.7, 0.6)
 VAL_MACRO_F1 = (0.5, 0.4, 0.7, 0.6, 0.6, 0.8)
 
@@ -89,7 +89,7 @@ class Optimizer:
 
 
 class Tiny:
-    """Stands for a network: one number, which a pass moves by the learning rate."""
+    """Stands for a network: one number, which an epoch moves by the learning rate."""
 
     def __init__(self, config, process):
         self.value, self.process, self.stop_training = 0.0, process, False
@@ -219,7 +219,7 @@ def test_killed_at_every_file_operation(tmp_path, process, recipe):
 
 
 def begin(process, config):
-    """A training that dies in the middle of its second pass."""
+    """A training that dies in the middle of its second epoch."""
     assert process.dies_at(22, lambda: command.train(config, [], False))
 
 

@@ -173,14 +173,14 @@ def test_both_are_trained(repository, sample, tmp_path, capsys, size, refit):
     folder = tmp_path / "m"
     assert {p.name for p in folder.glob("*.keras")} == {"classifier.keras", "second_look.keras"}
     rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
-    passes = [("1", "1"), ("1", "2"), ("2", "1"), *[("3", "1"), ("4", "1")] * further]
-    assert [(row["training"], row["epoch"]) for row in rows] == passes
+    epochs = [("1", "1"), ("1", "2"), ("2", "1"), *[("3", "1"), ("4", "1")] * further]
+    assert [(row["training"], row["epoch"]) for row in rows] == epochs
     assert [row["val_loss"] != "" for row in rows] == [True, True, True, *[False, False] * further]
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["second_look"] == {"best_epoch": 1, "epochs": 1}
     assert metrics.get("refit") == ({"epochs": [1, 1]} if further else None)
     report = (folder / "report.html").read_text()
     assert "compact, and lite for a second look" in report
-    assert "Passes of the second look" in report
-    assert ("1 and 1 passes with the validation pictures" in report) == further
+    assert "Epochs of the second look" in report
+    assert ("1 and 1 epochs with the validation pictures" in report) == further
     assert main(["run", "--model", str(folder), "--image", str(sample), "--output", str(tmp_path / "results")]) == 0

@@ -87,7 +87,7 @@ def test_learns_what_can_be_learnt(tmp_path, balance):
 
 @pytest.mark.slow
 def test_the_last_pass_is_kept_where_that_is_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(MacroF1, "result", lambda _: 0.5)  # no pass is better than the first
+    monkeypatch.setattr(MacroF1, "result", lambda _: 0.5)  # no epoch is better than the first
     short = {"epochs": 3, "steps_per_epoch": 2}
     assert fit(tmp_path, settings(**short), make_store()).best_epoch == 0
     assert fit(tmp_path, settings(kept_weights="last", **short), make_store(), "last").best_epoch == 2
@@ -232,7 +232,7 @@ class Killed(BaseException):
 @pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["cosine", "plateau"])
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path, monkeypatch, schedule):
-    """With real networks; `test_kills` has all places and schedules. Every pass after the first counts as a plateau."""
+    """With real networks; `test_kills` has all places and schedules. Every epoch after the first counts as a plateau."""
     monkeypatch.setattr(keras.callbacks, "ReduceLROnPlateau", partial(keras.callbacks.ReduceLROnPlateau, min_delta=10.0))
     config, store = settings(schedule=schedule, epochs=5, early_stopping=4, plateau_patience=1), make_store()
     whole = fit(tmp_path, config, store, "whole")
@@ -289,8 +289,8 @@ def test_kill_9_and_resume(repository, sample, tmp_path):
     assert not (models / "m").exists()
     resumed = subprocess.run(train_command(repository, sample, models, "--resume"), capture_output=True, text=True, check=False)
     assert resumed.returncode == 0, resumed.stderr
-    assert f"pass {done + 1}/6" in resumed.stderr
-    assert f"pass {done}/6" not in resumed.stderr
+    assert f"epoch {done + 1}/6" in resumed.stderr
+    assert f"epoch {done}/6" not in resumed.stderr
     written = {p.name for p in (models / "m").iterdir()}
     contract = {
         "classifier.keras",

@@ -167,7 +167,7 @@ def _draw(annotations: AnnotationSet, cropping: Cropping, cache: Path, output: P
 
 
 def _augmented(patches: np.ndarray, class_ids: np.ndarray, policy: str) -> dict[str, np.ndarray]:
-    """Sixteen patches of all classes in turn, as cut and as four passes of training would show them."""
+    """Sixteen patches of all classes in turn, as cut and as four epochs of training would show them."""
     from malaria_cells.augment import make_augmenter, make_batch_policy
 
     by_class = [np.flatnonzero(class_ids == c) for c in np.unique(class_ids)]
@@ -181,7 +181,7 @@ def _augmented(patches: np.ndarray, class_ids: np.ndarray, policy: str) -> dict[
             labels = np.eye(AUGMENTED, dtype=np.float32)
             images, _ = layers(_tensor(changed), _tensor(labels))
             changed = np.clip(np.asarray(images), 0, 255).astype(np.uint8)
-        rows[f"pass {number}"] = changed
+        rows[f"epoch {number}"] = changed
     return rows
 
 

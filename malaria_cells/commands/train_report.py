@@ -120,7 +120,7 @@ def write_train_report(folder: Path, name: str, trained: Trained) -> None:
     if trained.by_data_set:
         document.sections.append(by_data_set.section(trained.by_data_set))
     document.sections.append(sections.class_distribution({part: a.class_counts for part, a in data.parts.items()}, labels))
-    curves = plot(lambda path: training_curves(trained.courses, path, trained.panels), "figures by pass")
+    curves = plot(lambda path: training_curves(trained.courses, path, trained.panels), "figures by epoch")
     document.sections.append(Section("Training", "", (curves,)))
     if classified is not None:
         document.sections += _classifier_sections(classified, labels)
@@ -200,15 +200,15 @@ def _networks(config: Config) -> str:
 
 
 def _passes(courses: list[Course]) -> list[tuple[str, str]]:
-    names = ("Passes", "Passes of the second look")
-    return [(name, f"{len(c.history)}, of which pass {c.best_epoch + 1} was kept") for name, c in zip(names, courses, strict=False)]
+    names = ("Epochs", "Epochs of the second look")
+    return [(name, f"{len(c.history)}, of which epoch {c.best_epoch + 1} was kept") for name, c in zip(names, courses, strict=False)]
 
 
 def _further(courses: list[Course]) -> list[tuple[str, str]]:
     if not courses:
         return []
-    passes = " and ".join(str(len(c.history)) for c in courses)
-    return [("Trained further", f"{passes} passes with the validation pictures, whose figures here are from before")]
+    epochs = " and ".join(str(len(c.history)) for c in courses)
+    return [("Trained further", f"{epochs} epochs with the validation pictures, whose figures here are from before")]
 
 
 def _command(name: str, config: Config) -> str:

@@ -195,7 +195,7 @@ def _rows(store: PatchStore, data: DataSet, config: Config) -> dict[str, np.ndar
     rows = {part: own for part, annotations in data.parts.items() if len(own := store.rows_of(annotations))}
     if data.single_cells is not None:
         rows["train"] = np.concatenate([rows["train"], store.rows_of(data.single_cells)])
-    # Passes are compared, and probabilities calibrated, on what the detector will meet: where there are proposals, on them.
+    # Epochs are compared, and probabilities calibrated, on what the detector will meet: where there are proposals, on them.
     met = {part: rows[part][store.proposed[rows[part]]] for part in rows if part != "train"}
     rows |= {part: found for part, found in met.items() if len(found)}
     if config.train_size is not None and not data.train.whole:

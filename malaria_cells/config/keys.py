@@ -72,10 +72,14 @@ class Config(Settings):
 
     name: str | None = Field(None, description="Name of the model folder; null: date and time.")
     terms: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_TERMS)] | None = Field(
-        None, description="What the weights may be used for, as the terms of the data demand: kept in model.yaml and said in every report."
+        None,
+        description="Terms of use of the weights, as the licences of the data demand. They are stored in model.yaml and shown in every "
+        "report.",
     )
-    output_models: FolderOrFile = Field("models", description="Folder that model folders are written to.")
-    random_state: int = Field(42, ge=0, le=2**32 - 1, description="Seed of every random choice: split, sampling, augmentation, weights.")
+    output_models: FolderOrFile = Field("models", description="Folder in which model folders are created.")
+    random_state: int = Field(
+        42, ge=0, le=2**32 - 1, description="Seed of every random choice: split, sampling, augmentation, initial weights."
+    )
 
     train_images: FolderOrFile | Annotated[list[FolderOrFile], Field(min_length=1)] = Field(
         default_factory=lambda: ["data/bbbc041", "data/sample"],
@@ -83,190 +87,206 @@ class Config(Settings):
     )
     data_sets: Annotated[list[OneSet], Field(min_length=1)] | None = Field(
         None,
-        description="Several data sets in the place of train_images, each with at least a path (docs/data_sets.md): {path, annotations, "
+        description="Several data sets instead of train_images, each with at least a path (docs/data_sets.md): {path, annotations, "
         "format, group, split, label_map, annotated_labels, weight, name}.",
     )
     annotations: FolderOrFile | None = Field(
-        None, description="Annotation file or folder; null: what train_images holds, recognised by content."
+        None, description="Annotation file or folder; null: found in train_images and recognised by its content."
     )
     corrections: FolderOrFile | None = Field(
         None,
-        description="Corrected pictures, as run.py --review, CVAT or Label Studio write them: they join the training part or replace its "
-        "same photographs.",
+        description="Corrected images, as run.py --review, CVAT or Label Studio write them. They are added to the training part or "
+        "replace the same images in it.",
     )
     test_annotations: FolderOrFile | None = Field(
-        None, description="Annotation file or folder of the test part; null: test.json in train_images, if there."
+        None, description="Annotation file or folder of the test part; null: test.json in train_images, if it exists."
     )
-    annotation_format: str = Field("auto", description="Name of the annotation's format; auto looks at the content.")
+    annotation_format: str = Field("auto", description="Name of the annotation format; auto: recognised by the content.")
     split_file: FolderOrFile | None = Field(
-        None, description='JSON {"train": [pictures], "test": [pictures]}; null: split.json in train_images, if there.'
+        None, description='JSON file {"train": [images], "test": [images]}; null: split.json in train_images, if it exists.'
     )
     group: str | None = Field(
         None,
-        description="Keeps pictures of one slide on one side of every split: 'folder', or a regular expression whose (group) in the "
-        "picture's path names the slide; null: each picture on its own. A slide on two sides is an error, a path without one is warned of.",
+        description="Keeps the images of one slide on one side of every split: 'folder', or a regular expression whose (group) in the "
+        "image's path names the slide; null: every image is its own group. A slide on two sides is an error; a path without "
+        "a slide is warned of.",
     )
     labels: list[Name] | None = Field(
         default_factory=lambda: list(SIX_CLASSES),
-        description="Class names; their order is that of the class ids; null: the categories found, in alphabetical order.",
+        description="Class names, in the order of the class ids; null: the categories of the annotation in alphabetical order.",
     )
     ignore_labels: list[Name] = Field(
-        default_factory=lambda: ["difficult"], description="Categories that are neither trained on nor scored: ignore regions."
+        default_factory=lambda: ["difficult"], description="Categories that are ignore regions: neither trained on nor scored."
     )
     label_map: dict[Name, Name] = Field(
         default_factory=dict,
-        description="Names of the annotation that stand for one of labels or ignore_labels, as in {RBC: red blood cell}.",
+        description="Maps category names of the annotation to names in labels or ignore_labels, as in {RBC: red blood cell}.",
     )
     infected_labels: list[str] | None = Field(
-        None, description="Labels that are infected red cells; null: those of gametocyte, ring, trophozoite, schizont in labels; []: none."
+        None,
+        description="Labels of infected red cells; null: gametocyte, ring, trophozoite, schizont, as far as they are in labels; []: none.",
     )
     red_cell_labels: list[str] | None = Field(
-        None, description="Labels that are red cells, beside the infected ones; null: 'red blood cell' if it is in labels."
+        None, description="Labels of red cells, in addition to the infected ones; null: 'red blood cell' if it is in labels."
     )
-    min_box_size: float = Field(4, ge=1, le=1_000_000, description="Boxes whose shorter side is under this many pixels are dropped.")
-    test_size: Fraction = Field(0.2, description="Share of the pictures held out for the test, where no test part is named.")
+    min_box_size: float = Field(
+        4, ge=1, le=1_000_000, description="Minimum length of the shorter side of a box in pixels; smaller boxes are dropped."
+    )
+    test_size: Fraction = Field(0.2, description="Fraction of the images held out for the test, if no test part is given.")
     validation_size: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.15, description="Share of the other pictures for validation: early stopping, calibration, thresholds."
+        0.15, description="Fraction of the remaining images used for validation: early stopping, calibration, thresholds."
     )
 
     train_size: Count | None = Field(
-        None, description="Examples of each class to train on: pictures where labels are of whole pictures, else cells; null: all."
+        None,
+        description="Maximum number of training examples per class: images if the labels are of whole images, otherwise cells; null: all.",
     )
 
     stain_normalization: Literal["none", "clear_field", "density"] = Field(
         "none",
-        description="Of two_stage: what is done to a photograph before any network sees it. clear_field: the clear field becomes white; "
-        "density: and what is stained as dark as in any other photograph, channel by channel, so that laboratories look alike.",
+        description="For two_stage: colour normalisation of each image before all networks. clear_field: the background becomes white; "
+        "density: in addition the optical density of the red cells is set to a common value, channel by channel, so that "
+        "images of different laboratories look alike.",
     )
-    image_size: HeightWidth = Field((64, 64), description="Height and width of a patch in pixels: the classifier's input.")
-    context: float = Field(1.25, ge=1, le=100, description="Side of the square cut around a box, as a multiple of the box's longer side.")
+    image_size: HeightWidth = Field((64, 64), description="Height and width of a patch in pixels: the input of the classifier.")
+    context: float = Field(
+        1.25, ge=1, le=100, description="Side of the square that is cropped around a box, as a multiple of the box's longer side."
+    )
     background_per_image: int = Field(
         10,
         ge=0,
         le=1_000_000,
-        description="Patches cut from each picture where no box is, for the reject class of detection; 0: no such class.",
+        description="Number of background patches cropped from each image, where there is no box; 0: no background class.",
     )
     patch_cache: FolderOrFile = Field(
-        ".cache/patches", description="Folder of the patch stores, which are rebuilt when their pictures change."
+        ".cache/patches", description="Folder of the cached patches; they are rebuilt when the images change."
     )
 
     start_from: FolderOrFile | None = Field(
         None,
-        description="Of two_stage with learned proposals: a model folder whose networks the training goes on from. Its architecture, "
-        "sizes, labels and decisions are taken where they are not set, and 0.3 of the usual learning_rate. Where another `model` or "
-        "pretrained `weights` are set the classifier begins anew, and the network that finds cells goes on. null: train from the "
-        "beginning.",
+        description="For two_stage with learned proposals: model folder whose networks are fine-tuned. Architecture, sizes, labels and "
+        "thresholds that the config does not set are taken from it, and 0.3 of the default learning_rate. If another `model` "
+        "or pretrained `weights` are set, only the proposal network is fine-tuned and the classifier is trained from "
+        "scratch; null: train from scratch.",
     )
     model: str = Field(
         "compact",
         description="Architecture: compact, vgg, baseline, augmented, lite, efficientnetb0 to b7, efficientnetv2b0 to b3, s, m, l, or a "
         "full name such as keras.applications.ResNet50V2.",
     )
-    weights: FolderOrFile | None = Field("none", description="Of a backbone: imagenet, none, or a file.")
-    freeze: bool = Field(False, description="Whether a backbone keeps its weights and only the head is trained.")
+    weights: FolderOrFile | None = Field("none", description="Initial weights of the backbone: imagenet, none, or a path.")
+    freeze: bool = Field(False, description="Freeze the backbone and train only the head.")
     adapt_normalization: bool | None = Field(
         None,
-        description="Fit mean and variance of the network's normalisation layer, if it has one, to the training patches; null: unless "
-        "`weights` are pretrained, which come with those that they were trained under.",
+        description="Fit mean and variance of the network's normalisation layer, if it has one, to the training patches; null: yes, "
+        "unless `weights` are pretrained.",
     )
-    dropout: Fraction = Field(0.3, description="Dropout before the dense layers.")
-    epochs: Count = Field(12, description="Passes at most.")
-    batch_size: Count = Field(64, description="Patches a step.")
-    steps_per_epoch: Count | None = Field(None, description="Steps of a pass; null: as many as show every patch once.")
-    validation_steps: Count | None = Field(None, description="Validation batches a pass; null: all.")
-    loss: Literal["cross_entropy", "focal"] = Field("cross_entropy", description="Loss.")
+    dropout: Fraction = Field(0.3, description="Dropout rate before the dense layers.")
+    epochs: Count = Field(12, description="Maximum number of epochs.")
+    batch_size: Count = Field(64, description="Patches per batch.")
+    steps_per_epoch: Count | None = Field(None, description="Batches per epoch; null: every patch once.")
+    validation_steps: Count | None = Field(None, description="Validation batches per epoch; null: all.")
+    loss: Literal["cross_entropy", "focal"] = Field("cross_entropy", description="Loss function.")
     focal_alpha: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.25, description="Weight of the focal loss (Lin et al. 2017, arXiv:1708.02002); with two labels, of the second."
+        0.25, description="Weight alpha of the focal loss (Lin et al. 2017, arXiv:1708.02002); with two labels, that of the second."
     )
-    focal_gamma: float = Field(2.0, ge=0, le=100, description="How much the focal loss leaves easy examples alone; 0: cross-entropy.")
-    label_smoothing: Fraction = Field(0.0, description="Share of the label that is spread over all classes.")
+    focal_gamma: float = Field(2.0, ge=0, le=100, description="Focusing parameter gamma of the focal loss; 0: cross-entropy.")
+    label_smoothing: Fraction = Field(0.0, description="Fraction of the target probability that is spread over all classes.")
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = Field("adamw", description="Optimizer.")
-    learning_rate: Annotated[float, Field(gt=0)] = Field(0.002, description="Highest learning rate.")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(0.002, description="Peak learning rate.")
     schedule: Literal["cosine", "plateau", "constant"] = Field(
-        "cosine", description="Learning rate over time: cosine decay, reduced when val_loss stalls, or constant."
+        "cosine", description="Learning rate schedule: cosine decay, reduction when val_loss stalls (plateau), or constant."
     )
-    cosine_alpha: Fraction = Field(0.0, description="Where cosine decay ends, as a share of the learning rate.")
-    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="What the learning rate is multiplied by then.")
-    plateau_patience: Count = Field(3, description="Passes without a better val_loss before that.")
+    cosine_alpha: Fraction = Field(0.0, description="Final learning rate of the cosine decay, as a fraction of learning_rate.")
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="Factor of each reduction by the plateau schedule.")
+    plateau_patience: Count = Field(3, description="Epochs without a better val_loss before a reduction by the plateau schedule.")
     balance: Literal["class_weight", "sampling", "none"] = Field(
-        "sampling", description="Against rare classes being ignored: balanced class weights, balanced sampling, or nothing."
+        "sampling", description="Handling of class imbalance: weight the loss, re-sample, or neither."
     )
     sampling_power: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5,
-        description="Of balanced sampling: classes are drawn in proportion to their count to this power. 0: equally often, against "
-        "misses; 1: as they occur, against false alarms.",
+        description="With balance: sampling, the sampling probability of a class is proportional to count**sampling_power. 0: uniform "
+        "(fewer misses); 1: natural frequency (fewer false alarms).",
     )
     augmentation: str = Field(
         "stain",
-        description="Named policy: none, flips, stain, slides, laboratories, shifts, microscope, layers, randaugment, cutmix, mixup, "
-        "or several, as in slides+mixup.",
+        description="Augmentation policy: none, flips, stain, slides, laboratories, shifts, microscope, layers, randaugment, cutmix, "
+        "mixup, or several, as in slides+mixup.",
     )
-    early_stopping: Count | None = Field(6, description="Passes without a better val_macro_f1 before training stops; null: never.")
+    early_stopping: Count | None = Field(6, description="Epochs without a better val_macro_f1 before training stops; null: never.")
 
     second_look: SecondLook | None = Field(
         None,
-        description="Of two_stage: {model, weights, freeze, epochs, learning_rate, image_size, augmentation} of a second classifier, "
-        "averaged with the first on cells in which that has a hint of an infection; with balance: sampling it learns from its mistakes. "
-        "null: none.",
+        description="Second classifier for two_stage: {model, weights, freeze, epochs, learning_rate, image_size, augmentation}. It "
+        "scores again the cells to which the first classifier gives an infection probability of at least 0.1, and the two "
+        "are averaged. With balance: sampling, false positives of the first classifier are over-sampled. null: none.",
     )
 
     kept_weights: Literal["best", "last"] = Field(
         "best",
-        description="Which weights are kept: of the pass with the best val_macro_f1, or of the last; a validation part with few findings "
-        "picks the best by luck.",
+        description="Weights that are kept: of the epoch with the best val_macro_f1, or of the last. Use last if validation holds few "
+        "infected cells, since the best epoch is then mostly chance.",
     )
     refit: Fraction = Field(
         0.0,
-        description="Of two_stage: once thresholds are chosen, train the classifiers further, with the validation pictures among the "
-        "others, for this share of their passes; 0: not.",
+        description="For two_stage: after thresholds are chosen, fine-tune on training and validation images for this fraction of the "
+        "epochs; 0: off.",
     )
     elsewhere: FolderOrFile | None = Field(
         None,
-        description="JSON of how such a model does on data sets that its training left out, from crossvalidate --by data_set: by it "
-        "red cells of photographs that are like those of sets without infected cells are told apart, and intervals of photographs that are "
-        "not as learned widened; null: unusual ones have none.",
+        description="JSON file with the figures of this recipe on data sets left out of the training, from crossvalidate --by data_set. "
+        "It is used for images of unfamiliar laboratories: to detect infected cells in images that resemble data sets "
+        "without any, and to widen the parasitemia interval. null: unfamiliar images have no interval.",
     )
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
-        "float32", description="Of the classifiers' arithmetic; the mixed ones are for hardware that is made for them."
+        "float32", description="Floating-point precision of the classifiers; the mixed ones need hardware that supports them."
     )
     keep_checkpoints: int = Field(
-        0, ge=0, le=1_000_000, description="Weights of so many last passes are kept in the model folder, beside the best pass's."
+        0, ge=0, le=1_000_000, description="Number of most recent epoch checkpoints to keep in the model folder, in addition to the best."
     )
     tensorboard: bool = Field(False, description="Write scalars and weight histograms for TensorBoard into the model folder.")
     plot_training_data: bool = Field(False, description="Draw training examples of each class into the model folder.")
 
     detector: Literal["two_stage", "yolo", "retinanet"] = Field(
-        "two_stage", description="two_stage: proposals and a patch classifier; or one network for both, keras-cv's YOLOV8 or RetinaNet."
+        "two_stage",
+        description="two_stage: proposals and a patch classifier; yolo, retinanet: a one-stage network, keras-cv's YOLOV8 or RetinaNet.",
     )
     detector_size: HeightWidth | None = Field(
-        None, description="Of yolo and retinanet: height and width of the input; null: so that the usual cell has 40 pixels."
+        None, description="For yolo and retinanet: height and width of the input; null: such that the median cell has 40 pixels."
     )
-    detector_batch: Count = Field(4, description="Of yolo and retinanet: pictures a step.")
+    detector_batch: Count = Field(4, description="For yolo and retinanet: images per batch.")
     anchors: Anchors = Field(
-        default_factory=Anchors, description="Of retinanet: {sizes, scales, ratios}; five sizes in pixels of its input, one a level."
+        default_factory=Anchors,
+        description="For retinanet: {sizes, scales, ratios}; five sizes in pixels of its input, one per pyramid level.",
     )
     proposals: Literal["watershed", "sliding", "learned"] = Field(
         "learned",
-        description="How detection finds candidate boxes; learned trains a network for it, the others need no training.",
+        description="Method that proposes candidate boxes: learned trains a network, the others need no training.",
     )
-    proposer_epochs: Count = Field(30, description="Passes of the training of learned proposals.")
-    proposer_steps: Count = Field(100, description="Steps of such a pass, of 8 crops of 256 x 256 pixels.")
+    proposer_epochs: Count = Field(30, description="Epochs of the proposal network.")
+    proposer_steps: Count = Field(100, description="Batches per epoch of the proposal network, of 8 crops of 256 x 256 pixels each.")
     proposer_augmentation: Literal["colours", "laboratories"] = Field(
         "colours",
-        description="What is varied from crop to crop, beside place, size and turn: colours a little, or all in which laboratories differ.",
+        description="Augmentation of the proposal network beside position, scale and orientation: slight colour changes, or everything "
+        "in which laboratories differ.",
     )
-    proposer_tta: Literal[1, 2, 4] = Field(1, description="Mirror images of a picture that learned proposals are averaged over.")
-    nms: Literal["agnostic", "class"] = Field("agnostic", description="agnostic: one label a cell; class: labels suppress only their own.")
+    proposer_tta: Literal[1, 2, 4] = Field(
+        1, description="Test-time augmentation of the proposal network: number of mirror images averaged."
+    )
+    nms: Literal["agnostic", "class"] = Field(
+        "agnostic", description="Non-maximum suppression: agnostic: across all labels, so that a cell has one; class: within each label."
+    )
     nms_iou: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None,
-        description="Overlap (IoU) from which the lower-scored box is suppressed; null: of two_stage 0.3 to 0.7, as serves cells of the "
-        "validation pictures best, of the others 0.4.",
+        description="IoU above which the lower-scored box is suppressed; null: for two_stage 0.3 to 0.7, chosen by cell AP on the "
+        "validation images, otherwise 0.4.",
     )
-    score_threshold: Fraction = Field(0.05, description="Detections scored lower are not written.")
+    score_threshold: Fraction = Field(0.05, description="Minimum score of the detections that are written.")
     tta: Annotated[int, Field(ge=1, le=8)] | ScanSettings = Field(
         1,
-        description="Views averaged for each suspect cell, 1 to 8: flips and quarter turns; 1 is none. For whole pictures also "
-        "{runs: 4, scan: 4}: so many crops of image_size, each seen so many times under flips, zoom and contrast.",
+        description="Test-time augmentation: number of flipped and rotated views averaged per uncertain cell, 1 to 8; 1: off. For whole "
+        "images also {runs: 4, scan: 4}: scan crops of image_size, each averaged over runs views with flips, zoom and "
+        "contrast changes.",
     )
 
     @field_validator("labels")

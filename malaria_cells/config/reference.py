@@ -19,7 +19,7 @@ def reference() -> str:
         [
             "# Configuration keys",
             "",
-            "Written by `malaria-cells keys`. What counts, from weak to strong: the default, the YAML file, `--set key=value`.",
+            "Written by `malaria-cells keys`. Precedence: `--set key=value` overrides the YAML file, which overrides the default.",
             "An unknown key or a value of the wrong type is an error. The model folder holds the configuration as resolved.",
             "",
             "| key | type | default | meaning |",

@@ -15,8 +15,8 @@ class Course:
     """How one training went.
 
     Attributes:
-        history: one row a pass, with keys as Keras names them.
-        best_epoch: index of the pass whose weights were kept.
+        history: one row an epoch, with keys as Keras names them.
+        best_epoch: index of the epoch whose weights were kept.
     """
 
     history: list[dict[str, float]]
@@ -24,7 +24,7 @@ class Course:
 
 
 def training_curves(courses: list[Course], path: Path, panels: dict[str, str] = CLASSIFIER_PANELS) -> None:
-    """Two figures by pass, the best pass marked; those of a second look beside them, dashed.
+    """Two figures by epoch, the best epoch marked; those of a second look beside them, dashed.
 
     Args:
         courses: one or two.
@@ -34,15 +34,15 @@ def training_curves(courses: list[Course], path: Path, panels: dict[str, str] = 
     with figure(path, 9, 3.6, columns=2) as axes:
         for ax, key, title in zip(axes, *zip(*panels.items(), strict=True), strict=True):
             for number, course in enumerate(courses):
-                passes = np.arange(1, len(course.history) + 1)
+                epochs = np.arange(1, len(course.history) + 1)
                 shown = {"marker": "o", "markersize": 3, "linestyle": "--" if number else "-"}
                 second = ", second look" if number else ""
-                ax.plot(passes, [row[key] for row in course.history], color=QUIET, label=f"training (augmented){second}", **shown)
+                ax.plot(epochs, [row[key] for row in course.history], color=QUIET, label=f"training (augmented){second}", **shown)
                 validation = [row[f"val_{key}"] for row in course.history if f"val_{key}" in row]
                 if validation:  # nothing is compared on where all photographs are trained on
-                    ax.plot(passes, validation, color=PALETTE[1], label=f"validation{second}", **shown)
-                ax.axvline(course.best_epoch + 1, color=PALETTE[0], linestyle=":", label=f"kept: pass {course.best_epoch + 1}{second}")
-            ax.set(title=title, xlabel="pass")
+                    ax.plot(epochs, validation, color=PALETTE[1], label=f"validation{second}", **shown)
+                ax.axvline(course.best_epoch + 1, color=PALETTE[0], linestyle=":", label=f"kept: epoch {course.best_epoch + 1}{second}")
+            ax.set(title=title, xlabel="epoch")
             ax.xaxis.get_major_locator().set_params(integer=True)
             ax.set_ylim(bottom=0, top=1 if key == "macro_f1" else None)
         place = "lower right" if "macro_f1" in panels else "upper right"

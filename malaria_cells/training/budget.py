@@ -76,7 +76,7 @@ class Plan:
     Attributes:
         folds: of the cross-validation of the classifiers; the proposer has two.
         proposer: steps of its last training; a fold's has `OF_A_FOLD` of them.
-        first: steps a pass of the first look, whose passes are `FIRST_PASSES`.
+        first: steps an epoch of the first look, whose epochs are `FIRST_PASSES`.
         pictures: photographs, old ones counted.
     """
 

@@ -14,23 +14,23 @@ from malaria_cells.training.run_state import RunState
 MONITOR = "val_macro_f1"
 
 
-class Record(keras.callbacks.Callback):
-    """Keeps the run on disk, and tells on resume what the passes before had shown.
+class StateCheckpoint(keras.callbacks.Callback):
+    """Keeps the run on disk, and tells on resume what the epochs before had shown.
 
     Args:
         run: where to.
-        followers: callbacks with a memory (early stopping, plateau); on resume they are shown the old passes again, so
+        stateful: callbacks with a memory (early stopping, plateau); on resume they are shown the old epochs again, so
             that they decide as if the run had never been cut off.
-        keep: weights of so many last passes are kept as files of their own.
-        monitor: the figure that makes a pass the best.
+        keep: weights of so many last epochs are kept as files of their own.
+        monitor: the figure that makes an epoch the best.
         higher_is_better: of that figure.
-        keep_last: the last pass is taken for the best, whatever the figure says.
+        keep_last: the last epoch is taken for the best, whatever the figure says.
     """
 
     def __init__(
         self,
         run: RunState,
-        followers: list[keras.callbacks.Callback],
+        stateful: list[keras.callbacks.Callback],
         keep: int = 0,
         monitor: str = MONITOR,
         higher_is_better: bool = True,
@@ -38,20 +38,20 @@ class Record(keras.callbacks.Callback):
     ):
         super().__init__()
         self.run = run
-        self.followers = followers
+        self.stateful = stateful
         self.keep = keep
         self.monitor = monitor
         self.sign = 1 if higher_is_better else -1
         self.keep_last = keep_last
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Replay the passes before; the followers' own `on_train_begin` has already reset them."""
+        """Replay the earlier epochs to the stateful callbacks; their own `on_train_begin` has already reset them."""
         optimizer = self.model.optimizer
         rate = _learning_rate(optimizer)
         for epoch, row in enumerate(self.run.history):
-            for follower in self.followers:
-                follower.on_epoch_end(epoch, dict(row))
-        if _learning_rate(optimizer) != rate:  # it was read with the weights, as the followers had left it
+            for callback in self.stateful:
+                callback.on_epoch_end(epoch, dict(row))
+        if _learning_rate(optimizer) != rate:  # it was read with the weights, as the stateful had left it
             optimizer.learning_rate = rate
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -66,11 +66,11 @@ def _learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
     return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
 
 
-class SeededPasses(keras.callbacks.Callback):
-    """Seeds the model's own randomness (dropout) anew at each pass, since Keras saves its state with no weights file.
+class ReseedDropout(keras.callbacks.Callback):
+    """Seeds the model's own randomness (dropout) anew at each epoch, since Keras saves its state with no weights file.
 
     Args:
-        seed: with the pass's number it fixes what is dropped.
+        seed: with the epoch's number it fixes what is dropped.
     """
 
     def __init__(self, seed: int):
@@ -85,7 +85,7 @@ class SeededPasses(keras.callbacks.Callback):
 
 
 class LearningRate(keras.callbacks.Callback):
-    """Writes the learning rate that a pass ended with into its figures; must come before `Record`."""
+    """Writes the learning rate that an epoch ended with into its figures; must come before `StateCheckpoint`."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Add the key ``learning_rate``."""
@@ -93,12 +93,12 @@ class LearningRate(keras.callbacks.Callback):
             logs["learning_rate"] = _learning_rate(self.model.optimizer)
 
 
-class Lines(keras.callbacks.Callback):
-    """One line a pass, with the time left; on a terminal also a bar through the pass.
+class ProgressLines(keras.callbacks.Callback):
+    """One line an epoch, with the time left; on a terminal also a bar through the epoch.
 
     Args:
-        epochs: passes at most.
-        steps: batches a pass.
+        epochs: maximum number of epochs.
+        steps: batches per epoch.
     """
 
     def __init__(self, epochs: int, steps: int):
@@ -107,7 +107,7 @@ class Lines(keras.callbacks.Callback):
         self.steps = steps
         self.bar: tqdm | None = None
         self.start = 0.0
-        self.passes = 0
+        self.epochs_done = 0
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Start the clock."""
@@ -116,7 +116,7 @@ class Lines(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Start a bar."""
         self.bar = tqdm(
-            total=self.steps, desc=f"pass {epoch + 1}/{self.epochs}", unit="batch", leave=False, disable=not sys.stderr.isatty()
+            total=self.steps, desc=f"epoch {epoch + 1}/{self.epochs}", unit="batch", leave=False, disable=not sys.stderr.isatty()
         )
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
@@ -128,12 +128,14 @@ class Lines(keras.callbacks.Callback):
         """Print the line."""
         if self.bar is not None:
             self.bar.close()
-        self.passes += 1
+        self.epochs_done += 1
         logs = logs or {}
-        each = (time.monotonic() - self.start) / self.passes
+        each = (time.monotonic() - self.start) / self.epochs_done
         figures = "  ".join(f"{key} {logs[key]:.3f}" for key in ("loss", "val_loss", "val_accuracy", MONITOR) if key in logs)
         left = each * (self.epochs - epoch - 1)
-        print(f"pass {epoch + 1}/{self.epochs}  {figures}  {each:.0f} s a pass, {_minutes(left)} left at most", file=sys.stderr, flush=True)
+        print(
+            f"epoch {epoch + 1}/{self.epochs}  {figures}  {each:.0f} s an epoch, {_minutes(left)} left at most", file=sys.stderr, flush=True
+        )
 
 
 def _minutes(seconds: float) -> str:

@@ -17,7 +17,7 @@ from malaria_cells.models import build_classifier
 from malaria_cells.partial_labels import Sets, allowed_classes, split_counts, stand_ins
 from malaria_cells.patches import PatchStore
 from malaria_cells.pipeline import Sampler, Targets, class_weights, plain_batches, row_shares, training_batches
-from malaria_cells.training.callbacks import MONITOR, LearningRate, Lines, Record, SeededPasses
+from malaria_cells.training.callbacks import MONITOR, LearningRate, ProgressLines, ReseedDropout, StateCheckpoint
 from malaria_cells.training.fit import fit
 from malaria_cells.training.metrics import MacroF1
 from malaria_cells.training.normalization import adapt_normalization
@@ -31,9 +31,9 @@ class Trained:
     """A fitted network.
 
     Attributes:
-        model: with the weights of its best pass.
-        history: one row of figures a pass.
-        best_epoch: index of the best pass.
+        model: with the weights of its best epoch.
+        history: one row of figures an epoch.
+        best_epoch: index of the best epoch.
         shown_shares: float (n_classes,), share of each class in what training showed, by count times weight; what it showed as one of
             several classes is divided among them in proportion.
     """
@@ -51,7 +51,7 @@ class TrainingData:
     Attributes:
         store: the patches.
         train_rows: int64 (n,), rows to fit to.
-        validation_rows: int64 (m,), rows to compare passes on; None: with `kept_weights` as last there is nothing to compare.
+        validation_rows: int64 (m,), rows to compare epochs on; None: with `kept_weights` as last there is nothing to compare.
         n_classes: number of classes, the reject class counted.
         drawn_as: int64 (n,), what counts as a class where rows to fit to are drawn by class; None: `drawn_by_label`.
         closer: the same rows in the size of a second look; None: in that of the first.
@@ -103,7 +103,7 @@ def train_classifier(data: TrainingData, config: Config, run: RunState, start: k
     Args:
         data: to fit to and to compare on.
         config: the recipe.
-        run: record of the run; passes that it already holds are not run again.
+        run: record of the run; epochs that it already holds are not run again.
         start: network of the same kind whose weights are where to begin; None: those that the config names.
 
     Raises:
@@ -207,22 +207,22 @@ def _compiled_model(config: Config, allowed: np.ndarray, steps: int, prior_ratio
 
 
 def _callbacks(config: Config, run: RunState, steps: int) -> list[keras.callbacks.Callback]:
-    followers: list[keras.callbacks.Callback] = []
+    stateful: list[keras.callbacks.Callback] = []
     if config.schedule == "plateau":
-        followers.append(
+        stateful.append(
             keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=config.plateau_factor, patience=config.plateau_patience)
         )
     if config.early_stopping:
-        followers.append(keras.callbacks.EarlyStopping(monitor=MONITOR, mode="max", patience=config.early_stopping))
-    record = Record(run, followers, config.keep_checkpoints, keep_last=config.kept_weights == "last")
-    watchers: list[keras.callbacks.Callback] = [LearningRate(), record]
+        stateful.append(keras.callbacks.EarlyStopping(monitor=MONITOR, mode="max", patience=config.early_stopping))
+    record = StateCheckpoint(run, stateful, config.keep_checkpoints, keep_last=config.kept_weights == "last")
+    loggers: list[keras.callbacks.Callback] = [LearningRate(), record]
     if config.tensorboard:
-        watchers.append(keras.callbacks.TensorBoard(run.tensorboard, histogram_freq=1, write_graph=False))
-    return [SeededPasses(config.random_state), keras.callbacks.TerminateOnNaN(), *followers, *watchers, Lines(config.epochs, steps)]
+        loggers.append(keras.callbacks.TensorBoard(run.tensorboard, histogram_freq=1, write_graph=False))
+    return [ReseedDropout(config.random_state), keras.callbacks.TerminateOnNaN(), *stateful, *loggers, ProgressLines(config.epochs, steps)]
 
 
 def _validation(data: TrainingData, targets: Targets, config: Config) -> dict[str, Any]:
-    """What `fit` is told of the validation patches; nothing where there are none to compare passes on."""
+    """What `fit` is told of the validation patches; nothing where there are none to compare epochs on."""
     if data.validation_rows is None:
         return {}
     size, rows = config.batch_size * 4, data.validation_rows

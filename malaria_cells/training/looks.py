@@ -24,7 +24,7 @@ def train_looks(
     """Train the classifier that a config names and, if it has a second look, that one's, which is shown the first one's mistakes.
 
     Args:
-        data: to fit to and to compare passes on.
+        data: to fit to and to compare epochs on.
         is_finding: bool (n_classes,), see `tta.suspect`.
         config: the recipe.
         run: its parts 0 and 1 are the records of the two.
@@ -71,9 +71,9 @@ def with_hard_examples(data: TrainingData, first: Trained, is_finding: np.ndarra
 def train_further(
     trained: list[Trained], data: TrainingData, is_finding: np.ndarray, more_rows: np.ndarray, config: Config, run: RunState
 ) -> list[Trained]:
-    """Train them on, now also with pictures that choices were made by: for a share of their passes, at a falling rate.
+    """Train them on, now also with pictures that choices were made by: for a share of their epochs, at a falling rate.
 
-    Cheaper than to begin anew, since what was learnt is kept. There is nothing left to compare passes on, so the last is taken.
+    Cheaper than to begin anew, since what was learnt is kept. There is nothing left to compare epochs on, so the last is taken.
 
     Args:
         trained: by `train_looks`; they stay as they are.

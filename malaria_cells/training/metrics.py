@@ -1,4 +1,4 @@
-"""The figure that passes are compared by."""
+"""The figure that epochs are compared by."""
 
 import keras
 from keras import ops

@@ -18,7 +18,7 @@ from malaria_cells.pictures import read_picture
 from malaria_cells.pipeline import class_weights
 from malaria_cells.progress import progress
 from malaria_cells.proposals.scale import annotated_cell_sizes
-from malaria_cells.training.callbacks import LearningRate, Lines, Record
+from malaria_cells.training.callbacks import LearningRate, ProgressLines, StateCheckpoint
 from malaria_cells.training.fit import fit
 from malaria_cells.training.recipe import make_optimizer
 from malaria_cells.training.run_state import RunState
@@ -56,12 +56,12 @@ def input_size(config: Config, train: AnnotationSet) -> tuple[int, int]:
 
 
 def train_one_stage(data: DataSet, config: Config, run: RunState) -> tuple[keras.Model, tuple[int, int]]:
-    """Fit the detector that the config names, and leave its best pass (lowest ``val_loss``) in it.
+    """Fit the detector that the config names, and leave its best epoch (lowest ``val_loss``) in it.
 
     Args:
         data: its training and validation parts.
         config: the recipe.
-        run: record of the run; passes that it already holds are not run again.
+        run: record of the run; epochs that it already holds are not run again.
 
     Returns:
         The model for use (`models.one_stage.for_use`), and height and width of its input.
@@ -99,8 +99,8 @@ def train_one_stage(data: DataSet, config: Config, run: RunState) -> tuple[keras
                 callbacks=[
                     keras.callbacks.TerminateOnNaN(),
                     LearningRate(),
-                    Record(run, [], keep, monitor="val_loss", higher_is_better=False),
-                    Lines(config.epochs, steps),
+                    StateCheckpoint(run, [], keep, monitor="val_loss", higher_is_better=False),
+                    ProgressLines(config.epochs, steps),
                 ],
             )
     if run.best_epoch is None or not np.isfinite(run.history[-1]["loss"]):
@@ -130,7 +130,7 @@ def _canvases(part: AnnotationSet, size_hw: tuple[int, int], most: int) -> Canva
 
 
 def _batches(canvases: Canvases, batch_size: int, steps: int, first_epoch: int, seed: int) -> tf.data.Dataset:
-    """Endless augmented batches, fixed by seed, pass and step."""
+    """Endless augmented batches, fixed by seed, epoch and step."""
 
     def batches() -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         epoch = first_epoch

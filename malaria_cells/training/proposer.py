@@ -11,7 +11,7 @@ import tensorflow as tf
 from malaria_cells.annotations import AnnotationSet
 from malaria_cells.models import centres
 from malaria_cells.proposals.learned import STRIDE
-from malaria_cells.training.callbacks import Lines
+from malaria_cells.training.callbacks import ProgressLines
 from malaria_cells.training.centre_targets import CHANNELS, centre_loss
 from malaria_cells.training.fit import fit
 from malaria_cells.training.working_pictures import CROP, Look, WorkingPicture, crop, working_pictures
@@ -79,8 +79,8 @@ class Schedule:
     """How long a proposer is trained.
 
     Attributes:
-        epochs: passes.
-        steps: batches a pass.
+        epochs: number of epochs.
+        steps: batches per epoch.
         batch_size: crops a batch.
     """
 
@@ -112,7 +112,13 @@ def train_proposer(train: AnnotationSet, schedule: Schedule, look: Look, seed: i
     def batches(seed: int) -> tf.data.Dataset:
         return _batches(pictures, draws, look.policy, seed).batch(schedule.batch_size).prefetch(4)
 
-    fit(model, batches(seed), epochs=schedule.epochs, steps_per_epoch=schedule.steps, callbacks=[Lines(schedule.epochs, schedule.steps)])
+    fit(
+        model,
+        batches(seed),
+        epochs=schedule.epochs,
+        steps_per_epoch=schedule.steps,
+        callbacks=[ProgressLines(schedule.epochs, schedule.steps)],
+    )
     model.optimizer.finalize_variable_values(model.trainable_variables)
     _settle_statistics(model, batches(seed + 1), schedule.batch_size)
     return model

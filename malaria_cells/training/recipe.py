@@ -43,7 +43,7 @@ def make_optimizer(config: Config, steps: int) -> keras.optimizers.Optimizer:
 
     Args:
         config: the recipe.
-        steps: batches a pass.
+        steps: batches per epoch.
     """
     rate: float | keras.optimizers.schedules.LearningRateSchedule = config.learning_rate
     if config.schedule == "cosine":

@@ -1,6 +1,6 @@
-"""The state of a training run on disk, so that a run killed at any moment goes on where its last whole pass ended.
+"""The state of a training run on disk, so that a run killed at any moment goes on where its last whole epoch ended.
 
-The one file ``state.json`` says which files of weights belong to the state. A pass first writes weights under a name that no state has,
+The one file ``state.json`` says which files of weights belong to the state. An epoch first writes weights under a name that no state has,
 then replaces that file in one step, then removes the weights that are out of date: at every instant one whole state is found.
 """
 
@@ -69,15 +69,15 @@ def _is_empty(folder: Path) -> bool:
 
 @dataclass
 class RunState:
-    """A folder with the run's config and the state after its last whole pass.
+    """A folder with the run's config and the state after its last whole epoch.
 
     Attributes:
         folder: holds ``config.yaml``, ``data.json`` and ``state/``.
-        history: one row a pass so far.
-        best_epoch: index of the best pass so far, or None.
-        stopped: whether the training ended with the last of these passes, as by early stopping, before the passes it was to have.
-        weights: weights and optimizer after the last whole pass; not there before the first.
-        best_weights: those of the best pass.
+        history: one row an epoch so far.
+        best_epoch: index of the best epoch so far, or None.
+        stopped: whether the training ended with the last of these epochs, as by early stopping, before the epochs it was to have.
+        weights: weights and optimizer after the last whole epoch; not there before the first.
+        best_weights: those of the best epoch.
     """
 
     folder: Path
@@ -154,12 +154,12 @@ class RunState:
 
     @property
     def state_file(self) -> Path:
-        """Pass by pass figures, and the names of the weights that belong to them."""
+        """Epoch by epoch figures, and the names of the weights that belong to them."""
         return self.folder / "state" / STATE
 
     @property
     def checkpoints(self) -> Path:
-        """Weights of the last passes, one file each."""
+        """Weights of the last epochs, one file each."""
         return self.folder / "checkpoints"
 
     @property
@@ -168,14 +168,14 @@ class RunState:
         return self.folder / "tensorboard"
 
     def save(self, model: Any, row: dict[str, float], better: bool, stopped: bool = False, keep: int = 0) -> None:
-        """Take a whole pass into the record; a kill at any point leaves the old state or the new one.
+        """Take a whole epoch into the record; a kill at any point leaves the old state or the new one.
 
         Args:
-            model: with the weights after the pass.
-            row: figures of the pass.
+            model: with the weights after the epoch.
+            row: figures of the epoch.
             better: whether it is the best so far.
-            stopped: whether the training ends with it before the passes it was to have.
-            keep: weights of so many last passes are kept as files of their own, too.
+            stopped: whether the training ends with it before the epochs it was to have.
+            keep: weights of so many last epochs are kept as files of their own, too.
         """
         number = len(self.history) + 1
         place = self.state_file.parent
@@ -199,7 +199,7 @@ class RunState:
                 old.unlink()
 
     def _keep_checkpoint(self, weights: Path, keep: int) -> None:
-        """Copy the weights of the pass that is being saved, and remove all but the last `keep`."""
+        """Copy the weights of the epoch that is being saved, and remove all but the last `keep`."""
         self.checkpoints.mkdir(exist_ok=True)
         with files.replacing(self.checkpoints / weights.name) as beside:
             shutil.copyfile(weights, beside)
