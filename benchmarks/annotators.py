@@ -24,7 +24,7 @@ NEIGHBOURS = 5  # photographs on, in order of their names
 FEWEST_VOTES = 25  # features that agree on the shift, to within three pixels of the small picture
 MARGIN = 20  # pixels: boxes nearer to the edge of either photograph are left out
 FEWEST_CELLS = 5
-REGISTERED = 0.6  # share of the cells inside both that must lie on one another
+REGISTERED = 0.6  # fraction of the cells inside both that must lie on one another
 
 
 def features(picture: Picture, orb: cv2.ORB) -> tuple[np.ndarray, np.ndarray]:

@@ -85,7 +85,7 @@ def settings_for(kind: str, config: Path, output: Path, minutes: float) -> list[
     common = [f"detector={kind}", "balance=none", "learning_rate=0.001", "early_stopping=null", "score_threshold=0.02"]
     fewer, more = TIMED_STEPS[kind]
     shorter, longer = (
-        second_pass(train(config, output, "timing", *common, "epochs=2", f"steps_per_epoch={n}")[0]) for n in TIMED_STEPS[kind]
+        second_epoch_seconds(train(config, output, "timing", *common, "epochs=2", f"steps_per_epoch={n}")[0]) for n in TIMED_STEPS[kind]
     )
     each = max((longer - shorter) / (more - fewer), 1e-3)
     compared = max(shorter - fewer * each, 0.0)
@@ -95,7 +95,7 @@ def settings_for(kind: str, config: Path, output: Path, minutes: float) -> list[
     return [*common, f"epochs={n_epochs}", f"steps_per_epoch={steps}"]
 
 
-def second_pass(model: Path) -> float:
+def second_epoch_seconds(model: Path) -> float:
     """Seconds from a training's first checkpoint to its second."""
     first, second = (file.stat().st_mtime for file in sorted((model / "checkpoints").iterdir())[:2])
     return second - first

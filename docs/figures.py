@@ -92,9 +92,9 @@ def labels_table(by_data_set: dict) -> str:
     return "\n".join(lines)
 
 
-def figure(share: float | None) -> str:
+def figure(fraction: float | None) -> str:
     """Three digits behind the point; nothing where there is nothing to measure."""
-    return "" if share is None else f"{share:.3f}"
+    return "" if fraction is None else f"{fraction:.3f}"
 
 
 def with_figures(page: Path, lines: str) -> str:

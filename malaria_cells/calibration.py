@@ -52,7 +52,7 @@ class Calibration:
     Attributes:
         temperature: over 1 softens, under 1 sharpens.
         shift: how much of the difference in class priors is applied, 0 to 1.
-        log_prior_ratio: log of (share in life / share shown in training) for each class, (n_classes,).
+        log_prior_ratio: log of (fraction in life / fraction shown in training) for each class, (n_classes,).
         findings: applied after them; None where there was nothing to fit it to.
     """
 
@@ -80,7 +80,7 @@ class Calibration:
 def fit_calibration(
     probabilities: np.ndarray,
     class_ids: np.ndarray,
-    shown_shares: np.ndarray,
+    training_prior: np.ndarray,
     is_finding: np.ndarray,
     allowed: np.ndarray | None = None,
 ) -> Calibration:
@@ -89,7 +89,7 @@ def fit_calibration(
     Args:
         probabilities: float (n, n_classes), uncalibrated.
         class_ids: int (n,).
-        shown_shares: float (n_classes,), the share of each class in what training showed (by count times weight).
+        training_prior: float (n_classes,), the fraction of each class in what training showed (by count times weight).
         is_finding: bool (n_classes,), which classes are findings. Without patches of findings and others no sigmoid is fitted.
         allowed: from `partial_labels.allowed_classes`, where some class ids are of sets; their likelihood is that of any of the set, and
             those of which it is open whether they are findings have no part in the sigmoid. None: each patch has one class.
@@ -97,8 +97,8 @@ def fit_calibration(
     n_classes = probabilities.shape[1]
     allowed = np.eye(n_classes, dtype=bool) if allowed is None else allowed
     counts = split_counts(np.bincount(class_ids, minlength=len(allowed)), allowed)
-    in_life = (counts + 0.5) / (counts + 0.5).sum()  # half a cell each: a class that validation lacks is rare, not impossible
-    ratio = tuple(float(r) for r in np.log(in_life / np.maximum(shown_shares, SMALLEST)))
+    deployment_prior = (counts + 0.5) / (counts + 0.5).sum()  # half a cell each: a class that validation lacks is rare, not impossible
+    ratio = tuple(float(r) for r in np.log(deployment_prior / np.maximum(training_prior, SMALLEST)))
     certain, uncertain = np.flatnonzero(class_ids < n_classes), np.flatnonzero(class_ids >= n_classes)
 
     def loss(parameters: np.ndarray) -> float:
@@ -145,7 +145,7 @@ class Reliability:
 
     Attributes:
         predicted: mean probability of each bin, float (b,); empty bins are left out.
-        right: share that was right, float (b,).
+        right: fraction that was right, float (b,).
         n: predictions of each bin, int (b,).
     """
 

@@ -18,12 +18,12 @@ from malaria_cells.pictures import read_picture
 log = logging.getLogger(__name__)
 
 SIDE = 32  # pixels of the small version of a picture, which is compared
-# Share of the contrast by which the small versions of one photograph may differ (root mean square of both). On 1,200 photographs
+# Fraction of the contrast by which the small versions of one photograph may differ (root mean square of both). On 1,200 photographs
 # of nine laboratories, one that was written anew differed by up to 0.02 (JPEG of quality 95), 0.09 (75) and 0.13 (40, of the
 # palest); two fields of one slide by 0.55 at least. Two pairs lie between: a field that was photographed twice (0.19), and what
 # seems to be a copy (0.09).
 SAME = 0.12
-# Pixels of the version whose detail, beyond that of the small one, is compared where the small ones are the same. By the same share
+# Pixels of the version whose detail, beyond that of the small one, is compared where the small ones are the same. By the same fraction
 # of the contrast, photographs that were written anew at quality 50 or more are the same, two fields differ by 0.23 at least, and
 # the two pairs between by 0.30 and 0.14.
 FINE_SIDE = 128

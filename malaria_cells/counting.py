@@ -22,10 +22,10 @@ class ErrorRates:
         found: those of them that it found.
         healthy: annotated healthy red cells.
         false_alarms: findings on no infected cell.
-        misses_vary: variance of the share of missed infected cells from photograph to photograph, beyond chance.
-        alarms_vary: the same of the share of false alarms among healthy cells.
-        misses_differ: variance of the share of missed cells from laboratory to laboratory, which more photographs do not average out.
-        alarms_differ: the same of the share of false alarms.
+        misses_vary: variance of the fraction of missed infected cells from photograph to photograph, beyond chance.
+        alarms_vary: the same of the fraction of false alarms among healthy cells.
+        misses_differ: variance of the fraction of missed cells from laboratory to laboratory, which more photographs do not average out.
+        alarms_differ: the same of the fraction of false alarms.
         measured: whether anything is known; if not, there is no interval.
     """
 
@@ -90,22 +90,22 @@ class Count:
         """95 % interval of the true parasitemia, a fraction of 1; None without red cells, or where errors were not measured.
 
         With the detector's error rates it is that of Lang and Reiczigel (2014, Preventive Veterinary Medicine 113(1),
-        13-22, section 2): of the share that is truly infected, given that cells are a sample, that some infected ones are
+        13-22, section 2): of the fraction that is truly infected, given that cells are a sample, that some infected ones are
         missed and some healthy ones taken for infected, and that the rates of both were themselves measured on few cells.
         To the variances of both rates those between photographs and laboratories are added (see `extra_variance` and
-        `elsewhere`): a photograph has rates of its own. It is widened, where it must be, to hold the share that was counted.
+        `elsewhere`): a photograph has rates of its own. It is widened, where it must be, to hold the fraction that was counted.
         Without error rates, or with too few cells to know them, it is Wilson's (1927, JASA 22(158)), which knows of sampling alone.
         """
         if not self.red_cells or (errors is not None and not errors.measured):
             return None
-        share = self.infected / self.red_cells
+        fraction = self.infected / self.red_cells
         if errors is not None and errors.infected and errors.healthy:
             low, high = _lang_reiczigel(self, errors)
-            return min(low, share), max(high, share)
+            return min(low, fraction), max(high, fraction)
         found = binomtest(self.infected, self.red_cells).proportion_ci(0.95, method="wilson")
         return float(found.low), float(found.high)
 
-    def share_in_words(self) -> str:
+    def parasitemia_text(self) -> str:
         """Parasitemia in percent, or ``none``."""
         return "none" if self.parasitemia is None else f"{100 * self.parasitemia:.2f} %"
 
@@ -127,7 +127,7 @@ class Count:
         if not labels.is_infected.any() or not self.red_cells:
             return text
         infected = f"{self.infected:,} of {number_of(self.red_cells, 'red cell')} infected"
-        return f"{text}, {infected}: {self.share_in_words()}, {self.interval_in_words(errors)}"
+        return f"{text}, {infected}: {self.parasitemia_text()}, {self.interval_in_words(errors)}"
 
     def __add__(self, other: "Count") -> "Count":
         return Count(
@@ -186,14 +186,14 @@ def _lang_reiczigel(counted: Count, errors: ErrorRates) -> tuple[float, float]:
     informed = max(sensitivity + specificity - 1, 1e-6)
     n_adjusted = n + z**2
     p = (positive + z**2 / 2) / n_adjusted
-    share = (p + specificity - 1) / informed
+    fraction = (p + specificity - 1) / informed
     miss = sensitivity * (1 - sensitivity) / errors.infected
     alarm = specificity * (1 - specificity) / errors.healthy
-    shift = 2 * z**2 * (share * miss - (1 - share) * alarm)
+    shift = 2 * z**2 * (fraction * miss - (1 - fraction) * alarm)
     miss += errors.misses_vary / photographs + errors.misses_differ
     alarm += errors.alarms_vary / photographs + errors.alarms_differ
-    spread = z * np.sqrt(p * (1 - p) / n_adjusted + share**2 * miss + (1 - share) ** 2 * alarm) / informed
-    low, high = np.clip([share + shift - spread, share + shift + spread], 0, 1)
+    spread = z * np.sqrt(p * (1 - p) / n_adjusted + fraction**2 * miss + (1 - fraction) ** 2 * alarm) / informed
+    low, high = np.clip([fraction + shift - spread, fraction + shift + spread], 0, 1)
     return float(low), float(high)
 
 

@@ -83,7 +83,7 @@ def load_data_set(config: Config) -> DataSet:
     """Read the data set that a config names and split it; of several sets each by itself, and then they are joined.
 
     The test part is, in this order: the pictures of `test_annotations`; the ``test`` list of `split_file`; what the data
-    set itself calls its test part (VOC's ImageSets, YOLO's data.yaml); a random share `test_size` of the groups. The
+    set itself calls its test part (VOC's ImageSets, YOLO's data.yaml); a random fraction `test_size` of the groups. The
     validation part is the data set's own, or drawn from the rest. Copies of one photograph count as one group where parts are drawn,
     in whatever set they are. `train_size` thins the training part alone.
 
@@ -141,7 +141,7 @@ def _without_copies_apart(sets: dict[str, SetAsRead]) -> dict[str, SetAsRead]:
 
 
 def _test_parts(sets: dict[str, SetAsRead], config: Config) -> tuple[AnnotationSet, AnnotationSet | None]:
-    """What may be trained on and the test part of all sets: first those that sets name, then a share of each other set."""
+    """What may be trained on and the test part of all sets: first those that sets name, then a fraction of each other set."""
     named = [own for own in sets.values() if own.test is not None]
     for_training = {p.group for own in named for p in own.rest.pictures}
     for_test = {p.group for own in named if own.test is not None for p in own.test.pictures}
@@ -155,7 +155,7 @@ def _test_parts(sets: dict[str, SetAsRead], config: Config) -> tuple[AnnotationS
             continue
         with errors_named(name):
             parts.append(
-                split_beside(own.rest, for_training, for_test, partial(split_pictures, share=config.test_size, seed=config.random_state))
+                split_beside(own.rest, for_training, for_test, partial(split_pictures, fraction=config.test_size, seed=config.random_state))
             )
     labels = parts[0][0].labels
     tests = [test for _, test in parts if test is not None]
@@ -171,7 +171,7 @@ def _without_groups(rest: AnnotationSet, groups: set[str]) -> tuple[AnnotationSe
 
 
 def _validation_parts(rest: AnnotationSet, sets: dict[str, SetAsRead], config: Config, advice: str) -> tuple[AnnotationSet, AnnotationSet]:
-    """The training and validation part of all sets: first those that sets have of their own, then a share of each other set."""
+    """The training and validation part of all sets: first those that sets have of their own, then a fraction of each other set."""
     by_set = {name: own_parts(own) for name, own in (rest.by_data_set() or {"": rest}).items()}
     for_training: set[str] = set()
     for_validation: set[str] = set()
@@ -180,7 +180,7 @@ def _validation_parts(rest: AnnotationSet, sets: dict[str, SetAsRead], config: C
             check_apart(own, f"{sets[name].training}, whose own parts count")
             for_training |= groups_of(own["train"].pictures)
             for_validation |= groups_of(own["validation"].pictures)
-    split = partial(split_pictures, share=config.validation_size, seed=config.random_state, advice=advice)
+    split = partial(split_pictures, fraction=config.validation_size, seed=config.random_state, advice=advice)
     parts = []
     for name, own in by_set.items():
         if len(own) > 1:

@@ -81,7 +81,7 @@ class Look(NamedTuple):
 
 @dataclass(frozen=True)
 class Detector(ABC):
-    """Finds and names the cells of a photograph: what its kinds share is how they decide on what they saw.
+    """Base class of detectors. Subclasses produce boxes and probabilities; thresholds and non-maximum suppression are common to all.
 
     Attributes:
         settings: thresholds.

@@ -12,7 +12,7 @@ from malaria_cells.proposals.scale import annotated_cell_size
 from malaria_cells.proposals.transmission import Field
 
 AT_EDGE = 2.0  # pixels: a box that comes this near to the picture's edge is of a cell that goes on beyond it
-# Share of the usual cell that must lie inside the picture for the annotator's choice to count: few people recognise less than half a cell.
+# Fraction of a typical cell that must lie inside the image for the annotator's choice to count: few people recognise less than half.
 LEAST_SEEN = 0.5
 FEWEST_EXPECTED = 20.0  # cells at the edge; from fewer no habit is told
 MOST_LOOKED_AT = 12  # pictures of a set whose pixels are read, a second or two
@@ -27,7 +27,7 @@ class AnnotationHabits:
         cell_size: usual longer side of a cell in pixels; 0 without cells.
         border: annotated cells that the picture's edge cuts, relative to the number expected (`border_habit`): 1 where they are annotated
             like all others, 0 where none is; None where too few are expected.
-        completeness: share of the stained area inside the pictures that lies in boxes, 0 to 1; None where nothing is stained.
+        completeness: fraction of the stained area inside the pictures that lies in boxes, 0 to 1; None where nothing is stained.
     """
 
     cell_size: float
@@ -104,7 +104,7 @@ def _at_edge(cells_xyxy: np.ndarray, size_wh: tuple[int, int], cell_size: float)
 
 
 def completeness(annotations: AnnotationSet) -> float | None:
-    """Share of the stained area of the pictures, a strip along their edges left out, that lies in boxes or ignore regions.
+    """Fraction of the stained area of the pictures, a strip along their edges left out, that lies in boxes or ignore regions.
 
     Stain is what `transmission.Field` takes for cells: platelets and dirt are in it, pale cells are not, and the corners of boxes do not
     count. So a set in which every cell is annotated is near 1, and less says how much a network would be taught to overlook. Up to

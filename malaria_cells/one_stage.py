@@ -57,10 +57,10 @@ def letterbox(picture: np.ndarray, size_hw: tuple[int, int]) -> tuple[np.ndarray
 
 
 def as_probabilities(scores: np.ndarray) -> np.ndarray:
-    """Independent scores (n, n_labels) as shares of 1 with what is no cell last: float32 (n, n_labels + 1).
+    """Independent scores (n, n_labels) as fractions of 1 with what is no cell last: float32 (n, n_labels + 1).
 
     The highest score is the probability that there is a cell; it is divided among the labels by their scores.
     """
     highest = scores.max(axis=1, keepdims=True, initial=0)
-    shares = highest * scores / np.maximum(scores.sum(axis=1, keepdims=True), 1e-9)
-    return np.concatenate([shares, 1 - highest], axis=1).astype(np.float32)
+    fractions = highest * scores / np.maximum(scores.sum(axis=1, keepdims=True), 1e-9)
+    return np.concatenate([fractions, 1 - highest], axis=1).astype(np.float32)

@@ -68,7 +68,7 @@ def allowed_classes(sets: Sets, n_classes: int) -> np.ndarray:
 def stand_ins(class_ids: np.ndarray, allowed: np.ndarray, reject_id: int) -> np.ndarray:
     """The class as which each id is drawn and weighed: int64 (n_classes + n_sets,).
 
-    A set has no share of its own in balanced sampling, or background would be shown twice as often for being described in two ways:
+    A set is no class of its own in balanced sampling, or background would be shown twice as often for being described in two ways:
     it counts as background if that is one of its classes, else as the commonest of them.
 
     Args:
@@ -90,7 +90,7 @@ def split_counts(counts: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     to what its members have altogether. Without sets nothing changes.
 
     Args:
-        counts: (n_classes + n_sets,), numbers or shares.
+        counts: (n_classes + n_sets,), numbers or fractions.
         allowed: from `allowed_classes`.
     """
     n_classes = allowed.shape[1]

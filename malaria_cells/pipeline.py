@@ -23,7 +23,7 @@ class Sampler:
         class_ids: int64 (n,), their classes, or what else they are drawn by.
         batch_size: rows a batch.
         steps: batches per epoch; None: as many as show every row once.
-        power: draw classes in proportion to their counts to this power (see `class_shares`); None: every row once an epoch, shuffled.
+        power: draw classes in proportion to their counts to this power (see `class_fractions`); None: every row once an epoch, shuffled.
         seed: of the drawing.
         weights: float (n,), how often a row is drawn, relative to others of its class; None: all alike.
         strata: int (n,), data set of each row: with a `power`, a class's rows are drawn from them in proportion to their counts to
@@ -58,11 +58,11 @@ class Sampler:
 
     def _drawn_order(self, rng: np.random.Generator, power: float) -> np.ndarray:
         total = self.steps_per_epoch * self.batch_size
-        groups, shares = _groups(self.class_ids, power, self.weights, self.strata)
-        ends = np.rint(np.cumsum(shares) * total).astype(np.int64)  # each group as often as its share has it, to within one
-        drawn = rng.permutation(np.repeat(np.arange(len(shares)), np.diff(ends, prepend=0)))
+        groups, fractions = _groups(self.class_ids, power, self.weights, self.strata)
+        ends = np.rint(np.cumsum(fractions) * total).astype(np.int64)  # each group in proportion to its fraction, to within one
+        drawn = rng.permutation(np.repeat(np.arange(len(fractions)), np.diff(ends, prepend=0)))
         order = np.empty(total, dtype=np.int64)
-        for c in np.flatnonzero(shares):
+        for c in np.flatnonzero(fractions):
             places = np.flatnonzero(drawn == c)
             order[places] = _in_turn(np.flatnonzero(groups == c), self.weights, len(places), rng)
         return order
@@ -81,26 +81,26 @@ def _in_turn(members: np.ndarray, weights: np.ndarray | None, count: int, rng: n
 
 
 def _groups(class_ids: np.ndarray, power: float, weights: np.ndarray | None, strata: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Of each row the group of those of its class and data set, int (n,), and the share of each group in what is drawn."""
-    of_classes = class_shares(np.bincount(class_ids, weights), power)
+    """Of each row the group of those of its class and data set, int (n,), and the fraction of each group in what is drawn."""
+    of_classes = class_fractions(np.bincount(class_ids, weights), power)
     if strata is None:
         return class_ids, of_classes
     n_strata = int(strata.max()) + 1
     groups = class_ids * n_strata + strata
     counts = np.bincount(groups, weights, minlength=len(of_classes) * n_strata).reshape(-1, n_strata)
-    within = [class_shares(row, power) if row.any() else np.zeros(n_strata) for row in counts]
+    within = [class_fractions(row, power) if row.any() else np.zeros(n_strata) for row in counts]
     return groups, (of_classes[:, None] * np.array(within)).ravel()
 
 
-def row_shares(class_ids: np.ndarray, power: float, weights: np.ndarray | None = None, strata: np.ndarray | None = None) -> np.ndarray:
-    """Share of each row in what a `Sampler` draws: float (n,), sums to 1."""
-    groups, shares = _groups(class_ids, power, weights, strata)
-    of_each = shares / np.maximum(np.bincount(groups, weights, minlength=len(shares)), np.finfo(np.float64).tiny)
+def row_fractions(class_ids: np.ndarray, power: float, weights: np.ndarray | None = None, strata: np.ndarray | None = None) -> np.ndarray:
+    """Fraction of each row in what a `Sampler` draws: float (n,), sums to 1."""
+    groups, fractions = _groups(class_ids, power, weights, strata)
+    of_each = fractions / np.maximum(np.bincount(groups, weights, minlength=len(fractions)), np.finfo(np.float64).tiny)
     return of_each[groups] if weights is None else of_each[groups] * weights
 
 
-def class_shares(counts: np.ndarray, power: float) -> np.ndarray:
-    """Share of each class in what is drawn: its count to a power (Kang et al. 2020, arXiv:1910.09217, equation 1).
+def class_fractions(counts: np.ndarray, power: float) -> np.ndarray:
+    """Fraction of each class in what is drawn: its count to a power (Kang et al. 2020, arXiv:1910.09217, equation 1).
 
     Args:
         counts: (n_classes,), numbers, or sums of weights.
@@ -132,7 +132,7 @@ class Targets:
 
     Attributes:
         weights: float32 (n_classes,), weight of each class; of each set of classes after them, where there are partial labels.
-        soft: labels as shares of classes (and sets), float32 (b, n_classes), or (b, 1) for two; else class ids, int32 (b,). Losses
+        soft: labels as fractions of classes (and sets), float32 (b, n_classes), or (b, 1) for two; else class ids, int32 (b,). Losses
             that smooth or focus, policies that mix, and partial labels need them.
     """
 
@@ -179,8 +179,8 @@ def training_batches(
 
 def _mixed(policy: BatchPolicy, images, labels, targets: Targets):  # type: ignore[no-untyped-def]
     images, labels = policy(images, labels)
-    shares = labels if len(targets.weights) > 2 else tf.concat([1 - labels, labels], axis=1)
-    return tf.clip_by_value(images, 0, 255), labels, tf.linalg.matvec(shares, tf.constant(targets.weights))
+    fractions = labels if len(targets.weights) > 2 else tf.concat([1 - labels, labels], axis=1)
+    return tf.clip_by_value(images, 0, 255), labels, tf.linalg.matvec(fractions, tf.constant(targets.weights))
 
 
 def plain_batches(store: PatchStore, rows: np.ndarray, batch_size: int, targets: Targets) -> tf.data.Dataset:

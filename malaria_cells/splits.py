@@ -14,15 +14,15 @@ log = logging.getLogger(__name__)
 CANDIDATES = 300
 
 
-def split_pictures(annotations: AnnotationSet, share: float, seed: int, advice: str = "") -> tuple[AnnotationSet, AnnotationSet]:
+def split_pictures(annotations: AnnotationSet, fraction: float, seed: int, advice: str = "") -> tuple[AnnotationSet, AnnotationSet]:
     """Part a set in two, groups whole, with every class in both parts where the data allow it.
 
     Of `CANDIDATES` seeded random splits of the groups, the one is taken that misses the fewest classes in either part,
-    and of those the one whose class shares differ least from the whole.
+    and of those the one whose class fractions differ least from the whole.
 
     Args:
         annotations: at least two groups.
-        share: share of the groups that go to the second part, in (0, 1).
+        fraction: fraction of the groups that go to the second part, in (0, 1).
         seed: same seed and same set, same split.
         advice: what else helps where there are too few groups, for the error.
 
@@ -38,7 +38,7 @@ def split_pictures(annotations: AnnotationSet, share: float, seed: int, advice: 
         what = f"{number_of(len(annotations), 'picture')} of {number_of(n, 'group')}"
         helps = ["add pictures", *(["change `group`"] if len(annotations) > n else []), *([advice] if advice else [])]
         raise InputError(f"{what} cannot be split, which needs two: {', or '.join(helps)}")
-    held_out = min(max(round(share * n), 1), n - 1)
+    held_out = min(max(round(fraction * n), 1), n - 1)
     shuffles = GroupShuffleSplit(n_splits=CANDIDATES, test_size=held_out, random_state=seed)
     chosen = np.zeros((CANDIDATES, n), dtype=bool)
     for row, (_, second) in zip(chosen, shuffles.split(counts, groups=np.arange(n)), strict=True):

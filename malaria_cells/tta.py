@@ -63,7 +63,7 @@ def averaged(predict: Callable[[np.ndarray], np.ndarray], patches: np.ndarray, v
     return predict(seen).reshape(views, len(patches), -1).mean(axis=0)
 
 
-ZOOM = (0.8, 1.0)  # share of a crop's side that is kept: Keras' RandomZoom(-0.2, 0)
+ZOOM = (0.8, 1.0)  # fraction of a crop's side that is kept: Keras' RandomZoom(-0.2, 0)
 CONTRAST = (0.8, 1.2)
 
 

@@ -20,7 +20,7 @@ from malaria_cells.labels import LabelSet
 
 FEWEST_RED_CELLS = 5  # of a photograph: the median of fewer says too little
 IS_RED_CELL = 0.5  # probability of being a red cell, infected or not, from which a candidate counts for the median
-AGAIN = 0.1  # share of the candidates that are seen in all views: the most suspect ones
+AGAIN = 0.1  # fraction of the candidates that are seen in all views: the most suspect ones
 FEWEST_AGAIN = 10  # number of candidates that are seen in all views at least
 WEAK_PENALTY = 1e4  # of the logistic regression: its C, large enough that the penalty decides nothing
 
@@ -116,10 +116,10 @@ def corrected(
     infected = np.pad(labels.is_infected, (0, probabilities.shape[1] - len(labels)))
     healthy = np.pad(labels.is_healthy_red_cell, (0, probabilities.shape[1] - len(labels)))
     either = probabilities[:, infected | healthy].sum(axis=1, keepdims=True)
-    share = sigmoid(relative)[:, None]
+    fraction = sigmoid(relative)[:, None]
     found = probabilities.copy()
-    found[:, infected] = either * share * _in_proportion(closely[:, infected])
-    found[:, healthy] = either * (1 - share) * _in_proportion(probabilities[:, healthy])
+    found[:, infected] = either * fraction * _in_proportion(closely[:, infected])
+    found[:, healthy] = either * (1 - fraction) * _in_proportion(probabilities[:, healthy])
     return found
 
 

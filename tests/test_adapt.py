@@ -40,7 +40,7 @@ def test_a_usual_machine_has_time_for_the_usual_steps(pictures, old, second_look
         if stage.steps:
             assert budget.steps(stage.name) == stage.steps
         now[0] += stage.of_steps + stage.fixed
-    assert budget.least_share == 1
+    assert budget.least_fraction == 1
 
 
 @given(st.floats(1.1, 6))
@@ -54,7 +54,7 @@ def test_a_slow_machine_takes_fewer_steps_and_ends_in_time(slower):
         now[0] += slower * (stage.fixed + (stage.of_steps * steps / stage.steps if steps else 0))
     assert taken == sorted(taken, reverse=True)
     assert now[0] < 260 * 1.15 or taken[-1] == LEAST * 100
-    assert (budget.least_share < 1) == (min(taken) < 100)
+    assert (budget.least_fraction < 1) == (min(taken) < 100)
 
 
 def test_few_infected_cells_leave_the_start_models_decisions():
@@ -82,9 +82,9 @@ def test_the_share_of_new_weights_is_that_by_which_classes_are_told_apart():
     rng = np.random.default_rng(0)
     ids = rng.choice(3, 400, p=[0.6, 0.2, 0.2])
     bad, good = np.full((400, 3), 1 / 3), 0.1 + 0.7 * np.eye(3)[ids]
-    for by_share, best in (([bad, bad, good], 1.0), ([bad, good, good], 0.5), ([good, good, good], 0.0)):
-        found = few.OutOfFold(ids, by_share, np.full(3, 1 / 3), np.array([False, True, False]))
-        assert found.best_share()[0] == best
+    for by_fraction, best in (([bad, bad, good], 1.0), ([bad, good, good], 0.5), ([good, good, good], 0.0)):
+        found = few.OutOfFold(ids, by_fraction, np.full(3, 1 / 3), np.array([False, True, False]))
+        assert found.best_fraction()[0] == best
 
 
 def request(tmp_path, **changes):

@@ -9,22 +9,22 @@ THIRD_IS = np.array([False, False, True])
 
 
 def world(n=20_000, temperature=0.5, seed=0):
-    """Cells of three classes, 90 : 9 : 1 in life; a network trained on equal shares, over-confident by `temperature`."""
+    """Cells of three classes, 90 : 9 : 1 in life; a network trained on equal fractions, over-confident by `temperature`."""
     rng = np.random.default_rng(seed)
-    shares = np.array([0.90, 0.09, 0.01])
-    truth = rng.choice(3, n, p=shares)
+    fractions = np.array([0.90, 0.09, 0.01])
+    truth = rng.choice(3, n, p=fractions)
     evidence = np.eye(3)[truth] * 3 + rng.normal(0, 1.0, (n, 3))
     # With unit noise, 3 * evidence is the log likelihood of each class, up to a constant.
-    return softmax(3 * evidence / temperature, axis=1), truth, shares
+    return softmax(3 * evidence / temperature, axis=1), truth, fractions
 
 
 def test_temperature_and_prior_shift_are_recovered():
-    probabilities, truth, shares = world()
+    probabilities, truth, fractions = world()
     fitted = fit_calibration(probabilities, truth, np.full(3, 1 / 3), NO_FINDING)
     assert fitted.findings is None
     assert fitted.temperature == pytest.approx(2.0, rel=0.1)
     assert fitted.shift == pytest.approx(1.0, abs=0.15)
-    assert np.allclose(np.exp(fitted.log_prior_ratio), shares * 3, rtol=0.1)
+    assert np.allclose(np.exp(fitted.log_prior_ratio), fractions * 3, rtol=0.1)
 
 
 def test_fit_lowers_the_calibration_error_on_cells_not_fitted_to():
@@ -42,8 +42,8 @@ def test_calibrated_rows_sum_to_one_and_none_changes_nothing():
 
 def overconfident_about_findings(seed):
     """Cells of three classes of which the third is a finding, called for too often and too surely."""
-    probabilities, truth, shares = world(temperature=1.0, seed=seed)
-    life = np.log(probabilities) + np.log(shares * 3)
+    probabilities, truth, fractions = world(temperature=1.0, seed=seed)
+    life = np.log(probabilities) + np.log(fractions * 3)
     life -= np.log(np.exp(life).sum(axis=1, keepdims=True))
     distorted = FindingSigmoid(tuple(THIRD_IS.tolist()), 0.7, 1.5)(life)
     return np.exp(distorted), truth, np.exp(life)
@@ -51,9 +51,9 @@ def overconfident_about_findings(seed):
 
 def test_findings_come_as_often_as_their_probabilities_say_on_cells_not_fitted_to():
     probabilities, truth, _ = overconfident_about_findings(0)
-    shares = np.bincount(truth) / len(truth)
-    fitted = fit_calibration(probabilities, truth, shares, THIRD_IS)
-    without = fit_calibration(probabilities, truth, shares, NO_FINDING)
+    fractions = np.bincount(truth) / len(truth)
+    fitted = fit_calibration(probabilities, truth, fractions, THIRD_IS)
+    without = fit_calibration(probabilities, truth, fractions, NO_FINDING)
     probabilities, truth, right = overconfident_about_findings(1)
     expected, annotated = fitted(probabilities)[:, 2].sum(), (truth == 2).sum()
     assert without(probabilities)[:, 2].sum() > 1.3 * annotated

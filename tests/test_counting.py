@@ -63,19 +63,19 @@ def test_interval_with_error_rates_is_the_published_one(six_classes):
     z = 1.959964
     se, sp = 91 / 102, (4985 + 1) / 5002
     p = (k + z * z / 2) / (n + z * z)
-    share = (p + sp - 1) / (se + sp - 1)
-    shift = 2 * z * z * (share * se * (1 - se) / 100 - (1 - share) * sp * (1 - sp) / 5000)
-    variance = p * (1 - p) / (n + z * z) + share**2 * se * (1 - se) / 100 + (1 - share) ** 2 * sp * (1 - sp) / 5000
+    fraction = (p + sp - 1) / (se + sp - 1)
+    shift = 2 * z * z * (fraction * se * (1 - se) / 100 - (1 - fraction) * sp * (1 - sp) / 5000)
+    variance = p * (1 - p) / (n + z * z) + fraction**2 * se * (1 - se) / 100 + (1 - fraction) ** 2 * sp * (1 - sp) / 5000
     spread = z * variance**0.5 / (se + sp - 1)
     found = count(np.array([3] * k + [0] * (n - k)), six_classes).interval(errors)
-    assert found == pytest.approx((share + shift - spread, share + shift + spread), abs=1e-6)
+    assert found == pytest.approx((fraction + shift - spread, fraction + shift + spread), abs=1e-6)
 
 
 @pytest.mark.parametrize(("prevalence", "cells"), [(0.005, 4000), (0.04, 2500), (0.10, 600)])
 def test_the_interval_covers_the_truth(prevalence, cells):
     """Slides, detectors and their validation drawn at random: 95 % intervals hold the truth about as often as they say.
 
-    Wilson's interval, which takes the counted share for the true one, does not.
+    Wilson's interval, which takes the counted fraction for the true one, does not.
     """
     rng = np.random.default_rng(0)
     sensitivity, false_alarm = 0.85, 0.004

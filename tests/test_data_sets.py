@@ -48,7 +48,7 @@ def test_every_set_is_in_every_part_under_its_own_name(two):
 
 
 def test_each_set_is_split_as_it_is_alone(two, tmp_path):
-    """Its own split file, its own test annotation, or a share of it; and a share for validation."""
+    """Its own split file, its own test annotation, or a fraction of it; and a fraction for validation."""
     (tmp_path / "a" / "lab" / "split.json").write_text(json.dumps({"train": [f"{i}.png" for i in range(7)], "test": ["7.png", "8.png"]}))
     (tmp_path / "named.json").write_text(json.dumps({"train": [f"{i}.png" for i in range(8)], "test": ["9.png"]}))
     write_bbbc041(tmp_path / "c", {f"{i}.png": [("ring", *CELL)] for i in range(10)})

@@ -165,8 +165,8 @@ def test_only_what_is_suspect_is_seen_again():
 
     def predict(p):
         asked.append(len(p))
-        share = p[:, 0, 0, 0] / 255  # a corner, which other views see elsewhere
-        return np.stack([share, 1 - share], axis=1)
+        fraction = p[:, 0, 0, 0] / 255  # a corner, which other views see elsewhere
+        return np.stack([fraction, 1 - fraction], axis=1)
 
     patches = np.zeros((4, 8, 8, 3), dtype=np.uint8)
     patches[:, 0, 0, 0] = [255, 128, 0, 200]

@@ -17,7 +17,7 @@ LABELS = LabelSet(("red blood cell", "leukocyte"))
 
 
 def fields(kept_at_edge: float, sizes: tuple[float, float] = (35, 45), size_wh=(640, 480), n: int = 12, seed: int = 0) -> AnnotationSet:
-    """Cells anywhere, inside and outside of the pictures, of which annotators keep a share where the edge cuts them."""
+    """Cells anywhere, inside and outside of the pictures, of which annotators keep a fraction where the edge cuts them."""
     rng = np.random.default_rng(seed)
     pictures = []
     for i in range(n):
@@ -42,12 +42,12 @@ def test_border_habit_is_the_share_that_was_annotated(kept, sizes):
     assert border_habit(fields(kept, sizes, (1280, 960), n=60)) == pytest.approx(kept, abs=0.12)
 
 
-@given(share=st.floats(0.3, 1), seed=st.integers(0, 20))
+@given(fraction=st.floats(0.3, 1), seed=st.integers(0, 20))
 @settings(max_examples=20)
-def test_border_habit_is_not_that_of_cells_missed_everywhere(share, seed):
+def test_border_habit_is_not_that_of_cells_missed_everywhere(fraction, seed):
     whole = fields(1.0, n=30, seed=seed)
     rng = np.random.default_rng(seed)
-    thinned = [picture(p.key, p.boxes_xyxy[rng.uniform(size=len(p.boxes_xyxy)) < share], p.size_wh) for p in whole.pictures]
+    thinned = [picture(p.key, p.boxes_xyxy[rng.uniform(size=len(p.boxes_xyxy)) < fraction], p.size_wh) for p in whole.pictures]
     assert border_habit(replace(whole, pictures=tuple(thinned))) == pytest.approx(border_habit(whole), abs=0.25)
 
 

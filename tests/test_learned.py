@@ -20,7 +20,7 @@ from malaria_cells.pictures import read_picture
 from malaria_cells.proposals import Proposer
 from malaria_cells.proposals.learned import PADDING, STRIDE, WORKING_CELL_SIZE, seen_mirrored
 from malaria_cells.training.centre_targets import CENTRE, CHANNELS, NEARNESS
-from malaria_cells.training.proposer import RARE_SHARE, Draws
+from malaria_cells.training.proposer import RARE_FRACTION, Draws
 from malaria_cells.training.working_pictures import CROP, CUT_OFF, DRAWN_COUNTS_AS, UNMARKED_WEIGHT, crop, prepared, working_pictures
 
 GRID = CROP // STRIDE
@@ -99,11 +99,11 @@ def test_every_class_of_a_set_is_drawn_and_sets_by_the_root_of_their_cells(annot
     draws = Draws.of(together)
     assert [len(classes) for classes in draws.by_class] == [(s.class_counts > 0).sum() for s in together.by_data_set().values()]
     cells = np.sqrt([s.class_counts.sum() for s in together.by_data_set().values()])
-    assert draws.shares == pytest.approx(cells / cells.sum())
+    assert draws.fractions == pytest.approx(cells / cells.sum())
     drawn = [draws.draw(np.random.default_rng(i)) for i in range(600)]
-    assert np.mean([around is not None for _, around in drawn]) == pytest.approx(RARE_SHARE, abs=0.06)
+    assert np.mean([around is not None for _, around in drawn]) == pytest.approx(RARE_FRACTION, abs=0.06)
     from_a = np.mean([together.pictures[i].data_set == "a" for i, _ in drawn])
-    assert from_a == pytest.approx(draws.shares[0], abs=0.06)
+    assert from_a == pytest.approx(draws.fractions[0], abs=0.06)
 
 
 def test_pictures_are_drawn_by_their_weight(annotated):

@@ -136,9 +136,9 @@ def plain_loss(members, labels, p, smoothing=0.0, focal=None):
     n_classes, total = p.shape[1], np.zeros(len(p))
     for column in range(labels.shape[1]):
         of_column = p[:, column] if column < n_classes else p[:, members[column - n_classes]].sum(axis=1)
-        share = labels[:, column] * (1 - smoothing) + (smoothing / n_classes if column < n_classes else 0)
+        fraction = labels[:, column] * (1 - smoothing) + (smoothing / n_classes if column < n_classes else 0)
         factor = 1 if focal is None else focal[0] * (1 - of_column) ** focal[1]
-        total -= share * factor * np.log(of_column)
+        total -= fraction * factor * np.log(of_column)
     return total
 
 
@@ -219,8 +219,8 @@ def test_rows_of_a_set_are_no_part_of_macro_f1_and_right_if_any_of_its_classes_i
 def test_calibration_is_that_of_patches_whose_class_is_known():
     """Cells of three classes, a network that was shown them equally often; two thirds of the last two are known as either of them."""
     rng = np.random.default_rng(0)
-    shares, n = np.array([0.90, 0.09, 0.01]), 20_000
-    truth = rng.choice(3, n, p=shares)
+    fractions, n = np.array([0.90, 0.09, 0.01]), 20_000
+    truth = rng.choice(3, n, p=fractions)
     probabilities = softmax(3 * (np.eye(3)[truth] * 3 + rng.normal(0, 1.0, (n, 3))) / 0.5, axis=1)
     ids = np.where((truth > 0) & (rng.random(n) < 2 / 3), 3, truth)
     shown, finding = np.full(3, 1 / 3), np.array([True, False, False])
@@ -279,5 +279,5 @@ def test_platelets_are_learnt_where_they_are_annotated_and_not_unlearnt_where_th
     answer = np.asarray(trained.model(store.patches[unknown].astype(np.float32))).argmax(axis=1)
     assert (answer == truth[unknown]).mean() > 0.85
     assert trained.history[trained.best_epoch]["val_accuracy"] > 0.85
-    assert trained.shown_shares.shape == (3,)
-    assert trained.shown_shares.sum() == pytest.approx(1)
+    assert trained.training_prior.shape == (3,)
+    assert trained.training_prior.sum() == pytest.approx(1)

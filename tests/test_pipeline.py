@@ -9,7 +9,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from malaria_cells.augment import imgaug_policies, keras_policies, make_augmenter, make_batch_policy, needs_soft_labels
 from malaria_cells.errors import InputError
 from malaria_cells.patches import PatchStore
-from malaria_cells.pipeline import Sampler, Targets, class_shares, class_weights, plain_batches, row_shares, training_batches
+from malaria_cells.pipeline import Sampler, Targets, class_fractions, class_weights, plain_batches, row_fractions, training_batches
 
 
 def make_store(class_ids, size=16):
@@ -93,8 +93,8 @@ def test_sampler(class_ids, batch_size, steps, power):
         counts = np.bincount(ids[drawn // 7], minlength=4)[np.unique(ids)]
         assert counts.max() - counts.min() <= 1
     if power is not None:
-        shares = class_shares(np.bincount(ids), power)
-        assert np.abs(np.bincount(ids[drawn // 7], minlength=len(shares)) - shares * sampler.steps_per_epoch * batch_size).max() <= 1
+        fractions = class_fractions(np.bincount(ids), power)
+        assert np.abs(np.bincount(ids[drawn // 7], minlength=len(fractions)) - fractions * sampler.steps_per_epoch * batch_size).max() <= 1
     elif steps is None:
         assert sorted(drawn) == sorted(rows)
     else:
@@ -103,9 +103,9 @@ def test_sampler(class_ids, batch_size, steps, power):
 
 def test_class_shares_by_hand():
     counts = np.array([10_000, 100, 0, 1])
-    assert class_shares(counts, 0).tolist() == pytest.approx([1 / 3, 1 / 3, 0, 1 / 3])
-    assert class_shares(counts, 0.5).tolist() == pytest.approx([100 / 111, 10 / 111, 0, 1 / 111])
-    assert class_shares(counts, 1).tolist() == pytest.approx(counts / counts.sum())
+    assert class_fractions(counts, 0).tolist() == pytest.approx([1 / 3, 1 / 3, 0, 1 / 3])
+    assert class_fractions(counts, 0.5).tolist() == pytest.approx([100 / 111, 10 / 111, 0, 1 / 111])
+    assert class_fractions(counts, 1).tolist() == pytest.approx(counts / counts.sum())
 
 
 def test_draws_are_the_ones_that_they_always_were():
@@ -130,23 +130,23 @@ def test_rows_are_drawn_by_class_data_set_and_weight(table, steps, power):
     sampler = Sampler(np.arange(len(ids)), ids, 16, steps, power, 1, weights, strata)
     drawn = np.concatenate(list(sampler.batches(0)))
     assert len(drawn) == steps * 16
-    shares = row_shares(ids, 1.0 if power is None else power, weights, None if power is None else strata)
-    assert shares.sum() == pytest.approx(1)
-    expected = shares * len(drawn)
+    fractions = row_fractions(ids, 1.0 if power is None else power, weights, None if power is None else strata)
+    assert fractions.sum() == pytest.approx(1)
+    expected = fractions * len(drawn)
     times = np.bincount(drawn, minlength=len(ids))
     # Groups are rounded to within one, and rows within their group once more.
     assert np.abs(times - expected).max() <= 2 + 1e-6
     if power is not None:
-        of_classes = class_shares(np.bincount(ids, weights), power)
-        assert np.bincount(ids, shares) == pytest.approx(of_classes)
+        of_classes = class_fractions(np.bincount(ids, weights), power)
+        assert np.bincount(ids, fractions) == pytest.approx(of_classes)
         assert np.abs(np.bincount(ids[drawn], minlength=len(of_classes)) - of_classes * len(drawn)).max() <= 1 + 1e-6
 
 
 def test_the_largest_data_set_does_not_have_all_of_a_class():
     ids, strata = np.zeros(10_100, dtype=np.int64), np.repeat([0, 1], [10_000, 100])
-    shares = row_shares(ids, 0.5, strata=strata)
-    assert np.bincount(strata, shares) == pytest.approx([10 / 11, 1 / 11])
-    halved = row_shares(ids, 0.5, np.where(strata == 0, 0.01, 1.0), strata)
+    fractions = row_fractions(ids, 0.5, strata=strata)
+    assert np.bincount(strata, fractions) == pytest.approx([10 / 11, 1 / 11])
+    halved = row_fractions(ids, 0.5, np.where(strata == 0, 0.01, 1.0), strata)
     assert np.bincount(strata, halved) == pytest.approx([0.5, 0.5])
     never = Sampler(np.arange(4), np.zeros(4, dtype=np.int64), 8, 4, None, 0, np.array([1.0, 1, 0, 2]))
     assert np.bincount(np.concatenate(list(never.batches(0)))).tolist() == [8, 8, 0, 16]
@@ -175,7 +175,7 @@ def test_batches_carry_patches_classes_weights():
     assert w.numpy().tolist() == [1, 2, 4]
 
 
-def test_a_run_resumed_at_a_pass_sees_the_same_batches():
+def test_a_run_resumed_at_an_epoch_sees_the_same_batches():
     store = make_store(np.arange(40) % 4)
     sampler = Sampler(np.arange(40), store.class_ids, 8, 3, 0.0, seed=5)
     weights, augment = np.ones(4, dtype=np.float32), make_augmenter("stain")
@@ -207,9 +207,9 @@ def test_policies_of_layers_keep_form_and_repeat(policy, n_classes):
         assert images.max() <= 255
         assert not np.array_equal(images, untouched.numpy())
         assert labels.shape == ((32, 1) if n_classes == 2 else (32, n_classes))
-        shares = np.concatenate([1 - labels, labels], axis=1) if n_classes == 2 else labels
-        assert shares.sum(axis=1) == pytest.approx(1, abs=1e-5)
-        assert weights == pytest.approx(shares @ targets.weights, abs=1e-4)
+        fractions = np.concatenate([1 - labels, labels], axis=1) if n_classes == 2 else labels
+        assert fractions.sum(axis=1) == pytest.approx(1, abs=1e-5)
+        assert weights == pytest.approx(fractions @ targets.weights, abs=1e-4)
         assert np.array_equal(labels, hard.numpy()) == (policy in {"layers", "randaugment"})
     for a, b in zip(batches, run(), strict=True):
         assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))

@@ -108,10 +108,10 @@ def test_what_people_name_cannot_break_the_page(tmp_path):
 
 
 def test_the_same_plot_is_the_same_bytes():
-    from malaria_cells.report.charts import class_shares
+    from malaria_cells.report.charts import class_fractions
 
     counts = {"detected": np.array([300, 2, 0])}
-    first, second = (plot(lambda path: class_shares(counts, ("a", "b", "c"), path), "bars").source for _ in range(2))
+    first, second = (plot(lambda path: class_fractions(counts, ("a", "b", "c"), path), "bars").source for _ in range(2))
     assert first == second
 
 

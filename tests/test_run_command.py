@@ -70,8 +70,8 @@ def test_detections_table(finished, six_classes):
 
 def test_counts_table(finished, untrained_model, six_classes):
     columns = (finished / "counts.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
-    shares = ["parasitemia", "parasitemia_low", "parasitemia_high"]
-    assert columns == ["image", *six_classes.names, "infected", "red_cells", *shares, "familiarity", "familiarity_reason"]
+    fractions = ["parasitemia", "parasitemia_low", "parasitemia_high"]
+    assert columns == ["image", *six_classes.names, "infected", "red_cells", *fractions, "familiarity", "familiarity_reason"]
     *pictures, total = rows(finished / "counts.csv")
     assert total["image"] == "TOTAL"
     for column in [*six_classes.names, "infected", "red_cells"]:

@@ -290,7 +290,7 @@ def test_the_size_can_be_set(repository, tmp_path, caplog):
 
 
 def recall(detector, pictures, follows):
-    """Share of the annotated cells that have a candidate on them, by the learned proposer alone."""
+    """Fraction of the annotated cells that have a candidate on them, by the learned proposer alone."""
     proposer = replace(detector.proposer, follows=follows, views=1)
     seen = [(p, proposer(detector.prepared(read_picture(p.path)))) for p in pictures]
     best = np.concatenate([boxes.iou_matrix(p.cells_xyxy, found).max(axis=1, initial=0) for p, found in seen])

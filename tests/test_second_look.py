@@ -26,8 +26,8 @@ def looks(hints):
     asked = []
 
     def first(p):
-        share = np.array([hints[i] for i in p[:, 0, 0, 0]])
-        return np.stack([1 - share, share], axis=1).astype(np.float32)
+        fraction = np.array([hints[i] for i in p[:, 0, 0, 0]])
+        return np.stack([1 - fraction, fraction], axis=1).astype(np.float32)
 
     def second(p):
         asked.append(p[:, 0, 0, 0].tolist())

@@ -32,18 +32,18 @@ sets = st.lists(st.tuples(st.integers(0, 5), st.lists(st.integers(0, 2), max_siz
 
 
 @given(sets, st.floats(0.05, 0.9), st.integers(0, 5))
-def test_parts_are_disjoint_whole_and_keep_groups_together(pictures, share, seed):
+def test_parts_are_disjoint_whole_and_keep_groups_together(pictures, fraction, seed):
     whole = make_set([c for _, c in pictures], [f"g{g}" for g, _ in pictures])
     if len({p.group for p in whole.pictures}) < 2:
         with pytest.raises(InputError, match="cannot be split, which needs two"):
-            split_pictures(whole, share, seed)
+            split_pictures(whole, fraction, seed)
         return
-    first, second = split_pictures(whole, share, seed)
+    first, second = split_pictures(whole, fraction, seed)
     assert {p.key for p in first.pictures} | {p.key for p in second.pictures} == {p.key for p in whole.pictures}
     assert not {p.group for p in first.pictures} & {p.group for p in second.pictures}
     assert len(first)
     assert len(second)
-    again = split_pictures(whole, share, seed)
+    again = split_pictures(whole, fraction, seed)
     assert [p.key for p in again[1].pictures] == [p.key for p in second.pictures]
 
 

@@ -109,9 +109,9 @@ def test_half_a_box_never_becomes_a_label_of_the_whole_picture(tmp_path, header,
     refused(tmp_path, f"{header}\n{row}\n", rf"found the columns {header.replace(',', ', ')}, of which .*{named}.* seem to be of boxes")
 
 
-def test_shares_of_one_need_the_size(tmp_path):
+def test_fractions_need_the_size(tmp_path):
     text = "ImageID,Source,LabelName,XMin,XMax,YMin,YMax\na,x,ring,0.1,0.3,0.2,0.5\n"
-    refused(tmp_path, text, r"t\.csv: its boxes are in shares of 1 \(line 2 has \[0.1, 0.2, 0.3, 0.5\]\); write pixels, or add")
+    refused(tmp_path, text, r"t\.csv: its boxes are fractions of 1 \(line 2 has \[0.1, 0.2, 0.3, 0.5\]\); write pixels, or add")
     (picture,), _ = read(tmp_path, "image,label,xmin,ymin,xmax,ymax\na.png,ring,0,0,1,1\n")  # whole numbers are pixels
     assert picture.boxes_xyxy.tolist() == [[0, 0, 1, 1]]
 

@@ -39,7 +39,7 @@ class Cell(NamedTuple):
 
 
 def ramps(height=HEIGHT, width=WIDTH):
-    """Smooth colours, dark and bright, that no two channels share; float RGB from 0 to 255."""
+    """Smooth colours, dark and bright, that no two channels fraction; float RGB from 0 to 255."""
     y, x = np.mgrid[:height, :width]
     return np.stack([255 * x / (width - 1), 60 + 150 * y / height, 230 - 120 * (x + y) / (width + height)], axis=-1)
 

@@ -81,12 +81,12 @@ def test_learns_what_can_be_learnt(tmp_path, balance):
     trained = fit(tmp_path, settings(balance=balance, epochs=6, steps_per_epoch=12), make_store())
     assert trained.history[trained.best_epoch]["val_accuracy"] > 0.9
     assert trained.history[0]["loss"] > trained.history[-1]["loss"]
-    assert trained.shown_shares.sum() == pytest.approx(1)
+    assert trained.training_prior.sum() == pytest.approx(1)
     assert {"loss", "val_loss", "macro_f1", "val_macro_f1", "learning_rate"} <= trained.history[0].keys()
 
 
 @pytest.mark.slow
-def test_the_last_pass_is_kept_where_that_is_asked_for(tmp_path, monkeypatch):
+def test_the_last_epoch_is_kept_where_that_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(MacroF1, "result", lambda _: 0.5)  # no epoch is better than the first
     short = {"epochs": 3, "steps_per_epoch": 2}
     assert fit(tmp_path, settings(**short), make_store()).best_epoch == 0
@@ -122,12 +122,12 @@ def test_what_the_first_look_takes_for_a_finding_and_is_none_is_drawn_as_a_class
     store, is_finding = make_store(n=60), np.array([False, False, True])
     rows = np.arange(40)
     data = TrainingData(store, rows, None, 3)
-    share = np.where(np.arange(60) % 4 == 0, 0.3, 0.0).astype(np.float32)  # of a finding, in every fourth
+    fraction = np.where(np.arange(60) % 4 == 0, 0.3, 0.0).astype(np.float32)  # of a finding, in every fourth
 
     def seen(networks, store, rows, views, finding):
         assert networks == ["the first look"]
         assert views == 1
-        return np.stack([1 - share[rows], np.zeros_like(share[rows]), share[rows]], axis=1)
+        return np.stack([1 - fraction[rows], np.zeros_like(fraction[rows]), fraction[rows]], axis=1)
 
     monkeypatch.setattr("malaria_cells.training.looks.predict_rows", seen)
     monkeypatch.setattr("malaria_cells.training.looks.compiled", lambda model: model)
@@ -146,7 +146,7 @@ def test_shares_that_training_shows_count_what_was_drawn_apart_as_what_it_is(tmp
     drawn_as = np.where(rows % 9 == 0, 3, store.class_ids[rows])
     config = settings(epochs=1, steps_per_epoch=2, sampling_power=0.5)
     data = TrainingData(store, rows, None, 3, drawn_as)
-    shown = train_classifier(data, config, RunState.start(tmp_path / "run", config)).shown_shares
+    shown = train_classifier(data, config, RunState.start(tmp_path / "run", config)).training_prior
     counts = np.bincount(drawn_as)
     expected = np.zeros(3)
     for own, kind in zip(store.class_ids[rows], drawn_as, strict=True):

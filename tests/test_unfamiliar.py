@@ -63,8 +63,8 @@ def test_only_red_cells_are_divided_anew():
     found = corrected(probabilities, closely, np.array([0.0, 2.0, 9.0]), sigmoid, LABELS)
     assert np.allclose(found.sum(axis=1), 1)
     assert np.array_equal(found[:, [1, 4]], probabilities[:, [1, 4]])  # leukocytes and background
-    share = found[:, 2:4].sum(axis=1) / (1 - 0.3 - 0.1)
-    assert np.allclose(share, expit([-4, 0, 14]))
+    fraction = found[:, 2:4].sum(axis=1) / (1 - 0.3 - 0.1)
+    assert np.allclose(fraction, expit([-4, 0, 14]))
     assert np.allclose(found[:, 2], 2 * found[:, 3])  # the stages as the closest look has them
 
 

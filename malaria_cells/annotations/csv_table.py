@@ -18,7 +18,7 @@ FORM = Form(
     recognised_by="a table (comma, semicolon or tab) with a column for the picture and one for the label, or one of 0 and 1 for each "
     "class, with or without the columns of a box (`xmin` .. `ymax` and the like)",
     exported_by="Kaggle, Excel, TensorFlow, Roboflow, VoTT, makesense, keras-retinanet",
-    not_read="other columns; boxes in shares of 1 are refused where the table has no width and height",
+    not_read="other columns; boxes in fractions of 1 are refused where the table has no width and height",
     suffixes=(".csv", ".tsv"),
 )
 _EXPECTED = (

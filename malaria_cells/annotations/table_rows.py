@@ -60,13 +60,13 @@ def boxes_of_rows(source: Source, columns: Columns, rows: list[Row]) -> list[Raw
     """One box a row; a row with neither label nor box says that its picture has no cells.
 
     Raises:
-        InputError: a row that lacks something, or boxes in shares of 1 without the picture's size; names the line.
+        InputError: a row that lacks something, or boxes in fractions of 1 without the picture's size; names the line.
     """
     by_picture: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_picture[_needed(source, columns, row, "picture")].append(row)
     boxes: Boxes = {id(row): _box(source, columns, row) for row in rows}
-    scaled = _are_shares([box for box in boxes.values() if box])
+    scaled = _are_fractions([box for box in boxes.values() if box])
     if columns.kind == "corner and size" and _looks_centred(columns, rows, boxes):
         raise InputError(
             f"{source.path}: its x and y seem to be the centre of boxes: taken as a corner, boxes lie past the border of pictures; name "
@@ -82,7 +82,7 @@ def boxes_of_rows(source: Source, columns: Columns, rows: list[Row]) -> list[Raw
         size, part = sizes.pop(), parts.pop()
         if scaled and size is None:
             raise InputError(
-                f"{source.path}: its boxes are in shares of 1 (line {own[0].line} has {excerpt(boxes[id(own[0])])}); write pixels, or add "
+                f"{source.path}: its boxes are fractions of 1 (line {own[0].line} has {excerpt(boxes[id(own[0])])}); write pixels, or add "
                 "the columns image_width and image_height"
             )
         boxed = _without_repeated(source, columns, own, boxes)
@@ -173,8 +173,8 @@ def _corners(kind: str, box: list[float]) -> list[float]:
     return [left, top, left + right, top + bottom]
 
 
-def _are_shares(boxes: list[list[float]]) -> bool:
-    """Whether coordinates are shares of the picture: none is over 1, and some are not whole."""
+def _are_fractions(boxes: list[list[float]]) -> bool:
+    """Whether coordinates are fractions of the picture: none is over 1, and some are not whole."""
     values = np.array(boxes, dtype=np.float64)
     return bool(values.size and (values <= 1.001).all() and (values >= -0.001).all() and (values % 1 != 0).any())
 
@@ -186,7 +186,7 @@ def _looks_centred(columns: Columns, rows: list[Row], boxes: Boxes) -> bool:
         return False
     values = [box for box, _ in known]
     xywh = np.array(values, dtype=np.float64)
-    limits = np.ones((1, 2)) if _are_shares(values) else np.array([size for _, size in known], dtype=np.float64)
+    limits = np.ones((1, 2)) if _are_fractions(values) else np.array([size for _, size in known], dtype=np.float64)
     margin = 0.01 * limits
     past = xywh[:, :2] + xywh[:, 2:] > limits + margin
     low, high = xywh[:, :2] - xywh[:, 2:] / 2, xywh[:, :2] + xywh[:, 2:] / 2

@@ -10,15 +10,15 @@ import numpy as np
 
 DARKEST = 1 / 255  # transmission that a black pixel is taken for
 STRENGTH, STRENGTH_BY_CHANNEL = 0.4, 0.25  # logarithms that densities are multiplied by at most, in all channels and in each
-FADED, FADING = 0.25, (0.0, 1.0)  # share of the pictures whose colours fade, and how far
+FADED, FADING = 0.25, (0.0, 1.0)  # fraction of the pictures whose colours fade, and how far
 WHITE = (0.88, 1.02)  # brightness of the clear field
 CAST = 0.08  # logarithm that each channel is multiplied by at most
-UNEVEN, SLOPE = 0.4, 0.15  # share that is lit unevenly, and by how much towards an edge
-BLURRED, BLUR = 0.3, (0.4, 1.6)  # share out of focus, and the deviation in pixels
-SHARPENED, SHARPENING = 0.15, (0.3, 1.2)  # share that a camera has sharpened, and how much
-NOISY, NOISE = 0.25, (1.0, 7.0)  # share with noise, and its deviation in grey values
-SMALL, SMALLEST = 0.2, 0.45  # share that had fewer pixels, and the least share of a side
-COMPRESSED, QUALITY = 0.2, (30, 90)  # share that was a JPEG, and its quality
+UNEVEN, SLOPE = 0.4, 0.15  # fraction that is lit unevenly, and by how much towards an edge
+BLURRED, BLUR = 0.3, (0.4, 1.6)  # fraction out of focus, and the deviation in pixels
+SHARPENED, SHARPENING = 0.15, (0.3, 1.2)  # fraction that a camera has sharpened, and how much
+NOISY, NOISE = 0.25, (1.0, 7.0)  # fraction with noise, and its deviation in grey values
+SMALL, SMALLEST = 0.2, 0.45  # fraction that had fewer pixels, and the least fraction of a side
+COMPRESSED, QUALITY = 0.2, (30, 90)  # fraction that was a JPEG, and its quality
 
 
 def varied(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -61,8 +61,8 @@ def _photographed(light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         light = light + np.float32(rng.uniform(*SHARPENING)) * (light - cv2.GaussianBlur(light, (0, 0), 1.2))
     if rng.uniform() < SMALL:
         height, width = light.shape[:2]
-        share = rng.uniform(SMALLEST, 1)
-        fewer = cv2.resize(light, (max(round(width * share), 1), max(round(height * share), 1)), interpolation=cv2.INTER_AREA)
+        fraction = rng.uniform(SMALLEST, 1)
+        fewer = cv2.resize(light, (max(round(width * fraction), 1), max(round(height * fraction), 1)), interpolation=cv2.INTER_AREA)
         light = cv2.resize(fewer, (width, height), interpolation=cv2.INTER_LINEAR)
     if rng.uniform() < NOISY:
         light = light + rng.standard_normal(light.shape, dtype=np.float32) * np.float32(rng.uniform(*NOISE))

@@ -106,17 +106,17 @@ class _Work:
         looks = transfer.start_classifiers(self.start, self.config, self.labels, n_classes)
         proposer = transfer.start_proposer(self.start)
         work = Adaptation(annotated, self.found.old, self.config, plan, budget, proposer, looks, work_folder)
-        proposer_share, precisions = work.proposals_out_of_fold()
+        proposer_fraction, precisions = work.proposals_out_of_fold()
         stores = work.stores()
         seen, folds = work.looks_out_of_fold(stores, n_classes, before.settings.tta)
-        share, losses = seen.best_share()
-        raw, fitted = seen.calibrated(share)
+        fraction, losses = seen.best_fraction()
+        raw, fitted = seen.calibrated(fraction)
         n_cells, n_findings = int(annotated.class_counts.sum()), int(annotated.class_counts[self.labels.is_infected].sum())
         calibration = few.blended_calibration(fitted, before.calibration, seen.is_finding, n_findings)
         description = self._description(stores[0].fingerprint, replace(before, calibration=calibration))
         description = replace(description, box_margins=fit_margins("watershed", annotated, self.config.stain_normalization))
         detector = assemble(description, work.networks, work.centres)
-        views = work.looks_at(detector, folds, share)
+        views = work.looks_at(detector, folds, fraction)
         chosen, _ = choose_thresholds(detector, annotated, views)
         settings = few.blended_settings(chosen.settings, before.settings, n_findings, n_cells)
         detector = detector.with_settings(**asdict(settings))
@@ -128,8 +128,8 @@ class _Work:
         new_proposer = work.trained_proposer(annotated, "proposer")
         data = TrainingData(stores[0], np.arange(len(stores[0])), None, n_classes, closer=stores[1])
         trained, runs = work.trained_looks(data, seen.is_finding, "looks")
-        work.centres.take(new_proposer, proposer_share)
-        work.take_looks([t.model.get_weights() for t in trained], share)
+        work.centres.take(new_proposer, proposer_fraction)
+        work.take_looks([t.model.get_weights() for t in trained], fraction)
         save_model(folder, work.looks, description, work.proposer)
 
         lines = few.said_of_few(self.labels, n_findings, n_cells)
@@ -151,7 +151,7 @@ class _Work:
             "photographs": len(annotated),
             "old_photographs": len(self.found.old),
             "folds": plan.folds,
-            "share_of_new_weights": {"proposer": proposer_share, "classifiers": share},
+            "share_of_new_weights": {"proposer": proposer_fraction, "classifiers": fraction},
             **say_seen(self.start.folder, {PART: annotated}),
             "compared": {"cell_AP50_by_share_of_proposer": precisions, "loss_by_share_of_classifiers": losses},
             "steps": budget.taken,
@@ -244,9 +244,9 @@ class _Work:
                 f"{' and '.join(worse)} of the new model: lower than {self.request.model} has on these photographs; look at report.html, "
                 "annotate more photographs, or go on using that model"
             )
-        if budget.least_share < 1:
+        if budget.least_fraction < 1:
             log.warning(
-                f"this machine is slow for --minutes {self.request.minutes:g}: {budget.least_share:.0%} of the usual steps were taken; "
+                f"this machine is slow for --minutes {self.request.minutes:g}: {budget.least_fraction:.0%} of the usual steps were taken; "
                 "more minutes may make a better model"
             )
         print(f"{budget.elapsed:.0f} s")

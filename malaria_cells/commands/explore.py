@@ -134,7 +134,7 @@ def _class_table(annotations: AnnotationSet) -> list[str]:
     width = max(len(n) for n in names)
     every = np.concatenate([p.cells_xyxy for p in annotations.pictures])
     ids = np.concatenate([p.cell_class_ids for p in annotations.pictures])
-    lines = [f"{'class':{width}}  {'count':>8}  {'share':>7}  {'pictures':>8}  {'size, median (5 to 95 %)':>26}  {'area, median':>12}"]
+    lines = [f"{'class':{width}}  {'count':>8}  {'fraction':>8}  {'pictures':>8}  {'size, median (5 to 95 %)':>26}  {'area, median':>12}"]
     for i, name in enumerate(names):
         own = every[ids == i]
         pictures = int((annotations.class_counts_by_picture[:, i] > 0).sum())
@@ -142,8 +142,8 @@ def _class_table(annotations: AnnotationSet) -> list[str]:
         if len(own):
             low, middle, high = np.percentile(boxes.cell_sizes(own), [5, 50, 95])
             size, area = f"{middle:.0f} px ({low:.0f} to {high:.0f})", f"{np.median(boxes.areas(own)):,.0f}"
-        share = counts[i] / max(counts.sum(), 1)
-        lines.append(f"{name:{width}}  {counts[i]:>8,}  {share:>7.2%}  {pictures:>8,}  {size:>26}  {area:>12}")
+        fraction = counts[i] / max(counts.sum(), 1)
+        lines.append(f"{name:{width}}  {counts[i]:>8,}  {fraction:>8.2%}  {pictures:>8,}  {size:>26}  {area:>12}")
     return lines
 
 

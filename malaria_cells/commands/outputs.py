@@ -274,9 +274,9 @@ def _count_row(labels: LabelSet, c: Count, errors: ErrorRates | None, is_given: 
     """Cells and parasitemia as they stand in counts.csv; without the latter where it is not given."""
     if not labels.is_infected.any():
         return (*c.by_label.tolist(), c.red_cells)
-    share, interval = (c.parasitemia, c.interval(errors)) if is_given else (None, None)
+    fraction, interval = (c.parasitemia, c.interval(errors)) if is_given else (None, None)
     ends = ("", "") if interval is None else tuple(f"{end:.6f}" for end in interval)
-    return (*c.by_label.tolist(), c.infected, c.red_cells, "" if share is None else f"{share:.6f}", *ends)
+    return (*c.by_label.tolist(), c.infected, c.red_cells, "" if fraction is None else f"{fraction:.6f}", *ends)
 
 
 def _write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[tuple]) -> None:

@@ -104,7 +104,7 @@ def write_train_report(folder: Path, name: str, trained: Trained) -> None:
         ("Split", "by the data set itself" if config.group is None else f"by group: {config.group}"),
         ("Seed", str(config.random_state)),
         *([("Terms", config.terms)] if config.terms is not None else []),
-        *_passes(trained.courses),
+        *_epochs_kept(trained.courses),
         *_further(trained.further),
     ]
     document.warning = "; ".join(
@@ -166,13 +166,13 @@ def _classifier_sections(c: Classified, labels: LabelSet) -> list[Section]:
 def _honesty(c: Classified) -> Section:
     points = reliability(c.probabilities.max(axis=1), c.probabilities.argmax(axis=1) == c.class_ids)
     text = "Of patches given 0.8, eight in ten should be right."
-    shown = [plot(lambda path: charts.reliability_diagram(points, path, f"{c.part} patches"), "share that was right by probability")]
+    shown = [plot(lambda path: charts.reliability_diagram(points, path, f"{c.part} patches"), "fraction that was right by probability")]
     if "infected" in c.metrics:
         figures = c.metrics["infected"]
         text += f" By their probabilities {figures['expected']:.1f} infected ones are expected; {figures['annotated']} are annotated."
         infection = reliability(c.probabilities[:, c.is_finding].sum(axis=1), c.is_finding[c.class_ids], INFECTION_BINS)
         what = f"{c.part} patches: infected with any stage"
-        shown.append(plot(lambda path: charts.reliability_diagram(infection, path, what), "share that is infected by probability of it"))
+        shown.append(plot(lambda path: charts.reliability_diagram(infection, path, what), "fraction that is infected by probability of it"))
     return Section("Are the probabilities honest?", text, tuple(shown))
 
 
@@ -199,7 +199,7 @@ def _networks(config: Config) -> str:
     return config.model + (f", and {config.second_look.model} for a second look" if config.second_look else "")
 
 
-def _passes(courses: list[Course]) -> list[tuple[str, str]]:
+def _epochs_kept(courses: list[Course]) -> list[tuple[str, str]]:
     names = ("Epochs", "Epochs of the second look")
     return [(name, f"{len(c.history)}, of which epoch {c.best_epoch + 1} was kept") for name, c in zip(names, courses, strict=False)]
 

@@ -62,7 +62,7 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     networks = [compiled(t.model) for t in trained]
     raw = {"validation": predict_rows(networks, store, rows["validation"], views, is_finding, closer)}
     allowed = training_data.allowed
-    calibration = fit_calibration(raw["validation"], store.class_ids[rows["validation"]], trained[0].shown_shares, is_finding, allowed)
+    calibration = fit_calibration(raw["validation"], store.class_ids[rows["validation"]], trained[0].training_prior, is_finding, allowed)
     described = _description(config, data, store, rejects, calibration)
     description, detected = replace(described, adapted_from=start.record if start else None), None
     if rejects:

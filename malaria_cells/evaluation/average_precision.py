@@ -25,7 +25,7 @@ class AveragePrecision:
         ap: mean over IoU 0.5 to 0.95, by class.
         ap50: at IoU 0.5, by class.
         ap75: at IoU 0.75, by class.
-        recall50: share of the true boxes found at IoU 0.5, at any score, by class.
+        recall50: fraction of the true boxes found at IoU 0.5, at any score, by class.
         n: true boxes, by class; ignore regions are not counted.
         curve50: precision at IoU 0.5 and each of COCO's 101 recalls, 0 to 1, by class: float (n_classes, 101); what no
             detection reaches has precision 0.

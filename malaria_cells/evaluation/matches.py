@@ -13,7 +13,7 @@ from malaria_cells.counting import ErrorRates, count, counted_ids, extra_varianc
 from malaria_cells.evaluation.unscored import MATCH_IOU, is_unknown, unscored
 from malaria_cells.labels import LabelSet
 
-ROUNDED = 1e-9  # of a fraction: what arithmetic may leave between a share and an interval that ends at it
+ROUNDED = 1e-9  # of a fraction: what arithmetic may leave between a fraction and an interval that ends at it
 
 
 def infected_figures(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet) -> dict[str, float | None]:

@@ -212,10 +212,10 @@ def hill(smooth: np.ndarray) -> int:
 
 def lower_of_three(levels: np.ndarray) -> float:
     """The lower threshold of three classes of grey values, uint8 (n,), that differ most (Otsu 1979)."""
-    share = np.bincount(levels, minlength=256) / len(levels)
-    if np.count_nonzero(share) == 3:
-        return float(np.flatnonzero(share)[0])
-    weight, moment = np.r_[0, share.cumsum()], np.r_[0, (share * np.arange(256)).cumsum()]
+    fraction = np.bincount(levels, minlength=256) / len(levels)
+    if np.count_nonzero(fraction) == 3:
+        return float(np.flatnonzero(fraction)[0])
+    weight, moment = np.r_[0, fraction.cumsum()], np.r_[0, (fraction * np.arange(256)).cumsum()]
 
     def between(first: np.ndarray, end: np.ndarray) -> np.ndarray:
         w, m = weight[end] - weight[first], moment[end] - moment[first]

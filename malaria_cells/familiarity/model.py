@@ -16,8 +16,9 @@ UNUSUAL: Level = "unusual"
 UNLIKE: Level = "unlike anything learned"
 LEVELS: tuple[Level, ...] = (FAMILIAR, UNUSUAL, UNLIKE)
 
-INNER = 0.95  # share of a data set's photographs that lie within its low and high value of each signal
-FAMILIAR_SHARE = 0.975  # share of validation photographs that are to be called familiar: of others, of the same laboratories, fewer are
+INNER = 0.95  # fraction of a data set's photographs that lie within its low and high value of each signal
+# Fraction of the validation images that the limit calls familiar; of other images of the same laboratories slightly fewer are.
+FAMILIAR_FRACTION = 0.975
 FOLDS = 5  # parts of the validation photographs, each measured by what the others say is usual
 FEWEST = 10  # validation photographs of a data set; the networks' signals of one with fewer are those of all sets together
 # Limits from which a photograph is like nothing learned, measured by a model of one laboratory on the training photographs of five others:
@@ -167,7 +168,7 @@ def fit(
     away = [_away(_known(appearances, names, validated[~part], own[~part]), validated[part]) for part in parts]
     distances = np.concatenate(away) if away else _away(known, validated)
     # The rank of split conformal prediction (Lei et al. 2018, JASA 113(523), section 2.2).
-    rank = min(int(np.ceil((len(distances) + 1) * FAMILIAR_SHARE)), len(distances), max(int(np.isfinite(distances).sum()), 1)) - 1
+    rank = min(int(np.ceil((len(distances) + 1) * FAMILIAR_FRACTION)), len(distances), max(int(np.isfinite(distances).sum()), 1)) - 1
     unusual = float(np.sort(distances)[rank].clip(1, MOST_UNUSUAL))
     marked = tuple(replace(k, has_findings=k.name not in without_findings) for k in known)
     return FamiliarityModel(NAMES, marked, round(unusual, 4))

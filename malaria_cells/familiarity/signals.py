@@ -22,8 +22,8 @@ CUT_OFF = 0.75, 0.15
 LEAST_DENSITY = 0.05  # mean optical density from which a pixel can be stained at all
 IS_CELL = 0.5  # probability of being a cell from which a detection is taken for one here, whatever the model's own threshold
 UNSURE = (0.1, 0.9)  # probabilities of being a cell between which the networks are not sure of a detection
-AT_LEAST = 0.02  # added to shares and entropies before their logarithm is taken
-FEWEST_SEEN = 5  # detections: the share of the unsure ones among fewer says nothing
+AT_LEAST = 0.02  # added to fractions and entropies before their logarithm is taken
+FEWEST_SEEN = 5  # detections: the fraction of the unsure ones among fewer says nothing
 
 _OPTICAL_DENSITY = -np.log10(np.maximum(np.arange(256), 1) / 255).astype(np.float32)
 
@@ -49,13 +49,13 @@ SIGNALS = (
     Signal("light_red", 0.05),  # logarithm of the clear field's red by its green
     Signal("light_blue", 0.05),  # logarithm of the clear field's blue by its green
     Signal("stain", 0.2),  # logarithm of the stained pixels' mean optical density
-    Signal("stain_red", 0.03),  # share of the red channel in the optical density
-    Signal("stain_blue", 0.03),  # share of the blue channel
+    Signal("stain_red", 0.03),  # fraction of the red channel in the optical density
+    Signal("stain_blue", 0.03),  # fraction of the blue channel
     Signal("focus", 0.3),  # logarithm of the variance of the Laplacian by that of the green channel
     Signal("size", 0.1),  # logarithm of the median cell size by the model's
-    # Logarithm of the share of the stained area that lies in no red cell, `AT_LEAST` added.
+    # Logarithm of the fraction of the stained area that lies in no red cell, `AT_LEAST` added.
     Signal("unexplained", 0.5, of_networks=True, only_high=True),
-    Signal("unsure", 0.15, of_networks=True, only_high=True),  # share of detections that are neither surely a cell nor surely none
+    Signal("unsure", 0.15, of_networks=True, only_high=True),  # fraction of detections that are neither surely a cell nor surely none
     # Logarithm of the mean entropy of the cells' classes in nats, `AT_LEAST` added.
     Signal("mixed", 0.5, of_networks=True, only_high=True),
 )
@@ -146,7 +146,7 @@ class _Reduced:
         return _Reduced(np.ascontiguousarray(small[..., 1]), clear, stain, stained, scale, size)
 
     def unexplained(self, cells_xyxy: np.ndarray, is_red: np.ndarray) -> float:
-        """Share of the stained area outside other cells that lies in no red cell; 1 where hardly anything is stained."""
+        """Fraction of the stained area outside other cells that lies in no red cell; 1 where hardly anything is stained."""
         stained = self.stained.copy()
         for x0, y0, x1, y1 in self._places(cells_xyxy[~is_red]):
             stained[y0:y1, x0:x1] = 0
@@ -177,7 +177,7 @@ def _of_picture(reduced: _Reduced, cell_size: float) -> np.ndarray:
     return np.array([values.get(name, np.nan) for name in NAMES], dtype=np.float64)
 
 
-def _quantile(values: np.ndarray, share: float) -> int:
+def _quantile(values: np.ndarray, fraction: float) -> int:
     """A quantile of uint8 values by their histogram, which takes a fraction of the time of sorting."""
     counts = np.cumsum(cv2.calcHist([np.ascontiguousarray(values)], [0], None, [256], [0, 256]))
-    return int(np.searchsorted(counts, share * counts[-1]))
+    return int(np.searchsorted(counts, fraction * counts[-1]))

@@ -35,8 +35,8 @@ def difference(name: str, value: float, above: float) -> str:
     if name == "focus":
         return "out of focus" if above < 0 else f"sharper or noisier {THAN}"
     if name == "unexplained":
-        share = 1 + AT_LEAST - math.exp(value)
-        return f"red cells of the usual look make up only {100 * share:.0f} % of what is stained: a thick film, a crowd, or not a smear"
+        fraction = 1 + AT_LEAST - math.exp(value)
+        return f"red cells of the usual look make up only {100 * fraction:.0f} % of what is stained: a thick film, a crowd, or not a smear"
     if name == "unsure":
         return f"the networks are unsure of {100 * value:.0f} % of the cells"
     return "the networks waver between the classes of many cells"

@@ -18,7 +18,7 @@ def build_classifier(  # type: ignore[no-untyped-def]
         name: one of `NAMES`, or a full name in one of `OTHERS`.
         image_size_hw: input height and width in pixels.
         n_classes: number of classes, the reject class counted; two classes give one sigmoid unit.
-        dropout: share dropped before the last layers, in [0, 1); `baseline` and `augmented` have none.
+        dropout: fraction dropped before the last layers, in [0, 1); `baseline` and `augmented` have none.
         weights: of a backbone: ``imagenet``, ``none`` or a file.
         freeze: whether a backbone keeps its weights.
 

@@ -132,8 +132,8 @@ def for_use(detector: keras.Model, kind: str, size_hw: tuple[int, int]) -> keras
         # As arrays: tensors of another graph would become inputs of an exported network.
         points, strides = (np.asarray(tensor) for tensor in yolo.get_anchors(image_shape=size_hw))
         # How far left, top, right and bottom are from the point: the mean of a distribution over whole strides.
-        shares = ops.softmax(ops.reshape(raw["boxes"], (-1, len(points), 4, YOLO_STEPS)), axis=-1)
-        edges = ops.sum(shares * np.arange(YOLO_STEPS, dtype=np.float32), axis=-1)
+        fractions = ops.softmax(ops.reshape(raw["boxes"], (-1, len(points), 4, YOLO_STEPS)), axis=-1)
+        edges = ops.sum(fractions * np.arange(YOLO_STEPS, dtype=np.float32), axis=-1)
         boxes = ops.concatenate([ops.subtract(points, edges[..., :2]), ops.add(points, edges[..., 2:])], axis=-1) * strides[:, None]
         scores = raw["classes"]
     else:

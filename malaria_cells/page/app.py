@@ -161,7 +161,7 @@ def _figures(detector: Detector, counts: dict[str, Count], shown: Photograph, ve
         columns[1].metric("Red cells", f"{own.red_cells:,}")
         columns[2].metric("Infected", f"{own.infected:,}")
         is_given = shown.name in verdicts.given
-        columns[3].metric("Parasitemia", own.share_in_words() if is_given else "not given")
+        columns[3].metric("Parasitemia", own.parasitemia_text() if is_given else "not given")
         columns[3].caption(own.interval_in_words(detector.errors_for(shown.familiarity)) if is_given else "unlike anything learned")
     if len(counts) > 1:
         which = f"All {len(counts)}" if len(verdicts.given) == len(counts) else f"{len(verdicts.given)} of {len(counts)}"

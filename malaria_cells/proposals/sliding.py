@@ -3,7 +3,7 @@
 import numpy as np
 
 SIZES = (0.8, 1.0, 1.25)  # sides of the squares, in cell sizes
-STEP = 0.25  # distance of two squares, as a share of the side
+STEP = 0.25  # distance of two squares, as a fraction of the side
 
 
 def sliding_boxes(shape_hw: tuple[int, ...], cell_size: float) -> np.ndarray:

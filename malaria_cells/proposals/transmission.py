@@ -53,7 +53,7 @@ class Field:
 
 
 def transmission(light: np.ndarray, cell: float, smoothing: float) -> np.ndarray:
-    """Share of the lamp's light that comes through: float32 (h, w).
+    """Fraction of the lamp's light that comes through: float32 (h, w).
 
     Args:
         light: brightness, float32 (h, w).

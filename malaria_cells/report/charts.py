@@ -1,4 +1,4 @@
-"""Charts of a report: shares of classes, precision and recall, reliability, parasitemia."""
+"""Charts of a report: fractions of classes, precision and recall, reliability, parasitemia."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from malaria_cells.labels import LabelSet
 from malaria_cells.report.style import PALETTE, QUIET, class_colours, figure, short
 
 
-def class_shares(counts: dict[str, np.ndarray], names: tuple[str, ...], path: Path) -> None:
+def class_fractions(counts: dict[str, np.ndarray], names: tuple[str, ...], path: Path) -> None:
     """Bars with number and percentage of each class, a group of bars a class.
 
     Args:
@@ -23,11 +23,11 @@ def class_shares(counts: dict[str, np.ndarray], names: tuple[str, ...], path: Pa
     with figure(path, 9, 0.9 + len(names) * (0.22 + 0.2 * len(counts))) as ax:
         largest = max(max(int(c.max(initial=0)) for c in counts.values()), 1)
         for i, (what, numbers) in enumerate(counts.items()):
-            shares = numbers / max(int(numbers.sum()), 1)
+            fractions = numbers / max(int(numbers.sum()), 1)
             y = places + (i - (len(counts) - 1) / 2) * height
             ax.barh(y, numbers, height * 0.92, color=PALETTE[(i + 1) % len(PALETTE)], label=f"{what}: {int(numbers.sum()):,}")
-            for place, n, share in zip(y, numbers, shares, strict=True):
-                ax.text(max(n, 0.8), place, f"  {int(n):,} ({share:.2%})" if n else "  0", va="center", fontsize=8.5)
+            for place, n, fraction in zip(y, numbers, fractions, strict=True):
+                ax.text(max(n, 0.8), place, f"  {int(n):,} ({fraction:.2%})" if n else "  0", va="center", fontsize=8.5)
         ax.set_yticks(places, [short(name) for name in names])
         ax.invert_yaxis()
         if largest > 200:
@@ -55,7 +55,7 @@ def precision_recall(curves: dict[str, tuple[np.ndarray, np.ndarray]], labels: L
         for i, (name, (recall, precision)) in enumerate(curves.items()):
             look = {"color": colours.get(name, "#000000"), "linestyle": styles[i % len(styles)], "linewidth": 2}
             ax.plot(recall, precision, label=short(name), **look)
-        ax.set(xlabel="recall: share of the annotated cells that is found", ylabel="precision: share of the found that is right")
+        ax.set(xlabel="recall: fraction of the annotated cells that is found", ylabel="precision: fraction of the found that is right")
         ax.set(xlim=(0, 1.01), ylim=(0, 1.02))
         ax.grid(color="#E4E8EA")
         ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9)
@@ -63,13 +63,13 @@ def precision_recall(curves: dict[str, tuple[np.ndarray, np.ndarray]], labels: L
 
 def reliability_diagram(found: Reliability, path: Path, what: str) -> None:
     """What was promised against what came true, with 95 % intervals (Wilson 1927, JASA 22(158)), and how often it was promised."""
-    tests = [binomtest(round(n * share), int(n)) for n, share in zip(found.n, found.right, strict=True)]
+    tests = [binomtest(round(n * fraction), int(n)) for n, fraction in zip(found.n, found.right, strict=True)]
     ends = np.array([t.proportion_ci(0.95, method="wilson") for t in tests]).reshape(-1, 2)
     with figure(path, 6.4, 5.4, rows=2, height_ratios=(4, 1), sharex=True) as (above, below):
         above.plot([0, 1], [0, 1], color=QUIET, linestyle="--", label="as promised")
         above.vlines(found.predicted, ends[:, 0], ends[:, 1], color=PALETTE[1], linewidth=5, alpha=0.3, label="95 % interval")
         above.plot(found.predicted, found.right, color=PALETTE[1], marker="o", linewidth=2, label=what)
-        above.set(ylabel="share that was right", xlim=(0, 1), ylim=(0, 1.02))
+        above.set(ylabel="fraction that was right", xlim=(0, 1), ylim=(0, 1.02))
         above.grid(color="#E4E8EA")
         above.legend(loc="lower right", fontsize=9)
         below.bar(found.predicted, found.n, width=0.05, color=PALETTE[1])
@@ -87,11 +87,11 @@ def parasitemia_chart(rows: list[tuple[str, float, float, float, float | None]],
         path: picture to write.
     """
     names = [short(row[0]) for row in rows]
-    share, low, high = (100 * np.array([row[i] for row in rows], dtype=float) for i in (1, 2, 3))
+    fraction, low, high = (100 * np.array([row[i] for row in rows], dtype=float) for i in (1, 2, 3))
     y = np.arange(len(rows))
     with figure(path, 9, 1.1 + 0.19 * len(rows)) as ax:
         ax.hlines(y, low, high, color=PALETTE[1], linewidth=2, alpha=0.55, label="95 % interval")
-        ax.plot(share, y, "o", color=PALETTE[1], markersize=5, label="counted")
+        ax.plot(fraction, y, "o", color=PALETTE[1], markersize=5, label="counted")
         annotated = [(100 * row[4], i) for i, row in enumerate(rows) if row[4] is not None]
         if annotated:
             x, places = zip(*annotated, strict=True)

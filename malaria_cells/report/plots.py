@@ -50,7 +50,7 @@ def training_curves(courses: list[Course], path: Path, panels: dict[str, str] = 
 
 
 def confusion_matrix(counts: np.ndarray, names: tuple[str, ...], title: str, path: Path, rows: tuple[str, ...] | None = None) -> None:
-    """Counts, shaded by row share.
+    """Counts, shaded by row fraction.
 
     Args:
         counts: int (n, n), rows true, columns predicted.
@@ -60,21 +60,21 @@ def confusion_matrix(counts: np.ndarray, names: tuple[str, ...], title: str, pat
         rows: their names; None: those of the columns.
     """
     counts = np.asarray(counts)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 2.6 + 0.75 * len(names)
     with figure(path, side + 1.2, side) as ax:
-        image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        image = ax.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
         for (row, column), n in np.ndenumerate(counts):
-            share = shares[row, column]
-            colour = "white" if share > 0.55 else "black" if n else "#B0B0B0"
-            text = f"{n:,}" if not n or counts[row].sum() == 0 else f"{n:,}\n{_percent(share)}"
+            fraction = fractions[row, column]
+            colour = "white" if fraction > 0.55 else "black" if n else "#B0B0B0"
+            text = f"{n:,}" if not n or counts[row].sum() == 0 else f"{n:,}\n{_percent(fraction)}"
             ax.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
         ax.set_xticks(range(len(names)), [short(name) for name in names], rotation=35, ha="right", rotation_mode="anchor")
         ax.set_yticks(range(len(names)), [short(name) for name in rows or names])
         ax.set(title=title, xlabel="predicted", ylabel="annotated")
-        ax.figure.colorbar(image, ax=ax, shrink=0.7, label="share of the annotated class")
+        ax.figure.colorbar(image, ax=ax, shrink=0.7, label="fraction of the annotated class")
 
 
-def _percent(share: float) -> str:
+def _percent(fraction: float) -> str:
     """Whole percent; what is neither none nor all is not rounded to it."""
-    return "<1%" if 0 < share < 0.005 else ">99%" if 0.995 < share < 1 else f"{share:.0%}"
+    return "<1%" if 0 < fraction < 0.005 else ">99%" if 0.995 < fraction < 1 else f"{fraction:.0%}"

@@ -110,8 +110,8 @@ def _write_table(path: Path, cells: list[DoubtfulCell], results: dict[str, sv.De
             found = results[cell.key]
             label = labels.names[found.data["counted_as"][cell.index]]
             box = (f"{v:.1f}" for v in found.xyxy[cell.index])
-            shares = (f"{v:.4f}" for v in found.data["probabilities"][cell.index][: len(labels)])
-            writer.writerow((number, cell.key, label, f"{cell.doubt:.4f}", *box, *shares))
+            fractions = (f"{v:.4f}" for v in found.data["probabilities"][cell.index][: len(labels)])
+            writer.writerow((number, cell.key, label, f"{cell.doubt:.4f}", *box, *fractions))
 
 
 def draw_sheet(

@@ -52,14 +52,14 @@ def counted_headline(total: Count, errors: ErrorRates | None, labels: LabelSet, 
     found = [Headline("Cells counted", f"{int(total.by_label.sum()):,}", f"in {where}, at the operating thresholds")]
     if labels.is_infected.any() and total.parasitemia is not None:
         meaning = f"{total.infected:,} of {total.red_cells:,} red cells; {total.interval_in_words(errors)}"
-        found.append(Headline("Parasitemia", total.share_in_words(), meaning))
+        found.append(Headline("Parasitemia", total.parasitemia_text(), meaning))
     return found
 
 
 def class_distribution(counts: dict[str, np.ndarray], labels: LabelSet) -> Section:
     """Number and percentage of each class, int (n_labels,) by what was counted."""
-    drawn = plot(lambda path: charts.class_shares(counts, labels.names, path), "bars of the number of cells of each class")
-    return Section("Classes", "Number of cells of each class, and their share of all.", (drawn,))
+    drawn = plot(lambda path: charts.class_fractions(counts, labels.names, path), "bars of the number of cells of each class")
+    return Section("Classes", "Number of cells of each class, and their fraction of all.", (drawn,))
 
 
 def precision_recall(by_class: AveragePrecision, labels: LabelSet) -> Section:
@@ -90,7 +90,7 @@ def reliability(pictures: list[Picture], found: list[sv.Detections]) -> Section:
     """Whether scores are what they promise."""
     points = error_analysis.score_reliability(pictures, found)
     text = "Of detections scored 0.8, eight in ten should be right. Below the line scores promise too much, above it too little."
-    drawn = plot(lambda path: charts.reliability_diagram(points, path, "detections"), "share that was right against the score")
+    drawn = plot(lambda path: charts.reliability_diagram(points, path, "detections"), "fraction that was right against the score")
     return Section("Are the scores honest?", text, (drawn,))
 
 

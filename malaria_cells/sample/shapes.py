@@ -59,7 +59,7 @@ def outline(angle: np.ndarray, rng: np.random.Generator, wobble: float, stretch:
         angle: radians.
         rng: draws the waves.
         wobble: amplitude of the waves.
-        stretch: how much longer than wide, as a share.
+        stretch: how much longer than wide, as a fraction.
     """
     turn = rng.uniform(0, np.pi)
     radius = 1 + stretch * np.cos(2 * (angle - turn)) / 2

@@ -13,7 +13,7 @@ STAGES = ("ring", "trophozoite", "gametocyte", "schizont")
 STAGE_SHARES = (0.36, 0.26, 0.22, 0.16)
 SIZE_WH = (1024, 768)
 RADIUS = 36.0  # of an ordinary red cell in pixels
-# Nearer than this share of the sum of their radii no two centres lie: cells overlap, but do not hide each other.
+# Nearer than this fraction of the sum of their radii no two centres lie: cells overlap, but do not hide each other.
 CLOSEST = 0.68
 
 
@@ -24,7 +24,7 @@ class Slide:
     Attributes:
         light: background colour, float32 (3,), 0 to 255.
         stain: optical density of a red cell, float32 (3,).
-        parasitemia: share of infected red cells.
+        parasitemia: fraction of infected red cells.
         crowding: mean number of cells in a field.
         blur: standard deviation in pixels.
     """

@@ -2,7 +2,7 @@
 
 The networks of a fold never see the photographs that they are asked about. Afterwards the networks are trained on all of them:
 no photograph is wasted on validation. Weights between those before and after (`transfer.averaged_weights`) forget less than those
-after; which share of the new ones is taken, the photographs out of fold decide.
+after; which fraction of the new ones is taken, the photographs out of fold decide.
 """
 
 import sys
@@ -28,9 +28,9 @@ from malaria_cells.progress import progress
 from malaria_cells.proposals import Proposer
 from malaria_cells.splits import fold_pictures
 from malaria_cells.stain import normalized
-from malaria_cells.training.budget import FIRST_PASSES, SECOND_PASSES, Budget, Plan
+from malaria_cells.training.budget import FIRST_EPOCHS, SECOND_EPOCHS, Budget, Plan
 from malaria_cells.training.classifier import Trained, TrainingData, predict_rows
-from malaria_cells.training.few import SHARES, OutOfFold, nearest_of_best
+from malaria_cells.training.few import FRACTIONS, OutOfFold, nearest_of_best
 from malaria_cells.training.looks import train_looks
 from malaria_cells.training.proposer import Schedule, train_proposer
 from malaria_cells.training.run_state import RunState
@@ -62,9 +62,9 @@ class Exchangeable:
         """The answer to uint8 pixels."""
         return np.asarray(self._graph(tf.constant(pixels)))
 
-    def take(self, weights: list[np.ndarray], share: float) -> None:
-        """Answer by weights between those that it began with and others, of which `share` is taken."""
-        self.model.set_weights(averaged_weights(self.start, weights, share))
+    def take(self, weights: list[np.ndarray], fraction: float) -> None:
+        """Answer by weights between those that it began with and others, of which `fraction` is taken."""
+        self.model.set_weights(averaged_weights(self.start, weights, fraction))
 
 
 @dataclass
@@ -115,7 +115,7 @@ class Adaptation:
         """Find candidates in every photograph by a proposer that was not trained on it, and keep them in `found`.
 
         Returns:
-            The share of new weights by which cells are found best, and the average precision of cells by share.
+            The fraction of new weights by which cells are found best, and the average precision of cells by fraction.
         """
         halves = fold_pictures(self.pictures, 2, self.config.random_state, split_again=False)
         weights = []
@@ -124,8 +124,8 @@ class Adaptation:
             weights.append(self.trained_proposer(_without(self.pictures, half), "proposer fold"))
         compared = [(p, w) for half, w in zip(halves, weights, strict=True) for p in half.pictures[: -(-MOST_COMPARED // 2)]]
         precision = []
-        for share in SHARES:
-            found = [self._candidates(p, w, share) for p, w in compared]
+        for fraction in FRACTIONS:
+            found = [self._candidates(p, w, fraction) for p, w in compared]
             own = [_as_cells(*f) for f in found]
             precision.append(cell_figures([p for p, _ in compared], own, self.pictures.labels).ap50[0] or 0.0)
         best = nearest_of_best([-value for value in precision], AP_WORTH)
@@ -135,13 +135,13 @@ class Adaptation:
         self.centres.take(self.centres.start, 1)
         for p in self.old.pictures:
             self.found[p.key] = self._candidates(p, self.centres.start, 0)
-        return best, {str(share): round(value, 4) for share, value in zip(SHARES, precision, strict=True)}
+        return best, {str(fraction): round(value, 4) for fraction, value in zip(FRACTIONS, precision, strict=True)}
 
     def _pixels(self, picture: Picture) -> np.ndarray:
         return normalized(read_picture(picture.path), self.config.stain_normalization)
 
-    def _candidates(self, picture: Picture, weights: list[np.ndarray], share: float) -> Found:
-        self.centres.take(weights, share)
+    def _candidates(self, picture: Picture, weights: list[np.ndarray], fraction: float) -> Found:
+        self.centres.take(weights, fraction)
         find = Proposer("learned", self.cell_size, network=self.centres, views=self.config.proposer_tta)
         return find.candidates(self._pixels(picture))
 
@@ -167,9 +167,9 @@ class Adaptation:
         for network in self.networks:
             network.take(network.start, 1)
         steps = self.budget.steps(name)
-        changes: dict[str, Any] = {"epochs": FIRST_PASSES, "steps_per_epoch": steps, "schedule": "cosine", "kept_weights": "last"}
+        changes: dict[str, Any] = {"epochs": FIRST_EPOCHS, "steps_per_epoch": steps, "schedule": "cosine", "kept_weights": "last"}
         if self.config.second_look is not None:
-            changes["second_look"] = self.config.second_look.model_copy(update={"epochs": SECOND_PASSES})
+            changes["second_look"] = self.config.second_look.model_copy(update={"epochs": SECOND_EPOCHS})
         config = self.config.model_copy(update=changes | {"early_stopping": None})
         self.runs += 1
         run = RunState.start(self.folder / f"run{self.runs}", config)
@@ -201,34 +201,34 @@ class Adaptation:
             trained, _ = self.trained_looks(data, is_finding, "fold")
             weights = [t.model.get_weights() for t in trained]
             met = own[store.proposed[own]] if store.proposed[own].any() else own
-            by_share = []
-            for share in SHARES:
-                self.take_looks(weights, share)
-                by_share.append(predict_rows(self.networks, store, met, views, is_finding, closer))
+            by_fraction = []
+            for fraction in FRACTIONS:
+                self.take_looks(weights, fraction)
+                by_fraction.append(predict_rows(self.networks, store, met, views, is_finding, closer))
             rows.append(met)
-            seen.append(by_share)
-            shown.append(trained[0].shown_shares)
+            seen.append(by_fraction)
+            shown.append(trained[0].training_prior)
             kept.append((fold, weights))
         together = np.concatenate(rows)
-        pooled = [np.concatenate([by_share[i] for by_share in seen]) for i in range(len(SHARES))]
+        pooled = [np.concatenate([by_fraction[i] for by_fraction in seen]) for i in range(len(FRACTIONS))]
         return OutOfFold(store.class_ids[together], pooled, np.mean(shown, axis=0), is_finding), kept
 
-    def take_looks(self, weights: list[list[np.ndarray]], share: float) -> None:
-        """Let the classifiers answer by a share of new weights."""
+    def take_looks(self, weights: list[list[np.ndarray]], fraction: float) -> None:
+        """Let the classifiers answer by a fraction of new weights."""
         for network, own in zip(self.networks, weights, strict=True):
-            network.take(own, share)
+            network.take(own, fraction)
 
-    def looks_at(self, detector: TwoStageDetector, folds: list[tuple[AnnotationSet, list[Any]]], share: float) -> dict[str, Look]:
+    def looks_at(self, detector: TwoStageDetector, folds: list[tuple[AnnotationSet, list[Any]]], fraction: float) -> dict[str, Look]:
         """What each photograph's own networks, not trained on it, see in it, by its key.
 
         Args:
             detector: whose classifier's networks are those of this adaptation.
             folds: see `looks_out_of_fold`.
-            share: of the new weights.
+            fraction: of the new weights.
         """
         looks: dict[str, Look] = {}
         for fold, weights in folds:
-            self.take_looks(weights, share)
+            self.take_looks(weights, fraction)
             for p in fold.pictures:
                 candidates, proposal_scores = self.found[p.key]
                 looks[p.key] = Look(candidates, detector.classify(self._pixels(p), candidates), proposal_scores)

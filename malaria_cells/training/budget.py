@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 PROPOSER_STEP, FIRST_STEP, SECOND_STEP = 0.25, 0.12, 0.35  # seconds on two cores: 8 crops of 256 x 256, 64 patches of 80 x 80, of 112 x 112
 TRACING = 10.0  # seconds until a training of a network takes its first step
-LEAST = 0.2  # share of the usual steps that is taken in any case
+LEAST = 0.2  # fraction of the usual steps that is taken in any case
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Budget:
     def __init__(self, seconds: float, stages: list[Stage], clock: Callable[[], float] = time.monotonic):
         self.seconds, self.stages, self.clock = seconds, stages, clock
         self.begun = clock()
-        self.least_share = 1.0
+        self.least_fraction = 1.0
         self.taken: dict[str, int] = {}
         self._at = 0
 
@@ -53,20 +53,20 @@ class Budget:
         """The steps that a stage may take; stages before it count as done."""
         self._at = next(i for i, stage in enumerate(self.stages) if i > self._at and stage.name == name)
         stage = self.stages[self._at]
-        share = self._share()
-        self.least_share = min(self.least_share, share)
-        self.taken[name] = max(round(share * stage.steps), 1)
+        fraction = self._fraction()
+        self.least_fraction = min(self.least_fraction, fraction)
+        self.taken[name] = max(round(fraction * stage.steps), 1)
         return self.taken[name]
 
-    def _share(self) -> float:
-        """The share of the usual steps that leaves time for the rest."""
+    def _fraction(self) -> float:
+        """The fraction of the usual steps that leaves time for the rest."""
         done, left = self.stages[: self._at], self.stages[self._at :]
-        expected = sum(s.fixed + self.least_share * s.of_steps for s in done)
+        expected = sum(s.fixed + self.least_fraction * s.of_steps for s in done)
         # How much slower than usual this machine is, as far as it is known; the first stages say little.
         slower = max((self.elapsed + TRACING) / (expected + TRACING), 1.0)
         for_steps = self.seconds - self.elapsed - slower * sum(s.fixed for s in left)
-        share = for_steps / (slower * max(sum(s.of_steps for s in left), 1e-9))
-        return min(self.least_share, max(share, LEAST))
+        fraction = for_steps / (slower * max(sum(s.of_steps for s in left), 1e-9))
+        return min(self.least_fraction, max(fraction, LEAST))
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Plan:
     Attributes:
         folds: of the cross-validation of the classifiers; the proposer has two.
         proposer: steps of its last training; a fold's has `OF_A_FOLD` of them.
-        first: steps an epoch of the first look, whose epochs are `FIRST_PASSES`.
+        first: steps an epoch of the first look, whose epochs are `FIRST_EPOCHS`.
         pictures: photographs, old ones counted.
     """
 
@@ -86,7 +86,7 @@ class Plan:
     pictures: int
 
 
-FIRST_PASSES, SECOND_PASSES = 5, 2
+FIRST_EPOCHS, SECOND_EPOCHS = 5, 2
 OF_A_FOLD = 0.5
 MOST_FOLDS, FOLDS_OF_MANY = 5, 3
 FEW = 12  # photographs, from a larger number of which fewer folds are made
@@ -107,16 +107,16 @@ def plan_of(pictures: int, groups: int, old: int = 0) -> Plan:
 
 def stages_of(plan: Plan, second_look: bool) -> list[Stage]:
     """The stages of an adaptation in their order."""
-    a_pass = FIRST_PASSES * FIRST_STEP + (SECOND_PASSES * SECOND_STEP if second_look else 0)
+    seconds_per_step = FIRST_EPOCHS * FIRST_STEP + (SECOND_EPOCHS * SECOND_STEP if second_look else 0)
     tracing = TRACING * (2 if second_look else 1)
 
-    def proposer(name: str, share: float) -> Stage:
-        steps = round(share * plan.proposer)
+    def proposer(name: str, fraction: float) -> Stage:
+        steps = round(fraction * plan.proposer)
         return Stage(name, steps, steps * PROPOSER_STEP, TRACING)
 
-    def looks(name: str, share: float) -> Stage:
-        steps = max(round(share * plan.first), 1)
-        return Stage(name, steps, steps * a_pass, tracing)
+    def looks(name: str, fraction: float) -> Stage:
+        steps = max(round(fraction * plan.first), 1)
+        return Stage(name, steps, steps * seconds_per_step, tracing)
 
     return [
         Stage("start", 0, 0, 10 + CANDIDATES * plan.pictures),

@@ -16,7 +16,7 @@ from malaria_cells.errors import InputError
 from malaria_cells.models import build_classifier
 from malaria_cells.partial_labels import Sets, allowed_classes, split_counts, stand_ins
 from malaria_cells.patches import PatchStore
-from malaria_cells.pipeline import Sampler, Targets, class_weights, plain_batches, row_shares, training_batches
+from malaria_cells.pipeline import Sampler, Targets, class_weights, plain_batches, row_fractions, training_batches
 from malaria_cells.training.callbacks import MONITOR, LearningRate, ProgressLines, ReseedDropout, StateCheckpoint
 from malaria_cells.training.fit import fit
 from malaria_cells.training.metrics import MacroF1
@@ -34,14 +34,14 @@ class Trained:
         model: with the weights of its best epoch.
         history: one row of figures an epoch.
         best_epoch: index of the best epoch.
-        shown_shares: float (n_classes,), share of each class in what training showed, by count times weight; what it showed as one of
+        training_prior: float (n_classes,), fraction of each class in what training showed, by count times weight; what it showed as one of
             several classes is divided among them in proportion.
     """
 
     model: keras.Model
     history: list[dict[str, float]]
     best_epoch: int
-    shown_shares: np.ndarray
+    training_prior: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,9 @@ def train_classifier(data: TrainingData, config: Config, run: RunState, start: k
     keras.mixed_precision.set_global_policy(config.precision)
     store, train_rows, allowed = data.store, data.train_rows, data.allowed
     train_ids, counted_as = store.class_ids[train_rows], data.counted_as
-    sampler, shares = _sampler(data, config)
+    sampler, fractions = _sampler(data, config)
     balanced = class_weights(counted_as, data.n_classes, sampler.weights)[data.stand_ins]
-    shown = split_counts(np.bincount(train_ids, shares, len(allowed)), allowed)
+    shown = split_counts(np.bincount(train_ids, fractions, len(allowed)), allowed)
     model = _compiled_model(config, allowed, sampler.steps_per_epoch, _prior_ratio(train_ids, allowed, shown))
     first_epoch = len(run.history)
     if first_epoch:
@@ -130,8 +130,8 @@ def train_classifier(data: TrainingData, config: Config, run: RunState, start: k
         policy = make_batch_policy(config.augmentation, config.image_size, config.random_state)
         soft = needs_soft_labels(config, partial=bool(data.sets))
         augment = make_augmenter(config.augmentation)
-        # Weighted so, each class has the share in `val_loss` that it has in `loss`.
-        by_class = np.bincount(counted_as, shares, data.n_classes) / np.maximum(_shares(counted_as, data.n_classes), 1e-9)
+        # With these weights each class has the same influence on `val_loss` as on `loss`.
+        by_class = np.bincount(counted_as, fractions, data.n_classes) / np.maximum(_class_fractions(counted_as, data.n_classes), 1e-9)
         compared = Targets(by_class.astype(np.float32)[data.stand_ins], soft)
         batches = training_batches(store, sampler, Targets(shown_weights, soft), augment, first_epoch, policy)
         fit(
@@ -177,9 +177,9 @@ def _patches(store: PatchStore, batch: np.ndarray, rows: np.ndarray) -> np.ndarr
 
 
 def _sampler(data: TrainingData, config: Config) -> tuple[Sampler, np.ndarray]:
-    """Draws the rows of batches; and the share of each row in what the network is shown, by number times weight, float (n,)."""
+    """Draws the rows of batches; and the fraction of each row in what the network is shown, by number times weight, float (n,)."""
     store, rows = data.store, data.train_rows
-    # Class weights make the classes' shares equal, as a power of 0 does.
+    # Class weights make the classes' fractions equal, as a power of 0 does.
     power = {"sampling": config.sampling_power, "class_weight": 0.0, "none": 1.0}[config.balance]
     by_class = config.balance == "sampling"
     drawn_as = data.counted_as
@@ -190,7 +190,7 @@ def _sampler(data: TrainingData, config: Config) -> tuple[Sampler, np.ndarray]:
     sampler = Sampler(
         rows, drawn_as, config.batch_size, config.steps_per_epoch, power if by_class else None, config.random_state, weights, strata
     )
-    return sampler, row_shares(drawn_as, power, weights, strata)
+    return sampler, row_fractions(drawn_as, power, weights, strata)
 
 
 def _compiled_model(config: Config, allowed: np.ndarray, steps: int, prior_ratio: list[float]) -> keras.Model:
@@ -232,7 +232,7 @@ def _validation(data: TrainingData, targets: Targets, config: Config) -> dict[st
 
 
 def _spread(rows: np.ndarray, class_ids: np.ndarray, wanted: int, seed: int) -> np.ndarray:
-    """Draw some of the rows, of each class its share to within one; in their old order."""
+    """Draw some of the rows, in proportion to the classes, to within one row; in their old order."""
     rng = np.random.default_rng(seed)
     by_class = np.lexsort((rng.random(len(rows)), class_ids))
     places = (np.arange(wanted) + rng.random()) * len(rows) / wanted
@@ -246,13 +246,13 @@ def _adapts_normalization(config: Config) -> bool:
     return config.adapt_normalization
 
 
-def _shares(class_ids: np.ndarray, n_classes: int) -> np.ndarray:
+def _class_fractions(class_ids: np.ndarray, n_classes: int) -> np.ndarray:
     return np.bincount(class_ids, minlength=n_classes) / len(class_ids)
 
 
 def _prior_ratio(class_ids: np.ndarray, allowed: np.ndarray, shown: np.ndarray) -> list[float]:
-    in_life = split_counts(_shares(class_ids, len(allowed)), allowed)
-    return [float(life / seen) if seen else 1.0 for life, seen in zip(in_life, shown, strict=True)]
+    deployment_prior = split_counts(_class_fractions(class_ids, len(allowed)), allowed)
+    return [float(life / seen) if seen else 1.0 for life, seen in zip(deployment_prior, shown, strict=True)]
 
 
 def _row_weights(store: PatchStore, rows: np.ndarray) -> np.ndarray | None:

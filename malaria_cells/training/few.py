@@ -11,8 +11,8 @@ from malaria_cells.labels import LabelSet
 FEWEST_FINDINGS = 5  # annotated infected cells; of fewer nothing is learned about the threshold of infection
 HALFWAY = 10  # annotated infected cells, from which on their own fit counts more than the start model's
 FEWEST_CELLS = 50  # of any class, for the thresholds of cells
-SHARES = (0.0, 0.5, 1.0)  # of the new weights, that are compared
-WORTH = 0.005  # by so much a larger share must be better: between equals the one nearer to what was learned is taken
+FRACTIONS = (0.0, 0.5, 1.0)  # of the new weights, that are compared
+WORTH = 0.005  # by so much a larger fraction must be better: between equals the one nearer to what was learned is taken
 
 
 def trust(n_findings: int) -> float:
@@ -30,38 +30,38 @@ class OutOfFold:
 
     Attributes:
         class_ids: true classes, int64 (n,).
-        by_share: for each of `SHARES`, probabilities that are not calibrated, float32 (n, n_classes).
-        shown_shares: see `calibration.fit_calibration`.
+        by_fraction: for each of `FRACTIONS`, probabilities that are not calibrated, float32 (n, n_classes).
+        training_prior: see `calibration.fit_calibration`.
         is_finding: bool (n_classes,).
     """
 
     class_ids: np.ndarray
-    by_share: list[np.ndarray]
-    shown_shares: np.ndarray
+    by_fraction: list[np.ndarray]
+    training_prior: np.ndarray
     is_finding: np.ndarray
 
-    def calibrated(self, share: float) -> tuple[np.ndarray, Calibration]:
-        """The probabilities of a share of the new weights, and the calibration that fits them."""
-        raw = self.by_share[SHARES.index(share)]
-        return raw, fit_calibration(raw, self.class_ids, self.shown_shares, self.is_finding)
+    def calibrated(self, fraction: float) -> tuple[np.ndarray, Calibration]:
+        """The probabilities of a fraction of the new weights, and the calibration that fits them."""
+        raw = self.by_fraction[FRACTIONS.index(fraction)]
+        return raw, fit_calibration(raw, self.class_ids, self.training_prior, self.is_finding)
 
-    def best_share(self) -> tuple[float, dict[str, float]]:
-        """The share of the new weights that tells classes apart best, and the loss of each: the mean over classes of -log p."""
+    def best_fraction(self) -> tuple[float, dict[str, float]]:
+        """The fraction of the new weights that tells classes apart best, and the loss of each: the mean over classes of -log p."""
         losses = []
-        for share in SHARES:
-            raw, fitted = self.calibrated(share)
+        for fraction in FRACTIONS:
+            raw, fitted = self.calibrated(fraction)
             each = -fitted.log_probabilities(raw)[np.arange(len(raw)), self.class_ids]
             losses.append(float(np.mean([each[self.class_ids == c].mean() for c in np.unique(self.class_ids)])))
-        return nearest_of_best(losses, WORTH), {str(share): round(loss, 4) for share, loss in zip(SHARES, losses, strict=True)}
+        return nearest_of_best(losses, WORTH), {str(fraction): round(loss, 4) for fraction, loss in zip(FRACTIONS, losses, strict=True)}
 
 
 def nearest_of_best(losses: list[float], worth: float) -> float:
-    """The smallest share whose loss is within `worth` of the least.
+    """The smallest fraction whose loss is within `worth` of the least.
 
     >>> nearest_of_best([0.9, 0.31, 0.308], 0.005)
     0.5
     """
-    return next(share for share, loss in zip(SHARES, losses, strict=True) if loss <= min(losses) + worth)
+    return next(fraction for fraction, loss in zip(FRACTIONS, losses, strict=True) if loss <= min(losses) + worth)
 
 
 def blended_calibration(fitted: Calibration, start: Calibration, is_finding: np.ndarray, n_findings: int) -> Calibration:
@@ -73,23 +73,23 @@ def blended_calibration(fitted: Calibration, start: Calibration, is_finding: np.
         is_finding: bool (n_classes,), which of the new classes are findings.
         n_findings: annotated infected cells.
     """
-    share, own, before = trust(n_findings), fitted.findings, start.findings
+    fraction, own, before = trust(n_findings), fitted.findings, start.findings
     if not is_finding.any() or is_finding.all():
         return fitted
-    if own is None or share == 0:
+    if own is None or fraction == 0:
         kept = None if before is None else FindingSigmoid(tuple(is_finding.tolist()), before.slope, before.offset)
         return replace(fitted, findings=kept)
     slope, offset = (before.slope, before.offset) if before is not None else (1.0, 0.0)
-    mixed = share * own.slope + (1 - share) * slope, share * own.offset + (1 - share) * offset
+    mixed = fraction * own.slope + (1 - fraction) * slope, fraction * own.offset + (1 - fraction) * offset
     return replace(fitted, findings=FindingSigmoid(own.classes, *mixed))
 
 
 def blended_settings(chosen: DetectionSettings, start: DetectionSettings, n_findings: int, n_cells: int) -> DetectionSettings:
     """The chosen thresholds, those of infection drawn towards the start model's; all are the start model's where cells are too few."""
-    share = trust(n_findings)
+    fraction = trust(n_findings)
 
     def mixed(key: str) -> float:
-        return round(share * getattr(chosen, key) + (1 - share) * getattr(start, key), 3)
+        return round(fraction * getattr(chosen, key) + (1 - fraction) * getattr(start, key), 3)
 
     found = replace(chosen, infected_threshold=mixed("infected_threshold"), candidate_threshold=mixed("candidate_threshold"))
     if n_cells >= FEWEST_CELLS:

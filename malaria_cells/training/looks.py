@@ -71,7 +71,7 @@ def with_hard_examples(data: TrainingData, first: Trained, is_finding: np.ndarra
 def train_further(
     trained: list[Trained], data: TrainingData, is_finding: np.ndarray, more_rows: np.ndarray, config: Config, run: RunState
 ) -> list[Trained]:
-    """Train them on, now also with pictures that choices were made by: for a share of their epochs, at a falling rate.
+    """Train them on, now also with pictures that choices were made by: for a fraction of their epochs, at a falling rate.
 
     Cheaper than to begin anew, since what was learnt is kept. There is nothing left to compare epochs on, so the last is taken.
 
@@ -80,7 +80,7 @@ def train_further(
         data: what they were trained on.
         is_finding: bool (n_classes,), see `tta.suspect`.
         more_rows: int64 (n,), rows of its store to fit to as well.
-        config: the recipe; its `refit` is the share.
+        config: the recipe; its `refit` is the fraction.
         run: its parts after those of `train_looks` are the records.
 
     Raises:

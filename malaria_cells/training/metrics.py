@@ -8,12 +8,12 @@ from keras import ops
 class MacroF1(keras.metrics.Metric):
     """Mean F1 of the classes that occur in the truth.
 
-    Unlike `keras.metrics.F1Score` it takes class ids (or shares of classes, of which the largest counts), leaves out absent
+    Unlike `keras.metrics.F1Score` it takes class ids (or fractions of classes, of which the largest counts), leaves out absent
     classes instead of counting them as 0, and can undo the shift of a training that shows rare classes more often than they are.
 
     Args:
         n_classes: number of classes; with two, predictions (b, 1) of one sigmoid unit are understood.
-        prior_ratio: share of each class in life by its share in what training shows; probabilities are multiplied by it
+        prior_ratio: fraction of each class in life by its fraction in what training shows; probabilities are multiplied by it
             before the class is decided (Saerens et al. 2002). None: all 1.
         n_sets: number of sets of classes, whose labels come after the classes' (see `partial_labels`); rows of a set are left out,
             since no class is right for them.

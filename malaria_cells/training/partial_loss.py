@@ -15,7 +15,7 @@ class PartialLabelCrossentropy(keras.losses.Loss):
 
     Args:
         members: which classes each set has, bool (n_sets, n_classes).
-        label_smoothing: share of a label that is spread over all classes; sets get nothing of it.
+        label_smoothing: fraction of a label that is spread over all classes; sets get nothing of it.
         focal: alpha and gamma of the focal loss (Lin et al. 2017, arXiv:1708.02002), which for a set goes by the set's probability;
             None: none.
     """
@@ -48,7 +48,7 @@ class PartialLabelCrossentropy(keras.losses.Loss):
 
 
 class PartialLabelAccuracy(keras.metrics.MeanMetricWrapper):
-    """Share of the rows whose most likely class is the label or one of its classes; of mixed labels the largest share counts.
+    """Fraction of the rows whose most likely class is the label or one of its classes; of mixed labels the largest fraction counts.
 
     Args:
         allowed: classes that each label allows, bool (n_classes + n_sets, n_classes).

@@ -16,7 +16,7 @@ from malaria_cells.training.centre_targets import CHANNELS, centre_loss
 from malaria_cells.training.fit import fit
 from malaria_cells.training.working_pictures import CROP, Look, WorkingPicture, crop, working_pictures
 
-RARE_SHARE = 0.35  # of the crops are laid around a cell drawn by class; the network is else least sure of the rarest
+RARE_FRACTION = 0.35  # of the crops are laid around a cell drawn by class; the network is else least sure of the rarest
 EMA_MOMENTUM = 0.99
 SET_POWER = 0.5  # data sets are drawn in proportion to their cells to this power, as classes are: the largest shall not be all there is
 LEARNING_RATE = 2e-3  # the highest
@@ -29,12 +29,12 @@ class Draws:
     """Which picture a crop is of, and around which cell.
 
     Attributes:
-        shares: float (n_sets,), how often each data set is drawn.
+        fractions: float (n_sets,), how often each data set is drawn.
         pictures: for each data set, int64 (n,), indices of its pictures, and float (n,), how often each is drawn.
         by_class: for each data set and each class that it has, int64 (n, 2): index of the picture, and of the box in it.
     """
 
-    shares: np.ndarray
+    fractions: np.ndarray
     pictures: tuple[tuple[np.ndarray, np.ndarray], ...]
     by_class: tuple[tuple[np.ndarray, ...], ...]
 
@@ -43,16 +43,16 @@ class Draws:
         """From a training part; data sets without a cell teach only what is none."""
         sets = [np.array(own) for own in _indices_by_set(train)]
         cells = np.array([sum(train.pictures[i].weight * max(len(train.pictures[i].cells_xyxy), 1) for i in own) for own in sets])
-        shares = cells**SET_POWER
+        fractions = cells**SET_POWER
         weights = [np.array([train.pictures[i].weight for i in own]) for own in sets]
         pictures = tuple((own, w / w.sum()) for own, w in zip(sets, weights, strict=True))
-        return Draws(shares / shares.sum(), pictures, tuple(tuple(_cells_by_class(train, own)) for own in sets))
+        return Draws(fractions / fractions.sum(), pictures, tuple(tuple(_cells_by_class(train, own)) for own in sets))
 
     def draw(self, rng: np.random.Generator) -> tuple[int, int | None]:
         """A picture, and a cell in it or None; where a cell is drawn, every class of its data set is equally likely."""
-        which = int(rng.choice(len(self.shares), p=self.shares)) if len(self.shares) > 1 else 0
+        which = int(rng.choice(len(self.fractions), p=self.fractions)) if len(self.fractions) > 1 else 0
         classes = self.by_class[which]
-        if rng.uniform() < RARE_SHARE and classes:
+        if rng.uniform() < RARE_FRACTION and classes:
             cells = classes[rng.integers(len(classes))]
             picture, box = cells[rng.integers(len(cells))]
             return int(picture), int(box)

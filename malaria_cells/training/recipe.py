@@ -9,7 +9,7 @@ from malaria_cells.training.partial_loss import PartialLabelCrossentropy
 
 
 def needs_soft_labels(config: Config, partial: bool = False) -> bool:
-    """Whether labels must come as shares of classes instead of class ids; those of sets of classes must (`partial`)."""
+    """Whether labels must come as fractions of classes instead of class ids; those of sets of classes must (`partial`)."""
     return partial or config.loss == "focal" or config.label_smoothing > 0 or augment.needs_soft_labels(config.augmentation)
 
 

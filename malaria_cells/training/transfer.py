@@ -195,15 +195,15 @@ def check_same(before: keras.Model, now: keras.Model, classes: Classes, source: 
         raise InputError(f"{source}: answers otherwise than the network that this version builds of its weights; train a model anew")
 
 
-def averaged_weights(start: Sequence[np.ndarray], new: Sequence[np.ndarray], share: float) -> list[np.ndarray]:
+def averaged_weights(start: Sequence[np.ndarray], new: Sequence[np.ndarray], fraction: float) -> list[np.ndarray]:
     """Weights between those before and after a training (Wortsman et al. 2022, arXiv:2109.01903, equation 1).
 
     Args:
         start: before.
         new: after.
-        share: of the new ones, 0 to 1.
+        fraction: of the new ones, 0 to 1.
     """
-    return [(1 - share) * old + share * changed for old, changed in zip(start, new, strict=True)]
+    return [(1 - fraction) * old + fraction * changed for old, changed in zip(start, new, strict=True)]
 
 
 def _head_variables(model: keras.Model) -> list[keras.Variable]:

@@ -47,6 +47,6 @@ def _lines(picture: Picture) -> list[str]:
     width, height = picture.size_wh
     lines = []
     for (left, top, right, bottom), class_id in zip(picture.cells_xyxy.tolist(), picture.cell_class_ids.tolist(), strict=True):
-        shares = ((left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height)
-        lines.append(" ".join([str(class_id), *(f"{s:.8f}" for s in shares)]))
+        fractions = ((left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height)
+        lines.append(" ".join([str(class_id), *(f"{s:.8f}" for s in fractions)]))
     return lines
