@@ -83,7 +83,7 @@ def main() -> None:
     start_tensorflow()
     from malaria_cells.model_folder import PROPOSER, compiled_centres, load_network
     from malaria_cells.training.proposer import Schedule, train_proposer
-    from malaria_cells.training.working_pictures import Look
+    from malaria_cells.training.working_pictures import Preprocessing
 
     config = with_labels(load_config(options.config, options.set))
     data = load_data_set(config)
@@ -99,8 +99,8 @@ def main() -> None:
             network = load_network(options.model / PROPOSER)
         else:
             schedule = Schedule(config.proposer_epochs, config.proposer_steps, PROPOSER_BATCH)
-            look = Look(config.stain_normalization, config.proposer_augmentation)
-            network = train_proposer(data.train, schedule, look, config.random_state)
+            preprocessing = Preprocessing(config.stain_normalization, config.proposer_augmentation)
+            network = train_proposer(data.train, schedule, preprocessing, config.random_state)
         proposer = Proposer("learned", size, network=compiled_centres(network))
         found = {p.key: boxes_of(proposer, p, config.nms_iou or 0.5) for p in data.validation.pictures}
         for part in scored:

@@ -43,10 +43,10 @@ def main() -> None:
         options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
-def looked(detector: TwoStageDetector, annotations: AnnotationSet, what: str) -> list[detection.Look]:
+def looked(detector: TwoStageDetector, annotations: AnnotationSet, what: str) -> list[detection.Predictions]:
     """What the networks say of each photograph."""
     pictures = annotations.pictures
-    return [detector.look(read_picture(p.path)) for p in progress(pictures, len(pictures), what, "image")]
+    return [detector.predict(read_picture(p.path)) for p in progress(pictures, len(pictures), what, "image")]
 
 
 def measured(detector: TwoStageDetector, annotations: AnnotationSet) -> dict[str, dict[str, float | None]]:
@@ -73,7 +73,7 @@ def nested_boxes_stay() -> Iterator[None]:
         yield
 
 
-def figures(detector: TwoStageDetector, seen: list[detection.Look], annotations: AnnotationSet) -> dict[str, float | None]:
+def figures(detector: TwoStageDetector, seen: list[detection.Predictions], annotations: AnnotationSet) -> dict[str, float | None]:
     """Average precisions at an IoU of 0.5."""
     pictures, labels = list(annotations.pictures), annotations.labels
     found = [detector.decide(*look) for look in seen]

@@ -63,14 +63,14 @@ class DetectionSettings:
     proposal_weight: Annotated[float, Field(ge=0)] = 0.0
 
 
-class Look(NamedTuple):
-    """What the networks saw in a picture: the arguments of `Detector.decide`.
+class Predictions(NamedTuple):
+    """Outputs of the networks for an image: the arguments of `Detector.decide`.
 
     Attributes:
-        boxes_xyxy: candidates, float32 (n, 4).
-        probabilities: float32 (n, n_classes), what is no cell after the labels.
-        proposal_scores: of the boxes, from the proposer, float32 (n,); None: 1.
-        familiarity: the verdict on the picture, where what was seen depends on it; else None.
+        boxes_xyxy: candidate boxes, float32 (n, 4).
+        probabilities: class probabilities, float32 (n, n_classes), the background class last.
+        proposal_scores: scores of the boxes from the proposer, float32 (n,); None: 1.
+        familiarity: verdict on the image if the probabilities depend on it, else None.
     """
 
     boxes_xyxy: np.ndarray
@@ -103,8 +103,8 @@ class Detector(ABC):
         """The classes."""
 
     @abstractmethod
-    def look(self, picture: np.ndarray) -> Look:
-        """Run the networks.
+    def predict(self, picture: np.ndarray) -> Predictions:
+        """Run the networks on an image.
 
         Args:
             picture: uint8 RGB (H, W, 3).
@@ -130,7 +130,7 @@ class Detector(ABC):
         """
         if not isinstance(picture, np.ndarray):
             picture = read_picture(Path(picture))
-        return self.decide(*self.look(picture))
+        return self.decide(*self.predict(picture))
 
     def decide(
         self,
@@ -139,10 +139,10 @@ class Detector(ABC):
         proposal_scores: np.ndarray | None = None,
         familiarity: Familiarity | None = None,
     ) -> sv.Detections:
-        """Label, reject, suppress: needs no picture, so that thresholds can be changed without running the network again.
+        """Label candidates, apply thresholds and non-maximum suppression; thresholds can be changed without running the networks again.
 
         Args:
-            boxes_xyxy: see `Look`, as are the rest.
+            boxes_xyxy: see `Predictions`, as are the rest.
             probabilities: float32 (n, n_classes).
             proposal_scores: float32 (n,), or None.
             familiarity: it is kept for `familiarity`, which would measure it anew on other probabilities than it was judged by.
@@ -241,11 +241,11 @@ class TwoStageDetector(Detector):
         """The classes."""
         return self.classifier.labels
 
-    def look(self, picture: np.ndarray) -> Look:
-        """Candidates, class probabilities, and proposal scores; see `Detector.look`."""
+    def predict(self, picture: np.ndarray) -> Predictions:
+        """Candidates, class probabilities, and proposal scores; see `Detector.predict`."""
         prepared = self.prepared(picture)
         candidates, proposal_scores = self.proposer.candidates(prepared)
-        seen = Look(candidates, self.classify(prepared, candidates), proposal_scores)
+        seen = Predictions(candidates, self.classify(prepared, candidates), proposal_scores)
         if self.unfamiliar is None or self.known is None or not applies_to(self.labels):
             return seen
         verdict = self.familiarity(picture, self.decide(*seen))
@@ -271,9 +271,11 @@ class TwoStageDetector(Detector):
             candidates, proposal_scores = candidates[order], proposal_scores[order]
         if not applies_to(self.labels):
             return candidates, None
-        return candidates, self._beside_each_other(prepared, Look(candidates, self.classify(prepared, candidates), proposal_scores))[1]
+        return candidates, self._beside_each_other(prepared, Predictions(candidates, self.classify(prepared, candidates), proposal_scores))[
+            1
+        ]
 
-    def _beside_each_other(self, prepared: np.ndarray, seen: Look) -> tuple[np.ndarray, np.ndarray | None]:
+    def _beside_each_other(self, prepared: np.ndarray, seen: Predictions) -> tuple[np.ndarray, np.ndarray | None]:
         """What the closest look gives for every candidate, not calibrated, and its evidence (`relative_evidence`).
 
         The first look's hint is not asked: elsewhere it misses one infected cell in four, and sees one in half of the healthy ones.

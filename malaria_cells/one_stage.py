@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from malaria_cells import boxes
-from malaria_cells.detection import Detector, Look
+from malaria_cells.detection import Detector, Predictions
 from malaria_cells.labels import LabelSet
 
 LEAST_SCORE = 0.02
@@ -34,8 +34,8 @@ class OneStageDetector(Detector):
         """The classes."""
         return self.label_set
 
-    def look(self, picture: np.ndarray) -> Look:
-        """The best boxes, `MOST_PLACES` at most, with a score of `LEAST_SCORE` or more, scores as probabilities; see `Detector.look`."""
+    def predict(self, picture: np.ndarray) -> Predictions:
+        """The best boxes, `MOST_PLACES` at most, with a score of `LEAST_SCORE` or more, scores as probabilities; see `Detector.predict`."""
         canvas, scale = letterbox(picture, self.size_hw)
         answer = self.network(canvas[None])[0]
         scores = answer[:, 4:].max(axis=1)
@@ -43,7 +43,7 @@ class OneStageDetector(Detector):
         answer = answer[best[scores[best] >= LEAST_SCORE]]
         found = boxes.clip(answer[:, :4] / scale, (picture.shape[1], picture.shape[0]))
         has_area = (found[:, 2:] - found[:, :2] >= 1).all(axis=1)
-        return Look(found[has_area], as_probabilities(answer[has_area, 4:]))
+        return Predictions(found[has_area], as_probabilities(answer[has_area, 4:]))
 
 
 def letterbox(picture: np.ndarray, size_hw: tuple[int, int]) -> tuple[np.ndarray, float]:

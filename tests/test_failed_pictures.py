@@ -52,14 +52,14 @@ def test_what_a_library_raises_for_one_picture_is_told_and_the_rest_is_done(untr
     for name in ("a.jpg", "c.jpg"):
         shutil.copy(source, tmp_path / "in" / name)
     write_picture(tmp_path / "in" / "b.png", (30, 20))
-    look = TwoStageDetector.look
+    predict = TwoStageDetector.predict
 
     def refusing(detector, picture):
         if picture.shape == (20, 30, 3):
             raise RuntimeError("out of memory\nand more")
-        return look(detector, picture)
+        return predict(detector, picture)
 
-    monkeypatch.setattr(TwoStageDetector, "look", refusing)
+    monkeypatch.setattr(TwoStageDetector, "predict", refusing)
     assert run("--model", untrained_model, "--image", tmp_path / "in", "--output", tmp_path / "out") == 3
     assert rows(tmp_path / "out" / "failed.csv") == [{"image": "b.png", "reason": "RuntimeError: out of memory"}]
     assert [r["image"] for r in rows(tmp_path / "out" / "counts.csv")] == ["a.jpg", "c.jpg", "TOTAL"]

@@ -46,7 +46,7 @@ class Known(Detector):
     def labels(self):
         return LABELS
 
-    def look(self, picture):
+    def predict(self, picture):
         raise NotImplementedError
 
 

@@ -249,7 +249,7 @@ def test_a_network_that_sees_cells_everywhere_does_not_take_forever():
     scores = rng.uniform(0.1, 0.9, (3 * MOST_PLACES, 2))
     answer = np.concatenate([corner, corner + 20, scores], axis=1).astype(np.float32)
     detector = OneStageDetector(lambda _: answer[None], (128, 128), LabelSet(("cell", "debris")), settings=DetectionSettings())
-    boxes_xyxy, probabilities, *_ = detector.look(np.zeros((128, 128, 3), dtype=np.uint8))
+    boxes_xyxy, probabilities, *_ = detector.predict(np.zeros((128, 128, 3), dtype=np.uint8))
     assert len(boxes_xyxy) == MOST_PLACES
     best = np.sort(scores.max(axis=1))[::-1][:MOST_PLACES]
     assert 1 - probabilities[:, -1] == pytest.approx(best, abs=1e-5)

@@ -26,7 +26,7 @@ main([{model!r}], Path({review!r}))
 
 
 def decide(detector, smear, infected_threshold, cell_threshold):
-    return detector.with_settings(infected_threshold=infected_threshold, cell_threshold=cell_threshold).decide(*smear.look)
+    return detector.with_settings(infected_threshold=infected_threshold, cell_threshold=cell_threshold).decide(*smear.predictions)
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,8 @@ def photograph():
     detector = load_detector(shipped())[0]
     content = sample_smear()
     pixels = read_upload("smear.png", content)
-    look = detector.look(pixels)
-    return detector, Photograph("smear.png", content, pixels, look, detector.familiarity(pixels, detector.decide(*look)))
+    predictions = detector.predict(pixels)
+    return detector, Photograph("smear.png", content, pixels, predictions, detector.familiarity(pixels, detector.decide(*predictions)))
 
 
 def test_thresholds_decide_what_is_counted(photograph):
@@ -79,7 +79,7 @@ def test_corrections_are_what_training_takes(photograph, sample, tmp_path):
     ids[0], ids[1] = 4, NO_CELL
     assert save_correction(review, smear, cells.xyxy, ids, detector.labels) == 1
     (review / "notes.txt").write_text("mine")
-    other = Photograph("other.png", (sample / "images").glob("slide0*").__next__().read_bytes(), smear.pixels, smear.look)
+    other = Photograph("other.png", (sample / "images").glob("slide0*").__next__().read_bytes(), smear.pixels, smear.predictions)
     assert save_correction(review, other, cells.xyxy[:3], ids[:3].clip(0), detector.labels) == 2
     assert (review / "notes.txt").read_text() == "mine"
     saved = {Path(p.key).name: p for p in load_annotations(review / "annotations.json", detector.labels).pictures}
@@ -161,7 +161,7 @@ def test_two_photographs_of_one_name_are_both_kept(photograph, sample, tmp_path)
     (review / "images" / "mine.png").write_bytes(b"mine")
     assert save_correction(review, smear, boxes, ids, detector.labels) == 1
     content = next((sample / "images").glob("slide0*")).read_bytes()
-    other = Photograph(smear.name, content, read_upload("o.png", content), smear.look)
+    other = Photograph(smear.name, content, read_upload("o.png", content), smear.predictions)
     assert save_correction(review, other, boxes[:2], ids[:2], detector.labels) == 2
     assert save_correction(review, replace(other, name="again.png"), boxes[:1], ids[:1], detector.labels) == 2
     assert save_correction(review, replace(other, name="mine.png", content=content + b" "), boxes, ids, detector.labels) == 3
@@ -184,7 +184,7 @@ def test_a_photograph_that_is_written_upright_is_known_again(photograph, tmp_pat
     exif = image.getexif()
     exif[0x0112] = 6
     image.save(buffer, "JPEG", exif=exif)
-    turned = Photograph("t.jpg", buffer.getvalue(), read_upload("t.jpg", buffer.getvalue()), smear.look)
+    turned = Photograph("t.jpg", buffer.getvalue(), read_upload("t.jpg", buffer.getvalue()), smear.predictions)
     nothing = np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.int64)
     assert [save_correction(tmp_path / "r", turned, *nothing, detector.labels) for _ in range(2)] == [1, 1]
 
@@ -221,8 +221,8 @@ def test_a_slider_decides_again_and_asks_no_network(page, monkeypatch):
     from malaria_cells.detection import TwoStageDetector
 
     looks = []
-    look = TwoStageDetector.look
-    monkeypatch.setattr(TwoStageDetector, "look", lambda self, picture: looks.append(1) or look(self, picture))
+    predict = TwoStageDetector.predict
+    monkeypatch.setattr(TwoStageDetector, "predict", lambda self, picture: looks.append(1) or predict(self, picture))
     page.run()
     assert not page.exception
     assert "try the sample" in page.info[0].value

@@ -35,7 +35,7 @@ def test_thresholds_are_chosen_on_validation(six_classes, monkeypatch):
     p[2] = [0.7, 0, 0, 0.3, 0, 0, 0]  # a healthy cell that looks a little like a ring
     ids = np.array([ring] * 2 + [red] * 8)
     truth = Picture("a.png", Path("a.png"), (640, 64), "a.png", squares[:10], ids, np.zeros(10, dtype=bool))
-    monkeypatch.setattr(TwoStageDetector, "look", lambda *_: (squares, p, None))
+    monkeypatch.setattr(TwoStageDetector, "predict", lambda *_: (squares, p, None))
     monkeypatch.setattr(thresholds, "read_picture", lambda _: None)
     untuned = TwoStageDetector(Proposer(cell_size=40), classifier(six_classes), settings=DetectionSettings())
     detector, found = thresholds.choose_thresholds(untuned, AnnotationSet(six_classes, (truth,)))
@@ -82,7 +82,7 @@ def crowded(overlap, labels, monkeypatch):
     p[:, -1] = 1 - p[:, 0]
     ids = np.zeros(12, dtype=int)
     truth = Picture("a.png", Path("a.png"), (640, 64), "a.png", boxes_xyxy[:12], ids, np.zeros(12, dtype=bool))
-    monkeypatch.setattr(TwoStageDetector, "look", lambda *_: (boxes_xyxy, p, None))
+    monkeypatch.setattr(TwoStageDetector, "predict", lambda *_: (boxes_xyxy, p, None))
     monkeypatch.setattr(thresholds, "read_picture", lambda _: None)
     return TwoStageDetector(Proposer(cell_size=40), classifier(labels), settings=DetectionSettings()), truth
 
@@ -106,9 +106,9 @@ def test_each_data_set_has_its_say(six_classes, monkeypatch):
 
     detector, truth = crowded(0.55, six_classes, monkeypatch)
     apart = replace(truth, boxes_xyxy=truth.boxes_xyxy[:6], class_ids=truth.class_ids[:6], ignore=truth.ignore[:6], data_set="apart")
-    looked = detector.look(None)
-    few = looked[0][:6], looked[1][:6], None
+    predictions = detector.predict(None)
+    few = predictions[0][:6], predictions[1][:6], None
     pictures = [replace(apart, key=f"{i}.png") for i in range(9)] + [replace(truth, data_set="crowded")]
-    looks = {p.key: few if p.data_set == "apart" else looked for p in pictures}
-    chosen, _ = choose_thresholds(detector, AnnotationSet(six_classes, tuple(pictures)), looks, overlap=True)
+    by_key = {p.key: few if p.data_set == "apart" else predictions for p in pictures}
+    chosen, _ = choose_thresholds(detector, AnnotationSet(six_classes, tuple(pictures)), by_key, overlap=True)
     assert chosen.settings.nms_iou >= 0.6

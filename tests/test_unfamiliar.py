@@ -163,14 +163,14 @@ def photograph() -> np.ndarray:
 
 
 def test_a_familiar_photograph_is_seen_as_ever():
-    own, without = detector_of(FAMILIAR).look(photograph()), detector_of(FAMILIAR, None).look(photograph())
+    own, without = detector_of(FAMILIAR).predict(photograph()), detector_of(FAMILIAR, None).predict(photograph())
     assert np.array_equal(own.probabilities, without.probabilities)
     assert own.familiarity.level == FAMILIAR
     assert without.familiarity is None
 
 
 def test_on_an_unfamiliar_one_the_usual_cell_is_healthy_and_the_dark_one_is_not():
-    plain, beside = detector_of(UNUSUAL, None).look(photograph()), detector_of(UNUSUAL).look(photograph())
+    plain, beside = detector_of(UNUSUAL, None).predict(photograph()), detector_of(UNUSUAL).predict(photograph())
     infected = beside.probabilities[:, 2:4].sum(axis=1) / 0.8
     usual = np.delete(np.arange(CELLS), 3)
     assert (plain.probabilities[usual, 2:4].sum(axis=1) > 0.3).all()  # by the network alone every cell is a suspect
@@ -221,7 +221,9 @@ def test_labels_without_both_kinds_stay_as_they_are(infected, red):
     labels = LabelSet(("red blood cell", "leukocyte", "ring", "schizont"), (), infected, red)
     detector = detector_of(UNUSUAL)
     detector = replace(detector, classifier=replace(detector.classifier, labels=labels))
-    assert np.array_equal(detector.look(photograph()).probabilities, replace(detector, unfamiliar=None).look(photograph()).probabilities)
+    assert np.array_equal(
+        detector.predict(photograph()).probabilities, replace(detector, unfamiliar=None).predict(photograph()).probabilities
+    )
 
 
 def test_a_photograph_of_few_cells_stays_as_it_is():
@@ -232,7 +234,7 @@ def test_a_photograph_of_few_cells_stays_as_it_is():
             return super().candidates(picture)[0][:4], None
 
     detector = replace(detector_of(UNUSUAL), proposer=Four())
-    assert np.array_equal(detector.look(narrow).probabilities, replace(detector, unfamiliar=None).look(narrow).probabilities)
+    assert np.array_equal(detector.predict(narrow).probabilities, replace(detector, unfamiliar=None).predict(narrow).probabilities)
 
 
 def test_the_closest_look_is_the_second_in_its_own_size_and_by_several_views():
@@ -245,7 +247,7 @@ def test_the_closest_look_is_the_second_in_its_own_size_and_by_several_views():
     detector = detector_of(UNUSUAL)
     classifier = replace(detector.classifier, second_look=second, second_look_size_hw=(28, 28))
     detector = replace(detector, classifier=classifier).with_settings(tta=4)
-    detector.look(photograph())
+    detector.predict(photograph())
     assert {shape[1:] for shape in asked} == {(28, 28, 3)}
     assert (CELLS, 28, 28, 3) in asked  # all candidates once
     assert (4 * 10, 28, 28, 3) in asked  # the ten most suspect in four views

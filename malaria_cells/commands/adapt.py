@@ -116,11 +116,11 @@ class _Work:
         description = self._description(stores[0].fingerprint, replace(before, calibration=calibration))
         description = replace(description, box_margins=fit_margins("watershed", annotated, self.config.stain_normalization))
         detector = assemble(description, work.networks, work.centres)
-        views = work.looks_at(detector, folds, fraction)
-        chosen, _ = choose_thresholds(detector, annotated, views)
+        predictions = work.predictions_out_of_fold(detector, folds, fraction)
+        chosen, _ = choose_thresholds(detector, annotated, predictions)
         settings = few.blended_settings(chosen.settings, before.settings, n_findings, n_cells)
         detector = detector.with_settings(**asdict(settings))
-        detected = [detector.decide(*views[p.key]) for p in annotated.pictures]
+        detected = [detector.decide(*predictions[p.key]) for p in annotated.pictures]
         figures["after"] = _figures(annotated, detected)
         known = fit_familiarity(self.found.old, annotated, detected, description.cell_size)
         description = replace(description, settings=settings, errors=self._errors(detected, n_findings), familiarity=known)

@@ -139,7 +139,7 @@ def _proposer(config: Config, data: DataSet, run: RunState, start: StartModel | 
     """The network of the learned proposals: trained, or as a run that was cut off later had it."""
     from malaria_cells.model_folder import PROPOSER, load_network
     from malaria_cells.training.proposer import Schedule, train_proposer
-    from malaria_cells.training.working_pictures import Look
+    from malaria_cells.training.working_pictures import Preprocessing
 
     path = run.folder / PROPOSER
     if not path.is_file():
@@ -147,8 +147,8 @@ def _proposer(config: Config, data: DataSet, run: RunState, start: StartModel | 
 
         print("training the proposer", file=sys.stderr)
         schedule = Schedule(config.proposer_epochs, config.proposer_steps, PROPOSER_BATCH)
-        look = Look(config.stain_normalization, config.proposer_augmentation)
-        model = train_proposer(data.train, schedule, look, config.random_state, None if start is None else start_proposer(start))
+        preprocessing = Preprocessing(config.stain_normalization, config.proposer_augmentation)
+        model = train_proposer(data.train, schedule, preprocessing, config.random_state, None if start is None else start_proposer(start))
         with files.replacing(path) as beside:
             model.save(beside)
     return load_network(path)

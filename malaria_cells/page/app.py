@@ -54,7 +54,7 @@ def main(models: list[str], review: Path, home: Path = Path("models")) -> None:
         return
     infected, cell, classes = _settings(detector)
     chosen = detector.with_settings(infected_threshold=infected, cell_threshold=cell)
-    found = {p.name: chosen.decide(*p.look) for p in photographs}
+    found = {p.name: chosen.decide(*p.predictions) for p in photographs}
     counts = {name: count_detected(detections, detector.labels) for name, detections in found.items()}
     shown = _choice(photographs)
     _figures(chosen, counts, shown, Verdicts.of(chosen, found, {p.name: p.familiarity for p in photographs}))
@@ -115,8 +115,8 @@ def _photographs(detector: Detector, folder: str, uploads: list[tuple[str, bytes
     for i, (key, (name, content)) in enumerate(new.items()):
         try:
             pixels = read_upload(name, content)
-            look = detector.look(pixels)
-            known[key] = Photograph(name, content, pixels, look, detector.familiarity(pixels, detector.decide(*look)))
+            predictions = detector.predict(pixels)
+            known[key] = Photograph(name, content, pixels, predictions, detector.familiarity(pixels, detector.decide(*predictions)))
         except InputError as error:
             st.error(plain(str(error)))
         if bar:

@@ -32,7 +32,7 @@ def file_of(name: str, detector: Detector, photographs: list[Photograph], model:
     """
     finished = Finished()
     for p in photographs:
-        finished.results[p.name] = detector.decide(*p.look)
+        finished.results[p.name] = detector.decide(*p.predictions)
         finished.familiarity[p.name] = p.familiarity
         finished.sizes_wh[p.name] = (p.pixels.shape[1], p.pixels.shape[0])
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
@@ -54,5 +54,5 @@ def annotated_png(detector: Detector, photograph: Photograph) -> bytes:
     """The photograph with boxes: a PNG file's content."""
     with tempfile.TemporaryDirectory() as folder:
         output = DetectionOutput(Path(folder), detector, Path(folder), drawn_names([photograph.name]))
-        output.picture(photograph.name, photograph.pixels, detector.decide(*photograph.look))
+        output.picture(photograph.name, photograph.pixels, detector.decide(*photograph.predictions))
         return output.drawn(photograph.name).read_bytes()

@@ -11,7 +11,7 @@ import supervision as sv
 from PIL import Image
 
 from malaria_cells.counting import counted_ids
-from malaria_cells.detection import Look
+from malaria_cells.detection import Predictions
 from malaria_cells.errors import InputError
 from malaria_cells.familiarity import Familiarity
 from malaria_cells.pictures import SUFFIXES, picture_size, read_picture
@@ -31,14 +31,14 @@ class Photograph:
         name: of the file.
         content: of the file, byte by byte: by that corrections are known to be of the same photograph.
         pixels: uint8 RGB (H, W, 3).
-        look: see `detection.Detector.look`.
+        predictions: see `detection.Detector.predict`.
         familiarity: how like the training photographs it is; None where the model does not know.
     """
 
     name: str
     content: bytes
     pixels: np.ndarray
-    look: Look
+    predictions: Predictions
     familiarity: Familiarity | None = None
 
 

@@ -19,7 +19,7 @@ from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.candidates import Candidates, label_candidates
 from malaria_cells.classifier import findings
 from malaria_cells.config import Config
-from malaria_cells.detection import Look, TwoStageDetector
+from malaria_cells.detection import Predictions, TwoStageDetector
 from malaria_cells.evaluation import cell_figures
 from malaria_cells.partial_labels import background_id, class_sets
 from malaria_cells.patches import Cropping, PatchStore, build_patch_store
@@ -35,7 +35,7 @@ from malaria_cells.training.looks import train_looks
 from malaria_cells.training.proposer import Schedule, train_proposer
 from malaria_cells.training.run_state import RunState
 from malaria_cells.training.transfer import averaged_weights
-from malaria_cells.training.working_pictures import Look as SeenAs
+from malaria_cells.training.working_pictures import Preprocessing
 
 PROPOSER_BATCH = 8  # crops a step
 AP_WORTH = 0.003  # of cell AP50: see `few.WORTH`
@@ -107,8 +107,8 @@ class Adaptation:
         self.centres.take(self.centres.start, 1)
         together = replace(pictures, pictures=pictures.pictures + self.old.pictures)
         schedule = Schedule(1, self.budget.steps(name), PROPOSER_BATCH)
-        look = SeenAs(self.config.stain_normalization, self.config.proposer_augmentation)
-        model = train_proposer(together, schedule, look, self.config.random_state, self.proposer)
+        preprocessing = Preprocessing(self.config.stain_normalization, self.config.proposer_augmentation)
+        model = train_proposer(together, schedule, preprocessing, self.config.random_state, self.proposer)
         return model.get_weights()
 
     def proposals_out_of_fold(self) -> tuple[float, dict[str, float]]:
@@ -218,7 +218,9 @@ class Adaptation:
         for network, own in zip(self.networks, weights, strict=True):
             network.take(own, fraction)
 
-    def looks_at(self, detector: TwoStageDetector, folds: list[tuple[AnnotationSet, list[Any]]], fraction: float) -> dict[str, Look]:
+    def predictions_out_of_fold(
+        self, detector: TwoStageDetector, folds: list[tuple[AnnotationSet, list[Any]]], fraction: float
+    ) -> dict[str, Predictions]:
         """What each photograph's own networks, not trained on it, see in it, by its key.
 
         Args:
@@ -226,13 +228,13 @@ class Adaptation:
             folds: see `looks_out_of_fold`.
             fraction: of the new weights.
         """
-        looks: dict[str, Look] = {}
+        predictions: dict[str, Predictions] = {}
         for fold, weights in folds:
             self.take_looks(weights, fraction)
             for p in fold.pictures:
                 candidates, proposal_scores = self.found[p.key]
-                looks[p.key] = Look(candidates, detector.classify(self._pixels(p), candidates), proposal_scores)
-        return looks
+                predictions[p.key] = Predictions(candidates, detector.classify(self._pixels(p), candidates), proposal_scores)
+        return predictions
 
 
 def _without(pictures: AnnotationSet, left_out: AnnotationSet) -> AnnotationSet:

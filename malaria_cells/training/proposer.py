@@ -14,7 +14,7 @@ from malaria_cells.proposals.learned import STRIDE
 from malaria_cells.training.callbacks import ProgressLines
 from malaria_cells.training.centre_targets import CHANNELS, centre_loss
 from malaria_cells.training.fit import fit
-from malaria_cells.training.working_pictures import CROP, Look, WorkingPicture, crop, working_pictures
+from malaria_cells.training.working_pictures import CROP, Preprocessing, WorkingPicture, crop, working_pictures
 
 RARE_FRACTION = 0.35  # of the crops are laid around a cell drawn by class; the network is else least sure of the rarest
 EMA_MOMENTUM = 0.99
@@ -89,13 +89,15 @@ class Schedule:
     batch_size: int
 
 
-def train_proposer(train: AnnotationSet, schedule: Schedule, look: Look, seed: int, start: keras.Model | None = None) -> keras.Model:
+def train_proposer(
+    train: AnnotationSet, schedule: Schedule, preprocessing: Preprocessing, seed: int, start: keras.Model | None = None
+) -> keras.Model:
     """Fit a network to annotated pictures.
 
     Args:
         train: the training part alone; a picture of another magnification than its data set's is shown in its own.
         schedule: how long.
-        look: what is done to the pictures.
+        preprocessing: stain normalisation and augmentation of the images.
         seed: of crops, augmentation and weights.
         start: a network to go on from, at a lower rate; it is changed. None: a new one.
     """
@@ -107,10 +109,10 @@ def train_proposer(train: AnnotationSet, schedule: Schedule, look: Look, seed: i
     warm_up = max(total // 20, 1)
     rate = keras.optimizers.schedules.CosineDecay(highest / 10, max(total - warm_up, 1), warmup_target=highest, warmup_steps=warm_up)
     model.compile(optimizer=keras.optimizers.AdamW(rate, use_ema=True, ema_momentum=EMA_MOMENTUM, clipnorm=5.0), loss=centre_loss)
-    pictures, draws = working_pictures(train, look.stain), Draws.of(train)
+    pictures, draws = working_pictures(train, preprocessing.stain), Draws.of(train)
 
     def batches(seed: int) -> tf.data.Dataset:
-        return _batches(pictures, draws, look.policy, seed).batch(schedule.batch_size).prefetch(4)
+        return _batches(pictures, draws, preprocessing.policy, seed).batch(schedule.batch_size).prefetch(4)
 
     fit(
         model,
@@ -143,8 +145,8 @@ def _settle_statistics(model: keras.Model, batches: tf.data.Dataset, batch_size:
     """Let the statistics of the batch normalisation follow the averaged weights."""
 
     @tf.function
-    def look(pixels):  # type: ignore[no-untyped-def]
+    def infer(pixels):  # type: ignore[no-untyped-def]
         model(pixels, training=True)
 
     for pixels, _ in batches.take(math.ceil(SETTLED_BY / batch_size)):
-        look(pixels)
+        infer(pixels)

@@ -11,7 +11,7 @@ import supervision as sv
 from malaria_cells import boxes
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.counting import counted_as
-from malaria_cells.detection import Detector, Look, TwoStageDetector
+from malaria_cells.detection import Detector, Predictions, TwoStageDetector
 from malaria_cells.evaluation import (
     as_one_class,
     average_precision,
@@ -65,7 +65,7 @@ def _median_margins(offsets: np.ndarray) -> Margins:
 
 
 def choose_thresholds(
-    detector: D, validation: AnnotationSet, looks: Mapping[str, Look] | None = None, overlap: bool = False
+    detector: D, validation: AnnotationSet, predictions: Mapping[str, Predictions] | None = None, overlap: bool = False
 ) -> tuple[D, list[sv.Detections]]:
     """Set the thresholds that serve the validation pictures best; and what the detector then finds in them.
 
@@ -78,7 +78,7 @@ def choose_thresholds(
     Args:
         detector: whose thresholds are set.
         validation: the pictures to choose by.
-        looks: by their keys, what is seen in them, where other networks than the detector's have looked; None: the detector looks.
+        predictions: by image key, if they come from other networks than the detector's; None: the detector's own.
         overlap: whether `nms_iou` is chosen too.
     """
     labels = validation.labels
@@ -86,10 +86,10 @@ def choose_thresholds(
     sets = [name for name, own in validation.by_data_set().items() if own.class_counts.sum()]
     rows = [[i for i, p in enumerate(pictures) if p.data_set == name] for name in sets]
     each = progress(pictures, len(pictures), "choosing thresholds", "image")
-    looked_at = [looks[p.key] for p in pictures] if looks else [detector.look(read_picture(p.path)) for p in each]
+    predicted = [predictions[p.key] for p in pictures] if predictions else [detector.predict(read_picture(p.path)) for p in each]
 
     def decided(d: Detector) -> list[sv.Detections]:
-        return [d.decide(*seen) for seen in looked_at]
+        return [d.decide(*each) for each in predicted]
 
     def by_set(figure: Callable[[list[Picture], list[sv.Detections]], float | None], found: list[sv.Detections]) -> float:
         return mean_present([figure([pictures[i] for i in own], [found[i] for i in own]) for own in rows]) or 0.0

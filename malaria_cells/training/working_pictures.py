@@ -32,12 +32,12 @@ SCALE_JITTER = (0.8, 1.25)
 
 
 @dataclass(frozen=True)
-class Look:
-    """What is done to pictures.
+class Preprocessing:
+    """Stain normalisation and augmentation of the training images.
 
     Attributes:
-        stain: before anything else, see `stain`.
-        policy: ``colours``, or ``laboratories`` (`augment.densities`); what is varied from crop to crop.
+        stain: normalisation, applied first, see `stain`.
+        policy: augmentation of each crop: ``colours``, or ``laboratories`` (`augment.densities`).
     """
 
     stain: Normalization = "none"
@@ -115,7 +115,7 @@ def crop(picture: WorkingPicture, rng: np.random.Generator, policy: str, around:
     Args:
         picture: where from.
         rng: draws everything.
-        policy: see `Look`.
+        policy: see `Preprocessing`.
         around: index of a cell that the square shall hold, anywhere in it; None: any square.
     """
     height, width = picture.pixels.shape[:2]
