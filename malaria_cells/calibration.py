@@ -21,15 +21,15 @@ SLOPES = (0.2, 5.0)  # between which a sigmoid's slope is sought, as temperature
 
 
 @dataclass(frozen=True)
-class FindingSigmoid:
-    """Corrects the probability of any finding, and leaves that of each class among findings, and among the rest, in proportion.
+class InfectionSigmoid:
+    """Platt scaling of the probability of infection; the proportions among infected classes, and among the others, stay as they are.
 
     Platt 1999, "Probabilistic outputs for support vector machines": p' = 1 / (1 + exp(-(slope * log(p / (1 - p)) + offset))).
 
     Attributes:
-        classes: which classes are findings, (n_classes,); some are, some are not.
+        classes: which classes are infected, (n_classes,); some are, some are not.
         slope: over 1 sharpens, under 1 softens.
-        offset: under 0 makes findings less likely.
+        offset: below 0 makes infection less likely.
     """
 
     classes: tuple[bool, ...]
@@ -38,10 +38,10 @@ class FindingSigmoid:
 
     def __call__(self, log_probabilities: np.ndarray) -> np.ndarray:
         """Correct logarithms of probabilities: float64 (n, n_classes)."""
-        is_finding = np.array(self.classes)
-        finding, rest = _in_two(log_probabilities, is_finding)
+        is_infected = np.array(self.classes)
+        finding, rest = _in_two(log_probabilities, is_infected)
         logit = self.slope * (finding - rest) + self.offset
-        change = np.where(is_finding, (log_expit(logit) - finding)[:, None], (log_expit(-logit) - rest)[:, None])
+        change = np.where(is_infected, (log_expit(logit) - finding)[:, None], (log_expit(-logit) - rest)[:, None])
         return log_probabilities + change
 
 
@@ -59,7 +59,7 @@ class Calibration:
     temperature: Annotated[float, Field(gt=0)]
     shift: float
     log_prior_ratio: tuple[float, ...]
-    findings: FindingSigmoid | None = None
+    findings: InfectionSigmoid | None = None
 
     @staticmethod
     def none(n_classes: int) -> "Calibration":
@@ -81,18 +81,18 @@ def fit_calibration(
     probabilities: np.ndarray,
     class_ids: np.ndarray,
     training_prior: np.ndarray,
-    is_finding: np.ndarray,
+    is_infected: np.ndarray,
     allowed: np.ndarray | None = None,
 ) -> Calibration:
-    """Fit temperature and shift, then the findings' sigmoid, by the likelihood of validation patches as they come.
+    """Fit temperature and shift, then the Platt scaling of infection, by the likelihood of validation patches at natural frequency.
 
     Args:
         probabilities: float (n, n_classes), uncalibrated.
         class_ids: int (n,).
         training_prior: float (n_classes,), the fraction of each class in what training showed (by count times weight).
-        is_finding: bool (n_classes,), which classes are findings. Without patches of findings and others no sigmoid is fitted.
+        is_infected: bool (n_classes,), which classes are infected. Without patches of infected and other classes no sigmoid is fitted.
         allowed: from `partial_labels.allowed_classes`, where some class ids are of sets; their likelihood is that of any of the set, and
-            those of which it is open whether they are findings have no part in the sigmoid. None: each patch has one class.
+            those that may or may not be infected have no part in the sigmoid. None: each patch has one class.
     """
     n_classes = probabilities.shape[1]
     allowed = np.eye(n_classes, dtype=bool) if allowed is None else allowed
@@ -112,16 +112,16 @@ def fit_calibration(
 
     fitted = minimize(loss, x0=np.array([0.0, 0.5]), method="L-BFGS-B", bounds=[(np.log(0.2), np.log(5)), (0, 1)])
     calibration = Calibration(float(np.exp(fitted.x[0])), float(fitted.x[1]), ratio)
-    surely, possibly = ((allowed & is_finding).sum(axis=1) == allowed.sum(axis=1)), (allowed & is_finding).any(axis=1)
+    surely, possibly = ((allowed & is_infected).sum(axis=1) == allowed.sum(axis=1)), (allowed & is_infected).any(axis=1)
     known = (surely == possibly)[class_ids]
     found = surely[class_ids[known]]
     if len(set(found.tolist())) < 2:
         return calibration
-    return replace(calibration, findings=_fit_sigmoid(calibration.log_probabilities(probabilities[known]), found, is_finding))
+    return replace(calibration, findings=_fit_sigmoid(calibration.log_probabilities(probabilities[known]), found, is_infected))
 
 
-def _fit_sigmoid(log_probabilities: np.ndarray, found: np.ndarray, is_finding: np.ndarray) -> FindingSigmoid:
-    finding, rest = _in_two(log_probabilities, is_finding)
+def _fit_sigmoid(log_probabilities: np.ndarray, found: np.ndarray, is_infected: np.ndarray) -> InfectionSigmoid:
+    finding, rest = _in_two(log_probabilities, is_infected)
     evidence = finding - rest
     # Platt's targets (section 2.2) say of a few findings not more than a few can tell.
     target = np.where(found, (found.sum() + 1) / (found.sum() + 2), 1 / ((~found).sum() + 2))
@@ -131,12 +131,12 @@ def _fit_sigmoid(log_probabilities: np.ndarray, found: np.ndarray, is_finding: n
         return -float((target * log_expit(logit) + (1 - target) * log_expit(-logit)).mean())
 
     fitted = minimize(loss, x0=np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[SLOPES, (None, None)])
-    return FindingSigmoid(tuple(is_finding.tolist()), float(fitted.x[0]), float(fitted.x[1]))
+    return InfectionSigmoid(tuple(is_infected.tolist()), float(fitted.x[0]), float(fitted.x[1]))
 
 
-def _in_two(log_probabilities: np.ndarray, is_finding: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Logarithms of the probability of any finding and of anything else: float64 (n,) each."""
-    return logsumexp(log_probabilities[:, is_finding], axis=1), logsumexp(log_probabilities[:, ~is_finding], axis=1)
+def _in_two(log_probabilities: np.ndarray, is_infected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Logarithms of the probability of infection and of its opposite: float64 (n,) each."""
+    return logsumexp(log_probabilities[:, is_infected], axis=1), logsumexp(log_probabilities[:, ~is_infected], axis=1)
 
 
 @dataclass(frozen=True)
@@ -181,19 +181,19 @@ def calibration_error(probabilities: np.ndarray, class_ids: np.ndarray, bins: in
     return float((found.n * np.abs(found.right - found.predicted)).sum() / len(class_ids))
 
 
-def calibration_figures(probabilities: np.ndarray, class_ids: np.ndarray, is_finding: np.ndarray) -> dict[str, Any]:
+def calibration_figures(probabilities: np.ndarray, class_ids: np.ndarray, is_infected: np.ndarray) -> dict[str, Any]:
     """How honest probabilities are, JSON-ready.
 
     Args:
         probabilities: float (n, n_classes).
         class_ids: int (n,), true classes.
-        is_finding: bool (n_classes,), which classes are findings.
+        is_infected: bool (n_classes,), which classes are findings.
 
     Returns:
         ``calibration_error`` and, where there are findings among the classes, in ``infected`` how many are ``expected`` by their
         probabilities and how many are ``annotated``.
     """
     figures: dict[str, Any] = {"calibration_error": calibration_error(probabilities, class_ids)}
-    if is_finding.any():
-        figures["infected"] = {"expected": float(probabilities[:, is_finding].sum()), "annotated": int(is_finding[class_ids].sum())}
+    if is_infected.any():
+        figures["infected"] = {"expected": float(probabilities[:, is_infected].sum()), "annotated": int(is_infected[class_ids].sum())}
     return figures

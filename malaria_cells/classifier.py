@@ -10,7 +10,7 @@ from malaria_cells.calibration import Calibration
 from malaria_cells.engine import UNSCALED, InputRange, graph_of
 from malaria_cells.labels import BACKGROUND, LabelSet
 from malaria_cells.patches import resize
-from malaria_cells.tta import averaged, suspect
+from malaria_cells.tta import averaged, needs_refinement
 
 Network = Callable[[np.ndarray], np.ndarray]
 Closer = Callable[[np.ndarray], np.ndarray]  # from rows of patches, int64 (n,), to the same cells for a second look, uint8 (n, h, w, 3)
@@ -29,7 +29,7 @@ class PatchClassifier:
         context: side of the square to cut around a box, as a multiple of the box's longer side.
         calibration: applied to the network's output.
         network: from uint8 or float patches (n, H, W, 3) to its raw output, (n, c) or (n, 1) for one sigmoid unit.
-        second_look: a network of the same kind that is asked about what is suspect to the first (`tta.suspect`), or None.
+        second_look: a network of the same kind that is asked about what is uncertain to the first (`tta.needs_refinement`), or None.
         second_look_size_hw: of its input; None: as the first's.
     """
 
@@ -52,18 +52,18 @@ class PatchClassifier:
 
         Args:
             patches: uint8 (n, H, W, 3), n may be 0.
-            views: views averaged for each patch that is suspect, 1 to 8 (see `tta`).
-            closer: cuts what is suspect again, in the size of the second look; None: the patches are resized to it.
+            views: views averaged for each patch that is uncertain, 1 to 8 (see `tta`).
+            closer: cuts what is uncertain again, in the size of the second look; None: the patches are resized to it.
 
         Returns:
             float32 (n, n_classes), rows sum to 1.
         """
         if len(patches) == 0:
             return np.zeros((0, len(self.class_names)), dtype=np.float32)
-        is_finding = findings(self.labels, len(self.class_names))
+        is_infected = infected_classes(self.labels, len(self.class_names))
         if closer is None and self.second_look_size_hw is not None:
             closer = partial(_resized, patches, self.second_look_size_hw)
-        return self.calibration(raw_probabilities(self.network, self.second_look, patches, views, is_finding, closer))
+        return self.calibration(raw_probabilities(self.network, self.second_look, patches, views, is_infected, closer))
 
     def closest(self, patches: np.ndarray, views: int) -> np.ndarray:
         """What the second look, or the only one, gives for patches of its size, not calibrated: float32 (n, n_classes).
@@ -82,7 +82,7 @@ def _resized(patches: np.ndarray, size_hw: tuple[int, int], rows: np.ndarray) ->
 
 
 def raw_probabilities(
-    network: Network, second_look: Network | None, patches: np.ndarray, views: int, is_finding: np.ndarray, closer: Closer | None = None
+    network: Network, second_look: Network | None, patches: np.ndarray, views: int, is_infected: np.ndarray, closer: Closer | None = None
 ) -> np.ndarray:
     """Class probabilities as networks give them, not calibrated: float32 (n, n_classes).
 
@@ -90,12 +90,12 @@ def raw_probabilities(
         network: see `PatchClassifier`.
         second_look: likewise.
         patches: uint8 (n, H, W, 3), n at least 1.
-        views: averaged for each patch that is suspect.
-        is_finding: bool (n_classes,), see `tta.suspect`.
+        views: averaged for each patch that is uncertain.
+        is_infected: bool (n_classes,), see `tta.needs_refinement`.
         closer: see `PatchClassifier.__call__`; None: the second look is shown the patches themselves.
     """
     found = _in_batches(network, patches)
-    again = np.flatnonzero(suspect(found, is_finding))
+    again = np.flatnonzero(needs_refinement(found, is_infected))
     if len(again) and (views > 1 or second_look is not None):
         looks = [averaged(partial(_in_batches, network), patches[again], views)]
         if second_look is not None:
@@ -110,8 +110,8 @@ def _in_batches(network: Network, patches: np.ndarray) -> np.ndarray:
     return both_classes(np.concatenate(outputs))
 
 
-def findings(labels: LabelSet, n_classes: int) -> np.ndarray:
-    """Which of a network's classes are findings, the infected ones: bool (n_classes,)."""
+def infected_classes(labels: LabelSet, n_classes: int) -> np.ndarray:
+    """Which of a network's classes are infected: bool (n_classes,)."""
     return np.pad(labels.is_infected, (0, n_classes - len(labels)))
 
 

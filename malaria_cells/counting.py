@@ -169,12 +169,12 @@ def counted_as(detections: sv.Detections, labels: LabelSet, infected_threshold: 
     class_ids = np.array(detections.class_id, dtype=np.int64)
     if len(class_ids) == 0:
         return class_ids
-    is_finding = labels.is_infected[class_ids] & (np.asarray(detections.confidence) >= infected_threshold)
+    is_infected = labels.is_infected[class_ids] & (np.asarray(detections.confidence) >= infected_threshold)
     if not labels.is_infected.all():
         healthy = np.array(detections.data["probabilities"], dtype=np.float64)[:, : len(labels)].copy()
         healthy[:, labels.is_infected] = -1
-        class_ids = np.where(labels.is_infected[class_ids] & ~is_finding, healthy.argmax(axis=1), class_ids)
-    return np.where(is_finding | (np.asarray(detections.data["objectness"]) >= cell_threshold), class_ids, -1)
+        class_ids = np.where(labels.is_infected[class_ids] & ~is_infected, healthy.argmax(axis=1), class_ids)
+    return np.where(is_infected | (np.asarray(detections.data["objectness"]) >= cell_threshold), class_ids, -1)
 
 
 def _lang_reiczigel(counted: Count, errors: ErrorRates) -> tuple[float, float]:

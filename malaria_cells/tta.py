@@ -32,23 +32,25 @@ def view(patches: np.ndarray, number: int) -> np.ndarray:
 _ORDER = (0, 6, 1, 7, 2, 4, 3, 5)
 
 
-# Probability of a finding. Of IML-Malaria's candidates 3 % reach it, and all on infected cells but one of 125, which shows no parasite.
+# Probability of infection from which a cell is classified again. On IML-Malaria 3 % of the candidates reach it, and all but one of 125
+# infected cells; that one shows no parasite.
 HINT = 0.1
-CERTAIN = 0.95  # of the most probable class, where no class is a finding
+CERTAIN = 0.95  # probability of the most likely class below which a patch is classified again, if no class is an infected one
 
 
-def suspect(probabilities: np.ndarray, is_finding: np.ndarray) -> np.ndarray:
-    """What deserves another look: any hint of a finding; where no class is one, what is not certain. Bool (n,).
+def needs_refinement(probabilities: np.ndarray, is_infected: np.ndarray) -> np.ndarray:
+    """Which patches are to be classified again: those that may be infected or, if no class is infected, the uncertain ones. Bool (n,).
 
-    To look again where only "cell or no cell" is in doubt took 30 ms a photograph and changed nothing on IML-Malaria's validation part.
+    Refinement of patches for which only "cell or background" is uncertain took 30 ms per image and changed nothing on IML-Malaria's
+    validation part.
 
     Args:
-        probabilities: of a first look, not calibrated, float (n, c).
-        is_finding: bool (c,).
+        probabilities: of the first classifier, not calibrated, float (n, c).
+        is_infected: which classes are infected, bool (c,).
     """
-    if not is_finding.any():
+    if not is_infected.any():
         return probabilities.max(axis=1) < CERTAIN
-    return probabilities[:, is_finding].sum(axis=1) >= HINT
+    return probabilities[:, is_infected].sum(axis=1) >= HINT
 
 
 def averaged(predict: Callable[[np.ndarray], np.ndarray], patches: np.ndarray, views: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from malaria_cells.labels import LabelSet
 
 FEWEST_RED_CELLS = 5  # of a photograph: the median of fewer says too little
 IS_RED_CELL = 0.5  # probability of being a red cell, infected or not, from which a candidate counts for the median
-AGAIN = 0.1  # fraction of the candidates that are seen in all views: the most suspect ones
+AGAIN = 0.1  # fraction of the candidates that are seen in all views: the most suspicious ones
 FEWEST_AGAIN = 10  # number of candidates that are seen in all views at least
 WEAK_PENALTY = 1e4  # of the logistic regression: its C, large enough that the penalty decides nothing
 
@@ -29,7 +29,7 @@ WEAK_PENALTY = 1e4  # of the logistic regression: its C, large enough that the p
 class UnfamiliarSigmoid:
     """From the evidence for an infection, counted from the median red cell of its photograph, to a probability.
 
-    Platt 1999, "Probabilistic outputs for support vector machines", as `calibration.FindingSigmoid`.
+    Platt 1999, "Probabilistic outputs for support vector machines", as `calibration.InfectionSigmoid`.
 
     Attributes:
         slope: over 0.

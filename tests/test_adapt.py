@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from malaria_cells.calibration import Calibration, FindingSigmoid
+from malaria_cells.calibration import Calibration, InfectionSigmoid
 from malaria_cells.cli import main
 from malaria_cells.commands import adapt as command
 from malaria_cells.commands import adapt_data
@@ -60,21 +60,21 @@ def test_a_slow_machine_takes_fewer_steps_and_ends_in_time(slower):
 def test_few_infected_cells_leave_the_start_models_decisions():
     start = DetectionSettings(infected_threshold=0.3, candidate_threshold=0.1, cell_threshold=0.4, proposal_weight=0.5)
     chosen = DetectionSettings(infected_threshold=0.7, candidate_threshold=0.3, cell_threshold=0.6, proposal_weight=0.25, nms_iou=0.6)
-    none = few.blended_settings(chosen, start, n_findings=4, n_cells=500)
+    none = few.blended_settings(chosen, start, n_infected=4, n_cells=500)
     assert (none.infected_threshold, none.candidate_threshold, none.cell_threshold, none.nms_iou) == (0.3, 0.1, 0.6, 0.6)
-    half = few.blended_settings(chosen, start, n_findings=10, n_cells=20)
+    half = few.blended_settings(chosen, start, n_infected=10, n_cells=20)
     assert (half.infected_threshold, half.candidate_threshold) == pytest.approx((0.5, 0.2))
     assert (half.cell_threshold, half.proposal_weight) == (0.4, 0.5)
 
 
 def test_few_infected_cells_leave_the_start_models_correction_of_infection():
-    is_finding = np.array([False, True, True, False])
-    start = Calibration(2.0, 0.1, (0.0,) * 3, FindingSigmoid((False, True, False), 2.0, -1.0))
-    fitted = Calibration(1.0, 0.9, (0.1,) * 4, FindingSigmoid(tuple(is_finding.tolist()), 1.0, 1.0))
-    kept = few.blended_calibration(fitted, start, is_finding, 3)
-    assert (kept.temperature, kept.findings) == (1.0, FindingSigmoid((False, True, True, False), 2.0, -1.0))
-    assert few.blended_calibration(fitted, start, is_finding, 10).findings == FindingSigmoid((False, True, True, False), 1.5, 0.0)
-    assert few.blended_calibration(fitted, Calibration.none(3), is_finding, 0).findings is None
+    is_infected = np.array([False, True, True, False])
+    start = Calibration(2.0, 0.1, (0.0,) * 3, InfectionSigmoid((False, True, False), 2.0, -1.0))
+    fitted = Calibration(1.0, 0.9, (0.1,) * 4, InfectionSigmoid(tuple(is_infected.tolist()), 1.0, 1.0))
+    kept = few.blended_calibration(fitted, start, is_infected, 3)
+    assert (kept.temperature, kept.findings) == (1.0, InfectionSigmoid((False, True, True, False), 2.0, -1.0))
+    assert few.blended_calibration(fitted, start, is_infected, 10).findings == InfectionSigmoid((False, True, True, False), 1.5, 0.0)
+    assert few.blended_calibration(fitted, Calibration.none(3), is_infected, 0).findings is None
     assert few.blended_calibration(Calibration.none(4), start, np.zeros(4, dtype=bool), 0) == Calibration.none(4)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from malaria_cells.calibration import Calibration, FindingSigmoid, calibration_error, calibration_figures, fit_calibration
+from malaria_cells.calibration import Calibration, InfectionSigmoid, calibration_error, calibration_figures, fit_calibration
 
 NO_FINDING = np.zeros(3, dtype=bool)
 THIRD_IS = np.array([False, False, True])
@@ -45,7 +45,7 @@ def overconfident_about_findings(seed):
     probabilities, truth, fractions = world(temperature=1.0, seed=seed)
     life = np.log(probabilities) + np.log(fractions * 3)
     life -= np.log(np.exp(life).sum(axis=1, keepdims=True))
-    distorted = FindingSigmoid(tuple(THIRD_IS.tolist()), 0.7, 1.5)(life)
+    distorted = InfectionSigmoid(tuple(THIRD_IS.tolist()), 0.7, 1.5)(life)
     return np.exp(distorted), truth, np.exp(life)
 
 
@@ -64,15 +64,15 @@ def test_findings_come_as_often_as_their_probabilities_say_on_cells_not_fitted_t
 def test_findings_keep_their_order_and_the_proportions_on_either_side():
     rng = np.random.default_rng(0)
     before = rng.dirichlet(np.ones(5), 200)
-    is_finding = np.array([False, True, True, False, False])
-    after = np.exp(FindingSigmoid(tuple(is_finding.tolist()), 0.6, -1.2)(np.log(before)))
+    is_infected = np.array([False, True, True, False, False])
+    after = np.exp(InfectionSigmoid(tuple(is_infected.tolist()), 0.6, -1.2)(np.log(before)))
     assert np.allclose(after.sum(axis=1), 1)
-    assert (np.argsort(after[:, is_finding].sum(axis=1)) == np.argsort(before[:, is_finding].sum(axis=1))).all()
-    for side in (is_finding, ~is_finding):
+    assert (np.argsort(after[:, is_infected].sum(axis=1)) == np.argsort(before[:, is_infected].sum(axis=1))).all()
+    for side in (is_infected, ~is_infected):
         share_before, share_after = (p[:, side] / p[:, side].sum(axis=1, keepdims=True) for p in (before, after))
         assert np.allclose(share_before, share_after)
-    p = before[:, is_finding].sum(axis=1)
-    assert np.allclose(after[:, is_finding].sum(axis=1), 1 / (1 + np.exp(-(0.6 * np.log(p / (1 - p)) - 1.2))))
+    p = before[:, is_infected].sum(axis=1)
+    assert np.allclose(after[:, is_infected].sum(axis=1), 1 / (1 + np.exp(-(0.6 * np.log(p / (1 - p)) - 1.2))))
 
 
 @pytest.mark.parametrize("class_ids", [np.zeros(50, dtype=int), np.full(50, 2)])

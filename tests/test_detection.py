@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from malaria_cells import boxes, tta
 from malaria_cells.calibration import Calibration
-from malaria_cells.classifier import PatchClassifier, both_classes, findings, raw_probabilities
+from malaria_cells.classifier import PatchClassifier, both_classes, infected_classes, raw_probabilities
 from malaria_cells.detection import UNDER, DetectionSettings, TwoStageDetector, label_and_score
 from malaria_cells.labels import LabelSet
 from malaria_cells.proposals import Proposer
@@ -183,8 +183,8 @@ def test_only_what_is_suspect_is_seen_again():
 
 
 def test_which_classes_are_findings(six_classes):
-    assert findings(six_classes, 7).tolist() == [False, False, True, True, True, True, False]
-    assert findings(LabelSet(("fly", "bee")), 2).tolist() == [False, False]
+    assert infected_classes(six_classes, 7).tolist() == [False, False, True, True, True, True, False]
+    assert infected_classes(LabelSet(("fly", "bee")), 2).tolist() == [False, False]
 
 
 def test_all_views_differ_and_keep_the_shape():

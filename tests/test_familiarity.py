@@ -30,7 +30,7 @@ from malaria_cells.pictures import read_picture
 from malaria_cells.report.sections import counted_headline
 from malaria_cells.sample.smear import RADIUS, Slide, render_smear
 from malaria_cells.training.elsewhere import read_elsewhere
-from malaria_cells.training.familiarity import fit_familiarity, sets_without_findings
+from malaria_cells.training.familiarity import fit_familiarity, sets_without_infected
 from malaria_cells.unfamiliar import UnfamiliarSigmoid
 
 SIZE_WH = (480, 360)
@@ -435,8 +435,8 @@ def test_sets_without_an_infected_cell_are_told_where_others_have_some():
         return Picture(name, Path(name), (10, 10), name, boxes, np.array(class_ids), np.zeros(len(class_ids), dtype=bool), data_set=name[0])
 
     healthy, sick = picture("a1", 0, 0), picture("b1", 0, 1)
-    assert sets_without_findings(AnnotationSet(labels, (healthy,)), AnnotationSet(labels, (sick,))) == {"a"}
-    assert sets_without_findings(AnnotationSet(labels, (healthy,))) == set()  # nothing to tell apart
+    assert sets_without_infected(AnnotationSet(labels, (healthy,)), AnnotationSet(labels, (sick,))) == {"a"}
+    assert sets_without_infected(AnnotationSet(labels, (healthy,))) == set()  # nothing to tell apart
 
 
 def test_a_model_that_knows_nothing_of_its_training_photographs_says_nothing(tmp_path):

@@ -255,8 +255,8 @@ def test_what_the_first_look_suspects_and_might_be_a_finding_is_not_called_its_m
     monkeypatch.setattr("malaria_cells.training.looks.compiled", lambda model: model)
     monkeypatch.setattr("malaria_cells.training.looks.predict_rows", lambda *_: np.full((40, 3), 1 / 3))
 
-    def mistaken(is_finding):
-        drawn_as = with_hard_examples(data, trained, np.array(is_finding), recipe()).drawn_as
+    def mistaken(is_infected):
+        drawn_as = with_hard_examples(data, trained, np.array(is_infected), recipe()).drawn_as
         np.testing.assert_array_equal(drawn_as[drawn_as < 3], np.minimum(store.class_ids, 2)[drawn_as < 3])
         return sorted(set(store.class_ids[drawn_as == 3].tolist()))
 

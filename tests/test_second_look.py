@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from malaria_cells.classifier import findings, raw_probabilities
+from malaria_cells.classifier import infected_classes, raw_probabilities
 from malaria_cells.cli import main
 from malaria_cells.config import make_config
 from malaria_cells.errors import InputError
@@ -18,7 +18,7 @@ from malaria_cells.model_folder import load_detector, load_network, save_model
 from malaria_cells.models import build_classifier
 from malaria_cells.patches import crop_boxes, resize
 from malaria_cells.training.run_state import RunState
-from malaria_cells.tta import suspect
+from malaria_cells.tta import needs_refinement
 
 
 def looks(hints):
@@ -114,7 +114,7 @@ def test_both_are_saved_and_loaded(pair):
     size_hw = classifier.second_look_size_hw or (32, 32)
     first, second = classifier.network(patches), classifier.second_look(np.stack([resize(patch, size_hw) for patch in patches]))
     assert np.abs(first - second).max() > 0.01
-    again = suspect(first, findings(classifier.labels, 7))
+    again = needs_refinement(first, infected_classes(classifier.labels, 7))
     assert again.any()
     expected = np.where(again[:, None], (first + second) / 2, first)
     assert classifier(patches) == pytest.approx(classifier.calibration(expected), abs=1e-5)
@@ -135,7 +135,7 @@ def test_a_detector_cuts_suspects_out_of_the_picture(pair):
     size_hw = classifier.second_look_size_hw or classifier.image_size_hw
     looks = (classifier.network, classifier.image_size_hw), (classifier.second_look, size_hw)
     first, second = (look(crop_boxes(picture, cells, classifier.context, size)) for look, size in looks)
-    assert suspect(first, findings(classifier.labels, 7)).all()
+    assert needs_refinement(first, infected_classes(classifier.labels, 7)).all()
     assert detector.classify(picture, cells) == pytest.approx(classifier.calibration((first + second) / 2), abs=1e-5)
 
 

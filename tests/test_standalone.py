@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from malaria_cells import boxes, classifier, stain, suppression, tiles, tta
-from malaria_cells.calibration import SMALLEST, Calibration, FindingSigmoid
+from malaria_cells.calibration import SMALLEST, Calibration, InfectionSigmoid
 from malaria_cells.detection import DetectionSettings, TwoStageDetector
 from malaria_cells.export import EXAMPLE, by_package, runs_alone, standalone, write_example
 from malaria_cells.labels import LabelSet
@@ -131,7 +131,7 @@ def test_it_decides_as_the_package_does(labels, settings, count, seed):
     )
 
 
-@pytest.mark.parametrize("findings", [None, FindingSigmoid((False, True, True, False), 0.7, -1.3)])
+@pytest.mark.parametrize("findings", [None, InfectionSigmoid((False, True, True, False), 0.7, -1.3)])
 def test_it_calibrates_as_the_package_does(findings):
     calibration = Calibration(0.8, 0.6, (0.3, -2.0, -3.1, -0.2), findings)
     fit = vars(calibration) | {"findings": vars(findings) if findings else None}

@@ -119,7 +119,7 @@ def test_a_training_goes_on_with_more_rows_from_where_it_ended(tmp_path, monkeyp
 
 
 def test_what_the_first_look_takes_for_a_finding_and_is_none_is_drawn_as_a_class_of_its_own(monkeypatch):
-    store, is_finding = make_store(n=60), np.array([False, False, True])
+    store, is_infected = make_store(n=60), np.array([False, False, True])
     rows = np.arange(40)
     data = TrainingData(store, rows, None, 3)
     fraction = np.where(np.arange(60) % 4 == 0, 0.3, 0.0).astype(np.float32)  # of a finding, in every fourth
@@ -134,9 +134,9 @@ def test_what_the_first_look_takes_for_a_finding_and_is_none_is_drawn_as_a_class
     first = Trained("the first look", [], 0, np.ones(3) / 3)
     expected = np.where((rows % 4 == 0) & (store.class_ids[rows] != 2), 3, store.class_ids[rows])
     assert (expected == 3).sum() > 3
-    np.testing.assert_array_equal(with_hard_examples(data, first, is_finding, settings()).drawn_as, expected)
+    np.testing.assert_array_equal(with_hard_examples(data, first, is_infected, settings()).drawn_as, expected)
     assert with_hard_examples(data, first, NO_FINDING, settings()) is data
-    assert with_hard_examples(data, first, is_finding, settings(balance="class_weight")) is data
+    assert with_hard_examples(data, first, is_infected, settings(balance="class_weight")) is data
 
 
 @pytest.mark.slow

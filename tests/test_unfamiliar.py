@@ -250,4 +250,4 @@ def test_the_closest_look_is_the_second_in_its_own_size_and_by_several_views():
     detector.predict(photograph())
     assert {shape[1:] for shape in asked} == {(28, 28, 3)}
     assert (CELLS, 28, 28, 3) in asked  # all candidates once
-    assert (4 * 10, 28, 28, 3) in asked  # the ten most suspect in four views
+    assert (4 * 10, 28, 28, 3) in asked  # the ten most suspicious in four views

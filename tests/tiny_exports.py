@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from malaria_cells.calibration import Calibration, FindingSigmoid
+from malaria_cells.calibration import Calibration, InfectionSigmoid
 from malaria_cells.detection import DetectionSettings
 from malaria_cells.engines import exported_network
 from malaria_cells.labels import LabelSet
@@ -77,7 +77,7 @@ def save_export(folder, n_labels, second_look=False, rejects=True, sigmoid=False
     labels, size_hw, closer_hw = LABELS[n_labels], (12, 12), (16, 16)
     n_classes = n_labels + rejects
     infected = (*labels.is_infected.tolist(), *([False] * rejects))
-    findings = FindingSigmoid(infected, 0.8, 0.6) if any(infected) else None
+    findings = InfectionSigmoid(infected, 0.8, 0.6) if any(infected) else None
     ratio = np.random.default_rng(3).normal(size=n_classes) / 2
     description = ModelDescription(
         labels=labels,

@@ -111,28 +111,28 @@ class _Work:
         seen, folds = work.looks_out_of_fold(stores, n_classes, before.settings.tta)
         fraction, losses = seen.best_fraction()
         raw, fitted = seen.calibrated(fraction)
-        n_cells, n_findings = int(annotated.class_counts.sum()), int(annotated.class_counts[self.labels.is_infected].sum())
-        calibration = few.blended_calibration(fitted, before.calibration, seen.is_finding, n_findings)
+        n_cells, n_infected = int(annotated.class_counts.sum()), int(annotated.class_counts[self.labels.is_infected].sum())
+        calibration = few.blended_calibration(fitted, before.calibration, seen.is_infected, n_infected)
         description = self._description(stores[0].fingerprint, replace(before, calibration=calibration))
         description = replace(description, box_margins=fit_margins("watershed", annotated, self.config.stain_normalization))
         detector = assemble(description, work.networks, work.centres)
         predictions = work.predictions_out_of_fold(detector, folds, fraction)
         chosen, _ = choose_thresholds(detector, annotated, predictions)
-        settings = few.blended_settings(chosen.settings, before.settings, n_findings, n_cells)
+        settings = few.blended_settings(chosen.settings, before.settings, n_infected, n_cells)
         detector = detector.with_settings(**asdict(settings))
         detected = [detector.decide(*predictions[p.key]) for p in annotated.pictures]
         figures["after"] = _figures(annotated, detected)
         known = fit_familiarity(self.found.old, annotated, detected, description.cell_size)
-        description = replace(description, settings=settings, errors=self._errors(detected, n_findings), familiarity=known)
+        description = replace(description, settings=settings, errors=self._errors(detected, n_infected), familiarity=known)
 
         new_proposer = work.trained_proposer(annotated, "proposer")
         data = TrainingData(stores[0], np.arange(len(stores[0])), None, n_classes, closer=stores[1])
-        trained, runs = work.trained_looks(data, seen.is_finding, "looks")
+        trained, runs = work.trained_looks(data, seen.is_infected, "looks")
         work.centres.take(new_proposer, proposer_fraction)
         work.take_looks([t.model.get_weights() for t in trained], fraction)
         save_model(folder, work.looks, description, work.proposer)
 
-        lines = few.said_of_few(self.labels, n_findings, n_cells)
+        lines = few.said_of_few(self.labels, n_infected, n_cells)
         probabilities = calibration(raw)
         metrics = classification_metrics(seen.class_ids, probabilities, names)
         classified = Classified(
@@ -140,8 +140,8 @@ class _Work:
             names,
             seen.class_ids,
             probabilities,
-            metrics | calibration_figures(probabilities, seen.class_ids, seen.is_finding),
-            seen.is_finding,
+            metrics | calibration_figures(probabilities, seen.class_ids, seen.is_infected),
+            seen.is_infected,
         )
         measured = detection_metrics(list(annotated.pictures), detected, self.labels, None)
         found = Detected(PART, annotated, detected, description.errors, measured)
@@ -204,14 +204,14 @@ class _Work:
             adapted_from=self.start.record,
         )
 
-    def _errors(self, detected: list[sv.Detections], n_findings: int) -> ErrorRates | None:
+    def _errors(self, detected: list[sv.Detections], n_infected: int) -> ErrorRates | None:
         """How often it was right out of fold; of infected cells, where they are too few to tell, what the start model's rates are."""
-        from malaria_cells.training.few import FEWEST_FINDINGS
+        from malaria_cells.training.few import MIN_INFECTED
 
         if not self.labels.is_infected.any():
             return None
         own, before = error_rates(list(self.found.annotated.pictures), detected, self.labels), self.start.description.errors
-        if n_findings >= FEWEST_FINDINGS or before is None:
+        if n_infected >= MIN_INFECTED or before is None:
             return own
         return replace(own, infected=before.infected, found=before.found)
 

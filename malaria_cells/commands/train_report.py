@@ -33,7 +33,7 @@ class Classified:
         class_ids: true classes, int (n,).
         probabilities: calibrated, float (n, n_classes).
         metrics: `evaluation.classification_metrics` and `calibration.calibration_figures`.
-        is_finding: which of the classes are findings, bool (n_classes,).
+        is_infected: which of the classes are findings, bool (n_classes,).
     """
 
     part: str
@@ -41,7 +41,7 @@ class Classified:
     class_ids: np.ndarray
     probabilities: np.ndarray
     metrics: dict[str, Any]
-    is_finding: np.ndarray
+    is_infected: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def _honesty(c: Classified) -> Section:
     if "infected" in c.metrics:
         figures = c.metrics["infected"]
         text += f" By their probabilities {figures['expected']:.1f} infected ones are expected; {figures['annotated']} are annotated."
-        infection = reliability(c.probabilities[:, c.is_finding].sum(axis=1), c.is_finding[c.class_ids], INFECTION_BINS)
+        infection = reliability(c.probabilities[:, c.is_infected].sum(axis=1), c.is_infected[c.class_ids], INFECTION_BINS)
         what = f"{c.part} patches: infected with any stage"
         shown.append(plot(lambda path: charts.reliability_diagram(infection, path, what), "fraction that is infected by probability of it"))
     return Section("Are the probabilities honest?", text, tuple(shown))

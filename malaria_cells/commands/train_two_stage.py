@@ -11,7 +11,7 @@ from malaria_cells import files
 from malaria_cells.annotations import Picture
 from malaria_cells.calibration import Calibration, calibration_figures, fit_calibration
 from malaria_cells.candidates import Candidates, label_candidates
-from malaria_cells.classifier import Network, compiled, findings
+from malaria_cells.classifier import Network, compiled, infected_classes
 from malaria_cells.commands.by_data_set import detected_by_data_set, has_named_sets
 from malaria_cells.commands.records import keep_record
 from malaria_cells.commands.train_report import Classified, Course, Detected, Trained, write_train_report
@@ -55,28 +55,28 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     if config.plot_training_data:
         patch_sheet(examples(store, rows["train"], names, EXAMPLES), "training examples, as cut", folder / "training_data.png")
     training_data = TrainingData(store, rows["train"], rows["validation"], len(names), closer=closer)
-    is_finding = findings(data.train.labels, len(names))
+    is_infected = infected_classes(data.train.labels, len(names))
     starts = _starts(start, config, data, len(names))
-    trained = train_looks(training_data, is_finding, config, run, starts)
+    trained = train_looks(training_data, is_infected, config, run, starts)
     views = config.tta if isinstance(config.tta, int) else 1
     networks = [compiled(t.model) for t in trained]
-    raw = {"validation": predict_rows(networks, store, rows["validation"], views, is_finding, closer)}
+    raw = {"validation": predict_rows(networks, store, rows["validation"], views, is_infected, closer)}
     allowed = training_data.allowed
-    calibration = fit_calibration(raw["validation"], store.class_ids[rows["validation"]], trained[0].training_prior, is_finding, allowed)
+    calibration = fit_calibration(raw["validation"], store.class_ids[rows["validation"]], trained[0].training_prior, is_infected, allowed)
     described = _description(config, data, store, rejects, calibration)
     description, detected = replace(described, adapted_from=start.record if start else None), None
     if rejects:
         description, found = _with_thresholds(description, networks, proposer, data, config)
         detected = Detected("validation", data.validation, found, description.errors)
-    further = train_further(trained, training_data, is_finding, store.rows_of(data.validation), config, run) if config.refit else []
+    further = train_further(trained, training_data, is_infected, store.rows_of(data.validation), config, run) if config.refit else []
     if further:
         networks = [compiled(t.model) for t in further]
     if "test" in rows:
-        raw["test"] = predict_rows(networks, store, rows["test"], views, is_finding, closer)
+        raw["test"] = predict_rows(networks, store, rows["test"], views, is_infected, closer)
     metrics = _epochs(trained, further) | seen
     for part, probabilities in raw.items():
         known = store.class_ids[rows[part]] < len(names)  # of the rest no class is right or wrong
-        classified = _classified(part, names, store.class_ids[rows[part]][known], calibration(probabilities[known]), is_finding)
+        classified = _classified(part, names, store.class_ids[rows[part]][known], calibration(probabilities[known]), is_infected)
         metrics[part] = classified.metrics
     if detected is not None:
         metrics["validation"] |= validated_coverage(data.validation, detected.found, detected.errors)
@@ -255,9 +255,9 @@ def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool
     )
 
 
-def _classified(part: str, names: tuple[str, ...], class_ids: np.ndarray, probabilities: np.ndarray, is_finding: np.ndarray) -> Classified:
-    metrics = classification_metrics(class_ids, probabilities, names) | calibration_figures(probabilities, class_ids, is_finding)
-    return Classified(part, names, class_ids, probabilities, metrics, is_finding)
+def _classified(part: str, names: tuple[str, ...], class_ids: np.ndarray, probabilities: np.ndarray, is_infected: np.ndarray) -> Classified:
+    metrics = classification_metrics(class_ids, probabilities, names) | calibration_figures(probabilities, class_ids, is_infected)
+    return Classified(part, names, class_ids, probabilities, metrics, is_infected)
 
 
 def _courses(trainings: list[Any]) -> list[Course]:

@@ -306,8 +306,8 @@ def probabilities_of(patches: list[np.ndarray], model: Model) -> np.ndarray:
         return np.zeros((0, len(names) + model.about["rejects"]), dtype=np.float32)
     seen = np.stack([resize(patch, size_hw) for patch in patches])
     p = np.array(_in_batches(model.looks[0], seen))
-    suspect = p[:, : len(names)][:, infected].sum(axis=1) >= HINT if infected.any() else p.max(axis=1) < CERTAIN
-    again = np.flatnonzero(suspect)
+    needs_refinement = p[:, : len(names)][:, infected].sum(axis=1) >= HINT if infected.any() else p.max(axis=1) < CERTAIN
+    again = np.flatnonzero(needs_refinement)
     if len(again) and (views > 1 or len(model.looks) > 1):
         answers = [_averaged(model.looks[0], seen[again], views)]
         if len(model.looks) > 1:
@@ -369,10 +369,10 @@ def label_and_score(p: np.ndarray, infected: np.ndarray, threshold: float) -> tu
     if not infected.any():
         return p.argmax(axis=1), p.max(axis=1).astype(np.float32)
     sick = p[:, infected].sum(axis=1)
-    suspect = (sick >= threshold) | infected.all()
-    label = np.where(suspect, np.where(infected, p, -1).argmax(axis=1), np.where(infected, -1, p).argmax(axis=1))
+    is_suspect = (sick >= threshold) | infected.all()
+    label = np.where(is_suspect, np.where(infected, p, -1).argmax(axis=1), np.where(infected, -1, p).argmax(axis=1))
     best = p[rows, label]
-    return label, np.where(suspect, np.sqrt(sick * best), best).astype(np.float32)
+    return label, np.where(is_suspect, np.sqrt(sick * best), best).astype(np.float32)
 
 
 def suppress(boxes: np.ndarray, score: np.ndarray, iou: float, groups: np.ndarray | None) -> np.ndarray:

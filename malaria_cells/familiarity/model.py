@@ -149,7 +149,7 @@ def fit(
     sets: Sequence[str],
     validated: np.ndarray,
     validated_sets: Sequence[str],
-    without_findings: Collection[str] = (),
+    sets_without_infected_cells: Collection[str] = (),
 ) -> FamiliarityModel:
     """Fit the usual values of each data set, and the distance that at most one validation photograph in forty exceeds.
 
@@ -160,7 +160,7 @@ def fit(
         sets: data set of each, n names.
         validated: all signals of validation photographs, float (m, n_signals), m at least 1.
         validated_sets: data set of each, m names.
-        without_findings: names of the data sets that have no infected cell, though others have.
+        sets_without_infected_cells: names of the data sets that have no infected cell, though others have.
     """
     names, own = np.array(sets, dtype=object), np.array(validated_sets, dtype=object)
     known = _known(appearances, names, validated, own)
@@ -170,7 +170,7 @@ def fit(
     # The rank of split conformal prediction (Lei et al. 2018, JASA 113(523), section 2.2).
     rank = min(int(np.ceil((len(distances) + 1) * FAMILIAR_FRACTION)), len(distances), max(int(np.isfinite(distances).sum()), 1)) - 1
     unusual = float(np.sort(distances)[rank].clip(1, MOST_UNUSUAL))
-    marked = tuple(replace(k, has_findings=k.name not in without_findings) for k in known)
+    marked = tuple(replace(k, has_findings=k.name not in sets_without_infected_cells) for k in known)
     return FamiliarityModel(NAMES, marked, round(unusual, 4))
 
 

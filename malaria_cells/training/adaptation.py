@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.candidates import Candidates, label_candidates
-from malaria_cells.classifier import findings
+from malaria_cells.classifier import infected_classes
 from malaria_cells.config import Config
 from malaria_cells.detection import Predictions, TwoStageDetector
 from malaria_cells.evaluation import cell_figures
@@ -162,7 +162,7 @@ class Adaptation:
         last = self.config.looks[-1].image_size
         return cut(self.config.image_size), cut(last) if last != self.config.image_size else None
 
-    def trained_looks(self, data: TrainingData, is_finding: np.ndarray, name: str) -> tuple[list[Trained], list[RunState]]:
+    def trained_looks(self, data: TrainingData, is_infected: np.ndarray, name: str) -> tuple[list[Trained], list[RunState]]:
         """The classifiers after a training on some rows."""
         for network in self.networks:
             network.take(network.start, 1)
@@ -173,7 +173,7 @@ class Adaptation:
         config = self.config.model_copy(update=changes | {"early_stopping": None})
         self.runs += 1
         run = RunState.start(self.folder / f"run{self.runs}", config)
-        trained = train_looks(data, is_finding, config, run, self.looks)
+        trained = train_looks(data, is_infected, config, run, self.looks)
         return trained, [run.part(number) for number in range(len(trained))]
 
     def looks_out_of_fold(
@@ -184,13 +184,13 @@ class Adaptation:
         Args:
             stores: of all photographs.
             n_classes: the reject class counted.
-            views: averaged for each patch that is suspect.
+            views: averaged for each patch that is uncertain.
 
         Returns:
             What they say; and for each fold its photographs and the weights of its networks.
         """
         store, closer = stores
-        is_finding = findings(self.pictures.labels, n_classes)
+        is_infected = infected_classes(self.pictures.labels, n_classes)
         folds = fold_pictures(self.pictures, self.plan.folds, self.config.random_state, split_again=False)
         every = np.arange(len(store))
         rows, seen, shown, kept = [], [], [], []
@@ -198,20 +198,20 @@ class Adaptation:
             print(f"training the classifiers without a part of the photographs, {number} of {len(folds)}", file=sys.stderr)
             own = store.rows_of(fold)
             data = TrainingData(store, np.setdiff1d(every, own), None, n_classes, closer=closer)
-            trained, _ = self.trained_looks(data, is_finding, "fold")
+            trained, _ = self.trained_looks(data, is_infected, "fold")
             weights = [t.model.get_weights() for t in trained]
             met = own[store.proposed[own]] if store.proposed[own].any() else own
             by_fraction = []
             for fraction in FRACTIONS:
                 self.take_looks(weights, fraction)
-                by_fraction.append(predict_rows(self.networks, store, met, views, is_finding, closer))
+                by_fraction.append(predict_rows(self.networks, store, met, views, is_infected, closer))
             rows.append(met)
             seen.append(by_fraction)
             shown.append(trained[0].training_prior)
             kept.append((fold, weights))
         together = np.concatenate(rows)
         pooled = [np.concatenate([by_fraction[i] for by_fraction in seen]) for i in range(len(FRACTIONS))]
-        return OutOfFold(store.class_ids[together], pooled, np.mean(shown, axis=0), is_finding), kept
+        return OutOfFold(store.class_ids[together], pooled, np.mean(shown, axis=0), is_infected), kept
 
     def take_looks(self, weights: list[list[np.ndarray]], fraction: float) -> None:
         """Let the classifiers answer by a fraction of new weights."""

@@ -152,7 +152,7 @@ def train_classifier(data: TrainingData, config: Config, run: RunState, start: k
 
 
 def predict_rows(
-    networks: Sequence[Network], store: PatchStore, rows: np.ndarray, views: int, is_finding: np.ndarray, closer: PatchStore | None = None
+    networks: Sequence[Network], store: PatchStore, rows: np.ndarray, views: int, is_infected: np.ndarray, closer: PatchStore | None = None
 ) -> np.ndarray:
     """Class probabilities of rows of a store as networks give them, not calibrated: float32 (n, n_classes), in their order.
 
@@ -160,16 +160,16 @@ def predict_rows(
         networks: for the first look and, if there is one, the second (see `classifier.compiled`).
         store: the patches.
         rows: int64 (n,).
-        views: averaged for each patch that is suspect.
-        is_finding: bool (n_classes,), see `tta.suspect`.
+        views: averaged for each patch that is uncertain.
+        is_infected: bool (n_classes,), see `tta.needs_refinement`.
         closer: see `TrainingData`.
     """
     first, second = networks[0], networks[1] if len(networks) > 1 else None
     parts = []
     for batch in (rows[i : i + BATCH] for i in range(0, len(rows), BATCH)):
         again = None if closer is None else partial(_patches, closer, batch)
-        parts.append(raw_probabilities(first, second, np.asarray(store.patches[batch]), views, is_finding, again))
-    return np.concatenate(parts) if parts else np.zeros((0, len(is_finding)), dtype=np.float32)
+        parts.append(raw_probabilities(first, second, np.asarray(store.patches[batch]), views, is_infected, again))
+    return np.concatenate(parts) if parts else np.zeros((0, len(is_infected)), dtype=np.float32)
 
 
 def _patches(store: PatchStore, batch: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -42,11 +42,11 @@ def fit_familiarity(
     labels = validation.labels
     validated = [measure(read_picture(p.path), detected, labels, cell_size) for p, detected in zip(reading, found, strict=True)]
     sets, validated_sets = [p.data_set for p in seen], [p.data_set for p in validation.pictures]
-    without = sets_without_findings(train, validation)
+    without = sets_without_infected(train, validation)
     return fit(np.array(appearances).reshape(len(seen), len(SIGNALS)), sets, np.array(validated), validated_sets, without)
 
 
-def sets_without_findings(*parts: AnnotationSet) -> set[str]:
+def sets_without_infected(*parts: AnnotationSet) -> set[str]:
     """Names of the data sets that have no infected cell in any part, though others have."""
     found: dict[str, int] = {}
     for part in parts:

@@ -12,20 +12,20 @@ from malaria_cells.config import Config
 from malaria_cells.text import number_of
 from malaria_cells.training.classifier import Trained, TrainingData, predict_rows, train_classifier
 from malaria_cells.training.run_state import RunState
-from malaria_cells.tta import suspect
+from malaria_cells.tta import needs_refinement
 
 NAMES = ("first", "second")
 RATE = 0.5  # of the learning rate, where a training further begins
 
 
 def train_looks(
-    data: TrainingData, is_finding: np.ndarray, config: Config, run: RunState, starts: Sequence[keras.Model | None] = ()
+    data: TrainingData, is_infected: np.ndarray, config: Config, run: RunState, starts: Sequence[keras.Model | None] = ()
 ) -> list[Trained]:
     """Train the classifier that a config names and, if it has a second look, that one's, which is shown the first one's mistakes.
 
     Args:
         data: to fit to and to compare epochs on.
-        is_finding: bool (n_classes,), see `tta.suspect`.
+        is_infected: bool (n_classes,), see `tta.needs_refinement`.
         config: the recipe.
         run: its parts 0 and 1 are the records of the two.
         starts: for each look the network whose weights it begins with, if there is one.
@@ -37,7 +37,7 @@ def train_looks(
     for number, look in enumerate(config.looks):
         if config.second_look:
             print(f"training {look.model} for the {NAMES[number]} look", file=sys.stderr)
-        shown = _for_second(with_hard_examples(data, found[0], is_finding, look)) if found else data
+        shown = _for_second(with_hard_examples(data, found[0], is_infected, look)) if found else data
         found.append(train_classifier(shown, look, run.part(number), starts[number] if starts else None))
     return found
 
@@ -47,29 +47,29 @@ def _for_second(data: TrainingData) -> TrainingData:
     return data if data.closer is None else replace(data, store=data.closer)
 
 
-def with_hard_examples(data: TrainingData, first: Trained, is_finding: np.ndarray, look: Config) -> TrainingData:
-    """The same data, of which what a first look suspects and is no finding is drawn as a class of its own.
+def with_hard_examples(data: TrainingData, first: Trained, is_infected: np.ndarray, look: Config) -> TrainingData:
+    """The same data, with the first classifier's false positives sampled as a separate class (hard-negative mining).
 
-    A second look is asked about suspects alone. A third of them are findings on IML-Malaria's validation pictures; of the
-    suspects that it would be shown if every cell were drawn by its class, nine in ten.
+    At inference the second classifier sees only suspicious cells. On IML-Malaria's validation images a third of them are infected; with
+    class-balanced sampling nine in ten would be.
 
     Args:
         data: to fit to.
         first: the first look.
-        is_finding: bool (n_classes,); without a finding among the classes nothing changes.
+        is_infected: bool (n_classes,); without an infected class nothing changes.
         look: the recipe of the second; if it does not draw by class nothing changes.
     """
-    if look.balance != "sampling" or not is_finding.any():
+    if look.balance != "sampling" or not is_infected.any():
         return data
-    may_be_finding = (data.allowed & is_finding).any(axis=1)[data.store.class_ids[data.train_rows]]
-    hint = suspect(predict_rows([compiled(first.model)], data.store, data.train_rows, 1, is_finding), is_finding)
-    mistaken = hint & ~may_be_finding
+    may_be_infected = (data.allowed & is_infected).any(axis=1)[data.store.class_ids[data.train_rows]]
+    hint = needs_refinement(predict_rows([compiled(first.model)], data.store, data.train_rows, 1, is_infected), is_infected)
+    mistaken = hint & ~may_be_infected
     print(f"{number_of(int(mistaken.sum()), 'example')} that the first look suspects wrongly", file=sys.stderr)
     return replace(data, drawn_as=np.where(mistaken, data.n_classes, data.drawn_by_label))
 
 
 def train_further(
-    trained: list[Trained], data: TrainingData, is_finding: np.ndarray, more_rows: np.ndarray, config: Config, run: RunState
+    trained: list[Trained], data: TrainingData, is_infected: np.ndarray, more_rows: np.ndarray, config: Config, run: RunState
 ) -> list[Trained]:
     """Train them on, now also with pictures that choices were made by: for a fraction of their epochs, at a falling rate.
 
@@ -78,7 +78,7 @@ def train_further(
     Args:
         trained: by `train_looks`; they stay as they are.
         data: what they were trained on.
-        is_finding: bool (n_classes,), see `tta.suspect`.
+        is_infected: bool (n_classes,), see `tta.needs_refinement`.
         more_rows: int64 (n,), rows of its store to fit to as well.
         config: the recipe; its `refit` is the fraction.
         run: its parts after those of `train_looks` are the records.
@@ -92,6 +92,6 @@ def train_further(
         print(f"training {look.model} further, with the validation pictures", file=sys.stderr)
         changes = {"epochs": max(round(config.refit * look.epochs), 1), "learning_rate": RATE * look.learning_rate, "schedule": "cosine"}
         again = look.model_copy(update=changes | {"early_stopping": None, "kept_weights": "last"})
-        shown = _for_second(with_hard_examples(together, trained[0], is_finding, again)) if number else together
+        shown = _for_second(with_hard_examples(together, trained[0], is_infected, again)) if number else together
         found.append(train_classifier(shown, again, run.part(len(trained) + number), before.model))
     return found
