@@ -60,7 +60,7 @@ def print_figures(annotations: AnnotationSet, found: dict[str, sv.Detections]) -
     pictures, labels = list(annotations.pictures), annotations.labels
     proposed = [found[p.key] for p in pictures]
     figures = cell_figures(pictures, proposed, labels)
-    sizes = f"cells of {annotations.usual_cell_size:.0f} pixels, {np.mean([len(each) for each in proposed]):.0f} boxes a picture"
+    sizes = f"cells of {annotations.median_cell_size:.0f} pixels, {np.mean([len(each) for each in proposed]):.0f} boxes a picture"
     print(f"{len(pictures)} validation pictures, {sizes}")
     print(f"AP50 {figures.ap50[0]:.3f}  AP75 {figures.ap75[0]:.3f}  AP {figures.ap[0]:.3f}  recall {figures.recall50[0]:.3f}")
     overlap = [boxes.iou_matrix(each.xyxy, p.cells_xyxy).max(axis=0, initial=0) for each, p in zip(proposed, pictures, strict=True)]
@@ -94,7 +94,7 @@ def main() -> None:
             small = [p.key for p in data.validation.pictures if p.path.parent == Path(folder)]
             others = [p.key for p in data.validation.pictures if p.path.parent != Path(folder)]
             scored = [data.validation.subset(keys) for keys in (small, others)]
-        size = data.train.usual_cell_size
+        size = data.train.median_cell_size
         if options.model:
             network = load_network(options.model / PROPOSER)
         else:

@@ -58,9 +58,9 @@ def measured(detector: TwoStageDetector, annotations: AnnotationSet) -> dict[str
     for iou in OVERLAPS:
         rows[f"overlap {iou}"] = figures(detector.with_settings(nms_iou=iou), seen, annotations)
     rows["proposer not asked"] = figures(detector.with_settings(proposal_weight=0.0), seen, annotations)
-    own_size = detector.with_cell_size(annotations.usual_cell_size)
+    own_size = detector.with_cell_size(annotations.median_cell_size)
     rows["in the annotated size"] = figures(own_size, looked(own_size, annotations, "annotated size"), annotations)
-    usual = min(detector.proposer.usual_sizes, key=lambda size: abs(np.log(size / annotations.usual_cell_size)))
+    usual = min(detector.proposer.reference_sizes, key=lambda size: abs(np.log(size / annotations.median_cell_size)))
     nearest = detector.with_cell_size(float(usual))
     rows["in the nearest usual size"] = figures(nearest, looked(nearest, annotations, "nearest size"), annotations)
     return rows

@@ -46,7 +46,7 @@ class CellDetector:
         Args:
             folder: as ``train.py`` or ``malaria-cells export`` wrote it; None: the shipped model, as `run.py` uses it.
             engine: ``keras``, ``onnx``, ``openvino``, ``litert`` or ``savedmodel``; None: what the folder holds.
-            cell_size: usual longer side of a cell in your pictures in pixels; None: as in the training, or a picture's own where
+            cell_size: median longer side of a cell in your pictures in pixels; None: as in the training, or a picture's own where
                 it is plainly another.
 
         Raises:

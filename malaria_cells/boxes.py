@@ -2,7 +2,7 @@
 
 import numpy as np
 
-ENOUGH = 10  # boxes to tell a usual size by
+ENOUGH = 10  # boxes from which a median size is taken
 
 
 def iou_matrix(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
@@ -58,7 +58,7 @@ def cell_sizes(boxes_xyxy: np.ndarray) -> np.ndarray:
     return np.max(boxes[:, 2:] - boxes[:, :2], axis=1, initial=0)
 
 
-def usual_size(boxes_xyxy: np.ndarray) -> float | None:
+def median_size(boxes_xyxy: np.ndarray) -> float | None:
     """Median longer side in pixels; None of fewer than `ENOUGH` boxes, which may all be of the larger cells of a picture."""
     sizes = cell_sizes(boxes_xyxy)
     return float(np.median(sizes)) if len(sizes) >= ENOUGH else None

@@ -21,15 +21,15 @@ class Candidates:
 
     Attributes:
         boxes_xyxy: float32 (n, 4), pixels.
-        class_ids: int64 (n,), within the labels, or the reject class after them, or a set that has it (see `partial_labels`).
+        class_ids: int64 (n,), within the labels, or the background class after them, or a set that has it (see `partial_labels`).
     """
 
     boxes_xyxy: np.ndarray
     class_ids: np.ndarray
 
 
-def label_candidates(picture: Picture, found_xyxy: np.ndarray, proposal_scores: np.ndarray, reject_id: int) -> Candidates:
-    """Give candidates the class of the cell they overlap, or the reject class; leave out those of which neither is certain.
+def label_candidates(picture: Picture, found_xyxy: np.ndarray, proposal_scores: np.ndarray, background_class_id: int) -> Candidates:
+    """Give candidates the class of the cell they overlap, or the background class; leave out those of which neither is certain.
 
     Left out are boxes that overlap a cell by an IoU of `BACKGROUND_IOU` to `MATCH_IOU`, boxes that lie in an ignore region by
     half or more, and boxes in the open on no cell that the proposer is sure of, which may be cells that annotators missed.
@@ -38,12 +38,12 @@ def label_candidates(picture: Picture, found_xyxy: np.ndarray, proposal_scores: 
         picture: its annotation.
         found_xyxy: float32 (n, 4), candidates.
         proposal_scores: float32 (n,), 0 to 1.
-        reject_id: class id of what is in no box: the reject class, or the set from `partial_labels.background_id`.
+        background_class_id: class id of what is in no box: the background class, or the set from `partial_labels.background_id`.
     """
     overlap = boxes.iou_matrix(found_xyxy, picture.cells_xyxy)
     highest = overlap.max(axis=1, initial=0)
     is_cell = highest >= MATCH_IOU
-    class_ids = np.full(len(found_xyxy), reject_id, dtype=np.int64)
+    class_ids = np.full(len(found_xyxy), background_class_id, dtype=np.int64)
     if is_cell.any():
         class_ids[is_cell] = picture.cell_class_ids[overlap[is_cell].argmax(axis=1)]
     edge = CUT_OFF_PIXELS, *(n - CUT_OFF_PIXELS for n in picture.size_wh)

@@ -176,7 +176,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         "--cell-size",
         type=_cell_size,
         metavar="PIXELS",
-        help="usual longer side of a cell in these pictures (default: the model's, or a picture's own where it is plainly another)",
+        help="median longer side of a cell in these pictures (default: the model's, or a picture's own where it is plainly another)",
     )
     parser.add_argument("--engine", choices=ENGINES, help="what runs the networks (default: what MODEL holds them for; see export)")
     parser.add_argument("--labels", metavar="A,B,..", help="class names of a bare .keras or .h5 model")

@@ -88,7 +88,7 @@ class Detector(ABC):
         errors: how often it was right about the validation pictures' red cells; None where that is not known.
         errors_elsewhere: the same by data set, each measured by a training that left it out; None where that is not known.
         known: what photographs of the training look like; None in models of before that was stored.
-        measured_cell_size: usual longer side of a cell in the training pictures in pixels, which `known` was measured by.
+        measured_cell_size: median longer side of a cell in the training pictures in pixels, which `known` was measured by.
     """
 
     settings: DetectionSettings = field(kw_only=True)
@@ -120,7 +120,7 @@ class Detector(ABC):
             picture: uint8 RGB (H, W, 3), or a file.
 
         Returns:
-            Detections, best score first, with ``data["probabilities"]``, float32 (n, n_classes), the reject class last;
+            Detections, best score first, with ``data["probabilities"]``, float32 (n, n_classes), the background class last;
             ``data["objectness"]``, float32 (n,), the probability of being a cell; ``data["label_scores"]``, float32 (n, n_labels),
             its score under each label, 0 where that is out of the question; ``data["counted_as"]``, int64 (n,), the
             label each is counted as, -1 if it is not (see `counting.counted_as`); and ``data["class_name"]``.
@@ -297,13 +297,13 @@ class TwoStageDetector(Detector):
         return replace(self, proposer=replace(self.proposer, method=method))
 
     def with_cell_size(self, cell_size: float) -> Self:
-        """A copy for pictures whose usual cell has a longer side of `cell_size` pixels, whatever the pictures seem to show.
+        """A copy for pictures whose median cell has a longer side of `cell_size` pixels, whatever the pictures seem to show.
 
         Raises:
             InputError: that is no size.
         """
         if not 0 < cell_size < np.inf:
-            raise InputError(f"cell_size: found {cell_size}, expected the usual longer side of a cell in pixels")
+            raise InputError(f"cell_size: found {cell_size}, expected the median longer side of a cell in pixels")
         return replace(self, proposer=replace(self.proposer, cell_size=cell_size, follows=False))
 
     def classify(self, picture: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
@@ -327,7 +327,7 @@ def label_and_score(probabilities: np.ndarray, labels: LabelSet, candidate_thres
     first ranks findings, the second stages. Any other cell has its most probable label; the score is that label's probability.
 
     Args:
-        probabilities: float (n, n_classes); a reject class after the labels does not count.
+        probabilities: float (n, n_classes); a background class after the labels does not count.
         labels: the classes.
         candidate_threshold: in [0, 1].
 

@@ -24,7 +24,7 @@ class AnnotationHabits:
     """What the annotators of a data set do, as far as their boxes tell.
 
     Attributes:
-        cell_size: usual longer side of a cell in pixels; 0 without cells.
+        cell_size: median longer side of a cell in pixels; 0 without cells.
         border: annotated cells that the picture's edge cuts, relative to the number expected (`border_habit`): 1 where they are annotated
             like all others, 0 where none is; None where too few are expected.
         completeness: fraction of the stained area inside the pictures that lies in boxes, 0 to 1; None where nothing is stained.
@@ -54,7 +54,7 @@ def measure(annotations: AnnotationSet) -> AnnotationHabits:
 
     Reads up to `MOST_LOOKED_AT` pictures.
     """
-    return AnnotationHabits(annotations.usual_cell_size, border_habit(annotations), completeness(annotations))
+    return AnnotationHabits(annotations.median_cell_size, border_habit(annotations), completeness(annotations))
 
 
 def border_habit(annotations: AnnotationSet) -> float | None:
@@ -78,7 +78,7 @@ def border_habit(annotations: AnnotationSet) -> float | None:
     """
     if annotations.whole:
         return None
-    usual = annotations.usual_cell_size
+    usual = annotations.median_cell_size
     commonest = int(annotations.class_counts.argmax())
     counted = [
         _at_edge(p.cells_xyxy[p.cell_class_ids == commonest], p.size_wh, annotated_cell_size(p, usual))
@@ -112,7 +112,7 @@ def completeness(annotations: AnnotationSet) -> float | None:
     """
     if annotations.whole:
         return None
-    usual = annotations.usual_cell_size
+    usual = annotations.median_cell_size
     pictures = [p for p in annotations.pictures if len(p.boxes_xyxy)]
     looked_at = pictures[:: max(-(-len(pictures) // MOST_LOOKED_AT), 1)]
     areas = np.array([_stained(p, annotated_cell_size(p, usual)) for p in looked_at if usual > 0]).reshape(-1, 2).sum(axis=0)

@@ -73,7 +73,7 @@ class LabelSet:
             if doubled:
                 raise InputError(f"{'labels' if key == 'names' else 'ignore_labels'}: '{doubled[0]}' is listed twice; list each name once")
         if BACKGROUND in self.names:
-            raise InputError(f"labels: '{BACKGROUND}' is the detector's own reject class; use another name")
+            raise InputError(f"labels: '{BACKGROUND}' is the detector's own background class; use another name")
         both = sorted(set(self.names) & set(self.ignored))
         if both:
             raise InputError(f"ignore_labels: '{both[0]}' is in labels too; a category is either a class or an ignore region")

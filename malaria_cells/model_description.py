@@ -61,7 +61,7 @@ class ModelDescription:
         rejects: whether the network has a background class after the labels.
         image_size_hw: the classifier's input in pixels.
         context: side of the square cut around a box, as a multiple of its longer side.
-        cell_size: usual longer side of a cell in the training pictures in pixels; None where there were no boxes.
+        cell_size: median longer side of a cell in the training pictures in pixels; None where there were no boxes.
         proposals: method that finds candidates.
         box_margins: see `proposals.Proposer`.
         settings: thresholds and the rest of the decision.

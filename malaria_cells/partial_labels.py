@@ -21,36 +21,38 @@ def class_sets(annotations: AnnotationSet) -> Sets:
     Of a place without a box they are background (``n_labels``) and what was not annotated; of a single cell `Picture.one_of`.
     Empty where every picture has all classes annotated and every label stands for one.
     """
-    reject_id = len(annotations.labels)
-    of_background = {_set_of(p, reject_id) for p in annotations.pictures if p.unannotated}
+    background_class_id = len(annotations.labels)
+    of_background = {_set_of(p, background_class_id) for p in annotations.pictures if p.unannotated}
     return tuple(sorted(of_background | {_cells_set(p) for p in annotations.pictures if p.one_of}))
 
 
-def background_id(picture: Picture, reject_id: int, sets: Sets) -> int:
-    """Class id of a place without a box: `reject_id`, or where classes are not annotated the id of a set, ``reject_id + 1 + k``.
+def background_id(picture: Picture, background_class_id: int, sets: Sets) -> int:
+    """Class id of a region without a box: `background_class_id`, or the id of a set of classes where some are not annotated.
+
+    The id of set k is ``background_class_id + 1 + k``.
 
     Args:
         picture: its `unannotated` says which.
-        reject_id: class id of background, after those of the labels.
+        background_class_id: class id of background, after those of the labels.
         sets: by `class_sets`, of which one is the picture's.
     """
-    return reject_id + 1 + sets.index(_set_of(picture, reject_id)) if picture.unannotated else reject_id
+    return background_class_id + 1 + sets.index(_set_of(picture, background_class_id)) if picture.unannotated else background_class_id
 
 
-def cell_ids(picture: Picture, reject_id: int, sets: Sets) -> np.ndarray:
+def cell_ids(picture: Picture, background_class_id: int, sets: Sets) -> np.ndarray:
     """Class ids of a picture's cells, int64 (n,): `Picture.cell_class_ids`, or of a single cell that may be of several classes their set's.
 
     Args:
         picture: its `one_of` says which.
-        reject_id: class id of background, after those of the labels.
+        background_class_id: class id of background, after those of the labels.
         sets: by `class_sets`.
     """
     ids = picture.cell_class_ids
-    return np.full_like(ids, reject_id + 1 + sets.index(_cells_set(picture))) if picture.one_of else ids
+    return np.full_like(ids, background_class_id + 1 + sets.index(_cells_set(picture))) if picture.one_of else ids
 
 
-def _set_of(picture: Picture, reject_id: int) -> tuple[int, ...]:
-    return (*sorted(set(picture.unannotated)), reject_id)
+def _set_of(picture: Picture, background_class_id: int) -> tuple[int, ...]:
+    return (*sorted(set(picture.unannotated)), background_class_id)
 
 
 def _cells_set(picture: Picture) -> tuple[int, ...]:
@@ -65,7 +67,7 @@ def allowed_classes(sets: Sets, n_classes: int) -> np.ndarray:
     return allowed
 
 
-def stand_ins(class_ids: np.ndarray, allowed: np.ndarray, reject_id: int) -> np.ndarray:
+def stand_ins(class_ids: np.ndarray, allowed: np.ndarray, background_class_id: int) -> np.ndarray:
     """The class as which each id is drawn and weighed: int64 (n_classes + n_sets,).
 
     A set is no class of its own in balanced sampling, or background would be shown twice as often for being described in two ways:
@@ -74,12 +76,12 @@ def stand_ins(class_ids: np.ndarray, allowed: np.ndarray, reject_id: int) -> np.
     Args:
         class_ids: int (n,), of the training rows.
         allowed: from `allowed_classes`.
-        reject_id: class id of background.
+        background_class_id: class id of background.
     """
     n_classes = allowed.shape[1]
     counts = np.bincount(class_ids, minlength=len(allowed))[:n_classes]
     sets = [np.flatnonzero(members) for members in allowed[n_classes:]]
-    by_set = [reject_id if reject_id in members else int(members[counts[members].argmax()]) for members in sets]
+    by_set = [background_class_id if background_class_id in members else int(members[counts[members].argmax()]) for members in sets]
     return np.array([*range(n_classes), *by_set], dtype=np.int64)
 
 

@@ -149,7 +149,7 @@ def background_boxes(picture: Picture, count: int, typical: float, seed: int) ->
     Args:
         picture: its boxes and size.
         count: how many are wanted; fewer come back where cells leave no room.
-        typical: usual cell size in pixels; the squares' sides are 0.4 to 1.2 of it.
+        typical: median cell size in pixels; the squares' sides are 0.4 to 1.2 of it.
         seed: with the picture's key it fixes the places.
 
     Returns:
@@ -217,9 +217,9 @@ def _fingerprint(annotations: AnnotationSet, cropping: Cropping, proposed: list[
 
 
 def _write(folder: Path, annotations: AnnotationSet, cropping: Cropping, proposed: list[Candidates]) -> None:
-    typical, reject_id, sets = annotations.usual_cell_size, len(annotations.labels), class_sets(annotations)
+    typical, background_class_id, sets = annotations.median_cell_size, len(annotations.labels), class_sets(annotations)
     by_picture = [
-        _to_cut(p, found, background_boxes(p, cropping.background_per_image, typical, cropping.seed), reject_id, sets)
+        _to_cut(p, found, background_boxes(p, cropping.background_per_image, typical, cropping.seed), background_class_id, sets)
         for p, found in zip(annotations.pictures, proposed, strict=True)
     ]
     picture_boxes = [b for b, _, _ in by_picture]
@@ -254,12 +254,12 @@ def _write(folder: Path, annotations: AnnotationSet, cropping: Cropping, propose
 
 
 def _to_cut(
-    picture: Picture, found: Candidates, background: np.ndarray, reject_id: int, sets: Sets
+    picture: Picture, found: Candidates, background: np.ndarray, background_class_id: int, sets: Sets
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Boxes of cells, of background and of what a proposer found; class ids; and which of them a proposer found."""
     own = len(picture.cells_xyxy) + len(background)
-    outside = np.full(len(background), background_id(picture, reject_id, sets))
-    class_ids = np.concatenate([cell_ids(picture, reject_id, sets), outside, found.class_ids])
+    outside = np.full(len(background), background_id(picture, background_class_id, sets))
+    class_ids = np.concatenate([cell_ids(picture, background_class_id, sets), outside, found.class_ids])
     return np.concatenate([picture.cells_xyxy, background, found.boxes_xyxy]), class_ids, np.arange(len(class_ids)) >= own
 
 

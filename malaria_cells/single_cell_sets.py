@@ -16,7 +16,7 @@ from malaria_cells.text import number_of
 
 log = logging.getLogger(__name__)
 
-LARGE = 5  # times the usual cell of the photographs: a picture of one cell is hardly ever so large
+LARGE = 5  # times the median cell of the photographs: a picture of one cell is hardly ever so large
 
 
 def parted(read: dict[str, SetAsRead], labels: LabelSet) -> tuple[dict[str, SetAsRead], AnnotationSet | None]:
@@ -43,7 +43,7 @@ def parted(read: dict[str, SetAsRead], labels: LabelSet) -> tuple[dict[str, SetA
             )
         return read, None
     photographs = {name: own for name, own in read.items() if name not in single}
-    usual = max(own.pictures.usual_cell_size for own in photographs.values())
+    usual = max(own.pictures.median_cell_size for own in photographs.values())
     teaching = [_teaching(name, own, usual) for name, own in single.items()]
     return photographs, joined(teaching, labels)
 

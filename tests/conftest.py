@@ -113,7 +113,7 @@ def untrained_model(tmp_path_factory, six_classes) -> Path:
         proposals="watershed",
         box_margins={"regions": (-0.01, -0.01, 0.01, 0.01)},
         settings=DetectionSettings(score_threshold=0.0),
-        # The reject class is held down, so that random weights detect something.
+        # The background class is held down, so that random weights detect something.
         calibration=Calibration(1.0, 1.0, (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -20.0)),
         fingerprints={"train": "none"},
         seed=0,

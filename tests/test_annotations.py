@@ -197,6 +197,6 @@ def test_fingerprint_changes_with_anything(tmp_path):
     assert len(prints) == 4
     again = load_annotations(write_bbbc041(tmp_path / "0", {"a.png": [("ring", 1, 1, 20, 20)]}), labels)
     assert again.fingerprint in prints
-    assert again.usual_cell_size == 19
+    assert again.median_cell_size == 19
     assert again.class_counts_by_picture.tolist() == [[1, 0]]
     assert isinstance(again.class_counts, np.ndarray)

@@ -8,7 +8,7 @@ from malaria_cells.candidates import label_candidates
 from malaria_cells.labels import IGNORED
 from malaria_cells.patches import Cropping, build_patch_store
 
-REJECT = 5
+BACKGROUND_ID = 5
 
 
 def picture(boxes_xyxy, class_ids):
@@ -23,15 +23,15 @@ def test_candidates_by_hand():
         (128, 100, 168, 140): 0,  # its neighbour, of which it overlaps more
         (118, 100, 158, 140): 0,  # between both: nearer to the second
         (100, 115, 140, 155): None,  # neither the ring nor clearly none (IoU 0.45)
-        (100, 130, 140, 170): REJECT,  # below it
+        (100, 130, 140, 170): BACKGROUND_ID,  # below it
         (205, 205, 250, 250): None,  # in the ignore region
-        (300, 100, 340, 140): REJECT,  # nothing there, and the proposer was not sure
+        (300, 100, 340, 140): BACKGROUND_ID,  # nothing there, and the proposer was not sure
         (50, 200, 90, 240): None,  # nothing marked, but the proposer was sure: a cell left out?
-        (0, 200, 25, 240): REJECT,  # the same at the edge, where cells are left out on purpose
-        (380, 100, 400, 140): REJECT,
+        (0, 200, 25, 240): BACKGROUND_ID,  # the same at the edge, where cells are left out on purpose
+        (380, 100, 400, 140): BACKGROUND_ID,
     }
     sure = np.array([0.9, 0.9, 0.9, 0.9, 0.3, 0.9, 0.2, 0.8, 0.8, 0.8], dtype=np.float32)
-    labelled = label_candidates(truth, np.array(list(found), dtype=np.float32), sure, REJECT)
+    labelled = label_candidates(truth, np.array(list(found), dtype=np.float32), sure, BACKGROUND_ID)
     expected = {box: c for box, c in found.items() if c is not None}
     assert labelled.boxes_xyxy.tolist() == [list(map(float, box)) for box in expected]
     assert labelled.class_ids.tolist() == list(expected.values())
@@ -40,8 +40,8 @@ def test_candidates_by_hand():
 def test_a_picture_without_boxes_and_a_proposer_without_candidates():
     empty = picture(np.zeros((0, 4)), [])
     found = np.array([[10, 10, 50, 50]], dtype=np.float32)
-    assert label_candidates(empty, found, np.array([0.1], dtype=np.float32), REJECT).class_ids.tolist() == [REJECT]
-    assert len(label_candidates(empty, found[:0], np.zeros(0, dtype=np.float32), REJECT).class_ids) == 0
+    assert label_candidates(empty, found, np.array([0.1], dtype=np.float32), BACKGROUND_ID).class_ids.tolist() == [BACKGROUND_ID]
+    assert len(label_candidates(empty, found[:0], np.zeros(0, dtype=np.float32), BACKGROUND_ID).class_ids) == 0
 
 
 def test_candidates_are_cut_beside_what_is_annotated(sample, six_classes, tmp_path):

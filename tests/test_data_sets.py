@@ -150,7 +150,7 @@ def test_single_cells_are_beside_the_parts_and_may_be_of_several_classes(two, ce
     ]
     assert said_of_single_cells(load(two).single_cells) == []
     # What is measured of photographs is measured of them alone.
-    assert data.all_cut.usual_cell_size == data.all_pictures.usual_cell_size
+    assert data.all_cut.median_cell_size == data.all_pictures.median_cell_size
 
 
 def test_labels_that_are_left_to_the_data_are_the_members_of_lists(two, cells):

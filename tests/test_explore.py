@@ -31,7 +31,7 @@ def test_magnifications_are_named(tmp_path, capsys):
     for i, side in enumerate((20, 20, 20, 9)):
         pictures[f"{i}.png"] = [("ring", x, y, x + side, y + side) for x in range(0, 100, 25) for y in range(0, 75, 25)]
     assert main(["explore", str(write_bbbc041(tmp_path / "set", pictures).parent)]) == 0
-    assert "magnifications: in 1 of 4 pictures the usual cell has 9 px, in the others 20; " in capsys.readouterr().out
+    assert "magnifications: in 1 of 4 pictures the median cell has 9 px, in the others 20; " in capsys.readouterr().out
 
 
 def test_oddities_are_named(tmp_path, capsys):

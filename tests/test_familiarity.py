@@ -280,11 +280,11 @@ def test_training_photographs_are_measured_by_their_annotation(sample):
         own = np.pad(0.95 * np.eye(len(names))[p.cell_class_ids], ((0, 0), (0, 1)), constant_values=0.05)
         data = {"objectness": np.full(n, 0.95), "probabilities": own}
         found.append(sv.Detections(xyxy=p.cells_xyxy, class_id=p.cell_class_ids, confidence=np.full(n, 0.95), data=data))
-    known = fit_familiarity(half, rest, found, half.usual_cell_size)
+    known = fit_familiarity(half, rest, found, half.median_cell_size)
     assert (len(known.sets), known.sets[0].photographs) == (1, 8)
     assert known.sets[0].centre[NAMES.index("size")] == pytest.approx(0, abs=0.1)
     assert fit_familiarity(half, rest, found, None) is None
-    alone = fit_familiarity(half.subset(()), rest, found, half.usual_cell_size)  # where all photographs were cross-validated
+    alone = fit_familiarity(half.subset(()), rest, found, half.median_cell_size)  # where all photographs were cross-validated
     assert (len(alone.sets), alone.sets[0].photographs) == (1, 4)
 
 

@@ -31,7 +31,7 @@ def test_infected_cells_are_red_cells(six_classes):
     [
         ((("a", "a"),), "labels: 'a' is listed twice"),
         ((("a",), ("a",)), "ignore_labels: 'a' is in labels too"),
-        ((("background",),), "reject class"),
+        ((("background",),), "background class"),
         ((("ring",), (), ("rings",)), r"infected_labels: 'rings' is not in labels \(did you mean 'ring'\?\)"),
         ((("ring",), (), (), ("cell",)), "red_cell_labels: 'cell'"),
         (((),), "labels: found none"),

@@ -146,7 +146,7 @@ def test_it_learns_where_cells_are(trained, annotated, sample, six_classes):
     network = load_network(folder / "proposer.keras")
     assert {layer.compute_dtype for layer in network.layers} == {"float32"}
     assert network.count_params() < 250_000
-    proposer = Proposer("learned", annotated.usual_cell_size, network=compiled_centres(network))
+    proposer = Proposer("learned", annotated.median_cell_size, network=compiled_centres(network))
     found = total = 0
     for picture in load_annotations(sample / "test.json", six_classes).pictures:
         best = boxes.iou_matrix(picture.cells_xyxy, proposer(read_picture(picture.path))).max(axis=1, initial=0)

@@ -90,7 +90,7 @@ def size_seen(picture: np.ndarray, usual: float, sizes: tuple[float, ...] = ()) 
 
 
 @pytest.mark.parametrize("red", [75, 85, 95])
-def test_cells_of_the_usual_size_are_looked_at_once(red):
+def test_cells_of_the_reference_size_are_detected_once(red):
     assert size_seen(drawn(red), 85) == (85, [])
 
 
@@ -194,13 +194,13 @@ def together(*pictures: Picture) -> AnnotationSet:
 def test_two_magnifications_put_together_have_the_size_of_the_commoner_one(small):
     """Not one between both, which the median of all cells may be."""
     few_cells, many_cells = annotated(*range(75, 95)), annotated(*np.linspace(30, 38, 36))
-    assert together(*[few_cells] * 10, *[many_cells] * small).usual_cell_size == pytest.approx(84.5 if small < 10 else 34, abs=1)
+    assert together(*[few_cells] * 10, *[many_cells] * small).median_cell_size == pytest.approx(84.5 if small < 10 else 34, abs=1)
 
 
 @given(st.lists(st.lists(st.floats(70, 89), min_size=1, max_size=30), min_size=1, max_size=8))
 def test_at_one_magnification_it_is_the_median_of_all_cells(sides):
     own = [annotated(*each) for each in sides]
-    assert together(*own).usual_cell_size == np.median(np.concatenate([cell_sizes(p.cells_xyxy) for p in own]))
+    assert together(*own).median_cell_size == np.median(np.concatenate([cell_sizes(p.cells_xyxy) for p in own]))
 
 
 def with_leukocytes(reds: list[float], leukocytes: list[float], data_set: str = "") -> Picture:
@@ -211,12 +211,12 @@ def with_leukocytes(reds: list[float], leukocytes: list[float], data_set: str = 
 def test_red_cells_say_the_size_where_the_labels_name_them():
     labels = LabelSet(("red", "leukocyte"), red_cells=("red",))
     few = with_leukocytes([100] * 12, [200] * 14)
-    assert AnnotationSet(labels, (few, few)).usual_cell_size == 100
+    assert AnnotationSet(labels, (few, few)).median_cell_size == 100
     assert annotated_cell_sizes(AnnotationSet(labels, (few,)), 100) == [100]
-    assert AnnotationSet(LabelSet(("red", "leukocyte")), (few, few)).usual_cell_size == 200
+    assert AnnotationSet(LabelSet(("red", "leukocyte")), (few, few)).median_cell_size == 200
     only_leukocytes = with_leukocytes([], [200] * 14)
-    assert AnnotationSet(labels, (only_leukocytes,)).usual_cell_size == 200
-    assert AnnotationSet(labels, (few, only_leukocytes)).usual_cell_size == 100
+    assert AnnotationSet(labels, (only_leukocytes,)).median_cell_size == 200
+    assert AnnotationSet(labels, (few, only_leukocytes)).median_cell_size == 100
 
 
 def test_each_data_set_has_its_own_size_and_a_picture_of_another_magnification_keeps_its_own():
@@ -232,13 +232,13 @@ def test_each_data_set_has_its_own_size_and_a_picture_of_another_magnification_k
         with_leukocytes([110] * 15, [], "lima"),
     ]
     together = AnnotationSet(labels, (*bangkok, *lima))
-    assert together.usual_cell_sizes == {"bangkok": 41, "lima": 110}
+    assert together.median_cell_sizes == {"bangkok": 41, "lima": 110}
     assert annotated_cell_sizes(together, 80) == [41, 41, 41, 110, 45, 110]
     assert annotated_cell_sizes(AnnotationSet(labels, tuple(lima)), 100) == [100, 45, 100]
 
 
 def test_without_cells_there_is_no_size():
-    assert together().usual_cell_size == together(annotated()).usual_cell_size == 0
+    assert together().median_cell_size == together(annotated()).median_cell_size == 0
 
 
 @pytest.mark.parametrize("factors", [(1, 1, 1), (1, 1, 0.5), (1, 0.5, 0.5), (0.5, 1, 2)])

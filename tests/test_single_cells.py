@@ -72,6 +72,6 @@ def test_thousands_of_single_cells_are_each_looked_at_a_few_times():
     box, ids, ignore = np.array([[0, 0, 40, 30]], np.float32), np.zeros(1, np.int64), np.zeros(1, bool)
     pictures = tuple(Counted(str(i), Path(str(i)), (40, 30), str(i), box, ids, ignore, whole=True) for i in range(50))
     annotations = AnnotationSet(LabelSet(("cell",)), pictures)
-    assert annotations.usual_cell_size == 40
+    assert annotations.median_cell_size == 40
     assert annotations.whole
     assert len(asked) <= 100

@@ -328,7 +328,7 @@ def test_it_refuses_what_it_would_read_wrongly(name, tmp_path):
 
 @pytest.mark.parametrize(
     ("size", "sure", "said"),
-    [(80, 0.9, None), (150, 0.9, "150 pixels wide, 80 are usual"), (80, 0.2, "only 10 of 150"), (None, 0.9, "under 10 cells")],
+    [(80, 0.9, None), (150, 0.9, "150 pixels wide, 80 are the model"), (80, 0.2, "only 10 of 150"), (None, 0.9, "under 10 cells")],
 )
 def test_it_says_where_cells_are_of_another_size(size, sure, said):
     """In the pictures that the package would look at again in their own size."""

@@ -11,7 +11,7 @@ import numpy as np
 from malaria_cells import boxes
 from malaria_cells.labels import LabelSet
 
-ALIKE = 1.3  # times: as much as the usual cell of one picture may be larger than another's at the same magnification
+ALIKE = 1.3  # times: as much as the median cell of one picture may be larger than another's at the same magnification
 
 
 @dataclass(frozen=True)
@@ -125,14 +125,14 @@ class AnnotationSet:
         return picture.cells_xyxy[is_red[picture.cell_class_ids]] if self.class_counts[is_red].any() else picture.cells_xyxy
 
     @cached_property
-    def usual_cell_size(self) -> float:
+    def median_cell_size(self) -> float:
         """Median of the longer sides of all cells (of red cells, see `sizing_cells`), in pixels; 0 without cells.
 
         Where pictures of several magnifications are put together, it is that of the commonest one: else it could be a size that no
         picture has. Pictures of single cells do not count beside photographs.
         """
         cells = [self.sizing_cells(p) for p in self.pictures if self.whole or not p.whole]
-        by_picture = [boxes.usual_size(own) for own in cells]
+        by_picture = [boxes.median_size(own) for own in cells]
         own = np.sort([size for size in by_picture if size is not None])
         low, high = 0.0, np.inf
         if len(own):
@@ -147,9 +147,9 @@ class AnnotationSet:
         return len({p.data_set for p in self.pictures}) > 1
 
     @cached_property
-    def usual_cell_sizes(self) -> dict[str, float]:
-        """`usual_cell_size` of each data set by its name, of those that have cells."""
-        return {name: own.usual_cell_size for name, own in self.by_data_set().items() if own.usual_cell_size > 0}
+    def median_cell_sizes(self) -> dict[str, float]:
+        """`median_cell_size` of each data set by its name, of those that have cells."""
+        return {name: own.median_cell_size for name, own in self.by_data_set().items() if own.median_cell_size > 0}
 
     @cached_property
     def fingerprint(self) -> str:

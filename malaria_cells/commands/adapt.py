@@ -186,7 +186,7 @@ class _Work:
             rejects=True,
             image_size_hw=config.image_size,
             context=config.context,
-            cell_size=self.found.annotated.usual_cell_size,
+            cell_size=self.found.annotated.median_cell_size,
             cell_sizes={},  # of other laboratories, as are the errors that were measured elsewhere
             errors_elsewhere=None,
             unfamiliar=None,

@@ -120,12 +120,12 @@ def summary(annotations: AnnotationSet) -> list[str]:
 
 
 def _other_magnifications(annotations: AnnotationSet) -> list[str]:
-    usual = annotations.usual_cell_size
+    usual = annotations.median_cell_size
     other = unusual_cell_sizes((annotations.sizing_cells(p) for p in annotations.pictures), [usual])
     if not len(other):
         return []
     sizes = f"{other.min():.0f} to {other.max():.0f}" if round(other.min()) < round(other.max()) else f"{other.max():.0f}"
-    which = f"in {len(other):,} of {number_of(len(annotations), 'picture')} the usual cell has {sizes} px, in the others {usual:.0f}"
+    which = f"in {len(other):,} of {number_of(len(annotations), 'picture')} the median cell has {sizes} px, in the others {usual:.0f}"
     return [f"magnifications: {which}; learned proposals are shown each picture in its own size"]
 
 

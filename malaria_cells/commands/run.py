@@ -129,13 +129,13 @@ def _warn_of_other_sizes(detector: Any, finished: Finished) -> None:
 
     if not isinstance(detector, TwoStageDetector) or detector.proposer.cell_size is None:
         return
-    usual = detector.proposer.usual_sizes
+    usual = detector.proposer.reference_sizes
     shown = " to ".join(dict.fromkeys(f"{size:.0f}" for size in (min(usual), max(usual))))
     other = unusual_cell_sizes((found.xyxy[found.data["counted_as"] >= 0] for found in finished.results.values()), usual)
     if len(other):
         log.warning(
             f"cells are about {np.median(other):.0f} pixels wide in {len(other)} of {number_of(len(finished.results), 'picture')}, "
-            f"{shown} are usual for the model: look whether the boxes fit; --cell-size PIXELS sets the size"
+            f"{shown} are the model's: look whether the boxes fit; --cell-size PIXELS sets the size"
         )
 
 

@@ -77,7 +77,7 @@ def _description(config: Config, data: DataSet, size_hw: tuple[int, int]):  # ty
         rejects=True,
         image_size_hw=size_hw,
         context=1.0,
-        cell_size=data.train.usual_cell_size,
+        cell_size=data.train.median_cell_size,
         proposals="watershed",
         box_margins={},
         settings=DetectionSettings(config.nms, config.nms_iou or DetectionSettings.nms_iou, config.score_threshold),

@@ -29,7 +29,7 @@ class Classified:
 
     Attributes:
         part: its name.
-        names: of the classes, the reject class counted.
+        names: of the classes, including the background class.
         class_ids: true classes, int (n,).
         probabilities: calibrated, float (n, n_classes).
         metrics: `evaluation.classification_metrics` and `calibration.calibration_figures`.

@@ -168,13 +168,13 @@ def _candidates(proposer, data: DataSet, config: Config) -> dict[str, Candidates
     from malaria_cells.proposals.scale import annotated_cell_sizes
 
     network, everything = compiled_centres(proposer), data.all_pictures
-    reject_id, sets = len(everything.labels), class_sets(data.all_cut)
-    sizes = annotated_cell_sizes(everything, data.train.usual_cell_size)
+    background_class_id, sets = len(everything.labels), class_sets(data.all_cut)
+    sizes = annotated_cell_sizes(everything, data.train.median_cell_size)
 
     def of(picture: Picture, cell_size: float) -> Candidates:
         find = Proposer("learned", cell_size, network=network, follows=False)
         found = find.candidates(normalized(read_picture(picture.path), config.stain_normalization))
-        return label_candidates(picture, *found, background_id(picture, reject_id, sets))
+        return label_candidates(picture, *found, background_id(picture, background_class_id, sets))
 
     sized = zip(everything.pictures, sizes, strict=True)
     return {p.key: of(p, size) for p, size in progress(sized, len(everything), "finding candidates", "image")}
@@ -238,7 +238,7 @@ def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool
         rejects=rejects,
         image_size_hw=config.image_size,
         context=config.context,
-        cell_size=None if data.train.whole else data.train.usual_cell_size,
+        cell_size=None if data.train.whole else data.train.median_cell_size,
         proposals=config.proposals if rejects else "watershed",
         box_margins={},
         settings=settings,
@@ -251,7 +251,7 @@ def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool
         second_look_size_hw=config.second_look.image_size if config.second_look else None,
         stain=config.stain_normalization,
         terms=config.terms,
-        cell_sizes=data.train.usual_cell_sizes if data.train.is_of_several_sets and not data.train.whole else {},
+        cell_sizes=data.train.median_cell_sizes if data.train.is_of_several_sets and not data.train.whole else {},
     )
 
 

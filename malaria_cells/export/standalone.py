@@ -165,7 +165,7 @@ def find_cells(picture: np.ndarray, model: Model, cell_size: float | None = None
     Args:
         picture: uint8 RGB (H, W, 3).
         model: with a proposer.
-        cell_size: usual longer side of a cell in pixels; None: as in the training.
+        cell_size: median longer side of a cell in pixels; None: as in the training.
     """
     picture = in_common_look(picture, model.about.get("stain", "none"))
     boxes, proposal_scores = propose(picture, model, cell_size)
@@ -413,7 +413,7 @@ def note_on_size(boxes: np.ndarray, proposal_scores: np.ndarray, usual: float) -
         return f"under {ENOUGH} cells of about {usual:.0f} pixels, as in the training, are plain to see"
     seen = float(np.median(size))
     if not CONCLUSIVE[0] <= seen / usual <= CONCLUSIVE[1]:
-        return f"cells seem to be {seen:.0f} pixels wide, {usual:.0f} are usual for the model"
+        return f"cells seem to be {seen:.0f} pixels wide, {usual:.0f} are the model's"
     weight = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) * proposal_scores
     relative = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) / usual
     agrees = (proposal_scores >= CONFIDENT) & (relative < SIZE_TOLERANCE) & (relative > 1 / SIZE_TOLERANCE)
@@ -444,7 +444,7 @@ def main() -> int:
     """Print a table of the pictures named: 0, or 2 where the request or the model is wrong, 3 where a picture cannot be read."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
-    parser.add_argument("--cell-size", type=float, help="usual longer side of a cell in pixels (default: as in the training)")
+    parser.add_argument("--cell-size", type=float, help="median longer side of a cell in pixels (default: as in the training)")
     options = parser.parse_args()
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     write, code = csv.writer(sys.stdout, lineterminator="\n"), 0

@@ -69,7 +69,7 @@ def appearance(picture: np.ndarray, cells_xyxy: np.ndarray, cell_size: float) ->
     Args:
         picture: uint8 RGB (H, W, 3).
         cells_xyxy: boxes of its cells, annotated or detected, (n, 4) pixels.
-        cell_size: usual longer side of a cell in the training pictures in pixels.
+        cell_size: median longer side of a cell in the training pictures in pixels.
     """
     return _of_picture(_Reduced.of(picture, cells_xyxy, cell_size), cell_size)
 
@@ -125,7 +125,7 @@ class _Reduced:
 
     @staticmethod
     def of(picture: np.ndarray, cells_xyxy: np.ndarray, cell_size: float) -> "_Reduced":
-        size = boxes.usual_size(cells_xyxy) or cell_size
+        size = boxes.median_size(cells_xyxy) or cell_size
         factor = min(MEASURED_CELL / size, MOST_SIDE / max(picture.shape[:2]))
         height, width = (max(round(n * factor), 8) for n in picture.shape[:2])
         small = picture

@@ -17,7 +17,7 @@ def build_classifier(  # type: ignore[no-untyped-def]
     Args:
         name: one of `NAMES`, or a full name in one of `OTHERS`.
         image_size_hw: input height and width in pixels.
-        n_classes: number of classes, the reject class counted; two classes give one sigmoid unit.
+        n_classes: number of classes, including the background class; two classes give one sigmoid unit.
         dropout: fraction dropped before the last layers, in [0, 1); `baseline` and `augmented` have none.
         weights: of a backbone: ``imagenet``, ``none`` or a file.
         freeze: whether a backbone keeps its weights.

@@ -22,7 +22,7 @@ def build(image_size_hw: tuple[int, int], n_classes: int, dropout: float, name: 
 
     Args:
         image_size_hw: input height and width in pixels.
-        n_classes: the reject class counted.
+        n_classes: number of classes, including the background class.
         dropout: before the last layer.
         name: ``efficientnetb3`` or a full name such as ``keras.applications.ResNet50V2``.
         weights: ``imagenet``, ``none``, or a file of weights of the backbone.

@@ -17,7 +17,7 @@ def build(image_size_hw: tuple[int, int], n_classes: int, dropout: float) -> ker
 
     Args:
         image_size_hw: input height and width in pixels; any size from 16 on.
-        n_classes: the reject class counted.
+        n_classes: number of classes, including the background class.
         dropout: before the last layer.
 
     Returns:

@@ -22,7 +22,7 @@ def build(image_size_hw: tuple[int, int], n_classes: int, dropout: float, weight
 
     Args:
         image_size_hw: input height and width in pixels; any size from 16 on.
-        n_classes: the reject class counted.
+        n_classes: number of classes, including the background class.
         dropout: before the last layer.
         weights: ``imagenet`` (`WEIGHTS`, which comes with the repository), ``none``, or a file of weights of `backbone`.
         freeze: whether the stages keep their weights.

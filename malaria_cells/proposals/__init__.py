@@ -28,7 +28,7 @@ class Proposer:
     Attributes:
         method: ``learned`` (a network's centres), ``watershed`` (regions by watershed, round outlines, dark nuclei) or
             ``sliding`` (a window of several sizes).
-        cell_size: usual longer side of a cell in pixels; None: estimated from each picture.
+        cell_size: median longer side of a cell in pixels; None: estimated from each picture.
         cell_sizes: those of the data sets that the network was trained on, where there were several.
         follows: whether learned proposals look again at a picture whose cells seem to be of another size (see `scale`).
         margins: by source, correction of the left, top, right and bottom edges in cell sizes, fitted to how the annotators
@@ -54,7 +54,7 @@ class Proposer:
             )
 
     @property
-    def usual_sizes(self) -> tuple[float, ...]:
+    def reference_sizes(self) -> tuple[float, ...]:
         """Sizes of a cell in pixels at which cells are expected: that set by the user, or those of the training."""
         if self.cell_size is None:
             return ()
@@ -90,7 +90,9 @@ class Proposer:
         if self.cell_size is None:
             return detect(estimate_scale(detect_fast, picture))
         return (
-            detect_at_own_scale(detect, detect_fast, picture, self.cell_size, self.usual_sizes) if self.follows else detect(self.cell_size)
+            detect_at_own_scale(detect, detect_fast, picture, self.cell_size, self.reference_sizes)
+            if self.follows
+            else detect(self.cell_size)
         )
 
     def _classical(self, picture: np.ndarray, cell_size: float) -> np.ndarray:

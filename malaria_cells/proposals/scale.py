@@ -119,7 +119,7 @@ class ScaleTrial:
 
 
 def detect_at_own_scale(
-    detect: Callable[[float], ScoredBoxes], detect_fast: Detect, picture: np.ndarray, usual: float, sizes: Sequence[float] = ()
+    detect: Callable[[float], ScoredBoxes], detect_fast: Detect, picture: np.ndarray, reference: float, sizes: Sequence[float] = ()
 ) -> ScoredBoxes:
     """Candidates of an image at the scale of its own cells, if that is clearly better than the reference scale.
 
@@ -127,24 +127,24 @@ def detect_at_own_scale(
         detect: from the longer side of a cell in pixels to boxes, float32 (n, 4), and proposal scores, float32 (n,).
         detect_fast: faster detection in a crop of the image, for the estimation.
         picture: uint8 RGB (H, W, 3).
-        usual: reference size: longer side of a cell in the training images in pixels.
+        reference: reference size, the longer side of a cell in the training images in pixels.
         sizes: reference sizes of the data sets of the training, if there were several.
 
     Returns:
         Boxes and scores, as `detect` returns them.
     """
     if len(sizes) > 1:
-        return detect(estimate_scale(detect_fast, picture, usual, sizes))
-    detections = detect(usual)
-    first = ScaleTrial(usual, detections, _area(picture))
+        return detect(estimate_scale(detect_fast, picture, reference, sizes))
+    detections = detect(reference)
+    first = ScaleTrial(reference, detections, _area(picture))
     if first.is_conclusive:
         return detections
-    size = estimate_scale(detect_fast, picture, usual, first=first)
-    return detections if size == usual else detect(size)
+    size = estimate_scale(detect_fast, picture, reference, first=first)
+    return detections if size == reference else detect(size)
 
 
 def estimate_scale(
-    detect_fast: Detect, picture: np.ndarray, usual: float | None = None, sizes: Sequence[float] = (), first: ScaleTrial | None = None
+    detect_fast: Detect, picture: np.ndarray, reference: float | None = None, sizes: Sequence[float] = (), first: ScaleTrial | None = None
 ) -> float:
     """Estimate the longer side of the cells of an image in pixels by the network's detections.
 
@@ -154,12 +154,12 @@ def estimate_scale(
     Args:
         detect_fast: as in `detect_at_own_scale`.
         picture: uint8 RGB (H, W, 3).
-        usual: reference size in pixels; None: estimated from the dark regions of the image.
+        reference: reference size in pixels; None: estimated from the dark regions of the image.
         sizes: as in `detect_at_own_scale`.
         first: a trial at the reference size that has been made already.
     """
-    known = sorted(sizes or ([] if usual is None else [usual]), reverse=True)
-    start = usual or estimate_cell_size(picture)
+    known = sorted(sizes or ([] if reference is None else [reference]), reverse=True)
+    start = reference or estimate_cell_size(picture)
     least = _min_size(_area(picture), min(known, default=np.inf))
     trials = {} if first is None else {first.size: first}
 
@@ -217,40 +217,40 @@ def _nearest_known(size: float, known: Sequence[float]) -> float:
     return min(near, key=lambda each: abs(math.log(size / each)), default=size)
 
 
-def annotated_cell_size(picture: Picture, usual: float, cells_xyxy: np.ndarray | None = None) -> float:
+def annotated_cell_size(picture: Picture, reference: float, cells_xyxy: np.ndarray | None = None) -> float:
     """Cell size of an annotated image in pixels: the reference size, or the image's own median if that is clearly different.
 
     Args:
         picture: the annotated image; with few boxes the reference size is used.
-        usual: reference size: longer side of a cell in the images of its data set in pixels.
+        reference: reference size, the longer side of a cell in the images of its data set in pixels.
         cells_xyxy: boxes that the size is measured on, see `AnnotationSet.sizing_cells`; None: all.
     """
-    own = boxes.usual_size(picture.cells_xyxy if cells_xyxy is None else cells_xyxy)
-    if own is None or _is_reference(own, [usual]):
-        return usual
-    return max(own, _min_size(math.prod(picture.size_wh), usual))
+    own = boxes.median_size(picture.cells_xyxy if cells_xyxy is None else cells_xyxy)
+    if own is None or _is_reference(own, [reference]):
+        return reference
+    return max(own, _min_size(math.prod(picture.size_wh), reference))
 
 
-def annotated_cell_sizes(annotations: AnnotationSet, usual: float) -> list[float]:
+def annotated_cell_sizes(annotations: AnnotationSet, reference: float) -> list[float]:
     """`annotated_cell_size` of each image, measured on the red cells if there are any.
 
     Args:
         annotations: of one or more data sets.
-        usual: reference size in pixels; where there are several data sets, each has its own instead.
+        reference: reference size in pixels; where there are several data sets, each has its own instead.
     """
-    by_set = annotations.usual_cell_sizes if annotations.is_of_several_sets else {}
-    return [annotated_cell_size(p, by_set.get(p.data_set, usual), annotations.sizing_cells(p)) for p in annotations.pictures]
+    by_set = annotations.median_cell_sizes if annotations.is_of_several_sets else {}
+    return [annotated_cell_size(p, by_set.get(p.data_set, reference), annotations.sizing_cells(p)) for p in annotations.pictures]
 
 
-def unusual_cell_sizes(boxes_xyxy: Iterable[np.ndarray], usual: Sequence[float]) -> np.ndarray:
+def unusual_cell_sizes(boxes_xyxy: Iterable[np.ndarray], reference: Sequence[float]) -> np.ndarray:
     """Median cell sizes, in pixels, of the images in which they differ clearly from every reference size.
 
     Args:
         boxes_xyxy: the boxes of each image, (n, 4); images with few boxes are left out.
-        usual: reference sizes in pixels, one or one for each data set.
+        reference: reference sizes in pixels, one or one for each data set.
     """
-    sizes = map(boxes.usual_size, boxes_xyxy)
-    return np.array([size for size in sizes if size is not None and not _is_reference(size, usual)])
+    sizes = map(boxes.median_size, boxes_xyxy)
+    return np.array([size for size in sizes if size is not None and not _is_reference(size, reference)])
 
 
 def _central_crop(picture: np.ndarray, size: float) -> np.ndarray:
@@ -268,9 +268,9 @@ def _area(picture: np.ndarray) -> int:
     return picture.shape[0] * picture.shape[1]
 
 
-def _min_size(pixels: int, usual: float) -> float:
-    return min(usual / 2, WORKING_CELL_SIZE * math.sqrt(pixels / MAX_ENLARGED_PIXELS))
+def _min_size(pixels: int, reference: float) -> float:
+    return min(reference / 2, WORKING_CELL_SIZE * math.sqrt(pixels / MAX_ENLARGED_PIXELS))
 
 
-def _is_reference(size: float, usual: Sequence[float]) -> bool:
-    return any(REFERENCE_RANGE[0] <= size / each <= REFERENCE_RANGE[1] for each in usual)
+def _is_reference(size: float, reference: Sequence[float]) -> bool:
+    return any(REFERENCE_RANGE[0] <= size / each <= REFERENCE_RANGE[1] for each in reference)

@@ -11,7 +11,7 @@ def sliding_boxes(shape_hw: tuple[int, ...], cell_size: float) -> np.ndarray:
 
     Args:
         shape_hw: height and width of the picture in pixels.
-        cell_size: usual longer side of a cell in pixels.
+        cell_size: median longer side of a cell in pixels.
     """
     height, width = shape_hw[:2]
     return np.concatenate([_grid(width, height, s * cell_size) for s in SIZES])

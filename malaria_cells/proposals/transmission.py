@@ -7,7 +7,7 @@ import numpy as np
 
 from malaria_cells.patches import rescale
 
-# The picture is worked on at a scale that makes the usual cell this many pixels wide: 60 gained nothing over 40 on
+# The picture is worked on at a scale that makes the median cell this many pixels wide: 60 gained nothing over 40 on
 # IML-Malaria's training part and took twice as long.
 WORKING_CELL_SIZE = 40.0
 LAMP_ROUNDS = 5
@@ -20,7 +20,7 @@ class Field:
 
     Attributes:
         picture: uint8 RGB (h, w, 3).
-        cell: usual longer side of a cell in pixels of it.
+        cell: median longer side of a cell in pixels of it.
         shape_hw: height and width of the picture as given.
         transmission: float32 (h, w), 1 in the empty field, less where stain absorbs.
         threshold: transmission under which a pixel belongs to a cell.
@@ -57,7 +57,7 @@ def transmission(light: np.ndarray, cell: float, smoothing: float) -> np.ndarray
 
     Args:
         light: brightness, float32 (h, w).
-        cell: usual size of a cell in pixels.
+        cell: median size of a cell in pixels.
         smoothing: standard deviation of a first smoothing, in cell sizes.
     """
     light = cv2.GaussianBlur(light, (0, 0), max(smoothing * cell, 0.5))

@@ -100,7 +100,7 @@ class Adaptation:
     @property
     def cell_size(self) -> float:
         """Usual longer side of a cell in the photographs in pixels."""
-        return self.pictures.usual_cell_size
+        return self.pictures.median_cell_size
 
     def trained_proposer(self, pictures: AnnotationSet, name: str) -> list[np.ndarray]:
         """Weights of the proposer after a training on photographs, and on the old ones."""
@@ -148,9 +148,9 @@ class Adaptation:
     def stores(self) -> tuple[PatchStore, PatchStore | None]:
         """The patches of all photographs, as the looks want them."""
         together = replace(self.pictures, pictures=tuple(sorted(self.pictures.pictures + self.old.pictures, key=lambda p: p.key)))
-        reject_id, sets = len(together.labels), class_sets(together)
+        background_class_id, sets = len(together.labels), class_sets(together)
         labelled: dict[str, Candidates] = {
-            p.key: label_candidates(p, *self.found[p.key], background_id(p, reject_id, sets)) for p in together.pictures
+            p.key: label_candidates(p, *self.found[p.key], background_id(p, background_class_id, sets)) for p in together.pictures
         }
 
         def cut(size_hw: tuple[int, int]) -> PatchStore:
@@ -183,7 +183,7 @@ class Adaptation:
 
         Args:
             stores: of all photographs.
-            n_classes: the reject class counted.
+            n_classes: number of classes, including the background class.
             views: averaged for each patch that is uncertain.
 
         Returns:

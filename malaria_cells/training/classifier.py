@@ -52,7 +52,7 @@ class TrainingData:
         store: the patches.
         train_rows: int64 (n,), rows to fit to.
         validation_rows: int64 (m,), rows to compare epochs on; None: with `kept_weights` as last there is nothing to compare.
-        n_classes: number of classes, the reject class counted.
+        n_classes: number of classes, including the background class.
         drawn_as: int64 (n,), what counts as a class where rows to fit to are drawn by class; None: `drawn_by_label`.
         closer: the same rows in the size of a second look; None: in that of the first.
     """
@@ -66,7 +66,7 @@ class TrainingData:
 
     @property
     def sets(self) -> Sets:
-        """Sets of classes that labels may be; there are none without a reject class, and two classes have none but both."""
+        """Sets of classes that labels may be; there are none without a background class, and two classes have none but both."""
         return self.store.sets if self.n_classes > max(self.store.n_labels, 2) else ()
 
     @property

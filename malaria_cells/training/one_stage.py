@@ -23,7 +23,7 @@ from malaria_cells.training.fit import fit
 from malaria_cells.training.recipe import make_optimizer
 from malaria_cells.training.run_state import RunState
 
-WORKING_CELL_SIZE = 40.0  # pixels of the usual cell in the network's input, where the config names no size
+WORKING_CELL_SIZE = 40.0  # pixels of the median cell in the network's input, where the config names no size
 LARGEST = 1024
 NO_BOX = -1.0  # how keras-cv marks places in the table of boxes that hold none
 KEPT_CHECKPOINTS = 3
@@ -45,10 +45,10 @@ class Canvases:
 
 
 def input_size(config: Config, train: AnnotationSet) -> tuple[int, int]:
-    """Height and width of the network's input: as the config says, or so that the usual cell has `WORKING_CELL_SIZE`."""
+    """Height and width of the network's input: as the config says, or so that the median cell has `WORKING_CELL_SIZE`."""
     wanted = config.detector_size
     if wanted is None:
-        factors = WORKING_CELL_SIZE / np.array(annotated_cell_sizes(train, train.usual_cell_size))
+        factors = WORKING_CELL_SIZE / np.array(annotated_cell_sizes(train, train.median_cell_size))
         width, height = np.median(np.array([p.size_wh for p in train.pictures]) * factors[:, None], axis=0)
         wanted = (min(round(height), LARGEST), min(round(width), LARGEST))
     height, width = (max(-(-n // one_stage.MULTIPLE), 1) * one_stage.MULTIPLE for n in wanted)

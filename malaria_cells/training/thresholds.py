@@ -48,7 +48,7 @@ def fit_margins(method: str, train: AnnotationSet, stain: Normalization = "none"
 
     The median over boxes that overlap a true one by IoU 0.5, on up to `MARGIN_PICTURES` training pictures.
     """
-    cell_size = train.usual_cell_size
+    cell_size = train.median_cell_size
     offsets: dict[str, list[np.ndarray]] = defaultdict(list)
     for picture in train.pictures[:: max(len(train) // MARGIN_PICTURES, 1)]:
         for source, found in find_sources(method, normalized(read_picture(picture.path), stain), cell_size).items():

@@ -32,7 +32,7 @@ class Classes:
     """The classes of the network that weights come from, and those of the one that they go to.
 
     Attributes:
-        before: names, the reject class counted.
+        before: names, including the background class.
         now: likewise.
     """
 
@@ -70,12 +70,12 @@ class Classes:
 
     @property
     def shares_labels(self) -> bool:
-        """Whether a class goes on that is a label, not the reject class alone."""
+        """Whether a class goes on that is a label, not the background class alone."""
         return any(name != BACKGROUND for name in self.kept)
 
 
 def classes_of(start: StartModel, labels: LabelSet, n_classes: int) -> Classes:
-    """The classes of a start model, and of a training with `n_classes`, which counts the reject class if there is one."""
+    """The classes of a start model, and of a training with `n_classes`, which counts the background class if there is one."""
     described = start.description
     before = (*described.labels.names, BACKGROUND) if described.rejects else described.labels.names
     return Classes(before, (*labels.names, BACKGROUND) if n_classes > len(labels) else labels.names)
@@ -90,7 +90,7 @@ def start_classifiers(start: StartModel, config: Config, labels: LabelSet, n_cla
         start: where weights come from.
         config: with the start model's values, see `with_start`.
         labels: of the training.
-        n_classes: the reject class counted.
+        n_classes: number of classes, including the background class.
 
     Raises:
         InputError: a network of the start model is not what this version builds by that name, or not for this size of patches.

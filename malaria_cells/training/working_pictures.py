@@ -64,7 +64,7 @@ class WorkingPicture:
 def working_pictures(train: AnnotationSet, stain: Normalization) -> list[WorkingPicture]:
     """The pictures of a training part, in its order."""
     at_edge = {name: _weight_at_edge(own) for name, own in train.by_data_set().items()}
-    sized = zip(train.pictures, annotated_cell_sizes(train, train.usual_cell_size), strict=True)
+    sized = zip(train.pictures, annotated_cell_sizes(train, train.median_cell_size), strict=True)
     return [prepared(p, size, at_edge[p.data_set], stain) for p, size in progress(sized, len(train), "preparing pictures", "image")]
 
 
@@ -83,7 +83,7 @@ def prepared(picture: Picture, cell_size: float, weight_at_edge: float, stain: N
 
     Args:
         picture: its annotation.
-        cell_size: longer side of its usual cell in pixels.
+        cell_size: longer side of its median cell in pixels.
         weight_at_edge: fraction in the loss of what is stained, in no box, and cut off by the picture's edge.
         stain: what is done to its pixels first.
     """
