@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(commands: argparse._SubParsersAction, name: str, summary: str, run: Callable) -> argparse.ArgumentParser:
-    # In front of a script of the same name the command's own name would be in the way.
+    # When called through train.py or run.py, the usage line shows the script's name instead of the command's.
     is_script = Path(sys.argv[0]).name == f"{name}.py"
     parser = commands.add_parser(name, help=summary, description=summary, prog=f"{name}.py" if is_script else None)
     parser.set_defaults(command=run)
@@ -269,7 +269,7 @@ def _add_explore(commands: argparse._SubParsersAction) -> None:
 
         return explore(_annotation(options), options.config, options.set, options.output, options.augment)
 
-    parser = _command(commands, "explore", "Say and draw what a data set holds.", explore)
+    parser = _command(commands, "explore", "Summarise and plot a data set.", explore)
     parser.add_argument("source", type=Path, nargs="?", help="annotation file or data set folder (default: the config's)")
     parser.add_argument("--config", type=Path, help="take data set, labels and patch size from a config")
     _add_overrides(parser)
@@ -290,8 +290,8 @@ def _add_page(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--review", type=Path, default=Path("results/page-review"), help="folder that corrections go to (default: %(default)s)"
     )
-    parser.add_argument("--address", default="127.0.0.1", help="to listen on; 0.0.0.0 lets other machines in (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8501, help="likewise (default: %(default)s)")
+    parser.add_argument("--address", default="127.0.0.1", help="address to bind; 0.0.0.0 accepts remote connections (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8501, help="port to bind (default: %(default)s)")
 
 
 def _add_gallery(commands: argparse._SubParsersAction) -> None:

@@ -31,7 +31,7 @@ def start_tensorflow() -> None:
     if "tensorflow" in sys.modules:
         return
     choose_kernels()
-    # Errors are raised as exceptions as well; what is logged as one beside them (oneDNN does not multiply whole numbers) is none.
+    # Real errors are also raised as exceptions; log lines marked 'error', such as oneDNN's lack of integer matmul, are harmless.
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
         import tensorflow as tf
 
@@ -41,7 +41,7 @@ def start_tensorflow() -> None:
         import tensorflow as tf
 
         devices = tf.config.list_logical_devices("GPU")
-    tf.get_logger().setLevel(logging.ERROR)  # short trainings trace as often as they step, and it finds that worth a page
+    tf.get_logger().setLevel(logging.ERROR)  # silences retracing warnings, which short trainings trigger
     if devices:
         print(f"using {len(devices)} GPU", file=sys.stderr)
 

@@ -71,7 +71,7 @@ def check_replaceable(path: Path, known_by: str | None) -> None:
 
     Args:
         path: of the folder.
-        known_by: a file that every folder of this kind holds: what is at `path` without it is somebody's own. None: whatever is there is.
+        known_by: name of a marker file. A folder without it belongs to the user and is never overwritten; None: never overwrite.
 
     Raises:
         InputError: what is at `path` is somebody's own.

@@ -143,7 +143,7 @@ def _rewritten(part: Any) -> Any:
 
 
 def _rewrite_graph(config: dict[str, Any]) -> None:
-    """What is said about connections otherwise: one input is no list of one, and a nested model's first call is its first node."""
+    """Convert Keras 2's connection lists: Keras 3 does not wrap a single input, and counts a nested model's calls from 0 instead of 1."""
     for key in ("input_layers", "output_layers"):
         if len(config.get(key, ())) == 1 and isinstance(config[key][0], list):
             config[key] = config[key][0]

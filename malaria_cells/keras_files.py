@@ -112,7 +112,7 @@ def _read(archive: zipfile.ZipFile, name: str, small: int) -> bytes:
 
 
 def _of_another_keras(path: Path) -> str:
-    """Say which Keras wrote a ``.keras`` file where it is not the installed one; nothing where that is not to be read."""
+    """A hint naming the Keras version that wrote a ``.keras`` file if it differs from the installed one, else an empty text."""
     import keras
 
     try:

@@ -11,7 +11,7 @@ from malaria_cells.detection import Detector, Predictions
 from malaria_cells.labels import LabelSet
 
 LEAST_SCORE = 0.02
-# Of an undertrained network nearly every place has that; a network's largest input has no room for as many cells of 14 pixels.
+# Cap on candidates: an undertrained network scores almost every location above LEAST_SCORE, and no input holds 5,000 cells of 14 pixels.
 MOST_PLACES = 5000
 
 

@@ -177,7 +177,7 @@ def test_yolo_trains_runs_and_is_exported(sample, tmp_path, capsys, monkeypatch)
     assert json.loads((output / "metrics.json").read_text())["images"] > 0
     assert (output / "counts.csv").is_file()
     assert main(["run", *arguments, "--engine", "onnx", "--proposals", "watershed"]) == 2
-    assert "one network for all" in capsys.readouterr().err
+    assert "applies to two-stage models only" in capsys.readouterr().err
     canvas = np.random.default_rng(0).integers(0, 256, (1, 256, 384, 3), dtype=np.uint8)
     ours, theirs = (load_detector(folder, engine)[0].network(canvas) for engine in ("keras", "onnx"))
     assert theirs == pytest.approx(ours, abs=1e-2, rel=1e-3)  # boxes are in pixels

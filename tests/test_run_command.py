@@ -215,7 +215,7 @@ def test_classify_with_a_model_folder_and_with_a_bare_network(untrained_model, t
     assert "found 2 names" in capsys.readouterr().err
     assert not (tmp_path / "wrong").exists()
     assert run("--model", bare, "--image", tmp_path / "in", "--mode", "detect", "--output", tmp_path / "boxes") == 0
-    assert "alone.keras knows no class for what is no cell" in caplog.text
+    assert "alone.keras has no background class" in caplog.text
 
 
 def test_classify_shows_pictures_as_the_training_did(untrained_model, tmp_path):

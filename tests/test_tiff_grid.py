@@ -306,7 +306,7 @@ def test_values_of_a_camera_are_refused_in_every_colour_and_sense(tmp_path):
     values = (ramps() * 64).astype(np.uint16)  # 14 bits
     for photometric, stored in (("rgb", values), ("minisblack", values[..., 0]), ("miniswhite", values[..., 0])):
         tifffile.imwrite(tmp_path / "p.tif", stored, photometric=photometric, metadata=None)
-        with pytest.raises(InputError, match="its values are of 16 bits or more but so small"):
+        with pytest.raises(InputError, match="16 bits or more, but its values are so small"):
             read_picture(tmp_path / "p.tif")
     tifffile.imwrite(tmp_path / "p.tif", values.astype(np.int16) - 9, photometric="rgb", metadata=None)
     with pytest.raises(InputError, match="its values go down to -9, below 0; export it with 8 bits"):

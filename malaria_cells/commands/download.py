@@ -123,7 +123,7 @@ def download(names: list[str], data: Path) -> int:
     known = [*ARCHIVES, SAMPLE]
     for name in names:
         if name not in known:
-            raise InputError(f"'{name}' is no data set known{nearest(name, known)}; expected one of {', '.join(known)}")
+            raise InputError(f"unknown data set '{name}'{nearest(name, known)}; expected one of {', '.join(known)}")
     for name in names:
         if name == SAMPLE:
             _provide_sample(data / SAMPLE)

@@ -42,7 +42,7 @@ def check_output(folder: Path, pictures: Iterable[Path]) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output {folder}: is a file; name a folder")
     if (folder / ABOUT).is_file():
-        raise InputError(f"--output {folder}: is a model folder; name another, where nothing is written over")
+        raise InputError(f"--output {folder}: is a model folder; choose another output folder")
     drawn = [folder / name for name in (ANNOTATED, COMPARED) if os.path.lexists(folder / name)]
     advice = "move it away, or name another --output"
     for place in drawn:

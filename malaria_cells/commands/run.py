@@ -184,7 +184,7 @@ def _work(
                     finished.failed[key] = str(error)
                     continue
                 except Exception as error:  # what one picture does to a library must not cost the results of the others
-                    log.exception(f"{key}: failed by a mistake of ours or of a library, please report it; the other pictures go on")
+                    log.exception(f"{key}: failed unexpectedly (please report); continuing with the other images")
                     finished.failed[key] = f"{type(error).__name__}: {reason(error)}"
                     continue
                 finished.sizes_wh[key] = (picture.shape[1], picture.shape[0])
@@ -208,5 +208,5 @@ def _await(key: str, written: Future, finished: Finished) -> None:
         log.warning(f"{key}: its picture with boxes could not be written ({reason(error)}); it is in the tables")
         finished.not_drawn[key] = reason(error)
     except Exception as error:
-        log.exception(f"{key}: could not be drawn by a mistake of ours or of a library, please report it; it is in the tables")
+        log.exception(f"{key}: could not be drawn, unexpectedly (please report); it is in the tables")
         finished.not_drawn[key] = f"{type(error).__name__}: {reason(error)}"

@@ -48,7 +48,9 @@ def load(request: RunRequest, model: Path) -> Loaded:
             refused = [flag for flag, value in only_two_stage.items() if value is not None]
             refused += ["--mode classify"] if request.mode == "classify" else []
             if refused:
-                raise InputError(f"{refused[0]}: {model} is a {description.detector} detector, which has one network for all")
+                raise InputError(
+                    f"{refused[0]}: {model} is a one-stage {description.detector} detector; this option applies to two-stage models only"
+                )
     else:
         if request.engine not in {None, "keras"}:
             raise InputError(f"--engine {request.engine}: {model} is a bare Keras file; export works on a model folder")
@@ -62,5 +64,5 @@ def load(request: RunRequest, model: Path) -> Loaded:
     if request.cell_size is not None and isinstance(detector, TwoStageDetector):
         detector = detector.with_cell_size(request.cell_size)
     if request.mode == "detect" and isinstance(detector, TwoStageDetector) and not detector.classifier.rejects:
-        log.warning(f"--mode detect: {model} knows no class for what is no cell, and takes all that is proposed for cells")
+        log.warning(f"--mode detect: {model} has no background class, so every proposal is reported as a cell")
     return Loaded(detector, detector.labels, detects, scan if request.tta is None else None, seed, terms)

@@ -141,7 +141,7 @@ class ClassMatches:
 
     @property
     def predicted_by_annotated(self) -> float | None:
-        """What some notebooks print as accuracy: counts alone, of which wrong cells can make up for missed ones."""
+        """Predicted count / annotated count, which some notebooks call accuracy; false positives cancel misses."""
         return _ratio(self.predicted, self.annotated)
 
 

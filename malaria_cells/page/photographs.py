@@ -77,7 +77,7 @@ def sample_smear() -> bytes:
 
 
 def counted_cells(found: sv.Detections) -> sv.Detections:
-    """Those that are counted, with what they are counted as for a class id.
+    """Detections above the counting thresholds, with class_id set to the counted label.
 
     ``data["index"]`` is their place among all detections, which thresholds do not change.
     """

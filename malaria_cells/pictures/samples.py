@@ -8,9 +8,7 @@ MOST = 65_535  # value of 16 bits
 FEW_BITS = 16_383  # value; 14 bits, the most that a camera saves in 16 without scaling them
 DARK = round(FEW_BITS / (MOST / 255))  # 8-bit value that is left of it
 _HALF = 0.5  # opacity
-TOO_DARK = (
-    "its values are of 16 bits or more but so small that it would come out black; export it with 8 bits, or scaled to the whole range of 16"
-)
+TOO_DARK = "16 bits or more, but its values are so small that it would be converted to black; export it with 8 bits, or scaled to 16"
 
 
 def to_8_bits(values: np.ndarray, peak: int) -> np.ndarray:

@@ -76,5 +76,5 @@ def confusion_matrix(counts: np.ndarray, names: tuple[str, ...], title: str, pat
 
 
 def _percent(fraction: float) -> str:
-    """Whole percent; what is neither none nor all is not rounded to it."""
+    """Percent without decimals; '<1%' and '>99%' where rounding would give 0 or 100."""
     return "<1%" if 0 < fraction < 0.005 else ">99%" if 0.995 < fraction < 1 else f"{fraction:.0%}"

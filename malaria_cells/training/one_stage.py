@@ -104,7 +104,7 @@ def train_one_stage(data: DataSet, config: Config, run: RunState) -> tuple[keras
                 ],
             )
     if run.best_epoch is None or not np.isfinite(run.history[-1]["loss"]):
-        raise InputError(f"the loss became no number; lower `learning_rate` ({config.learning_rate})")
+        raise InputError(f"the loss became NaN; lower `learning_rate` ({config.learning_rate})")
     model.load_weights(run.best_weights)
     return one_stage.for_use(model, config.detector, size_hw), size_hw
 

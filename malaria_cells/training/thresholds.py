@@ -29,15 +29,15 @@ from malaria_cells.stain import Normalization, normalized
 D = TypeVar("D", bound=Detector)
 
 MARGIN_PICTURES = 40
-FEWEST_OFFSETS = 20  # a median of fewer is no better than none
-# Up to where a stage is named only if nothing else is likely: an undertrained network gives every label some of its score.
+FEWEST_OFFSETS = 20  # offsets of boxes; a median of fewer is no better than none
+# The grid extends to 0.95 because an undertrained network spreads probability over all labels.
 CANDIDATE_GRID = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
 WEIGHT_GRID = (0.0, 0.25, 0.5, 1.0)
 OVERLAP_GRID = (0.3, 0.4, 0.5, 0.6, 0.7)
 CELL_GRID = tuple(np.round(np.arange(0.05, 0.81, 0.05), 2).tolist())
-TOLERANCE = 0.003  # of an AP or F1: less than one cell of a hundred makes
-# Of the infected F1: so much by the number of infected cells, 0.02 for sixty, which is what two of them make. On photographs not chosen
-# by it was worth 0.1 to 0.2 points (docs/results.md).
+TOLERANCE = 0.003  # AP or F1: less than one cell in a hundred changes
+# Tolerance of the infected F1 = TOLERANCE_BY_CELLS / number of infected cells: 0.02 for 60 cells, which is two cells. On images that
+# were not used for the choice it gained 0.1 to 0.2 points (docs/results.md).
 TOLERANCE_BY_CELLS = 1.2
 WIDEST_TOLERANCE = 0.02
 OPERATING_GRID = tuple(np.round(np.arange(0.05, 0.96, 0.01), 2).tolist())
