@@ -42,10 +42,10 @@ def main() -> None:
     import keras
 
     from malaria_cells.model_description import load_description
-    from malaria_cells.model_folder import PROPOSER, compiled_centres
+    from malaria_cells.model_folder import PROPOSER, proposal_inference_function
 
     folder = options.model.is_dir()
-    network = compiled_centres(keras.models.load_model(options.model / PROPOSER if folder else options.model, compile=False))
+    network = proposal_inference_function(keras.models.load_model(options.model / PROPOSER if folder else options.model, compile=False))
     if not (sizes := options.sizes):
         description = load_description(options.model)[0]
         sizes = list(description.cell_sizes.values()) or [description.cell_size]

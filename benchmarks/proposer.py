@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--shrunk", type=float, metavar="FACTOR", help="shrink every other group's pictures so; the sizes are scored apart")
     options = parser.parse_args()
     start_tensorflow()
-    from malaria_cells.model_folder import PROPOSER, compiled_centres, load_network
+    from malaria_cells.model_folder import PROPOSER, load_network, proposal_inference_function
     from malaria_cells.training.proposer import Schedule, train_proposer
     from malaria_cells.training.working_pictures import Preprocessing
 
@@ -101,7 +101,7 @@ def main() -> None:
             schedule = Schedule(config.proposer_epochs, config.proposer_steps, PROPOSER_BATCH)
             preprocessing = Preprocessing(config.stain_normalization, config.proposer_augmentation)
             network = train_proposer(data.train, schedule, preprocessing, config.random_state)
-        proposer = Proposer("learned", size, network=compiled_centres(network))
+        proposer = Proposer("learned", size, network=proposal_inference_function(network))
         found = {p.key: boxes_of(proposer, p, config.nms_iou or 0.5) for p in data.validation.pictures}
         for part in scored:
             print_figures(part, found)

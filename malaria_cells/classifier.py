@@ -7,13 +7,15 @@ from functools import partial
 import numpy as np
 
 from malaria_cells.calibration import Calibration
-from malaria_cells.engine import UNSCALED, InputRange, graph_of
+from malaria_cells.engine import UNSCALED, InputRange, to_inference_function
 from malaria_cells.labels import BACKGROUND, LabelSet
 from malaria_cells.patches import resize
 from malaria_cells.tta import averaged, needs_refinement
 
 Network = Callable[[np.ndarray], np.ndarray]
-Closer = Callable[[np.ndarray], np.ndarray]  # from rows of patches, int64 (n,), to the same cells for a second look, uint8 (n, h, w, 3)
+CropForRefiner = Callable[
+    [np.ndarray], np.ndarray
+]  # from rows of patches, int64 (n,), to the same cells for a second look, uint8 (n, h, w, 3)
 
 BATCH = 256  # patches a call: larger ones gained nothing on two cores and take memory
 
@@ -47,13 +49,13 @@ class PatchClassifier:
         """Names of the probability columns."""
         return (*self.labels.names, BACKGROUND) if self.rejects else self.labels.names
 
-    def __call__(self, patches: np.ndarray, views: int = 1, closer: Closer | None = None) -> np.ndarray:
+    def __call__(self, patches: np.ndarray, views: int = 1, crop_for_refiner: CropForRefiner | None = None) -> np.ndarray:
         """Calibrated probabilities.
 
         Args:
             patches: uint8 (n, H, W, 3), n may be 0.
             views: views averaged for each patch that is uncertain, 1 to 8 (see `tta`).
-            closer: cuts what is uncertain again, in the size of the second look; None: the patches are resized to it.
+            crop_for_refiner: cuts what is uncertain again, in the size of the second look; None: the patches are resized to it.
 
         Returns:
             float32 (n, n_classes), rows sum to 1.
@@ -61,9 +63,9 @@ class PatchClassifier:
         if len(patches) == 0:
             return np.zeros((0, len(self.class_names)), dtype=np.float32)
         is_infected = infected_classes(self.labels, len(self.class_names))
-        if closer is None and self.second_look_size_hw is not None:
-            closer = partial(_resized, patches, self.second_look_size_hw)
-        return self.calibration(raw_probabilities(self.network, self.second_look, patches, views, is_infected, closer))
+        if crop_for_refiner is None and self.second_look_size_hw is not None:
+            crop_for_refiner = partial(_resized, patches, self.second_look_size_hw)
+        return self.calibration(raw_probabilities(self.network, self.second_look, patches, views, is_infected, crop_for_refiner))
 
     def closest(self, patches: np.ndarray, views: int) -> np.ndarray:
         """What the second look, or the only one, gives for patches of its size, not calibrated: float32 (n, n_classes).
@@ -82,7 +84,12 @@ def _resized(patches: np.ndarray, size_hw: tuple[int, int], rows: np.ndarray) ->
 
 
 def raw_probabilities(
-    network: Network, second_look: Network | None, patches: np.ndarray, views: int, is_infected: np.ndarray, closer: Closer | None = None
+    network: Network,
+    second_look: Network | None,
+    patches: np.ndarray,
+    views: int,
+    is_infected: np.ndarray,
+    crop_for_refiner: CropForRefiner | None = None,
 ) -> np.ndarray:
     """Class probabilities as networks give them, not calibrated: float32 (n, n_classes).
 
@@ -92,14 +99,16 @@ def raw_probabilities(
         patches: uint8 (n, H, W, 3), n at least 1.
         views: averaged for each patch that is uncertain.
         is_infected: bool (n_classes,), see `tta.needs_refinement`.
-        closer: see `PatchClassifier.__call__`; None: the second look is shown the patches themselves.
+        crop_for_refiner: see `PatchClassifier.__call__`; None: the second look is shown the patches themselves.
     """
     found = _in_batches(network, patches)
     again = np.flatnonzero(needs_refinement(found, is_infected))
     if len(again) and (views > 1 or second_look is not None):
         looks = [averaged(partial(_in_batches, network), patches[again], views)]
         if second_look is not None:
-            looks.append(averaged(partial(_in_batches, second_look), patches[again] if closer is None else closer(again), views))
+            looks.append(
+                averaged(partial(_in_batches, second_look), patches[again] if crop_for_refiner is None else crop_for_refiner(again), views)
+            )
         found = np.array(found)
         found[again] = np.mean(looks, axis=0)
     return found
@@ -120,12 +129,12 @@ def both_classes(output: np.ndarray) -> np.ndarray:
     return np.concatenate([1 - output, output], axis=1) if output.shape[1] == 1 else output
 
 
-def compiled(model, scaled: InputRange = UNSCALED, is_logits: bool = False) -> Callable[[np.ndarray], np.ndarray]:  # type: ignore[no-untyped-def]
-    """Wrap a Keras model as one graph with a free batch size (see `engine.graph_of`).
+def inference_function(model, scaled: InputRange = UNSCALED, is_logits: bool = False) -> Callable[[np.ndarray], np.ndarray]:  # type: ignore[no-untyped-def]
+    """Wrap a Keras model as one graph with a free batch size (see `engine.to_inference_function`).
 
     Args:
         model: a Keras model.
         scaled: what is done to pixels before, for models that leave the scaling to their user.
         is_logits: whether it gives logits, which become probabilities.
     """
-    return graph_of(model, (None, *model.input_shape[1:3], 3), scaled, is_logits)
+    return to_inference_function(model, (None, *model.input_shape[1:3], 3), scaled, is_logits)

@@ -309,8 +309,8 @@ class TwoStageDetector(Detector):
     def classify(self, picture: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
         """Probabilities of each box of a picture that is `prepared`: float32 (n, n_classes)."""
         context, size_hw = self.classifier.context, self.classifier.second_look_size_hw
-        closer = None if size_hw is None else lambda rows: crop_boxes(picture, boxes_xyxy[rows], context, size_hw)
-        return self.classifier(crop_boxes(picture, boxes_xyxy, context, self.classifier.image_size_hw), self.settings.tta, closer)
+        crop_for_refiner = None if size_hw is None else lambda rows: crop_boxes(picture, boxes_xyxy[rows], context, size_hw)
+        return self.classifier(crop_boxes(picture, boxes_xyxy, context, self.classifier.image_size_hw), self.settings.tta, crop_for_refiner)
 
 
 def objectness_of(probabilities: np.ndarray, n_labels: int, proposal_scores: np.ndarray | None, weight: float) -> np.ndarray:

@@ -78,7 +78,7 @@ INPUT_RANGES = {"0,1": InputRange(0.0, 255.0), "-1,1": InputRange(127.5, 127.5),
 UNSCALED = INPUT_RANGES["0,255"]
 
 
-def graph_of(  # type: ignore[no-untyped-def]
+def to_inference_function(  # type: ignore[no-untyped-def]
     model, shape: tuple[int | None, ...], scaled: InputRange = UNSCALED, is_logits: bool = False
 ) -> Callable[[np.ndarray], np.ndarray]:
     """A Keras model as one graph from uint8 pixels to its answer, with its weights as they are now.

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from malaria_cells.checksums import check_checksums
-from malaria_cells.classifier import Network, PatchClassifier, compiled
+from malaria_cells.classifier import Network, PatchClassifier, inference_function
 from malaria_cells.detection import Detector, TwoStageDetector
-from malaria_cells.engine import graph_of
+from malaria_cells.engine import to_inference_function
 from malaria_cells.engines import ENGINES, KERAS, SAVED_MODEL, exported_network, find_exported
 from malaria_cells.errors import InputError, nearest, reason
 from malaria_cells.keras_files import load_network
@@ -54,7 +54,7 @@ def save_model(folder: Path, networks: Sequence[Any], description: ModelDescript
         _save_plain(network, folder / file)
     if proposer is not None:
         _save_plain(proposer, folder / PROPOSER)
-    save_description(folder, [compiled(network) for network in networks], description)
+    save_description(folder, [inference_function(network) for network in networks], description)
 
 
 def _save_plain(model: Any, path: Path) -> None:
@@ -135,7 +135,7 @@ def load_detector(folder: Path, engine: str | None = None) -> tuple[Detector, Mo
 def _in_use(path: Path, model: Any) -> Network:
     """A Keras model as one graph, if it is of one picture and one answer."""
     try:
-        return compiled_centres(model) if path.name == PROPOSER else compiled(model)
+        return proposal_inference_function(model) if path.name == PROPOSER else inference_function(model)
     except Exception as error:  # Keras and TensorFlow raise whatever stops a layer
         raise InputError(f"{path}: expected a network of one picture and one answer; it cannot be used so: {reason(error)}") from error
 
@@ -241,6 +241,6 @@ def _shared(description: ModelDescription) -> dict[str, Any]:
     }
 
 
-def compiled_centres(model) -> CentreNetwork:  # type: ignore[no-untyped-def]
+def proposal_inference_function(model) -> CentreNetwork:  # type: ignore[no-untyped-def]
     """Wrap the Keras model of the learned proposals as one graph for pictures of any size."""
-    return graph_of(model, (1, None, None, 3))
+    return to_inference_function(model, (1, None, None, 3))

@@ -228,8 +228,8 @@ def test_what_old_photographs_leave_out_is_unknown_in_an_adaptation_too(sample, 
     work.config = make_config({"image_size": [16, 16], "background_per_image": 0}, "test")
     work.found = {p.key: (nothing, np.array([0.2], dtype=np.float32)) for p in (new, old)}
     work.folder = tmp_path
-    store, closer = work.stores()
-    assert closer is None
+    store, refiner_store = work.stores()
+    assert refiner_store is None
     of_candidate = {store.keys[store.picture_ids[row]]: store.class_ids[row] for row in np.flatnonzero(store.proposed)}
     assert of_candidate == {new.key: background, old.key: background + 1}
     assert store.sets == ((leukocyte, background),)

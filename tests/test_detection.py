@@ -217,12 +217,12 @@ def test_one_sigmoid_unit_becomes_two_columns():
 
 
 def test_the_compiled_network_answers_as_keras_does(untrained_model):
-    from malaria_cells.classifier import compiled
+    from malaria_cells.classifier import inference_function
     from malaria_cells.model_folder import load_network
 
     network = load_network(untrained_model / "classifier.keras")
     patches = np.random.default_rng(1).integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)
-    assert compiled(network)(patches) == pytest.approx(network.predict(patches.astype(np.float32), verbose=0), abs=1e-5)
+    assert inference_function(network)(patches) == pytest.approx(network.predict(patches.astype(np.float32), verbose=0), abs=1e-5)
 
 
 @given(st.integers(0, 2**31), st.integers(0, 80), st.sampled_from([20, 100, 1000]))

@@ -139,14 +139,14 @@ def trained(repository, sample, tmp_path_factory):
 @pytest.mark.slow
 def test_it_learns_where_cells_are(trained, annotated, sample, six_classes):
     from malaria_cells.annotations import load_annotations
-    from malaria_cells.model_folder import compiled_centres, load_network
+    from malaria_cells.model_folder import load_network, proposal_inference_function
 
     folder, said = trained
     assert "training the proposer" in said
     network = load_network(folder / "proposer.keras")
     assert {layer.compute_dtype for layer in network.layers} == {"float32"}
     assert network.count_params() < 250_000
-    proposer = Proposer("learned", annotated.median_cell_size, network=compiled_centres(network))
+    proposer = Proposer("learned", annotated.median_cell_size, network=proposal_inference_function(network))
     found = total = 0
     for picture in load_annotations(sample / "test.json", six_classes).pictures:
         best = boxes.iou_matrix(picture.cells_xyxy, proposer(read_picture(picture.path))).max(axis=1, initial=0)

@@ -95,14 +95,14 @@ def test_decoding_is_that_of_keras_cv(kind):
 
 
 def test_boxes_turn_with_the_picture():
-    from malaria_cells.training.one_stage import NO_BOX, Canvases, _turned
+    from malaria_cells.training.one_stage import NO_BOX, LetterboxedImages, _turned
 
     pixels = np.zeros((1, 64, 96, 3), dtype=np.uint8)
     pixels[0, 10:20, 30:50] = 255
     boxes = np.array([[[30, 10, 50, 20], [NO_BOX] * 4]], dtype=np.float32)
     seen = set()
     for seed in range(20):
-        turned, moved = _turned(Canvases(pixels, boxes, np.zeros((1, 2), dtype=np.float32)), 0, np.random.default_rng(seed))
+        turned, moved = _turned(LetterboxedImages(pixels, boxes, np.zeros((1, 2), dtype=np.float32)), 0, np.random.default_rng(seed))
         left, top, right, bottom = moved[0].astype(int)
         assert (turned[top:bottom, left:right] > 100).all()
         assert (turned > 0).any(axis=2).sum() == 200

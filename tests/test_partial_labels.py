@@ -252,13 +252,13 @@ def test_what_the_first_look_suspects_and_might_be_a_finding_is_not_called_its_m
     store, _ = coloured_store(40)
     data = TrainingData(store, np.arange(40), None, 3)
     trained = type("Trained", (), {"model": None})
-    monkeypatch.setattr("malaria_cells.training.looks.compiled", lambda model: model)
+    monkeypatch.setattr("malaria_cells.training.looks.inference_function", lambda model: model)
     monkeypatch.setattr("malaria_cells.training.looks.predict_rows", lambda *_: np.full((40, 3), 1 / 3))
 
     def mistaken(is_infected):
-        drawn_as = with_hard_examples(data, trained, np.array(is_infected), recipe()).drawn_as
-        np.testing.assert_array_equal(drawn_as[drawn_as < 3], np.minimum(store.class_ids, 2)[drawn_as < 3])
-        return sorted(set(store.class_ids[drawn_as == 3].tolist()))
+        sampling_groups = with_hard_examples(data, trained, np.array(is_infected), recipe()).sampling_groups
+        np.testing.assert_array_equal(sampling_groups[sampling_groups < 3], np.minimum(store.class_ids, 2)[sampling_groups < 3])
+        return sorted(set(store.class_ids[sampling_groups == 3].tolist()))
 
     assert mistaken([True, False, False]) == [1, 2, 3]
     assert mistaken([False, True, False]) == [0, 2]

@@ -84,11 +84,11 @@ def test_what_is_suspect_is_cut_again_for_the_second():
     first, second, patches, asked = looks([0.0, 0.08, 0.12, 0.9])
     cut = []
 
-    def closer(rows):
+    def crop_for_refiner(rows):
         cut.append(rows.tolist())
         return np.full((len(rows), 16, 12, 3), 7, dtype=np.uint8)
 
-    raw_probabilities(first, second, patches, 2, np.array([False, True]), closer)
+    raw_probabilities(first, second, patches, 2, np.array([False, True]), crop_for_refiner)
     assert cut == [[2, 3]]
     assert asked == [[7, 7, 7, 7]]  # both, in two views
 

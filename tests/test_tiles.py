@@ -12,11 +12,11 @@ def network():
     """The network of the learned proposals with weights that make every place depend on all it can see."""
     import keras
 
-    from malaria_cells.model_folder import compiled_centres
+    from malaria_cells.model_folder import proposal_inference_function
     from malaria_cells.models import centres
 
     keras.utils.set_random_seed(0)
-    return compiled_centres(centres.build())
+    return proposal_inference_function(centres.build())
 
 
 @pytest.mark.parametrize("shape", [(304, 448), (448, 192), (160, 656)])

@@ -130,11 +130,11 @@ def test_what_the_first_look_takes_for_a_finding_and_is_none_is_drawn_as_a_class
         return np.stack([1 - fraction[rows], np.zeros_like(fraction[rows]), fraction[rows]], axis=1)
 
     monkeypatch.setattr("malaria_cells.training.looks.predict_rows", seen)
-    monkeypatch.setattr("malaria_cells.training.looks.compiled", lambda model: model)
+    monkeypatch.setattr("malaria_cells.training.looks.inference_function", lambda model: model)
     first = Trained("the first look", [], 0, np.ones(3) / 3)
     expected = np.where((rows % 4 == 0) & (store.class_ids[rows] != 2), 3, store.class_ids[rows])
     assert (expected == 3).sum() > 3
-    np.testing.assert_array_equal(with_hard_examples(data, first, is_infected, settings()).drawn_as, expected)
+    np.testing.assert_array_equal(with_hard_examples(data, first, is_infected, settings()).sampling_groups, expected)
     assert with_hard_examples(data, first, NO_FINDING, settings()) is data
     assert with_hard_examples(data, first, is_infected, settings(balance="class_weight")) is data
 
@@ -143,13 +143,13 @@ def test_what_the_first_look_takes_for_a_finding_and_is_none_is_drawn_as_a_class
 def test_shares_that_training_shows_count_what_was_drawn_apart_as_what_it_is(tmp_path):
     store = make_store()
     rows = np.arange(180)
-    drawn_as = np.where(rows % 9 == 0, 3, store.class_ids[rows])
+    sampling_groups = np.where(rows % 9 == 0, 3, store.class_ids[rows])
     config = settings(epochs=1, steps_per_epoch=2, sampling_power=0.5)
-    data = TrainingData(store, rows, None, 3, drawn_as)
+    data = TrainingData(store, rows, None, 3, sampling_groups)
     shown = train_classifier(data, config, RunState.start(tmp_path / "run", config)).training_prior
-    counts = np.bincount(drawn_as)
+    counts = np.bincount(sampling_groups)
     expected = np.zeros(3)
-    for own, kind in zip(store.class_ids[rows], drawn_as, strict=True):
+    for own, kind in zip(store.class_ids[rows], sampling_groups, strict=True):
         expected[own] += np.sqrt(counts[kind]) / np.sqrt(counts).sum() / counts[kind]
     np.testing.assert_allclose(shown, expected)
     assert shown.sum() == pytest.approx(1)

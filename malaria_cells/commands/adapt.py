@@ -126,7 +126,7 @@ class _Work:
         description = replace(description, settings=settings, errors=self._errors(detected, n_infected), familiarity=known)
 
         new_proposer = work.trained_proposer(annotated, "proposer")
-        data = TrainingData(stores[0], np.arange(len(stores[0])), None, n_classes, closer=stores[1])
+        data = TrainingData(stores[0], np.arange(len(stores[0])), None, n_classes, refiner_store=stores[1])
         trained, runs = work.trained_looks(data, seen.is_infected, "looks")
         work.centres.take(new_proposer, proposer_fraction)
         work.take_looks([t.model.get_weights() for t in trained], fraction)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from malaria_cells.classifier import Network, PatchClassifier, compiled
+from malaria_cells.classifier import Network, PatchClassifier, inference_function
 from malaria_cells.commands.run_request import RunRequest
 from malaria_cells.detection import DetectionSettings, TwoStageDetector
 from malaria_cells.engine import INPUT_RANGES, UNSCALED, InputRange
@@ -51,7 +51,7 @@ def bare_detector(request: RunRequest, model: Path) -> TwoStageDetector:
         _check_single(model, last)
     in_use, answers = _probe(model, network, scaled, size_hw)
     if _gives_logits(model, last, answers):
-        in_use = compiled(network, scaled, is_logits=True)
+        in_use = inference_function(network, scaled, is_logits=True)
     rejects = names[-1] == BACKGROUND
     classifier = PatchClassifier(
         label_set(Config(labels=names[:-1] if rejects else names)),
@@ -170,7 +170,7 @@ def _probe(model: Path, network: Any, scaled: InputRange, size_hw: tuple[int, ..
     greys = np.linspace(0, 255, PROBE).astype(np.uint8)[:, None, None, None]
     pixels = np.concatenate([rng.integers(0, 256, (PROBE, *size_hw, 3), dtype=np.uint8), np.broadcast_to(greys, (PROBE, *size_hw, 3))])
     try:
-        in_use = compiled(network, scaled)
+        in_use = inference_function(network, scaled)
         answers = in_use(pixels)
     except Exception as error:  # TensorFlow raises whatever stops a layer
         raise InputError(f"{model}: cannot be given a picture of {size_hw[0]} x {size_hw[1]} pixels: {reason(error)}") from error

@@ -153,8 +153,8 @@ def _classify(request: RunRequest, loaded: Loaded, root: Path, keys: list[str], 
         if loaded.scan:
             return scanned(classifier, picture, classifier.image_size_hw, **loaded.scan, seed=loaded.seed)
         size_hw = classifier.second_look_size_hw
-        closer = None if size_hw is None else lambda _: resize(picture, size_hw)[None]
-        return classifier(resize(picture, classifier.image_size_hw)[None], views, closer)[0]
+        crop_for_refiner = None if size_hw is None else lambda _: resize(picture, size_hw)[None]
+        return classifier(resize(picture, classifier.image_size_hw)[None], views, crop_for_refiner)[0]
 
     finished = _work(one, root, keys, "classifying", lambda *_: None)
     write_classification(request.output, classifier, finished, truth)

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 def train_one_stage_into(folder: Path, name: str, config: Config, data: DataSet, run: RunState) -> dict[str, Any]:
     """Train, choose thresholds, write the model folder; returns the content of ``metrics.json``."""
-    from malaria_cells.classifier import compiled
+    from malaria_cells.classifier import inference_function
     from malaria_cells.evaluation import detection_metrics
     from malaria_cells.model_folder import assemble_one_stage, save_model
     from malaria_cells.report.plots import training_curves
@@ -36,7 +36,7 @@ def train_one_stage_into(folder: Path, name: str, config: Config, data: DataSet,
         log.warning(f"detector: {config.detector} learns from photographs alone; {single} of single cells left out")
     model, size_hw = train_one_stage(data, config, run)
     description = _description(config, data, size_hw)
-    detector, found = choose_thresholds(assemble_one_stage(description, compiled(model)), data.validation)
+    detector, found = choose_thresholds(assemble_one_stage(description, inference_function(model)), data.validation)
     save_model(folder, [model], replace(description, **learned_from(detector, data.train, data.validation, found, config.elsewhere)))
     metrics: dict[str, Any] = {"best_epoch": (run.best_epoch or 0) + 1, "epochs": len(run.history)}
     detected = {"validation": found}

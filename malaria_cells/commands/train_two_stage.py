@@ -11,7 +11,7 @@ from malaria_cells import files
 from malaria_cells.annotations import Picture
 from malaria_cells.calibration import Calibration, calibration_figures, fit_calibration
 from malaria_cells.candidates import Candidates, label_candidates
-from malaria_cells.classifier import Network, compiled, infected_classes
+from malaria_cells.classifier import Network, infected_classes, inference_function
 from malaria_cells.commands.by_data_set import detected_by_data_set, has_named_sets
 from malaria_cells.commands.records import keep_record
 from malaria_cells.commands.train_report import Classified, Course, Detected, Trained, write_train_report
@@ -47,20 +47,20 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     seen = _seen_before(start, data)
     proposer = _proposer(config, data, run, start) if config.proposals == "learned" and _wants_detection(config, data) else None
     candidates = _candidates(proposer, data, config) if proposer is not None else {}
-    store, closer = _stores(config, data, candidates)
+    store, refiner_store = _stores(config, data, candidates)
     rejects = config.background_per_image > 0 and bool((store.class_ids[store.rows_of(data.all_pictures)] >= store.n_labels).any())
     _check_single_cells(rejects, data)
     names = (*data.train.labels.names, BACKGROUND) if rejects else data.train.labels.names
     rows = _rows(store, data, config)
     if config.plot_training_data:
         patch_sheet(examples(store, rows["train"], names, EXAMPLES), "training examples, as cut", folder / "training_data.png")
-    training_data = TrainingData(store, rows["train"], rows["validation"], len(names), closer=closer)
+    training_data = TrainingData(store, rows["train"], rows["validation"], len(names), refiner_store=refiner_store)
     is_infected = infected_classes(data.train.labels, len(names))
     starts = _starts(start, config, data, len(names))
     trained = train_looks(training_data, is_infected, config, run, starts)
     views = config.tta if isinstance(config.tta, int) else 1
-    networks = [compiled(t.model) for t in trained]
-    raw = {"validation": predict_rows(networks, store, rows["validation"], views, is_infected, closer)}
+    networks = [inference_function(t.model) for t in trained]
+    raw = {"validation": predict_rows(networks, store, rows["validation"], views, is_infected, refiner_store)}
     allowed = training_data.allowed
     calibration = fit_calibration(raw["validation"], store.class_ids[rows["validation"]], trained[0].training_prior, is_infected, allowed)
     described = _description(config, data, store, rejects, calibration)
@@ -70,9 +70,9 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
         detected = Detected("validation", data.validation, found, description.errors)
     further = train_further(trained, training_data, is_infected, store.rows_of(data.validation), config, run) if config.refit else []
     if further:
-        networks = [compiled(t.model) for t in further]
+        networks = [inference_function(t.model) for t in further]
     if "test" in rows:
-        raw["test"] = predict_rows(networks, store, rows["test"], views, is_infected, closer)
+        raw["test"] = predict_rows(networks, store, rows["test"], views, is_infected, refiner_store)
     metrics = _epochs(trained, further) | seen
     for part, probabilities in raw.items():
         known = store.class_ids[rows[part]] < len(names)  # of the rest no class is right or wrong
@@ -163,11 +163,11 @@ def _candidates(proposer, data: DataSet, config: Config) -> dict[str, Candidates
 
     The annotation says how large the cells of each picture are.
     """
-    from malaria_cells.model_folder import compiled_centres
+    from malaria_cells.model_folder import proposal_inference_function
     from malaria_cells.proposals import Proposer
     from malaria_cells.proposals.scale import annotated_cell_sizes
 
-    network, everything = compiled_centres(proposer), data.all_pictures
+    network, everything = proposal_inference_function(proposer), data.all_pictures
     background_class_id, sets = len(everything.labels), class_sets(data.all_cut)
     sizes = annotated_cell_sizes(everything, data.train.median_cell_size)
 
@@ -213,13 +213,13 @@ def _drawn(rows: np.ndarray, store: PatchStore, config: Config) -> np.ndarray:
 
 
 def _with_thresholds(description, networks: list[Network], proposer, data: DataSet, config: Config):  # type: ignore[no-untyped-def]
-    from malaria_cells.model_folder import assemble, compiled_centres
+    from malaria_cells.model_folder import assemble, proposal_inference_function
     from malaria_cells.training.familiarity import learned_from
     from malaria_cells.training.thresholds import choose_thresholds, fit_margins
 
     method = "sliding" if description.proposals == "sliding" else "watershed"  # which a learned proposer can be exchanged for
     description = replace(description, box_margins=fit_margins(method, data.train, description.stain))
-    centres = compiled_centres(proposer) if proposer is not None else None
+    centres = proposal_inference_function(proposer) if proposer is not None else None
     detector, found = choose_thresholds(assemble(description, networks, centres), data.validation, overlap=config.nms_iou is None)
     return replace(description, **learned_from(detector, data.train, data.validation, found, config.elsewhere)), found
 

@@ -189,7 +189,7 @@ class Adaptation:
         Returns:
             What they say; and for each fold its photographs and the weights of its networks.
         """
-        store, closer = stores
+        store, refiner_store = stores
         is_infected = infected_classes(self.pictures.labels, n_classes)
         folds = fold_pictures(self.pictures, self.plan.folds, self.config.random_state, split_again=False)
         every = np.arange(len(store))
@@ -197,14 +197,14 @@ class Adaptation:
         for number, fold in enumerate(folds, start=1):
             print(f"training the classifiers without a part of the photographs, {number} of {len(folds)}", file=sys.stderr)
             own = store.rows_of(fold)
-            data = TrainingData(store, np.setdiff1d(every, own), None, n_classes, closer=closer)
+            data = TrainingData(store, np.setdiff1d(every, own), None, n_classes, refiner_store=refiner_store)
             trained, _ = self.trained_looks(data, is_infected, "fold")
             weights = [t.model.get_weights() for t in trained]
             met = own[store.proposed[own]] if store.proposed[own].any() else own
             by_fraction = []
             for fraction in FRACTIONS:
                 self.take_looks(weights, fraction)
-                by_fraction.append(predict_rows(self.networks, store, met, views, is_infected, closer))
+                by_fraction.append(predict_rows(self.networks, store, met, views, is_infected, refiner_store))
             rows.append(met)
             seen.append(by_fraction)
             shown.append(trained[0].training_prior)

@@ -53,16 +53,16 @@ class TrainingData:
         train_rows: int64 (n,), rows to fit to.
         validation_rows: int64 (m,), rows to compare epochs on; None: with `kept_weights` as last there is nothing to compare.
         n_classes: number of classes, including the background class.
-        drawn_as: int64 (n,), what counts as a class where rows to fit to are drawn by class; None: `drawn_by_label`.
-        closer: the same rows in the size of a second look; None: in that of the first.
+        sampling_groups: int64 (n,), what counts as a class where rows to fit to are drawn by class; None: `drawn_by_label`.
+        refiner_store: the same rows in the size of a second look; None: in that of the first.
     """
 
     store: PatchStore
     train_rows: np.ndarray
     validation_rows: np.ndarray | None
     n_classes: int
-    drawn_as: np.ndarray | None = None
-    closer: PatchStore | None = None
+    sampling_groups: np.ndarray | None = None
+    refiner_store: PatchStore | None = None
 
     @property
     def sets(self) -> Sets:
@@ -152,22 +152,27 @@ def train_classifier(data: TrainingData, config: Config, run: RunState, start: k
 
 
 def predict_rows(
-    networks: Sequence[Network], store: PatchStore, rows: np.ndarray, views: int, is_infected: np.ndarray, closer: PatchStore | None = None
+    networks: Sequence[Network],
+    store: PatchStore,
+    rows: np.ndarray,
+    views: int,
+    is_infected: np.ndarray,
+    refiner_store: PatchStore | None = None,
 ) -> np.ndarray:
     """Class probabilities of rows of a store as networks give them, not calibrated: float32 (n, n_classes), in their order.
 
     Args:
-        networks: for the first look and, if there is one, the second (see `classifier.compiled`).
+        networks: for the first look and, if there is one, the second (see `classifier.inference_function`).
         store: the patches.
         rows: int64 (n,).
         views: averaged for each patch that is uncertain.
         is_infected: bool (n_classes,), see `tta.needs_refinement`.
-        closer: see `TrainingData`.
+        refiner_store: see `TrainingData`.
     """
     first, second = networks[0], networks[1] if len(networks) > 1 else None
     parts = []
     for batch in (rows[i : i + BATCH] for i in range(0, len(rows), BATCH)):
-        again = None if closer is None else partial(_patches, closer, batch)
+        again = None if refiner_store is None else partial(_patches, refiner_store, batch)
         parts.append(raw_probabilities(first, second, np.asarray(store.patches[batch]), views, is_infected, again))
     return np.concatenate(parts) if parts else np.zeros((0, len(is_infected)), dtype=np.float32)
 
@@ -182,15 +187,15 @@ def _sampler(data: TrainingData, config: Config) -> tuple[Sampler, np.ndarray]:
     # Class weights make the classes' fractions equal, as a power of 0 does.
     power = {"sampling": config.sampling_power, "class_weight": 0.0, "none": 1.0}[config.balance]
     by_class = config.balance == "sampling"
-    drawn_as = data.counted_as
+    sampling_groups = data.counted_as
     if by_class:
-        drawn_as = data.drawn_by_label if data.drawn_as is None else data.drawn_as
+        sampling_groups = data.drawn_by_label if data.sampling_groups is None else data.sampling_groups
     weights = _row_weights(store, rows)
     strata = store.picture_sets[store.picture_ids[rows]] if by_class and store.picture_sets is not None else None
     sampler = Sampler(
-        rows, drawn_as, config.batch_size, config.steps_per_epoch, power if by_class else None, config.random_state, weights, strata
+        rows, sampling_groups, config.batch_size, config.steps_per_epoch, power if by_class else None, config.random_state, weights, strata
     )
-    return sampler, row_fractions(drawn_as, power, weights, strata)
+    return sampler, row_fractions(sampling_groups, power, weights, strata)
 
 
 def _compiled_model(config: Config, allowed: np.ndarray, steps: int, prior_ratio: list[float]) -> keras.Model:

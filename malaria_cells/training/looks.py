@@ -7,7 +7,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from malaria_cells.classifier import compiled
+from malaria_cells.classifier import inference_function
 from malaria_cells.config import Config
 from malaria_cells.text import number_of
 from malaria_cells.training.classifier import Trained, TrainingData, predict_rows, train_classifier
@@ -44,7 +44,7 @@ def train_looks(
 
 def _for_second(data: TrainingData) -> TrainingData:
     """The same rows in the size that a second look wants."""
-    return data if data.closer is None else replace(data, store=data.closer)
+    return data if data.refiner_store is None else replace(data, store=data.refiner_store)
 
 
 def with_hard_examples(data: TrainingData, first: Trained, is_infected: np.ndarray, look: Config) -> TrainingData:
@@ -62,10 +62,10 @@ def with_hard_examples(data: TrainingData, first: Trained, is_infected: np.ndarr
     if look.balance != "sampling" or not is_infected.any():
         return data
     may_be_infected = (data.allowed & is_infected).any(axis=1)[data.store.class_ids[data.train_rows]]
-    hint = needs_refinement(predict_rows([compiled(first.model)], data.store, data.train_rows, 1, is_infected), is_infected)
+    hint = needs_refinement(predict_rows([inference_function(first.model)], data.store, data.train_rows, 1, is_infected), is_infected)
     mistaken = hint & ~may_be_infected
     print(f"{number_of(int(mistaken.sum()), 'example')} that the first look suspects wrongly", file=sys.stderr)
-    return replace(data, drawn_as=np.where(mistaken, data.n_classes, data.drawn_by_label))
+    return replace(data, sampling_groups=np.where(mistaken, data.n_classes, data.drawn_by_label))
 
 
 def train_further(

@@ -30,7 +30,7 @@ KEPT_CHECKPOINTS = 3
 
 
 @dataclass(frozen=True)
-class Canvases:
+class LetterboxedImages:
     """Pictures as the network sees them.
 
     Attributes:
@@ -73,7 +73,7 @@ def train_one_stage(data: DataSet, config: Config, run: RunState) -> tuple[keras
     size_hw = input_size(config, data.train)
     n_labels = len(data.train.labels)
     most = max(len(p.cells_xyxy) for part in (data.train, data.validation) for p in part.pictures)
-    train, validation = (_canvases(part, size_hw, most) for part in (data.train, data.validation))
+    train, validation = (_letterboxed(part, size_hw, most) for part in (data.train, data.validation))
     model = one_stage.build(config.detector, size_hw, n_labels, config.anchors.model_dump())
     steps = config.steps_per_epoch or -(-len(data.train) // config.detector_batch)
     optimizer = make_optimizer(config, steps)
@@ -117,7 +117,7 @@ def _weights(data: DataSet, config: Config) -> np.ndarray:
     return np.sqrt(class_weights(np.concatenate([p.cell_class_ids for p in data.train.pictures]), n_labels))
 
 
-def _canvases(part: AnnotationSet, size_hw: tuple[int, int], most: int) -> Canvases:
+def _letterboxed(part: AnnotationSet, size_hw: tuple[int, int], most: int) -> LetterboxedImages:
     n = len(part)
     pixels = np.zeros((n, *size_hw, 3), dtype=np.uint8)
     boxes = np.full((n, most, 4), NO_BOX, dtype=np.float32)
@@ -126,47 +126,47 @@ def _canvases(part: AnnotationSet, size_hw: tuple[int, int], most: int) -> Canva
         pixels[i], scale = letterbox(read_picture(p.path), size_hw)
         k = len(p.cells_xyxy)
         boxes[i, :k], class_ids[i, :k] = p.cells_xyxy * scale, p.cell_class_ids
-    return Canvases(pixels, boxes, class_ids)
+    return LetterboxedImages(pixels, boxes, class_ids)
 
 
-def _batches(canvases: Canvases, batch_size: int, steps: int, first_epoch: int, seed: int) -> tf.data.Dataset:
+def _batches(images: LetterboxedImages, batch_size: int, steps: int, first_epoch: int, seed: int) -> tf.data.Dataset:
     """Endless augmented batches, fixed by seed, epoch and step."""
 
     def batches() -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         epoch = first_epoch
         while True:
             rng = np.random.default_rng([seed, epoch])
-            rounds = -(-steps * batch_size // len(canvases.pixels))
-            order = np.concatenate([rng.permutation(len(canvases.pixels)) for _ in range(rounds)])
+            rounds = -(-steps * batch_size // len(images.pixels))
+            order = np.concatenate([rng.permutation(len(images.pixels)) for _ in range(rounds)])
             for step in range(steps):
                 rows = order[step * batch_size : (step + 1) * batch_size]
-                drawn = [_turned(canvases, i, rng) for i in rows]
+                drawn = [_turned(images, i, rng) for i in rows]
                 pixels, boxes = np.stack([p for p, _ in drawn]), np.stack([b for _, b in drawn])
-                yield pixels, {"boxes": boxes, "classes": canvases.class_ids[rows]}
+                yield pixels, {"boxes": boxes, "classes": images.class_ids[rows]}
             epoch += 1
 
-    return tf.data.Dataset.from_generator(batches, output_signature=_signature(canvases)).prefetch(2)
+    return tf.data.Dataset.from_generator(batches, output_signature=_signature(images)).prefetch(2)
 
 
-def _plain(canvases: Canvases, batch_size: int) -> tf.data.Dataset:
+def _plain(images: LetterboxedImages, batch_size: int) -> tf.data.Dataset:
     def batches() -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        for i in range(0, len(canvases.pixels), batch_size):
+        for i in range(0, len(images.pixels), batch_size):
             rows = slice(i, i + batch_size)
-            yield canvases.pixels[rows].astype(np.float32), {"boxes": canvases.boxes_xyxy[rows], "classes": canvases.class_ids[rows]}
+            yield images.pixels[rows].astype(np.float32), {"boxes": images.boxes_xyxy[rows], "classes": images.class_ids[rows]}
 
-    found = tf.data.Dataset.from_generator(batches, output_signature=_signature(canvases))
-    return found.apply(tf.data.experimental.assert_cardinality(-(-len(canvases.pixels) // batch_size)))
+    found = tf.data.Dataset.from_generator(batches, output_signature=_signature(images))
+    return found.apply(tf.data.experimental.assert_cardinality(-(-len(images.pixels) // batch_size)))
 
 
-def _signature(canvases: Canvases):  # type: ignore[no-untyped-def]
-    most = canvases.class_ids.shape[1]
+def _signature(images: LetterboxedImages):  # type: ignore[no-untyped-def]
+    most = images.class_ids.shape[1]
     truth = {"boxes": tf.TensorSpec((None, most, 4), tf.float32), "classes": tf.TensorSpec((None, most), tf.float32)}
-    return tf.TensorSpec((None, *canvases.pixels.shape[1:]), tf.float32), truth
+    return tf.TensorSpec((None, *images.pixels.shape[1:]), tf.float32), truth
 
 
-def _turned(canvases: Canvases, i: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _turned(images: LetterboxedImages, i: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A picture mirrored or not in both directions, its colours moved; and its boxes."""
-    pixels, boxes = canvases.pixels[i].astype(np.float32), canvases.boxes_xyxy[i].copy()
+    pixels, boxes = images.pixels[i].astype(np.float32), images.boxes_xyxy[i].copy()
     height, width = pixels.shape[:2]
     real = boxes[:, 2] > boxes[:, 0]
     if rng.uniform() < 0.5:
