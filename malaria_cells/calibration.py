@@ -89,7 +89,8 @@ def fit_calibration(
     Args:
         probabilities: float (n, n_classes), uncalibrated.
         class_ids: int (n,).
-        training_prior: float (n_classes,), the fraction of each class in what training showed (by count times weight).
+        training_prior: float (n_classes,), the fraction of each class in what training showed (by count times weight). The prior of a
+            class that it never showed is left as the network has it.
         is_infected: bool (n_classes,), which classes are infected. Without patches of infected and other classes no sigmoid is fitted.
         allowed: from `partial_labels.allowed_classes`, where some class ids are of sets; their likelihood is that of any of the set, and
             those that may or may not be infected have no part in the sigmoid. None: each patch has one class.
@@ -98,7 +99,8 @@ def fit_calibration(
     allowed = np.eye(n_classes, dtype=bool) if allowed is None else allowed
     counts = split_counts(np.bincount(class_ids, minlength=len(allowed)), allowed)
     deployment_prior = (counts + 0.5) / (counts + 0.5).sum()  # half a cell each: a class that validation lacks is rare, not impossible
-    ratio = tuple(float(r) for r in np.log(deployment_prior / np.maximum(training_prior, SMALLEST)))
+    # Of a class that training never showed nothing is known; its true ratio would be endless, and forbid any shift of the others.
+    ratio = tuple(np.where(training_prior > 0, np.log(deployment_prior / np.maximum(training_prior, SMALLEST)), 0.0).tolist())
     certain, uncertain = np.flatnonzero(class_ids < n_classes), np.flatnonzero(class_ids >= n_classes)
 
     def loss(parameters: np.ndarray) -> float:
@@ -179,6 +181,12 @@ def calibration_error(probabilities: np.ndarray, class_ids: np.ndarray, bins: in
         return 0.0
     found = reliability(probabilities.max(axis=1), probabilities.argmax(axis=1) == class_ids, bins)
     return float((found.n * np.abs(found.right - found.predicted)).sum() / len(class_ids))
+
+
+def infection_log_odds(log_probabilities: np.ndarray, is_infected: np.ndarray) -> np.ndarray:
+    """Logarithm of P(infected) / P(not infected): float64 (n,)."""
+    infected, rest = _in_two(log_probabilities, is_infected)
+    return infected - rest
 
 
 def calibration_figures(probabilities: np.ndarray, class_ids: np.ndarray, is_infected: np.ndarray) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from malaria_cells.calibration import Calibration, InfectionSigmoid
+from malaria_cells.calibration import Calibration, InfectionSigmoid, fit_calibration
 from malaria_cells.cli import main
 from malaria_cells.commands import adapt as command
 from malaria_cells.commands import adapt_data
@@ -67,15 +67,44 @@ def test_few_infected_cells_leave_the_start_models_decisions():
     assert (half.cell_threshold, half.proposal_weight) == (0.4, 0.5)
 
 
-def test_few_infected_cells_leave_the_start_models_correction_of_infection():
-    is_infected = np.array([False, True, True, False])
-    start = Calibration(2.0, 0.1, (0.0,) * 3, InfectionSigmoid((False, True, False), 2.0, -1.0))
-    fitted = Calibration(1.0, 0.9, (0.1,) * 4, InfectionSigmoid(tuple(is_infected.tolist()), 1.0, 1.0))
-    kept = few.blended_calibration(fitted, start, is_infected, 3)
-    assert (kept.temperature, kept.findings) == (1.0, InfectionSigmoid((False, True, True, False), 2.0, -1.0))
-    assert few.blended_calibration(fitted, start, is_infected, 10).findings == InfectionSigmoid((False, True, True, False), 1.5, 0.0)
-    assert few.blended_calibration(fitted, Calibration.none(3), is_infected, 0).findings is None
-    assert few.blended_calibration(Calibration.none(4), start, np.zeros(4, dtype=bool), 0) == Calibration.none(4)
+def test_few_infected_cells_leave_the_start_models_platt_scaling():
+    carried = InfectionSigmoid((False, True, True, False), 2.0, -1.0)
+    fitted = Calibration(1.0, 0.9, (0.1,) * 4, InfectionSigmoid(carried.classes, 1.0, 1.0))
+    assert few.blended_calibration(fitted, carried, 3).findings == carried
+    assert few.blended_calibration(fitted, carried, 10).findings == InfectionSigmoid(carried.classes, 1.5, 0.0)
+    assert few.blended_calibration(replace(fitted, findings=None), carried, 90).findings == carried
+    assert few.blended_calibration(fitted, None, 0) == fitted
+
+
+@pytest.mark.parametrize("scaling", [None, InfectionSigmoid((False, True, False), 1.5, 0.6)])
+def test_carried_over_the_start_models_probability_of_infection_stays(scaling):
+    """Whatever temperature and shift were fitted to images without an infected cell, infection is as probable as before."""
+    rng = np.random.default_rng(3)
+    logits = rng.normal((3, -2, -9, 1), 2, (400, 4))  # red cells, ring, a class that is new, background
+    raw = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    is_infected = np.array([False, True, False, False])
+    start = Calibration(1.0, 0.7, (0.5, -3.0, 0.4), scaling)
+    mapped = few.start_in_new_classes(start, [0, 1, None, 2], is_infected)
+    assert mapped.log_prior_ratio == pytest.approx((0.5, -3.0, 0.45, 0.4))
+    fitted = Calibration(1.4, 0.0, (0.4, 0.0, -0.5, -0.1))
+    blended = few.blended_calibration(fitted, few.carried_over(scaling, mapped, fitted, raw, is_infected), 0)
+    wanted = replace(mapped, findings=scaling and InfectionSigmoid(tuple(is_infected.tolist()), scaling.slope, scaling.offset))
+    before, now = wanted(raw)[:, 1], blended(raw)[:, 1]
+    suspicious = np.argsort(-before)[:40]
+    assert np.abs(before - now)[suspicious].max() < 0.05
+    assert fitted(raw)[suspicious, 1].mean() > 1.5 * before[suspicious].mean()  # what happened without carrying over
+
+
+def test_a_class_that_training_never_showed_leaves_the_shift_of_the_others_alone():
+    rng = np.random.default_rng(0)
+    ids = rng.choice(2, 600, p=[0.95, 0.05])
+    logits = 3 * np.eye(3)[ids] + rng.normal((0, 0, -8), 1, (600, 3))
+    raw = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    is_infected = np.array([False, False, True])
+    fitted = fit_calibration(raw, ids, np.array([0.5, 0.5, 0.0]), is_infected)
+    assert fitted.log_prior_ratio[2] == 0
+    assert fitted.shift > 0.5
+    assert fitted(raw)[:, 2].max() < 0.01
 
 
 def test_the_share_of_new_weights_is_that_by_which_classes_are_told_apart():

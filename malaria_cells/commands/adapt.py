@@ -11,7 +11,7 @@ import supervision as sv
 
 from malaria_cells import files
 from malaria_cells.annotations import AnnotationSet
-from malaria_cells.calibration import calibration_figures
+from malaria_cells.calibration import Calibration, InfectionSigmoid, calibration_figures
 from malaria_cells.commands.adapt_data import AdaptRequest, Photographs, config_of, photographs, say_photographs
 from malaria_cells.commands.records import keep_record
 from malaria_cells.commands.train_report import Classified, Course, Detected, Trained, write_train_report
@@ -112,7 +112,7 @@ class _Work:
         fraction, losses = seen.best_fraction()
         raw, fitted = seen.calibrated(fraction)
         n_cells, n_infected = int(annotated.class_counts.sum()), int(annotated.class_counts[self.labels.is_infected].sum())
-        calibration = few.blended_calibration(fitted, before.calibration, seen.is_infected, n_infected)
+        calibration = few.blended_calibration(fitted, self._scaling_before(fitted, raw, seen.is_infected), n_infected)
         description = self._description(stores[0].fingerprint, replace(before, calibration=calibration))
         description = replace(description, box_margins=fit_margins("watershed", annotated, self.config.stain_normalization))
         detector = assemble(description, work.networks, work.centres)
@@ -164,6 +164,16 @@ class _Work:
             folder, Trained(self.config, parts, [Course(t.history, t.best_epoch) for t in trained], classified=classified, detected=found)
         )
         self._say(figures, lines, budget)
+
+    def _scaling_before(self, fitted: Calibration, raw: np.ndarray, is_infected: np.ndarray) -> InfectionSigmoid | None:
+        """The start model's Platt scaling of infection in terms of a new calibration; None where there is nothing to tell apart."""
+        from malaria_cells.training import few, transfer
+
+        if not is_infected.any() or is_infected.all():
+            return None
+        before = self.start.description.calibration
+        columns = transfer.classes_of(self.start, self.labels, len(is_infected)).columns_before
+        return few.carried_over(before.findings, few.start_in_new_classes(before, columns, is_infected), fitted, raw, is_infected)
 
     def _before(self) -> dict[str, float | None] | None:
         """The start model's figures on the photographs; None where it has labels that the new one lacks."""

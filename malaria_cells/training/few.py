@@ -1,15 +1,17 @@
 """What is decided from few photographs: how far calibration and thresholds follow them, and how far the start model's stay."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from malaria_cells.calibration import Calibration, InfectionSigmoid, fit_calibration
+from malaria_cells.calibration import Calibration, InfectionSigmoid, fit_calibration, infection_log_odds
 from malaria_cells.detection import DetectionSettings
 from malaria_cells.labels import LabelSet
 
 MIN_INFECTED = 5  # annotated infected cells; of fewer nothing is learned about the threshold of infection
 HALFWAY = 10  # annotated infected cells, from which on their own fit counts more than the start model's
+SUSPICIOUS = 0.1  # fraction of the patches, those that look most infected, on which two calibrations are compared
 FEWEST_CELLS = 50  # of any class, for the thresholds of cells
 FRACTIONS = (0.0, 0.5, 1.0)  # of the new weights, that are compared
 WORTH = 0.005  # by so much a larger fraction must be better: between equals the one nearer to what was learned is taken
@@ -64,24 +66,59 @@ def nearest_of_best(losses: list[float], worth: float) -> float:
     return next(fraction for fraction, loss in zip(FRACTIONS, losses, strict=True) if loss <= min(losses) + worth)
 
 
-def blended_calibration(fitted: Calibration, start: Calibration, is_infected: np.ndarray, n_infected: int) -> Calibration:
-    """The fitted calibration, its correction of infection drawn towards the start model's where few infected cells tell it.
+def start_in_new_classes(start: Calibration, columns: Sequence[int | None], is_infected: np.ndarray) -> Calibration:
+    """The start model's calibration of the classes of the new model, without its Platt scaling.
 
     Args:
-        fitted: to the few photographs.
-        start: of the model that was begun with; its classes may be others.
-        is_infected: bool (n_classes,), which of the new classes are findings.
-        n_infected: annotated infected cells.
+        start: the start model's calibration.
+        columns: for each new class the start model's class that it was; None: it is new.
+        is_infected: bool (n_classes,), which of the new classes are infected.
     """
-    fraction, own, before = trust(n_infected), fitted.findings, start.findings
-    if not is_infected.any() or is_infected.all():
+    ratio = np.array([np.nan if i is None else start.log_prior_ratio[i] for i in columns])
+    for part in (is_infected, ~is_infected):  # a new class is as frequent as its like
+        known = ratio[part & ~np.isnan(ratio)]
+        ratio[part & np.isnan(ratio)] = known.mean() if len(known) else 0.0
+    return Calibration(start.temperature, start.shift, tuple(ratio.tolist()))
+
+
+def carried_over(
+    scaling: InfectionSigmoid | None, start: Calibration, fitted: Calibration, raw: np.ndarray, is_infected: np.ndarray
+) -> InfectionSigmoid:
+    """The start model's Platt scaling, for probabilities to which another temperature and shift are applied.
+
+    It was fitted to log-odds under the start model's temperature and priors. Those depend nearly linearly on the log-odds under the new
+    ones: the slope is the ratio of the temperatures, the offset is measured on the patches that look most infected.
+
+    Args:
+        scaling: of the start model; None: it had none.
+        start: see `start_in_new_classes`.
+        fitted: the new calibration; its own Platt scaling does not count.
+        raw: probabilities of patches that are not calibrated, float (n, n_classes).
+        is_infected: bool (n_classes,); some are, some are not.
+    """
+    before, now = (infection_log_odds(replace(c, findings=None).log_probabilities(raw), is_infected) for c in (start, fitted))
+    steepness = fitted.temperature / start.temperature
+    suspicious = np.argsort(-now)[: max(round(SUSPICIOUS * len(now)), 1)]
+    offset = float(np.median((before - steepness * now)[suspicious]))
+    slope_before, offset_before = (1.0, 0.0) if scaling is None else (scaling.slope, scaling.offset)
+    return InfectionSigmoid(tuple(is_infected.tolist()), slope_before * steepness, offset_before + slope_before * offset)
+
+
+def blended_calibration(fitted: Calibration, carried: InfectionSigmoid | None, n_infected: int) -> Calibration:
+    """The fitted calibration, its Platt scaling drawn towards the start model's if there are few infected cells to fit it to.
+
+    Args:
+        fitted: to the few images.
+        carried: the start model's Platt scaling, see `carried_over`; None where no class, or every class, is infected.
+        n_infected: number of annotated infected cells.
+    """
+    fraction, own = trust(n_infected), fitted.findings
+    if carried is None:
         return fitted
     if own is None or fraction == 0:
-        kept = None if before is None else InfectionSigmoid(tuple(is_infected.tolist()), before.slope, before.offset)
-        return replace(fitted, findings=kept)
-    slope, offset = (before.slope, before.offset) if before is not None else (1.0, 0.0)
-    mixed = fraction * own.slope + (1 - fraction) * slope, fraction * own.offset + (1 - fraction) * offset
-    return replace(fitted, findings=InfectionSigmoid(own.classes, *mixed))
+        return replace(fitted, findings=carried)
+    slope, offset = (fraction * getattr(own, key) + (1 - fraction) * getattr(carried, key) for key in ("slope", "offset"))
+    return replace(fitted, findings=InfectionSigmoid(own.classes, slope, offset))
 
 
 def blended_settings(chosen: DetectionSettings, start: DetectionSettings, n_infected: int, n_cells: int) -> DetectionSettings:

@@ -69,6 +69,11 @@ class Classes:
         return [name for name in self.before if name not in self.origins.values()]
 
     @property
+    def columns_before(self) -> list[int | None]:
+        """For each new class the old one's place, None if it is new."""
+        return [self.before.index(self.origins[name]) if name in self.origins else None for name in self.now]
+
+    @property
     def shares_labels(self) -> bool:
         """Whether a class goes on that is a label, not the background class alone."""
         return any(name != BACKGROUND for name in self.kept)
