@@ -87,9 +87,9 @@ def start_of(config: Config) -> StartModel | None:
 def with_start(config: Config) -> Config:
     """The config, with the start model's own values of what the config does not set: architecture, sizes, labels, decisions.
 
-    Only what a YAML or ``--set`` names counts as set. The learning rate is `RATE` of the usual one where it is not set. A classifier that
-    the config wants to be another one than the start model's begins anew, with its own settings; where nothing of the start model can go
-    on, the config comes back without it. Either is said.
+    Only what a YAML or ``--set`` names counts as set. If the learning rate is not set it is `RATE` of the default. If the config asks for
+    another classifier than the start model's, that is trained from scratch with its own settings. If nothing of the start model can be
+    fine-tuned, the config is returned without it. Both are logged.
 
     Raises:
         InputError: no such model.
@@ -118,10 +118,10 @@ def with_start(config: Config) -> Config:
             "learning_rate": RATE * config.learning_rate,
         }
     elif config.proposals != "learned":
-        return _without(config, f"its classifier cannot go on as `{another}`, and `proposals: {config.proposals}` has no network")
+        return _without(config, f"`{another}` asks for another classifier, and `proposals: {config.proposals}` has no network")
     else:
         log.warning(
-            f"start_from: {start.folder}: of its networks the one that finds cells goes on; the classifier begins anew (`{another}`)"
+            f"start_from: {start.folder}: only its proposal network is fine-tuned; the classifier is trained from scratch (`{another}`)"
         )
     own = {key: value for key, value in own.items() if key not in config.model_fields_set}
     if another is None:
@@ -153,7 +153,7 @@ def _another_classifier(config: Config, start: StartModel) -> str | None:
 
 
 def _without(config: Config, why: str) -> Config:
-    log.warning(f"start_from: {config.start_from} is left out, since {why}; the training begins anew")
+    log.warning(f"start_from: {config.start_from} is ignored, since {why}; all networks are trained from scratch")
     return config.model_copy(update={"start_from": None})
 
 

@@ -109,7 +109,7 @@ def test_another_classifier_begins_anew_and_the_network_that_finds_cells_goes_on
     assert (config.context, config.learning_rate, config.second_look) == (Config().context, Config().learning_rate, None)
     assert config.score_threshold == 0
     key, value = next(iter(settings.items()))
-    assert f"the one that finds cells goes on; the classifier begins anew (`{key}: {str(value).lower()}`)" in caplog.text
+    assert f"only its proposal network is fine-tuned; the classifier is trained from scratch (`{key}: {str(value).lower()}`)" in caplog.text
     assert start_classifiers(find_start(start_folder), config, six_classes, 7) == [None]
     assert with_start(config) == config
 
@@ -120,14 +120,14 @@ def test_another_classifier_begins_anew_and_the_network_that_finds_cells_goes_on
         ({"detector": "yolo"}, "`detector: yolo` is another kind of network"),
         (
             {"model": "vgg", "proposals": "watershed"},
-            "its classifier cannot go on as `model: vgg`, and `proposals: watershed` has no network",
+            "`model: vgg` asks for another classifier, and `proposals: watershed` has no network",
         ),
     ],
 )
 def test_a_start_model_of_which_nothing_goes_on_is_left_out_and_that_is_said(start_folder, settings, why, caplog):
     config = resolved(start_folder, **settings)
     assert config == make_config(settings, "my.yaml")
-    assert f"start_from: {start_folder} is left out, since {why}; the training begins anew" in caplog.text
+    assert f"start_from: {start_folder} is ignored, since {why}; all networks are trained from scratch" in caplog.text
 
 
 def test_another_second_look_begins_anew_beside_a_first_that_goes_on(start_folder, six_classes):
@@ -222,7 +222,9 @@ def test_networks_of_every_look_begin_with_the_start_models(start_folder, six_cl
     before = load_network(start_folder / "classifier.keras").get_weights()
     assert all(np.array_equal(a, b) for a, b in zip(other.get_weights(), before, strict=False) if a.shape[-1] != 3)
     said = said_of(classes_of(find_start(start_folder), LabelSet(("cat", "dog")), 2), start_folder)
-    assert said.endswith("no label of it goes on; new: cat, dog; left out: " + ", ".join((*six_classes.names, BACKGROUND)))
+    assert said.endswith(
+        "no label in common, so that the last layer is new; new: cat, dog; removed: " + ", ".join((*six_classes.names, BACKGROUND))
+    )
 
 
 def test_a_class_of_another_name_for_the_same_goes_on_and_that_is_said(tmp_path):
@@ -233,7 +235,9 @@ def test_a_class_of_another_name_for_the_same_goes_on_and_that_is_said(tmp_path)
     old, new = random_network(4, 1), random_network(4, 2)
     transfer(old, new, classes, seed=0)
     assert answers(new, now, ["RBC", "WBC"]) == pytest.approx(answers(old, before, ["red blood cell", "leukocyte"]), abs=1e-5)
-    assert "WBC (as leukocyte), RBC (as red blood cell), background go on; new: Platelets; left out: ring" in said_of(classes, tmp_path)
+    assert "classes kept: WBC (as leukocyte), RBC (as red blood cell), background; new: Platelets; removed: ring" in said_of(
+        classes, tmp_path
+    )
     assert Classes(("RBC", "red blood cell"), ("red blood cell", "rbc")).origins == {"red blood cell": "red blood cell", "rbc": "RBC"}
 
 

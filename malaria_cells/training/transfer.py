@@ -253,7 +253,7 @@ def _chosen(head: tuple[np.ndarray, np.ndarray], classes: Classes, seed: int) ->
 def said_of(classes: Classes, folder: Path) -> str:
     """What becomes of the classes, in a line."""
     named = [new if new == old else f"{new} (as {old})" for new, old in classes.origins.items()]
-    parts = [f"{', '.join(named)} {'go' if len(named) > 1 else 'goes'} on"] if classes.shares_labels else ["no label of it goes on"]
+    parts = [f"classes kept: {', '.join(named)}" if classes.shares_labels else "no label in common, so that the last layer is new"]
     parts += [f"new: {', '.join(classes.new)}"] if classes.new else []
-    parts += [f"left out: {', '.join(classes.gone)}"] if classes.gone else []
-    return f"beginning with {folder}: {'; '.join(parts)}"
+    parts += [f"removed: {', '.join(classes.gone)}"] if classes.gone else []
+    return f"fine-tuning {folder}: {'; '.join(parts)}"
