@@ -49,7 +49,7 @@ def main() -> None:
     if not (sizes := options.sizes):
         description = load_description(options.model)[0]
         sizes = list(description.cell_sizes.values()) or [description.cell_size]
-    print("| set | times | told / annotated (5, 50, 95 %) | AP50 annotated size | told | own | trial_counts | ms to tell | ms a look |")
+    print("| set | times | told / annotated (5, 50, 95 %) | AP50 annotated size | told | own | trials | ms to tell | ms a look |")
     print("|---|---|---|---|---|---|---|---|---|")
     for source in options.data:
         pictures = list(chosen(source, options.pictures))

@@ -195,10 +195,10 @@ def calibration_figures(probabilities: np.ndarray, class_ids: np.ndarray, is_inf
     Args:
         probabilities: float (n, n_classes).
         class_ids: int (n,), true classes.
-        is_infected: bool (n_classes,), which classes are findings.
+        is_infected: bool (n_classes,), which classes are infected.
 
     Returns:
-        ``calibration_error`` and, where there are findings among the classes, in ``infected`` how many are ``expected`` by their
+        ``calibration_error`` and, where there are infected classes, in ``infected`` how many are ``expected`` by their
         probabilities and how many are ``annotated``.
     """
     figures: dict[str, Any] = {"calibration_error": calibration_error(probabilities, class_ids)}

@@ -1,7 +1,7 @@
-"""Photographs that a model was trained on: figures that are taken on them flatter."""
+"""Images that a model was trained on: figures that are taken on them are too good."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from malaria_cells.annotations import AnnotationSet
@@ -11,12 +11,14 @@ from malaria_cells.text import number_of
 log = logging.getLogger(__name__)
 
 SPLIT = "split.json"
-SEEN = "seen_before"  # list in a model's split.json: what the models that it began with were trained on
-LEARNED = ("train", "validation", SEEN)  # by its thresholds, if not by its weights, a model has learned from validation too
+SEEN = "seen_before"  # list in a model's split.json: the images that the models before it were trained on
+LEARNED = ("train", "validation", SEEN)  # thresholds are chosen on validation images, so that a model has learned from them too
+DISTINCT = 6  # characters of a name, not all of them digits, that hardly two data sets have in common
+MOST_ALIKE = 0.5  # fraction of the images from which names such as 12.jpg count as well
 
 
 def learned_from(folder: Path) -> list[str]:
-    """Names of the photographs that a model, or one that it began with, was trained on or chosen by, as its folder tells them.
+    """Names of the images that a model, or one that it was fine-tuned from, was trained on, as its folder lists them.
 
     Raises:
         InputError: the folder's list is damaged.
@@ -27,31 +29,53 @@ def learned_from(folder: Path) -> list[str]:
     return list(dict.fromkeys(name for part in LEARNED for name in parts.get(part, [])))
 
 
-def seen_in(folder: Path, keys: Iterable[str]) -> list[str]:
-    """Those of some pictures whose files have the name of a photograph that a model, or one that it began with, has learned from.
+def seen_in(folder: Path, keys: Collection[str]) -> list[str]:
+    """Those of some images that have the file name of an image that a model, or one that it was fine-tuned from, was trained on.
 
-    Names alone are compared, without folder and suffix: the photographs need not be there any more.
+    Names are compared without folder and suffix, since the images need not exist any more. Names such as ``12.jpg``, which many data sets
+    have, count only if at least half of the images have such a name in common with the model's; names of the model's own test part do not.
 
     Args:
         folder: of the model.
-        keys: paths of the pictures.
+        keys: paths of the images.
 
     Raises:
         InputError: see `learned_from`.
     """
-    known = {_stem(name) for name in learned_from(folder)}
-    return [key for key in keys if _stem(key) in known]
+    known = _stems(learned_from(folder))
+    if not known:
+        return []
+    known -= _stems(read_parts(folder / SPLIT).get("test", []))
+    same = [key for key in keys if _stem(key) in known]
+    return same if len(same) >= MOST_ALIKE * len(keys) else [key for key in same if _is_distinct(_stem(key))]
 
 
-def say_seen(folder: Path, parts: Mapping[str, AnnotationSet]) -> dict[str, dict[str, int]]:
-    """Tell which photographs of parts, that figures are taken on, a start model has seen, by the names of their files.
+def warning_of_seen(model: object, part: str, n_seen: int, n: int) -> str:
+    """The sentence for logs and reports.
+
+    Args:
+        model: name of the model.
+        part: of the images, such as ``test``.
+        n_seen: number of its images that the model seems to have been trained on.
+        n: number of its images.
+    """
+    chosen = "; calibration, thresholds and intervals are chosen on them, and are then too confident" if part == "validation" else ""
+    return (
+        f"{n_seen:,} of {number_of(n, 'image')} of the {part} part have file names of images that {model} was trained on: if they are "
+        f"the same images, figures of that part are too good{chosen}"
+    )
+
+
+def say_seen(folder: Path, parts: Mapping[str, AnnotationSet], named: str = "start_from") -> dict[str, dict[str, int]]:
+    """Warn of images in parts on which figures are taken that the start model was trained on.
 
     Args:
         folder: of the start model.
         parts: by name.
+        named: the key or option that named the start model.
 
     Returns:
-        What is noted of it beside figures: under `SEEN` how many such photographs each part has; empty if none has any.
+        What is noted of it beside figures: under `SEEN` the number of such images of each part; empty if no part has any.
 
     Raises:
         InputError: see `learned_from`.
@@ -59,12 +83,17 @@ def say_seen(folder: Path, parts: Mapping[str, AnnotationSet]) -> dict[str, dict
     seen = {part: seen_in(folder, [p.key for p in annotations.pictures]) for part, annotations in parts.items()}
     seen = {part: keys for part, keys in seen.items() if keys}
     for part, keys in seen.items():
-        log.warning(
-            f"start_from: {folder}: was trained on photographs of the names that {number_of(len(keys), 'photograph')} of "
-            f"{len(parts[part]):,} of the {part} part have; if they are the same, figures on that part flatter (first: {keys[0]})"
-        )
+        log.warning(f"{named}: {warning_of_seen(folder, part, len(keys), len(parts[part]))} (first: {keys[0]})")
     return {SEEN: {part: len(keys) for part, keys in seen.items()}} if seen else {}
+
+
+def _stems(names: Iterable[str]) -> set[str]:
+    return {_stem(name) for name in names}
 
 
 def _stem(name: str) -> str:
     return PurePosixPath(name.replace("\\", "/")).stem.casefold()
+
+
+def _is_distinct(stem: str) -> bool:
+    return len(stem) >= DISTINCT and not stem.isdigit()

@@ -1,4 +1,4 @@
-"""The model that a training begins with (`start_from`): what of its recipe goes on, and what cannot be combined with it."""
+"""The model that a training fine-tunes (`start_from`): what is taken from it, and what is trained from scratch."""
 
 import logging
 from dataclasses import dataclass
@@ -7,10 +7,11 @@ from typing import Any
 
 from malaria_cells.config import PARASITES, Config, load_config
 from malaria_cells.config.keys import LONGEST_TERMS, SecondLook
-from malaria_cells.errors import InputError
+from malaria_cells.errors import InputError, reason
 from malaria_cells.labels import RED_BLOOD_CELL
 from malaria_cells.model_description import ABOUT, ModelDescription, file_fingerprint, load_description
 from malaria_cells.model_folder import PROPOSER
+from malaria_cells.text import excerpt
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,11 @@ def find_start(folder: Path, key: str = "start_from") -> StartModel:
     Raises:
         InputError: no model folder, or one of a kind that no training can go on from.
     """
-    if not folder.exists():
+    try:
+        is_there = folder.exists()
+    except OSError as error:
+        raise InputError(f"{key}: {excerpt(str(folder))}: {reason(error)}; expected a model folder, as training writes one") from None
+    if not is_there:
         raise InputError(f"{key}: {folder}: no such folder; expected a model folder, as training writes one below `output_models`")
     description, _ = load_description(folder)
     other = "train it on the new photographs from the beginning instead"
@@ -109,16 +114,17 @@ def with_start(config: Config) -> Config:
         "ignore_labels": list(described.labels.ignored),
     }
     another = _another_classifier(config, start)
+    own["model"] = described.model
     if another is None:
         own |= {
-            "model": described.model,
             "image_size": described.image_size_hw,
             "context": described.context,
             "tta": settings.tta,
             "learning_rate": RATE * config.learning_rate,
         }
-    elif config.proposals != "learned":
-        return _without(config, f"`{another}` asks for another classifier, and `proposals: {config.proposals}` has no network")
+    elif config.proposals != "learned" or config.background_per_image == 0:
+        without = f"proposals: {config.proposals}" if config.proposals != "learned" else "background_per_image: 0"
+        return _without(config, f"`{another}` asks for another classifier, and `{without}` trains no proposal network")
     else:
         log.warning(
             f"start_from: {start.folder}: only its proposal network is fine-tuned; the classifier is trained from scratch (`{another}`)"
@@ -130,16 +136,19 @@ def with_start(config: Config) -> Config:
     return config.model_copy(update=own)
 
 
-def goes_on(look: Config, number: int, start: StartModel) -> bool:
+def goes_on(look: Config, number: int, start: StartModel, first: Config) -> bool:
     """Whether a look of a config can begin with the weights of the start model's.
 
     Args:
         look: the recipe of one classifier, of `Config.looks`.
         number: its place there.
         start: the start model.
+        first: the recipe of the first classifier.
     """
     described = start.description
     theirs = (described.model, described.second_look)[number]
+    if number and not goes_on(first, 0, start, first):
+        return False  # beside a first classifier that is trained from scratch
     return look.model == theirs and look.weights in (None, "none") and not look.adapt_normalization
 
 
@@ -182,10 +191,14 @@ def _labels(config: Config, start: StartModel) -> dict[str, Any]:
     known = start.description.labels
     named = config.labels if "labels" in config.model_fields_set and config.labels else list(known.names)
     own: dict[str, Any] = {"labels": named}
-    if config.infected_labels is None:
-        own["infected_labels"] = [n for n in named if n in known.infected or (n in PARASITES and n not in known.names)]
-    if config.red_cell_labels is None:
-        own["red_cell_labels"] = [n for n in named if n in known.red_cells or (n == RED_BLOOD_CELL and n not in known.names)]
+    infected = [n for n in named if n in known.infected or (n in PARASITES and n not in known.names)]
+    red_cells = [n for n in named if n in known.red_cells or (n == RED_BLOOD_CELL and n not in known.names)]
+    # What names say by themselves stays unset, so that labels that may mean an infected cell (Rings) are asked about.
+    usual = config.model_copy(update={"labels": named})
+    if config.infected_labels is None and infected != usual.infected:
+        own["infected_labels"] = infected
+    if config.red_cell_labels is None and red_cells != usual.red_cells:
+        own["red_cell_labels"] = red_cells
     return own
 
 

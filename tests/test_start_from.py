@@ -60,7 +60,8 @@ def test_what_is_not_set_is_the_start_models(start_folder):
     assert (look.model, look.image_size, look.weights) == ("compact", (48, 48), "none")
     assert (look.epochs, look.learning_rate) == (6, pytest.approx(0.0006))
     assert config.score_threshold == 0
-    assert config.infected_labels == ["gametocyte", "ring", "trophozoite", "schizont"]
+    assert config.infected_labels is None  # which names alone say
+    assert config.infected == ["gametocyte", "ring", "trophozoite", "schizont"]
     assert with_start(config) == config
     assert with_start(Config()) == Config()
 
@@ -70,7 +71,7 @@ def test_what_is_set_counts(start_folder):
     labels = ["red blood cell", "ring", "platelet"]
     config = resolved(start_folder, image_size=[64, 64], context=1.25, learning_rate=0.002, labels=labels, second_look=None, tta=1)
     assert (config.image_size, config.context, config.learning_rate, config.second_look) == ((64, 64), 1.25, 0.002, None)
-    assert (config.labels, config.infected_labels, config.red_cell_labels) == (labels, ["ring"], ["red blood cell"])
+    assert (config.labels, config.infected, config.red_cells) == (labels, ["ring"], ["red blood cell"])
 
 
 def test_the_terms_of_the_start_model_go_on_beside_ones_own(start_folder, tmp_path):
@@ -119,8 +120,12 @@ def test_another_classifier_begins_anew_and_the_network_that_finds_cells_goes_on
     [
         ({"detector": "yolo"}, "`detector: yolo` is another kind of network"),
         (
+            {"model": "vgg", "background_per_image": 0},
+            "`model: vgg` asks for another classifier, and `background_per_image: 0` trains no proposal network",
+        ),
+        (
             {"model": "vgg", "proposals": "watershed"},
-            "`model: vgg` asks for another classifier, and `proposals: watershed` has no network",
+            "`model: vgg` asks for another classifier, and `proposals: watershed` trains no proposal network",
         ),
     ],
 )
@@ -128,6 +133,18 @@ def test_a_start_model_of_which_nothing_goes_on_is_left_out_and_that_is_said(sta
     config = resolved(start_folder, **settings)
     assert config == make_config(settings, "my.yaml")
     assert f"start_from: {start_folder} is ignored, since {why}; all networks are trained from scratch" in caplog.text
+
+
+def test_beside_a_classifier_that_is_trained_from_scratch_no_second_look_goes_on(start_folder, six_classes):
+    look = {"model": "compact", "weights": "none", "epochs": 1, "learning_rate": 0.1}
+    config = resolved(start_folder, model="vgg", image_size=[40, 40], second_look=look)
+    assert start_classifiers(find_start(start_folder), config, six_classes, 7) == [None, None]
+
+
+def test_labels_by_other_names_are_left_to_be_asked_about(start_folder):
+    """Rings may be infected; the start model's `ring`, by whose weights it begins, does not decide it."""
+    config = resolved(start_folder, labels=["RBC", "Rings"])
+    assert (config.infected_labels, config.red_cell_labels) == (None, None)
 
 
 def test_another_second_look_begins_anew_beside_a_first_that_goes_on(start_folder, six_classes):

@@ -25,7 +25,7 @@ from malaria_cells.labels import BACKGROUND, LabelSet
 from malaria_cells.model_description import ABOUT, ModelDescription, file_fingerprint
 from malaria_cells.model_folder import assemble, load_detector, save_model
 from malaria_cells.progress import progress
-from malaria_cells.seen_before import say_seen
+from malaria_cells.seen_before import SEEN, say_seen
 from malaria_cells.start_model import StartModel, find_start
 from malaria_cells.text import number_of, rounded
 from malaria_cells.training.budget import Budget, plan_of, stages_of
@@ -55,6 +55,7 @@ def adapt(request: AdaptRequest) -> int:
     config = config_of(request, start)
     found = photographs(request, config)
     say_photographs(found, start)
+    seen = say_seen(start.folder, {PART: found.annotated}, "--from")
     if len(found.annotated) > MANY:
         log.warning(
             f"{len(found.annotated)} photographs are many: train.py with `start_from: {request.model}` takes longer and learns more"
@@ -62,7 +63,7 @@ def adapt(request: AdaptRequest) -> int:
     with claimed(output, name, resume=False):
         start_tensorflow()
         with files.replacing_folder(request.output, ABOUT) as beside, files.scratch_folder(request.output) as folder:
-            _Work(request, start, config, found).into(beside, folder)
+            _Work(request, start, config, found, seen).into(beside, folder)
     print(f"model: {request.output}\nnext:  python run.py --model {request.output} --image PICTURES")
     return 0
 
@@ -84,6 +85,7 @@ class _Work:
     start: StartModel
     config: Config
     found: Photographs
+    seen: dict[str, dict[str, int]]
 
     @property
     def labels(self) -> LabelSet:
@@ -152,7 +154,7 @@ class _Work:
             "old_photographs": len(self.found.old),
             "folds": plan.folds,
             "share_of_new_weights": {"proposer": proposer_fraction, "classifiers": fraction},
-            **say_seen(self.start.folder, {PART: annotated}),
+            **self.seen,
             "compared": {"cell_AP50_by_share_of_proposer": precisions, "loss_by_share_of_classifiers": losses},
             "steps": budget.taken,
             "kept": lines,
@@ -161,7 +163,15 @@ class _Work:
         }
         keep_record(folder, self.config, parts, about, runs)
         self._report(
-            folder, Trained(self.config, parts, [Course(t.history, t.best_epoch) for t in trained], classified=classified, detected=found)
+            folder,
+            Trained(
+                self.config,
+                parts,
+                [Course(t.history, t.best_epoch) for t in trained],
+                classified=classified,
+                detected=found,
+                seen_before=self.seen.get(SEEN, {}),
+            ),
         )
         self._say(figures, lines, budget)
 

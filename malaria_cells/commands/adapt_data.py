@@ -13,7 +13,7 @@ from malaria_cells.dataset import load_data_set, with_labels
 from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet, warn_of_meanings
 from malaria_cells.start_model import RATE, StartModel, habits_of, with_start
-from malaria_cells.synonyms import likely
+from malaria_cells.synonyms import likely, means
 from malaria_cells.text import excerpt, number_of
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ def labels_for(found: list[str], request: AdaptRequest, known: LabelSet) -> list
     clash = [name for name in request.ignore_labels if name in labels]
     if clash:
         raise InputError(f"--ignore-labels: '{clash[0]}' is a label of the model; leave it out of --labels too, to let the model forget it")
-    if not set(labels) & set(known.names):
+    if all(means(name, known.names) is None for name in labels):
         raise InputError(
             f"--labels: found {', '.join(excerpt(n) for n in labels[:MOST_SAID])}, none of which is a label of the model "
             f"({', '.join(known.names)}); expected one or more of those, by which the old and the new networks can be compared"

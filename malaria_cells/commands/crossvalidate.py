@@ -17,8 +17,9 @@ from malaria_cells.evaluation import detection_metrics
 from malaria_cells.model_description import ABOUT, file_fingerprint, load_description
 from malaria_cells.model_folder import load_detector
 from malaria_cells.progress import progress
+from malaria_cells.seen_before import say_seen
 from malaria_cells.splits import fold_pictures, split_pictures
-from malaria_cells.start_model import with_start
+from malaria_cells.start_model import start_of, with_start
 from malaria_cells.text import rounded
 
 TABLE = "crossvalidation.json"
@@ -52,6 +53,8 @@ def crossvalidate(config_path: Path, overrides: list[str], folds: int, output: P
     data = load_data_set(config)
     keys = {p.key for part in (data.train, data.validation) for p in part.pictures}
     everything = data.all_pictures.subset(keys)
+    start = start_of(config)
+    seen = {} if start is None else say_seen(start.folder, {"cross-validated": everything})
     scored: list[dict[str, Any]] = []
     for number, held_out in enumerate(fold_pictures(everything, folds, config.random_state), start=1):
         name = f"fold{number}"
@@ -63,7 +66,7 @@ def crossvalidate(config_path: Path, overrides: list[str], folds: int, output: P
         if not is_trained(output / name, of_fold, parts):
             train_data_set(name, of_fold, parts, resume=False)
         scored.append(_score(output / name, held_out))
-        files.write_json(output / TABLE, summary(scored, folds, overrides))
+        files.write_json(output / TABLE, summary(scored, folds, overrides) | seen)
     print(table(scored))
     print(f"figures of each fold: {output / TABLE}")
     return 0

@@ -16,7 +16,8 @@ from malaria_cells.data_sets import groups_of
 from malaria_cells.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.errors import InputError
 from malaria_cells.model_folder import load_detector
-from malaria_cells.start_model import with_start
+from malaria_cells.seen_before import seen_in
+from malaria_cells.start_model import start_of, with_start
 from malaria_cells.text import number_of
 from malaria_cells.training.elsewhere import as_elsewhere, content_of, measured_evidence
 from malaria_cells.unfamiliar import Evidence, applies_to
@@ -49,6 +50,7 @@ def crossvalidate_sets(config_path: Path, overrides: list[str], output: Path) ->
     config = with_start(with_labels(config)).model_copy(update={"output_models": str(output)})
     data = load_data_set(config)
     names = _of_photographs(data, every_name)
+    _check_unseen(config, data.all_pictures)
     scored: list[dict[str, Any]] = []
     left_out: dict[str, AnnotationSet] = {}
     for name in names:
@@ -95,6 +97,18 @@ def _write(output: Path, scored: list[dict[str, Any]], folds: int, overrides: li
     """Write `TABLE`, which the config key `elsewhere` reads too."""
     errors = {row["left_out"]: ErrorRates(**row["counts"]) for row in scored if "counts" in row}
     files.write_json(output / TABLE, summary(scored, folds, overrides) | {"by": "data_set"} | content_of(errors, evidence))
+
+
+def _check_unseen(config: Config, pictures: AnnotationSet) -> None:
+    """See that the start model, if there is one, was not trained on a data set that is to be left out."""
+    start = start_of(config)
+    seen = [] if start is None else seen_in(start.folder, [p.key for p in pictures.pictures])
+    if seen:
+        raise InputError(
+            f"start_from: {config.start_from}: was trained on images with the file names of {len(seen):,} of "
+            f"{number_of(len(pictures), 'image')} (first: {seen[0]}), so that no data set would be left out; train from scratch "
+            "(`--set start_from=null`)"
+        )
 
 
 def _of_photographs(data: DataSet, names: list[str]) -> list[str]:

@@ -10,12 +10,14 @@ from malaria_cells.annotations import AnnotationSet, load_annotations
 from malaria_cells.augment import check_policy
 from malaria_cells.config import load_config
 from malaria_cells.data_sets import said_of_unannotated
-from malaria_cells.dataset import load_data_set
+from malaria_cells.dataset import load_data_set, with_labels
 from malaria_cells.errors import InputError
 from malaria_cells.habits import measured
 from malaria_cells.patches import Cropping, build_patch_store
 from malaria_cells.proposals.scale import unusual_cell_sizes
 from malaria_cells.single_cell_sets import said_of_single_cells
+from malaria_cells.stain import Normalization
+from malaria_cells.start_model import with_start
 from malaria_cells.text import number_of
 
 EXAMPLES = 12  # patches of each class
@@ -73,17 +75,19 @@ def explore(request: AnnotationRequest | None, config_path: Path | None, overrid
     if request is None and config_path is None:
         raise InputError("explore: name an annotation file or a data set folder, or a config with --config")
     size, context, cache, single = (64, 64), 1.25, Path(".cache/patches"), list[str]()
+    stain: Normalization = "none"
     if config_path is not None:
         config = load_config(config_path, [*overrides, *([f"train_images={request.source}", "data_sets=null"] if request else [])])
+        config = with_start(with_labels(config))
         data = load_data_set(config)
         annotations, single = data.all_pictures, said_of_single_cells(data.single_cells)
-        size, context, cache = config.image_size, config.context, Path(config.patch_cache)
+        size, context, cache, stain = config.image_size, config.context, Path(config.patch_cache), config.stain_normalization
     else:
         annotations = request.read(warn=False)  # type: ignore[union-attr]
     print("\n".join([*heading(annotations), *summary(annotations), *single]), flush=True)
     if not annotations.class_counts.sum():
         raise InputError("explore: no cell is left that could be drawn; the lines above say what was left out")
-    _draw(annotations, Cropping(size, context, NO_BACKGROUND, 0), cache, output, policy)
+    _draw(annotations, Cropping(size, context, NO_BACKGROUND, 0, stain), cache, output, policy)
     return 0
 
 

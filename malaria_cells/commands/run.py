@@ -26,7 +26,8 @@ from malaria_cells.parallel import PREFETCHED, imap_ordered
 from malaria_cells.pictures import list_pictures, read_picture
 from malaria_cells.progress import progress
 from malaria_cells.report.review import FOLDER as REVIEW
-from malaria_cells.seen_before import SPLIT, seen_in
+from malaria_cells.seen_before import SPLIT, seen_in, warning_of_seen
+from malaria_cells.split_file import read_parts
 from malaria_cells.text import number_of
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ def _work_as_asked(request: RunRequest, model: Path, root: Path, keys: list[str]
 
 def _detect(request: RunRequest, model: Path, loaded: Loaded, root: Path, keys: list[str], truth: AnnotationSet | None) -> int:
     detector = loaded.detector
+    learned = [] if truth is None else _learned_from(model, truth, request.split)
     write = DetectionOutput.start(request.output, detector, root, keys, request.force)
 
     def one(picture: np.ndarray) -> tuple[sv.Detections, Familiarity | None]:
@@ -94,7 +96,7 @@ def _detect(request: RunRequest, model: Path, loaded: Loaded, root: Path, keys: 
         facts.append(("Terms of the model", loaded.terms))
     if truth is not None:
         facts.append(("Annotation", f"{request.annotations}, {len(truth):,} of the photographs"))
-        facts += _learned_from(model, truth)
+        facts += learned
         if request.ignore_labels:
             facts.append(("Ignored labels", ", ".join(request.ignore_labels)))
         if request.annotated_labels:
@@ -110,16 +112,21 @@ def _detect(request: RunRequest, model: Path, loaded: Loaded, root: Path, keys: 
     return finished.exit_code
 
 
-def _learned_from(model: Path, truth: AnnotationSet) -> list[tuple[str, str]]:
-    """Say, and note for the report, how many of the scored photographs the model seems to have been trained on."""
-    seen = seen_in(model, [p.key for p in truth.pictures])
+def _learned_from(model: Path, truth: AnnotationSet, split: Path | None) -> list[tuple[str, str]]:
+    """Warn of scored images that the model seems to have been trained on; the same for the report's facts."""
+    try:
+        seen = seen_in(model, [p.key for p in truth.pictures])
+    except InputError as error:  # a list of names that is damaged costs the warning, not the run
+        log.warning(f"{error}; whether the model was trained on the scored images is not known")
+        return []
     if not seen:
         return []
-    said = (
-        f"{len(seen):,} of {number_of(len(truth), 'annotated photograph')} have names of photographs that the model was trained on or "
-        "chosen by; if they are the same, the figures flatter"
-    )
-    log.warning(f"--annotations: {said}; --split {model / SPLIT} scores those that it has not seen (first: {seen[0]})")
+    said = warning_of_seen("the model", "annotated", len(seen), len(truth))
+    if split is None and "test" in read_parts(model / SPLIT):
+        advice = f"; --split {model / SPLIT} scores its test part alone, if the images are of that data set"
+    else:
+        advice = ""
+    log.warning(f"--annotations: {said}{advice} (first: {seen[0]})")
     return [("Seen in training", said)]
 
 

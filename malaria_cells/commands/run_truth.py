@@ -16,6 +16,7 @@ from malaria_cells.data_sets import unannotated_ids
 from malaria_cells.errors import InputError
 from malaria_cells.evaluation import is_unknown
 from malaria_cells.labels import IN_RUN, LabelSet
+from malaria_cells.seen_before import SEEN
 from malaria_cells.split_file import read_parts
 from malaria_cells.text import number_of
 
@@ -38,7 +39,8 @@ def of_part(root: Path, keys: list[str], split: Path | None, part: str) -> list[
     """
     if split is None:
         return keys
-    lists = read_parts(split, "--split")
+    # What the models before that of a split file were trained on says nothing of its parts.
+    lists = {name: names for name, names in read_parts(split, "--split").items() if name != SEEN}
     if part not in lists:
         found = f"holds the lists {', '.join(map(repr, sorted(lists)))}" if lists else "holds no list"
         raise InputError(f"--split {split}: {found}, expected '{part}'; name one of them with --part")

@@ -18,6 +18,7 @@ from malaria_cells.labels import LabelSet
 from malaria_cells.report import charts, sections
 from malaria_cells.report.document import NAME, Document, Headline, Section, plot
 from malaria_cells.report.plots import CLASSIFIER_PANELS, Course, confusion_matrix, training_curves
+from malaria_cells.seen_before import warning_of_seen
 from malaria_cells.single_cell_sets import said_of_single_cells
 
 INFECTION_BINS = 5  # of the diagram of a probability that is seldom between 0 and 1
@@ -33,7 +34,7 @@ class Classified:
         class_ids: true classes, int (n,).
         probabilities: calibrated, float (n, n_classes).
         metrics: `evaluation.classification_metrics` and `calibration.calibration_figures`.
-        is_infected: which of the classes are findings, bool (n_classes,).
+        is_infected: which of the classes are infected, bool (n_classes,).
     """
 
     part: str
@@ -91,6 +92,10 @@ class Trained:
     seen_before: dict[str, int] = field(default_factory=dict)
     command: str | None = None
 
+    def size_of(self, part: str) -> int:
+        """Number of images of a part, or of all parts for one that is made of folds of them."""
+        return len(self.data.parts[part]) if part in self.data.parts else len(self.data.all_pictures)
+
 
 def write_train_report(folder: Path, name: str, trained: Trained) -> None:
     """Write ``report.html`` into a model folder."""
@@ -107,9 +112,8 @@ def write_train_report(folder: Path, name: str, trained: Trained) -> None:
         *_epochs_kept(trained.courses),
         *_further(trained.further),
     ]
-    document.warning = "; ".join(
-        f"{n:,} of {len(data.parts[part]):,} photographs of the {part} part have names of photographs that {config.start_from} was trained "
-        "on, which this model began with: if they are the same, figures on that part flatter"
+    document.warning = ". ".join(
+        warning_of_seen(f"{config.start_from}, which this model was fine-tuned from,", part, n, trained.size_of(part))
         for part, n in trained.seen_before.items()
     )
     classified, detected = trained.classified, trained.detected

@@ -35,9 +35,9 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     if not isinstance(content, dict | None):
         raise InputError(f"{path}: found a {type(content).__name__}, expected keys with values such as 'epochs: 12'")
     content = dict(content or {})
-    beside = path.parent / str(content.get("start_from"))
-    if isinstance(content.get("start_from"), str) and not Path(content["start_from"]).exists() and beside.is_dir():
-        content["start_from"] = str(beside)  # so that the shipped config serves from any folder
+    start = content.get("start_from")
+    if isinstance(start, str) and not _is_folder(Path(start)) and _is_folder(path.parent / start):
+        content["start_from"] = str(path.parent / start)  # so that the shipped config can be used from any folder
     overriding = _parse_overrides(overrides or [])
     # Either says where the data is: what is set stands in the place of what the file says.
     for key, other in (("data_sets", "train_images"), ("train_images", "data_sets")):
@@ -46,6 +46,13 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     for key, value in overriding.items():
         _lay_over(content, key, value)
     return make_config(content, str(path), overriding)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # no name of a file; the check of the value says what is wrong with it
+        return False
 
 
 def make_config(values: dict[str, Any], source: str, overriding: Collection[str] = ()) -> Config:

@@ -51,7 +51,7 @@ class StateCheckpoint(keras.callbacks.Callback):
         for epoch, row in enumerate(self.run.history):
             for callback in self.stateful:
                 callback.on_epoch_end(epoch, dict(row))
-        if _learning_rate(optimizer) != rate:  # it was read with the weights, as the stateful had left it
+        if _learning_rate(optimizer) != rate:  # it was read with the weights, as the stateful callbacks had left it
             optimizer.learning_rate = rate
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:

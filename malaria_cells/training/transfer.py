@@ -105,7 +105,7 @@ def start_classifiers(start: StartModel, config: Config, labels: LabelSet, n_cla
     sizes_hw = (described.image_size_hw, described.second_look_size_hw or described.image_size_hw)
     found: list[keras.Model | None] = []
     for number, look in enumerate(config.looks):
-        if not goes_on(look, number, start):
+        if not goes_on(look, number, start, config.looks[0]):
             found.append(None)
             continue
         before = load_network(start.folder / described.files[number])

@@ -1,9 +1,9 @@
 """What the network of learned proposals is trained on: photographs at its working scale, and squares cut out of them with their targets.
 
-Annotators miss cells in crowds. A place that looks stained but lies in no box may be such a cell: its fraction of the loss is cut to
+Annotators miss cells in crowds. A place that looks stained but lies in no box may be such a cell: its weight in the loss is cut to
 `UNMARKED_WEIGHT`, so that the network learns from the clear field what no cell is, and to nothing where there are classes that the
-annotators did not mark at all. Where the picture's edge cuts a cell off the fraction is as whole as the annotators are used to leave such
-cells out (`habits.border_habit`). Ignore regions have no fraction.
+annotators did not mark at all. Where the picture's edge cuts a cell off the weight is as high as the annotators are used to leave such
+cells out (`habits.border_habit`). Ignore regions have no weight.
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class WorkingPicture:
         pixels: uint8 RGB (h, w, 3).
         boxes_xyxy: float32 (n, 4) in its pixels.
         ignored_xyxy: float32 (k, 4).
-        weight: float32 (h/4, w/4), fraction of each place in the loss where there is no centre.
+        weight: float32 (h/4, w/4), weight of each grid cell in the loss where there is no centre.
     """
 
     pixels: np.ndarray
@@ -84,7 +84,7 @@ def prepared(picture: Picture, cell_size: float, weight_at_edge: float, stain: N
     Args:
         picture: its annotation.
         cell_size: longer side of its median cell in pixels.
-        weight_at_edge: fraction in the loss of what is stained, in no box, and cut off by the picture's edge.
+        weight_at_edge: weight in the loss of stained areas outside boxes that the edge of the image cuts off.
         stain: what is done to its pixels first.
     """
     small = to_working_scale(normalized(read_picture(picture.path), stain), cell_size)
@@ -95,7 +95,7 @@ def prepared(picture: Picture, cell_size: float, weight_at_edge: float, stain: N
     if any(short):
         pixels = cv2.copyMakeBorder(pixels, 0, short[0], 0, short[1], cv2.BORDER_CONSTANT, value=(0, 0, 0))
     boxes = picture.cells_xyxy * scale + PADDING
-    lost = np.zeros(pixels.shape[:2], dtype=np.float32)  # of each pixel's fraction in the loss
+    lost = np.zeros(pixels.shape[:2], dtype=np.float32)  # weight in the loss that each pixel lacks
     stained = (field.transmission < field.threshold).astype(np.float32)
     rim = int(CUT_OFF * WORKING_CELL_SIZE)
     inner = np.s_[rim : small.shape[0] - rim, rim : small.shape[1] - rim]
