@@ -39,9 +39,9 @@ class InfectionSigmoid:
     def __call__(self, log_probabilities: np.ndarray) -> np.ndarray:
         """Correct logarithms of probabilities: float64 (n, n_classes)."""
         is_infected = np.array(self.classes)
-        finding, rest = _in_two(log_probabilities, is_infected)
-        logit = self.slope * (finding - rest) + self.offset
-        change = np.where(is_infected, (log_expit(logit) - finding)[:, None], (log_expit(-logit) - rest)[:, None])
+        infected, rest = _in_two(log_probabilities, is_infected)
+        logit = self.slope * (infected - rest) + self.offset
+        change = np.where(is_infected, (log_expit(logit) - infected)[:, None], (log_expit(-logit) - rest)[:, None])
         return log_probabilities + change
 
 
@@ -99,7 +99,7 @@ def fit_calibration(
     allowed = np.eye(n_classes, dtype=bool) if allowed is None else allowed
     counts = split_counts(np.bincount(class_ids, minlength=len(allowed)), allowed)
     deployment_prior = (counts + 0.5) / (counts + 0.5).sum()  # half a cell each: a class that validation lacks is rare, not impossible
-    # Of a class that training never showed nothing is known; its true ratio would be endless, and forbid any shift of the others.
+    # Nothing is known of a class that training never showed; its true ratio would be endless, and forbid any shift of the others.
     ratio = tuple(np.where(training_prior > 0, np.log(deployment_prior / np.maximum(training_prior, SMALLEST)), 0.0).tolist())
     certain, uncertain = np.flatnonzero(class_ids < n_classes), np.flatnonzero(class_ids >= n_classes)
 
@@ -123,9 +123,8 @@ def fit_calibration(
 
 
 def _fit_sigmoid(log_probabilities: np.ndarray, found: np.ndarray, is_infected: np.ndarray) -> InfectionSigmoid:
-    finding, rest = _in_two(log_probabilities, is_infected)
-    evidence = finding - rest
-    # Platt's targets (section 2.2) say of a few findings not more than a few can tell.
+    evidence = infection_log_odds(log_probabilities, is_infected)
+    # Platt's targets (section 2.2) claim no more than the number of infected cells can tell.
     target = np.where(found, (found.sum() + 1) / (found.sum() + 2), 1 / ((~found).sum() + 2))
 
     def loss(parameters: np.ndarray) -> float:
@@ -134,6 +133,12 @@ def _fit_sigmoid(log_probabilities: np.ndarray, found: np.ndarray, is_infected: 
 
     fitted = minimize(loss, x0=np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[SLOPES, (None, None)])
     return InfectionSigmoid(tuple(is_infected.tolist()), float(fitted.x[0]), float(fitted.x[1]))
+
+
+def infection_log_odds(log_probabilities: np.ndarray, is_infected: np.ndarray) -> np.ndarray:
+    """Logarithm of P(infected) / P(not infected): float64 (n,)."""
+    infected, rest = _in_two(log_probabilities, is_infected)
+    return infected - rest
 
 
 def _in_two(log_probabilities: np.ndarray, is_infected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -181,12 +186,6 @@ def calibration_error(probabilities: np.ndarray, class_ids: np.ndarray, bins: in
         return 0.0
     found = reliability(probabilities.max(axis=1), probabilities.argmax(axis=1) == class_ids, bins)
     return float((found.n * np.abs(found.right - found.predicted)).sum() / len(class_ids))
-
-
-def infection_log_odds(log_probabilities: np.ndarray, is_infected: np.ndarray) -> np.ndarray:
-    """Logarithm of P(infected) / P(not infected): float64 (n,)."""
-    infected, rest = _in_two(log_probabilities, is_infected)
-    return infected - rest
 
 
 def calibration_figures(probabilities: np.ndarray, class_ids: np.ndarray, is_infected: np.ndarray) -> dict[str, Any]:

@@ -13,9 +13,8 @@ from malaria_cells.patches import resize
 from malaria_cells.tta import averaged, needs_refinement
 
 Network = Callable[[np.ndarray], np.ndarray]
-CropForRefiner = Callable[
-    [np.ndarray], np.ndarray
-]  # from rows of patches, int64 (n,), to the same cells for a second look, uint8 (n, h, w, 3)
+# From rows of patches, int64 (n,), to the same cells in the size of the second classifier, uint8 (n, h, w, 3).
+CropForRefiner = Callable[[np.ndarray], np.ndarray]
 
 BATCH = 256  # patches a call: larger ones gained nothing on two cores and take memory
 

@@ -23,10 +23,7 @@ def learned_from(folder: Path) -> list[str]:
     Raises:
         InputError: the folder's list is damaged.
     """
-    if not (folder / SPLIT).is_file():
-        return []
-    parts = read_parts(folder / SPLIT)
-    return list(dict.fromkeys(name for part in LEARNED for name in parts.get(part, [])))
+    return _learned(_lists(folder))
 
 
 def seen_in(folder: Path, keys: Collection[str]) -> list[str]:
@@ -42,12 +39,7 @@ def seen_in(folder: Path, keys: Collection[str]) -> list[str]:
     Raises:
         InputError: see `learned_from`.
     """
-    known = _stems(learned_from(folder))
-    if not known:
-        return []
-    known -= _stems(read_parts(folder / SPLIT).get("test", []))
-    same = [key for key in keys if _stem(key) in known]
-    return same if len(same) >= MOST_ALIKE * len(keys) else [key for key in same if _is_distinct(_stem(key))]
+    return _among(_known(folder), keys)
 
 
 def warning_of_seen(model: object, part: str, n_seen: int, n: int) -> str:
@@ -80,11 +72,30 @@ def say_seen(folder: Path, parts: Mapping[str, AnnotationSet], named: str = "sta
     Raises:
         InputError: see `learned_from`.
     """
-    seen = {part: seen_in(folder, [p.key for p in annotations.pictures]) for part, annotations in parts.items()}
+    known = _known(folder)
+    seen = {part: _among(known, [p.key for p in annotations.pictures]) for part, annotations in parts.items()}
     seen = {part: keys for part, keys in seen.items() if keys}
     for part, keys in seen.items():
         log.warning(f"{named}: {warning_of_seen(folder, part, len(keys), len(parts[part]))} (first: {keys[0]})")
     return {SEEN: {part: len(keys) for part, keys in seen.items()}} if seen else {}
+
+
+def _lists(folder: Path) -> dict[str, list[str]]:
+    return read_parts(folder / SPLIT) if (folder / SPLIT).is_file() else {}
+
+
+def _learned(lists: Mapping[str, list[str]]) -> list[str]:
+    return list(dict.fromkeys(name for part in LEARNED for name in lists.get(part, [])))
+
+
+def _known(folder: Path) -> set[str]:
+    lists = _lists(folder)
+    return _stems(_learned(lists)) - _stems(lists.get("test", []))
+
+
+def _among(known: Collection[str], keys: Collection[str]) -> list[str]:
+    same = [key for key in keys if _stem(key) in known]
+    return same if len(same) >= MOST_ALIKE * len(keys) else [key for key in same if _is_distinct(_stem(key))]
 
 
 def _stems(names: Iterable[str]) -> set[str]:

@@ -106,6 +106,7 @@ def with_start(config: Config) -> Config:
         return config
     described, settings = start.description, start.description.settings
     own: dict[str, Any] = {
+        "model": described.model,
         "stain_normalization": described.stain,
         "proposer_tta": described.proposer_tta,
         "nms": settings.nms,
@@ -113,8 +114,8 @@ def with_start(config: Config) -> Config:
         "score_threshold": settings.score_threshold,
         "ignore_labels": list(described.labels.ignored),
     }
-    another = _another_classifier(config, start)
-    own["model"] = described.model
+    model = config.model if "model" in config.model_fields_set else described.model
+    another = _difference(config.model_copy(update={"model": model}), described.model)
     if another is None:
         own |= {
             "image_size": described.image_size_hw,
@@ -136,29 +137,27 @@ def with_start(config: Config) -> Config:
     return config.model_copy(update=own)
 
 
-def goes_on(look: Config, number: int, start: StartModel, first: Config) -> bool:
-    """Whether a look of a config can begin with the weights of the start model's.
+def fine_tuned(config: Config, start: StartModel) -> list[bool]:
+    """For each classifier of a config (`Config.looks`), whether it is fine-tuned; else it is trained from scratch.
+
+    Beside a first classifier that is trained from scratch the second one is, too.
 
     Args:
-        look: the recipe of one classifier, of `Config.looks`.
-        number: its place there.
+        config: as `with_start` returns it.
         start: the start model.
-        first: the recipe of the first classifier.
     """
-    described = start.description
-    theirs = (described.model, described.second_look)[number]
-    if number and not goes_on(first, 0, start, first):
-        return False  # beside a first classifier that is trained from scratch
-    return look.model == theirs and look.weights in (None, "none") and not look.adapt_normalization
+    kinds = (start.description.model, start.description.second_look)
+    same = [_difference(look, kind) is None for look, kind in zip(config.looks, kinds, strict=False)]
+    return [each and same[0] for each in same]
 
 
-def _another_classifier(config: Config, start: StartModel) -> str | None:
-    """The setting by which the classifier of a config is another one than the start model's; None: it goes on."""
-    if "model" in config.model_fields_set and config.model != start.description.model:
-        return f"model: {config.model}"
-    if config.weights not in (None, "none"):
-        return f"weights: {config.weights}"
-    return "adapt_normalization: true" if config.adapt_normalization else None
+def _difference(look: Config, kind: str | None) -> str | None:
+    """The setting by which a classifier is another one than the start model's, of the architecture `kind`; None: it is the same."""
+    if look.model != kind:
+        return f"model: {look.model}"
+    if look.weights not in (None, "none"):
+        return f"weights: {look.weights}"
+    return "adapt_normalization: true" if look.adapt_normalization else None
 
 
 def _without(config: Config, why: str) -> Config:

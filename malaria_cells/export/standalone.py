@@ -407,7 +407,7 @@ def nested_decay(boxes: np.ndarray, label: np.ndarray, parts_look_alike: np.ndar
 
 
 def note_on_size(boxes: np.ndarray, proposal_scores: np.ndarray, usual: float) -> str | None:
-    """Say that a picture's cells seem not to be of the usual size, where `malaria-cells run` would look again in their own."""
+    """A note if the cells of an image seem to have another size than the model's, where `malaria-cells run` would estimate it."""
     size = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)[proposal_scores >= CONFIDENT]
     if len(size) < ENOUGH:
         return f"under {ENOUGH} cells of about {usual:.0f} pixels, as in the training, are plain to see"

@@ -117,21 +117,23 @@ def blended_calibration(fitted: Calibration, carried: InfectionSigmoid | None, n
         return fitted
     if own is None or fraction == 0:
         return replace(fitted, findings=carried)
-    slope, offset = (fraction * getattr(own, key) + (1 - fraction) * getattr(carried, key) for key in ("slope", "offset"))
+    slope, offset = (_blended(own, carried, key, fraction) for key in ("slope", "offset"))
     return replace(fitted, findings=InfectionSigmoid(own.classes, slope, offset))
 
 
 def blended_settings(chosen: DetectionSettings, start: DetectionSettings, n_infected: int, n_cells: int) -> DetectionSettings:
     """The chosen thresholds, those of infection drawn towards the start model's; all are the start model's where cells are too few."""
     fraction = trust(n_infected)
-
-    def mixed(key: str) -> float:
-        return round(fraction * getattr(chosen, key) + (1 - fraction) * getattr(start, key), 3)
-
-    found = replace(chosen, infected_threshold=mixed("infected_threshold"), candidate_threshold=mixed("candidate_threshold"))
+    infected, candidate = (round(_blended(chosen, start, key, fraction), 3) for key in ("infected_threshold", "candidate_threshold"))
+    found = replace(chosen, infected_threshold=infected, candidate_threshold=candidate)
     if n_cells >= FEWEST_CELLS:
         return found
     return replace(found, cell_threshold=start.cell_threshold, proposal_weight=start.proposal_weight)
+
+
+def _blended(own: object, start: object, key: str, fraction: float) -> float:
+    """A number between the start model's and that which was fitted to the few images, of which `fraction` is taken."""
+    return float(fraction * getattr(own, key) + (1 - fraction) * getattr(start, key))
 
 
 def said_of_few(labels: LabelSet, n_infected: int, n_cells: int) -> list[str]:

@@ -19,7 +19,7 @@ from malaria_cells.keras_files import load_network
 from malaria_cells.labels import BACKGROUND, LabelSet
 from malaria_cells.model_folder import PROPOSER
 from malaria_cells.models import build_classifier, centres
-from malaria_cells.start_model import StartModel, goes_on
+from malaria_cells.start_model import StartModel, fine_tuned
 from malaria_cells.synonyms import means
 
 NOISE = 0.1  # of the spread of a last layer's weights: new classes begin alike but for so much
@@ -87,7 +87,7 @@ def classes_of(start: StartModel, labels: LabelSet, n_classes: int) -> Classes:
 
 
 def start_classifiers(start: StartModel, config: Config, labels: LabelSet, n_classes: int) -> list[keras.Model | None]:
-    """For each look of a config, a network of its kind with the start model's weights; None for a look that begins anew (`goes_on`).
+    """For each classifier of a config a network with the start model's weights; None for one that is trained from scratch (`fine_tuned`).
 
     Where no label goes on, the networks do but for their last layer.
 
@@ -104,8 +104,8 @@ def start_classifiers(start: StartModel, config: Config, labels: LabelSet, n_cla
     described = start.description
     sizes_hw = (described.image_size_hw, described.second_look_size_hw or described.image_size_hw)
     found: list[keras.Model | None] = []
-    for number, look in enumerate(config.looks):
-        if not goes_on(look, number, start, config.looks[0]):
+    for number, (look, is_same) in enumerate(zip(config.looks, fine_tuned(config, start), strict=True)):
+        if not is_same:
             found.append(None)
             continue
         before = load_network(start.folder / described.files[number])
