@@ -113,12 +113,12 @@ def test_whatever_is_damaged_ends_in_a_model_or_a_sentence(kind, models, tmp_pat
     for seed in range(times):
         folder = shutil.copytree(models / engine, tmp_path / str(seed))
         change(folder, file, random.Random(seed))
-        started = time.monotonic()
+        started = time.process_time()
         try:
             load_detector(folder, engine)
         except InputError as error:
             said.append((str(folder), str(error)))
-        assert time.monotonic() - started < 30, seed
+        assert time.process_time() - started < 30, seed
     assert len(said) > times / 3
     assert [(folder, text) for folder, text in said if folder not in text or "\n" in text] == []
 

@@ -150,10 +150,10 @@ def test_headers_that_claim_too_much_are_refused_at_once(tmp_path, change, messa
     path = tmp_path / "p.tif"
     path.write_bytes(patched(tiff(photometric="rgb", metadata=None), **change))
     tracemalloc.start()
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(InputError, match=message):
         read_picture(path)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
     assert tracemalloc.get_traced_memory()[1] < 50e6
     tracemalloc.stop()
 

@@ -61,10 +61,10 @@ def test_empty_is_none():
     ],
 )
 def test_is_refused_in_one_sentence_at_once(text, message):
-    started = time.perf_counter()
+    started = time.process_time()  # a busy machine may pause any test for seconds
     with pytest.raises(InputError, match=message) as refused:
         parse_yaml(text, "c.yaml")
-    assert time.perf_counter() - started < 3
+    assert time.process_time() - started < 3
     assert str(refused.value).startswith("c.yaml: ")
     assert len(str(refused.value)) < 500
     assert "\n" not in str(refused.value)
