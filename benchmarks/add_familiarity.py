@@ -11,14 +11,14 @@ from pathlib import Path
 
 import yaml
 
-from malaria_cells import files
+from malaria_cells.base import files
+from malaria_cells.base.progress import progress
 from malaria_cells.config import load_config
 from malaria_cells.dataset import load_data_set, with_labels
 from malaria_cells.detection import TwoStageDetector
 from malaria_cells.evaluation import error_rates
 from malaria_cells.model_description import ABOUT, plain
 from malaria_cells.model_folder import load_detector
-from malaria_cells.progress import progress
 from malaria_cells.training.familiarity import fit_familiarity
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from malaria_cells.engine import start_tensorflow
-from malaria_cells.parallel import MAX_WORKERS, imap_ordered
+from malaria_cells.base.parallel import MAX_WORKERS, imap_ordered
+from malaria_cells.base.tensorflow_setup import start_tensorflow
 from malaria_cells.patches import crop_boxes
 from malaria_cells.pictures import list_pictures, read_picture
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from malaria_cells.engine import start_tensorflow
+from malaria_cells.base.tensorflow_setup import start_tensorflow
 
 RUNS = (("keras", False), ("savedmodel", False), ("onnx", False), ("openvino", False), ("litert", False))
 RUNS += (("onnx", True), ("openvino", True), ("litert", True))

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from malaria_cells.engine import start_tensorflow
+from malaria_cells.base.tensorflow_setup import start_tensorflow
 
 FACTORS = (1.0, 0.35, 0.5, 0.75, 1.5, 2.0, 3.0, 4.0)
 

@@ -20,10 +20,10 @@ import supervision as sv
 
 from malaria_cells import boxes
 from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.base.tensorflow_setup import start_tensorflow
 from malaria_cells.commands.train_two_stage import PROPOSER_BATCH
 from malaria_cells.config import load_config
 from malaria_cells.dataset import DataSet, load_data_set, with_labels
-from malaria_cells.engine import start_tensorflow
 from malaria_cells.evaluation import cell_figures
 from malaria_cells.pictures import read_picture
 from malaria_cells.proposals import Proposer

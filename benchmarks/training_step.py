@@ -12,7 +12,7 @@ import os
 import time
 from typing import NamedTuple
 
-from malaria_cells.engine import KEEPS_MEMORY, ONEDNN, start_tensorflow
+from malaria_cells.base.tensorflow_setup import KEEPS_MEMORY, ONEDNN, start_tensorflow
 
 NETWORKS = {"proposer": ("proposer", 256), "compact": ("compact", 80), "lite": ("lite", 80), "lite-112": ("lite", 112)}  # and pixels a side
 STEPS = 30

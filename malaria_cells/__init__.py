@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from malaria_cells.annotations import AnnotationSet, load_annotations
     from malaria_cells.api import CellDetector
+    from malaria_cells.base.errors import InputError
     from malaria_cells.counting import Count
-    from malaria_cells.errors import InputError
     from malaria_cells.evaluation import detection_metrics
     from malaria_cells.pictures import read_picture
 
@@ -17,7 +17,7 @@ _PLACES = {
     "AnnotationSet": "annotations",
     "CellDetector": "api",
     "Count": "counting",
-    "InputError": "errors",
+    "InputError": "base.errors",
     "detection_metrics": "evaluation",
     "load_annotations": "annotations",
     "read_picture": "pictures",

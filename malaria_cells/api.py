@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import supervision as sv
 
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.parallel import imap_ordered
 from malaria_cells.counting import Count, count_detected, total
 from malaria_cells.detection import Detector, TwoStageDetector
-from malaria_cells.errors import InputError
 from malaria_cells.explain import Explainer
 from malaria_cells.familiarity import Familiarity
 from malaria_cells.model_folder import load_detector, shipped
-from malaria_cells.parallel import imap_ordered
 from malaria_cells.patches import crop_boxes
 from malaria_cells.report.overlay import draw_detections
 from malaria_cells.stain import Stain
@@ -56,7 +56,7 @@ class CellDetector:
             >>> CellDetector.load("docs")
             Traceback (most recent call last):
             ...
-            malaria_cells.errors.InputError: docs: not a model folder, model.yaml is missing; train.py writes one, below `output_models`
+            malaria_cells.InputError: docs: not a model folder, model.yaml is missing; train.py writes one, below `output_models`
         """
         folder = shipped() if folder is None else Path(folder)
         detector, description = load_detector(folder, engine)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 
 MAX_DEPTH = 200  # levels of lists and dictionaries; ten nested networks take about a hundred
 MAX_OBJECTS = 100_000  # layers, initializers and the like; the largest of keras.applications has about 10,000

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 from malaria_cells.saved_model import GRAPH
 
 SUFFIXES = {".keras", ".onnx", ".xml", ".bin", ".tflite"}

@@ -6,8 +6,8 @@ from functools import partial
 
 import numpy as np
 
+from malaria_cells.base.tensorflow_setup import UNSCALED, InputRange, to_inference_function
 from malaria_cells.calibration import Calibration
-from malaria_cells.engine import UNSCALED, InputRange, to_inference_function
 from malaria_cells.labels import BACKGROUND, LabelSet
 from malaria_cells.patches import resize
 from malaria_cells.tta import averaged, needs_refinement

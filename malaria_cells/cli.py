@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 
 FORMATS = ("onnx", "openvino", "litert", "savedmodel")
 ENGINES = ("keras", *FORMATS)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from malaria_cells.annotations import Picture
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 from malaria_cells.pictures import read_picture
 
 log = logging.getLogger(__name__)

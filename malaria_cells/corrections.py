@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import number_of
 from malaria_cells.copies import same_photographs
-from malaria_cells.errors import InputError
-from malaria_cells.text import number_of
 
 log = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.base.errors import InputError, nearest
+from malaria_cells.base.text import number_of
 from malaria_cells.config import Config, OneSet, names_of
-from malaria_cells.errors import InputError, nearest
 from malaria_cells.labels import LabelSet
 from malaria_cells.set_reading import SetAsRead, read_set
-from malaria_cells.text import number_of
 
 Split = Callable[[AnnotationSet], tuple[AnnotationSet, AnnotationSet]]
 

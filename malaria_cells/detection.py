@@ -10,9 +10,9 @@ import numpy as np
 import supervision as sv
 from pydantic import Field
 
+from malaria_cells.base.errors import InputError
 from malaria_cells.classifier import PatchClassifier
 from malaria_cells.counting import ErrorRates, counted_as, elsewhere
-from malaria_cells.errors import InputError
 from malaria_cells.familiarity import FAMILIAR, Familiarity, FamiliarityModel, measure
 from malaria_cells.labels import LabelSet
 from malaria_cells.patches import crop_boxes

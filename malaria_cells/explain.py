@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 from malaria_cells.labels import LabelSet
 from malaria_cells.model_description import CLASSIFIER, load_description
 from malaria_cells.model_folder import load_network

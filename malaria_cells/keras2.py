@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from malaria_cells.architecture import check_architecture
-from malaria_cells.errors import InputError, reason
+from malaria_cells.base.errors import InputError, reason
 from malaria_cells.hdf5 import SIGNATURE, RefusedError, values_in
 from malaria_cells.network_limits import check_network, limited_weights
 

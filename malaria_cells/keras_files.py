@@ -8,8 +8,8 @@ import zipfile
 from pathlib import Path
 
 from malaria_cells.architecture import check_architecture
-from malaria_cells.engine import start_tensorflow
-from malaria_cells.errors import InputError, reason
+from malaria_cells.base.errors import InputError, reason
+from malaria_cells.base.tensorflow_setup import start_tensorflow
 from malaria_cells.hdf5 import SIGNATURE, RefusedError, values_in
 from malaria_cells.keras2 import load_keras2
 from malaria_cells.network_limits import check_network, limited_weights

@@ -8,10 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
+from malaria_cells.base.errors import InputError, nearest
+from malaria_cells.base.text import excerpt, number_of
 from malaria_cells.config import PARASITES, SIX_CLASSES
-from malaria_cells.errors import InputError, nearest
 from malaria_cells.synonyms import likely, means, plain
-from malaria_cells.text import excerpt, number_of
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from malaria_cells.annotations import AnnotationSet
-from malaria_cells.errors import InputError
-from malaria_cells.text import number_of
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import number_of
 
 log = logging.getLogger(__name__)
 

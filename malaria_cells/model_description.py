@@ -12,19 +12,19 @@ import numpy as np
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
-from malaria_cells import files
+from malaria_cells.base import files
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.yaml_text import load_yaml
 from malaria_cells.calibration import Calibration
 from malaria_cells.checksums import checksums
 from malaria_cells.classifier import Network
 from malaria_cells.counting import LARGEST, ErrorRates
 from malaria_cells.detection import DetectionSettings
-from malaria_cells.errors import InputError
 from malaria_cells.familiarity import FamiliarityModel
 from malaria_cells.labels import LabelSet
 from malaria_cells.proposals import Margins, Method
 from malaria_cells.stain import Normalization
 from malaria_cells.unfamiliar import UnfamiliarSigmoid
-from malaria_cells.yaml_text import load_yaml
 
 FORMAT_VERSION = 2
 CLASSIFIER = "classifier.keras"

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from malaria_cells.base.errors import InputError, nearest, reason
+from malaria_cells.base.tensorflow_setup import to_inference_function
 from malaria_cells.checksums import check_checksums
 from malaria_cells.classifier import Network, PatchClassifier, inference_function
 from malaria_cells.detection import Detector, TwoStageDetector
-from malaria_cells.engine import to_inference_function
 from malaria_cells.engines import ENGINES, KERAS, SAVED_MODEL, exported_network, find_exported
-from malaria_cells.errors import InputError, nearest, reason
 from malaria_cells.keras_files import load_network
 from malaria_cells.model_description import (
     ABOUT,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 
 MAX_TENSOR = 2**28  # values of one layer's output for one picture
 SPARE = 2**20  # values that a network may have beside those in its file

@@ -16,13 +16,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from malaria_cells import boxes, files
+from malaria_cells import boxes
 from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.base import files
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.progress import progress
 from malaria_cells.candidates import Candidates
-from malaria_cells.errors import InputError
 from malaria_cells.partial_labels import Sets, background_id, cell_ids, class_sets
 from malaria_cells.pictures import read_picture
-from malaria_cells.progress import progress
 from malaria_cells.single_cells import as_in_photograph
 from malaria_cells.stain import Normalization, normalized
 

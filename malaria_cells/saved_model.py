@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from malaria_cells.errors import InputError, reason
+from malaria_cells.base.errors import InputError, reason
 
 GRAPH = "saved_model.pb"
 MAX_BYTES = 2**28  # of a graph; EfficientNetB7's has 2**24

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from malaria_cells.annotations import AnnotationSet
+from malaria_cells.base.text import number_of
 from malaria_cells.split_file import read_parts
-from malaria_cells.text import number_of
 
 log = logging.getLogger(__name__)
 

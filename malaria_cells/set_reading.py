@@ -6,13 +6,13 @@ from pathlib import Path
 
 from malaria_cells.annotations import AnnotationSet, load_annotations
 from malaria_cells.annotations.recognition import TEST_NAMES, TRAINING_NAMES
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import number_of
 from malaria_cells.config import Config
 from malaria_cells.corrections import group_below
-from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
 from malaria_cells.leaks import check_apart
 from malaria_cells.split_file import read_parts, read_split
-from malaria_cells.text import number_of
 
 log = logging.getLogger(__name__)
 

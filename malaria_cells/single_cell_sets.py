@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from malaria_cells.annotations import AnnotationSet
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import number_of
 from malaria_cells.config import OR
 from malaria_cells.data_sets import joined
-from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
 from malaria_cells.set_reading import SetAsRead
-from malaria_cells.text import number_of
 
 log = logging.getLogger(__name__)
 

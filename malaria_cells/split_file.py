@@ -6,8 +6,8 @@ from pathlib import Path
 
 from malaria_cells.annotations import AnnotationSet
 from malaria_cells.annotations.matching import match_names
-from malaria_cells.errors import InputError, reason
-from malaria_cells.text import excerpt, number_of
+from malaria_cells.base.errors import InputError, reason
+from malaria_cells.base.text import excerpt, number_of
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ import numpy as np
 from sklearn.model_selection import GroupShuffleSplit
 
 from malaria_cells.annotations import AnnotationSet
-from malaria_cells.errors import InputError
-from malaria_cells.text import number_of
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import number_of
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from malaria_cells.errors import nearest_name
+from malaria_cells.base.errors import nearest_name
 
 # Each line is one thing. Compared as `plain` writes them: small letters, single spaces, no plural.
 _SAME = (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-from malaria_cells.engine import choose_kernels
+from malaria_cells.base.tensorflow_setup import choose_kernels
 
 choose_kernels()  # many tests import TensorFlow themselves
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from malaria_cells.base.errors import InputError
 from malaria_cells.calibration import Calibration, InfectionSigmoid, fit_calibration
 from malaria_cells.cli import main
 from malaria_cells.commands import adapt as command
@@ -19,7 +20,6 @@ from malaria_cells.commands import adapt_data
 from malaria_cells.commands.adapt_data import AdaptRequest, labels_for
 from malaria_cells.config import load_config, make_config
 from malaria_cells.detection import DetectionSettings
-from malaria_cells.errors import InputError
 from malaria_cells.model_description import ABOUT, file_fingerprint, load_description
 from malaria_cells.model_folder import load_detector, load_network, save_model, shipped
 from malaria_cells.training import few

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from malaria_cells.annotations import PictureList, load_annotations
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 from malaria_cells.labels import LabelSet
 from tests.conftest import bbbc041_entry, write_bbbc041, write_picture
 

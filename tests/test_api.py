@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from malaria_cells import CellDetector
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import zipfile
 import pytest
 
 from malaria_cells.architecture import FORBIDDEN, check_architecture
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 from malaria_cells.keras_files import load_network
 
 

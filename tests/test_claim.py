@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from malaria_cells import files
+from malaria_cells.base import files
+from malaria_cells.base.errors import InputError
 from malaria_cells.cli import main
-from malaria_cells.errors import InputError
 from malaria_cells.training import claim
 from malaria_cells.training.claim import check_place, claimed
 from malaria_cells.training.run_state import folder_of

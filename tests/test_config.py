@@ -1,9 +1,9 @@
 import pytest
 import yaml
 
+from malaria_cells.base.errors import InputError
 from malaria_cells.config import Config, load_config, make_config
 from malaria_cells.config.reference import reference
-from malaria_cells.errors import InputError
 
 
 def write(tmp_path, text):

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from malaria_cells.annotations import Picture
+from malaria_cells.base.errors import InputError
 from malaria_cells.config import make_config
 from malaria_cells.copies import same_photographs
 from malaria_cells.dataset import load_data_set
-from malaria_cells.errors import InputError
 from malaria_cells.pictures import picture_size
 from tests.conftest import write_picture
 from tests.test_leaks import NAMES, annotate, draw, slides

@@ -9,13 +9,13 @@ import pytest
 import yaml
 from PIL import Image
 
+from malaria_cells.base.errors import InputError
 from malaria_cells.cli import main
 from malaria_cells.commands.crossvalidate import TABLE, _mean_and_error, is_trained, summary, table
 from malaria_cells.commands.crossvalidate_sets import _leaving_out, _of_photographs
 from malaria_cells.commands.train_two_stage import _check_single_cells
 from malaria_cells.config import load_config, make_config
 from malaria_cells.dataset import load_data_set
-from malaria_cells.errors import InputError
 from malaria_cells.model_description import ABOUT, file_fingerprint, load_description
 from malaria_cells.sample import write_sample
 from malaria_cells.training.elsewhere import read_elsewhere

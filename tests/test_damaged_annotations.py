@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from malaria_cells.annotations import AnnotationSet, load_annotations
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 from malaria_cells.sample import write_sample
 from malaria_cells.writers import WRITERS
 from tests.conftest import write_picture

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from malaria_cells.base.errors import InputError
 from malaria_cells.commands.download import ARCHIVES, SAMPLE
-from malaria_cells.errors import InputError
 from tests.conftest import bbbc041_entry
 from tests.mirror import archive, serving
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from malaria_cells.engine import KEEPS_MEMORY, ONEDNN, choose_kernels
+from malaria_cells.base.tensorflow_setup import KEEPS_MEMORY, ONEDNN, choose_kernels
 
 # Pages that the system has to clear in ten additions of 64 MiB each, after a first one.
 PAGES = """

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import yaml
 
+from malaria_cells.base.errors import InputError
 from malaria_cells.cli import main
 from malaria_cells.engines import ENGINES
-from malaria_cells.errors import InputError
 from malaria_cells.export import export_network
 
 FORMATS = ("savedmodel", "onnx", "openvino", "litert")
@@ -87,8 +87,8 @@ def test_an_engine_answers_as_keras(form, exported, keras_detector, smears):
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ENGINES)
 def test_pictures_worked_on_at_once_are_answered_as_one_after_the_other(form, exported, model, smears):
+    from malaria_cells.base.parallel import imap_ordered
     from malaria_cells.model_folder import load_detector
-    from malaria_cells.parallel import imap_ordered
 
     detector, _ = load_detector(model if form == "keras" else exported(form), form)
     alone = [detector.detect(picture) for picture in smears]

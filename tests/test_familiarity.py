@@ -14,13 +14,13 @@ import supervision as sv
 import yaml
 
 from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.base.errors import InputError
 from malaria_cells.cli import main
 from malaria_cells.commands.outputs import DetectionOutput, Finished
 from malaria_cells.commands.run_report import write_run_report
 from malaria_cells.commands.verdicts import Verdicts
 from malaria_cells.counting import UNMEASURED, ErrorRates
 from malaria_cells.detection import DetectionSettings, Detector
-from malaria_cells.errors import InputError
 from malaria_cells.familiarity import FAMILIAR, UNLIKE, UNUSUAL, Familiarity, FamiliarityModel, appearance, fit, measure
 from malaria_cells.familiarity.model import NO_FINDINGS
 from malaria_cells.familiarity.signals import NAMES

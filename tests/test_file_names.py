@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from malaria_cells.annotations import AnnotationSet, load_annotations
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.file_names import LONGEST, distinct, fitted, folded, inside, stem_of_label
 from malaria_cells.cli import main
-from malaria_cells.errors import InputError
-from malaria_cells.file_names import LONGEST, distinct, fitted, folded, inside, stem_of_label
 from malaria_cells.labels import LabelSet
 from malaria_cells.writers import WRITERS, image_copies
 from tests.conftest import write_bbbc041, write_picture

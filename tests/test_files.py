@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from malaria_cells import files
-from malaria_cells.errors import InputError
+from malaria_cells.base import files
+from malaria_cells.base.errors import InputError
 from malaria_cells.model_description import load_description
 
 

@@ -9,9 +9,9 @@ import yaml
 from PIL import Image
 
 from malaria_cells.annotations import load_annotations
+from malaria_cells.base.errors import InputError
 from malaria_cells.config import make_config
 from malaria_cells.dataset import load_data_set
-from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
 from tests.conftest import write_picture
 

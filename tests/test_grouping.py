@@ -9,7 +9,7 @@ import pytest
 
 from malaria_cells.annotations import Picture
 from malaria_cells.annotations.grouping import grouped
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 
 NOTHING = np.zeros((0, 4)), np.zeros(0, dtype=int), np.zeros(0, dtype=bool)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from malaria_cells import hdf5
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 from malaria_cells.hdf5 import RefusedError, values_in
 from malaria_cells.keras2 import load_keras2
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
+from malaria_cells.base.errors import InputError
 from malaria_cells.engines import exported_network
-from malaria_cells.errors import InputError
 from malaria_cells.export import export_network
 from malaria_cells.keras_files import load_network
 from malaria_cells.labels import LabelSet

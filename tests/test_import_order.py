@@ -6,14 +6,7 @@ from pathlib import Path
 import pytest
 
 ORDER = [
-    "errors",
-    "files",
-    "yaml_text",
-    "file_names",
-    "engine",
-    "text",
-    "progress",
-    "parallel",
+    "base",
     "config",
     "synonyms",
     "labels",

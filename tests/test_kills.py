@@ -12,11 +12,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from malaria_cells import files
 from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.base import files
+from malaria_cells.base.errors import InputError
 from malaria_cells.commands import train as command
 from malaria_cells.dataset import DataSet
-from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
 from malaria_cells.model_description import ABOUT
 from malaria_cells.patches import PatchStore

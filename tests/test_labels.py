@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 from malaria_cells.labels import IN_RUN, LabelSet, warn_of_meanings, warn_of_uncounted
 from malaria_cells.synonyms import likely, plain
 

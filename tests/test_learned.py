@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from malaria_cells import boxes
+from malaria_cells.base.errors import InputError
 from malaria_cells.cli import main
-from malaria_cells.errors import InputError
 from malaria_cells.pictures import read_picture
 from malaria_cells.proposals import Proposer
 from malaria_cells.proposals.learned import PADDING, STRIDE, WORKING_CELL_SIZE, seen_mirrored

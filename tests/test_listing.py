@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 from malaria_cells.pictures import SUFFIXES, UNREADABLE_SUFFIXES, list_pictures, read_picture
 
 

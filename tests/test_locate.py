@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from malaria_cells.annotations.file_index import Origin, inner_path
 from malaria_cells.annotations.locate import PictureFolder, PictureList
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 
 
 def folder(root: Path, *names: str) -> PictureFolder:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import yaml
 
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 from malaria_cells.model_description import load_description
 from malaria_cells.model_folder import _rounded, load_detector, load_network, save_model
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 from malaria_cells.models import PLAIN, build_classifier
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import yaml
 
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.file_names import folded
 from malaria_cells.cli import _parser, main
-from malaria_cells.errors import InputError
-from malaria_cells.file_names import folded
 from malaria_cells.page.photographs import MOST_MEGAPIXELS, Photograph, counted_cells, read_upload, sample_smear
 from tests.conftest import write_picture
 

@@ -1,7 +1,7 @@
 import threading
 import time
 
-from malaria_cells.parallel import MAX_WORKERS, PREFETCHED, imap_ordered
+from malaria_cells.base.parallel import MAX_WORKERS, PREFETCHED, imap_ordered
 
 
 def test_items_come_back_in_their_order_whatever_takes_longest():

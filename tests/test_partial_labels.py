@@ -14,8 +14,8 @@ from keras import ops
 from PIL import Image
 from scipy.special import softmax
 
-from malaria_cells import files
 from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.base import files
 from malaria_cells.calibration import fit_calibration
 from malaria_cells.labels import LabelSet
 from malaria_cells.partial_labels import allowed_classes, background_id, class_sets, split_counts, stand_ins

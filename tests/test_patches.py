@@ -11,7 +11,7 @@ from PIL import Image
 
 from malaria_cells import boxes, patches
 from malaria_cells.annotations import load_annotations
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 from malaria_cells.patches import KEPT_STORES, Cropping, background_boxes, build_patch_store, crop_boxes
 from tests.conftest import bbbc041_entry, write_bbbc041
 

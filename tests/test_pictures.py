@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 from malaria_cells.pictures import picture_size, read_picture
 
 

@@ -3,7 +3,7 @@ import sys
 
 
 def test_progress_on_a_terminal_is_a_bar(monkeypatch):
-    from malaria_cells import progress
+    from malaria_cells.base import progress
 
     class Terminal(io.StringIO):
         def isatty(self):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from malaria_cells import boxes
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 from malaria_cells.proposals import Proposer, estimate_cell_size, find_sources
 from malaria_cells.sample.smear import Slide, render_smear
 

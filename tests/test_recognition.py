@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from malaria_cells.annotations import load_annotations
+from malaria_cells.base.errors import InputError
 from malaria_cells.cli import main
-from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
 from tests.conftest import write_picture
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import supervision as sv
 
-from malaria_cells import files
+from malaria_cells.base import files
+from malaria_cells.base.errors import InputError
 from malaria_cells.cli import main
 from malaria_cells.commands import run as command
 from malaria_cells.commands.output_folder import ANNOTATED, COMPARED, UNFINISHED, claimed
 from malaria_cells.commands.run_model import Loaded
-from malaria_cells.errors import InputError
 from tests.conftest import write_bbbc041, write_picture
 
 

@@ -5,9 +5,9 @@ import shutil
 import numpy as np
 import pytest
 
+from malaria_cells.base.errors import InputError
 from malaria_cells.cli import main
 from malaria_cells.engines import exported_network
-from malaria_cells.errors import InputError
 from malaria_cells.export import export_network
 from malaria_cells.model_description import load_description, save_description
 from malaria_cells.model_folder import load_detector, load_network

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from malaria_cells import CellDetector, boxes, read_picture
 from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.base.errors import InputError
 from malaria_cells.boxes import cell_sizes
 from malaria_cells.cli import main
-from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
 from malaria_cells.model_folder import load_detector
 from malaria_cells.model_folder import shipped as shipped_folder

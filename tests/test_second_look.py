@@ -9,10 +9,10 @@ import keras
 import numpy as np
 import pytest
 
+from malaria_cells.base.errors import InputError
 from malaria_cells.classifier import infected_classes, raw_probabilities
 from malaria_cells.cli import main
 from malaria_cells.config import make_config
-from malaria_cells.errors import InputError
 from malaria_cells.model_description import load_description
 from malaria_cells.model_folder import load_detector, load_network, save_model
 from malaria_cells.models import build_classifier

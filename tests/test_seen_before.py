@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from malaria_cells.base.errors import InputError
 from malaria_cells.commands import crossvalidate_sets
 from malaria_cells.commands.run_truth import of_part
 from malaria_cells.config import load_config, make_config
-from malaria_cells.errors import InputError
 from malaria_cells.model_description import ABOUT
 from malaria_cells.model_folder import PROPOSER
 from malaria_cells.seen_before import learned_from, say_seen, seen_in

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.annotations.matching import match_names
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 from malaria_cells.labels import LabelSet
 from malaria_cells.split_file import read_split
 from malaria_cells.splits import fold_pictures, split_pictures

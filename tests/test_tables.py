@@ -8,7 +8,7 @@ import pytest
 
 from malaria_cells.annotations import csv_table, load_annotations
 from malaria_cells.annotations.source import RawPicture, Source
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 from tests.conftest import write_picture
 
 

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 from malaria_cells.pictures import picture_size, read_picture
 
 HEIGHT, WIDTH = 21, 37

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 from malaria_cells.pictures import list_pictures, walk_files
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from malaria_cells.errors import InputError
-from malaria_cells.yaml_text import load_yaml, parse_yaml
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.yaml_text import load_yaml, parse_yaml
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{b}: &{b} [{','.join([f'*{a}'] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)

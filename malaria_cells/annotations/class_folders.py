@@ -8,7 +8,7 @@ from malaria_cells.annotations.class_names import why_no_classes
 from malaria_cells.annotations.form import Form
 from malaria_cells.annotations.parts import PARTS, part_named
 from malaria_cells.annotations.source import RawPicture, Source, whole_picture
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 from malaria_cells.pictures import UNREADABLE_SUFFIXES, is_picture
 
 FORM = Form(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from malaria_cells import boxes
-from malaria_cells.text import number_of, shortened
+from malaria_cells.base.text import number_of, shortened
 
 FARTHEST = 1e9  # pixels, more than any picture has and few enough for float32
 

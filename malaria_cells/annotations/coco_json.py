@@ -8,8 +8,8 @@ import numpy as np
 from malaria_cells.annotations.form import Form
 from malaria_cells.annotations.outlines import outline_bounds
 from malaria_cells.annotations.source import RawPicture, Source, declared_size, malformed, numbers
-from malaria_cells.errors import InputError
-from malaria_cells.text import excerpt
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import excerpt
 
 FORM = Form(
     name="coco",

@@ -8,9 +8,9 @@ from malaria_cells.annotations.parts import part_named
 from malaria_cells.annotations.source import RawPicture, Source, is_number
 from malaria_cells.annotations.table_rows import boxes_of_rows, pictures_of_rows
 from malaria_cells.annotations.tables import Row, read_table
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import excerpt
 from malaria_cells.pictures import is_picture
-from malaria_cells.text import excerpt
 
 FORM = Form(
     name="csv",

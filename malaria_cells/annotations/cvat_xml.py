@@ -8,8 +8,8 @@ from malaria_cells.annotations.outlines import Box, outline_bounds, points_bound
 from malaria_cells.annotations.parts import part_named
 from malaria_cells.annotations.shapes import Shapes, expect, faults_named
 from malaria_cells.annotations.source import RawPicture, Source, declared_size, numbers
-from malaria_cells.errors import InputError
-from malaria_cells.text import excerpt
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import excerpt
 
 FORM = Form(
     name="cvat",

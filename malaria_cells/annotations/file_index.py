@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from malaria_cells.annotations.parts import is_plain, part_of_path
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 from malaria_cells.pictures import SUFFIXES, UNREADABLE_SUFFIXES
 
 Parts = tuple[str, ...]

@@ -4,7 +4,7 @@ from typing import Any
 
 from malaria_cells.annotations import csv_table
 from malaria_cells.annotations.source import Source
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 
 _OTHERS = "COCO, Pascal VOC or YOLO"
 # Endings that say enough by themselves: what the file is, and what to do.

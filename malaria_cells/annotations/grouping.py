@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 import regex
 
 from malaria_cells.annotations.annotation_set import Picture
-from malaria_cells.errors import InputError, reason
-from malaria_cells.text import excerpt, number_of
+from malaria_cells.base.errors import InputError, reason
+from malaria_cells.base.text import excerpt, number_of
 
 log = logging.getLogger(__name__)
 

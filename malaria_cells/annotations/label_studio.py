@@ -10,8 +10,8 @@ from malaria_cells.annotations.label_studio_names import picture_name
 from malaria_cells.annotations.outlines import Box, points_bounds, turned_bounds
 from malaria_cells.annotations.shapes import Shapes, expect, faults_named
 from malaria_cells.annotations.source import RawPicture, Source, declared_size, numbers, whole_picture
-from malaria_cells.errors import InputError
-from malaria_cells.text import excerpt
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import excerpt
 
 FORM = Form(
     name="label_studio",

@@ -7,9 +7,9 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from malaria_cells.annotations.shapes import is_file
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import excerpt
 from malaria_cells.pictures import is_picture
-from malaria_cells.text import excerpt
 
 _USUAL_KEYS = ("image", "img", "picture", "photo", "image_url", "url")
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")  # the prefix that keeps uploaded files of one name apart

@@ -8,7 +8,7 @@ from malaria_cells.annotations.form import Form
 from malaria_cells.annotations.outlines import Box, points_bounds
 from malaria_cells.annotations.shapes import Shapes, expect, faults_named, is_file
 from malaria_cells.annotations.source import RawPicture, Source, declared_size
-from malaria_cells.text import excerpt
+from malaria_cells.base.text import excerpt
 
 FORM = Form(
     name="labelme",

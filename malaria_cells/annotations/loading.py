@@ -17,10 +17,10 @@ from malaria_cells.annotations.locate import PictureFinder, PictureFolder
 from malaria_cells.annotations.parts import ANNOTATION_FOLDERS
 from malaria_cells.annotations.recognition import Recognised, recognise
 from malaria_cells.annotations.source import RawPicture, Source
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import excerpt, shortened
 from malaria_cells.labels import IGNORED, LabelSet
 from malaria_cells.pictures import UNREADABLE_SUFFIXES, picture_size
-from malaria_cells.text import excerpt, shortened
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from malaria_cells.annotations.form import Form
 from malaria_cells.annotations.outlines import points_bounds
 from malaria_cells.annotations.shapes import Shapes, expect, faults_named
 from malaria_cells.annotations.source import RawPicture, Source
-from malaria_cells.text import excerpt
+from malaria_cells.base.text import excerpt
 
 FORM = Form(
     name="qupath",

@@ -21,7 +21,7 @@ from malaria_cells.annotations import (
 )
 from malaria_cells.annotations.form import Form
 from malaria_cells.annotations.source import RawPicture, Source
-from malaria_cells.errors import InputError, nearest
+from malaria_cells.base.errors import InputError, nearest
 
 
 class Reader(Protocol):

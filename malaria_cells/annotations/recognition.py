@@ -12,7 +12,7 @@ from malaria_cells.annotations.parts import part_of_path
 from malaria_cells.annotations.readers import FORMAT_NAMES, FORMATS, FolderReader, Reader, reader_named
 from malaria_cells.annotations.source import RawPicture, Source
 from malaria_cells.annotations.unrecognised import advice_on, below, no_form, several_forms
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 from malaria_cells.pictures import is_picture
 
 _OF_FOLDERS = tuple(reader for reader in FORMATS if not reader.FORM.suffixes)

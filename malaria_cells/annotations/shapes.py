@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from malaria_cells.annotations.source import RawPicture, Source, numbers
-from malaria_cells.errors import InputError
-from malaria_cells.text import excerpt
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import excerpt
 
 T = TypeVar("T")
 _KINDS: dict[type, str] = {dict: "an object {..}", list: "a list [..]", str: "a text"}

@@ -15,9 +15,9 @@ import numpy as np
 from defusedxml import DefusedXmlException
 
 from malaria_cells.annotations.cleaning import AnnotationIssues
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import excerpt
 from malaria_cells.pictures import is_picture, walk_files
-from malaria_cells.text import excerpt
 
 
 @dataclass(frozen=True)

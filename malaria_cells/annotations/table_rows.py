@@ -8,8 +8,8 @@ from malaria_cells.annotations.columns import MISSING, Columns, plain
 from malaria_cells.annotations.parts import part_named
 from malaria_cells.annotations.source import RawPicture, Source, declared_size, whole_picture
 from malaria_cells.annotations.tables import Row
-from malaria_cells.errors import InputError
-from malaria_cells.text import excerpt
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import excerpt
 
 Boxes = dict[int, list[float] | None]  # by the identity of their row; None where it says that there is no cell
 

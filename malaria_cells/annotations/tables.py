@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from malaria_cells.annotations.source import read_text
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 
 SEPARATORS = (",", ";", "\t", "|")
 

@@ -7,8 +7,8 @@ from malaria_cells.annotations import class_folders, yolo
 from malaria_cells.annotations.foreign import name_of_tool
 from malaria_cells.annotations.readers import FORMAT_NAMES
 from malaria_cells.annotations.source import Source
+from malaria_cells.base.text import number_of
 from malaria_cells.pictures import UNREADABLE_SUFFIXES, is_picture
-from malaria_cells.text import number_of
 
 
 def several_forms(root: Path, found: dict[str, list[Source]]) -> str:

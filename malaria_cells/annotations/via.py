@@ -11,8 +11,8 @@ from malaria_cells.annotations.outlines import Box, points_bounds, turned_bounds
 from malaria_cells.annotations.shapes import Shapes, expect, faults_named
 from malaria_cells.annotations.source import RawPicture, Source, numbers
 from malaria_cells.annotations.tables import read_table
-from malaria_cells.errors import InputError
-from malaria_cells.text import excerpt
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import excerpt
 
 FORM = Form(
     name="via",

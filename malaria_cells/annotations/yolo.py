@@ -11,9 +11,9 @@ from malaria_cells.annotations.parts import part_named, part_of_path
 from malaria_cells.annotations.source import RawPicture, Source, read_text
 from malaria_cells.annotations.yolo_classes import CLASS_FILES, PARTS, Classes, class_files, is_data_yaml, read_classes, yaml_files
 from malaria_cells.annotations.yolo_labels import is_other, label_texts, looks_like_labels, read_rows, texts_of
-from malaria_cells.errors import InputError
-from malaria_cells.text import excerpt, number_of
-from malaria_cells.yaml_text import load_yaml
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import excerpt, number_of
+from malaria_cells.base.yaml_text import load_yaml
 
 FORM = Form(
     name="yolo",

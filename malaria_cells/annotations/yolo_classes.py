@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from malaria_cells.annotations.source import Source, read_text
-from malaria_cells.errors import InputError
-from malaria_cells.text import excerpt
-from malaria_cells.yaml_text import load_yaml
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import excerpt
+from malaria_cells.base.yaml_text import load_yaml
 
 PARTS = {"train": "train", "val": "validation", "test": "test"}
 CLASS_FILES = ("classes.txt", "obj.names", "_darknet.labels", "class_names.txt", "classes.names", "labels.txt", "predefined_classes.txt")

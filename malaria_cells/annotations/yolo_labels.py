@@ -6,9 +6,9 @@ from pathlib import Path, PurePosixPath
 
 from malaria_cells.annotations.parts import is_plain, part_of_path
 from malaria_cells.annotations.source import is_number, read_text
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import excerpt
 from malaria_cells.pictures import SUFFIXES
-from malaria_cells.text import excerpt
 
 # Texts that lie in such data sets and are no labels.
 _OTHER_TEXTS = (

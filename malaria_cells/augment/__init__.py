@@ -21,7 +21,7 @@ from functools import reduce
 from malaria_cells.augment import densities, imgaug_policies, keras_policies
 from malaria_cells.augment.imgaug_policies import Augmenter
 from malaria_cells.augment.keras_policies import BatchPolicy
-from malaria_cells.errors import InputError, nearest
+from malaria_cells.base.errors import InputError, nearest
 
 LABORATORIES = "laboratories"
 POLICY_NAMES = (*imgaug_policies.POLICIES, LABORATORIES, *keras_policies.POLICIES)

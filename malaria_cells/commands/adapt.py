@@ -9,8 +9,12 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
-from malaria_cells import files
 from malaria_cells.annotations import AnnotationSet
+from malaria_cells.base import files
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.progress import progress
+from malaria_cells.base.tensorflow_setup import start_tensorflow
+from malaria_cells.base.text import number_of, rounded
 from malaria_cells.calibration import Calibration, InfectionSigmoid, calibration_figures
 from malaria_cells.commands.adapt_data import AdaptRequest, Photographs, config_of, photographs, say_photographs
 from malaria_cells.commands.records import keep_record
@@ -18,16 +22,12 @@ from malaria_cells.commands.train_report import Classified, Course, Detected, Tr
 from malaria_cells.config import Config
 from malaria_cells.counting import ErrorRates
 from malaria_cells.dataset import DataSet
-from malaria_cells.engine import start_tensorflow
-from malaria_cells.errors import InputError
 from malaria_cells.evaluation import as_one_class, cell_figures, classification_metrics, detection_metrics, error_rates, infected_figures
 from malaria_cells.labels import BACKGROUND, LabelSet
 from malaria_cells.model_description import ABOUT, ModelDescription, file_fingerprint
 from malaria_cells.model_folder import assemble, load_detector, save_model
-from malaria_cells.progress import progress
 from malaria_cells.seen_before import SEEN, say_seen
 from malaria_cells.start_model import StartModel, find_start
-from malaria_cells.text import number_of, rounded
 from malaria_cells.training.budget import Budget, plan_of, stages_of
 from malaria_cells.training.claim import check_place, claimed
 

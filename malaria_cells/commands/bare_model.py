@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from malaria_cells.base.errors import InputError, reason
+from malaria_cells.base.tensorflow_setup import INPUT_RANGES, UNSCALED, InputRange
+from malaria_cells.base.text import number_of
 from malaria_cells.classifier import Network, PatchClassifier, inference_function
 from malaria_cells.commands.run_request import RunRequest
 from malaria_cells.detection import DetectionSettings, TwoStageDetector
-from malaria_cells.engine import INPUT_RANGES, UNSCALED, InputRange
-from malaria_cells.errors import InputError, reason
 from malaria_cells.labels import BACKGROUND
-from malaria_cells.text import number_of
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from malaria_cells.errors import InputError, nearest
+from malaria_cells.base.errors import InputError, nearest
 
 MIRROR = "MALARIA_CELLS_MIRROR"
 CHUNK = 1 << 20

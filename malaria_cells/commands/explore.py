@@ -8,17 +8,17 @@ import numpy as np
 from malaria_cells import boxes
 from malaria_cells.annotations import AnnotationSet, load_annotations
 from malaria_cells.augment import check_policy
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import number_of
 from malaria_cells.config import load_config
 from malaria_cells.data_sets import said_of_unannotated
 from malaria_cells.dataset import load_data_set, with_labels
-from malaria_cells.errors import InputError
 from malaria_cells.habits import measured
 from malaria_cells.patches import Cropping, build_patch_store
 from malaria_cells.proposals.scale import unusual_cell_sizes
 from malaria_cells.single_cell_sets import said_of_single_cells
 from malaria_cells.stain import Normalization
 from malaria_cells.start_model import with_start
-from malaria_cells.text import number_of
 
 EXAMPLES = 12  # patches of each class
 AUGMENTED = 16  # patches that a policy is shown on

@@ -8,13 +8,13 @@ import numpy as np
 from PIL import Image
 
 from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.file_names import LONGEST, distinct, stem_of_label
+from malaria_cells.base.text import excerpt
 from malaria_cells.commands.explore import AnnotationRequest
-from malaria_cells.errors import InputError
 from malaria_cells.explain import Explainer
-from malaria_cells.file_names import LONGEST, distinct, stem_of_label
 from malaria_cells.labels import LabelSet
 from malaria_cells.model_folder import shipped
-from malaria_cells.text import excerpt
 
 CONTEXT = 1.25  # side of the square shown, by the longer side of the box, where no model says how much it sees
 DETECTIONS = "detections.json"

@@ -11,8 +11,10 @@ import cv2
 import numpy as np
 import supervision as sv
 
-from malaria_cells import coco, files
+from malaria_cells import coco
 from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.base import files
+from malaria_cells.base.text import excerpt, number_of, rounded
 from malaria_cells.classifier import PatchClassifier
 from malaria_cells.commands.output_folder import ANNOTATED, COMPARED, WITHOUT_RED_CELLS, begin_drawn, clear, drawn_names
 from malaria_cells.commands.run_truth import said_of_labels, scored_without
@@ -27,7 +29,6 @@ from malaria_cells.pictures import read_picture
 from malaria_cells.report.compare import compared
 from malaria_cells.report.overlay import draw_detections
 from malaria_cells.report.review import FOLDER, write_review
-from malaria_cells.text import excerpt, number_of, rounded
 
 TOTAL = "TOTAL"
 # What a spreadsheet takes for the beginning of a formula. Names that begin so stay as they are, since tables are joined by them.

@@ -4,7 +4,7 @@ import importlib.util
 import socket
 from pathlib import Path
 
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 from malaria_cells.model_description import ABOUT
 from malaria_cells.model_folder import shipped
 

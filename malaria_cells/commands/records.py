@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from malaria_cells import files
+from malaria_cells.base import files
 from malaria_cells.config import Config
 from malaria_cells.dataset import DataSet
 from malaria_cells.seen_before import SEEN, SPLIT, learned_from

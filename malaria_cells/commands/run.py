@@ -12,23 +12,23 @@ import numpy as np
 import supervision as sv
 
 from malaria_cells.annotations import AnnotationSet
+from malaria_cells.base.errors import InputError, reason
+from malaria_cells.base.parallel import PREFETCHED, imap_ordered
+from malaria_cells.base.progress import progress
+from malaria_cells.base.text import number_of
 from malaria_cells.commands.output_folder import check_output, claimed
 from malaria_cells.commands.outputs import DetectionOutput, Finished, write_classification
 from malaria_cells.commands.run_model import Loaded, load
 from malaria_cells.commands.run_report import write_run_report
 from malaria_cells.commands.run_request import RunRequest
 from malaria_cells.commands.run_truth import of_part, read_truth
-from malaria_cells.errors import InputError, reason
 from malaria_cells.familiarity import Familiarity
 from malaria_cells.labels import warn_of_uncounted
 from malaria_cells.model_folder import shipped
-from malaria_cells.parallel import PREFETCHED, imap_ordered
 from malaria_cells.pictures import list_pictures, read_picture
-from malaria_cells.progress import progress
 from malaria_cells.report.review import FOLDER as REVIEW
 from malaria_cells.seen_before import SPLIT, seen_in, warning_of_seen
 from malaria_cells.split_file import read_parts
-from malaria_cells.text import number_of
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from malaria_cells.base.errors import InputError
 from malaria_cells.commands.run_request import RunRequest
-from malaria_cells.errors import InputError
 from malaria_cells.labels import LabelSet
 
 log = logging.getLogger(__name__)

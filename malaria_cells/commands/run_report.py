@@ -3,6 +3,7 @@
 import numpy as np
 
 from malaria_cells.annotations import AnnotationSet
+from malaria_cells.base.text import number_of
 from malaria_cells.commands.output_folder import ANNOTATED
 from malaria_cells.commands.outputs import DetectionOutput, Finished
 from malaria_cells.counting import Count, count_detected
@@ -11,7 +12,6 @@ from malaria_cells.labels import LabelSet
 from malaria_cells.pictures import read_picture
 from malaria_cells.report import sections
 from malaria_cells.report.document import NAME, Document, Section, photograph
-from malaria_cells.text import number_of
 
 SHOWN = 3  # photographs, where there is no annotation to choose the best and worst by
 SHOWN_WIDTH = 1400

@@ -10,15 +10,15 @@ import supervision as sv
 
 from malaria_cells.annotations import AnnotationSet, Picture, PictureList, load_annotations
 from malaria_cells.annotations.matching import match_names
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import number_of
 from malaria_cells.commands.run_request import RunRequest
 from malaria_cells.counting import counted_ids
 from malaria_cells.data_sets import unannotated_ids
-from malaria_cells.errors import InputError
 from malaria_cells.evaluation import is_unknown
 from malaria_cells.labels import IN_RUN, LabelSet
 from malaria_cells.seen_before import SEEN
 from malaria_cells.split_file import read_parts
-from malaria_cells.text import number_of
 
 log = logging.getLogger(__name__)
 

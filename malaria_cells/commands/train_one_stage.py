@@ -5,15 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.progress import progress
+from malaria_cells.base.text import number_of
 from malaria_cells.calibration import Calibration
 from malaria_cells.commands.by_data_set import figures_by_data_set, has_named_sets
 from malaria_cells.commands.records import keep_record
 from malaria_cells.commands.train_report import Course, Detected, Trained, write_train_report
 from malaria_cells.config import Config
 from malaria_cells.dataset import DataSet
-from malaria_cells.errors import InputError
-from malaria_cells.progress import progress
-from malaria_cells.text import number_of
 from malaria_cells.training.run_state import RunState
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from malaria_cells.base.errors import InputError, nearest
+from malaria_cells.base.yaml_text import load_yaml, parse_yaml
 from malaria_cells.config.keys import Config
-from malaria_cells.errors import InputError, nearest
-from malaria_cells.yaml_text import load_yaml, parse_yaml
 
 MAX_PROBLEMS = 10  # lines of one message
 MAX_SHOWN = 100  # characters of a value

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from malaria_cells.base.errors import InputError
 from malaria_cells.detection import Detector, TwoStageDetector
-from malaria_cells.errors import InputError
 from malaria_cells.model_description import ModelDescription
 from malaria_cells.model_folder import load_detector
 from malaria_cells.patches import resize

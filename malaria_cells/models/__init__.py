@@ -1,6 +1,6 @@
 """Classifiers by name. Every one takes pixels in 0..255 and does its own preprocessing."""
 
-from malaria_cells.errors import InputError, nearest, reason
+from malaria_cells.base.errors import InputError, nearest, reason
 
 PLAIN = ("compact", "vgg", "baseline", "augmented")
 EFFICIENTNETS = (*(f"efficientnetb{i}" for i in range(8)), *(f"efficientnetv2{i}" for i in ("b0", "b1", "b2", "b3", "s", "m", "l")))

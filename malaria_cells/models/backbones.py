@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from malaria_cells.errors import InputError, nearest, reason
+from malaria_cells.base.errors import InputError, nearest, reason
 from malaria_cells.models.layers import head
 from malaria_cells.models.weights import load_backbone
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import keras
 
-from malaria_cells.errors import InputError, reason
+from malaria_cells.base.errors import InputError, reason
 
 
 def load_backbone(backbone: keras.Model, name: str, path: Path) -> None:

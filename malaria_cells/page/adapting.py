@@ -10,11 +10,11 @@ from typing import IO
 import streamlit as st
 
 from malaria_cells.annotations import load_annotations
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import number_of
 from malaria_cells.model_description import ABOUT
 from malaria_cells.page.markdown import plain
 from malaria_cells.page.review_file import ANNOTATIONS
-from malaria_cells.text import number_of
 
 FEWEST = 5  # corrected photographs that the button waits for
 EVERY = 2.0  # seconds between two looks how far it is

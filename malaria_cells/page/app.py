@@ -10,11 +10,11 @@ import numpy as np
 import streamlit as st
 import supervision as sv
 
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.file_names import distinct, printable
 from malaria_cells.commands.verdicts import Verdicts
 from malaria_cells.counting import Count, count_detected
 from malaria_cells.detection import Detector
-from malaria_cells.errors import InputError
-from malaria_cells.file_names import distinct, printable
 from malaria_cells.model_folder import load_detector
 from malaria_cells.page import adapting, panels, view
 from malaria_cells.page.markdown import plain

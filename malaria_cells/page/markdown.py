@@ -2,7 +2,7 @@
 
 import re
 
-from malaria_cells.file_names import printable
+from malaria_cells.base.file_names import printable
 
 
 def plain(text: str) -> str:

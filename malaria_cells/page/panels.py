@@ -7,12 +7,13 @@ import numpy as np
 import streamlit as st
 import supervision as sv
 
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.file_names import fitted
+from malaria_cells.base.text import number_of
 from malaria_cells.counting import Count
 from malaria_cells.detection import Detector, TwoStageDetector
-from malaria_cells.errors import InputError
 from malaria_cells.explain import Explainer
 from malaria_cells.familiarity import FAMILIAR, UNLIKE, Familiarity
-from malaria_cells.file_names import fitted
 from malaria_cells.model_description import ABOUT, load_description
 from malaria_cells.page import downloads as files
 from malaria_cells.page import view
@@ -21,7 +22,6 @@ from malaria_cells.page.photographs import Photograph
 from malaria_cells.page.review_file import NO_CELL, save_correction
 from malaria_cells.patches import crop_boxes
 from malaria_cells.stain import Stain
-from malaria_cells.text import number_of
 
 MOST_SHOWN = 60  # cells in the sheet
 NOT_A_CELL = "not a cell"

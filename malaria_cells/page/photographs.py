@@ -10,9 +10,9 @@ import numpy as np
 import supervision as sv
 from PIL import Image
 
+from malaria_cells.base.errors import InputError
 from malaria_cells.counting import counted_ids
 from malaria_cells.detection import Predictions
-from malaria_cells.errors import InputError
 from malaria_cells.familiarity import Familiarity
 from malaria_cells.pictures import SUFFIXES, picture_size, read_picture
 from malaria_cells.sample import Slide, render_smear

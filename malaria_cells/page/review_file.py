@@ -6,10 +6,10 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from malaria_cells import files
 from malaria_cells.annotations import AnnotationSet, Picture, load_annotations
-from malaria_cells.errors import InputError, reason
-from malaria_cells.file_names import distinct, folded
+from malaria_cells.base import files
+from malaria_cells.base.errors import InputError, reason
+from malaria_cells.base.file_names import distinct, folded
 from malaria_cells.labels import LabelSet
 from malaria_cells.page.photographs import Photograph
 from malaria_cells.pictures import read_picture

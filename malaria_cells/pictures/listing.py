@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from malaria_cells.errors import InputError, reason
+from malaria_cells.base.errors import InputError, reason
+from malaria_cells.base.text import number_of
 from malaria_cells.pictures.names import SUFFIXES, UNREADABLE_SUFFIXES, is_picture
 from malaria_cells.pictures.refusal import export_advice
 from malaria_cells.pictures.walking import Walk, is_searched, walked
-from malaria_cells.text import number_of
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import BinaryIO, TypeVar
 
 import numpy as np
 
-from malaria_cells.errors import InputError, reason
+from malaria_cells.base.errors import InputError, reason
 from malaria_cells.pictures import raster, tiff
 from malaria_cells.pictures.refusal import SIGNATURE, UnreadableError, refuse_raw, unreadable
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from tifffile import COMPRESSION, PHOTOMETRIC, TiffPage
 
-from malaria_cells.errors import reason
+from malaria_cells.base.errors import reason
 from malaria_cells.pictures.jpeg_2000 import size_inside
 from malaria_cells.pictures.refusal import MAX_PIXELS, UnreadableError
 

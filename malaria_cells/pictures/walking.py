@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from malaria_cells.errors import InputError, reason
-from malaria_cells.text import number_of
+from malaria_cells.base.errors import InputError, reason
+from malaria_cells.base.text import number_of
 
 log = logging.getLogger(__name__)
 

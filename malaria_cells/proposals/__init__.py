@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 from malaria_cells.proposals.learned import CentreNetwork, learned_boxes, seen_mirrored
 from malaria_cells.proposals.outlines import nucleus_boxes, round_boxes
 from malaria_cells.proposals.scale import ScoredBoxes, detect_at_own_scale, estimate_scale

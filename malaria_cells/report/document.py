@@ -12,7 +12,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from malaria_cells import files
+from malaria_cells.base import files
 
 NAME = "report.html"
 QUALITY = 82  # of inlined JPEGs

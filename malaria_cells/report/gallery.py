@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from malaria_cells import files
 from malaria_cells.annotations import AnnotationSet
+from malaria_cells.base import files
+from malaria_cells.base.progress import progress
 from malaria_cells.patches import crop_boxes
 from malaria_cells.pictures import read_picture
-from malaria_cells.progress import progress
 from malaria_cells.report.style import figure, short
 from malaria_cells.stain import Stain
 

@@ -13,8 +13,8 @@ import numpy as np
 import supervision as sv
 from scipy.stats import entropy
 
-from malaria_cells import files
 from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.base import files
 from malaria_cells.labels import LabelSet
 from malaria_cells.patches import crop_boxes
 from malaria_cells.pictures import read_picture

@@ -7,6 +7,7 @@ import supervision as sv
 
 from malaria_cells import error_analysis
 from malaria_cells.annotations import Picture
+from malaria_cells.base.text import number_of, rounded
 from malaria_cells.counting import Count, ErrorRates, count
 from malaria_cells.evaluation import AveragePrecision
 from malaria_cells.familiarity import LEVELS, Familiarity
@@ -17,7 +18,6 @@ from malaria_cells.report.compare import compared
 from malaria_cells.report.document import Headline, Section, photograph, plot
 from malaria_cells.report.plots import confusion_matrix
 from malaria_cells.report.review import draw_sheet, most_doubtful
-from malaria_cells.text import number_of, rounded
 
 COMPARED_WIDTH = 1800  # pixels of two photographs side by side
 DOUBTFUL = 24

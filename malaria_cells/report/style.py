@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from malaria_cells import files
-from malaria_cells.file_names import printable
+from malaria_cells.base import files
+from malaria_cells.base.file_names import printable
 from malaria_cells.labels import LabelSet
 
 # Okabe and Ito (jfly.uni-koeln.de/color, 2008), strong ones first; black and the pale yellow are left out.

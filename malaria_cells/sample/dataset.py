@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from malaria_cells import files
-from malaria_cells.errors import InputError
-from malaria_cells.progress import progress
+from malaria_cells.base import files
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.progress import progress
 from malaria_cells.sample.smear import SIZE_WH, Slide, Smear, render_smear
 
 FIELDS_PER_SLIDE = 4

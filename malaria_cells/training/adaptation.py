@@ -16,6 +16,7 @@ import supervision as sv
 import tensorflow as tf
 
 from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.base.progress import progress
 from malaria_cells.candidates import Candidates, label_candidates
 from malaria_cells.classifier import infected_classes
 from malaria_cells.config import Config
@@ -24,7 +25,6 @@ from malaria_cells.evaluation import cell_figures
 from malaria_cells.partial_labels import background_id, class_sets
 from malaria_cells.patches import Cropping, PatchStore, build_patch_store
 from malaria_cells.pictures import read_picture
-from malaria_cells.progress import progress
 from malaria_cells.proposals import Proposer
 from malaria_cells.splits import fold_pictures
 from malaria_cells.stain import normalized

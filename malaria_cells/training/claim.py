@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from malaria_cells import files
-from malaria_cells.errors import InputError, reason
+from malaria_cells.base import files
+from malaria_cells.base.errors import InputError, reason
 from malaria_cells.training import run_state
 
 # Bytes of the longest name of what a training keeps beside its model, less the model's own name.

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 
 from malaria_cells.augment import make_augmenter, make_batch_policy
+from malaria_cells.base.errors import InputError
 from malaria_cells.classifier import BATCH, Network, raw_probabilities
 from malaria_cells.config import Config
-from malaria_cells.errors import InputError
 from malaria_cells.models import build_classifier
 from malaria_cells.partial_labels import Sets, allowed_classes, split_counts, stand_ins
 from malaria_cells.patches import PatchStore

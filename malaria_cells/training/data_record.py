@@ -4,10 +4,10 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from malaria_cells import files
 from malaria_cells.annotations import AnnotationSet
+from malaria_cells.base import files
+from malaria_cells.base.text import number_of
 from malaria_cells.dataset import DataSet
-from malaria_cells.text import number_of
 
 
 def data_record(data: DataSet) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from malaria_cells import files
+from malaria_cells.base import files
+from malaria_cells.base.progress import progress
 from malaria_cells.patches import PatchStore
-from malaria_cells.progress import progress
 
 BATCH = 64
 

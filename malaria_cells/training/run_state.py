@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from malaria_cells import files
+from malaria_cells.base import files
+from malaria_cells.base.errors import InputError
 from malaria_cells.config import Config, load_config
-from malaria_cells.errors import InputError
 from malaria_cells.training.data_record import differences
 
 log = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ import supervision as sv
 
 from malaria_cells import boxes
 from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.base.progress import progress
 from malaria_cells.counting import counted_as
 from malaria_cells.detection import Detector, Predictions, TwoStageDetector
 from malaria_cells.evaluation import (
@@ -22,7 +23,6 @@ from malaria_cells.evaluation import (
     unscored,
 )
 from malaria_cells.pictures import read_picture
-from malaria_cells.progress import progress
 from malaria_cells.proposals import Margins, find_sources
 from malaria_cells.stain import Normalization, normalized
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from malaria_cells.base.errors import InputError
 from malaria_cells.classifier import both_classes
 from malaria_cells.config import Config
-from malaria_cells.errors import InputError
 from malaria_cells.keras_files import load_network
 from malaria_cells.labels import BACKGROUND, LabelSet
 from malaria_cells.model_folder import PROPOSER

@@ -13,9 +13,9 @@ import numpy as np
 
 from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.augment import LABORATORIES, densities
+from malaria_cells.base.progress import progress
 from malaria_cells.habits import border_habit
 from malaria_cells.pictures import read_picture
-from malaria_cells.progress import progress
 from malaria_cells.proposals.learned import PADDING, STRIDE, WORKING_CELL_SIZE, padded, to_working_scale
 from malaria_cells.proposals.scale import annotated_cell_sizes
 from malaria_cells.proposals.transmission import Field

@@ -4,8 +4,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from malaria_cells import coco, files
+from malaria_cells import coco
 from malaria_cells.annotations import AnnotationSet
+from malaria_cells.base import files
 from malaria_cells.labels import IGNORED
 from malaria_cells.writers.image_copies import place, renamed, short_keys, written_as_png
 

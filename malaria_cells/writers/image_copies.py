@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from malaria_cells.annotations import Picture
-from malaria_cells.file_names import distinct, folded, inside, printable
+from malaria_cells.base.file_names import distinct, folded, inside, printable
+from malaria_cells.base.text import number_of
 from malaria_cells.pictures import is_read_alike, read_picture
-from malaria_cells.text import number_of
 
 _OWN_FOLDERS = ("images", "JPEGImages")
 _OWN_LOWER = tuple(name.lower() for name in _OWN_FOLDERS)

@@ -3,12 +3,12 @@
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from malaria_cells import files
 from malaria_cells.annotations import AnnotationSet, Picture
-from malaria_cells.errors import InputError
-from malaria_cells.file_names import printable
+from malaria_cells.base import files
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.file_names import printable
+from malaria_cells.base.text import excerpt
 from malaria_cells.labels import IGNORED
-from malaria_cells.text import excerpt
 from malaria_cells.writers.image_copies import flat_names, label_name, place, renamed, written_as_png
 
 _LISTS = {"train": ("train", "trainval"), "validation": ("val", "trainval"), "test": ("test",)}

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import yaml
 
-from malaria_cells import files
 from malaria_cells.annotations import AnnotationSet, Picture
-from malaria_cells.errors import InputError
+from malaria_cells.base import files
+from malaria_cells.base.errors import InputError
 from malaria_cells.pictures import SUFFIXES, is_picture
 from malaria_cells.writers.image_copies import label_name, place, renamed, short_keys, written_as_png
 

@@ -14,8 +14,10 @@ class InputError(ValueError):
         >>> raise InputError("photo.jpg: no such picture")
         Traceback (most recent call last):
         ...
-        malaria_cells.errors.InputError: photo.jpg: no such picture
+        malaria_cells.InputError: photo.jpg: no such picture
     """
+
+    __module__ = "malaria_cells"  # where programs import it from, and what a traceback names
 
 
 def reason(error: BaseException) -> str:

@@ -10,7 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 
 LONGEST = 250  # bytes of UTF-8: 255 are the limit of most systems, less what the ending of a label file may add
 _LONGEST_SUFFIX = 20  # bytes; a longer one is no suffix but a sentence with a full stop in it

@@ -19,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from malaria_cells.errors import InputError
+from malaria_cells.base.errors import InputError
 
 log = logging.getLogger(__name__)
 

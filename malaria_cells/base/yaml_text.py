@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from malaria_cells.errors import InputError, reason
+from malaria_cells.base.errors import InputError, reason
 
 MAX_BYTES = 2**21
 MAX_DEPTH = 60  # levels of lists and mappings; more make Python's own recursion end
@@ -53,7 +53,7 @@ def parse_yaml(content: bytes | str, source: str) -> Any:
         >>> parse_yaml("{epochs: 3, epochs: 4}", "--set")
         Traceback (most recent call last):
         ...
-        malaria_cells.errors.InputError: --set: line 1: the key 'epochs' is there twice, with different values; keep one
+        malaria_cells.InputError: --set: line 1: the key 'epochs' is there twice, with different values; keep one
     """
     if len(content) > MAX_BYTES:
         raise InputError(f"{source}: more than {MAX_BYTES // 2**20} MiB, which is too long for YAML of ours; expected a short text")
