@@ -14,7 +14,7 @@ import yaml
 from malaria_cells.base import files
 from malaria_cells.base.progress import progress
 from malaria_cells.config import load_config
-from malaria_cells.dataset import load_data_set, with_labels
+from malaria_cells.data.dataset import load_data_set, with_labels
 from malaria_cells.detection import TwoStageDetector
 from malaria_cells.evaluation import error_rates
 from malaria_cells.model_description import ABOUT, plain

@@ -13,11 +13,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from malaria_cells import boxes
-from malaria_cells.annotations import Picture
 from malaria_cells.config import load_config
-from malaria_cells.dataset import load_data_set
-from malaria_cells.pictures import read_picture
+from malaria_cells.data import boxes
+from malaria_cells.data.annotations import Picture
+from malaria_cells.data.dataset import load_data_set
+from malaria_cells.data.images import read_picture
 
 SCALE = 0.25
 NEIGHBOURS = 5  # photographs on, in order of their names

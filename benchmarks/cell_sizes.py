@@ -59,9 +59,9 @@ def main() -> None:
 
 def chosen(source: Path, number: int) -> Iterator[tuple]:
     """Training pictures, evenly spread, with the annotated size of their red cells."""
-    from malaria_cells.annotations import load_annotations
-    from malaria_cells.boxes import cell_sizes
-    from malaria_cells.labels import LabelSet
+    from malaria_cells.data.annotations import load_annotations
+    from malaria_cells.data.boxes import cell_sizes
+    from malaria_cells.data.labels import LabelSet
 
     labels = LabelSet(NAMES, ("difficult",), NAMES[2:6], NAMES[:1], OTHER_NAMES)
     named = source / "annotations.json"
@@ -75,7 +75,7 @@ def chosen(source: Path, number: int) -> Iterator[tuple]:
 
 def row(name: str, network, sizes: list[float], pictures: list[tuple], factor: float) -> str:  # type: ignore[no-untyped-def]
     """One line of the table."""
-    from malaria_cells.pictures import read_picture
+    from malaria_cells.data.images import read_picture
     from malaria_cells.proposals.learned import learned_boxes
     from malaria_cells.proposals.scale import detect_at_own_scale
 
@@ -118,7 +118,7 @@ def row(name: str, network, sizes: list[float], pictures: list[tuple], factor: f
 
 def average_precision(found: list[tuple[np.ndarray, np.ndarray]], pictures: list) -> float:
     """Area under precision over recall at IoU 0.5, all cells as one class; boxes on ignore regions do not count."""
-    from malaria_cells import boxes
+    from malaria_cells.data import boxes
 
     scores, hits = [], []
     for (xyxy, proposal_scores), picture in zip(found, pictures, strict=True):

@@ -12,8 +12,8 @@ import numpy as np
 
 from malaria_cells.base.parallel import MAX_WORKERS, imap_ordered
 from malaria_cells.base.tensorflow_setup import start_tensorflow
-from malaria_cells.patches import crop_boxes
-from malaria_cells.pictures import list_pictures, read_picture
+from malaria_cells.data.images import list_pictures, read_picture
+from malaria_cells.data.patches import crop_boxes
 
 
 def main() -> None:

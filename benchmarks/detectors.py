@@ -22,7 +22,7 @@ import numpy as np
 import yaml
 
 if TYPE_CHECKING:
-    from malaria_cells.dataset import DataSet
+    from malaria_cells.data.dataset import DataSet
 
 ONE_STAGE = {"yolo": "YOLOV8 xs (keras-cv)", "retinanet": "RetinaNet (keras-cv)"}
 PEERS = (*ONE_STAGE, "sliding", "ultralytics")
@@ -117,12 +117,12 @@ def run(name: str, model: Path, data: Path, output: Path, minutes: float | None,
 def sliding(model: Path, data: Path, output: Path, pictures: int) -> Row:
     """The tutorials' detector: a window at every step, the classifier asked once a window."""
     row = run("sliding window", model, data, output, None, "--proposals", "sliding", "--tta", "1")
+    from malaria_cells.data.images import read_picture
+    from malaria_cells.data.patches import crop_boxes
+    from malaria_cells.data.stain import normalized
     from malaria_cells.model_description import CLASSIFIER, load_description
     from malaria_cells.model_folder import load_network
-    from malaria_cells.patches import crop_boxes
-    from malaria_cells.pictures import read_picture
     from malaria_cells.proposals.sliding import sliding_boxes
-    from malaria_cells.stain import normalized
 
     description, _ = load_description(model)
     network = load_network(model / CLASSIFIER)
@@ -145,10 +145,10 @@ def ultralytics(config: Path, output: Path, minutes: float) -> Row:
     """Ultralytics' nano model from scratch for as long; its boxes are decided on and scored by the same code as the others'."""
     from ultralytics import YOLO
 
-    from malaria_cells.annotations import AnnotationSet
     from malaria_cells.config import load_config
-    from malaria_cells.dataset import load_data_set
-    from malaria_cells.writers import WRITERS
+    from malaria_cells.data.annotations import AnnotationSet
+    from malaria_cells.data.dataset import load_data_set
+    from malaria_cells.data.writers import WRITERS
 
     parts = load_data_set(load_config(config))
     folder = (output / "ultralytics").resolve()

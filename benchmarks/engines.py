@@ -27,12 +27,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="data set with annotations.json, split.json and images/")
     options = parser.parse_args()
     start_tensorflow()
-    from malaria_cells.annotations import load_annotations
     from malaria_cells.commands.export import export
+    from malaria_cells.data.annotations import load_annotations
+    from malaria_cells.data.images import read_picture
     from malaria_cells.evaluation import detection_metrics
     from malaria_cells.model_description import load_description
     from malaria_cells.model_folder import load_detector
-    from malaria_cells.pictures import read_picture
 
     labels = load_description(options.model)[0].labels
     test = {Path(name).name for name in json.loads((options.data / "split.json").read_text())["test"]}

@@ -16,16 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from malaria_cells.annotations import AnnotationSet, load_annotations
 from malaria_cells.base import files
 from malaria_cells.base.progress import progress
 from malaria_cells.cli import main as malaria_cells
+from malaria_cells.data.annotations import AnnotationSet, load_annotations
+from malaria_cells.data.labels import LabelSet
+from malaria_cells.data.split_file import read_split
+from malaria_cells.data.writers import WRITERS
 from malaria_cells.evaluation import detection_metrics
-from malaria_cells.labels import LabelSet
 from malaria_cells.model_description import ABOUT, load_description
 from malaria_cells.model_folder import load_detector
-from malaria_cells.split_file import read_split
-from malaria_cells.writers import WRITERS
 
 COUNTS = (0, 5, 10, 20, 40)
 FIGURES = {

@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
-from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.base.progress import progress
 from malaria_cells.base.tensorflow_setup import start_tensorflow
 from malaria_cells.config import load_config
 from malaria_cells.counting import count_detected, total
-from malaria_cells.dataset import load_data_set, with_labels
+from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.dataset import load_data_set, with_labels
+from malaria_cells.data.images import read_picture
 from malaria_cells.detection import Detector
 from malaria_cells.evaluation import as_one_class, cell_figures, detection_metrics, error_rates, infected_figures, interval_coverage
 from malaria_cells.familiarity import UNLIKE
-from malaria_cells.pictures import read_picture
 
 ROUNDS = 200
 SEED = 7

@@ -25,10 +25,10 @@ def main() -> None:
     parser.add_argument("--factors", type=float, nargs="+", default=FACTORS, help="of width and height (default: %(default)s)")
     options = parser.parse_args()
     start_tensorflow()
-    from malaria_cells.annotations import load_annotations
+    from malaria_cells.data.annotations import load_annotations
+    from malaria_cells.data.images import read_picture
     from malaria_cells.evaluation import detection_metrics
     from malaria_cells.model_folder import load_detector
-    from malaria_cells.pictures import read_picture
 
     detector, description = load_detector(options.model)
     detectors = {"own": detector, "as trained": detector.with_cell_size(description.cell_size)}

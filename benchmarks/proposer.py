@@ -18,14 +18,14 @@ import cv2
 import numpy as np
 import supervision as sv
 
-from malaria_cells import boxes
-from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.base.tensorflow_setup import start_tensorflow
 from malaria_cells.commands.train_two_stage import PROPOSER_BATCH
 from malaria_cells.config import load_config
-from malaria_cells.dataset import DataSet, load_data_set, with_labels
+from malaria_cells.data import boxes
+from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.dataset import DataSet, load_data_set, with_labels
+from malaria_cells.data.images import read_picture
 from malaria_cells.evaluation import cell_figures
-from malaria_cells.pictures import read_picture
 from malaria_cells.proposals import Proposer
 from malaria_cells.suppression import suppress
 

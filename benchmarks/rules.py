@@ -16,12 +16,12 @@ import numpy as np
 from laboratories import arguments, opened
 
 from malaria_cells import detection
-from malaria_cells.annotations import AnnotationSet
 from malaria_cells.base.progress import progress
 from malaria_cells.base.text import number_of
+from malaria_cells.data.annotations import AnnotationSet
+from malaria_cells.data.images import read_picture
 from malaria_cells.detection import TwoStageDetector
 from malaria_cells.evaluation import as_one_class, average_precision, cell_figures, mean_present
-from malaria_cells.pictures import read_picture
 
 OVERLAPS = (0.3, 0.4, 0.5, 0.6, 0.7)
 

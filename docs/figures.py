@@ -29,7 +29,7 @@ def measure() -> None:
     from malaria_cells.base.tensorflow_setup import start_tensorflow
     from malaria_cells.commands.by_data_set import detected_by_data_set
     from malaria_cells.config import load_config
-    from malaria_cells.dataset import load_data_set
+    from malaria_cells.data.dataset import load_data_set
     from malaria_cells.model_folder import load_detector
 
     test = load_data_set(load_config(MODEL / "config.yaml")).test

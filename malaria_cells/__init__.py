@@ -6,21 +6,21 @@ The public names are loaded when they are first used, so that ``--help`` stays i
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from malaria_cells.annotations import AnnotationSet, load_annotations
     from malaria_cells.api import CellDetector
     from malaria_cells.base.errors import InputError
     from malaria_cells.counting import Count
+    from malaria_cells.data.annotations import AnnotationSet, load_annotations
+    from malaria_cells.data.images import read_picture
     from malaria_cells.evaluation import detection_metrics
-    from malaria_cells.pictures import read_picture
 
 _PLACES = {
-    "AnnotationSet": "annotations",
+    "AnnotationSet": "data.annotations",
     "CellDetector": "api",
     "Count": "counting",
     "InputError": "base.errors",
     "detection_metrics": "evaluation",
-    "load_annotations": "annotations",
-    "read_picture": "pictures",
+    "load_annotations": "data.annotations",
+    "read_picture": "data.images",
 }
 __all__ = ["AnnotationSet", "CellDetector", "Count", "InputError", "detection_metrics", "load_annotations", "read_picture"]
 

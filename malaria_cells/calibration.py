@@ -14,7 +14,7 @@ from pydantic import Field
 from scipy.optimize import minimize
 from scipy.special import log_expit, log_softmax, logsumexp
 
-from malaria_cells.partial_labels import split_counts
+from malaria_cells.data.partial_labels import split_counts
 
 SMALLEST = 1e-7
 SLOPES = (0.2, 5.0)  # between which a sigmoid's slope is sought, as temperatures are

@@ -8,8 +8,8 @@ import numpy as np
 
 from malaria_cells.base.tensorflow_setup import UNSCALED, InputRange, to_inference_function
 from malaria_cells.calibration import Calibration
-from malaria_cells.labels import BACKGROUND, LabelSet
-from malaria_cells.patches import resize
+from malaria_cells.data.labels import BACKGROUND, LabelSet
+from malaria_cells.data.patches import resize
 from malaria_cells.tta import averaged, needs_refinement
 
 Network = Callable[[np.ndarray], np.ndarray]

@@ -363,7 +363,7 @@ def _add_keys(commands: argparse._SubParsersAction) -> None:
 
 def _add_formats(commands: argparse._SubParsersAction) -> None:
     def formats(_: argparse.Namespace) -> int:
-        from malaria_cells.annotations.readers import table
+        from malaria_cells.data.annotations.readers import table
 
         print(table(), end="")
         return 0

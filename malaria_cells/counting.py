@@ -8,7 +8,7 @@ import supervision as sv
 from scipy.stats import binomtest, norm, t
 
 from malaria_cells.base.text import excerpt, number_of
-from malaria_cells.labels import LabelSet
+from malaria_cells.data.labels import LabelSet
 
 LARGEST = 1e9  # of any number but the seed that a model holds
 

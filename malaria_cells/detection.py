@@ -13,12 +13,12 @@ from pydantic import Field
 from malaria_cells.base.errors import InputError
 from malaria_cells.classifier import PatchClassifier
 from malaria_cells.counting import ErrorRates, counted_as, elsewhere
+from malaria_cells.data.images import read_picture
+from malaria_cells.data.labels import LabelSet
+from malaria_cells.data.patches import crop_boxes
+from malaria_cells.data.stain import Normalization, normalized
 from malaria_cells.familiarity import FAMILIAR, Familiarity, FamiliarityModel, measure
-from malaria_cells.labels import LabelSet
-from malaria_cells.patches import crop_boxes
-from malaria_cells.pictures import read_picture
 from malaria_cells.proposals import Proposer
-from malaria_cells.stain import Normalization, normalized
 from malaria_cells.suppression import nested_decay, repeated, suppress
 from malaria_cells.unfamiliar import (
     IS_RED_CELL,

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from malaria_cells import boxes
-from malaria_cells.annotations import AnnotationSet, Picture
-from malaria_cells.pictures import read_picture
+from malaria_cells.data import boxes
+from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.images import read_picture
 from malaria_cells.proposals.learned import WORKING_CELL_SIZE, to_working_scale
 from malaria_cells.proposals.scale import annotated_cell_size
 from malaria_cells.proposals.transmission import Field

@@ -19,11 +19,11 @@ from malaria_cells.calibration import Calibration
 from malaria_cells.checksums import checksums
 from malaria_cells.classifier import Network
 from malaria_cells.counting import LARGEST, ErrorRates
+from malaria_cells.data.labels import LabelSet
+from malaria_cells.data.stain import Normalization
 from malaria_cells.detection import DetectionSettings
 from malaria_cells.familiarity import FamiliarityModel
-from malaria_cells.labels import LabelSet
 from malaria_cells.proposals import Margins, Method
-from malaria_cells.stain import Normalization
 from malaria_cells.unfamiliar import UnfamiliarSigmoid
 
 FORMAT_VERSION = 2

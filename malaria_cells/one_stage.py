@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from malaria_cells import boxes
+from malaria_cells.data import boxes
+from malaria_cells.data.labels import LabelSet
 from malaria_cells.detection import Detector, Predictions
-from malaria_cells.labels import LabelSet
 
 LEAST_SCORE = 0.02
 # Cap on candidates: an undertrained network scores almost every location above LEAST_SCORE, and no input holds 5,000 cells of 14 pixels.

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
-from malaria_cells import boxes
+from malaria_cells.data import boxes
 
 CONTAINMENT = 0.8  # fraction of the smaller box inside the larger from which two boxes are nested
 # Score multiplier of the lower-scored of two nested boxes. In a crowd either may be the cell: on IML-Malaria's validation part dropping

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from malaria_cells.patches import resize
+from malaria_cells.data.patches import resize
 
 VIEWS = 8
 

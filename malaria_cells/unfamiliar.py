@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 from malaria_cells.calibration import SMALLEST
 from malaria_cells.counting import LARGEST
-from malaria_cells.labels import LabelSet
+from malaria_cells.data.labels import LabelSet
 
 FEWEST_RED_CELLS = 5  # of a photograph: the median of fewer says too little
 IS_RED_CELL = 0.5  # probability of being a red cell, infected or not, from which a candidate counts for the median

@@ -50,7 +50,7 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory) -> Path:
     """Eight training and four test smears of 640 x 480."""
-    from malaria_cells.sample import write_sample
+    from malaria_cells.data.sample import write_sample
 
     folder = tmp_path_factory.mktemp("data") / "sample"
     write_sample(folder, training=8, test=4, seed=7, size_wh=(640, 480))
@@ -85,7 +85,7 @@ def bbbc041_file() -> Path:
 @pytest.fixture(scope="session")
 def six_classes():
     from malaria_cells.config import PARASITES, SIX_CLASSES
-    from malaria_cells.labels import LabelSet
+    from malaria_cells.data.labels import LabelSet
 
     return LabelSet(tuple(SIX_CLASSES), ("difficult",), tuple(PARASITES), ("red blood cell",))
 

@@ -244,7 +244,7 @@ def test_old_data_may_have_single_cells_and_labels_that_the_new_model_lacks(tmp_
 
 def test_what_old_photographs_leave_out_is_unknown_in_an_adaptation_too(sample, six_classes, tmp_path):
     """A candidate in no box of an old photograph whose leukocytes nobody marked may be one; in a new photograph it is background."""
-    from malaria_cells.annotations import load_annotations
+    from malaria_cells.data.annotations import load_annotations
     from malaria_cells.training.adaptation import Adaptation
 
     known = load_annotations(sample / "training.json", six_classes)

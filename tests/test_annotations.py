@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from malaria_cells.annotations import PictureList, load_annotations
 from malaria_cells.base.errors import InputError
-from malaria_cells.labels import LabelSet
+from malaria_cells.data.annotations import PictureList, load_annotations
+from malaria_cells.data.labels import LabelSet
 from tests.conftest import bbbc041_entry, write_bbbc041, write_picture
 
 

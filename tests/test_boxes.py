@@ -3,7 +3,7 @@ import supervision as sv
 from hypothesis import given
 from hypothesis import strategies as st
 
-from malaria_cells import boxes
+from malaria_cells.data import boxes
 
 box = st.tuples(st.integers(0, 50), st.integers(0, 50), st.integers(1, 30), st.integers(1, 30)).map(
     lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import numpy as np
 
-from malaria_cells import boxes
-from malaria_cells.annotations import Picture
-from malaria_cells.candidates import label_candidates
-from malaria_cells.labels import IGNORED
-from malaria_cells.patches import Cropping, build_patch_store
+from malaria_cells.data import boxes
+from malaria_cells.data.annotations import Picture
+from malaria_cells.data.candidates import label_candidates
+from malaria_cells.data.labels import IGNORED
+from malaria_cells.data.patches import Cropping, build_patch_store
 
 BACKGROUND_ID = 5
 
@@ -45,7 +45,7 @@ def test_a_picture_without_boxes_and_a_proposer_without_candidates():
 
 
 def test_candidates_are_cut_beside_what_is_annotated(sample, six_classes, tmp_path):
-    from malaria_cells.annotations import load_annotations
+    from malaria_cells.data.annotations import load_annotations
 
     data = load_annotations(sample / "training.json", six_classes)
     cropping = Cropping((32, 32), 1.25, background_per_image=3, seed=0)

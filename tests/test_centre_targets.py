@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from malaria_cells import boxes
+from malaria_cells.data import boxes
 from malaria_cells.proposals import Proposer
 from malaria_cells.proposals.learned import MULTIPLE, PADDING, STRIDE, WORKING_CELL_SIZE, decode, learned_boxes
 from malaria_cells.training.centre_targets import (

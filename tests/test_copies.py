@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from malaria_cells.annotations import Picture
 from malaria_cells.base.errors import InputError
 from malaria_cells.config import make_config
-from malaria_cells.copies import same_photographs
-from malaria_cells.dataset import load_data_set
-from malaria_cells.pictures import picture_size
+from malaria_cells.data.annotations import Picture
+from malaria_cells.data.dataset import load_data_set
+from malaria_cells.data.duplicates import same_photographs
+from malaria_cells.data.images import picture_size
 from tests.conftest import write_picture
 from tests.test_leaks import NAMES, annotate, draw, slides
 
@@ -78,7 +78,7 @@ def test_pictures_without_anything_to_see_and_broken_ones_are_like_no_other(tmp_
 
 
 def test_more_than_can_be_read_are_compared_byte_for_byte(tmp_path, monkeypatch):
-    monkeypatch.setattr("malaria_cells.copies.MOST_PIXELS", 1000)
+    monkeypatch.setattr("malaria_cells.data.duplicates.MOST_PIXELS", 1000)
     draw(tmp_path / "0.png", 0)
     paths = [
         tmp_path / "0.png",

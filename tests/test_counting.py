@@ -5,7 +5,7 @@ import pytest
 import supervision as sv
 
 from malaria_cells.counting import UNMEASURED, Count, ErrorRates, count, counted_as, elsewhere, extra_variance
-from malaria_cells.labels import LabelSet
+from malaria_cells.data.labels import LabelSet
 
 
 def test_counts_and_parasitemia(six_classes):

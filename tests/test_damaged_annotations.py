@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from malaria_cells.annotations import AnnotationSet, load_annotations
 from malaria_cells.base.errors import InputError
-from malaria_cells.sample import write_sample
-from malaria_cells.writers import WRITERS
+from malaria_cells.data.annotations import AnnotationSet, load_annotations
+from malaria_cells.data.sample import write_sample
+from malaria_cells.data.writers import WRITERS
 from tests.conftest import write_picture
 
 JUNK = [None, True, -1, 0, 1e308, float("nan"), float("inf"), "", "ring", [], {}, [1], {"id": 1}, "12", -1e9, "../x"]

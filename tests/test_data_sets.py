@@ -9,9 +9,9 @@ from PIL import Image
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.config import OneSet, load_config, make_config, names_of
-from malaria_cells.data_sets import said_of_unannotated
-from malaria_cells.dataset import load_data_set
-from malaria_cells.single_cell_sets import said_of_labels_not_in_photographs, said_of_single_cells
+from malaria_cells.data.data_sets import said_of_unannotated
+from malaria_cells.data.dataset import load_data_set
+from malaria_cells.data.single_cell_sets import said_of_labels_not_in_photographs, said_of_single_cells
 from tests.conftest import write_bbbc041
 from tests.test_leaks import NAMES, annotate, slides
 

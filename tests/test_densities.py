@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from malaria_cells.augment import make_augmenter
-from malaria_cells.augment.densities import CAST, STRENGTH, STRENGTH_BY_CHANNEL, WHITE, varied
+from malaria_cells.data.augment import make_augmenter
+from malaria_cells.data.augment.densities import CAST, STRENGTH, STRENGTH_BY_CHANNEL, WHITE, varied
 
 
 @pytest.fixture(scope="module")

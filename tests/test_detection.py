@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from malaria_cells import boxes, tta
+from malaria_cells import tta
 from malaria_cells.calibration import Calibration
 from malaria_cells.classifier import PatchClassifier, both_classes, infected_classes, raw_probabilities
+from malaria_cells.data import boxes
+from malaria_cells.data.labels import LabelSet
 from malaria_cells.detection import UNDER, DetectionSettings, TwoStageDetector, label_and_score
-from malaria_cells.labels import LabelSet
 from malaria_cells.proposals import Proposer
 from malaria_cells.suppression import NESTED_DECAY, nested_decay, overlapping, suppress
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from malaria_cells.annotations.readers import table
 from malaria_cells.cli import main
-from malaria_cells.sample import write_sample
+from malaria_cells.data.annotations.readers import table
+from malaria_cells.data.sample import write_sample
 
 
 def blocks(text, language):

@@ -243,8 +243,8 @@ def test_files_in_the_way_are_kept(repository, tmp_path, mirror):
 
 
 def test_the_sample_needs_no_server(repository, tmp_path, monkeypatch, capsys):
-    from malaria_cells import sample as package
     from malaria_cells.cli import main
+    from malaria_cells.data import sample as package
 
     rendered = package.write_sample
     monkeypatch.setattr(package, "write_sample", lambda folder, **_: rendered(folder, training=2, test=1, seed=1, size_wh=(320, 240)))

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from malaria_cells import boxes, coco
-from malaria_cells.annotations import Picture
 from malaria_cells.counting import counted_as
+from malaria_cells.data import boxes, coco_rows
+from malaria_cells.data.annotations import Picture
+from malaria_cells.data.labels import IGNORED, LabelSet
 from malaria_cells.evaluation import average_precision, class_matches, classification_metrics, detection_metrics, infected_figures
-from malaria_cells.labels import IGNORED, LabelSet
 
 LABELS = LabelSet(("red blood cell", "leukocyte", "ring", "schizont"), ("difficult",), ("ring", "schizont"), ("red blood cell",))
 
@@ -73,9 +73,9 @@ def reference(pictures, found, labels, cap):
     """pycocotools, the same truth and results, as arrays (iou, recall, class) and (iou, class)."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
-        truth.dataset = coco.truth(pictures, labels)
+        truth.dataset = coco_rows.truth(pictures, labels)
         truth.createIndex()
-        results = coco.results(found)
+        results = coco_rows.results(found)
         predicted = truth.loadRes([{k: r[k] for k in ("image_id", "category_id", "bbox", "score")} for r in results])
         evaluation = COCOeval(truth, predicted, "bbox")
         evaluation.params.maxDets = [1, 10, cap]
@@ -108,8 +108,8 @@ def test_parity_with_pycocotools_beyond_a_hundred_boxes_a_picture():
 
 @pytest.mark.slow
 def test_parity_on_real_photographs(iml):
-    from malaria_cells.annotations import load_annotations
-    from malaria_cells.pictures import read_picture
+    from malaria_cells.data.annotations import load_annotations
+    from malaria_cells.data.images import read_picture
     from malaria_cells.proposals import Proposer
 
     labels = LabelSet(("red blood cell", "gametocyte", "ring", "trophozoite", "schizont"), ("difficult",))
@@ -206,7 +206,7 @@ def test_every_label_is_ranked_by_its_own_scores():
     metrics = detection_metrics([p], [found], LABELS, None)
     assert metrics["cell"] == {"AP50": 1, "recall50": 1, "precision": 1, "recall": 1, "f1": 1}
     assert metrics["infected"]["AP50"] == 1.0
-    rows = coco.results([found])
+    rows = coco_rows.results([found])
     assert [(r["id"], r["category_id"], r.get("further_label_of")) for r in rows] == [
         (1, 3, None),
         (2, 4, 1),

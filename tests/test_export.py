@@ -50,7 +50,7 @@ def keras_detector(model):
 @pytest.fixture(scope="session")
 def smears():
     """Three rendered photographs of three sizes."""
-    from malaria_cells.sample import Slide, render_smear
+    from malaria_cells.data.sample import Slide, render_smear
 
     sizes = ((640, 480), (1024, 768), (500, 701))
     return [render_smear(Slide.draw(np.random.default_rng(i)), np.random.default_rng(i), size).picture for i, size in enumerate(sizes)]
@@ -69,7 +69,7 @@ def check_parity(keras_detector, detector, pictures, patches):
 
 
 def patches_of(detector, pictures, count):
-    from malaria_cells.patches import crop_boxes
+    from malaria_cells.data.patches import crop_boxes
 
     cut = [crop_boxes(p, detector.proposer(p), detector.classifier.context, detector.classifier.image_size_hw) for p in pictures]
     return np.concatenate(cut)[:count]
@@ -100,8 +100,8 @@ def test_pictures_worked_on_at_once_are_answered_as_one_after_the_other(form, ex
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 def test_an_engine_answers_as_keras_on_real_photographs(form, exported, keras_detector, iml):
+    from malaria_cells.data.images import read_picture
     from malaria_cells.model_folder import load_detector
-    from malaria_cells.pictures import read_picture
 
     names = json.loads((iml / "split.json").read_text())["test"][:3]
     pictures = [read_picture(iml / "images" / name.split("/")[-1]) for name in names]
@@ -138,9 +138,9 @@ def test_the_example_runs_without_keras_and_finds_the_same(form, exported, keras
 @pytest.mark.slow
 def test_int8_keeps_what_is_found(model, keras_detector, repository, sample, tmp_path):
     """Ranges fitted to rendered smears, compared on another."""
-    from malaria_cells import boxes
+    from malaria_cells.data import boxes
+    from malaria_cells.data.images import read_picture
     from malaria_cells.model_folder import load_detector
-    from malaria_cells.pictures import read_picture
 
     for form in ("onnx", "openvino", "litert"):
         folder = tmp_path / form
@@ -162,7 +162,7 @@ def test_int8_keeps_what_is_found(model, keras_detector, repository, sample, tmp
 def infected_f1(model, keras_detector, iml):
     """The infected F1 of a model folder on the real photographs that thresholds were chosen or figures taken on: 133 infected cells."""
     from malaria_cells import CellDetector
-    from malaria_cells.annotations import load_annotations
+    from malaria_cells.data.annotations import load_annotations
     from malaria_cells.evaluation import infected_figures
 
     split = json.loads((model / "split.json").read_text())

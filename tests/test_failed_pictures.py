@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
+from malaria_cells.data.patches import rescale
 from malaria_cells.detection import TwoStageDetector
-from malaria_cells.patches import rescale
 from tests.conftest import write_picture
 from tests.test_run_command import rows, run
 

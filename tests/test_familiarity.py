@@ -13,22 +13,22 @@ import pytest
 import supervision as sv
 import yaml
 
-from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.base.errors import InputError
 from malaria_cells.cli import main
 from malaria_cells.commands.outputs import DetectionOutput, Finished
 from malaria_cells.commands.run_report import write_run_report
 from malaria_cells.commands.verdicts import Verdicts
 from malaria_cells.counting import UNMEASURED, ErrorRates
+from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.images import read_picture
+from malaria_cells.data.labels import LabelSet
+from malaria_cells.data.sample.smear import RADIUS, Slide, render_smear
 from malaria_cells.detection import DetectionSettings, Detector
 from malaria_cells.familiarity import FAMILIAR, UNLIKE, UNUSUAL, Familiarity, FamiliarityModel, appearance, fit, measure
 from malaria_cells.familiarity.model import NO_FINDINGS
 from malaria_cells.familiarity.signals import NAMES
-from malaria_cells.labels import LabelSet
 from malaria_cells.model_description import load_description, plain
-from malaria_cells.pictures import read_picture
 from malaria_cells.report.sections import counted_headline
-from malaria_cells.sample.smear import RADIUS, Slide, render_smear
 from malaria_cells.training.elsewhere import read_elsewhere
 from malaria_cells.training.familiarity import fit_familiarity, sets_without_infected
 from malaria_cells.unfamiliar import UnfamiliarSigmoid
@@ -267,7 +267,7 @@ def test_cells_smaller_than_a_pixel_are_refused(untrained_model, tmp_path, chang
 
 
 def test_training_photographs_are_measured_by_their_annotation(sample):
-    from malaria_cells.annotations import load_annotations
+    from malaria_cells.data.annotations import load_annotations
 
     names = ("red blood cell", "leukocyte", "gametocyte", "ring", "trophozoite", "schizont")
     labels = LabelSet(names, infected=names[2:], red_cells=names[:1])

@@ -8,11 +8,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from malaria_cells.annotations import load_annotations
 from malaria_cells.base.errors import InputError
 from malaria_cells.config import make_config
-from malaria_cells.dataset import load_data_set
-from malaria_cells.labels import LabelSet
+from malaria_cells.data.annotations import load_annotations
+from malaria_cells.data.dataset import load_data_set
+from malaria_cells.data.labels import LabelSet
 from tests.conftest import write_picture
 
 
@@ -177,7 +177,7 @@ def test_folder_per_class_as_nih_has_it(tmp_path):
     ]
     assert found.pictures[-1].boxes_xyxy.tolist() == [[0, 0, 30, 20]]
     assert found.issues == (f"{root}: 1 file that cannot be a picture, skipped; first: Uninfected/Thumbs.db",)
-    from malaria_cells.patches import Cropping, build_patch_store
+    from malaria_cells.data.patches import Cropping, build_patch_store
 
     store = build_patch_store(found, Cropping((40, 50), 1.25, 10, 0), tmp_path / "cache")
     assert len(store) == 5  # no background: the label is of the whole picture

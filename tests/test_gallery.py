@@ -9,7 +9,7 @@ from PIL import Image
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.cli import main
-from malaria_cells.pictures import read_picture
+from malaria_cells.data.images import read_picture
 from tests.conftest import write_bbbc041
 
 PICTURE = "docs/images/smear.jpg"
@@ -30,7 +30,7 @@ def test_a_gallery_of_a_data_set(sample, tmp_path, capsys):
 
 def test_cells_come_from_all_over_the_data_set(tmp_path):
     """Five of ten cells, one a picture whose grey value is its number: from the first to the last picture."""
-    from malaria_cells.annotations import load_annotations
+    from malaria_cells.data.annotations import load_annotations
     from malaria_cells.report.gallery import cut_cells
 
     for i in range(10):
@@ -129,10 +129,10 @@ def occlusion(network, patches, class_id, side, steps=14):
 @pytest.mark.slow
 def test_heat_is_where_hiding_the_cell_hurts(repository, iml):
     """Rings of real photographs: the hottest place is nearly always where a grey square takes the ring away."""
-    from malaria_cells.annotations import load_annotations
+    from malaria_cells.data.annotations import load_annotations
+    from malaria_cells.data.patches import resize
     from malaria_cells.explain import Explainer
     from malaria_cells.model_folder import load_detector
-    from malaria_cells.patches import resize
     from malaria_cells.report.gallery import cut_cells
 
     folder = repository / "pretrained" / "vivax"

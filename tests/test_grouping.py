@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from malaria_cells.annotations import Picture
-from malaria_cells.annotations.grouping import grouped
 from malaria_cells.base.errors import InputError
+from malaria_cells.data.annotations import Picture
+from malaria_cells.data.annotations.grouping import grouped
 
 NOTHING = np.zeros((0, 4)), np.zeros(0, dtype=int), np.zeros(0, dtype=bool)
 
@@ -59,7 +59,7 @@ def test_pictures_without_a_slide_are_counted(caplog, keys, group, expected, mes
     ],
 )
 def test_patterns_that_cannot_be_used_end_at_once(monkeypatch, group, message):
-    monkeypatch.setattr("malaria_cells.annotations.grouping.SECONDS", 0.3)
+    monkeypatch.setattr("malaria_cells.data.annotations.grouping.SECONDS", 0.3)
     started = time.process_time()
     with pytest.raises(InputError, match=r"^group: ") as refused:
         groups(["a" * 40 + "b.png", "x" * 60] * 20, group)

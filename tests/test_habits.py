@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from malaria_cells import boxes
-from malaria_cells.annotations import AnnotationSet, Picture, load_annotations
+from malaria_cells.data import boxes
+from malaria_cells.data.annotations import AnnotationSet, Picture, load_annotations
+from malaria_cells.data.labels import LabelSet
 from malaria_cells.habits import AnnotationHabits, border_habit, completeness, measure, measured
-from malaria_cells.labels import LabelSet
 
 LABELS = LabelSet(("red blood cell", "leukocyte"))
 

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from malaria_cells.base.errors import InputError
+from malaria_cells.data.labels import LabelSet
 from malaria_cells.engines import exported_network
 from malaria_cells.export import export_network
 from malaria_cells.keras_files import load_network
-from malaria_cells.labels import LabelSet
 from malaria_cells.model_description import ModelDescription, load_description, save_description
 from malaria_cells.model_folder import load_detector, save_model
 

@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.pictures import picture_size, read_picture
+from malaria_cells.data.images import picture_size, read_picture
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 30, 3), dtype=np.uint8)
 

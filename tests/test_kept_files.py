@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from malaria_cells.cli import main
-from malaria_cells.sample import write_sample
+from malaria_cells.data.sample import write_sample
 
 
 @pytest.fixture

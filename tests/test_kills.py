@@ -12,14 +12,14 @@ import pytest
 import yaml
 from PIL import Image
 
-from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.commands import train as command
-from malaria_cells.dataset import DataSet
-from malaria_cells.labels import LabelSet
+from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.dataset import DataSet
+from malaria_cells.data.labels import LabelSet
+from malaria_cells.data.patches import PatchStore
 from malaria_cells.model_description import ABOUT
-from malaria_cells.patches import PatchStore
 from malaria_cells.training import classifier, run_state
 
 # By pass: a plateau is met twice, and early stopping with a patience of 2 ends with the fifth of six epochs.

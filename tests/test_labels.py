@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.labels import IN_RUN, LabelSet, warn_of_meanings, warn_of_uncounted
-from malaria_cells.synonyms import likely, plain
+from malaria_cells.data.labels import IN_RUN, LabelSet, warn_of_meanings, warn_of_uncounted
+from malaria_cells.data.synonyms import likely, plain
 
 
 def test_ids_follow_the_order_and_ignored_are_minus_one(six_classes):

@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from malaria_cells.annotations import AnnotationSet
 from malaria_cells.base.errors import InputError
 from malaria_cells.config import make_config
-from malaria_cells.dataset import DataSet, load_data_set
-from malaria_cells.leaks import together
+from malaria_cells.data.annotations import AnnotationSet
+from malaria_cells.data.dataset import DataSet, load_data_set
+from malaria_cells.data.leaks import together
 from tests.conftest import bbbc041_entry, write_bbbc041
 from tests.test_splits import make_set, sets
 

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from malaria_cells import boxes
 from malaria_cells.base.errors import InputError
 from malaria_cells.cli import main
-from malaria_cells.pictures import read_picture
+from malaria_cells.data import boxes
+from malaria_cells.data.images import read_picture
 from malaria_cells.proposals import Proposer
 from malaria_cells.proposals.learned import PADDING, STRIDE, WORKING_CELL_SIZE, seen_mirrored
 from malaria_cells.training.centre_targets import CENTRE, CHANNELS, NEARNESS
@@ -47,7 +47,7 @@ def test_mirrored_looks_agree_on_what_is_there(x, y, views):
 
 @pytest.fixture(scope="module")
 def annotated(sample, six_classes):
-    from malaria_cells.annotations import load_annotations
+    from malaria_cells.data.annotations import load_annotations
 
     return load_annotations(sample / "training.json", six_classes)
 
@@ -138,7 +138,7 @@ def trained(repository, sample, tmp_path_factory):
 
 @pytest.mark.slow
 def test_it_learns_where_cells_are(trained, annotated, sample, six_classes):
-    from malaria_cells.annotations import load_annotations
+    from malaria_cells.data.annotations import load_annotations
     from malaria_cells.model_folder import load_network, proposal_inference_function
 
     folder, said = trained

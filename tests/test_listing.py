@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.pictures import SUFFIXES, UNREADABLE_SUFFIXES, list_pictures, read_picture
+from malaria_cells.data.images import SUFFIXES, UNREADABLE_SUFFIXES, list_pictures, read_picture
 
 
 def put(root: Path, *names: str) -> None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from malaria_cells.annotations.file_index import Origin, inner_path
-from malaria_cells.annotations.locate import PictureFolder, PictureList
 from malaria_cells.base.errors import InputError
+from malaria_cells.data.annotations.file_index import Origin, inner_path
+from malaria_cells.data.annotations.locate import PictureFolder, PictureList
 
 
 def folder(root: Path, *names: str) -> PictureFolder:

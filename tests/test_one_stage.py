@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from malaria_cells.cli import main
-from malaria_cells.labels import LabelSet
+from malaria_cells.data.labels import LabelSet
 from malaria_cells.model_folder import load_detector
 from malaria_cells.one_stage import as_probabilities, letterbox
 from malaria_cells.training.run_state import RunState

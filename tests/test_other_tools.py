@@ -7,10 +7,10 @@ import random
 import numpy as np
 import pytest
 
-from malaria_cells.annotations import createml, cvat_xml, foreign, label_studio, labelme, load_annotations, qupath, via, vott
-from malaria_cells.annotations.readers import FORMATS
-from malaria_cells.annotations.source import RawPicture, Source
 from malaria_cells.base.errors import InputError
+from malaria_cells.data.annotations import createml, cvat_xml, foreign, label_studio, labelme, load_annotations, qupath, via, vott
+from malaria_cells.data.annotations.readers import FORMATS
+from malaria_cells.data.annotations.source import RawPicture, Source
 from tests.conftest import write_picture
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from malaria_cells.annotations.outlines import outline_bounds, points_bounds, turned_bounds
+from malaria_cells.data.annotations.outlines import outline_bounds, points_bounds, turned_bounds
 
 masks = st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(lambda shape: arrays(np.uint8, shape, elements=st.integers(0, 1)))
 

@@ -66,9 +66,9 @@ def test_limits_are_said(tmp_path):
 
 def test_corrections_are_what_training_takes(photograph, sample, tmp_path):
     """Twice the same photograph and once another: two photographs, the later labels; and a training's data with them."""
-    from malaria_cells.annotations import load_annotations
     from malaria_cells.config import load_config
-    from malaria_cells.dataset import load_data_set
+    from malaria_cells.data.annotations import load_annotations
+    from malaria_cells.data.dataset import load_data_set
     from malaria_cells.page.review_file import NO_CELL, save_correction
 
     detector, smear = photograph
@@ -150,7 +150,7 @@ def test_names_on_the_page_are_no_markdown():
 
 def test_two_photographs_of_one_name_are_both_kept(photograph, sample, tmp_path):
     """In the review, of two sessions; and one dropped under two names is one photograph."""
-    from malaria_cells.annotations import load_annotations
+    from malaria_cells.data.annotations import load_annotations
     from malaria_cells.page.review_file import save_correction
 
     detector, smear = photograph

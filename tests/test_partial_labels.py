@@ -14,12 +14,12 @@ from keras import ops
 from PIL import Image
 from scipy.special import softmax
 
-from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.base import files
 from malaria_cells.calibration import fit_calibration
-from malaria_cells.labels import LabelSet
-from malaria_cells.partial_labels import allowed_classes, background_id, class_sets, split_counts, stand_ins
-from malaria_cells.patches import FORMAT_VERSION, Cropping, PatchStore, build_patch_store
+from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.labels import LabelSet
+from malaria_cells.data.partial_labels import allowed_classes, background_id, class_sets, split_counts, stand_ins
+from malaria_cells.data.patches import FORMAT_VERSION, Cropping, PatchStore, build_patch_store
 from malaria_cells.training.classifier import TrainingData, train_classifier
 from malaria_cells.training.looks import with_hard_examples
 from malaria_cells.training.metrics import MacroF1

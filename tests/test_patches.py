@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from malaria_cells import boxes, patches
-from malaria_cells.annotations import load_annotations
 from malaria_cells.base.errors import InputError
-from malaria_cells.patches import KEPT_STORES, Cropping, background_boxes, build_patch_store, crop_boxes
+from malaria_cells.data import boxes, patches
+from malaria_cells.data.annotations import load_annotations
+from malaria_cells.data.patches import KEPT_STORES, Cropping, background_boxes, build_patch_store, crop_boxes
 from tests.conftest import bbbc041_entry, write_bbbc041
 
 CROPPING = Cropping((32, 32), 1.25, background_per_image=3, seed=0)

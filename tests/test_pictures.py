@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.pictures import picture_size, read_picture
+from malaria_cells.data.images import picture_size, read_picture
 
 
 def marked(width=30, height=20):
@@ -150,7 +150,7 @@ def test_however_a_picture_is_damaged_the_error_names_it(tmp_path, suffix):
 
 
 def test_too_large_is_seen_from_the_header(tmp_path, monkeypatch):
-    monkeypatch.setattr("malaria_cells.pictures.refusal.MAX_PIXELS", 99)
+    monkeypatch.setattr("malaria_cells.data.images.refusal.MAX_PIXELS", 99)
     Image.new("RGB", (10, 10)).save(tmp_path / "p.png")
     with pytest.raises(InputError, match=r"p\.png: 10 x 10 pixels; the limit is 99"):
         read_picture(tmp_path / "p.png")
@@ -200,8 +200,8 @@ def test_what_is_no_picture_is_called_by_its_name(tmp_path, content, what):
 def test_reading_leaves_pillow_as_it_was_for_others():
     code = (
         "from PIL import Image, ImageFile; before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES\n"
-        "import malaria_cells.pictures, warnings; filters = list(warnings.filters)\n"
-        "malaria_cells.pictures.read_picture('docs/images/smear.jpg')\n"
+        "import malaria_cells.data.images, warnings; filters = list(warnings.filters)\n"
+        "malaria_cells.data.images.read_picture('docs/images/smear.jpg')\n"
         "assert before == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES) and filters == warnings.filters and before[0]"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)

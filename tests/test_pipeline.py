@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from keras import ops
 from sklearn.utils.class_weight import compute_sample_weight
 
-from malaria_cells.augment import imgaug_policies, keras_policies, make_augmenter, make_batch_policy, needs_soft_labels
 from malaria_cells.base.errors import InputError
-from malaria_cells.patches import PatchStore
-from malaria_cells.pipeline import Sampler, Targets, class_fractions, class_weights, plain_batches, row_fractions, training_batches
+from malaria_cells.data.augment import imgaug_policies, keras_policies, make_augmenter, make_batch_policy, needs_soft_labels
+from malaria_cells.data.patches import PatchStore
+from malaria_cells.data.pipeline import Sampler, Targets, class_fractions, class_weights, plain_batches, row_fractions, training_batches
 
 
 def make_store(class_ids, size=16):

@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from malaria_cells import boxes
 from malaria_cells.base.errors import InputError
+from malaria_cells.data import boxes
+from malaria_cells.data.sample.smear import Slide, render_smear
 from malaria_cells.proposals import Proposer, estimate_cell_size, find_sources
-from malaria_cells.sample.smear import Slide, render_smear
 
 
 @pytest.fixture(scope="module")

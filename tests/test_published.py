@@ -10,7 +10,7 @@ from PIL import Image
 
 from malaria_cells.cli import main
 from malaria_cells.config import load_config
-from malaria_cells.dataset import load_data_set
+from malaria_cells.data.dataset import load_data_set
 
 # The keys and values of the pneumonia configuration that is copied from repository to repository.
 COPIED = """

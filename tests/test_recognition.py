@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from malaria_cells.annotations import load_annotations
 from malaria_cells.base.errors import InputError
 from malaria_cells.cli import main
-from malaria_cells.labels import LabelSet
+from malaria_cells.data.annotations import load_annotations
+from malaria_cells.data.labels import LabelSet
 from tests.conftest import write_picture
 
 BOX = "0.5 0.5 0.2 0.4"  # in fractions of 1; [40, 24, 60, 56] of a picture of 100 x 80
@@ -402,7 +402,7 @@ def test_boxes_on_a_picture_as_stored_are_turned_with_it(tmp_path, orientation):
     import numpy as np
     from PIL import Image
 
-    from malaria_cells.pictures import read_picture
+    from malaria_cells.data.images import read_picture
 
     stored = np.full((80, 100, 3), 200, np.uint8)
     stored[24:56, 40:60] = 10
@@ -516,7 +516,7 @@ def test_many_pictures_of_one_name_are_found_at_once(tmp_path):
     for name in names:
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(b"")
-    from malaria_cells.annotations.locate import PictureFolder
+    from malaria_cells.data.annotations.locate import PictureFolder
 
     finder = PictureFolder(tmp_path)
     start = time.process_time()
@@ -732,7 +732,7 @@ def test_two_files_of_one_picture_filename_are_told_to_mend_it(tmp_path):
 
 def test_a_test_folder_that_holds_a_training_part_of_its_own(tmp_path):
     from malaria_cells.config import make_config
-    from malaria_cells.dataset import load_data_set
+    from malaria_cells.data.dataset import load_data_set
 
     for i in range(3):
         write_picture(tmp_path / "here" / f"{i}.jpg", value=40 + 20 * i)
@@ -753,7 +753,7 @@ def test_a_test_folder_that_holds_a_training_part_of_its_own(tmp_path):
 
 def test_too_few_pictures_are_told_what_helps(tmp_path):
     from malaria_cells.config import make_config
-    from malaria_cells.dataset import load_data_set
+    from malaria_cells.data.dataset import load_data_set
 
     values = {"train_images": str(tmp_path), "labels": None, "infected_labels": ["ring"], "group": None, "test_size": 0.5}
     for n, helps in ((1, "needs two: add pictures$"), (2, r"needs two: add pictures, or do without a test \(`test_size: 0`\)$")):

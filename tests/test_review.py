@@ -10,12 +10,12 @@ import supervision as sv
 from PIL import Image
 from pycocotools.coco import COCO
 
-from malaria_cells.annotations import load_annotations
 from malaria_cells.base.errors import InputError
 from malaria_cells.cli import main
 from malaria_cells.config import make_config
-from malaria_cells.dataset import load_data_set
-from malaria_cells.labels import LabelSet
+from malaria_cells.data.annotations import load_annotations
+from malaria_cells.data.dataset import load_data_set
+from malaria_cells.data.labels import LabelSet
 from malaria_cells.report.review import doubts, most_doubtful
 from tests.conftest import write_bbbc041
 

@@ -16,13 +16,13 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from malaria_cells import coco
-from malaria_cells.annotations import load_annotations
 from malaria_cells.cli import main
+from malaria_cells.data import coco_rows
+from malaria_cells.data.annotations import load_annotations
+from malaria_cells.data.patches import resize
+from malaria_cells.data.single_cells import as_in_photograph
+from malaria_cells.data.stain import normalized
 from malaria_cells.model_folder import load_detector
-from malaria_cells.patches import resize
-from malaria_cells.single_cells import as_in_photograph
-from malaria_cells.stain import normalized
 from tests.conftest import write_bbbc041, write_picture
 
 
@@ -104,7 +104,7 @@ def test_coco_file_is_loaded_by_pycocotools(finished, six_classes, capsys):
 def test_pycocotools_gets_the_same_map_from_the_files(finished, sample, six_classes, capsys):
     annotated = load_annotations(sample / "test.json", six_classes)
     truth, found = COCO(), json.loads((finished / "detections.json").read_text())
-    truth.dataset = coco.truth(list(annotated.pictures), six_classes)
+    truth.dataset = coco_rows.truth(list(annotated.pictures), six_classes)
     truth.createIndex()
     ids = {image["file_name"].split("/")[-1]: image["id"] for image in truth.dataset["images"]}
     names = {image["id"]: image["file_name"].split("/")[-1] for image in found["images"]}

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from malaria_cells import boxes
-from malaria_cells.annotations import load_annotations
-from malaria_cells.sample import write_sample
-from malaria_cells.sample.cells import draw_cell
-from malaria_cells.sample.smear import LABELS, RADIUS, Slide, render_smear
+from malaria_cells.data import boxes
+from malaria_cells.data.annotations import load_annotations
+from malaria_cells.data.sample import write_sample
+from malaria_cells.data.sample.cells import draw_cell
+from malaria_cells.data.sample.smear import LABELS, RADIUS, Slide, render_smear
 
 
 def test_layout_is_bbbc041s(sample, six_classes, bbbc041_file):

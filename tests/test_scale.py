@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from malaria_cells import CellDetector, boxes, read_picture
-from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells import CellDetector, read_picture
 from malaria_cells.base.errors import InputError
-from malaria_cells.boxes import cell_sizes
 from malaria_cells.cli import main
-from malaria_cells.labels import LabelSet
+from malaria_cells.data import boxes
+from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.boxes import cell_sizes
+from malaria_cells.data.labels import LabelSet
 from malaria_cells.model_folder import load_detector
 from malaria_cells.model_folder import shipped as shipped_folder
 from malaria_cells.proposals.learned import WORKING_CELL_SIZE, to_working_scale
@@ -251,7 +252,7 @@ def test_a_one_stage_input_holds_the_same_field_whatever_was_put_together(factor
 
 
 def test_a_training_picture_is_shown_in_its_own_size(sample, six_classes, tmp_path):
-    from malaria_cells.annotations import load_annotations
+    from malaria_cells.data.annotations import load_annotations
     from malaria_cells.training.working_pictures import prepared
 
     picture = load_annotations(sample / "training.json", six_classes).pictures[0]
@@ -304,7 +305,7 @@ def test_following_makes_no_laboratory_worse(name, gains, laboratories, reposito
 
     By a model that was trained on none of them.
     """
-    from malaria_cells.annotations import load_annotations
+    from malaria_cells.data.annotations import load_annotations
 
     folder = laboratories / name
     others = ("leukocyte", "platelet", "gametocyte", "ring", "trophozoite", "schizont")

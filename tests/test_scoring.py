@@ -10,7 +10,7 @@ from malaria_cells.cli import main
 from malaria_cells.commands.run_request import RunRequest
 from malaria_cells.commands.run_truth import of_part, read_truth
 from malaria_cells.config import make_config
-from malaria_cells.dataset import load_data_set
+from malaria_cells.data.dataset import load_data_set
 from tests.conftest import write_bbbc041
 from tests.test_leaks import NAMES, annotate, slides
 

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from malaria_cells.annotations import AnnotationSet, Picture
-from malaria_cells.labels import LabelSet
-from malaria_cells.single_cells import CLEAR_FIELD, as_in_photograph, is_cut_out
+from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.labels import LabelSet
+from malaria_cells.data.single_cells import CLEAR_FIELD, as_in_photograph, is_cut_out
 
 
 def disc(size=41, inside=(180, 120, 150), outside=(0, 0, 0), dot=None):

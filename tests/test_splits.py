@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from malaria_cells.annotations import AnnotationSet, Picture
-from malaria_cells.annotations.matching import match_names
 from malaria_cells.base.errors import InputError
-from malaria_cells.labels import LabelSet
-from malaria_cells.split_file import read_split
-from malaria_cells.splits import fold_pictures, split_pictures
+from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.annotations.matching import match_names
+from malaria_cells.data.labels import LabelSet
+from malaria_cells.data.split_file import read_split
+from malaria_cells.data.splits import fold_pictures, split_pictures
 
 
 def make_set(classes_by_picture, groups=None, n_labels=3):

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from malaria_cells.config import Config
-from malaria_cells.patches import Cropping
-from malaria_cells.stain import RED_CELL, WHITE, Stain, normalized, with_stain
+from malaria_cells.data.patches import Cropping
+from malaria_cells.data.stain import RED_CELL, WHITE, Stain, normalized, with_stain
 
 LAMP = (240.0, 220.0, 200.0)
 DENSITY = np.array([0.3, 0.7, 0.2])

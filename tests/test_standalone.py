@@ -16,16 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from malaria_cells import boxes, classifier, stain, suppression, tiles, tta
+from malaria_cells import classifier, suppression, tiles, tta
 from malaria_cells.calibration import SMALLEST, Calibration, InfectionSigmoid
+from malaria_cells.data import boxes, stain
+from malaria_cells.data.images import read_picture, refusal
+from malaria_cells.data.labels import LabelSet
+from malaria_cells.data.patches import resize
+from malaria_cells.data.sample import Slide, render_smear
 from malaria_cells.detection import DetectionSettings, TwoStageDetector
 from malaria_cells.export import EXAMPLE, by_package, runs_alone, standalone, write_example
-from malaria_cells.labels import LabelSet
 from malaria_cells.model_folder import load_detector
-from malaria_cells.patches import resize
-from malaria_cells.pictures import read_picture, refusal
 from malaria_cells.proposals import Proposer, learned, scale
-from malaria_cells.sample import Slide, render_smear
 from tests.tiny_exports import CELL_SIZE, LABELS, save_export
 
 

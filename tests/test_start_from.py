@@ -12,7 +12,7 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.classifier import both_classes
 from malaria_cells.commands import crossvalidate_sets
 from malaria_cells.config import Config, load_config, make_config
-from malaria_cells.labels import BACKGROUND, LabelSet
+from malaria_cells.data.labels import BACKGROUND, LabelSet
 from malaria_cells.model_description import ABOUT, file_fingerprint, load_description
 from malaria_cells.model_folder import PROPOSER, load_network, save_model
 from malaria_cells.models import build_classifier, centres

@@ -6,9 +6,9 @@ import random
 import numpy as np
 import pytest
 
-from malaria_cells.annotations import csv_table, load_annotations
-from malaria_cells.annotations.source import RawPicture, Source
 from malaria_cells.base.errors import InputError
+from malaria_cells.data.annotations import csv_table, load_annotations
+from malaria_cells.data.annotations.source import RawPicture, Source
 from tests.conftest import write_picture
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import supervision as sv
 
-from malaria_cells.annotations import Picture
-from malaria_cells.labels import LabelSet
+from malaria_cells.data.annotations import Picture
+from malaria_cells.data.labels import LabelSet
 from malaria_cells.training.thresholds import _best_cell_threshold, _middle_of_best
 
 
@@ -20,8 +20,8 @@ def test_a_plateau_of_thresholds_is_answered_by_its_middle():
 
 def test_thresholds_are_chosen_on_validation(six_classes, monkeypatch):
     """Ten cells of which two are rings, and five candidates that are none: each threshold falls into its gap."""
-    from malaria_cells.annotations import AnnotationSet
     from malaria_cells.counting import ErrorRates
+    from malaria_cells.data.annotations import AnnotationSet
     from malaria_cells.detection import DetectionSettings, TwoStageDetector
     from malaria_cells.proposals import Proposer
     from malaria_cells.training import thresholds
@@ -88,7 +88,7 @@ def crowded(overlap, labels, monkeypatch):
 
 
 def test_the_overlap_is_chosen_by_how_crowded_cells_lie(six_classes, monkeypatch):
-    from malaria_cells.annotations import AnnotationSet
+    from malaria_cells.data.annotations import AnnotationSet
     from malaria_cells.training.thresholds import choose_thresholds
 
     for overlap, expected in ((0.0, 0.5), (0.55, 0.6)):  # the middle of what serves as well; what keeps both cells of a pair
@@ -101,7 +101,7 @@ def test_the_overlap_is_chosen_by_how_crowded_cells_lie(six_classes, monkeypatch
 
 def test_each_data_set_has_its_say(six_classes, monkeypatch):
     """Nine pictures of one laboratory would do with any overlap; the one of another needs 0.6 or more."""
-    from malaria_cells.annotations import AnnotationSet
+    from malaria_cells.data.annotations import AnnotationSet
     from malaria_cells.training.thresholds import choose_thresholds
 
     detector, truth = crowded(0.55, six_classes, monkeypatch)

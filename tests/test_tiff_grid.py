@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image, ImageCms
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.pictures import picture_size, read_picture
+from malaria_cells.data.images import picture_size, read_picture
 
 HEIGHT, WIDTH = 21, 37
 COLOURS = {"minisblack": 1, "miniswhite": 1, "palette": 1, "rgb": 3, "ycbcr": 3, "separated": 4}

@@ -12,8 +12,8 @@ import pytest
 from sklearn.metrics import f1_score
 
 from malaria_cells.config import make_config
+from malaria_cells.data.patches import PatchStore
 from malaria_cells.models import build_classifier
-from malaria_cells.patches import PatchStore
 from malaria_cells.training.classifier import Trained, TrainingData, train_classifier
 from malaria_cells.training.looks import train_further, train_looks, with_hard_examples
 from malaria_cells.training.metrics import MacroF1

@@ -9,9 +9,9 @@ from scipy.special import expit, logit
 
 from malaria_cells.calibration import Calibration
 from malaria_cells.classifier import PatchClassifier
+from malaria_cells.data.labels import LabelSet
 from malaria_cells.detection import FAMILIARITY, DetectionSettings, TwoStageDetector
 from malaria_cells.familiarity import FAMILIAR, UNUSUAL, Familiarity
-from malaria_cells.labels import LabelSet
 from malaria_cells.proposals import Proposer
 from malaria_cells.training.elsewhere import as_elsewhere, content_of, measured_evidence
 from malaria_cells.unfamiliar import (
@@ -192,7 +192,7 @@ def test_the_verdict_goes_with_the_detections():
 def test_evidence_is_measured_on_annotated_red_cells(tmp_path):
     import cv2
 
-    from malaria_cells.annotations import AnnotationSet, Picture
+    from malaria_cells.data.annotations import AnnotationSet, Picture
 
     cv2.imwrite(str(tmp_path / "a.png"), photograph())
     boxes, class_ids = Grid().candidates(None)[0], np.zeros(CELLS, dtype=np.int64)

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.pictures import list_pictures, walk_files
+from malaria_cells.data.images import list_pictures, walk_files
 
 
 def put(root: Path, *names: str) -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from malaria_cells.annotations import load_annotations
 from malaria_cells.cli import main
-from malaria_cells.pictures import read_picture
-from malaria_cells.writers import WRITERS
+from malaria_cells.data.annotations import load_annotations
+from malaria_cells.data.images import read_picture
+from malaria_cells.data.writers import WRITERS
 from tests.conftest import bbbc041_entry, write_bbbc041, write_picture
 
 OBJECTS = {

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
-from malaria_cells.annotations import AnnotationSet
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.progress import progress
@@ -21,12 +20,13 @@ from malaria_cells.commands.records import keep_record
 from malaria_cells.commands.train_report import Classified, Course, Detected, Trained, write_train_report
 from malaria_cells.config import Config
 from malaria_cells.counting import ErrorRates
-from malaria_cells.dataset import DataSet
+from malaria_cells.data.annotations import AnnotationSet
+from malaria_cells.data.dataset import DataSet
+from malaria_cells.data.labels import BACKGROUND, LabelSet
+from malaria_cells.data.seen_before import SEEN, say_seen
 from malaria_cells.evaluation import as_one_class, cell_figures, classification_metrics, detection_metrics, error_rates, infected_figures
-from malaria_cells.labels import BACKGROUND, LabelSet
 from malaria_cells.model_description import ABOUT, ModelDescription, file_fingerprint
 from malaria_cells.model_folder import assemble, load_detector, save_model
-from malaria_cells.seen_before import SEEN, say_seen
 from malaria_cells.start_model import StartModel, find_start
 from malaria_cells.training.budget import Budget, plan_of, stages_of
 from malaria_cells.training.claim import check_place, claimed

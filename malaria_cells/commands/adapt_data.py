@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from malaria_cells.annotations import AnnotationSet, found_categories, load_annotations
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import excerpt, number_of
 from malaria_cells.config import PARASITES, Config, OneSet, load_config, make_config
-from malaria_cells.dataset import load_data_set, with_labels
-from malaria_cells.labels import LabelSet, warn_of_meanings
+from malaria_cells.data.annotations import AnnotationSet, found_categories, load_annotations
+from malaria_cells.data.dataset import load_data_set, with_labels
+from malaria_cells.data.labels import LabelSet, warn_of_meanings
+from malaria_cells.data.synonyms import likely, means
 from malaria_cells.start_model import RATE, StartModel, habits_of, with_start
-from malaria_cells.synonyms import likely, means
 
 log = logging.getLogger(__name__)
 

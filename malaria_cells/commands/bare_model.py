@@ -13,8 +13,8 @@ from malaria_cells.base.tensorflow_setup import INPUT_RANGES, UNSCALED, InputRan
 from malaria_cells.base.text import number_of
 from malaria_cells.classifier import Network, PatchClassifier, inference_function
 from malaria_cells.commands.run_request import RunRequest
+from malaria_cells.data.labels import BACKGROUND
 from malaria_cells.detection import DetectionSettings, TwoStageDetector
-from malaria_cells.labels import BACKGROUND
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +35,9 @@ def bare_detector(request: RunRequest, model: Path) -> TwoStageDetector:
     """
     from malaria_cells.calibration import Calibration
     from malaria_cells.config import Config
+    from malaria_cells.data.set_reading import label_set
     from malaria_cells.model_folder import load_network
     from malaria_cells.proposals import Proposer
-    from malaria_cells.set_reading import label_set
 
     network = load_network(model)
     _check_input(model, network)

@@ -6,7 +6,7 @@ from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import number_of
 from malaria_cells.commands.explore import AnnotationRequest
-from malaria_cells.writers import WRITERS
+from malaria_cells.data.writers import WRITERS
 
 
 def convert(request: AnnotationRequest, target: Path, form: str) -> int:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from malaria_cells.annotations import AnnotationSet
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.progress import progress
@@ -14,12 +13,13 @@ from malaria_cells.base.text import rounded
 from malaria_cells.commands.by_data_set import DETECTION, at
 from malaria_cells.commands.train import train_data_set
 from malaria_cells.config import Config, load_config
-from malaria_cells.dataset import DataSet, load_data_set, with_labels
+from malaria_cells.data.annotations import AnnotationSet
+from malaria_cells.data.dataset import DataSet, load_data_set, with_labels
+from malaria_cells.data.seen_before import say_seen
+from malaria_cells.data.splits import fold_pictures, split_pictures
 from malaria_cells.evaluation import detection_metrics
 from malaria_cells.model_description import ABOUT, file_fingerprint, load_description
 from malaria_cells.model_folder import load_detector
-from malaria_cells.seen_before import say_seen
-from malaria_cells.splits import fold_pictures, split_pictures
 from malaria_cells.start_model import start_of, with_start
 
 TABLE = "crossvalidation.json"

@@ -137,7 +137,7 @@ def _provide_sample(folder: Path) -> None:
         print(f"{folder}: already there")
     else:
         try:
-            from malaria_cells.sample import write_sample
+            from malaria_cells.data.sample import write_sample
         except ImportError as error:
             raise InputError(f"sample: rendering needs the installed package ({error}); run `make install` first") from error
         write_sample(folder, training=40, test=16, seed=42)

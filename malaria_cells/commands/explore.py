@@ -5,19 +5,19 @@ from pathlib import Path
 
 import numpy as np
 
-from malaria_cells import boxes
-from malaria_cells.annotations import AnnotationSet, load_annotations
-from malaria_cells.augment import check_policy
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import number_of
 from malaria_cells.config import load_config
-from malaria_cells.data_sets import said_of_unannotated
-from malaria_cells.dataset import load_data_set, with_labels
+from malaria_cells.data import boxes
+from malaria_cells.data.annotations import AnnotationSet, load_annotations
+from malaria_cells.data.augment import check_policy
+from malaria_cells.data.data_sets import said_of_unannotated
+from malaria_cells.data.dataset import load_data_set, with_labels
+from malaria_cells.data.patches import Cropping, build_patch_store
+from malaria_cells.data.single_cell_sets import said_of_single_cells
+from malaria_cells.data.stain import Normalization
 from malaria_cells.habits import measured
-from malaria_cells.patches import Cropping, build_patch_store
 from malaria_cells.proposals.scale import unusual_cell_sizes
-from malaria_cells.single_cell_sets import said_of_single_cells
-from malaria_cells.stain import Normalization
 from malaria_cells.start_model import with_start
 
 EXAMPLES = 12  # patches of each class
@@ -172,7 +172,7 @@ def _draw(annotations: AnnotationSet, cropping: Cropping, cache: Path, output: P
 
 def _augmented(patches: np.ndarray, class_ids: np.ndarray, policy: str) -> dict[str, np.ndarray]:
     """Sixteen patches of all classes in turn, as cut and as four epochs of training would show them."""
-    from malaria_cells.augment import make_augmenter, make_batch_policy
+    from malaria_cells.data.augment import make_augmenter, make_batch_policy
 
     by_class = [np.flatnonzero(class_ids == c) for c in np.unique(class_ids)]
     turns = [own[i % len(own)] for i in range(AUGMENTED) for own in by_class][:AUGMENTED]

@@ -14,11 +14,11 @@ from malaria_cells.base.progress import progress
 from malaria_cells.checksums import check_checksums
 from malaria_cells.classifier import Network
 from malaria_cells.config import load_config
-from malaria_cells.dataset import load_data_set
+from malaria_cells.data.dataset import load_data_set
+from malaria_cells.data.images import list_pictures, read_picture
 from malaria_cells.engines import SAVED_MODEL, exported_network, find_exported
 from malaria_cells.model_description import ABOUT, SECOND_LOOK, ModelDescription, golden_output, load_whole_description, save_description
 from malaria_cells.model_folder import GOLDEN_TOLERANCE, PROPOSER, load_detector, load_network
-from malaria_cells.pictures import list_pictures, read_picture
 
 PICTURES = 40  # that eight-bit ranges are fitted to
 PATCHES = 8  # of each of them, spread evenly, and as many of the rarest kind
@@ -132,8 +132,8 @@ def _pictures(model: Path, image: str | None) -> list[Path]:
 
 def _examples(detector: Any, paths: list[Path]) -> dict[str, list[np.ndarray]]:
     """What each network meets in these pictures, by its name: float32 (1, H, W, 3) each."""
+    from malaria_cells.data.patches import crop_boxes
     from malaria_cells.one_stage import OneStageDetector, letterbox
-    from malaria_cells.patches import crop_boxes
     from malaria_cells.proposals.learned import padded, to_working_scale
 
     found: dict[str, list[np.ndarray]] = {"classifier": [], "proposer": [], "detector": []}

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.file_names import LONGEST, distinct, stem_of_label
 from malaria_cells.base.text import excerpt
 from malaria_cells.commands.explore import AnnotationRequest
+from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.labels import LabelSet
 from malaria_cells.explain import Explainer
-from malaria_cells.labels import LabelSet
 from malaria_cells.model_folder import shipped
 
 CONTEXT = 1.25  # side of the square shown, by the longer side of the box, where no model says how much it sees

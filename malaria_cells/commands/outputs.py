@@ -11,8 +11,6 @@ import cv2
 import numpy as np
 import supervision as sv
 
-from malaria_cells import coco
-from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.base import files
 from malaria_cells.base.text import excerpt, number_of, rounded
 from malaria_cells.classifier import PatchClassifier
@@ -20,12 +18,14 @@ from malaria_cells.commands.output_folder import ANNOTATED, COMPARED, WITHOUT_RE
 from malaria_cells.commands.run_truth import said_of_labels, scored_without
 from malaria_cells.commands.verdicts import Verdicts
 from malaria_cells.counting import Count, ErrorRates, count_detected
+from malaria_cells.data import coco_rows
+from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.images import read_picture
+from malaria_cells.data.labels import LabelSet
 from malaria_cells.detection import Detector
 from malaria_cells.evaluation import ClassMatches, Score, class_matches, classification_metrics, interval_coverage, score
 from malaria_cells.familiarity import Familiarity
-from malaria_cells.labels import LabelSet
 from malaria_cells.model_folder import PROPOSER
-from malaria_cells.pictures import read_picture
 from malaria_cells.report.compare import compared
 from malaria_cells.report.overlay import draw_detections
 from malaria_cells.report.review import FOLDER, write_review
@@ -207,9 +207,9 @@ class DetectionOutput:
         keys = sorted(finished.results)
         return {
             "info": {"pictures": self.pictures.as_posix()},
-            "images": coco.images({key: finished.sizes_wh[key] for key in keys}),
-            "annotations": coco.results([finished.results[key] for key in keys]),
-            "categories": coco.categories(self.labels),
+            "images": coco_rows.images({key: finished.sizes_wh[key] for key in keys}),
+            "annotations": coco_rows.results([finished.results[key] for key in keys]),
+            "categories": coco_rows.categories(self.labels),
         }
 
     def _matches(self, rows: list[ClassMatches]) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from malaria_cells.base import files
 from malaria_cells.config import Config
-from malaria_cells.dataset import DataSet
-from malaria_cells.seen_before import SEEN, SPLIT, learned_from
+from malaria_cells.data.dataset import DataSet
+from malaria_cells.data.seen_before import SEEN, SPLIT, learned_from
 from malaria_cells.training.run_state import RunState
 
 

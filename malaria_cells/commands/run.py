@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
-from malaria_cells.annotations import AnnotationSet
 from malaria_cells.base.errors import InputError, reason
 from malaria_cells.base.parallel import PREFETCHED, imap_ordered
 from malaria_cells.base.progress import progress
@@ -22,13 +21,14 @@ from malaria_cells.commands.run_model import Loaded, load
 from malaria_cells.commands.run_report import write_run_report
 from malaria_cells.commands.run_request import RunRequest
 from malaria_cells.commands.run_truth import of_part, read_truth
+from malaria_cells.data.annotations import AnnotationSet
+from malaria_cells.data.images import list_pictures, read_picture
+from malaria_cells.data.labels import warn_of_uncounted
+from malaria_cells.data.seen_before import SPLIT, seen_in, warning_of_seen
+from malaria_cells.data.split_file import read_parts
 from malaria_cells.familiarity import Familiarity
-from malaria_cells.labels import warn_of_uncounted
 from malaria_cells.model_folder import shipped
-from malaria_cells.pictures import list_pictures, read_picture
 from malaria_cells.report.review import FOLDER as REVIEW
-from malaria_cells.seen_before import SPLIT, seen_in, warning_of_seen
-from malaria_cells.split_file import read_parts
 
 log = logging.getLogger(__name__)
 
@@ -147,8 +147,8 @@ def _warn_of_other_sizes(detector: Any, finished: Finished) -> None:
 
 
 def _classify(request: RunRequest, loaded: Loaded, root: Path, keys: list[str], truth: AnnotationSet | None) -> int:
-    from malaria_cells.patches import resize
-    from malaria_cells.single_cells import as_in_photograph, is_cut_out
+    from malaria_cells.data.patches import resize
+    from malaria_cells.data.single_cells import as_in_photograph, is_cut_out
     from malaria_cells.tta import scanned
 
     classifier, views = loaded.detector.classifier, loaded.detector.settings.tta

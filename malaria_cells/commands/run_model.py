@@ -7,7 +7,7 @@ from typing import Any
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.commands.run_request import RunRequest
-from malaria_cells.labels import LabelSet
+from malaria_cells.data.labels import LabelSet
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from malaria_cells.sample import write_sample
+from malaria_cells.data.sample import write_sample
 
 
 def sample(folder: Path, training: int, test: int, seed: int) -> int:

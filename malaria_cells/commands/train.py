@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from malaria_cells.augment import check_policy
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.tensorflow_setup import start_tensorflow
@@ -16,16 +15,17 @@ from malaria_cells.commands.by_data_set import DETECTION, at, has_named_sets
 from malaria_cells.commands.train_one_stage import train_one_stage_into
 from malaria_cells.commands.train_two_stage import train_two_stage_into
 from malaria_cells.config import Config, load_config
-from malaria_cells.data_sets import said_of_unannotated
-from malaria_cells.dataset import DataSet, load_data_set, with_labels
+from malaria_cells.data.augment import check_policy
+from malaria_cells.data.data_record import data_record
+from malaria_cells.data.data_sets import said_of_unannotated
+from malaria_cells.data.dataset import DataSet, load_data_set, with_labels
+from malaria_cells.data.single_cell_sets import said_of_labels_not_in_photographs, said_of_single_cells
 from malaria_cells.habits import measured
 from malaria_cells.model_description import ABOUT
 from malaria_cells.models import check_model_name
-from malaria_cells.single_cell_sets import said_of_labels_not_in_photographs, said_of_single_cells
 from malaria_cells.start_model import with_start
 from malaria_cells.training import run_state
 from malaria_cells.training.claim import check_folder, check_place, claimed
-from malaria_cells.training.data_record import data_record
 from malaria_cells.training.elsewhere import read_elsewhere
 
 log = logging.getLogger(__name__)

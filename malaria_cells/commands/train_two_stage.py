@@ -7,25 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from malaria_cells.annotations import Picture
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.progress import progress
 from malaria_cells.calibration import Calibration, calibration_figures, fit_calibration
-from malaria_cells.candidates import Candidates, label_candidates
 from malaria_cells.classifier import Network, infected_classes, inference_function
 from malaria_cells.commands.by_data_set import detected_by_data_set, has_named_sets
 from malaria_cells.commands.records import keep_record
 from malaria_cells.commands.train_report import Classified, Course, Detected, Trained, write_train_report
 from malaria_cells.config import Config
-from malaria_cells.dataset import DataSet
+from malaria_cells.data.annotations import Picture
+from malaria_cells.data.candidates import Candidates, label_candidates
+from malaria_cells.data.dataset import DataSet
+from malaria_cells.data.images import read_picture
+from malaria_cells.data.labels import BACKGROUND
+from malaria_cells.data.partial_labels import background_id, class_sets
+from malaria_cells.data.patches import Cropping, PatchStore, build_patch_store
+from malaria_cells.data.seen_before import SEEN, say_seen
+from malaria_cells.data.stain import normalized
 from malaria_cells.evaluation import classification_metrics
-from malaria_cells.labels import BACKGROUND
-from malaria_cells.partial_labels import background_id, class_sets
-from malaria_cells.patches import Cropping, PatchStore, build_patch_store
-from malaria_cells.pictures import read_picture
-from malaria_cells.seen_before import SEEN, say_seen
-from malaria_cells.stain import normalized
 from malaria_cells.start_model import StartModel, start_of
 from malaria_cells.training.run_state import RunState
 

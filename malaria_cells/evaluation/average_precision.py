@@ -11,10 +11,10 @@ import numpy as np
 import supervision as sv
 from faster_coco_eval import COCO, COCOeval_faster
 
-from malaria_cells import coco
-from malaria_cells.annotations import Picture
+from malaria_cells.data import coco_rows
+from malaria_cells.data.annotations import Picture
+from malaria_cells.data.labels import IGNORED, LabelSet
 from malaria_cells.evaluation.unscored import without_unknown
-from malaria_cells.labels import IGNORED, LabelSet
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ def average_precision(pictures: list[Picture], detections: list[sv.Detections], 
         labels: what the class ids of both refer to.
     """
     n = [int(c) for c in sum((np.bincount(p.cell_class_ids, minlength=len(labels)) for p in pictures), np.zeros(len(labels)))]
-    rows = coco.results(without_unknown(pictures, detections))
+    rows = coco_rows.results(without_unknown(pictures, detections))
     results = [r for r in rows if r["category_id"] - 1 not in pictures[r["image_id"] - 1].unannotated]
     if not results or not sum(n):
         nothing = [0.0 if c else None for c in n]
         return AveragePrecision(nothing, nothing, nothing, nothing, n, np.zeros((len(n), 101)))
-    truth = COCO(coco.truth(pictures, labels), print_function=_silent)
+    truth = COCO(coco_rows.truth(pictures, labels), print_function=_silent)
     # loadRes writes into what it is given and expects only these keys.
     predicted = truth.loadRes([{k: r[k] for k in ("image_id", "category_id", "bbox", "score")} for r in results])
     evaluation = COCOeval_faster(truth, predicted, iouType="bbox", print_function=_silent)

@@ -5,10 +5,10 @@ from typing import Any
 
 import supervision as sv
 
-from malaria_cells.annotations import Picture
+from malaria_cells.data.annotations import Picture
+from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation.average_precision import AveragePrecision, as_one_class, average_precision, cell_figures, mean_present
 from malaria_cells.evaluation.matches import cell_matches, infected_figures, micro_f1, parasitemia_errors
-from malaria_cells.labels import LabelSet
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 import numpy as np
 import supervision as sv
 
-from malaria_cells import boxes
-from malaria_cells.annotations import Picture
+from malaria_cells.data import boxes
+from malaria_cells.data.annotations import Picture
 
 MATCH_IOU = 0.5
 

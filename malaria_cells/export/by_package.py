@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from malaria_cells.base.errors import InputError
+from malaria_cells.data.images import read_picture
+from malaria_cells.data.patches import resize
 from malaria_cells.detection import Detector, TwoStageDetector
 from malaria_cells.model_description import ModelDescription
 from malaria_cells.model_folder import load_detector
-from malaria_cells.patches import resize
-from malaria_cells.pictures import read_picture
 from malaria_cells.tta import scanned
 
 

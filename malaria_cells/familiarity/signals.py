@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import supervision as sv
 
-from malaria_cells import boxes
-from malaria_cells.labels import LabelSet
+from malaria_cells.data import boxes
+from malaria_cells.data.labels import LabelSet
 
 MEASURED_CELL = 32.0  # pixels of the median cell in the reduced copy
 MOST_SIDE = 640  # pixels of the longer side of that copy

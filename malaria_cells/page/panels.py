@@ -11,6 +11,8 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.base.file_names import fitted
 from malaria_cells.base.text import number_of
 from malaria_cells.counting import Count
+from malaria_cells.data.patches import crop_boxes
+from malaria_cells.data.stain import Stain
 from malaria_cells.detection import Detector, TwoStageDetector
 from malaria_cells.explain import Explainer
 from malaria_cells.familiarity import FAMILIAR, UNLIKE, Familiarity
@@ -20,8 +22,6 @@ from malaria_cells.page import view
 from malaria_cells.page.markdown import plain
 from malaria_cells.page.photographs import Photograph
 from malaria_cells.page.review_file import NO_CELL, save_correction
-from malaria_cells.patches import crop_boxes
-from malaria_cells.stain import Stain
 
 MOST_SHOWN = 60  # cells in the sheet
 NOT_A_CELL = "not a cell"

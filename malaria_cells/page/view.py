@@ -6,8 +6,8 @@ import numpy as np
 import plotly.graph_objects as go
 import supervision as sv
 
-from malaria_cells.labels import LabelSet
-from malaria_cells.patches import crop_boxes
+from malaria_cells.data.labels import LabelSet
+from malaria_cells.data.patches import crop_boxes
 from malaria_cells.report.document import photograph
 from malaria_cells.report.overlay import draw_detections
 from malaria_cells.report.style import class_colours

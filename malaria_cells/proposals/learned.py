@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.patches import rescale
+from malaria_cells.data.patches import rescale
 from malaria_cells.tiles import in_tiles
 
 WORKING_CELL_SIZE = 40.0  # pixels of the median cell in the network's input

@@ -13,8 +13,8 @@ from functools import cached_property
 
 import numpy as np
 
-from malaria_cells import boxes
-from malaria_cells.annotations import AnnotationSet, Picture
+from malaria_cells.data import boxes
+from malaria_cells.data.annotations import AnnotationSet, Picture
 from malaria_cells.proposals.learned import MIN_SCORE, WORKING_CELL_SIZE
 from malaria_cells.proposals.watershed import estimate_cell_size
 

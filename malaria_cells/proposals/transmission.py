@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from malaria_cells.patches import rescale
+from malaria_cells.data.patches import rescale
 
 # The picture is worked on at a scale that makes the median cell this many pixels wide: 60 gained nothing over 40 on
 # IML-Malaria's training part and took twice as long.

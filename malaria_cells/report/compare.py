@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import supervision as sv
 
-from malaria_cells.annotations import Picture
-from malaria_cells.labels import LabelSet
+from malaria_cells.data.annotations import Picture
+from malaria_cells.data.labels import LabelSet
 from malaria_cells.report.overlay import draw_detections
 
 GAP = 8  # pixels between the halves, on a picture 1280 wide

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import supervision as sv
 
-from malaria_cells import boxes
-from malaria_cells.annotations import AnnotationSet, Picture
-from malaria_cells.labels import LabelSet
-from malaria_cells.pictures import read_picture
+from malaria_cells.data import boxes
+from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.images import read_picture
+from malaria_cells.data.labels import LabelSet
 from malaria_cells.report.overlay import draw_detections
 from malaria_cells.report.style import QUIET, class_colours, figure, short
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from malaria_cells.annotations import AnnotationSet
 from malaria_cells.base import files
 from malaria_cells.base.progress import progress
-from malaria_cells.patches import crop_boxes
-from malaria_cells.pictures import read_picture
+from malaria_cells.data.annotations import AnnotationSet
+from malaria_cells.data.images import read_picture
+from malaria_cells.data.patches import crop_boxes
+from malaria_cells.data.stain import Stain
 from malaria_cells.report.style import figure, short
-from malaria_cells.stain import Stain
 
 # The published R tutorial's (a magick animation of resized patches): pixels a side, and seconds a frame.
 SIDE = 300

@@ -3,7 +3,7 @@
 import numpy as np
 import supervision as sv
 
-from malaria_cells.labels import LabelSet
+from malaria_cells.data.labels import LabelSet
 from malaria_cells.report.style import class_colours, short
 
 # Names more than these are kept inside the picture only, not off one another: supervision compares every name with every other, a

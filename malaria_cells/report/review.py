@@ -13,13 +13,13 @@ import numpy as np
 import supervision as sv
 from scipy.stats import entropy
 
-from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.base import files
-from malaria_cells.labels import LabelSet
-from malaria_cells.patches import crop_boxes
-from malaria_cells.pictures import read_picture
+from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.images import read_picture
+from malaria_cells.data.labels import LabelSet
+from malaria_cells.data.patches import crop_boxes
+from malaria_cells.data.writers import WRITERS
 from malaria_cells.report.style import figure, short
-from malaria_cells.writers import WRITERS
 
 FOLDER = "review"
 COLUMNS = 6

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from malaria_cells.patches import PatchStore
+from malaria_cells.data.patches import PatchStore
 from malaria_cells.report.style import figure, short
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from malaria_cells.base import files
 from malaria_cells.base.file_names import printable
-from malaria_cells.labels import LabelSet
+from malaria_cells.data.labels import LabelSet
 
 # Okabe and Ito (jfly.uni-koeln.de/color, 2008), strong ones first; black and the pale yellow are left out.
 PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7B3294", "#8C510A", "#4D4D4D", "#1B7837")

@@ -15,19 +15,19 @@ import numpy as np
 import supervision as sv
 import tensorflow as tf
 
-from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.base.progress import progress
-from malaria_cells.candidates import Candidates, label_candidates
 from malaria_cells.classifier import infected_classes
 from malaria_cells.config import Config
+from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.candidates import Candidates, label_candidates
+from malaria_cells.data.images import read_picture
+from malaria_cells.data.partial_labels import background_id, class_sets
+from malaria_cells.data.patches import Cropping, PatchStore, build_patch_store
+from malaria_cells.data.splits import fold_pictures
+from malaria_cells.data.stain import normalized
 from malaria_cells.detection import Predictions, TwoStageDetector
 from malaria_cells.evaluation import cell_figures
-from malaria_cells.partial_labels import background_id, class_sets
-from malaria_cells.patches import Cropping, PatchStore, build_patch_store
-from malaria_cells.pictures import read_picture
 from malaria_cells.proposals import Proposer
-from malaria_cells.splits import fold_pictures
-from malaria_cells.stain import normalized
 from malaria_cells.training.budget import FIRST_EPOCHS, SECOND_EPOCHS, Budget, Plan
 from malaria_cells.training.classifier import Trained, TrainingData, predict_rows
 from malaria_cells.training.few import FRACTIONS, OutOfFold, nearest_of_best

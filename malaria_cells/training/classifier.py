@@ -9,14 +9,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from malaria_cells.augment import make_augmenter, make_batch_policy
 from malaria_cells.base.errors import InputError
 from malaria_cells.classifier import BATCH, Network, raw_probabilities
 from malaria_cells.config import Config
+from malaria_cells.data.augment import make_augmenter, make_batch_policy
+from malaria_cells.data.partial_labels import Sets, allowed_classes, split_counts, stand_ins
+from malaria_cells.data.patches import PatchStore
+from malaria_cells.data.pipeline import Sampler, Targets, class_weights, plain_batches, row_fractions, training_batches
 from malaria_cells.models import build_classifier
-from malaria_cells.partial_labels import Sets, allowed_classes, split_counts, stand_ins
-from malaria_cells.patches import PatchStore
-from malaria_cells.pipeline import Sampler, Targets, class_weights, plain_batches, row_fractions, training_batches
 from malaria_cells.training.callbacks import MONITOR, LearningRate, ProgressLines, ReseedDropout, StateCheckpoint
 from malaria_cells.training.fit import fit
 from malaria_cells.training.metrics import MacroF1

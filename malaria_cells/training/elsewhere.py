@@ -9,14 +9,14 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from malaria_cells import boxes
-from malaria_cells.annotations import AnnotationSet
 from malaria_cells.base.errors import InputError, reason
 from malaria_cells.base.progress import progress
 from malaria_cells.base.text import excerpt
 from malaria_cells.counting import ErrorRates
+from malaria_cells.data import boxes
+from malaria_cells.data.annotations import AnnotationSet
+from malaria_cells.data.images import read_picture
 from malaria_cells.detection import Detector, TwoStageDetector
-from malaria_cells.pictures import read_picture
 from malaria_cells.unfamiliar import Evidence, UnfamiliarSigmoid, applies_to, fit_unfamiliar
 
 MOST_PHOTOGRAPHS = 40  # of a data set that evidence is measured on

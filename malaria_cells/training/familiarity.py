@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
-from malaria_cells.annotations import AnnotationSet
 from malaria_cells.base.progress import progress
 from malaria_cells.counting import ErrorRates
+from malaria_cells.data.annotations import AnnotationSet
+from malaria_cells.data.images import read_picture
 from malaria_cells.detection import Detector
 from malaria_cells.evaluation import interval_coverage
 from malaria_cells.familiarity import FamiliarityModel, appearance, fit, measure
 from malaria_cells.familiarity.signals import SIGNALS
-from malaria_cells.pictures import read_picture
 from malaria_cells.training.elsewhere import read_elsewhere
 
 MOST_PHOTOGRAPHS = 100  # training photographs of each data set that are measured: more tell no more

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from malaria_cells.calibration import Calibration, InfectionSigmoid, fit_calibration, infection_log_odds
+from malaria_cells.data.labels import LabelSet
 from malaria_cells.detection import DetectionSettings
-from malaria_cells.labels import LabelSet
 
 MIN_INFECTED = 5  # annotated infected cells; of fewer nothing is learned about the threshold of infection
 HALFWAY = 10  # annotated infected cells, from which on their own fit counts more than the start model's

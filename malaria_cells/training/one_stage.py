@@ -8,15 +8,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from malaria_cells.annotations import AnnotationSet
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.progress import progress
 from malaria_cells.config import Config
-from malaria_cells.dataset import DataSet
+from malaria_cells.data.annotations import AnnotationSet
+from malaria_cells.data.dataset import DataSet
+from malaria_cells.data.images import read_picture
+from malaria_cells.data.pipeline import class_weights
 from malaria_cells.models import one_stage
 from malaria_cells.one_stage import letterbox
-from malaria_cells.pictures import read_picture
-from malaria_cells.pipeline import class_weights
 from malaria_cells.proposals.scale import annotated_cell_sizes
 from malaria_cells.training.callbacks import LearningRate, ProgressLines, StateCheckpoint
 from malaria_cells.training.fit import fit

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from malaria_cells.annotations import AnnotationSet
+from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.models import centres
 from malaria_cells.proposals.learned import STRIDE
 from malaria_cells.training.callbacks import ProgressLines

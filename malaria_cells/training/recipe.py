@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
-from malaria_cells import augment
 from malaria_cells.config import Config
+from malaria_cells.data import augment
 from malaria_cells.training.partial_loss import PartialLabelCrossentropy
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.config import Config, load_config
-from malaria_cells.training.data_record import differences
+from malaria_cells.data.data_record import differences
 
 log = logging.getLogger(__name__)
 

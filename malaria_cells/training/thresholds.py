@@ -8,10 +8,12 @@ from typing import TypeVar
 import numpy as np
 import supervision as sv
 
-from malaria_cells import boxes
-from malaria_cells.annotations import AnnotationSet, Picture
 from malaria_cells.base.progress import progress
 from malaria_cells.counting import counted_as
+from malaria_cells.data import boxes
+from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.images import read_picture
+from malaria_cells.data.stain import Normalization, normalized
 from malaria_cells.detection import Detector, Predictions, TwoStageDetector
 from malaria_cells.evaluation import (
     as_one_class,
@@ -22,9 +24,7 @@ from malaria_cells.evaluation import (
     mean_present,
     unscored,
 )
-from malaria_cells.pictures import read_picture
 from malaria_cells.proposals import Margins, find_sources
-from malaria_cells.stain import Normalization, normalized
 
 D = TypeVar("D", bound=Detector)
 

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from malaria_cells.annotations import AnnotationSet, Picture
-from malaria_cells.augment import LABORATORIES, densities
 from malaria_cells.base.progress import progress
+from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.augment import LABORATORIES, densities
+from malaria_cells.data.images import read_picture
+from malaria_cells.data.stain import Normalization, normalized
 from malaria_cells.habits import border_habit
-from malaria_cells.pictures import read_picture
 from malaria_cells.proposals.learned import PADDING, STRIDE, WORKING_CELL_SIZE, padded, to_working_scale
 from malaria_cells.proposals.scale import annotated_cell_sizes
 from malaria_cells.proposals.transmission import Field
-from malaria_cells.stain import Normalization, normalized
 from malaria_cells.training.centre_targets import centre_targets, random_dihedral
 
 CROP = 256  # pixels at the working scale: some 40 cells of a crowded field

@@ -1,0 +1,50 @@
+"""BBBC041's JSON (Ljosa et al., Nature Methods 2012): a list of pictures with boxes in rows and columns."""
+
+import numpy as np
+
+from malaria_cells.data.annotations.format import Form
+from malaria_cells.data.annotations.source import RawPicture, Source, declared_size, malformed, numbers
+
+FORM = Form(
+    name="bbbc041",
+    title="BBBC041",
+    recognised_by="a JSON list whose entries have `image` with `pathname`, and `objects`",
+    exported_by="Broad Bioimage Benchmark Collection",
+    not_read="checksums",
+    suffixes=(".json",),
+)
+_EXPECTED = (
+    'a list of {"image": {"pathname": ..}, "objects": [{"category": .., "bounding_box": {"minimum": {"r": .., "c": ..}, "maximum": ..}}]}'
+)
+
+
+def recognises(source: Source) -> bool:
+    """Whether the file holds a list whose first entry has an `image` with a `pathname`."""
+    content = source.json
+    return isinstance(content, list) and bool(content) and isinstance(content[0], dict) and isinstance(content[0].get("image"), dict)
+
+
+def read(source: Source) -> list[RawPicture]:
+    """Read every picture.
+
+    Raises:
+        InputError: a part of the format is missing.
+    """
+    try:
+        return [_read_picture(source, entry) for entry in source.json]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise malformed(source.path, _EXPECTED, error) from error
+
+
+def _read_picture(source: Source, entry: dict) -> RawPicture:
+    image, objects = entry["image"], entry["objects"]
+    name = image["pathname"].lstrip("/")
+    shape = image.get("shape")
+    corners = [(o["bounding_box"]["minimum"], o["bounding_box"]["maximum"]) for o in objects]
+    coordinates = [numbers(source.path, name, low["c"], low["r"], high["c"], high["r"]) for low, high in corners]
+    return RawPicture(
+        name=name,
+        categories=[o["category"] for o in objects],
+        boxes_xyxy=np.array(coordinates, dtype=np.float64).reshape(-1, 4),
+        size_wh=declared_size(shape["c"], shape["r"]) if shape else None,
+    )

@@ -1,0 +1,161 @@
+"""COCO's JSON (Lin et al. 2014, arXiv:1405.0312), with the habits of COCO Camera Traps: string ids, labels without a box."""
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import excerpt
+from malaria_cells.data.annotations.format import Form
+from malaria_cells.data.annotations.outlines import outline_bounds
+from malaria_cells.data.annotations.source import RawPicture, Source, declared_size, malformed, numbers
+
+FORM = Form(
+    name="coco",
+    title="COCO",
+    recognised_by="a JSON file with the lists `images`, `annotations` and `categories`",
+    exported_by="CVAT, Roboflow, Label Studio, makesense, FiftyOne, COCO's own sets, Camera Traps",
+    not_read="key points; outlines serve as their bounding boxes; crowds (`iscrowd`) are ignore regions",
+    suffixes=(".json",),
+)
+_EXPECTED = (
+    '{"images": [{"id", "file_name"}], "annotations": [{"image_id", "category_id", "bbox": [x, y, w, h]}], "categories": [{"id", "name"}]}'
+)
+
+
+def recognises(source: Source) -> bool:
+    """Whether the file holds the three lists."""
+    content = source.json
+    return isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
+
+
+def read(source: Source) -> list[RawPicture]:
+    """Read every picture; crowds are ignore regions, and where a box is missing the outline's is taken.
+
+    Raises:
+        InputError: a part of the format is missing, or an id stands for two pictures or categories.
+    """
+    try:
+        names = _by_id(source, "categories", "name")
+        listed = {_id(image["id"]): image for image in source.json["images"]}
+        _by_id(source, "images", "file_name")
+        boxed = _boxed(source, listed)
+        pictures = [_read_picture(source, image, boxed[key], names) for key, image in listed.items()]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise malformed(source.path, _EXPECTED, error) from error
+    _check_corners(source, pictures)
+    doubled = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
+    for name in doubled:
+        source.issues.note("category", "under several ids, taken as one class", str(name))
+    return pictures
+
+
+def _id(value: Any) -> str:
+    """Ids as text: some tools write numbers, some texts, some 1.0 for 1."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _by_id(source: Source, what: str, name: str) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for entry in source.json[what]:
+        key = _id(entry["id"])
+        if names.setdefault(key, entry[name]) != entry[name]:
+            raise InputError(
+                f"{source.path}: {what}: the id {key} is listed twice, for {excerpt(names[key])} and {excerpt(entry[name])}; were two "
+                "files joined? Give each entry an id of its own, or name the files one by one"
+            )
+    return names
+
+
+def _boxed(source: Source, listed: dict[str, Any]) -> dict[str, list[dict]]:
+    boxed = defaultdict(list)
+    for annotation in source.json["annotations"]:
+        key = _id(annotation["image_id"])
+        if key not in listed:
+            source.issues.note("annotation", "of a picture that `images` does not list, left out", f"image_id {key}")
+            continue
+        name = str(listed[key]["file_name"])
+        box = annotation.get("bbox") or _outline(source, annotation, listed[key], name)
+        if not box:
+            source.issues.note("annotation", "without a box, left out", name)
+            continue
+        if _is_crowd(annotation):
+            reason = "marked as crowd (`iscrowd`: 1, as CVAT marks masks), taken as ignore region: neither trained on nor scored"
+            source.issues.note("annotation", reason, name)
+        _note_turned(source, annotation, name)
+        boxed[key].append({**annotation, "bbox": box})
+    return boxed
+
+
+def _is_crowd(annotation: dict) -> bool:
+    return str(annotation.get("iscrowd") or 0).strip().lower() not in {"0", "0.0", "false", "no", ""}
+
+
+def _note_turned(source: Source, annotation: dict, name: str) -> None:
+    attributes = annotation.get("attributes")
+    if isinstance(attributes, dict) and attributes.get("rotation"):
+        source.issues.note("box", "turned by `rotation`, taken as before it was turned", name)
+
+
+def _outline(source: Source, annotation: dict, image: dict, name: str) -> list[float] | None:
+    """The box of an annotation's outline as corner and size; None where it has no outline."""
+    if not annotation.get("segmentation"):
+        return None
+    try:
+        bounds = outline_bounds(annotation["segmentation"], declared_size(image.get("width"), image.get("height")))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{source.path}: picture '{name}': {error}; export the boxes (`bbox`) with the outlines") from error
+    if bounds is None:
+        source.issues.note("outline", "of fewer than three points or without a pixel, left out", name)
+        return None
+    source.issues.note("outline", "without a box, of which the bounding box is taken", name)
+    left, top, right, bottom = bounds
+    return [left, top, right - left, bottom - top]
+
+
+def _category(source: Source, annotation: dict, names: dict[str, str]) -> str:
+    key = _id(annotation["category_id"])
+    if key not in names:
+        listed = ", ".join(f"{number}: {name}" for number, name in list(names.items())[:8])
+        raise InputError(
+            f"{source.path}: annotations have the category_id {key}, which `categories` does not list (it has {listed or 'none'})"
+        )
+    return names[key]
+
+
+def _check_corners(source: Source, pictures: list[RawPicture]) -> None:
+    """Refuse boxes that were written as two corners: as corner and size most of them would end outside of their pictures.
+
+    Raises:
+        InputError: they are.
+    """
+    past = within = total = 0
+    for p in pictures:
+        if p.size_wh is not None and len(p.boxes_xyxy):
+            size = np.array(p.size_wh)
+            written = p.boxes_xyxy[:, 2:] - p.boxes_xyxy[:, :2]  # the last two numbers as they stand
+            past += int((p.boxes_xyxy[:, 2:] > size + 1).any(axis=1).sum())
+            within += int(((written > p.boxes_xyxy[:, :2]) & (written <= size + 1)).all(axis=1).sum())
+            total += len(p.boxes_xyxy)
+    if total and past > total / 2 and within == total:
+        raise InputError(
+            f"{source.path}: most boxes end outside of their pictures as [x, y, width, height] and none would as two corners; "
+            "COCO's bbox is the upper left corner and the size: export it again, or subtract"
+        )
+
+
+def _read_picture(source: Source, image: dict, annotations: list[dict], names: dict[str, str]) -> RawPicture:
+    name = image["file_name"]
+    corner_and_size = [numbers(source.path, name, *a["bbox"]) for a in annotations]
+    if any(len(box) != 4 for box in corner_and_size):
+        raise TypeError(f"picture '{name}' has a bbox that is not four numbers")
+    boxes = np.array(corner_and_size, dtype=np.float64).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return RawPicture(
+        name=name,
+        categories=[_category(source, a, names) for a in annotations],
+        boxes_xyxy=boxes,
+        ignore=np.array([_is_crowd(a) for a in annotations], dtype=bool),
+        size_wh=declared_size(image.get("width"), image.get("height")),
+    )

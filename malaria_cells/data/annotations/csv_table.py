@@ -1,0 +1,161 @@
+"""A table of pictures and labels beside their folder (cassava's ``train.csv``); with the columns of a box, a table of boxes."""
+
+from pathlib import Path, PureWindowsPath
+
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import excerpt
+from malaria_cells.data.annotations.columns import CENTRE_AND_SIZE, CORNER_AND_SIZE, CORNERS, Columns, columns_of
+from malaria_cells.data.annotations.format import Form
+from malaria_cells.data.annotations.parts import part_named
+from malaria_cells.data.annotations.source import RawPicture, Source, is_number
+from malaria_cells.data.annotations.table_rows import boxes_of_rows, pictures_of_rows
+from malaria_cells.data.annotations.tables import Row, read_table
+from malaria_cells.data.images import is_picture
+
+FORM = Form(
+    name="csv",
+    title="table",
+    recognised_by="a table (comma, semicolon or tab) with a column for the picture and one for the label, or one of 0 and 1 for each "
+    "class, with or without the columns of a box (`xmin` .. `ymax` and the like)",
+    exported_by="Kaggle, Excel, TensorFlow, Roboflow, VoTT, makesense, keras-retinanet",
+    not_read="other columns; boxes in fractions of 1 are refused where the table has no width and height",
+    suffixes=(".csv", ".tsv"),
+)
+_EXPECTED = (
+    "one for the picture (image_id, image, filename, file_name, file, path, id, id_code and the like) and one for the label (label, class, "
+    "category, target, diagnosis)"
+)
+# Rows of tools that write no header: keras-retinanet, makesense.
+_WITHOUT_HEADER = (
+    ["path", "x1", "y1", "x2", "y2", "class"],
+    ["label_name", "bbox_x", "bbox_y", "bbox_width", "bbox_height", "image_name", "image_width", "image_height"],
+)
+
+
+def recognises(source: Source) -> bool:
+    """Whether it is a table with the columns that are asked for.
+
+    Raises:
+        InputError: a table that cannot be read at all: another encoding, a quote that is not closed.
+    """
+    if source.path.suffix.lower() not in FORM.suffixes or not source.path.is_file():
+        return False
+    columns, _ = _table(source.path, most=2)
+    if columns.picture is None or columns.left:
+        return False
+    if columns.label is not None:
+        return True
+    return bool(_one_hot(*_table(source.path)))
+
+
+def read(source: Source) -> list[RawPicture]:
+    """Read every row.
+
+    Raises:
+        InputError: columns for picture and label are not among those of the header, those of a box are not all there, or a row lacks
+            something; names the line.
+    """
+    columns, rows = _table(source.path)
+    one_hot = _one_hot(columns, rows) if columns.picture is not None and columns.label is None else []
+    if columns.twice:
+        raise InputError(f"{source.path}: has the column '{columns.twice[0][:60]}' twice, so that it is not clear which counts; rename one")
+    if columns.left:
+        raise InputError(f"{source.path}: {'; '.join(_incomplete(columns))}")
+    if columns.picture is None or (columns.label is None and not one_hot):
+        raise InputError(f"{source.path}: {'; '.join(_why_not(columns) or ())}")
+    if columns.part is not None and not all(part_named(text) for row in rows if (text := _field(row, columns.part))):
+        columns = Columns(**{**vars(columns), "part": None})  # a set of some other kind
+    not_read = [columns.names[i] for i in columns.others if i not in one_hot]
+    if not_read:
+        source.issues.note("column", "not read", _shown_names(not_read[:5]), len(not_read))
+    _check_lengths(source.path, columns, rows)
+    return boxes_of_rows(source, columns, rows) if columns.box else pictures_of_rows(source, columns, rows, one_hot)
+
+
+def why_not(source: Source) -> tuple[str, str] | None:
+    """What is wrong with the columns of a table, and what to do; None where it is no table or nothing is wrong with them.
+
+    Raises:
+        InputError: the table cannot be read at all.
+    """
+    if source.path.suffix.lower() not in {*FORM.suffixes, ".txt"}:
+        return None
+    columns, _ = _table(source.path)
+    return _why_not(columns)
+
+
+def _why_not(columns: Columns) -> tuple[str, str] | None:
+    if {"BX", "BY", "Width", "Height"} <= set(columns.names):
+        return (
+            "found measurements of ImageJ, whose labels name the picture and the region in one",
+            "write a table with the columns filename, label, x, y, width, height from them",
+        )
+    if columns.names and columns.names[0].startswith("# Exported using VGG Image Annotator"):
+        return "was written by VIA 3", "annotate in VIA 2, whose CSV and JSON are read, or export COCO"
+    if columns.left:
+        return _incomplete(columns)
+    if columns.picture is not None and columns.label is not None:
+        return None
+    found = f"found the columns {_shown_names(columns.names) or '(none)'}"
+    if any(_may_be_picture(name) for name in columns.names):
+        return found, "its first line seems to be a row; write the names of the columns above it, such as filename,label"
+    return found, f"expected {_EXPECTED}"
+
+
+def _shown_names(names: list[str]) -> str:
+    """The names of columns, cut to a length that fits into a message."""
+    shown = ", ".join(name[:40] for name in names[:20])
+    return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+def _table(path: Path, most: int | None = None) -> tuple[Columns, list[Row]]:
+    rows = read_table(path, most)
+    if not rows:
+        return Columns([]), []
+    for header in _WITHOUT_HEADER:
+        columns = columns_of(header, [], [])
+        if _fits(rows[0].fields, columns):
+            return columns, rows
+    second = rows[1].fields if len(rows) > 1 else []
+    return columns_of(rows[0].fields, second, map(_may_be_picture, second)), rows[1:]
+
+
+def _fits(fields: list[str], columns: Columns) -> bool:
+    """Whether a first line is already a row of these columns: a picture, and a box or none."""
+    if len(fields) != len(columns.names) or columns.picture is None or columns.box is None or not _may_be_picture(fields[columns.picture]):
+        return False
+    return all(is_number(fields[i]) for i in columns.box) or not any(f.strip() for i, f in enumerate(fields) if i != columns.picture)
+
+
+def _may_be_picture(text: str) -> bool:
+    return len(text) < 1024 and is_picture(Path(PureWindowsPath(text.strip()).name))
+
+
+def _field(row: Row, i: int) -> str:
+    return row.fields[i].strip() if i < len(row.fields) else ""
+
+
+def _one_hot(columns: Columns, rows: list[Row]) -> list[int]:
+    """The columns of classes, if all that mean nothing else hold 0 and 1 alone and there are two or more."""
+    if columns.box or columns.left or columns.label is not None or not rows:
+        return []
+    classes = columns.others
+    values = {_field(row, i) for row in rows for i in classes}
+    return classes if len(classes) >= 2 and values <= {"0", "1", "0.0", "1.0", "0,0", "1,0"} else []
+
+
+def _incomplete(columns: Columns) -> tuple[str, str]:
+    expected = " or ".join("/".join(scheme) for scheme in (CORNERS[0], CORNER_AND_SIZE[-2], CENTRE_AND_SIZE[0]))
+    return (
+        f"found the columns {_shown_names(columns.names)}, of which {', '.join(columns.left)} seem to be of boxes that are not whole",
+        f"expected four columns for each box ({expected}), or none",
+    )
+
+
+def _check_lengths(path: Path, columns: Columns, rows: list[Row]) -> None:
+    for row in rows:
+        if any(field.strip() for field in row.fields[len(columns.names) :]):
+            raise InputError(
+                f"{path}: line {row.line} has {len(row.fields)} fields and the table {len(columns.names)} columns; found "
+                f"{excerpt(row.fields)}; put a field in quotes if it holds the separator '{row.separator}'"
+            )

@@ -1,0 +1,80 @@
+"""All readers of annotations, a module a form; the list decides which forms there are and which one is asked first."""
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from malaria_cells.base.errors import InputError, nearest
+from malaria_cells.data.annotations import (
+    bbbc041,
+    class_folders,
+    coco_json,
+    createml,
+    csv_table,
+    cvat_xml,
+    iml,
+    label_studio,
+    labelme,
+    qupath,
+    via,
+    voc,
+    vott,
+    yolo,
+)
+from malaria_cells.data.annotations.format import Form
+from malaria_cells.data.annotations.source import RawPicture, Source
+
+
+class Reader(Protocol):
+    """A module that reads one form; see `Form`."""
+
+    FORM: Form
+    recognises: Callable[[Source], bool]
+    read: Callable[[Source], list[RawPicture]]
+
+
+@runtime_checkable
+class FolderReader(Reader, Protocol):
+    """A reader of a form that is a whole folder."""
+
+    describe: Callable[[Source], str]  # what was found in it, for people
+    why_not: Callable[[Source], str]  # why a folder that looks a little like it was not recognised; else nothing
+
+
+# The most particular first; a table may be many things, and folders of classes are the least evidence.
+FORMATS: tuple[Reader, ...] = (  # type: ignore[assignment]
+    bbbc041,
+    iml,
+    coco_json,
+    label_studio,
+    labelme,
+    via,
+    vott,
+    createml,
+    qupath,
+    cvat_xml,
+    voc,
+    csv_table,
+    yolo,
+    class_folders,
+)
+FORMAT_NAMES = tuple(reader.FORM.name for reader in FORMATS)
+
+
+def reader_named(name: str) -> Reader:
+    """The reader of a form by the form's name.
+
+    Raises:
+        InputError: no such form.
+    """
+    for reader in FORMATS:
+        if name == reader.FORM.name:
+            return reader
+    raise InputError(f"annotation_format: '{name}' is unknown{nearest(name, FORMAT_NAMES)}; expected auto, {', '.join(FORMAT_NAMES)}")
+
+
+def table() -> str:
+    """All forms as a table in Markdown, which `docs/formats.md` has."""
+    head = ["| form | `annotation_format` | recognised by | written by | not read |", "|---|---|---|---|---|"]
+    forms = [reader.FORM for reader in FORMATS]
+    rows = [f"| {f.title} | `{f.name}` | {f.recognised_by} | {f.exported_by} | {f.not_read} |" for f in forms]
+    return "\n".join([*head, *rows]) + "\n"

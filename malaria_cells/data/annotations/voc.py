@@ -1,0 +1,130 @@
+"""Pascal VOC: an XML file a picture, ``ImageSets/Main/*.txt`` for the parts (Everingham et al. 2010, IJCV 88(2))."""
+
+import re
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from malaria_cells.data.annotations.format import Form
+from malaria_cells.data.annotations.outlines import points_bounds
+from malaria_cells.data.annotations.source import RawPicture, Source, declared_size, malformed, numbers, read_text
+from malaria_cells.data.images import SUFFIXES
+
+FORM = Form(
+    name="voc",
+    title="Pascal VOC",
+    recognised_by="XML files whose root is `<annotation>`",
+    exported_by="LabelImg, Roboflow, CVAT, makesense, VOC's own sets; `ImageSets/Main` names the parts",
+    not_read="turned boxes, poses; outlines (LabelMe's XML) serve as their bounding boxes; `difficult` objects are ignore regions",
+    suffixes=(".xml",),
+    per_picture=True,
+)
+_EXPECTED = "<annotation><filename/><object><name/><bndbox><xmin/><ymin/><xmax/><ymax/></bndbox></object></annotation>"
+# In the order in which they count: the later, the more.
+_PARTS = {"trainval": "train", "train": "train", "val": "validation", "test": "test"}
+
+
+def recognises(source: Source) -> bool:
+    """Whether it is an XML file with VOC's root."""
+    root = source.xml
+    return root is not None and root.tag == "annotation"
+
+
+def read(source: Source) -> list[RawPicture]:
+    """Read one XML file; objects marked `difficult` are ignore regions.
+
+    Pixels count from 1 and both corners belong to the box, as in VOC's own development kit.
+
+    Raises:
+        InputError: a file that is no such XML.
+    """
+    path, root = source.path, source.xml
+    if root is None or root.tag != "annotation":
+        found = "no XML file" if root is None else f"<{root.tag}>"
+        raise malformed(path, _EXPECTED, TypeError(f"found {found}"))
+    name = (root.findtext("filename") or "").strip()
+    shapes = [(o, shape) for o in root.findall("object") if (shape := _shape(source, o, name)) is not None]
+    categories = [(o.findtext("name") or "").strip() for o, _ in shapes]
+    if not all(categories):
+        raise malformed(path, _EXPECTED, TypeError("found an object without a name"))
+    difficult = [(o.findtext("difficult") or "0").strip().lower() in {"1", "true", "yes"} for o, _ in shapes]
+    if any(difficult):
+        reason = "marked `difficult`, taken as ignore region: neither trained on nor scored"
+        source.issues.note("object", reason, name or path.name, sum(difficult))
+    names = _names(path, root, name)
+    return [
+        RawPicture(
+            name=names[0],
+            other_names=names[1:],
+            categories=categories,
+            boxes_xyxy=np.array([shape for _, shape in shapes], dtype=np.float64).reshape(-1, 4),
+            ignore=np.array(difficult, dtype=bool),
+            size_wh=declared_size(root.findtext("size/width"), root.findtext("size/height")),
+            part=_part(path),
+        )
+    ]
+
+
+def _shape(source: Source, element: Element, name: str) -> list[float] | None:
+    """The box of an object, pixels counted from 0 and right and bottom exclusive; None where it has none, which is noted."""
+    where = name or source.path.name
+    boxes = element.findall("bndbox")
+    if len(boxes) > 1:
+        source.issues.note("box", "that an object has beside its first one, left out", where, len(boxes) - 1)
+    if boxes:
+        left, top, right, bottom = numbers(source.path, name, *(boxes[0].findtext(key) for key in ("xmin", "ymin", "xmax", "ymax")))
+        return [left - 1, top - 1, right, bottom]
+    points = [numbers(source.path, name, point.findtext("x"), point.findtext("y")) for point in element.findall("polygon/pt")]
+    if len(points) > 2:  # LabelMe's XML, which CVAT writes, too
+        source.issues.note("outline", "without a box, of which the bounding box is taken", where)
+        return list(points_bounds(points))
+    if not (element.findtext("name") or "").strip():
+        return [np.nan] * 4  # the error that it has no name is the better one
+    kind = next((tag for tag in ("robndbox", "polygon", "segm") if element.find(tag) is not None), "no shape")
+    source.issues.note("object", f"without a `bndbox` (it has {kind}), left out", where)
+    return None
+
+
+def _names(path: Path, root: Element, written: str) -> tuple[str, ...]:
+    """Paths that the picture may have, likeliest first.
+
+    Many sets were renamed after they were written: the XML's own stem is what the lists go by.
+    """
+    folder = (root.findtext("folder") or "").strip()
+    suffix = Path(written).suffix or ".jpg"
+    names = [f"{folder}/{written}" if folder and written else "", written, f"{path.stem}{suffix}", (root.findtext("path") or "").strip()]
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _part(path: Path) -> str | None:
+    """The part that the lists in ``ImageSets`` name for an XML file, by its stem, or by its folder and stem."""
+    for above in list(path.parents)[1:4]:
+        for folder in (above / "ImageSets" / "Main", above / "ImageSets"):
+            parts = _image_sets(folder) if folder.is_dir() else {}
+            if parts:
+                keys = (f"{path.parent.name}/{path.stem}", path.stem)
+                return next((parts[key] for key in keys if key in parts), None)
+    return None
+
+
+def _image_sets(folder: Path) -> dict[str, str]:
+    """Part of each picture, read once as long as the lists stay as they are."""
+    lists = {path.stem.lower(): path for path in folder.glob("*.[tT][xX][tT]") if path.stem.lower() in _PARTS}
+    ordered = [lists[name] for name in _PARTS if name in lists]
+    return _read_lists(tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in ordered))
+
+
+@lru_cache(maxsize=8)
+def _read_lists(lists: tuple[tuple[Path, int, int], ...]) -> dict[str, str]:
+    """Parts by stem. ``trainval`` holds ``train`` and ``val`` again: the finer lists, which come later, count."""
+    parts: dict[str, str] = {}
+    for path, _, _ in lists:
+        for line in filter(None, map(str.strip, read_text(path).splitlines())):
+            name = (
+                re.sub(r"(\s+-1|\s{2,}[01])$", "", line).strip("\"'").replace("\\", "/")
+            )  # lists of one class have 1 or -1 behind the name
+            pure = PurePosixPath(name)
+            parts[pure.with_suffix("").as_posix() if pure.suffix.lower() in SUFFIXES else name] = _PARTS[path.stem.lower()]
+    return parts

@@ -1,0 +1,64 @@
+"""VoTT 2's JSON (Microsoft): an export of all pictures, or one ``*-asset.json`` a picture; boxes as left, top, width, height in pixels."""
+
+from typing import Any
+
+from malaria_cells.data.annotations.format import Form
+from malaria_cells.data.annotations.shapes import Shapes, expect, faults_named
+from malaria_cells.data.annotations.source import RawPicture, Source, declared_size, numbers
+
+FORM = Form(
+    name="vott",
+    title="VoTT",
+    recognised_by="a JSON file with `asset` and `regions`, or with `assets` that have them",
+    exported_by="VoTT 2 (VoTT JSON, or the assets of a project)",
+    not_read="regions without a tag or with several; outlines serve as their bounding boxes",
+    suffixes=(".json",),
+    per_picture=True,
+)
+_EXPECTED = (
+    '{"asset": {"name": .., "size": ..}, "regions": [{"tags": [..], "boundingBox": {"left": .., "top": .., "width": .., "height": ..}}]}'
+)
+
+
+def recognises(source: Source) -> bool:
+    """Whether the file is a picture's `asset` with `regions`, or holds `assets` of which the first is."""
+    entries = _entries(source.json)
+    return bool(entries) and all(_is_asset(entry) for entry in entries[:1])
+
+
+def read(source: Source) -> list[RawPicture]:
+    """Read every picture of the file.
+
+    Raises:
+        InputError: a part of the format is missing.
+    """
+    with faults_named(source, _EXPECTED):
+        entries = [expect(entry, dict, "an asset") for entry in expect(_entries(source.json), list, "`assets`")]
+        return [_read_picture(source, entry) for entry in entries]
+
+
+def _is_asset(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("asset"), dict) and isinstance(entry.get("regions"), list)
+
+
+def _entries(content: Any) -> list:
+    if not isinstance(content, dict):
+        return []
+    assets = content.get("assets")
+    return list(assets.values()) if isinstance(assets, dict) else [content]
+
+
+def _read_picture(source: Source, entry: dict) -> RawPicture:
+    asset = expect(entry["asset"], dict, "`asset`")
+    shapes = Shapes(source, expect(asset["name"], str, "`name`"))
+    with faults_named(source, _EXPECTED, shapes.name):
+        for region in expect(entry["regions"], list, "`regions`"):
+            tags = expect(region["tags"], list, "`tags`")
+            if len(tags) != 1:
+                shapes.leave_out("region", "without a tag, or with several, left out")
+                continue
+            box = expect(region["boundingBox"], dict, "`boundingBox`")
+            left, top, width, height = numbers(source.path, shapes.name, *(box[k] for k in ("left", "top", "width", "height")))
+            shapes.add(tags[0], left, top, left + width, top + height)
+        size = expect(asset.get("size") or {}, dict, "`size`")
+    return shapes.picture(declared_size(size.get("width"), size.get("height")))

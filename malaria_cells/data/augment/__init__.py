@@ -1,0 +1,84 @@
+"""Named augmentation policies.
+
+none: nothing.
+flips: mirror images and quarter turns; a smear has no upright.
+stain: flips, and any rotation, shifts by 8 % and scales by 12 % (a proposal's box is never exact), colour casts by channel,
+    hue, saturation and brightness (stains and white balances differ from slide to slide).
+slides: stain, and stains from half to twice as dense, in all channels alike or in each by itself, and colours faded, up to grey.
+laboratories: as another laboratory's microscope, camera and stain would have it: moved, stained, lit, focused and stored otherwise
+    (`augment.densities`); made for stain_normalization: density, which leaves less to vary.
+shifts: zoom, shift, shear by 5 % and rotation by 25 degrees, as malaria tutorials have it.
+microscope: stain, and uneven light, defocus and sensor noise.
+layers: random crop, flips, rotation by a quarter, zoom to 20 %, contrast by 20 %, as Keras layers.
+randaugment: RandAugment (Cubuk et al. 2020, arXiv:1909.13719) of keras-cv.
+cutmix, mixup: patches and labels mixed (Yun et al. 2019, arXiv:1905.04899; Zhang et al. 2018, arXiv:1710.09412), by keras-cv.
+
+Several are joined by a plus sign, as in ``slides+mixup``: one after another, those on pixels before those on tensors.
+"""
+
+from functools import reduce
+
+from malaria_cells.base.errors import InputError, nearest
+from malaria_cells.data.augment import densities, imgaug_policies, keras_policies
+from malaria_cells.data.augment.imgaug_policies import Augmenter
+from malaria_cells.data.augment.keras_policies import BatchPolicy
+
+LABORATORIES = "laboratories"
+POLICY_NAMES = (*imgaug_policies.POLICIES, LABORATORIES, *keras_policies.POLICIES)
+
+
+def check_policy(policy: str) -> None:
+    """Raise `InputError` unless each part of the policy is known."""
+    for name in _names(policy):
+        if name not in POLICY_NAMES:
+            raise InputError(
+                f"augmentation: '{name}' is unknown{nearest(name, POLICY_NAMES)}; expected one of {', '.join(POLICY_NAMES)}, "
+                "or several joined by '+'"
+            )
+
+
+def make_augmenter(policy: str) -> Augmenter:
+    """The part of a policy that works on uint8 batches; that of the layer policies does nothing.
+
+    Raises:
+        InputError: unknown policy.
+    """
+    check_policy(policy)
+    parts = [
+        densities.laboratories if name == LABORATORIES else imgaug_policies.make(name)
+        for name in _names(policy)
+        if name not in keras_policies.POLICIES
+    ]
+    return lambda patches, seed: reduce(lambda changed, part: part(changed, seed), parts, patches)
+
+
+def make_batch_policy(policy: str, image_size_hw: tuple[int, int], seed: int) -> BatchPolicy | None:
+    """The part of a policy that works on tensors, or None.
+
+    Raises:
+        InputError: unknown policy.
+    """
+    check_policy(policy)
+    parts = [keras_policies.make(name, image_size_hw, seed) for name in _names(policy) if name in keras_policies.POLICIES]
+    return (lambda images, labels: reduce(lambda mixed, part: part(*mixed), parts, (images, labels))) if parts else None
+
+
+def needs_soft_labels(policy: str) -> bool:
+    """Whether a part of it works on tensors, which may mix labels."""
+    return any(name in keras_policies.POLICIES for name in _names(policy))
+
+
+def _names(policy: str) -> list[str]:
+    return [name.strip() for name in policy.split("+")]
+
+
+__all__ = [
+    "LABORATORIES",
+    "POLICY_NAMES",
+    "Augmenter",
+    "BatchPolicy",
+    "check_policy",
+    "make_augmenter",
+    "make_batch_policy",
+    "needs_soft_labels",
+]

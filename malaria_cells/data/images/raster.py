@@ -1,0 +1,125 @@
+"""JPEG, PNG, BMP, WebP, GIF and JPEG 2000, through Pillow."""
+
+from typing import BinaryIO
+
+import numpy as np
+
+# Each module registers the one format that it reads; Pillow's others, of which some start programs, are never asked.
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    ImageOps,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    WebPImagePlugin,
+)
+
+from malaria_cells.data.images.jpeg_2000 import deep_jpeg_2000
+from malaria_cells.data.images.refusal import UnreadableError, check_size
+from malaria_cells.data.images.samples import DARK, MOST, SIDEWAYS, TOO_DARK, check_brightness, check_opacity, to_8_bits, to_16_bits
+
+FORMATS = tuple(
+    kind.format
+    for kind in (
+        JpegImagePlugin.JpegImageFile,
+        PngImagePlugin.PngImageFile,
+        BmpImagePlugin.BmpImageFile,
+        WebPImagePlugin.WebPImageFile,
+        GifImagePlugin.GifImageFile,
+        Jpeg2KImagePlugin.Jpeg2KImageFile,
+    )
+)
+ORIENTATION_TAG = 0x0112
+_MORE_THAN_ONE_PICTURE = frozenset({"PNG", "WEBP", "GIF"})  # formats that hold animations; the further pictures of a JPEG are previews
+_PLAIN_FORMATS = frozenset({"JPEG", "MPO", "PNG", "BMP", "WEBP"})
+_PLAIN_MODES = frozenset({"1", "L", "P", "RGB"})
+_TRANSPARENT_MODES = frozenset({"RGBA", "LA", "PA", "La", "RGBa"})
+
+
+def opened(file: BinaryIO, start: bytes) -> ImageFile.ImageFile | None:
+    """Read a header; None: it is of none of the `FORMATS`.
+
+    Pillow's own ``Image.open`` compares sizes with a limit that belongs to the whole process; here `check_size` does.
+
+    Raises:
+        UnreadableError: too large, or an animation.
+    """
+    for name in FORMATS:
+        factory, accept = Image.OPEN[name]
+        if accept is None or accept(start) is not True:
+            continue
+        file.seek(0)
+        image = factory(file, "")
+        check_size(image.size)
+        frames = getattr(image, "n_frames", 1) if name in _MORE_THAN_ONE_PICTURE else 1
+        if frames > 1:
+            raise UnreadableError(
+                f"an animation of {frames} frames, of which one would stand for all; save the wanted one as a picture of its own"
+            )
+        return image
+    return None
+
+
+def size(image: ImageFile.ImageFile) -> tuple[int, int]:
+    """Width and height of the upright picture."""
+    width, height = image.size
+    return (height, width) if image.getexif().get(ORIENTATION_TAG) in SIDEWAYS else (width, height)
+
+
+def orientation(image: ImageFile.ImageFile) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none."""
+    value = image.getexif().get(ORIENTATION_TAG)
+    return value if isinstance(value, int) else 1
+
+
+def is_plain(image: ImageFile.ImageFile) -> bool:
+    """Whether no program can take the picture for another one: 8 bits, RGB or grey, upright as stored, nothing transparent."""
+    deep = any(";16" in str(tile.args) for tile in image.tile)
+    stored = image.format in _PLAIN_FORMATS and image.mode in _PLAIN_MODES and not deep and "transparency" not in image.info
+    return stored and image.getexif().get(ORIENTATION_TAG, 1) == 1
+
+
+def pixels(image: ImageFile.ImageFile) -> np.ndarray:
+    """Decode as upright uint8 RGB (H, W, 3).
+
+    Raises:
+        UnreadableError: too dark for its 16 bits or beyond them, or transparent everywhere.
+    """
+    if isinstance(image, Jpeg2KImagePlugin.Jpeg2KImageFile):
+        deep = deep_jpeg_2000(image.fp, image.size) if image.fp is not None else None
+        if deep is not None:
+            return deep
+    # Asked before the pixels are read, when Pillow forgets it.
+    deep_values = image.mode[0] in "IF" or any(";16" in str(tile.args) for tile in image.tile)
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode.startswith("I") or turned.mode == "F":
+        return _deep_grey(np.asarray(turned), turned.info.get("transparency"))
+    if "transparency" in turned.info or turned.mode in _TRANSPARENT_MODES:
+        if deep_values and isinstance(turned.info.get("transparency"), tuple):
+            raise UnreadableError("one of its colours of 16 bits is declared transparent, which is not read; export it with 8 bits")
+        rgba = turned.convert("RGBA")
+        check_opacity(np.asarray(rgba)[..., 3].max() / 255)
+        _check_depth(deep_values, np.asarray(rgba)[..., :3])
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
+    found = np.asarray(turned.convert("RGB"))
+    _check_depth(deep_values, found)
+    return found
+
+
+def _deep_grey(values: np.ndarray, transparent: object) -> np.ndarray:
+    values = to_16_bits(values)
+    check_brightness(values)
+    grey = to_8_bits(values, MOST)
+    if isinstance(transparent, int):
+        check_opacity(float((values != transparent).any()))
+        grey[values == transparent] = 255
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _check_depth(deep: bool, rgb: np.ndarray) -> None:
+    if deep and rgb.max() <= DARK:
+        raise UnreadableError(TOO_DARK)

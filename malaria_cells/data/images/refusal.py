@@ -1,0 +1,97 @@
+"""Why a picture is not read, and what can be done; the file's name is put in front by the reader."""
+
+from pathlib import Path
+
+from malaria_cells.data.images.names import UNREADABLE_SUFFIXES
+
+MAX_PIXELS = 400_000_000
+READABLE = "JPEG, PNG, TIFF, JPEG 2000, BMP, WebP or GIF"
+
+_PHOTOGRAPHS = "export it as JPEG, PNG or TIFF with 8 bits from the program that shows it"
+_MICROSCOPES = "open it in its own program, or in Fiji with Bio-Formats or QuPath, and export it as TIFF or PNG with 8 bits in RGB"
+_ADVICE = {
+    "HEIC of a telephone": "export it as JPEG, or set the camera to its most compatible format",
+    "a raw file of a camera": "develop it in the camera's program and export it as TIFF or JPEG",
+    "a video": "export the frames that are wanted as PNG",
+}
+# The first bytes of files that are taken for pictures, where they begin, and the name of the format.
+_STARTS = (
+    (0, b"%!PS", "PostScript"),
+    (0, b"\xc5\xd0\xd3\xc6", "PostScript"),
+    (0, b"%PDF", "PDF"),
+    (0, b"8BPS", "PSD of Photoshop"),
+    (0, b"ZISRAWFILE", "CZI of Zeiss"),
+    (0, b"\x70\x00\x00\x00", "LIF of Leica"),
+    (0, b"\xda\xce\xbe\x0a", "ND2 of Nikon"),
+    (0, b"FUJIFILMCCD-RAW", "a raw file of a camera"),
+    (0, b"\x89HDF", "HDF5, as Imaris writes"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (128, b"DICM", "DICOM"),
+    (8, b"AVI ", "a video"),
+    *((4, b"ftyp" + brand, "AVIF") for brand in (b"avif", b"avis")),
+    *((4, b"ftyp" + brand, "HEIC of a telephone") for brand in (b"hei", b"hev", b"mif1", b"msf1")),
+    (4, b"ftypcrx", "a raw file of a camera"),
+    (4, b"ftyp", "a video"),
+)
+SIGNATURE = 160  # bytes that are read to tell what a file is
+
+
+class UnreadableError(ValueError):
+    """A picture that is not read; its message has no file name."""
+
+
+def export_advice(name: str) -> str:
+    """Return what to do with a picture of a format that is not read, by the format's name as in `UNREADABLE_SUFFIXES`.
+
+    Examples:
+        >>> export_advice("a video")
+        'export the frames that are wanted as PNG'
+    """
+    if name in _ADVICE:
+        return _ADVICE[name]
+    return (
+        _MICROSCOPES
+        if " of " in name or name in {"a slide scanner's own format", "DICOM", "Zarr", "HDF5, as Imaris writes"}
+        else _PHOTOGRAPHS
+    )
+
+
+def unreadable(path: Path, start: bytes) -> str:
+    """Say what a file is that is no picture we read, by its first bytes or else by its name."""
+    if not start:
+        return "not a picture that can be read: the file is empty; copy it again"
+    name = next((name for at, magic, name in _STARTS if start[at : at + len(magic)] == magic), None)
+    name = name or UNREADABLE_SUFFIXES.get(path.suffix.lower())
+    if name is not None:
+        return f"not a picture that can be read: it is {name}; {export_advice(name)}"
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "not a picture that can be read: it is a page of the web, as a failed download leaves; fetch it again"
+    if text.startswith(b"version https://git-lfs"):
+        return "not a picture that can be read: it is a pointer of Git LFS; fetch the picture with `git lfs pull`"
+    return f"not a picture that can be read; expected {READABLE}"
+
+
+def refuse_raw(path: Path, start: bytes) -> None:
+    """See that a file with the structure of a TIFF is one: raw files and some scanners' are built like one, with a preview in front.
+
+    Raises:
+        UnreadableError: it is another format.
+    """
+    name = UNREADABLE_SUFFIXES.get(path.suffix.lower()) or ("a raw file of a camera" if start[8:10] == b"CR" else None)
+    if name is not None:
+        raise UnreadableError(f"not a picture that can be read: it is {name}; {export_advice(name)}")
+
+
+def check_size(size_wh: tuple[int, int]) -> None:
+    """See that a picture has pixels, and not too many, before they are decoded.
+
+    Raises:
+        UnreadableError: it has none, or more than `MAX_PIXELS`.
+    """
+    width, height = size_wh
+    if width < 1 or height < 1:
+        raise UnreadableError(f"the picture is broken ({width} x {height} pixels); export or copy it again")
+    if width * height > MAX_PIXELS:
+        raise UnreadableError(f"{width} x {height} pixels; the limit is {MAX_PIXELS:,} pixels, cut it into parts")

@@ -1,0 +1,153 @@
+"""The numbers of a TIFF page as 8-bit RGB, by what the page declares about them."""
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageCms
+from tifffile import COMPRESSION, PHOTOMETRIC, TiffPage
+
+from malaria_cells.data.images.refusal import UnreadableError
+from malaria_cells.data.images.samples import MOST, check_brightness, on_white, to_8_bits, to_16_bits
+
+_COLOURS: dict[int, int] = {  # numbers of a pixel that are colours; further ones are transparency, or nobody knows what
+    PHOTOMETRIC.MINISWHITE: 1,
+    PHOTOMETRIC.MINISBLACK: 1,
+    PHOTOMETRIC.PALETTE: 1,
+    PHOTOMETRIC.RGB: 3,
+    PHOTOMETRIC.YCBCR: 3,
+    PHOTOMETRIC.SEPARATED: 4,
+    PHOTOMETRIC.CIELAB: 3,
+    PHOTOMETRIC.ICCLAB: 3,
+}
+_PREMULTIPLIED, _SEPARATE = 1, 2  # kinds of transparency in ExtraSamples
+_CMYK = 1  # value of InkSet
+_REC_601 = (0.299, 0.587, 0.114)
+_FULL_RANGE = (0, 255, 128, 255, 128, 255)
+
+
+def rgb(page: TiffPage, samples: np.ndarray) -> np.ndarray:
+    """Turn the numbers of a page into colours.
+
+    Args:
+        page: what the file says about them.
+        samples: (H, W, samples a pixel).
+
+    Returns:
+        uint8 (H, W, 3), not turned upright.
+
+    Raises:
+        UnreadableError: numbers or colours of a kind that has no one meaning as a photograph.
+    """
+    colours = _COLOURS.get(page.photometric)
+    if colours is None:
+        name = getattr(page.photometric, "name", page.photometric)
+        raise UnreadableError(f"a TIFF of a kind that cannot be read (its colours are {name}); export it as RGB with 8 bits")
+    if samples.shape[2] < colours:
+        raise UnreadableError("the picture is broken (fewer numbers a pixel than colours); export or copy it again")
+    alpha_at, premultiplied = _transparency(page, samples.shape[2], colours)
+    values, peak = _whole_numbers(page, samples, colours)
+    in_colour = _COLOUR_READERS[page.photometric](page, values[..., :colours], peak)
+    if alpha_at is None:
+        return np.ascontiguousarray(in_colour)
+    return on_white(in_colour, to_8_bits(values[..., alpha_at], peak), premultiplied)
+
+
+def _transparency(page: TiffPage, samples: int, colours: int) -> tuple[int | None, bool]:
+    """Find which of a pixel's numbers is its opacity, and whether its colours are multiplied by it."""
+    if samples == colours:
+        return None, False
+    kinds = [int(kind) for kind in page.extrasamples]
+    for at, kind in enumerate(kinds[: samples - colours]):
+        if kind in (_PREMULTIPLIED, _SEPARATE):
+            return colours + at, kind == _PREMULTIPLIED
+    if colours == 1:
+        raise UnreadableError(
+            f"its {samples} colour channels are grey values of one page, of which the first would stand for all; merge the channels to RGB "
+            "(in ImageJ and Fiji: Image > Type > RGB Color) and save that"
+        )
+    return (None, False) if kinds or colours != 3 else (colours, False)  # an undeclared fourth number beside RGB is taken for opacity
+
+
+def _whole_numbers(page: TiffPage, samples: np.ndarray, colours: int) -> tuple[np.ndarray, int]:
+    bits = page.bitspersample
+    if samples.dtype.kind in "ub" and bits <= 16:
+        values, peak = samples.astype(np.uint8) if bits == 1 else samples, 2**bits - 1
+    elif page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB):
+        values, peak = to_16_bits(samples), MOST
+    else:
+        raise UnreadableError(f"a TIFF of a kind that cannot be read (values of {bits} bits, {samples.dtype}); export it with 8 bits")
+    if peak == MOST and page.photometric != PHOTOMETRIC.PALETTE:
+        check_brightness(values[..., :colours])
+    return values, peak
+
+
+def _grey_or_rgb(page: TiffPage, values: np.ndarray, peak: int) -> np.ndarray:
+    eight = to_8_bits(values, peak)
+    if page.photometric == PHOTOMETRIC.MINISWHITE:
+        eight = 255 - eight
+    return np.repeat(eight, 3, axis=2) if eight.shape[2] == 1 else eight
+
+
+def _palette(page: TiffPage, values: np.ndarray, peak: int) -> np.ndarray:  # noqa: ARG001 - as the others
+    if page.compression == COMPRESSION.JPEG:
+        raise UnreadableError("a TIFF of a kind that cannot be read (JPEG changes the numbers of a palette); export it as RGB with 8 bits")
+    table = page.colormap
+    if table is None or table.ndim != 2 or table.shape[0] != 3 or table.shape[1] <= int(values.max()):
+        raise UnreadableError("the picture is broken (its table of colours is too short); export or copy it again")
+    # Most programs write 8 bits times 256 or 257, some as they are.
+    colours = (table >> 8 if table.max() > 255 else table).astype(np.uint8)
+    return colours.T[values[..., 0]]
+
+
+def _cmyk(page: TiffPage, values: np.ndarray, peak: int) -> np.ndarray:
+    if page.tags.valueof(332, _CMYK) != _CMYK:
+        raise UnreadableError("a TIFF of a kind that cannot be read (its inks are not those of CMYK); export it as RGB with 8 bits")
+    light = 255 - to_8_bits(values, peak).astype(np.uint16)
+    return ((light[..., :3] * light[..., 3:] + 127) // 255).astype(np.uint8)
+
+
+def _ycbcr(page: TiffPage, values: np.ndarray, peak: int) -> np.ndarray:
+    if page.compression == COMPRESSION.JPEG:  # comes as RGB
+        return to_8_bits(values, peak)
+    if peak != 255:
+        raise UnreadableError("a TIFF of a kind that cannot be read (YCbCr colours of other than 8 bits); export it as RGB with 8 bits")
+    red, green, blue = _fractions(page, 529, _REC_601)
+    black_y, white_y, black_b, white_b, black_r, white_r = _fractions(page, 532, _FULL_RANGE)
+    y = (values[..., 0] - np.float32(black_y)) * np.float32(255 / (white_y - black_y))
+    b = (values[..., 1] - np.float32(black_b)) * np.float32(127 / (white_b - black_b))
+    r = (values[..., 2] - np.float32(black_r)) * np.float32(127 / (white_r - black_r))
+    in_red, in_blue = y + r * (2 - 2 * red), y + b * (2 - 2 * blue)
+    in_green = (y - red * in_red - blue * in_blue) / green
+    return np.clip(np.rint(np.stack([in_red, in_green, in_blue], axis=-1)), 0, 255).astype(np.uint8)
+
+
+def _lab(page: TiffPage, values: np.ndarray, peak: int) -> np.ndarray:
+    if peak != 255 or page.compression == COMPRESSION.JPEG:
+        raise UnreadableError("a TIFF of a kind that cannot be read (Lab colours of other than 8 bits); export it as RGB with 8 bits")
+    # As ICC has it a and b are from 0, grey at 128; as CIE has it they are signed.
+    bytes_as_cie = values if page.photometric == PHOTOMETRIC.CIELAB else values ^ np.array([0, 128, 128], dtype=np.uint8)
+    image = Image.frombytes("LAB", values.shape[1::-1], np.ascontiguousarray(bytes_as_cie).tobytes(), "raw", "LAB")
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    return np.asarray(ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB"))
+
+
+def _fractions(page: TiffPage, code: int, otherwise: tuple[float, ...]) -> tuple[float, ...]:
+    value = page.tags.valueof(code)
+    if value is None:
+        return otherwise
+    found = tuple(a / b for a, b in zip(value[::2], value[1::2], strict=True))
+    if len(found) != len(otherwise):
+        raise UnreadableError("the picture is broken (numbers of its YCbCr colours are missing); export or copy it again")
+    return found
+
+
+_COLOUR_READERS: dict[int, Callable[[TiffPage, np.ndarray, int], np.ndarray]] = {
+    PHOTOMETRIC.MINISWHITE: _grey_or_rgb,
+    PHOTOMETRIC.MINISBLACK: _grey_or_rgb,
+    PHOTOMETRIC.RGB: _grey_or_rgb,
+    PHOTOMETRIC.PALETTE: _palette,
+    PHOTOMETRIC.SEPARATED: _cmyk,
+    PHOTOMETRIC.YCBCR: _ycbcr,
+    PHOTOMETRIC.CIELAB: _lab,
+    PHOTOMETRIC.ICCLAB: _lab,
+}

@@ -1,0 +1,6 @@
+"""Renders labelled thin blood smears, so that everything can be tried and tested without a download."""
+
+from malaria_cells.data.sample.rendered_set import write_sample
+from malaria_cells.data.sample.smear import LABELS, Slide, Smear, render_smear
+
+__all__ = ["LABELS", "Slide", "Smear", "render_smear", "write_sample"]

@@ -1,0 +1,78 @@
+"""Files that say which picture is in which part: JSON ``{"train": [names], "test": [names]}``."""
+
+import json
+import logging
+from pathlib import Path
+
+from malaria_cells.base.errors import InputError, reason
+from malaria_cells.base.text import excerpt, number_of
+from malaria_cells.data.annotations import AnnotationSet
+from malaria_cells.data.annotations.matching import match_names
+
+log = logging.getLogger(__name__)
+
+
+FORM = '{"train": [pictures], "test": [pictures]}'
+
+
+def read_parts(path: Path, option: str = "") -> dict[str, list[str]]:
+    """The lists of names of a split file, by part.
+
+    Args:
+        path: of the file.
+        option: what named it, to stand before it in errors.
+
+    Raises:
+        InputError: no such file, or another form; names the file.
+    """
+    named = f"{option} {path}".strip()
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{named}: expected a file of the form {FORM} ({error.strerror})") from None
+    except RecursionError:
+        raise InputError(f"{named}: nested too deeply; expected {FORM}") from None
+    except ValueError as error:
+        raise InputError(f"{named}: not valid JSON ({reason(error)}); expected {FORM}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{named}: found {excerpt(content)}; expected {FORM}")
+    lists = {part: names for part, names in content.items() if isinstance(names, list)}
+    for part, names in lists.items():
+        wrong = [name for name in names if not isinstance(name, str)]
+        if wrong:
+            raise InputError(f"{named}: '{part}' holds {excerpt(wrong[0])}; expected names of pictures")
+    return lists
+
+
+def read_split(path: Path, annotations: AnnotationSet) -> tuple[AnnotationSet, AnnotationSet]:
+    """Part a set as a JSON file ``{"train": [names], "test": [names]}`` says; a list ``validation`` is taken into the first.
+
+    Names are keys, or the ends of paths. Pictures that no list names are left out, with a warning.
+
+    Raises:
+        InputError: no such file, no such form, a name that fits no picture or several, a picture on both sides.
+    """
+    lists = read_parts(path)
+    for part in ("train", "test"):
+        if part not in lists:
+            raise InputError(f"{path}: holds no list '{part}'; expected {FORM}")
+    parts = {"train": [*lists["train"], *lists.get("validation", [])], "test": lists["test"]}
+    matched = match_names((name for names in parts.values() for name in names), whole_paths(annotations))
+    for name, keys in matched.items():
+        if len(keys) != 1:
+            what = "fits no picture" if not keys else f"fits several pictures ({keys[0]}, {keys[1]})"
+            raise InputError(f"{path}: '{name}' {what} of the annotation")
+    chosen = {part: {matched[name][0] for name in names} for part, names in parts.items()}
+    both = sorted(chosen["train"] & chosen["test"])
+    if both:
+        raise InputError(f"{path}: '{both[0]}' is in train and in test; a picture belongs to one part")
+    named = chosen["train"] | chosen["test"]
+    unnamed = [p.key for p in annotations.pictures if p.key not in named]
+    if unnamed:
+        log.warning(f"{path}: {number_of(len(unnamed), 'annotated picture')} in no list of it, left out; first: {unnamed[0]}")
+    return annotations.subset(chosen["train"]), annotations.subset(chosen["test"])
+
+
+def whole_paths(annotations: AnnotationSet) -> dict[str, str]:
+    """The absolute paths of the pictures, by key."""
+    return {p.key: p.path.absolute().as_posix() if p.path is not None else p.key for p in annotations.pictures}

@@ -1,0 +1,57 @@
+"""COCO: ``annotations.json`` beside ``images/``, for CVAT, Label Studio, FiftyOne; ignore regions become crowds."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from malaria_cells.base import files
+from malaria_cells.data import coco_rows
+from malaria_cells.data.annotations import AnnotationSet
+from malaria_cells.data.labels import IGNORED
+from malaria_cells.data.writers.image_copies import place, renamed, short_keys, written_as_png
+
+NO_CLASS = "ignore"
+
+
+def write(annotations: AnnotationSet, folder: Path) -> list[str]:
+    """Write into an empty folder; returns what could not be said in this format, one line a kind."""
+    as_png = written_as_png(annotations.pictures)
+    names = short_keys([p.key for p in annotations.pictures], as_png=as_png)
+    rows: list[dict[str, Any]] = []
+    for image_id, picture in enumerate(annotations.pictures, start=1):
+        place(picture, folder / "images" / names[picture.key])
+        for box, class_id, ignore in zip(picture.boxes_xyxy.tolist(), picture.class_ids.tolist(), picture.ignore.tolist(), strict=True):
+            left, top, right, bottom = box
+            width, height = right - left, bottom - top
+            rows.append(
+                {
+                    "id": len(rows) + 1,
+                    "image_id": image_id,
+                    "category_id": class_id + 1 if class_id != IGNORED else len(annotations.labels) + 1,
+                    "bbox": [left, top, width, height],
+                    "area": width * height,
+                    "iscrowd": int(ignore),
+                }
+            )
+    categories = coco_rows.categories(annotations.labels)
+    if any((p.class_ids == IGNORED).any() for p in annotations.pictures):
+        categories.append({"id": len(annotations.labels) + 1, "name": _free(NO_CLASS, annotations.labels.names)})
+    sizes = {f"images/{names[p.key]}": p.size_wh for p in annotations.pictures}
+    files.write_json(
+        folder / "annotations.json", {"info": {}, "images": coco_rows.images(sizes), "annotations": rows, "categories": categories}
+    )
+    return renamed(names, as_png) + _parts(annotations)
+
+
+def _free(name: str, taken: tuple[str, ...]) -> str:
+    while name in taken:
+        name += " region"
+    return name
+
+
+def _parts(annotations: AnnotationSet) -> list[str]:
+    parts = Counter(p.part for p in annotations.pictures if p.part)
+    if len(parts) < 2:
+        return []
+    held = ", ".join(f"{name} {n}" for name, n in parts.items())
+    return [f"the data set's own parts ({held}), which one COCO file cannot say, were left out; split_file or the test's file names them"]

@@ -1,0 +1,52 @@
+"""YOLO: ``data.yaml``, ``images/<part>``, ``labels/<part>``, for Ultralytics and Roboflow; it knows no ignore regions."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+from malaria_cells.base import files
+from malaria_cells.base.errors import InputError
+from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.images import SUFFIXES, is_picture
+from malaria_cells.data.writers.image_copies import label_name, place, renamed, short_keys, written_as_png
+
+_PARTS = {"train": "train", "validation": "val", "test": "test"}
+
+
+def write(annotations: AnnotationSet, folder: Path) -> list[str]:
+    """Write into an empty folder; returns what could not be said in this format, one line a kind."""
+    as_png = written_as_png(annotations.pictures)
+    names = short_keys([p.key for p in annotations.pictures], label_files=True, as_png=as_png)
+    _check_suffixes(names.values())
+    ignored = 0
+    for picture in annotations.pictures:
+        part = _PARTS[picture.part or "train"]
+        place(picture, folder / "images" / part / names[picture.key])
+        label_file = folder / "labels" / part / label_name(names[picture.key], ".txt")
+        files.write_text(label_file, "".join(f"{line}\n" for line in _lines(picture)))
+        ignored += int(picture.ignore.sum())
+    present = {_PARTS[p.part or "train"] for p in annotations.pictures}
+    # Ultralytics wants a validation part; where there is none it is the training part.
+    content = {"path": ".", "train": "images/train", "val": "images/val" if "val" in present else "images/train"}
+    content |= {"test": "images/test"} if "test" in present else {}
+    about = {**content, "names": dict(enumerate(annotations.labels.names))}
+    files.write_text(folder / "data.yaml", yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
+    return renamed(names, as_png) + ([f"{ignored} ignore regions, which YOLO cannot say, were left out"] if ignored else [])
+
+
+def _check_suffixes(names: Iterable[str]) -> None:
+    for name in names:
+        if not is_picture(Path(name)):
+            raise InputError(
+                f"{name}: YOLO's readers know pictures by their endings, and this is none of {', '.join(sorted(SUFFIXES))}; rename the file"
+            )
+
+
+def _lines(picture: Picture) -> list[str]:
+    width, height = picture.size_wh
+    lines = []
+    for (left, top, right, bottom), class_id in zip(picture.cells_xyxy.tolist(), picture.cell_class_ids.tolist(), strict=True):
+        fractions = ((left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height)
+        lines.append(" ".join([str(class_id), *(f"{s:.8f}" for s in fractions)]))
+    return lines
