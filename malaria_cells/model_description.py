@@ -16,13 +16,13 @@ from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.yaml_text import load_yaml
 from malaria_cells.calibration import Calibration
-from malaria_cells.checksums import checksums
 from malaria_cells.classifier import Network
 from malaria_cells.counting import LARGEST, ErrorRates
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.stain import Normalization
 from malaria_cells.detection import DetectionSettings
 from malaria_cells.familiarity import FamiliarityModel
+from malaria_cells.models.stored.checksums import checksums
 from malaria_cells.proposals import Margins, Method
 from malaria_cells.unfamiliar import UnfamiliarSigmoid
 

@@ -6,9 +6,9 @@ import zipfile
 
 import pytest
 
-from malaria_cells.architecture import FORBIDDEN, check_architecture
 from malaria_cells.base.errors import InputError
-from malaria_cells.keras_files import load_network
+from malaria_cells.models.stored.architecture import FORBIDDEN, check_architecture
+from malaria_cells.models.stored.keras_files import load_network
 
 
 def of(class_name="Dense", module="keras.layers", config=None, registered_name=None, **more):
@@ -62,7 +62,7 @@ def test_depth_and_number_are_limited(monkeypatch):
         inner["a"] = inner = {}
     with pytest.raises(InputError, match="nested more than 200 levels deep"):
         check_architecture(of(config=deep))
-    monkeypatch.setattr("malaria_cells.architecture.MAX_OBJECTS", 1000)
+    monkeypatch.setattr("malaria_cells.models.stored.architecture.MAX_OBJECTS", 1000)
     with pytest.raises(InputError, match="holds more than 1,000 objects"):
         check_architecture(of(config={"a": [of()] * 1000}))
 
@@ -152,7 +152,7 @@ def test_parts_of_the_archive_are_bounded(parts, message, saved):
 
 
 def test_a_zip_bomb_is_not_unpacked(saved, monkeypatch):
-    import malaria_cells.keras_files as keras_files
+    import malaria_cells.models.stored.keras_files as keras_files
 
     monkeypatch.setattr(keras_files, "FEW_WEIGHTS", 2**16)
     rewritten(saved, model__weights__h5=bytes(2**24))

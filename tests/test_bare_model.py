@@ -10,7 +10,7 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.cli import main
 from malaria_cells.commands.run_model import load
 from malaria_cells.commands.run_request import RunRequest
-from malaria_cells.keras_files import load_network
+from malaria_cells.models.stored.keras_files import load_network
 
 
 def classifier(shape=(16, 16, 3), outputs=3, activation="softmax", rescaled=True, data_format="channels_last"):

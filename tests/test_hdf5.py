@@ -8,10 +8,10 @@ import h5py
 import numpy as np
 import pytest
 
-from malaria_cells import hdf5
 from malaria_cells.base.errors import InputError
-from malaria_cells.hdf5 import RefusedError, values_in
-from malaria_cells.keras2 import load_keras2
+from malaria_cells.models.stored import hdf5
+from malaria_cells.models.stored.hdf5 import RefusedError, values_in
+from malaria_cells.models.stored.keras2 import load_keras2
 
 
 def write_links(path):

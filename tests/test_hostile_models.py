@@ -14,9 +14,9 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.engines import exported_network
 from malaria_cells.export import export_network
-from malaria_cells.keras_files import load_network
 from malaria_cells.model_description import ModelDescription, load_description, save_description
 from malaria_cells.model_folder import load_detector, save_model
+from malaria_cells.models.stored.keras_files import load_network
 
 ENGINES = ("keras", "onnx", "openvino", "litert", "savedmodel")
 # Kind of mutation: engine, file that is changed, how often. Files that C++ reads are few: each one that gets there costs a while.

@@ -9,7 +9,7 @@ from PIL import Image
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.cli import main
-from malaria_cells.keras2 import load_keras2
+from malaria_cells.models.stored.keras2 import load_keras2
 
 
 def sequential(k):

@@ -22,7 +22,7 @@ ANCHORS = {"sizes": [32.0, 64.0, 128.0, 256.0, 512.0], "scales": [1.0, 1.26], "r
 @pytest.fixture(scope="module")
 def ready():
     """A network that is ready for use, by its kind; each is built once, which takes as long as to export it."""
-    from malaria_cells.models.one_stage import build, for_use
+    from malaria_cells.models.one_stage_networks import build, for_use
 
     return cache(lambda kind: for_use(build(kind, SIZE, 3, ANCHORS), kind, SIZE))
 
@@ -43,7 +43,7 @@ def test_scores_become_shares():
 
 
 def test_weighted_focal_loss_by_hand():
-    from malaria_cells.models.one_stage import WeightedFocal
+    from malaria_cells.models.one_stage_networks import WeightedFocal
 
     truth, p = np.array([[[1.0, 0.0]]], dtype=np.float32), np.array([[[0.25, 0.4]]], dtype=np.float32)
     hit, miss = -np.log(0.25), -np.log(0.6)
@@ -56,7 +56,7 @@ def test_weighted_focal_loss_by_hand():
 def test_unweighted_it_is_the_focal_loss_of_keras():
     import keras
 
-    from malaria_cells.models.one_stage import WeightedFocal
+    from malaria_cells.models.one_stage_networks import WeightedFocal
 
     rng = np.random.default_rng(0)
     truth, p = rng.integers(0, 2, (3, 7, 4)).astype(np.float32), rng.uniform(0.01, 0.99, (3, 7, 4)).astype(np.float32)
@@ -77,7 +77,7 @@ def test_decoding_is_that_of_keras_cv(kind):
     import keras
     import keras_cv
 
-    from malaria_cells.models.one_stage import build, for_use
+    from malaria_cells.models.one_stage_networks import build, for_use
 
     keras.utils.set_random_seed(0)
     detector = build(kind, SIZE, 5, ANCHORS)
@@ -117,9 +117,9 @@ class Killed(BaseException):
 
 def count_tracing(monkeypatch):
     """A list that gets an entry whenever the training step of a detector is traced."""
-    from malaria_cells.models import one_stage
+    from malaria_cells.models import one_stage_networks
 
-    traced, build = [], one_stage.build
+    traced, build = [], one_stage_networks.build
 
     def counting(*arguments):
         model = build(*arguments)
@@ -127,7 +127,7 @@ def count_tracing(monkeypatch):
         model.train_step = lambda *data: traced.append(None) or step(*data)
         return model
 
-    monkeypatch.setattr(one_stage, "build", counting)
+    monkeypatch.setattr(one_stage_networks, "build", counting)
     return traced
 
 

@@ -11,7 +11,7 @@ from malaria_cells.engines import exported_network
 from malaria_cells.export import export_network
 from malaria_cells.model_description import load_description, save_description
 from malaria_cells.model_folder import load_detector, load_network
-from malaria_cells.saved_model import HARMLESS, STORING, check_saved_model
+from malaria_cells.models.stored.saved_model import HARMLESS, STORING, check_saved_model
 
 
 @pytest.fixture(scope="module")
@@ -154,10 +154,10 @@ def test_ordinary_exports_pass(kind, tmp_path):
     import keras
 
     if kind in {"yolo", "retinanet"}:
-        from malaria_cells.models import one_stage
+        from malaria_cells.models import one_stage_networks
 
         anchors = {"sizes": [16.0, 32.0, 64.0, 128.0, 256.0], "scales": [1.0], "ratios": [1.0]}
-        model = one_stage.for_use(one_stage.build(kind, (128, 128), 3, anchors), kind, (128, 128))
+        model = one_stage_networks.for_use(one_stage_networks.build(kind, (128, 128), 3, anchors), kind, (128, 128))
     else:
         model = getattr(keras.applications, kind)(weights=None, input_shape=(64, 64, 3), classes=3)
     export_network(model, tmp_path / "classifier", "savedmodel")

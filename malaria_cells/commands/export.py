@@ -11,7 +11,6 @@ import numpy as np
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.progress import progress
-from malaria_cells.checksums import check_checksums
 from malaria_cells.classifier import Network
 from malaria_cells.config import load_config
 from malaria_cells.data.dataset import load_data_set
@@ -19,6 +18,7 @@ from malaria_cells.data.images import list_pictures, read_picture
 from malaria_cells.engines import SAVED_MODEL, exported_network, find_exported
 from malaria_cells.model_description import ABOUT, SECOND_LOOK, ModelDescription, golden_output, load_whole_description, save_description
 from malaria_cells.model_folder import GOLDEN_TOLERANCE, PROPOSER, load_detector, load_network
+from malaria_cells.models.stored.checksums import check_checksums
 
 PICTURES = 40  # that eight-bit ranges are fitted to
 PATCHES = 8  # of each of them, spread evenly, and as many of the rarest kind

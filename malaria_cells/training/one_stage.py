@@ -15,7 +15,7 @@ from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.images import read_picture
 from malaria_cells.data.pipeline import class_weights
-from malaria_cells.models import one_stage
+from malaria_cells.models import one_stage_networks
 from malaria_cells.one_stage import letterbox
 from malaria_cells.proposals.scale import annotated_cell_sizes
 from malaria_cells.training.callbacks import LearningRate, ProgressLines, StateCheckpoint
@@ -51,7 +51,7 @@ def input_size(config: Config, train: AnnotationSet) -> tuple[int, int]:
         factors = WORKING_CELL_SIZE / np.array(annotated_cell_sizes(train, train.median_cell_size))
         width, height = np.median(np.array([p.size_wh for p in train.pictures]) * factors[:, None], axis=0)
         wanted = (min(round(height), LARGEST), min(round(width), LARGEST))
-    height, width = (max(-(-n // one_stage.MULTIPLE), 1) * one_stage.MULTIPLE for n in wanted)
+    height, width = (max(-(-n // one_stage_networks.MULTIPLE), 1) * one_stage_networks.MULTIPLE for n in wanted)
     return height, width
 
 
@@ -74,11 +74,13 @@ def train_one_stage(data: DataSet, config: Config, run: RunState) -> tuple[keras
     n_labels = len(data.train.labels)
     most = max(len(p.cells_xyxy) for part in (data.train, data.validation) for p in part.pictures)
     train, validation = (_letterboxed(part, size_hw, most) for part in (data.train, data.validation))
-    model = one_stage.build(config.detector, size_hw, n_labels, config.anchors.model_dump())
+    model = one_stage_networks.build(config.detector, size_hw, n_labels, config.anchors.model_dump())
     steps = config.steps_per_epoch or -(-len(data.train) // config.detector_batch)
     optimizer = make_optimizer(config, steps)
     optimizer.global_clipnorm = 10.0
-    model.compile(optimizer=optimizer, **one_stage.losses(config.detector, _weights(data, config), config.focal_alpha, config.focal_gamma))
+    model.compile(
+        optimizer=optimizer, **one_stage_networks.losses(config.detector, _weights(data, config), config.focal_alpha, config.focal_gamma)
+    )
     first_epoch = len(run.history)
     if first_epoch:
         model.optimizer.build(model.trainable_variables)
@@ -106,7 +108,7 @@ def train_one_stage(data: DataSet, config: Config, run: RunState) -> tuple[keras
     if run.best_epoch is None or not np.isfinite(run.history[-1]["loss"]):
         raise InputError(f"the loss became NaN; lower `learning_rate` ({config.learning_rate})")
     model.load_weights(run.best_weights)
-    return one_stage.for_use(model, config.detector, size_hw), size_hw
+    return one_stage_networks.for_use(model, config.detector, size_hw), size_hw
 
 
 def _weights(data: DataSet, config: Config) -> np.ndarray:

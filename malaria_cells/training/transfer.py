@@ -17,9 +17,9 @@ from malaria_cells.classifier import both_classes
 from malaria_cells.config import Config
 from malaria_cells.data.labels import BACKGROUND, LabelSet
 from malaria_cells.data.synonyms import means
-from malaria_cells.keras_files import load_network
 from malaria_cells.model_folder import PROPOSER
 from malaria_cells.models import build_classifier, centres
+from malaria_cells.models.stored.keras_files import load_network
 from malaria_cells.start_model import StartModel, fine_tuned
 
 NOISE = 0.1  # of the spread of a last layer's weights: new classes begin alike but for so much

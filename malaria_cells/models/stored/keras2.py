@@ -12,10 +12,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from malaria_cells.architecture import check_architecture
 from malaria_cells.base.errors import InputError, reason
-from malaria_cells.hdf5 import SIGNATURE, RefusedError, values_in
-from malaria_cells.network_limits import check_network, limited_weights
+from malaria_cells.models.stored.architecture import check_architecture
+from malaria_cells.models.stored.hdf5 import SIGNATURE, RefusedError, values_in
+from malaria_cells.models.stored.network_limits import check_network, limited_weights
 
 _ALWAYS = {"name", "trainable", "dtype", "batch_input_shape", "batch_shape", "input_shape"}
 MAX_CONFIG = 2**26  # bytes of an architecture; that of the largest of keras.applications has 2**20

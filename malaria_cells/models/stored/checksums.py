@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.saved_model import GRAPH
+from malaria_cells.models.stored.saved_model import GRAPH
 
 SUFFIXES = {".keras", ".onnx", ".xml", ".bin", ".tflite"}
 

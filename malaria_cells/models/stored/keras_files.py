@@ -7,12 +7,12 @@ import json
 import zipfile
 from pathlib import Path
 
-from malaria_cells.architecture import check_architecture
 from malaria_cells.base.errors import InputError, reason
 from malaria_cells.base.tensorflow_setup import start_tensorflow
-from malaria_cells.hdf5 import SIGNATURE, RefusedError, values_in
-from malaria_cells.keras2 import load_keras2
-from malaria_cells.network_limits import check_network, limited_weights
+from malaria_cells.models.stored.architecture import check_architecture
+from malaria_cells.models.stored.hdf5 import SIGNATURE, RefusedError, values_in
+from malaria_cells.models.stored.keras2 import load_keras2
+from malaria_cells.models.stored.network_limits import check_network, limited_weights
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
@@ -80,7 +80,7 @@ def _load_keras3(path: Path):  # type: ignore[no-untyped-def]
             raise InputError(f"its {CONFIG} is nested too deeply for a network's") from None
         weights = _read(archive, WEIGHTS, FEW_WEIGHTS)
     if b"malaria_cells>" in text:  # layers of ours, which are known to Keras once they are imported
-        import malaria_cells.models.one_stage  # noqa: F401
+        import malaria_cells.models.one_stage_networks  # noqa: F401
     check_architecture(content)
 
     try:
