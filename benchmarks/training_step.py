@@ -52,10 +52,10 @@ def seconds(network: str, side: int, way: Way) -> tuple[float, float]:
     import numpy as np
     import tensorflow as tf
 
+    from malaria_cells.fitting.fit import fit
+    from malaria_cells.fitting.metrics import MacroF1
     from malaria_cells.models import build_classifier, centres
     from malaria_cells.training.centre_targets import CHANNELS, centre_loss
-    from malaria_cells.training.fit import fit
-    from malaria_cells.training.metrics import MacroF1
 
     rng = np.random.default_rng(0)
     rate = keras.optimizers.schedules.CosineDecay(2e-4, 900, warmup_target=2e-3, warmup_steps=100)

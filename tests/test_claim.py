@@ -9,9 +9,9 @@ import pytest
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.cli import main
-from malaria_cells.training import claim
-from malaria_cells.training.claim import check_place, claimed
-from malaria_cells.training.run_state import folder_of
+from malaria_cells.fitting import claim
+from malaria_cells.fitting.claim import check_place, claimed
+from malaria_cells.fitting.run_state import folder_of
 
 
 @pytest.mark.parametrize("name", ["m", "2026-01-01", "plasmodium vivax, 2", "Größe", "a" * 200, ".hidden", "m..", "ä" * 118])

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from malaria_cells.training.first_step import build_ahead
-from malaria_cells.training.metrics import MacroF1
+from malaria_cells.fitting.first_step import build_ahead
+from malaria_cells.fitting.metrics import MacroF1
 
 
 def fitted(ahead):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from malaria_cells.training.fused_normalization import fused_normalization
+from malaria_cells.fitting.fused_normalization import fused_normalization
 
 
 def network(**settings):

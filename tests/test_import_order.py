@@ -10,6 +10,7 @@ ORDER = [
     "config",
     "data",
     "models",
+    "fitting",
     "calibration",
     "tta",
     "classifier",
@@ -37,7 +38,15 @@ ORDER = [
     "page",
     "cli",
 ]
-MAY_IMPORT_TENSORFLOW = ("data.pipeline", "models", "training")
+MAY_IMPORT_TENSORFLOW = (
+    "data.pipeline",
+    "models",
+    "fitting",
+    "training",
+    "proposals.learned.network",
+    "proposals.learned.targets",
+    "proposals.learned.training",
+)
 
 
 def imports(path: Path, only_top: bool = False) -> set[str]:

@@ -19,8 +19,9 @@ from malaria_cells.data.annotations import AnnotationSet, Picture
 from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.patches import PatchStore
+from malaria_cells.fitting import run_state
 from malaria_cells.model_description import ABOUT
-from malaria_cells.training import classifier, run_state
+from malaria_cells.training import classifier
 
 # By pass: a plateau is met twice, and early stopping with a patience of 2 ends with the fifth of six epochs.
 VAL_LOSS = (1.0, 1.1, 0.8, 0.9, 0.7, 0.6)

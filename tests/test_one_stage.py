@@ -11,9 +11,9 @@ import pytest
 
 from malaria_cells.cli import main
 from malaria_cells.data.labels import LabelSet
+from malaria_cells.fitting.run_state import RunState
 from malaria_cells.model_folder import load_detector
 from malaria_cells.one_stage import as_probabilities, letterbox
-from malaria_cells.training.run_state import RunState
 
 SIZE = (128, 256)
 ANCHORS = {"sizes": [32.0, 64.0, 128.0, 256.0, 512.0], "scales": [1.0, 1.26], "ratios": [0.5, 1.0, 2.0]}

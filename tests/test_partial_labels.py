@@ -20,12 +20,12 @@ from malaria_cells.data.annotations import AnnotationSet, Picture
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.partial_labels import allowed_classes, background_id, class_sets, split_counts, stand_ins
 from malaria_cells.data.patches import FORMAT_VERSION, Cropping, PatchStore, build_patch_store
+from malaria_cells.fitting.metrics import MacroF1
+from malaria_cells.fitting.partial_loss import PartialLabelAccuracy, PartialLabelCrossentropy
+from malaria_cells.fitting.recipe import make_loss, needs_soft_labels
+from malaria_cells.fitting.run_state import RunState
 from malaria_cells.training.classifier import TrainingData, train_classifier
 from malaria_cells.training.looks import with_hard_examples
-from malaria_cells.training.metrics import MacroF1
-from malaria_cells.training.partial_loss import PartialLabelAccuracy, PartialLabelCrossentropy
-from malaria_cells.training.recipe import make_loss, needs_soft_labels
-from malaria_cells.training.run_state import RunState
 from tests.test_training import settings as recipe
 
 MEMBERS = np.array([[True, False, False, True], [False, True, True, False]])

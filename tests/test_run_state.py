@@ -13,7 +13,7 @@ from malaria_cells.config import make_config
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.data_record import data_record
 from malaria_cells.data.dataset import DataSet, load_data_set
-from malaria_cells.training.run_state import RunState, by_age, folder_of
+from malaria_cells.fitting.run_state import RunState, by_age, folder_of
 from tests.conftest import write_bbbc041, write_picture
 
 

@@ -13,11 +13,11 @@ from sklearn.metrics import f1_score
 
 from malaria_cells.config import make_config
 from malaria_cells.data.patches import PatchStore
+from malaria_cells.fitting.metrics import MacroF1
+from malaria_cells.fitting.run_state import RunState, folder_of
 from malaria_cells.models import build_classifier
 from malaria_cells.training.classifier import Trained, TrainingData, train_classifier
 from malaria_cells.training.looks import train_further, train_looks, with_hard_examples
-from malaria_cells.training.metrics import MacroF1
-from malaria_cells.training.run_state import RunState, folder_of
 
 
 def test_macro_f1_is_scikit_learns_over_the_classes_present():

@@ -25,11 +25,11 @@ from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.labels import BACKGROUND, LabelSet
 from malaria_cells.data.seen_before import SEEN, say_seen
 from malaria_cells.evaluation import as_one_class, cell_figures, classification_metrics, detection_metrics, error_rates, infected_figures
+from malaria_cells.fitting.claim import check_place, claimed
 from malaria_cells.model_description import ABOUT, ModelDescription, file_fingerprint
 from malaria_cells.model_folder import assemble, load_detector, save_model
 from malaria_cells.start_model import StartModel, find_start
 from malaria_cells.training.budget import Budget, plan_of, stages_of
-from malaria_cells.training.claim import check_place, claimed
 
 log = logging.getLogger(__name__)
 

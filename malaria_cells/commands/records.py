@@ -9,7 +9,7 @@ from malaria_cells.base import files
 from malaria_cells.config import Config
 from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.seen_before import SEEN, SPLIT, learned_from
-from malaria_cells.training.run_state import RunState
+from malaria_cells.fitting.run_state import RunState
 
 
 def keep_record(folder: Path, config: Config, data: DataSet, metrics: dict[str, Any], runs: list[RunState]) -> None:

@@ -14,7 +14,7 @@ from malaria_cells.commands.records import keep_record
 from malaria_cells.commands.train_report import Course, Detected, Trained, write_train_report
 from malaria_cells.config import Config
 from malaria_cells.data.dataset import DataSet
-from malaria_cells.training.run_state import RunState
+from malaria_cells.fitting.run_state import RunState
 
 log = logging.getLogger(__name__)
 

@@ -26,8 +26,8 @@ from malaria_cells.data.patches import Cropping, PatchStore, build_patch_store
 from malaria_cells.data.seen_before import SEEN, say_seen
 from malaria_cells.data.stain import normalized
 from malaria_cells.evaluation import classification_metrics
+from malaria_cells.fitting.run_state import RunState
 from malaria_cells.start_model import StartModel, start_of
-from malaria_cells.training.run_state import RunState
 
 PROPOSER_BATCH = 8  # crops a step
 EXAMPLES = 10  # of each class in the sheet of training data

@@ -27,13 +27,13 @@ from malaria_cells.data.splits import fold_pictures
 from malaria_cells.data.stain import normalized
 from malaria_cells.detection import Predictions, TwoStageDetector
 from malaria_cells.evaluation import cell_figures
+from malaria_cells.fitting.run_state import RunState
 from malaria_cells.proposals import Proposer
 from malaria_cells.training.budget import FIRST_EPOCHS, SECOND_EPOCHS, Budget, Plan
 from malaria_cells.training.classifier import Trained, TrainingData, predict_rows
 from malaria_cells.training.few import FRACTIONS, OutOfFold, nearest_of_best
 from malaria_cells.training.looks import train_looks
 from malaria_cells.training.proposer import Schedule, train_proposer
-from malaria_cells.training.run_state import RunState
 from malaria_cells.training.transfer import averaged_weights
 from malaria_cells.training.working_pictures import Preprocessing
 

@@ -16,14 +16,14 @@ from malaria_cells.data.augment import make_augmenter, make_batch_policy
 from malaria_cells.data.partial_labels import Sets, allowed_classes, split_counts, stand_ins
 from malaria_cells.data.patches import PatchStore
 from malaria_cells.data.pipeline import Sampler, Targets, class_weights, plain_batches, row_fractions, training_batches
+from malaria_cells.fitting.callbacks import MONITOR, LearningRate, ProgressLines, ReseedDropout, StateCheckpoint
+from malaria_cells.fitting.fit import fit
+from malaria_cells.fitting.metrics import MacroF1
+from malaria_cells.fitting.normalization import adapt_normalization
+from malaria_cells.fitting.partial_loss import PartialLabelAccuracy
+from malaria_cells.fitting.recipe import make_loss, make_optimizer, needs_soft_labels
+from malaria_cells.fitting.run_state import RunState
 from malaria_cells.models import build_classifier
-from malaria_cells.training.callbacks import MONITOR, LearningRate, ProgressLines, ReseedDropout, StateCheckpoint
-from malaria_cells.training.fit import fit
-from malaria_cells.training.metrics import MacroF1
-from malaria_cells.training.normalization import adapt_normalization
-from malaria_cells.training.partial_loss import PartialLabelAccuracy
-from malaria_cells.training.recipe import make_loss, make_optimizer, needs_soft_labels
-from malaria_cells.training.run_state import RunState
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import numpy as np
 from malaria_cells.base.text import number_of
 from malaria_cells.classifier import inference_function
 from malaria_cells.config import Config
+from malaria_cells.fitting.run_state import RunState
 from malaria_cells.training.classifier import Trained, TrainingData, predict_rows, train_classifier
-from malaria_cells.training.run_state import RunState
 from malaria_cells.tta import needs_refinement
 
 NAMES = ("first", "second")

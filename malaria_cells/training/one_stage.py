@@ -15,13 +15,13 @@ from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.images import read_picture
 from malaria_cells.data.pipeline import class_weights
+from malaria_cells.fitting.callbacks import LearningRate, ProgressLines, StateCheckpoint
+from malaria_cells.fitting.fit import fit
+from malaria_cells.fitting.recipe import make_optimizer
+from malaria_cells.fitting.run_state import RunState
 from malaria_cells.models import one_stage_networks
 from malaria_cells.one_stage import letterbox
 from malaria_cells.proposals.scale import annotated_cell_sizes
-from malaria_cells.training.callbacks import LearningRate, ProgressLines, StateCheckpoint
-from malaria_cells.training.fit import fit
-from malaria_cells.training.recipe import make_optimizer
-from malaria_cells.training.run_state import RunState
 
 WORKING_CELL_SIZE = 40.0  # pixels of the median cell in the network's input, where the config names no size
 LARGEST = 1024

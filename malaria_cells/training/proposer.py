@@ -9,11 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from malaria_cells.data.annotations import AnnotationSet
+from malaria_cells.fitting.callbacks import ProgressLines
+from malaria_cells.fitting.fit import fit
 from malaria_cells.models import centres
 from malaria_cells.proposals.learned import STRIDE
-from malaria_cells.training.callbacks import ProgressLines
 from malaria_cells.training.centre_targets import CHANNELS, centre_loss
-from malaria_cells.training.fit import fit
 from malaria_cells.training.working_pictures import CROP, Preprocessing, WorkingPicture, crop, working_pictures
 
 RARE_FRACTION = 0.35  # of the crops are laid around a cell drawn by class; the network is else least sure of the rarest

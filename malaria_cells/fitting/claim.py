@@ -10,7 +10,7 @@ from pathlib import Path
 
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError, reason
-from malaria_cells.training import run_state
+from malaria_cells.fitting import run_state
 
 # Bytes of the longest name of what a training keeps beside its model, less the model's own name.
 ADDED_BYTES = len(f".{run_state.ENDING}{run_state.BACKUP}")

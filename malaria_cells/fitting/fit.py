@@ -5,8 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from malaria_cells.training.first_step import build_ahead
-from malaria_cells.training.fused_normalization import fused_normalization
+from malaria_cells.fitting.first_step import build_ahead
+from malaria_cells.fitting.fused_normalization import fused_normalization
 
 
 def fit(model: keras.Model, batches: tf.data.Dataset, **arguments: Any) -> keras.callbacks.History:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from malaria_cells.training.run_state import RunState
+from malaria_cells.fitting.run_state import RunState
 
 MONITOR = "val_macro_f1"
 

@@ -5,7 +5,7 @@ import numpy as np
 
 from malaria_cells.config import Config
 from malaria_cells.data import augment
-from malaria_cells.training.partial_loss import PartialLabelCrossentropy
+from malaria_cells.fitting.partial_loss import PartialLabelCrossentropy
 
 
 def needs_soft_labels(config: Config, partial: bool = False) -> bool:
