@@ -76,8 +76,8 @@ def chosen(source: Path, number: int) -> Iterator[tuple]:
 def row(name: str, network, sizes: list[float], pictures: list[tuple], factor: float) -> str:  # type: ignore[no-untyped-def]
     """One line of the table."""
     from malaria_cells.data.images import read_picture
-    from malaria_cells.proposals.learned import learned_boxes
-    from malaria_cells.proposals.scale import detect_at_own_scale
+    from malaria_cells.proposals.learned.prediction import learned_boxes
+    from malaria_cells.proposals.learned.scale import detect_at_own_scale
 
     told, trial_counts, telling, looking = [], [], [], []
     found: dict[str, list] = {"annotated": [], "told": [], "own": []}

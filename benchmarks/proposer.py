@@ -82,8 +82,8 @@ def main() -> None:
     options = parser.parse_args()
     start_tensorflow()
     from malaria_cells.model_folder import PROPOSER, load_network, proposal_inference_function
-    from malaria_cells.training.proposer import Schedule, train_proposer
-    from malaria_cells.training.working_pictures import Preprocessing
+    from malaria_cells.proposals.learned.training import Schedule, train_proposer
+    from malaria_cells.proposals.learned.training_images import Preprocessing
 
     config = with_labels(load_config(options.config, options.set))
     data = load_data_set(config)

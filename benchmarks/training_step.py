@@ -54,13 +54,14 @@ def seconds(network: str, side: int, way: Way) -> tuple[float, float]:
 
     from malaria_cells.fitting.fit import fit
     from malaria_cells.fitting.metrics import MacroF1
-    from malaria_cells.models import build_classifier, centres
-    from malaria_cells.training.centre_targets import CHANNELS, centre_loss
+    from malaria_cells.models import build_classifier
+    from malaria_cells.proposals.learned import centre_network
+    from malaria_cells.proposals.learned.targets import CHANNELS, centre_loss
 
     rng = np.random.default_rng(0)
     rate = keras.optimizers.schedules.CosineDecay(2e-4, 900, warmup_target=2e-3, warmup_steps=100)
     if network == "proposer":
-        model = centres.build()
+        model = centre_network.build()
         model.compile(keras.optimizers.AdamW(rate, use_ema=True, clipnorm=5.0), centre_loss)
         batch = rng.uniform(0, 255, (8, side, side, 3)).astype("float32"), np.ones((8, side // 4, side // 4, CHANNELS), "float32")
     else:

@@ -33,7 +33,7 @@ from malaria_cells.models.stored.checksums import check_checksums
 from malaria_cells.models.stored.keras_files import load_network
 from malaria_cells.one_stage import OneStageDetector
 from malaria_cells.proposals import CentreNetwork, Proposer
-from malaria_cells.proposals.learned import MULTIPLE, STRIDE
+from malaria_cells.proposals.learned.prediction import MULTIPLE, STRIDE
 
 PROPOSER = "proposer.keras"
 # Other processors and library versions round otherwise; a wrong file is off by far more.

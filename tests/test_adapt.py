@@ -195,7 +195,7 @@ def one_look(tmp_path_factory):
 def test_a_model_is_adapted(sample, one_look, tmp_path, monkeypatch, capsys):
     """Few photographs, few steps: the whole way, with a label that the model does not know."""
     monkeypatch.setattr(command, "plan_of", lambda pictures, groups, old: Plan(2, 2, 1, pictures + old))
-    monkeypatch.setattr("malaria_cells.training.proposer.SETTLED_BY", 8)
+    monkeypatch.setattr("malaria_cells.proposals.learned.training.SETTLED_BY", 8)
     entries = json.loads((sample / "training.json").read_text())[:4]
     entries[0]["objects"][0]["category"] = "debris"
     shutil.copytree(sample / "images", tmp_path / "data" / "images")

@@ -5,8 +5,8 @@ import pytest
 
 from malaria_cells.data import boxes
 from malaria_cells.proposals import Proposer
-from malaria_cells.proposals.learned import MULTIPLE, PADDING, STRIDE, WORKING_CELL_SIZE, decode, learned_boxes
-from malaria_cells.training.centre_targets import (
+from malaria_cells.proposals.learned.prediction import MULTIPLE, PADDING, STRIDE, WORKING_CELL_SIZE, decode, learned_boxes
+from malaria_cells.proposals.learned.targets import (
     CENTRE,
     CHANNELS,
     HEAT,

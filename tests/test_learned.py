@@ -18,10 +18,18 @@ from malaria_cells.cli import main
 from malaria_cells.data import boxes
 from malaria_cells.data.images import read_picture
 from malaria_cells.proposals import Proposer
-from malaria_cells.proposals.learned import PADDING, STRIDE, WORKING_CELL_SIZE, seen_mirrored
-from malaria_cells.training.centre_targets import CENTRE, CHANNELS, NEARNESS
-from malaria_cells.training.proposer import RARE_FRACTION, Draws
-from malaria_cells.training.working_pictures import CROP, CUT_OFF, DRAWN_COUNTS_AS, UNMARKED_WEIGHT, crop, prepared, working_pictures
+from malaria_cells.proposals.learned.prediction import PADDING, STRIDE, WORKING_CELL_SIZE, seen_mirrored
+from malaria_cells.proposals.learned.targets import CENTRE, CHANNELS, NEARNESS
+from malaria_cells.proposals.learned.training import RARE_FRACTION, Draws
+from malaria_cells.proposals.learned.training_images import (
+    CROP,
+    CUT_OFF,
+    DRAWN_COUNTS_AS,
+    UNMARKED_WEIGHT,
+    crop,
+    prepared,
+    working_pictures,
+)
 
 GRID = CROP // STRIDE
 

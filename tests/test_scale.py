@@ -16,8 +16,8 @@ from malaria_cells.data.boxes import cell_sizes
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.model_folder import load_detector
 from malaria_cells.model_folder import shipped as shipped_folder
-from malaria_cells.proposals.learned import WORKING_CELL_SIZE, to_working_scale
-from malaria_cells.proposals.scale import (
+from malaria_cells.proposals.learned.prediction import WORKING_CELL_SIZE, to_working_scale
+from malaria_cells.proposals.learned.scale import (
     CONFIDENT,
     MAX_ENLARGED_PIXELS,
     SCALE_STEP,
@@ -139,7 +139,7 @@ def test_what_is_found_in_the_size_told_is_never_less_than_in_the_usual_one(red,
 
 
 def test_a_quick_look_at_an_enlarged_picture_is_at_its_middle(monkeypatch):
-    monkeypatch.setattr("malaria_cells.proposals.scale.FAST_PIXELS", 100_000)
+    monkeypatch.setattr("malaria_cells.proposals.learned.scale.FAST_PIXELS", 100_000)
     detect_fast = Eye()
     assert estimate_scale(detect_fast, drawn(40, shape=(700, 900)), 85) == pytest.approx(40, rel=0.15)
     covered = [shown * (WORKING_CELL_SIZE / size) ** 2 for size, shown in zip(detect_fast.asked, detect_fast.shown, strict=True)]
@@ -147,7 +147,7 @@ def test_a_quick_look_at_an_enlarged_picture_is_at_its_middle(monkeypatch):
 
 
 def test_a_picture_is_never_enlarged_beyond_bounds(monkeypatch):
-    monkeypatch.setattr("malaria_cells.proposals.scale.MAX_ENLARGED_PIXELS", 480 * 640 * 1.5)
+    monkeypatch.setattr("malaria_cells.proposals.learned.scale.MAX_ENLARGED_PIXELS", 480 * 640 * 1.5)
     assert estimate_scale(Eye(), drawn(25, shape=(480, 640)), 85) == pytest.approx(WORKING_CELL_SIZE / np.sqrt(1.5), rel=0.01)
 
 
@@ -253,7 +253,7 @@ def test_a_one_stage_input_holds_the_same_field_whatever_was_put_together(factor
 
 def test_a_training_picture_is_shown_in_its_own_size(sample, six_classes, tmp_path):
     from malaria_cells.data.annotations import load_annotations
-    from malaria_cells.training.working_pictures import prepared
+    from malaria_cells.proposals.learned.training_images import prepared
 
     picture = load_annotations(sample / "training.json", six_classes).pictures[0]
     pixels = cv2.imread(str(picture.path))

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from malaria_cells import classifier, suppression, tiles, tta
+from malaria_cells import classifier, suppression, tta
 from malaria_cells.calibration import SMALLEST, Calibration, InfectionSigmoid
 from malaria_cells.data import boxes, stain
 from malaria_cells.data.images import read_picture, refusal
@@ -26,7 +26,8 @@ from malaria_cells.data.sample import Slide, render_smear
 from malaria_cells.detection import DetectionSettings, TwoStageDetector
 from malaria_cells.export import EXAMPLE, by_package, runs_alone, standalone, write_example
 from malaria_cells.model_folder import load_detector
-from malaria_cells.proposals import Proposer, learned, scale
+from malaria_cells.proposals import Proposer, tiles
+from malaria_cells.proposals.learned import prediction, scale
 from tests.tiny_exports import CELL_SIZE, LABELS, save_export
 
 
@@ -151,12 +152,12 @@ def test_it_takes_the_package_s_hill_of_a_histogram():
 
 def test_its_numbers_are_the_package_s():
     ours = standalone
-    assert (ours.CELL, ours.STRIDE, ours.MULTIPLE) == (learned.WORKING_CELL_SIZE, learned.STRIDE, learned.MULTIPLE)
-    assert (ours.PADDING, ours.RECEPTIVE_RADIUS, ours.TILE) == (learned.PADDING, learned.RECEPTIVE_RADIUS, tiles.SIDE)
-    assert (ours.MIN_SCORE, ours.MAX_LOG_SIZE) == (learned.MIN_SCORE, learned.MAX_LOG_SIZE)
-    assert (ours.MOST_PIXELS, ours.MAX_PIXELS) == (learned.MOST_PIXELS, refusal.MAX_PIXELS)
+    assert (ours.CELL, ours.STRIDE, ours.MULTIPLE) == (prediction.WORKING_CELL_SIZE, prediction.STRIDE, prediction.MULTIPLE)
+    assert (ours.PADDING, ours.RECEPTIVE_RADIUS, ours.TILE) == (prediction.PADDING, prediction.RECEPTIVE_RADIUS, tiles.SIDE)
+    assert (ours.MIN_SCORE, ours.MAX_LOG_SIZE) == (prediction.MIN_SCORE, prediction.MAX_LOG_SIZE)
+    assert (ours.MOST_PIXELS, ours.MAX_PIXELS) == (prediction.MOST_PIXELS, refusal.MAX_PIXELS)
     assert (ours.HINT, ours.CERTAIN, ours.VIEWS, ours.BATCH) == (tta.HINT, tta.CERTAIN, tta._ORDER, classifier.BATCH)
-    assert (ours.CONTAINMENT, ours.NESTED_DECAY, ours.MIRRORS) == (suppression.CONTAINMENT, suppression.NESTED_DECAY, learned._MIRRORS)
+    assert (ours.CONTAINMENT, ours.NESTED_DECAY, ours.MIRRORS) == (suppression.CONTAINMENT, suppression.NESTED_DECAY, prediction._MIRRORS)
     assert (ours.CONCLUSIVE, ours.CONFIDENT, ours.SIZE_TOLERANCE) == (scale.CONCLUSIVE, scale.CONFIDENT, scale.SIZE_TOLERANCE)
     assert ours.MIN_CONSISTENT == scale.MIN_CONSISTENT
     assert (ours.ENOUGH, ours.SMALLEST) == (boxes.ENOUGH, SMALLEST)

@@ -15,7 +15,8 @@ from malaria_cells.config import Config, load_config, make_config
 from malaria_cells.data.labels import BACKGROUND, LabelSet
 from malaria_cells.model_description import ABOUT, file_fingerprint, load_description
 from malaria_cells.model_folder import PROPOSER, load_network, save_model
-from malaria_cells.models import build_classifier, centres
+from malaria_cells.models import build_classifier
+from malaria_cells.proposals.learned import centre_network
 from malaria_cells.start_model import find_start, with_start
 from malaria_cells.training.transfer import (
     Classes,
@@ -41,7 +42,7 @@ def start_folder(untrained_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("start") / "start"
     folder.mkdir()
     described = replace(description, proposals="learned", second_look="compact", second_look_size_hw=(48, 48), context=1.5)
-    save_model(folder, [first, second], described, centres.build())
+    save_model(folder, [first, second], described, centre_network.build())
     (folder / "config.yaml").write_text(
         make_config({"epochs": 10, "second_look": {"model": "compact", "epochs": 5, "learning_rate": 0.002}}, "test").to_yaml()
     )

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from malaria_cells.proposals.learned import MULTIPLE, PADDING, RECEPTIVE_RADIUS, STRIDE, WORKING_CELL_SIZE, decode, padded
-from malaria_cells.tiles import in_tiles
+from malaria_cells.proposals.learned.prediction import MULTIPLE, PADDING, RECEPTIVE_RADIUS, STRIDE, WORKING_CELL_SIZE, decode, padded
+from malaria_cells.proposals.tiles import in_tiles
 
 
 @pytest.fixture(scope="module")
@@ -13,10 +13,10 @@ def network():
     import keras
 
     from malaria_cells.model_folder import proposal_inference_function
-    from malaria_cells.models import centres
+    from malaria_cells.proposals.learned import centre_network
 
     keras.utils.set_random_seed(0)
-    return proposal_inference_function(centres.build())
+    return proposal_inference_function(centre_network.build())
 
 
 @pytest.mark.parametrize("shape", [(304, 448), (448, 192), (160, 656)])

@@ -134,7 +134,7 @@ def _examples(detector: Any, paths: list[Path]) -> dict[str, list[np.ndarray]]:
     """What each network meets in these pictures, by its name: float32 (1, H, W, 3) each."""
     from malaria_cells.data.patches import crop_boxes
     from malaria_cells.one_stage import OneStageDetector, letterbox
-    from malaria_cells.proposals.learned import padded, to_working_scale
+    from malaria_cells.proposals.learned.prediction import padded, to_working_scale
 
     found: dict[str, list[np.ndarray]] = {"classifier": [], "proposer": [], "detector": []}
     for path in progress(paths, len(paths), "reading pictures for --int8", "image"):

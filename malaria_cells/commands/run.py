@@ -132,7 +132,7 @@ def _learned_from(model: Path, truth: AnnotationSet, split: Path | None) -> list
 
 def _warn_of_other_sizes(detector: Any, finished: Finished) -> None:
     from malaria_cells.detection import TwoStageDetector
-    from malaria_cells.proposals.scale import unusual_cell_sizes
+    from malaria_cells.proposals.learned.scale import unusual_cell_sizes
 
     if not isinstance(detector, TwoStageDetector) or detector.proposer.cell_size is None:
         return

@@ -138,8 +138,8 @@ def _check_classifiers(config: Config, data: DataSet, start: StartModel | None) 
 def _proposer(config: Config, data: DataSet, run: RunState, start: StartModel | None):  # type: ignore[no-untyped-def]
     """The network of the learned proposals: trained, or as a run that was cut off later had it."""
     from malaria_cells.model_folder import PROPOSER, load_network
-    from malaria_cells.training.proposer import Schedule, train_proposer
-    from malaria_cells.training.working_pictures import Preprocessing
+    from malaria_cells.proposals.learned.training import Schedule, train_proposer
+    from malaria_cells.proposals.learned.training_images import Preprocessing
 
     path = run.folder / PROPOSER
     if not path.is_file():
@@ -165,7 +165,7 @@ def _candidates(proposer, data: DataSet, config: Config) -> dict[str, Candidates
     """
     from malaria_cells.model_folder import proposal_inference_function
     from malaria_cells.proposals import Proposer
-    from malaria_cells.proposals.scale import annotated_cell_sizes
+    from malaria_cells.proposals.learned.scale import annotated_cell_sizes
 
     network, everything = proposal_inference_function(proposer), data.all_pictures
     background_class_id, sets = len(everything.labels), class_sets(data.all_cut)

@@ -8,9 +8,9 @@ from typing import Literal, get_args
 import numpy as np
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.proposals.learned import CentreNetwork, learned_boxes, seen_mirrored
+from malaria_cells.proposals.learned.prediction import CentreNetwork, learned_boxes, seen_mirrored
+from malaria_cells.proposals.learned.scale import ScoredBoxes, detect_at_own_scale, estimate_scale
 from malaria_cells.proposals.outlines import nucleus_boxes, round_boxes
-from malaria_cells.proposals.scale import ScoredBoxes, detect_at_own_scale, estimate_scale
 from malaria_cells.proposals.sliding import sliding_boxes
 from malaria_cells.proposals.transmission import Field
 from malaria_cells.proposals.watershed import estimate_cell_size, watershed_boxes

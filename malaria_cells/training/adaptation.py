@@ -29,13 +29,13 @@ from malaria_cells.detection import Predictions, TwoStageDetector
 from malaria_cells.evaluation import cell_figures
 from malaria_cells.fitting.run_state import RunState
 from malaria_cells.proposals import Proposer
+from malaria_cells.proposals.learned.training import Schedule, train_proposer
+from malaria_cells.proposals.learned.training_images import Preprocessing
 from malaria_cells.training.budget import FIRST_EPOCHS, SECOND_EPOCHS, Budget, Plan
 from malaria_cells.training.classifier import Trained, TrainingData, predict_rows
 from malaria_cells.training.few import FRACTIONS, OutOfFold, nearest_of_best
 from malaria_cells.training.looks import train_looks
-from malaria_cells.training.proposer import Schedule, train_proposer
 from malaria_cells.training.transfer import averaged_weights
-from malaria_cells.training.working_pictures import Preprocessing
 
 PROPOSER_BATCH = 8  # crops a step
 AP_WORTH = 0.003  # of cell AP50: see `few.WORTH`

@@ -21,7 +21,7 @@ from malaria_cells.fitting.recipe import make_optimizer
 from malaria_cells.fitting.run_state import RunState
 from malaria_cells.models import one_stage_networks
 from malaria_cells.one_stage import letterbox
-from malaria_cells.proposals.scale import annotated_cell_sizes
+from malaria_cells.proposals.learned.scale import annotated_cell_sizes
 
 WORKING_CELL_SIZE = 40.0  # pixels of the median cell in the network's input, where the config names no size
 LARGEST = 1024

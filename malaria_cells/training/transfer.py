@@ -18,8 +18,9 @@ from malaria_cells.config import Config
 from malaria_cells.data.labels import BACKGROUND, LabelSet
 from malaria_cells.data.synonyms import means
 from malaria_cells.model_folder import PROPOSER
-from malaria_cells.models import build_classifier, centres
+from malaria_cells.models import build_classifier
 from malaria_cells.models.stored.keras_files import load_network
+from malaria_cells.proposals.learned import centre_network
 from malaria_cells.start_model import StartModel, fine_tuned
 
 NOISE = 0.1  # of the spread of a last layer's weights: new classes begin alike but for so much
@@ -120,7 +121,7 @@ def start_proposer(start: StartModel) -> keras.Model:
         InputError: it cannot be loaded, or its answers are not of the form that training works with.
     """
     model = load_network(start.folder / PROPOSER)
-    expected = centres.build().output_shape
+    expected = centre_network.build().output_shape
     if model.output_shape != expected:
         raise InputError(
             f"start_from: {start.folder / PROPOSER} answers {model.output_shape}, training works with {expected}; train a model anew"

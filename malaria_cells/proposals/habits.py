@@ -7,8 +7,8 @@ import numpy as np
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotationSet, Picture
 from malaria_cells.data.images import read_picture
-from malaria_cells.proposals.learned import WORKING_CELL_SIZE, to_working_scale
-from malaria_cells.proposals.scale import annotated_cell_size
+from malaria_cells.proposals.learned.prediction import WORKING_CELL_SIZE, to_working_scale
+from malaria_cells.proposals.learned.scale import annotated_cell_size
 from malaria_cells.proposals.transmission import Field
 
 AT_EDGE = 2.0  # pixels: a box that comes this near to the picture's edge is of a cell that goes on beyond it

@@ -11,10 +11,10 @@ import tensorflow as tf
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.fitting.callbacks import ProgressLines
 from malaria_cells.fitting.fit import fit
-from malaria_cells.models import centres
-from malaria_cells.proposals.learned import STRIDE
-from malaria_cells.training.centre_targets import CHANNELS, centre_loss
-from malaria_cells.training.working_pictures import CROP, Preprocessing, WorkingPicture, crop, working_pictures
+from malaria_cells.proposals.learned import centre_network
+from malaria_cells.proposals.learned.prediction import STRIDE
+from malaria_cells.proposals.learned.targets import CHANNELS, centre_loss
+from malaria_cells.proposals.learned.training_images import CROP, Preprocessing, WorkingPicture, crop, working_pictures
 
 RARE_FRACTION = 0.35  # of the crops are laid around a cell drawn by class; the network is else least sure of the rarest
 EMA_MOMENTUM = 0.99
@@ -103,7 +103,7 @@ def train_proposer(
     """
     keras.utils.set_random_seed(seed)
     keras.mixed_precision.set_global_policy("float32")  # a heat map's small values need it, whatever a training before has set
-    model = centres.build() if start is None else start
+    model = centre_network.build() if start is None else start
     highest = LEARNING_RATE if start is None else FURTHER * LEARNING_RATE
     total = schedule.steps * schedule.epochs
     warm_up = max(total // 20, 1)

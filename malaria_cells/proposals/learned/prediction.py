@@ -7,7 +7,7 @@ import numpy as np
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.data.patches import rescale
-from malaria_cells.tiles import in_tiles
+from malaria_cells.proposals.tiles import in_tiles
 
 WORKING_CELL_SIZE = 40.0  # pixels of the median cell in the network's input
 MOST_PIXELS = 1_000_000_000  # pixels of an image that is enlarged to that size: 3 GB

@@ -15,7 +15,7 @@ import numpy as np
 
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotationSet, Picture
-from malaria_cells.proposals.learned import MIN_SCORE, WORKING_CELL_SIZE
+from malaria_cells.proposals.learned.prediction import MIN_SCORE, WORKING_CELL_SIZE
 from malaria_cells.proposals.watershed import estimate_cell_size
 
 ScoredBoxes = tuple[np.ndarray, np.ndarray]

@@ -7,7 +7,7 @@ one, which rare sizes need (TTFNet, Liu et al. 2020, arXiv:1909.00700, section 3
 import numpy as np
 from keras import ops
 
-from malaria_cells.proposals.learned import STRIDE, WORKING_CELL_SIZE
+from malaria_cells.proposals.learned.prediction import STRIDE, WORKING_CELL_SIZE
 
 SPREAD = 0.11  # standard deviation of the Gaussian around a centre, as a fraction of the cell's size: 1.1 grid cells at the median size
 NEAR = 0.3  # heat from which a grid cell is trained to predict offset and size
