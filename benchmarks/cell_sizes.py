@@ -41,8 +41,8 @@ def main() -> None:
     start_tensorflow()
     import keras
 
-    from malaria_cells.model_description import load_description
-    from malaria_cells.model_folder import PROPOSER, proposal_inference_function
+    from malaria_cells.inference.model_description import load_description
+    from malaria_cells.inference.model_folder import PROPOSER, proposal_inference_function
 
     folder = options.model.is_dir()
     network = proposal_inference_function(keras.models.load_model(options.model / PROPOSER if folder else options.model, compile=False))

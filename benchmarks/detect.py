@@ -24,8 +24,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20, help="photographs to time (default: %(default)s)")
     options = parser.parse_args()
     start_tensorflow()
-    from malaria_cells.model_description import CLASSIFIER
-    from malaria_cells.model_folder import load_detector, load_network
+    from malaria_cells.inference.model_description import CLASSIFIER
+    from malaria_cells.inference.model_folder import load_detector, load_network
 
     detector, description = load_detector(options.model)
     network = load_network(options.model / CLASSIFIER)

@@ -120,8 +120,8 @@ def sliding(model: Path, data: Path, output: Path, pictures: int) -> Row:
     from malaria_cells.data.images import read_picture
     from malaria_cells.data.patches import crop_boxes
     from malaria_cells.data.stain import normalized
-    from malaria_cells.model_description import CLASSIFIER, load_description
-    from malaria_cells.model_folder import load_network
+    from malaria_cells.inference.model_description import CLASSIFIER, load_description
+    from malaria_cells.inference.model_folder import load_network
     from malaria_cells.proposals.sliding import sliding_boxes
 
     description, _ = load_description(model)
@@ -169,9 +169,9 @@ def score_ultralytics(weights: Path, parts: "DataSet", minutes: float) -> Row:
     import torch
     from ultralytics import YOLO
 
-    from malaria_cells.detection import DetectionSettings
     from malaria_cells.evaluation import detection_metrics
-    from malaria_cells.one_stage import LEAST_SCORE, OneStageDetector
+    from malaria_cells.inference.detector import DetectionSettings
+    from malaria_cells.inference.one_stage_detector import LEAST_SCORE, OneStageDetector
     from malaria_cells.training.thresholds import choose_thresholds
 
     network = YOLO(weights).model.fuse(verbose=False).eval()

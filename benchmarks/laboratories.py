@@ -19,13 +19,13 @@ import supervision as sv
 from malaria_cells.base.progress import progress
 from malaria_cells.base.tensorflow_setup import start_tensorflow
 from malaria_cells.config import load_config
-from malaria_cells.counting import count_detected, total
 from malaria_cells.data.annotations import AnnotationSet, Picture
 from malaria_cells.data.dataset import load_data_set, with_labels
 from malaria_cells.data.images import read_picture
-from malaria_cells.detection import Detector
 from malaria_cells.evaluation import as_one_class, cell_figures, detection_metrics, error_rates, infected_figures, interval_coverage
-from malaria_cells.familiarity import UNLIKE
+from malaria_cells.inference.counting import count_detected, total
+from malaria_cells.inference.detector import Detector
+from malaria_cells.inference.familiarity import UNLIKE
 
 ROUNDS = 200
 SEED = 7
@@ -60,7 +60,7 @@ def arguments(doc: str | None, part: str) -> argparse.ArgumentParser:
 def opened(options: argparse.Namespace) -> tuple[AnnotationSet, Detector]:
     """The part of the data sets and the detector that the options name."""
     start_tensorflow()
-    from malaria_cells.model_folder import load_detector
+    from malaria_cells.inference.model_folder import load_detector
 
     data = load_data_set(with_labels(load_config(options.config, options.set)))
     part = data.parts.get(options.part)

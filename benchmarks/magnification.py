@@ -28,7 +28,7 @@ def main() -> None:
     from malaria_cells.data.annotations import load_annotations
     from malaria_cells.data.images import read_picture
     from malaria_cells.evaluation import detection_metrics
-    from malaria_cells.model_folder import load_detector
+    from malaria_cells.inference.model_folder import load_detector
 
     detector, description = load_detector(options.model)
     detectors = {"own": detector, "as trained": detector.with_cell_size(description.cell_size)}

@@ -26,8 +26,8 @@ from malaria_cells.data.annotations import AnnotationSet, Picture
 from malaria_cells.data.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.data.images import read_picture
 from malaria_cells.evaluation import cell_figures
+from malaria_cells.inference.suppression import suppress
 from malaria_cells.proposals import Proposer
-from malaria_cells.suppression import suppress
 
 
 def shrunk(annotations: AnnotationSet, factor: float, folder: Path) -> AnnotationSet:
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--shrunk", type=float, metavar="FACTOR", help="shrink every other group's pictures so; the sizes are scored apart")
     options = parser.parse_args()
     start_tensorflow()
-    from malaria_cells.model_folder import PROPOSER, load_network, proposal_inference_function
+    from malaria_cells.inference.model_folder import PROPOSER, load_network, proposal_inference_function
     from malaria_cells.proposals.learned.training import Schedule, train_proposer
     from malaria_cells.proposals.learned.training_images import Preprocessing
 

@@ -15,13 +15,13 @@ from unittest import mock
 import numpy as np
 from laboratories import arguments, opened
 
-from malaria_cells import detection
 from malaria_cells.base.progress import progress
 from malaria_cells.base.text import number_of
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.images import read_picture
-from malaria_cells.detection import TwoStageDetector
 from malaria_cells.evaluation import as_one_class, average_precision, cell_figures, mean_present
+from malaria_cells.inference import detector as detectors
+from malaria_cells.inference.detector import Predictions, TwoStageDetector
 
 OVERLAPS = (0.3, 0.4, 0.5, 0.6, 0.7)
 
@@ -43,7 +43,7 @@ def main() -> None:
         options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
-def looked(detector: TwoStageDetector, annotations: AnnotationSet, what: str) -> list[detection.Predictions]:
+def looked(detector: TwoStageDetector, annotations: AnnotationSet, what: str) -> list[Predictions]:
     """What the networks say of each photograph."""
     pictures = annotations.pictures
     return [detector.predict(read_picture(p.path)) for p in progress(pictures, len(pictures), what, "image")]
@@ -69,11 +69,11 @@ def measured(detector: TwoStageDetector, annotations: AnnotationSet) -> dict[str
 @contextmanager
 def nested_boxes_stay() -> Iterator[None]:
     """Nothing is taken off a box in which another one lies."""
-    with mock.patch.object(detection, "nested_decay", lambda boxes_xyxy, *_: np.ones(len(boxes_xyxy), dtype=np.float32)):
+    with mock.patch.object(detectors, "nested_decay", lambda boxes_xyxy, *_: np.ones(len(boxes_xyxy), dtype=np.float32)):
         yield
 
 
-def figures(detector: TwoStageDetector, seen: list[detection.Predictions], annotations: AnnotationSet) -> dict[str, float | None]:
+def figures(detector: TwoStageDetector, seen: list[Predictions], annotations: AnnotationSet) -> dict[str, float | None]:
     """Average precisions at an IoU of 0.5."""
     pictures, labels = list(annotations.pictures), annotations.labels
     found = [detector.decide(*look) for look in seen]

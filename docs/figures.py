@@ -30,7 +30,7 @@ def measure() -> None:
     from malaria_cells.commands.by_data_set import detected_by_data_set
     from malaria_cells.config import load_config
     from malaria_cells.data.dataset import load_data_set
-    from malaria_cells.model_folder import load_detector
+    from malaria_cells.inference.model_folder import load_detector
 
     test = load_data_set(load_config(MODEL / "config.yaml")).test
     if test is None:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from malaria_cells.api import CellDetector
     from malaria_cells.base.errors import InputError
-    from malaria_cells.counting import Count
     from malaria_cells.data.annotations import AnnotationSet, load_annotations
     from malaria_cells.data.images import read_picture
     from malaria_cells.evaluation import detection_metrics
+    from malaria_cells.inference.counting import Count
 
 _PLACES = {
     "AnnotationSet": "data.annotations",
     "CellDetector": "api",
-    "Count": "counting",
+    "Count": "inference.counting",
     "InputError": "base.errors",
     "detection_metrics": "evaluation",
     "load_annotations": "data.annotations",

@@ -10,13 +10,13 @@ import supervision as sv
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.parallel import imap_ordered
-from malaria_cells.counting import Count, count_detected, total
 from malaria_cells.data.patches import crop_boxes
 from malaria_cells.data.stain import Stain
-from malaria_cells.detection import Detector, TwoStageDetector
-from malaria_cells.explain import Explainer
-from malaria_cells.familiarity import Familiarity
-from malaria_cells.model_folder import load_detector, shipped
+from malaria_cells.inference.counting import Count, count_detected, total
+from malaria_cells.inference.detector import Detector, TwoStageDetector
+from malaria_cells.inference.explain import Explainer
+from malaria_cells.inference.familiarity import Familiarity
+from malaria_cells.inference.model_folder import load_detector, shipped
 from malaria_cells.report.overlay import draw_detections
 
 EXPLAINED = 300  # pixels a side

@@ -95,10 +95,10 @@ def untrained_model(tmp_path_factory, six_classes) -> Path:
     """A model folder whose network has random weights: right in form, wrong in content, made in seconds."""
     import keras
 
-    from malaria_cells.calibration import Calibration
-    from malaria_cells.detection import DetectionSettings
-    from malaria_cells.model_description import ModelDescription
-    from malaria_cells.model_folder import save_model
+    from malaria_cells.inference.calibration import Calibration
+    from malaria_cells.inference.detector import DetectionSettings
+    from malaria_cells.inference.model_description import ModelDescription
+    from malaria_cells.inference.model_folder import save_model
     from malaria_cells.models import build_classifier
 
     keras.utils.set_random_seed(0)

@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.calibration import Calibration, InfectionSigmoid, fit_calibration
 from malaria_cells.cli import main
 from malaria_cells.commands import adapt as command
 from malaria_cells.commands import adapt_data
 from malaria_cells.commands.adapt_data import AdaptRequest, labels_for
 from malaria_cells.config import load_config, make_config
-from malaria_cells.detection import DetectionSettings
-from malaria_cells.model_description import ABOUT, file_fingerprint, load_description
-from malaria_cells.model_folder import load_detector, load_network, save_model, shipped
+from malaria_cells.inference.calibration import Calibration, InfectionSigmoid, fit_calibration
+from malaria_cells.inference.detector import DetectionSettings
+from malaria_cells.inference.model_description import ABOUT, file_fingerprint, load_description
+from malaria_cells.inference.model_folder import load_detector, load_network, save_model, shipped
 from malaria_cells.training import few
 from malaria_cells.training.budget import LEAST, Budget, Plan, Stage, plan_of, stages_of
 from tests.conftest import write_bbbc041, write_picture

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from malaria_cells.calibration import Calibration, InfectionSigmoid, calibration_error, calibration_figures, fit_calibration
+from malaria_cells.inference.calibration import Calibration, InfectionSigmoid, calibration_error, calibration_figures, fit_calibration
 
 NO_FINDING = np.zeros(3, dtype=bool)
 THIRD_IS = np.array([False, False, True])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import supervision as sv
 
-from malaria_cells.counting import UNMEASURED, Count, ErrorRates, count, counted_as, elsewhere, extra_variance
 from malaria_cells.data.labels import LabelSet
+from malaria_cells.inference.counting import UNMEASURED, Count, ErrorRates, count, counted_as, elsewhere, extra_variance
 
 
 def test_counts_and_parasitemia(six_classes):

@@ -17,7 +17,7 @@ from malaria_cells.commands.train_two_stage import _check_single_cells
 from malaria_cells.config import load_config, make_config
 from malaria_cells.data.dataset import load_data_set
 from malaria_cells.data.sample import write_sample
-from malaria_cells.model_description import ABOUT, file_fingerprint, load_description
+from malaria_cells.inference.model_description import ABOUT, file_fingerprint, load_description
 from malaria_cells.training.elsewhere import read_elsewhere
 from tests.test_leaks import NAMES, slides
 

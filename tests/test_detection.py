@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from malaria_cells import tta
-from malaria_cells.calibration import Calibration
-from malaria_cells.classifier import PatchClassifier, both_classes, infected_classes, raw_probabilities
 from malaria_cells.data import boxes
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.detection import UNDER, DetectionSettings, TwoStageDetector, label_and_score
+from malaria_cells.inference import tta
+from malaria_cells.inference.calibration import Calibration
+from malaria_cells.inference.classifier import PatchClassifier, both_classes, infected_classes, raw_probabilities
+from malaria_cells.inference.detector import UNDER, DetectionSettings, TwoStageDetector, label_and_score
+from malaria_cells.inference.suppression import NESTED_DECAY, nested_decay, overlapping, suppress
 from malaria_cells.proposals import Proposer
-from malaria_cells.suppression import NESTED_DECAY, nested_decay, overlapping, suppress
 
 
 def plain_loop(boxes_xyxy, scores, iou, groups):
@@ -218,8 +218,8 @@ def test_one_sigmoid_unit_becomes_two_columns():
 
 
 def test_the_compiled_network_answers_as_keras_does(untrained_model):
-    from malaria_cells.classifier import inference_function
-    from malaria_cells.model_folder import load_network
+    from malaria_cells.inference.classifier import inference_function
+    from malaria_cells.inference.model_folder import load_network
 
     network = load_network(untrained_model / "classifier.keras")
     patches = np.random.default_rng(1).integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)

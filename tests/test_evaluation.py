@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from malaria_cells.counting import counted_as
 from malaria_cells.data import boxes, coco_rows
 from malaria_cells.data.annotations import Picture
 from malaria_cells.data.labels import IGNORED, LabelSet
 from malaria_cells.evaluation import average_precision, class_matches, classification_metrics, detection_metrics, infected_figures
+from malaria_cells.inference.counting import counted_as
 
 LABELS = LabelSet(("red blood cell", "leukocyte", "ring", "schizont"), ("difficult",), ("ring", "schizont"), ("red blood cell",))
 

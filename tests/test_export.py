@@ -15,8 +15,8 @@ import yaml
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.cli import main
-from malaria_cells.engines import ENGINES
 from malaria_cells.export import export_network
+from malaria_cells.inference.engines import ENGINES
 
 FORMATS = ("savedmodel", "onnx", "openvino", "litert")
 PICTURE = "docs/images/smear.jpg"
@@ -42,7 +42,7 @@ def exported(model):
 
 @pytest.fixture(scope="session")
 def keras_detector(model):
-    from malaria_cells.model_folder import load_detector
+    from malaria_cells.inference.model_folder import load_detector
 
     return load_detector(model)[0]
 
@@ -78,7 +78,7 @@ def patches_of(detector, pictures, count):
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 def test_an_engine_answers_as_keras(form, exported, keras_detector, smears):
-    from malaria_cells.model_folder import load_detector
+    from malaria_cells.inference.model_folder import load_detector
 
     detector, _ = load_detector(exported(form), form)
     check_parity(keras_detector, detector, smears, patches_of(keras_detector, smears, 50))
@@ -88,7 +88,7 @@ def test_an_engine_answers_as_keras(form, exported, keras_detector, smears):
 @pytest.mark.parametrize("form", ENGINES)
 def test_pictures_worked_on_at_once_are_answered_as_one_after_the_other(form, exported, model, smears):
     from malaria_cells.base.parallel import imap_ordered
-    from malaria_cells.model_folder import load_detector
+    from malaria_cells.inference.model_folder import load_detector
 
     detector, _ = load_detector(model if form == "keras" else exported(form), form)
     alone = [detector.detect(picture) for picture in smears]
@@ -101,7 +101,7 @@ def test_pictures_worked_on_at_once_are_answered_as_one_after_the_other(form, ex
 @pytest.mark.parametrize("form", FORMATS)
 def test_an_engine_answers_as_keras_on_real_photographs(form, exported, keras_detector, iml):
     from malaria_cells.data.images import read_picture
-    from malaria_cells.model_folder import load_detector
+    from malaria_cells.inference.model_folder import load_detector
 
     names = json.loads((iml / "split.json").read_text())["test"][:3]
     pictures = [read_picture(iml / "images" / name.split("/")[-1]) for name in names]
@@ -140,7 +140,7 @@ def test_int8_keeps_what_is_found(model, keras_detector, repository, sample, tmp
     """Ranges fitted to rendered smears, compared on another."""
     from malaria_cells.data import boxes
     from malaria_cells.data.images import read_picture
-    from malaria_cells.model_folder import load_detector
+    from malaria_cells.inference.model_folder import load_detector
 
     for form in ("onnx", "openvino", "litert"):
         folder = tmp_path / form
@@ -275,7 +275,7 @@ def test_an_unknown_format(tmp_path):
 
 
 def test_an_engine_that_is_not_installed(tmp_path, monkeypatch):
-    from malaria_cells.engines import exported_network
+    from malaria_cells.inference.engines import exported_network
 
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     (tmp_path / "classifier.onnx").write_bytes(b"")

@@ -18,20 +18,20 @@ from malaria_cells.cli import main
 from malaria_cells.commands.outputs import DetectionOutput, Finished
 from malaria_cells.commands.run_report import write_run_report
 from malaria_cells.commands.verdicts import Verdicts
-from malaria_cells.counting import UNMEASURED, ErrorRates
 from malaria_cells.data.annotations import AnnotationSet, Picture
 from malaria_cells.data.images import read_picture
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.sample.smear import RADIUS, Slide, render_smear
-from malaria_cells.detection import DetectionSettings, Detector
-from malaria_cells.familiarity import FAMILIAR, UNLIKE, UNUSUAL, Familiarity, FamiliarityModel, appearance, fit, measure
-from malaria_cells.familiarity.model import NO_FINDINGS
-from malaria_cells.familiarity.signals import NAMES
-from malaria_cells.model_description import load_description, plain
+from malaria_cells.inference.counting import UNMEASURED, ErrorRates
+from malaria_cells.inference.detector import DetectionSettings, Detector
+from malaria_cells.inference.familiarity import FAMILIAR, UNLIKE, UNUSUAL, Familiarity, FamiliarityModel, appearance, fit, measure
+from malaria_cells.inference.familiarity.model import NO_FINDINGS
+from malaria_cells.inference.familiarity.signals import NAMES
+from malaria_cells.inference.model_description import load_description, plain
+from malaria_cells.inference.unfamiliar import UnfamiliarSigmoid
 from malaria_cells.report.sections import counted_headline
 from malaria_cells.training.elsewhere import read_elsewhere
-from malaria_cells.training.familiarity import fit_familiarity, sets_without_infected
-from malaria_cells.unfamiliar import UnfamiliarSigmoid
+from malaria_cells.training.fit_familiarity import fit_familiarity, sets_without_infected
 
 SIZE_WH = (480, 360)
 CELL = 2 * RADIUS
@@ -480,7 +480,7 @@ def test_run_judges_each_photograph(untrained_model, known, sample, tmp_path, ca
 @pytest.fixture(scope="module")
 def judging(iml, repository):
     """The shipped detector with what every twelfth of IML-Malaria's training photographs look like, and photographs between those."""
-    from malaria_cells.model_folder import load_detector
+    from malaria_cells.inference.model_folder import load_detector
 
     detector, description = load_detector(repository / "pretrained" / "vivax")
     paths = {p.name: p for p in iml.rglob("*.JPG")}

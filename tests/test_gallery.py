@@ -70,7 +70,7 @@ def test_nothing_to_show(tmp_path, capsys):
 
 
 def test_heat_has_the_form_of_the_patch_and_two_classes_differ():
-    from malaria_cells.explain import GradCam
+    from malaria_cells.inference.explain import GradCam
     from malaria_cells.models import build_classifier
 
     patches = np.random.default_rng(0).integers(0, 256, (3, 64, 48, 3), dtype=np.uint8)
@@ -83,7 +83,7 @@ def test_heat_has_the_form_of_the_patch_and_two_classes_differ():
 
 
 def test_a_nested_backbone_can_be_asked():
-    from malaria_cells.explain import GradCam
+    from malaria_cells.inference.explain import GradCam
     from malaria_cells.models import build_classifier
 
     heat = GradCam(build_classifier("efficientnetb0", (64, 64), 4, 0.0))(np.zeros((1, 64, 64, 3), dtype=np.uint8), np.array([2]))
@@ -93,14 +93,14 @@ def test_a_nested_backbone_can_be_asked():
 def test_a_model_without_convolutions_cannot():
     import keras
 
-    from malaria_cells.explain import GradCam
+    from malaria_cells.inference.explain import GradCam
 
     with pytest.raises(InputError, match="needs convolutions and a dense last layer"):
         GradCam(keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(3)]))
 
 
 def test_an_overlay_leaves_cold_places_alone():
-    from malaria_cells.explain import overlay
+    from malaria_cells.inference.explain import overlay
 
     patch = np.full((40, 40, 3), 120, dtype=np.uint8)
     heat = np.zeros((8, 8), dtype=np.float32)
@@ -131,8 +131,8 @@ def test_heat_is_where_hiding_the_cell_hurts(repository, iml):
     """Rings of real photographs: the hottest place is nearly always where a grey square takes the ring away."""
     from malaria_cells.data.annotations import load_annotations
     from malaria_cells.data.patches import resize
-    from malaria_cells.explain import Explainer
-    from malaria_cells.model_folder import load_detector
+    from malaria_cells.inference.explain import Explainer
+    from malaria_cells.inference.model_folder import load_detector
     from malaria_cells.report.gallery import cut_cells
 
     folder = repository / "pretrained" / "vivax"

@@ -12,10 +12,10 @@ import yaml
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.engines import exported_network
 from malaria_cells.export import export_network
-from malaria_cells.model_description import ModelDescription, load_description, save_description
-from malaria_cells.model_folder import load_detector, save_model
+from malaria_cells.inference.engines import exported_network
+from malaria_cells.inference.model_description import ModelDescription, load_description, save_description
+from malaria_cells.inference.model_folder import load_detector, save_model
 from malaria_cells.models.stored.keras_files import load_network
 
 ENGINES = ("keras", "onnx", "openvino", "litert", "savedmodel")
@@ -38,8 +38,8 @@ def models(tmp_path_factory):
     """A model folder of a tiny network for each engine."""
     import keras
 
-    from malaria_cells.calibration import Calibration
-    from malaria_cells.detection import DetectionSettings
+    from malaria_cells.inference.calibration import Calibration
+    from malaria_cells.inference.detector import DetectionSettings
 
     keras.utils.set_random_seed(0)
     inputs = keras.Input((16, 16, 3))
@@ -167,7 +167,7 @@ def test_what_the_description_says_is_possible_and_fits_the_network(values, mess
 
 
 def test_an_answer_that_is_no_number_is_not_as_when_it_was_saved(models, tmp_path, monkeypatch):
-    monkeypatch.setattr("malaria_cells.model_folder.golden_output", lambda *_: np.full((4, 3), np.nan, np.float32))
+    monkeypatch.setattr("malaria_cells.inference.model_folder.golden_output", lambda *_: np.full((4, 3), np.nan, np.float32))
     with pytest.raises(InputError, match="does not answer as when it was saved"):
         load_detector(models / "keras")
 
@@ -177,7 +177,7 @@ def test_an_exchanged_file_is_named_before_a_library_reads_it(engine, models, tm
     folder = shutil.copytree(models / engine, tmp_path / "m")
     listed = yaml.safe_load((folder / "model.yaml").read_text())["files"]
     assert listed
-    monkeypatch.setattr("malaria_cells.model_folder.exported_network", lambda *_: pytest.fail("was read"))
+    monkeypatch.setattr("malaria_cells.inference.model_folder.exported_network", lambda *_: pytest.fail("was read"))
     for name in listed:
         content = (folder / name).read_bytes()
         (folder / name).write_bytes(content + b"\0")

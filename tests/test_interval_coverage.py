@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import supervision as sv
 
-from malaria_cells.counting import UNMEASURED, ErrorRates
 from malaria_cells.data.annotations import Picture
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation import error_rates, interval_coverage
+from malaria_cells.inference.counting import UNMEASURED, ErrorRates
 
 LABELS = LabelSet(("red blood cell", "ring"), infected=("ring",), red_cells=("red blood cell",))
 

@@ -20,8 +20,8 @@ from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.patches import PatchStore
 from malaria_cells.fitting import run_state
-from malaria_cells.model_description import ABOUT
-from malaria_cells.training import classifier
+from malaria_cells.inference.model_description import ABOUT
+from malaria_cells.training import fit_classifier
 
 # By pass: a plateau is met twice, and early stopping with a patience of 2 ends with the fifth of six epochs.
 VAL_LOSS = (1.0, 1.1, 0.8, 0.9, 0.7, 0.6)
@@ -130,7 +130,7 @@ def train_into(folder, name, config, data, run):
     store = PatchStore(np.zeros((12, 16, 16, 3), np.uint8), ids, ids * 0, np.zeros((12, 4), np.float32), ids > 5, ("a",), 3, "test")
     rows = np.arange(12)
     found = [
-        classifier.train_classifier(classifier.TrainingData(store, rows, rows, 3), config, run.part(i))
+        fit_classifier.train_classifier(fit_classifier.TrainingData(store, rows, rows, 3), config, run.part(i))
         for i in range(2 if config.refit else 1)
     ]
     content = [[t.model.value, t.best_epoch, t.history] for t in found]
@@ -156,10 +156,10 @@ def process(monkeypatch, tmp_path):
     monkeypatch.setattr(command, "start_tensorflow", lambda: None)
     monkeypatch.setattr(command, "train_two_stage_into", train_into)
     for name in ("training_batches", "plain_batches", "make_batch_policy", "make_augmenter"):
-        monkeypatch.setattr(classifier, name, lambda *_: None)
-    monkeypatch.setattr(classifier, "fit", fit)
+        monkeypatch.setattr(fit_classifier, name, lambda *_: None)
+    monkeypatch.setattr(fit_classifier, "fit", fit)
     watched = Process(monkeypatch)
-    monkeypatch.setattr(classifier, "_compiled_model", lambda config, n, steps, ratio: Tiny(config, watched))
+    monkeypatch.setattr(fit_classifier, "_compiled_model", lambda config, n, steps, ratio: Tiny(config, watched))
     return watched
 
 

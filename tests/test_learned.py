@@ -147,7 +147,7 @@ def trained(repository, sample, tmp_path_factory):
 @pytest.mark.slow
 def test_it_learns_where_cells_are(trained, annotated, sample, six_classes):
     from malaria_cells.data.annotations import load_annotations
-    from malaria_cells.model_folder import load_network, proposal_inference_function
+    from malaria_cells.inference.model_folder import load_network, proposal_inference_function
 
     folder, said = trained
     assert "training the proposer" in said
@@ -164,7 +164,7 @@ def test_it_learns_where_cells_are(trained, annotated, sample, six_classes):
 
 @pytest.mark.slow
 def test_a_model_folder_with_a_proposer(trained, sample, tmp_path):
-    from malaria_cells.model_folder import load_detector
+    from malaria_cells.inference.model_folder import load_detector
 
     folder = shutil.copytree(trained[0], tmp_path / "m")
     assert load_detector(folder)[0].proposer.method == "learned"

@@ -12,8 +12,8 @@ import pytest
 from malaria_cells.cli import main
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.fitting.run_state import RunState
-from malaria_cells.model_folder import load_detector
-from malaria_cells.one_stage import as_probabilities, letterbox
+from malaria_cells.inference.model_folder import load_detector
+from malaria_cells.inference.one_stage_detector import as_probabilities, letterbox
 
 SIZE = (128, 256)
 ANCHORS = {"sizes": [32.0, 64.0, 128.0, 256.0, 512.0], "scales": [1.0, 1.26], "ratios": [0.5, 1.0, 2.0]}
@@ -95,7 +95,7 @@ def test_decoding_is_that_of_keras_cv(kind):
 
 
 def test_boxes_turn_with_the_picture():
-    from malaria_cells.training.one_stage import NO_BOX, LetterboxedImages, _turned
+    from malaria_cells.training.fit_one_stage import NO_BOX, LetterboxedImages, _turned
 
     pixels = np.zeros((1, 64, 96, 3), dtype=np.uint8)
     pixels[0, 10:20, 30:50] = 255
@@ -218,8 +218,8 @@ def test_retinanet_is_killed_goes_on_and_runs(sample, tmp_path, capsys, monkeypa
     [("yolo", "onnx"), ("yolo", "openvino"), ("yolo", "litert"), ("yolo", "savedmodel"), ("retinanet", "onnx")],
 )
 def test_an_exported_one_stage_network_answers_as_keras(kind, form, ready, tmp_path):
-    from malaria_cells.engines import exported_network
     from malaria_cells.export import export_network
+    from malaria_cells.inference.engines import exported_network
 
     export_network(ready(kind), tmp_path / "detector", form)
     canvas = np.random.default_rng(0).integers(0, 256, (1, *SIZE, 3), dtype=np.uint8)
@@ -228,8 +228,8 @@ def test_an_exported_one_stage_network_answers_as_keras(kind, form, ready, tmp_p
 
 
 def test_labels_of_a_one_stage_detector():
-    from malaria_cells.detection import DetectionSettings
-    from malaria_cells.one_stage import OneStageDetector
+    from malaria_cells.inference.detector import DetectionSettings
+    from malaria_cells.inference.one_stage_detector import OneStageDetector
 
     labels = LabelSet(("cell", "debris"))
     answer = np.array([[10, 10, 40, 40, 0.9, 0.1], [60, 10, 300, 40, 0.1, 0.6], [5, 5, 9, 9, 0.01, 0.01]], dtype=np.float32)
@@ -241,8 +241,8 @@ def test_labels_of_a_one_stage_detector():
 
 
 def test_a_network_that_sees_cells_everywhere_does_not_take_forever():
-    from malaria_cells.detection import DetectionSettings
-    from malaria_cells.one_stage import MOST_PLACES, OneStageDetector
+    from malaria_cells.inference.detector import DetectionSettings
+    from malaria_cells.inference.one_stage_detector import MOST_PLACES, OneStageDetector
 
     rng = np.random.default_rng(0)
     corner = rng.uniform(0, 100, (3 * MOST_PLACES, 2))

@@ -31,7 +31,7 @@ def decide(detector, smear, infected_threshold, cell_threshold):
 
 @pytest.fixture(scope="module")
 def photograph():
-    from malaria_cells.model_folder import load_detector, shipped
+    from malaria_cells.inference.model_folder import load_detector, shipped
 
     detector = load_detector(shipped())[0]
     content = sample_smear()
@@ -207,7 +207,7 @@ def test_a_review_that_cannot_be_read_is_a_sentence(photograph, tmp_path):
 def page(tmp_path):
     from streamlit.testing.v1 import AppTest
 
-    from malaria_cells.model_folder import shipped
+    from malaria_cells.inference.model_folder import shipped
 
     return AppTest.from_string(APP.format(model=str(shipped()), review=str(tmp_path / "review")), default_timeout=120)
 
@@ -218,7 +218,7 @@ def metrics(page):
 
 @pytest.mark.slow
 def test_a_slider_decides_again_and_asks_no_network(page, monkeypatch):
-    from malaria_cells.detection import TwoStageDetector
+    from malaria_cells.inference.detector import TwoStageDetector
 
     looks = []
     predict = TwoStageDetector.predict
@@ -305,7 +305,7 @@ def test_what_page_refuses(tmp_path, capsys):
 def test_adapting_waits_for_corrected_photographs_and_switches_to_the_new_model(photograph, tmp_path, monkeypatch):
     from streamlit.testing.v1 import AppTest
 
-    from malaria_cells.model_folder import shipped
+    from malaria_cells.inference.model_folder import shipped
     from malaria_cells.page import adapting
     from malaria_cells.page.review_file import save_correction
 

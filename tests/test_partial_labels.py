@@ -15,7 +15,6 @@ from PIL import Image
 from scipy.special import softmax
 
 from malaria_cells.base import files
-from malaria_cells.calibration import fit_calibration
 from malaria_cells.data.annotations import AnnotationSet, Picture
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.partial_labels import allowed_classes, background_id, class_sets, split_counts, stand_ins
@@ -24,8 +23,9 @@ from malaria_cells.fitting.metrics import MacroF1
 from malaria_cells.fitting.partial_loss import PartialLabelAccuracy, PartialLabelCrossentropy
 from malaria_cells.fitting.recipe import make_loss, needs_soft_labels
 from malaria_cells.fitting.run_state import RunState
-from malaria_cells.training.classifier import TrainingData, train_classifier
-from malaria_cells.training.looks import with_hard_examples
+from malaria_cells.inference.calibration import fit_calibration
+from malaria_cells.training.cascade import with_hard_examples
+from malaria_cells.training.fit_classifier import TrainingData, train_classifier
 from tests.test_training import settings as recipe
 
 MEMBERS = np.array([[True, False, False, True], [False, True, True, False]])
@@ -252,8 +252,8 @@ def test_what_the_first_look_suspects_and_might_be_a_finding_is_not_called_its_m
     store, _ = coloured_store(40)
     data = TrainingData(store, np.arange(40), None, 3)
     trained = type("Trained", (), {"model": None})
-    monkeypatch.setattr("malaria_cells.training.looks.inference_function", lambda model: model)
-    monkeypatch.setattr("malaria_cells.training.looks.predict_rows", lambda *_: np.full((40, 3), 1 / 3))
+    monkeypatch.setattr("malaria_cells.training.cascade.inference_function", lambda model: model)
+    monkeypatch.setattr("malaria_cells.training.cascade.predict_rows", lambda *_: np.full((40, 3), 1 / 3))
 
     def mistaken(is_infected):
         sampling_groups = with_hard_examples(data, trained, np.array(is_infected), recipe()).sampling_groups

@@ -10,7 +10,7 @@ from malaria_cells.config import make_config
 from malaria_cells.fitting.normalization import adapt_normalization
 from malaria_cells.fitting.recipe import make_loss, make_optimizer, needs_soft_labels
 from malaria_cells.fitting.run_state import RunState
-from malaria_cells.training.classifier import TrainingData, train_classifier
+from malaria_cells.training.fit_classifier import TrainingData, train_classifier
 from tests.test_training import fit, make_store, settings
 
 
@@ -118,7 +118,7 @@ def test_normalisation_is_that_of_the_training_patches(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_an_efficientnet_trains_is_saved_and_loads_as_it_was(tmp_path):
-    from malaria_cells.model_folder import load_network
+    from malaria_cells.inference.model_folder import load_network
 
     config = settings(model="efficientnetb0", epochs=1, steps_per_epoch=2, patch_cache=str(tmp_path / "cache"))
     trained = fit(tmp_path, config, make_store())

@@ -22,7 +22,7 @@ from malaria_cells.data.annotations import load_annotations
 from malaria_cells.data.patches import resize
 from malaria_cells.data.single_cells import as_in_photograph
 from malaria_cells.data.stain import normalized
-from malaria_cells.model_folder import load_detector
+from malaria_cells.inference.model_folder import load_detector
 from tests.conftest import write_bbbc041, write_picture
 
 

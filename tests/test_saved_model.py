@@ -7,10 +7,10 @@ import pytest
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.cli import main
-from malaria_cells.engines import exported_network
 from malaria_cells.export import export_network
-from malaria_cells.model_description import load_description, save_description
-from malaria_cells.model_folder import load_detector, load_network
+from malaria_cells.inference.engines import exported_network
+from malaria_cells.inference.model_description import load_description, save_description
+from malaria_cells.inference.model_folder import load_detector, load_network
 from malaria_cells.models.stored.saved_model import HARMLESS, STORING, check_saved_model
 
 

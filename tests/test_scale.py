@@ -14,8 +14,8 @@ from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotationSet, Picture
 from malaria_cells.data.boxes import cell_sizes
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.model_folder import load_detector
-from malaria_cells.model_folder import shipped as shipped_folder
+from malaria_cells.inference.model_folder import load_detector
+from malaria_cells.inference.model_folder import shipped as shipped_folder
 from malaria_cells.proposals.learned.prediction import WORKING_CELL_SIZE, to_working_scale
 from malaria_cells.proposals.learned.scale import (
     CONFIDENT,
@@ -245,7 +245,7 @@ def test_without_cells_there_is_no_size():
 @pytest.mark.parametrize("factors", [(1, 1, 1), (1, 1, 0.5), (1, 0.5, 0.5), (0.5, 1, 2)])
 def test_a_one_stage_input_holds_the_same_field_whatever_was_put_together(factors):
     from malaria_cells.config import make_config
-    from malaria_cells.training.one_stage import input_size
+    from malaria_cells.training.fit_one_stage import input_size
 
     fields = [replace(annotated(*[80 * f] * 20), size_wh=(round(1280 * f), round(960 * f))) for f in factors]
     assert input_size(make_config({}, "test"), together(*fields)) == (512, 640)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from malaria_cells import tta
+from malaria_cells.inference import tta
 
 
 def predict(patches):

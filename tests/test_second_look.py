@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.classifier import infected_classes, raw_probabilities
 from malaria_cells.cli import main
 from malaria_cells.config import make_config
 from malaria_cells.data.patches import crop_boxes, resize
 from malaria_cells.fitting.run_state import RunState
-from malaria_cells.model_description import load_description
-from malaria_cells.model_folder import load_detector, load_network, save_model
+from malaria_cells.inference.classifier import infected_classes, raw_probabilities
+from malaria_cells.inference.model_description import load_description
+from malaria_cells.inference.model_folder import load_detector, load_network, save_model
+from malaria_cells.inference.tta import needs_refinement
 from malaria_cells.models import build_classifier
-from malaria_cells.tta import needs_refinement
 
 
 def looks(hints):

@@ -12,9 +12,9 @@ from malaria_cells.commands import crossvalidate_sets
 from malaria_cells.commands.run_truth import of_part
 from malaria_cells.config import load_config, make_config
 from malaria_cells.data.seen_before import learned_from, say_seen, seen_in
-from malaria_cells.model_description import ABOUT
-from malaria_cells.model_folder import PROPOSER
-from malaria_cells.start_model import with_start
+from malaria_cells.inference.model_description import ABOUT
+from malaria_cells.inference.model_folder import PROPOSER
+from malaria_cells.training.start_model import with_start
 from tests.test_leaks import NAMES, draw, load, slides
 
 

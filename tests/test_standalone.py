@@ -16,16 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from malaria_cells import classifier, suppression, tta
-from malaria_cells.calibration import SMALLEST, Calibration, InfectionSigmoid
 from malaria_cells.data import boxes, stain
 from malaria_cells.data.images import read_picture, refusal
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.patches import resize
 from malaria_cells.data.sample import Slide, render_smear
-from malaria_cells.detection import DetectionSettings, TwoStageDetector
 from malaria_cells.export import EXAMPLE, by_package, runs_alone, standalone, write_example
-from malaria_cells.model_folder import load_detector
+from malaria_cells.inference import classifier, suppression, tta
+from malaria_cells.inference.calibration import SMALLEST, Calibration, InfectionSigmoid
+from malaria_cells.inference.detector import DetectionSettings, TwoStageDetector
+from malaria_cells.inference.model_folder import load_detector
 from malaria_cells.proposals import Proposer, tiles
 from malaria_cells.proposals.learned import prediction, scale
 from tests.tiny_exports import CELL_SIZE, LABELS, save_export

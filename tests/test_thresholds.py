@@ -20,9 +20,9 @@ def test_a_plateau_of_thresholds_is_answered_by_its_middle():
 
 def test_thresholds_are_chosen_on_validation(six_classes, monkeypatch):
     """Ten cells of which two are rings, and five candidates that are none: each threshold falls into its gap."""
-    from malaria_cells.counting import ErrorRates
     from malaria_cells.data.annotations import AnnotationSet
-    from malaria_cells.detection import DetectionSettings, TwoStageDetector
+    from malaria_cells.inference.counting import ErrorRates
+    from malaria_cells.inference.detector import DetectionSettings, TwoStageDetector
     from malaria_cells.proposals import Proposer
     from malaria_cells.training import thresholds
     from tests.test_detection import classifier
@@ -67,7 +67,7 @@ def test_what_lies_on_an_ignore_region_is_no_false_cell():
 
 def crowded(overlap, labels, monkeypatch):
     """A picture of six pairs of cells that overlap by so much (IoU), all found, and on each first cell of a pair a shifted box more."""
-    from malaria_cells.detection import DetectionSettings, TwoStageDetector
+    from malaria_cells.inference.detector import DetectionSettings, TwoStageDetector
     from malaria_cells.proposals import Proposer
     from malaria_cells.training import thresholds
     from tests.test_detection import classifier

@@ -16,8 +16,8 @@ from malaria_cells.data.patches import PatchStore
 from malaria_cells.fitting.metrics import MacroF1
 from malaria_cells.fitting.run_state import RunState, folder_of
 from malaria_cells.models import build_classifier
-from malaria_cells.training.classifier import Trained, TrainingData, train_classifier
-from malaria_cells.training.looks import train_further, train_looks, with_hard_examples
+from malaria_cells.training.cascade import train_further, train_looks, with_hard_examples
+from malaria_cells.training.fit_classifier import Trained, TrainingData, train_classifier
 
 
 def test_macro_f1_is_scikit_learns_over_the_classes_present():
@@ -112,7 +112,7 @@ def test_a_training_goes_on_with_more_rows_from_where_it_ended(tmp_path, monkeyp
     patches = store.patches[unknown].astype(np.float32)
     first, then = (np.asarray(t.model(patches))[:, 2].mean() for t in (trained[0], further))
     assert then > first + 0.3
-    monkeypatch.setattr("malaria_cells.training.looks.RATE", 1e-9)
+    monkeypatch.setattr("malaria_cells.training.cascade.RATE", 1e-9)
     (still,) = train_further(trained, data, NO_FINDING, unknown, config, RunState.start(tmp_path / "still", config))
     kernels = (i for i, w in enumerate(still.model.weights) if w.path.endswith("kernel"))
     assert all(np.allclose(before[i], still.model.get_weights()[i], atol=1e-5) for i in kernels)
@@ -129,8 +129,8 @@ def test_what_the_first_look_takes_for_a_finding_and_is_none_is_drawn_as_a_class
         assert views == 1
         return np.stack([1 - fraction[rows], np.zeros_like(fraction[rows]), fraction[rows]], axis=1)
 
-    monkeypatch.setattr("malaria_cells.training.looks.predict_rows", seen)
-    monkeypatch.setattr("malaria_cells.training.looks.inference_function", lambda model: model)
+    monkeypatch.setattr("malaria_cells.training.cascade.predict_rows", seen)
+    monkeypatch.setattr("malaria_cells.training.cascade.inference_function", lambda model: model)
     first = Trained("the first look", [], 0, np.ones(3) / 3)
     expected = np.where((rows % 4 == 0) & (store.class_ids[rows] != 2), 3, store.class_ids[rows])
     assert (expected == 3).sum() > 3
@@ -166,8 +166,8 @@ def validation_of(config, class_ids, monkeypatch):
     def batches(store, rows, size, targets):
         return rows, targets.weights
 
-    monkeypatch.setattr("malaria_cells.training.classifier.fit", stop)
-    monkeypatch.setattr("malaria_cells.training.classifier.plain_batches", batches)
+    monkeypatch.setattr("malaria_cells.training.fit_classifier.fit", stop)
+    monkeypatch.setattr("malaria_cells.training.fit_classifier.plain_batches", batches)
     n = len(class_ids)
     table = class_ids, np.zeros(n, dtype=np.int64), np.zeros((n, 4), dtype=np.float32), np.zeros(n, dtype=bool)
     store = PatchStore(np.zeros((n, 32, 32, 3), np.uint8), *table, ("a",), 3, "test")
@@ -219,8 +219,8 @@ def test_few_validation_steps_see_every_class_and_all_of_the_set(monkeypatch):
 def test_pretrained_weights_keep_the_normalisation_that_they_were_trained_under(recipe, is_adapted, monkeypatch):
     adapted = []
     build = build_classifier
-    monkeypatch.setattr("malaria_cells.training.classifier.build_classifier", lambda *a: build(*a[:4]))
-    monkeypatch.setattr("malaria_cells.training.classifier.adapt_normalization", lambda *_: adapted.append(True))
+    monkeypatch.setattr("malaria_cells.training.fit_classifier.build_classifier", lambda *a: build(*a[:4]))
+    monkeypatch.setattr("malaria_cells.training.fit_classifier.adapt_normalization", lambda *_: adapted.append(True))
     validation_of(settings(**recipe), np.tile([0, 1, 2], 20), monkeypatch)
     assert bool(adapted) == is_adapted
 

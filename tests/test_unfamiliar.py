@@ -7,14 +7,12 @@ import pytest
 import supervision as sv
 from scipy.special import expit, logit
 
-from malaria_cells.calibration import Calibration
-from malaria_cells.classifier import PatchClassifier
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.detection import FAMILIARITY, DetectionSettings, TwoStageDetector
-from malaria_cells.familiarity import FAMILIAR, UNUSUAL, Familiarity
-from malaria_cells.proposals import Proposer
-from malaria_cells.training.elsewhere import as_elsewhere, content_of, measured_evidence
-from malaria_cells.unfamiliar import (
+from malaria_cells.inference.calibration import Calibration
+from malaria_cells.inference.classifier import PatchClassifier
+from malaria_cells.inference.detector import FAMILIARITY, DetectionSettings, TwoStageDetector
+from malaria_cells.inference.familiarity import FAMILIAR, UNUSUAL, Familiarity
+from malaria_cells.inference.unfamiliar import (
     FEWEST_RED_CELLS,
     Evidence,
     UnfamiliarSigmoid,
@@ -25,6 +23,8 @@ from malaria_cells.unfamiliar import (
     most_suspect,
     relative_evidence,
 )
+from malaria_cells.proposals import Proposer
+from malaria_cells.training.elsewhere import as_elsewhere, content_of, measured_evidence
 
 LABELS = LabelSet(("red blood cell", "leukocyte", "ring", "schizont"), (), ("ring", "schizont"), ("red blood cell",))
 

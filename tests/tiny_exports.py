@@ -6,11 +6,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from malaria_cells.calibration import Calibration, InfectionSigmoid
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.detection import DetectionSettings
-from malaria_cells.engines import exported_network
-from malaria_cells.model_description import ModelDescription, save_description
+from malaria_cells.inference.calibration import Calibration, InfectionSigmoid
+from malaria_cells.inference.detector import DetectionSettings
+from malaria_cells.inference.engines import exported_network
+from malaria_cells.inference.model_description import ModelDescription, save_description
 
 CELL_SIZE = 30.0
 LABELS = {

@@ -14,22 +14,22 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.base.progress import progress
 from malaria_cells.base.tensorflow_setup import start_tensorflow
 from malaria_cells.base.text import number_of, rounded
-from malaria_cells.calibration import Calibration, InfectionSigmoid, calibration_figures
 from malaria_cells.commands.adapt_data import AdaptRequest, Photographs, config_of, photographs, say_photographs
 from malaria_cells.commands.records import keep_record
 from malaria_cells.commands.train_report import Classified, Course, Detected, Trained, write_train_report
 from malaria_cells.config import Config
-from malaria_cells.counting import ErrorRates
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.labels import BACKGROUND, LabelSet
 from malaria_cells.data.seen_before import SEEN, say_seen
 from malaria_cells.evaluation import as_one_class, cell_figures, classification_metrics, detection_metrics, error_rates, infected_figures
 from malaria_cells.fitting.claim import check_place, claimed
-from malaria_cells.model_description import ABOUT, ModelDescription, file_fingerprint
-from malaria_cells.model_folder import assemble, load_detector, save_model
-from malaria_cells.start_model import StartModel, find_start
+from malaria_cells.inference.calibration import Calibration, InfectionSigmoid, calibration_figures
+from malaria_cells.inference.counting import ErrorRates
+from malaria_cells.inference.model_description import ABOUT, ModelDescription, file_fingerprint
+from malaria_cells.inference.model_folder import assemble, load_detector, save_model
 from malaria_cells.training.budget import Budget, plan_of, stages_of
+from malaria_cells.training.start_model import StartModel, find_start
 
 log = logging.getLogger(__name__)
 
@@ -95,8 +95,8 @@ class _Work:
         """Train, measure, choose, and write everything into the new model's folder."""
         from malaria_cells.training import few, transfer
         from malaria_cells.training.adaptation import Adaptation
-        from malaria_cells.training.classifier import TrainingData
-        from malaria_cells.training.familiarity import fit_familiarity
+        from malaria_cells.training.fit_classifier import TrainingData
+        from malaria_cells.training.fit_familiarity import fit_familiarity
         from malaria_cells.training.thresholds import choose_thresholds, fit_margins
 
         annotated, before = self.found.annotated, self.start.description

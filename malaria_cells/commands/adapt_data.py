@@ -14,7 +14,7 @@ from malaria_cells.data.annotations import AnnotationSet, found_categories, load
 from malaria_cells.data.dataset import load_data_set, with_labels
 from malaria_cells.data.labels import LabelSet, warn_of_meanings
 from malaria_cells.data.synonyms import likely, means
-from malaria_cells.start_model import RATE, StartModel, habits_of, with_start
+from malaria_cells.training.start_model import RATE, StartModel, habits_of, with_start
 
 log = logging.getLogger(__name__)
 

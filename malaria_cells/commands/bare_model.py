@@ -11,10 +11,10 @@ import numpy as np
 from malaria_cells.base.errors import InputError, reason
 from malaria_cells.base.tensorflow_setup import INPUT_RANGES, UNSCALED, InputRange
 from malaria_cells.base.text import number_of
-from malaria_cells.classifier import Network, PatchClassifier, inference_function
 from malaria_cells.commands.run_request import RunRequest
 from malaria_cells.data.labels import BACKGROUND
-from malaria_cells.detection import DetectionSettings, TwoStageDetector
+from malaria_cells.inference.classifier import Network, PatchClassifier, inference_function
+from malaria_cells.inference.detector import DetectionSettings, TwoStageDetector
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +33,10 @@ def bare_detector(request: RunRequest, model: Path) -> TwoStageDetector:
     Raises:
         InputError: it cannot be loaded, does not take one picture, or does not give the probabilities of classes.
     """
-    from malaria_cells.calibration import Calibration
     from malaria_cells.config import Config
     from malaria_cells.data.set_reading import label_set
-    from malaria_cells.model_folder import load_network
+    from malaria_cells.inference.calibration import Calibration
+    from malaria_cells.inference.model_folder import load_network
     from malaria_cells.proposals import Proposer
 
     network = load_network(model)
@@ -100,7 +100,7 @@ def _checked_outputs(model: Path, network: Any) -> int:
 
 def _names(request: RunRequest, model: Path, n_classes: int) -> tuple[list[str], float]:
     """The classes' names, and the context around a box."""
-    from malaria_cells.model_description import ABOUT, load_description
+    from malaria_cells.inference.model_description import ABOUT, load_description
 
     names, source, context = request.labels, "--labels", CONTEXT
     if names is None and (model.parent / ABOUT).is_file():

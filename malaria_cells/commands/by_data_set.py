@@ -10,8 +10,8 @@ from malaria_cells.base.progress import progress
 from malaria_cells.base.text import rounded
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.images import read_picture
-from malaria_cells.detection import Detector
 from malaria_cells.evaluation import detection_metrics, error_rates
+from malaria_cells.inference.detector import Detector
 from malaria_cells.report.document import Section
 
 # What tables show: a heading, and where it lies in the figures of a part.

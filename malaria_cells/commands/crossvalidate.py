@@ -18,9 +18,9 @@ from malaria_cells.data.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.data.seen_before import say_seen
 from malaria_cells.data.splits import fold_pictures, split_pictures
 from malaria_cells.evaluation import detection_metrics
-from malaria_cells.model_description import ABOUT, file_fingerprint, load_description
-from malaria_cells.model_folder import load_detector
-from malaria_cells.start_model import start_of, with_start
+from malaria_cells.inference.model_description import ABOUT, file_fingerprint, load_description
+from malaria_cells.inference.model_folder import load_detector
+from malaria_cells.training.start_model import start_of, with_start
 
 TABLE = "crossvalidation.json"
 

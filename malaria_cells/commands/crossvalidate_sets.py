@@ -12,15 +12,15 @@ from malaria_cells.commands.by_data_set import detected_by_data_set
 from malaria_cells.commands.crossvalidate import TABLE, is_trained, summary, table
 from malaria_cells.commands.train import train_data_set
 from malaria_cells.config import Config, load_config, names_of
-from malaria_cells.counting import ErrorRates
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.data_sets import groups_of
 from malaria_cells.data.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.data.seen_before import seen_in
-from malaria_cells.model_folder import load_detector
-from malaria_cells.start_model import start_of, with_start
+from malaria_cells.inference.counting import ErrorRates
+from malaria_cells.inference.model_folder import load_detector
+from malaria_cells.inference.unfamiliar import Evidence, applies_to
 from malaria_cells.training.elsewhere import as_elsewhere, content_of, measured_evidence
-from malaria_cells.unfamiliar import Evidence, applies_to
+from malaria_cells.training.start_model import start_of, with_start
 
 log = logging.getLogger(__name__)
 

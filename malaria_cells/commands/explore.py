@@ -18,7 +18,7 @@ from malaria_cells.data.single_cell_sets import said_of_single_cells
 from malaria_cells.data.stain import Normalization
 from malaria_cells.proposals.habits import measured
 from malaria_cells.proposals.learned.scale import unusual_cell_sizes
-from malaria_cells.start_model import with_start
+from malaria_cells.training.start_model import with_start
 
 EXAMPLES = 12  # patches of each class
 AUGMENTED = 16  # patches that a policy is shown on

@@ -11,13 +11,20 @@ import numpy as np
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.progress import progress
-from malaria_cells.classifier import Network
 from malaria_cells.config import load_config
 from malaria_cells.data.dataset import load_data_set
 from malaria_cells.data.images import list_pictures, read_picture
-from malaria_cells.engines import SAVED_MODEL, exported_network, find_exported
-from malaria_cells.model_description import ABOUT, SECOND_LOOK, ModelDescription, golden_output, load_whole_description, save_description
-from malaria_cells.model_folder import GOLDEN_TOLERANCE, PROPOSER, load_detector, load_network
+from malaria_cells.inference.classifier import Network
+from malaria_cells.inference.engines import SAVED_MODEL, exported_network, find_exported
+from malaria_cells.inference.model_description import (
+    ABOUT,
+    SECOND_LOOK,
+    ModelDescription,
+    golden_output,
+    load_whole_description,
+    save_description,
+)
+from malaria_cells.inference.model_folder import GOLDEN_TOLERANCE, PROPOSER, load_detector, load_network
 from malaria_cells.models.stored.checksums import check_checksums
 
 PICTURES = 40  # that eight-bit ranges are fitted to
@@ -133,7 +140,7 @@ def _pictures(model: Path, image: str | None) -> list[Path]:
 def _examples(detector: Any, paths: list[Path]) -> dict[str, list[np.ndarray]]:
     """What each network meets in these pictures, by its name: float32 (1, H, W, 3) each."""
     from malaria_cells.data.patches import crop_boxes
-    from malaria_cells.one_stage import OneStageDetector, letterbox
+    from malaria_cells.inference.one_stage_detector import OneStageDetector, letterbox
     from malaria_cells.proposals.learned.prediction import padded, to_working_scale
 
     found: dict[str, list[np.ndarray]] = {"classifier": [], "proposer": [], "detector": []}

@@ -13,8 +13,8 @@ from malaria_cells.base.text import excerpt
 from malaria_cells.commands.explore import AnnotationRequest
 from malaria_cells.data.annotations import AnnotationSet, Picture
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.explain import Explainer
-from malaria_cells.model_folder import shipped
+from malaria_cells.inference.explain import Explainer
+from malaria_cells.inference.model_folder import shipped
 
 CONTEXT = 1.25  # side of the square shown, by the longer side of the box, where no model says how much it sees
 DETECTIONS = "detections.json"

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.file_names import LONGEST, distinct
-from malaria_cells.model_description import ABOUT
+from malaria_cells.inference.model_description import ABOUT
 from malaria_cells.report.review import FOLDER as REVIEW
 
 TABLES = ("detections.csv", "predictions.csv")

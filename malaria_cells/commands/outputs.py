@@ -13,19 +13,19 @@ import supervision as sv
 
 from malaria_cells.base import files
 from malaria_cells.base.text import excerpt, number_of, rounded
-from malaria_cells.classifier import PatchClassifier
 from malaria_cells.commands.output_folder import ANNOTATED, COMPARED, WITHOUT_RED_CELLS, begin_drawn, clear, drawn_names
 from malaria_cells.commands.run_truth import said_of_labels, scored_without
 from malaria_cells.commands.verdicts import Verdicts
-from malaria_cells.counting import Count, ErrorRates, count_detected
 from malaria_cells.data import coco_rows
 from malaria_cells.data.annotations import AnnotationSet, Picture
 from malaria_cells.data.images import read_picture
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.detection import Detector
 from malaria_cells.evaluation import ClassMatches, Score, class_matches, classification_metrics, interval_coverage, score
-from malaria_cells.familiarity import Familiarity
-from malaria_cells.model_folder import PROPOSER
+from malaria_cells.inference.classifier import PatchClassifier
+from malaria_cells.inference.counting import Count, ErrorRates, count_detected
+from malaria_cells.inference.detector import Detector
+from malaria_cells.inference.familiarity import Familiarity
+from malaria_cells.inference.model_folder import PROPOSER
 from malaria_cells.report.compare import compared
 from malaria_cells.report.overlay import draw_detections
 from malaria_cells.report.review import FOLDER, write_review

@@ -5,8 +5,8 @@ import socket
 from pathlib import Path
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.model_description import ABOUT
-from malaria_cells.model_folder import shipped
+from malaria_cells.inference.model_description import ABOUT
+from malaria_cells.inference.model_folder import shipped
 
 LIKELY_FREE = 8600
 

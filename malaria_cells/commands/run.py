@@ -26,8 +26,8 @@ from malaria_cells.data.images import list_pictures, read_picture
 from malaria_cells.data.labels import warn_of_uncounted
 from malaria_cells.data.seen_before import SPLIT, seen_in, warning_of_seen
 from malaria_cells.data.split_file import read_parts
-from malaria_cells.familiarity import Familiarity
-from malaria_cells.model_folder import shipped
+from malaria_cells.inference.familiarity import Familiarity
+from malaria_cells.inference.model_folder import shipped
 from malaria_cells.report.review import FOLDER as REVIEW
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ def _learned_from(model: Path, truth: AnnotationSet, split: Path | None) -> list
 
 
 def _warn_of_other_sizes(detector: Any, finished: Finished) -> None:
-    from malaria_cells.detection import TwoStageDetector
+    from malaria_cells.inference.detector import TwoStageDetector
     from malaria_cells.proposals.learned.scale import unusual_cell_sizes
 
     if not isinstance(detector, TwoStageDetector) or detector.proposer.cell_size is None:
@@ -149,7 +149,7 @@ def _warn_of_other_sizes(detector: Any, finished: Finished) -> None:
 def _classify(request: RunRequest, loaded: Loaded, root: Path, keys: list[str], truth: AnnotationSet | None) -> int:
     from malaria_cells.data.patches import resize
     from malaria_cells.data.single_cells import as_in_photograph, is_cut_out
-    from malaria_cells.tta import scanned
+    from malaria_cells.inference.tta import scanned
 
     classifier, views = loaded.detector.classifier, loaded.detector.settings.tta
 

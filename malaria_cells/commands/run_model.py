@@ -30,9 +30,9 @@ def load(request: RunRequest, model: Path) -> Loaded:
     Raises:
         InputError: it cannot be loaded, or the request asks for what such a model has not.
     """
-    from malaria_cells.detection import TwoStageDetector
-    from malaria_cells.model_description import ABOUT
-    from malaria_cells.model_folder import load_detector
+    from malaria_cells.inference.detector import TwoStageDetector
+    from malaria_cells.inference.model_description import ABOUT
+    from malaria_cells.inference.model_folder import load_detector
 
     if request.input_range is not None and request.input_divisor is not None:
         raise InputError("--input-range and --input-divisor: both say how pixels are scaled; give one of them")

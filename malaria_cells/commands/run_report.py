@@ -5,11 +5,11 @@ import numpy as np
 from malaria_cells.base.text import number_of
 from malaria_cells.commands.output_folder import ANNOTATED
 from malaria_cells.commands.outputs import DetectionOutput, Finished
-from malaria_cells.counting import Count, count_detected
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.images import read_picture
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation import Score
+from malaria_cells.inference.counting import Count, count_detected
 from malaria_cells.report import sections
 from malaria_cells.report.document import NAME, Document, Section, photograph
 

@@ -11,7 +11,6 @@ import supervision as sv
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import number_of
 from malaria_cells.commands.run_request import RunRequest
-from malaria_cells.counting import counted_ids
 from malaria_cells.data.annotations import AnnotationSet, Picture, PictureList, load_annotations
 from malaria_cells.data.annotations.matching import match_names
 from malaria_cells.data.data_sets import unannotated_ids
@@ -19,6 +18,7 @@ from malaria_cells.data.labels import IN_RUN, LabelSet
 from malaria_cells.data.seen_before import SEEN
 from malaria_cells.data.split_file import read_parts
 from malaria_cells.evaluation import is_unknown
+from malaria_cells.inference.counting import counted_ids
 
 log = logging.getLogger(__name__)
 

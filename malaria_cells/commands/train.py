@@ -22,11 +22,11 @@ from malaria_cells.data.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.data.single_cell_sets import said_of_labels_not_in_photographs, said_of_single_cells
 from malaria_cells.fitting import run_state
 from malaria_cells.fitting.claim import check_folder, check_place, claimed
-from malaria_cells.model_description import ABOUT
+from malaria_cells.inference.model_description import ABOUT
 from malaria_cells.models import check_model_name
 from malaria_cells.proposals.habits import measured
-from malaria_cells.start_model import with_start
 from malaria_cells.training.elsewhere import read_elsewhere
+from malaria_cells.training.start_model import with_start
 
 log = logging.getLogger(__name__)
 

@@ -8,25 +8,25 @@ from typing import Any
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.progress import progress
 from malaria_cells.base.text import number_of
-from malaria_cells.calibration import Calibration
 from malaria_cells.commands.by_data_set import figures_by_data_set, has_named_sets
 from malaria_cells.commands.records import keep_record
 from malaria_cells.commands.train_report import Course, Detected, Trained, write_train_report
 from malaria_cells.config import Config
 from malaria_cells.data.dataset import DataSet
 from malaria_cells.fitting.run_state import RunState
+from malaria_cells.inference.calibration import Calibration
 
 log = logging.getLogger(__name__)
 
 
 def train_one_stage_into(folder: Path, name: str, config: Config, data: DataSet, run: RunState) -> dict[str, Any]:
     """Train, choose thresholds, write the model folder; returns the content of ``metrics.json``."""
-    from malaria_cells.classifier import inference_function
     from malaria_cells.evaluation import detection_metrics
-    from malaria_cells.model_folder import assemble_one_stage, save_model
+    from malaria_cells.inference.classifier import inference_function
+    from malaria_cells.inference.model_folder import assemble_one_stage, save_model
     from malaria_cells.report.plots import training_curves
-    from malaria_cells.training.familiarity import learned_from, validated_coverage
-    from malaria_cells.training.one_stage import train_one_stage
+    from malaria_cells.training.fit_familiarity import learned_from, validated_coverage
+    from malaria_cells.training.fit_one_stage import train_one_stage
     from malaria_cells.training.thresholds import choose_thresholds
 
     if data.train.whole:
@@ -67,8 +67,8 @@ def _panels(row: dict[str, float]) -> dict[str, str]:
 
 
 def _description(config: Config, data: DataSet, size_hw: tuple[int, int]):  # type: ignore[no-untyped-def]
-    from malaria_cells.detection import DetectionSettings
-    from malaria_cells.model_description import ModelDescription, file_fingerprint
+    from malaria_cells.inference.detector import DetectionSettings
+    from malaria_cells.inference.model_description import ModelDescription, file_fingerprint
 
     fingerprints = {"config": file_fingerprint(config.to_yaml())}
     return ModelDescription(

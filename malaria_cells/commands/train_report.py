@@ -8,15 +8,15 @@ import numpy as np
 import supervision as sv
 from sklearn.metrics import precision_recall_curve
 
-from malaria_cells.calibration import reliability
 from malaria_cells.commands import by_data_set
 from malaria_cells.config import Config
-from malaria_cells.counting import ErrorRates, count_detected
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.seen_before import warning_of_seen
 from malaria_cells.data.single_cell_sets import said_of_single_cells
+from malaria_cells.inference.calibration import reliability
+from malaria_cells.inference.counting import ErrorRates, count_detected
 from malaria_cells.report import charts, sections
 from malaria_cells.report.document import NAME, Document, Headline, Section, plot
 from malaria_cells.report.plots import CLASSIFIER_PANELS, Course, confusion_matrix, training_curves

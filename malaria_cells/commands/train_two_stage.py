@@ -10,8 +10,6 @@ import numpy as np
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.progress import progress
-from malaria_cells.calibration import Calibration, calibration_figures, fit_calibration
-from malaria_cells.classifier import Network, infected_classes, inference_function
 from malaria_cells.commands.by_data_set import detected_by_data_set, has_named_sets
 from malaria_cells.commands.records import keep_record
 from malaria_cells.commands.train_report import Classified, Course, Detected, Trained, write_train_report
@@ -27,7 +25,9 @@ from malaria_cells.data.seen_before import SEEN, say_seen
 from malaria_cells.data.stain import normalized
 from malaria_cells.evaluation import classification_metrics
 from malaria_cells.fitting.run_state import RunState
-from malaria_cells.start_model import StartModel, start_of
+from malaria_cells.inference.calibration import Calibration, calibration_figures, fit_calibration
+from malaria_cells.inference.classifier import Network, infected_classes, inference_function
+from malaria_cells.training.start_model import StartModel, start_of
 
 PROPOSER_BATCH = 8  # crops a step
 EXAMPLES = 10  # of each class in the sheet of training data
@@ -35,11 +35,11 @@ EXAMPLES = 10  # of each class in the sheet of training data
 
 def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet, run: RunState) -> dict[str, Any]:
     """Train, choose thresholds, write the model folder; returns the content of ``metrics.json``."""
-    from malaria_cells.model_folder import load_detector, save_model
+    from malaria_cells.inference.model_folder import load_detector, save_model
     from malaria_cells.report.sheet import examples, patch_sheet
-    from malaria_cells.training.classifier import TrainingData, predict_rows
-    from malaria_cells.training.familiarity import validated_coverage
-    from malaria_cells.training.looks import train_further, train_looks
+    from malaria_cells.training.cascade import train_further, train_looks
+    from malaria_cells.training.fit_classifier import TrainingData, predict_rows
+    from malaria_cells.training.fit_familiarity import validated_coverage
 
     _check_single_cells(config.background_per_image > 0, data)
     start = start_of(config)
@@ -137,7 +137,7 @@ def _check_classifiers(config: Config, data: DataSet, start: StartModel | None) 
 
 def _proposer(config: Config, data: DataSet, run: RunState, start: StartModel | None):  # type: ignore[no-untyped-def]
     """The network of the learned proposals: trained, or as a run that was cut off later had it."""
-    from malaria_cells.model_folder import PROPOSER, load_network
+    from malaria_cells.inference.model_folder import PROPOSER, load_network
     from malaria_cells.proposals.learned.training import Schedule, train_proposer
     from malaria_cells.proposals.learned.training_images import Preprocessing
 
@@ -163,7 +163,7 @@ def _candidates(proposer, data: DataSet, config: Config) -> dict[str, Candidates
 
     The annotation says how large the cells of each picture are.
     """
-    from malaria_cells.model_folder import proposal_inference_function
+    from malaria_cells.inference.model_folder import proposal_inference_function
     from malaria_cells.proposals import Proposer
     from malaria_cells.proposals.learned.scale import annotated_cell_sizes
 
@@ -213,8 +213,8 @@ def _drawn(rows: np.ndarray, store: PatchStore, config: Config) -> np.ndarray:
 
 
 def _with_thresholds(description, networks: list[Network], proposer, data: DataSet, config: Config):  # type: ignore[no-untyped-def]
-    from malaria_cells.model_folder import assemble, proposal_inference_function
-    from malaria_cells.training.familiarity import learned_from
+    from malaria_cells.inference.model_folder import assemble, proposal_inference_function
+    from malaria_cells.training.fit_familiarity import learned_from
     from malaria_cells.training.thresholds import choose_thresholds, fit_margins
 
     method = "sliding" if description.proposals == "sliding" else "watershed"  # which a learned proposer can be exchanged for
@@ -225,8 +225,8 @@ def _with_thresholds(description, networks: list[Network], proposer, data: DataS
 
 
 def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool, calibration: Calibration):  # type: ignore[no-untyped-def]
-    from malaria_cells.detection import DetectionSettings
-    from malaria_cells.model_description import ModelDescription, file_fingerprint
+    from malaria_cells.inference.detector import DetectionSettings
+    from malaria_cells.inference.model_description import ModelDescription, file_fingerprint
 
     views, scan = (config.tta, None) if isinstance(config.tta, int) else (1, config.tta.model_dump())
     settings = DetectionSettings(config.nms, config.nms_iou or DetectionSettings.nms_iou, config.score_threshold, tta=views)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import supervision as sv
 
 from malaria_cells.base.text import number_of
-from malaria_cells.counting import Count, ErrorRates, count_detected, total
-from malaria_cells.detection import Detector
-from malaria_cells.familiarity import FAMILIAR, UNLIKE, UNUSUAL, Familiarity
+from malaria_cells.inference.counting import Count, ErrorRates, count_detected, total
+from malaria_cells.inference.detector import Detector
+from malaria_cells.inference.familiarity import FAMILIAR, UNLIKE, UNUSUAL, Familiarity
 
 
 @dataclass(frozen=True)

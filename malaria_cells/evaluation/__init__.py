@@ -1,8 +1,8 @@
 """Figures of a detection against full-image boxes, and of a classification against true classes."""
 
 from malaria_cells.evaluation.average_precision import AveragePrecision, as_one_class, average_precision, cell_figures, mean_present
-from malaria_cells.evaluation.classification import classification_metrics
-from malaria_cells.evaluation.detection import Score, detection_metrics, score
+from malaria_cells.evaluation.classification_metrics import classification_metrics
+from malaria_cells.evaluation.detection_metrics import Score, detection_metrics, score
 from malaria_cells.evaluation.matches import (
     ClassMatches,
     class_matches,

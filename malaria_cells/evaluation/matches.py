@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
-from malaria_cells.counting import ErrorRates, count, counted_ids, extra_variance
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import Picture
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation.unscored import MATCH_IOU, is_unknown, unscored
+from malaria_cells.inference.counting import ErrorRates, count, counted_ids, extra_variance
 
 ROUNDED = 1e-9  # of a fraction: what arithmetic may leave between a fraction and an interval that ends at it
 

@@ -15,10 +15,10 @@ from typing import Any
 from malaria_cells.base.errors import InputError
 from malaria_cells.data.images import read_picture
 from malaria_cells.data.patches import resize
-from malaria_cells.detection import Detector, TwoStageDetector
-from malaria_cells.model_description import ModelDescription
-from malaria_cells.model_folder import load_detector
-from malaria_cells.tta import scanned
+from malaria_cells.inference.detector import Detector, TwoStageDetector
+from malaria_cells.inference.model_description import ModelDescription
+from malaria_cells.inference.model_folder import load_detector
+from malaria_cells.inference.tta import scanned
 
 
 def rows_of(path: Path, detector: Detector, description: ModelDescription) -> Iterator[list[Any]]:

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from malaria_cells.model_description import ModelDescription
+from malaria_cells.inference.model_description import ModelDescription
 
 EXAMPLE = "example.py"
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from malaria_cells.base.errors import InputError, nearest
-from malaria_cells.engines import SUFFIXES
+from malaria_cells.inference.engines import SUFFIXES
 
 FORMATS = tuple(SUFFIXES)
 QUANTIZED = ("onnx", "openvino", "litert")  # those that can hold eight-bit weights and activations

@@ -12,7 +12,7 @@ import streamlit as st
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import number_of
 from malaria_cells.data.annotations import load_annotations
-from malaria_cells.model_description import ABOUT
+from malaria_cells.inference.model_description import ABOUT
 from malaria_cells.page.markdown import plain
 from malaria_cells.page.review_file import ANNOTATIONS
 

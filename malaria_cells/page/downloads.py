@@ -8,7 +8,7 @@ from pathlib import Path
 from malaria_cells.commands.output_folder import drawn_names
 from malaria_cells.commands.outputs import DetectionOutput, Finished
 from malaria_cells.commands.run_report import write_run_report
-from malaria_cells.detection import Detector
+from malaria_cells.inference.detector import Detector
 from malaria_cells.page.photographs import Photograph
 from malaria_cells.report.document import NAME
 

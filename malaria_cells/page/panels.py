@@ -10,13 +10,13 @@ import supervision as sv
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.file_names import fitted
 from malaria_cells.base.text import number_of
-from malaria_cells.counting import Count
 from malaria_cells.data.patches import crop_boxes
 from malaria_cells.data.stain import Stain
-from malaria_cells.detection import Detector, TwoStageDetector
-from malaria_cells.explain import Explainer
-from malaria_cells.familiarity import FAMILIAR, UNLIKE, Familiarity
-from malaria_cells.model_description import ABOUT, load_description
+from malaria_cells.inference.counting import Count
+from malaria_cells.inference.detector import Detector, TwoStageDetector
+from malaria_cells.inference.explain import Explainer
+from malaria_cells.inference.familiarity import FAMILIAR, UNLIKE, Familiarity
+from malaria_cells.inference.model_description import ABOUT, load_description
 from malaria_cells.page import downloads as files
 from malaria_cells.page import view
 from malaria_cells.page.markdown import plain

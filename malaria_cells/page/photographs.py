@@ -11,11 +11,11 @@ import supervision as sv
 from PIL import Image
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.counting import counted_ids
 from malaria_cells.data.images import SUFFIXES, picture_size, read_picture
 from malaria_cells.data.sample import Slide, render_smear
-from malaria_cells.detection import Predictions
-from malaria_cells.familiarity import Familiarity
+from malaria_cells.inference.counting import counted_ids
+from malaria_cells.inference.detector import Predictions
+from malaria_cells.inference.familiarity import Familiarity
 
 MOST_MEGABYTES = 50  # of a file
 MOST_MEGAPIXELS = 50  # of a photograph: some 150 MB in memory

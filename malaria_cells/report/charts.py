@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import binomtest
 
-from malaria_cells.calibration import Reliability
 from malaria_cells.data.labels import LabelSet
+from malaria_cells.inference.calibration import Reliability
 from malaria_cells.report.style import PALETTE, QUIET, class_colours, figure, short
 
 

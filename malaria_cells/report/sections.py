@@ -5,14 +5,13 @@ from pathlib import Path
 import numpy as np
 import supervision as sv
 
-from malaria_cells import error_analysis
 from malaria_cells.base.text import number_of, rounded
-from malaria_cells.counting import Count, ErrorRates, count
 from malaria_cells.data.annotations import Picture
 from malaria_cells.data.images import read_picture
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.evaluation import AveragePrecision
-from malaria_cells.familiarity import LEVELS, Familiarity
+from malaria_cells.evaluation import AveragePrecision, error_analysis
+from malaria_cells.inference.counting import Count, ErrorRates, count
+from malaria_cells.inference.familiarity import LEVELS, Familiarity
 from malaria_cells.report import charts
 from malaria_cells.report.compare import compared
 from malaria_cells.report.document import Headline, Section, photograph, plot

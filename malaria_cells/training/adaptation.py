@@ -16,7 +16,6 @@ import supervision as sv
 import tensorflow as tf
 
 from malaria_cells.base.progress import progress
-from malaria_cells.classifier import infected_classes
 from malaria_cells.config import Config
 from malaria_cells.data.annotations import AnnotationSet, Picture
 from malaria_cells.data.candidates import Candidates, label_candidates
@@ -25,16 +24,17 @@ from malaria_cells.data.partial_labels import background_id, class_sets
 from malaria_cells.data.patches import Cropping, PatchStore, build_patch_store
 from malaria_cells.data.splits import fold_pictures
 from malaria_cells.data.stain import normalized
-from malaria_cells.detection import Predictions, TwoStageDetector
 from malaria_cells.evaluation import cell_figures
 from malaria_cells.fitting.run_state import RunState
+from malaria_cells.inference.classifier import infected_classes
+from malaria_cells.inference.detector import Predictions, TwoStageDetector
 from malaria_cells.proposals import Proposer
 from malaria_cells.proposals.learned.training import Schedule, train_proposer
 from malaria_cells.proposals.learned.training_images import Preprocessing
 from malaria_cells.training.budget import FIRST_EPOCHS, SECOND_EPOCHS, Budget, Plan
-from malaria_cells.training.classifier import Trained, TrainingData, predict_rows
+from malaria_cells.training.cascade import train_looks
 from malaria_cells.training.few import FRACTIONS, OutOfFold, nearest_of_best
-from malaria_cells.training.looks import train_looks
+from malaria_cells.training.fit_classifier import Trained, TrainingData, predict_rows
 from malaria_cells.training.transfer import averaged_weights
 
 PROPOSER_BATCH = 8  # crops a step

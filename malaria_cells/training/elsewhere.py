@@ -12,12 +12,12 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from malaria_cells.base.errors import InputError, reason
 from malaria_cells.base.progress import progress
 from malaria_cells.base.text import excerpt
-from malaria_cells.counting import ErrorRates
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.images import read_picture
-from malaria_cells.detection import Detector, TwoStageDetector
-from malaria_cells.unfamiliar import Evidence, UnfamiliarSigmoid, applies_to, fit_unfamiliar
+from malaria_cells.inference.counting import ErrorRates
+from malaria_cells.inference.detector import Detector, TwoStageDetector
+from malaria_cells.inference.unfamiliar import Evidence, UnfamiliarSigmoid, applies_to, fit_unfamiliar
 
 MOST_PHOTOGRAPHS = 40  # of a data set that evidence is measured on
 ERRORS, SIGMOID = "errors_by_data_set", "unfamiliar"  # keys of the file

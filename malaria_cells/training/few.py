@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from malaria_cells.calibration import Calibration, InfectionSigmoid, fit_calibration, infection_log_odds
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.detection import DetectionSettings
+from malaria_cells.inference.calibration import Calibration, InfectionSigmoid, fit_calibration, infection_log_odds
+from malaria_cells.inference.detector import DetectionSettings
 
 MIN_INFECTED = 5  # annotated infected cells; of fewer nothing is learned about the threshold of infection
 HALFWAY = 10  # annotated infected cells, from which on their own fit counts more than the start model's

@@ -9,12 +9,10 @@ import numpy as np
 import supervision as sv
 
 from malaria_cells.base.progress import progress
-from malaria_cells.counting import counted_as
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotationSet, Picture
 from malaria_cells.data.images import read_picture
 from malaria_cells.data.stain import Normalization, normalized
-from malaria_cells.detection import Detector, Predictions, TwoStageDetector
 from malaria_cells.evaluation import (
     as_one_class,
     average_precision,
@@ -24,6 +22,8 @@ from malaria_cells.evaluation import (
     mean_present,
     unscored,
 )
+from malaria_cells.inference.counting import counted_as
+from malaria_cells.inference.detector import Detector, Predictions, TwoStageDetector
 from malaria_cells.proposals import Margins, find_sources
 
 D = TypeVar("D", bound=Detector)

@@ -13,15 +13,15 @@ import keras
 import numpy as np
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.classifier import both_classes
 from malaria_cells.config import Config
 from malaria_cells.data.labels import BACKGROUND, LabelSet
 from malaria_cells.data.synonyms import means
-from malaria_cells.model_folder import PROPOSER
+from malaria_cells.inference.classifier import both_classes
+from malaria_cells.inference.model_folder import PROPOSER
 from malaria_cells.models import build_classifier
 from malaria_cells.models.stored.keras_files import load_network
 from malaria_cells.proposals.learned import centre_network
-from malaria_cells.start_model import StartModel, fine_tuned
+from malaria_cells.training.start_model import StartModel, fine_tuned
 
 NOISE = 0.1  # of the spread of a last layer's weights: new classes begin alike but for so much
 SAME = 1e-3  # probability: networks whose answers differ by less compute the same thing

@@ -3,12 +3,12 @@
 import numpy as np
 import supervision as sv
 
-from malaria_cells.calibration import Reliability, reliability
-from malaria_cells.counting import counted_ids
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import Picture
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation import MATCH_IOU, micro_f1, unscored
+from malaria_cells.inference.calibration import Reliability, reliability
+from malaria_cells.inference.counting import counted_ids
 
 
 def score_reliability(pictures: list[Picture], detections: list[sv.Detections]) -> Reliability:

@@ -11,16 +11,15 @@ import supervision as sv
 from pydantic import Field
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.classifier import PatchClassifier
-from malaria_cells.counting import ErrorRates, counted_as, elsewhere
 from malaria_cells.data.images import read_picture
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.patches import crop_boxes
 from malaria_cells.data.stain import Normalization, normalized
-from malaria_cells.familiarity import FAMILIAR, Familiarity, FamiliarityModel, measure
-from malaria_cells.proposals import Proposer
-from malaria_cells.suppression import nested_decay, repeated, suppress
-from malaria_cells.unfamiliar import (
+from malaria_cells.inference.classifier import PatchClassifier
+from malaria_cells.inference.counting import ErrorRates, counted_as, elsewhere
+from malaria_cells.inference.familiarity import FAMILIAR, Familiarity, FamiliarityModel, measure
+from malaria_cells.inference.suppression import nested_decay, repeated, suppress
+from malaria_cells.inference.unfamiliar import (
     IS_RED_CELL,
     UnfamiliarSigmoid,
     applies_to,
@@ -30,6 +29,7 @@ from malaria_cells.unfamiliar import (
     red_cell,
     relative_evidence,
 )
+from malaria_cells.proposals import Proposer
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

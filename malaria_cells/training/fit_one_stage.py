@@ -19,8 +19,8 @@ from malaria_cells.fitting.callbacks import LearningRate, ProgressLines, StateCh
 from malaria_cells.fitting.fit import fit
 from malaria_cells.fitting.recipe import make_optimizer
 from malaria_cells.fitting.run_state import RunState
+from malaria_cells.inference.one_stage_detector import letterbox
 from malaria_cells.models import one_stage_networks
-from malaria_cells.one_stage import letterbox
 from malaria_cells.proposals.learned.scale import annotated_cell_sizes
 
 WORKING_CELL_SIZE = 40.0  # pixels of the median cell in the network's input, where the config names no size

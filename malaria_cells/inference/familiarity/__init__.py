@@ -1,6 +1,6 @@
 """How like the training photographs a photograph is, and why not, in words."""
 
-from malaria_cells.familiarity.model import FAMILIAR, LEVELS, UNLIKE, UNUSUAL, Familiarity, FamiliarityModel, fit
-from malaria_cells.familiarity.signals import appearance, measure
+from malaria_cells.inference.familiarity.model import FAMILIAR, LEVELS, UNLIKE, UNUSUAL, Familiarity, FamiliarityModel, fit
+from malaria_cells.inference.familiarity.signals import appearance, measure
 
 __all__ = ["FAMILIAR", "LEVELS", "UNLIKE", "UNUSUAL", "Familiarity", "FamiliarityModel", "appearance", "fit", "measure"]

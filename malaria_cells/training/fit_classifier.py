@@ -10,7 +10,6 @@ import keras
 import numpy as np
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.classifier import BATCH, Network, raw_probabilities
 from malaria_cells.config import Config
 from malaria_cells.data.augment import make_augmenter, make_batch_policy
 from malaria_cells.data.partial_labels import Sets, allowed_classes, split_counts, stand_ins
@@ -23,6 +22,7 @@ from malaria_cells.fitting.normalization import adapt_normalization
 from malaria_cells.fitting.partial_loss import PartialLabelAccuracy
 from malaria_cells.fitting.recipe import make_loss, make_optimizer, needs_soft_labels
 from malaria_cells.fitting.run_state import RunState
+from malaria_cells.inference.classifier import BATCH, Network, raw_probabilities
 from malaria_cells.models import build_classifier
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from malaria_cells.base.errors import InputError, reason
 from malaria_cells.base.tensorflow_setup import start_tensorflow
-from malaria_cells.classifier import Network
+from malaria_cells.inference.classifier import Network
 from malaria_cells.models.stored.keras_files import check_is_there
 from malaria_cells.models.stored.saved_model import GRAPH, check_saved_model
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from malaria_cells.familiarity.signals import AT_LEAST, NAMES, SIGNALS
-from malaria_cells.familiarity.words import difference
+from malaria_cells.inference.familiarity.signals import AT_LEAST, NAMES, SIGNALS
+from malaria_cells.inference.familiarity.words import difference
 
 Level = Literal["familiar", "unusual", "unlike anything learned"]
 FAMILIAR: Level = "familiar"

@@ -15,16 +15,16 @@ from pydantic import Field, TypeAdapter, ValidationError
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.yaml_text import load_yaml
-from malaria_cells.calibration import Calibration
-from malaria_cells.classifier import Network
-from malaria_cells.counting import LARGEST, ErrorRates
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.stain import Normalization
-from malaria_cells.detection import DetectionSettings
-from malaria_cells.familiarity import FamiliarityModel
+from malaria_cells.inference.calibration import Calibration
+from malaria_cells.inference.classifier import Network
+from malaria_cells.inference.counting import LARGEST, ErrorRates
+from malaria_cells.inference.detector import DetectionSettings
+from malaria_cells.inference.familiarity import FamiliarityModel
+from malaria_cells.inference.unfamiliar import UnfamiliarSigmoid
 from malaria_cells.models.stored.checksums import checksums
 from malaria_cells.proposals import Margins, Method
-from malaria_cells.unfamiliar import UnfamiliarSigmoid
 
 FORMAT_VERSION = 2
 CLASSIFIER = "classifier.keras"

@@ -8,7 +8,7 @@ import numpy as np
 
 from malaria_cells.data import boxes
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.detection import Detector, Predictions
+from malaria_cells.inference.detector import Detector, Predictions
 
 LEAST_SCORE = 0.02
 # Cap on candidates: an undertrained network scores almost every location above LEAST_SCORE, and no input holds 5,000 cells of 14 pixels.

@@ -8,11 +8,11 @@ import keras
 import numpy as np
 
 from malaria_cells.base.text import number_of
-from malaria_cells.classifier import inference_function
 from malaria_cells.config import Config
 from malaria_cells.fitting.run_state import RunState
-from malaria_cells.training.classifier import Trained, TrainingData, predict_rows, train_classifier
-from malaria_cells.tta import needs_refinement
+from malaria_cells.inference.classifier import inference_function
+from malaria_cells.inference.tta import needs_refinement
+from malaria_cells.training.fit_classifier import Trained, TrainingData, predict_rows, train_classifier
 
 NAMES = ("first", "second")
 RATE = 0.5  # of the learning rate, where a training further begins

@@ -17,10 +17,10 @@ import numpy as np
 
 from malaria_cells.base.errors import InputError, nearest, reason
 from malaria_cells.base.tensorflow_setup import to_inference_function
-from malaria_cells.classifier import Network, PatchClassifier, inference_function
-from malaria_cells.detection import Detector, TwoStageDetector
-from malaria_cells.engines import ENGINES, KERAS, SAVED_MODEL, exported_network, find_exported
-from malaria_cells.model_description import (
+from malaria_cells.inference.classifier import Network, PatchClassifier, inference_function
+from malaria_cells.inference.detector import Detector, TwoStageDetector
+from malaria_cells.inference.engines import ENGINES, KERAS, SAVED_MODEL, exported_network, find_exported
+from malaria_cells.inference.model_description import (
     ABOUT,
     CLASSIFIER,
     ONE_STAGE,
@@ -29,9 +29,9 @@ from malaria_cells.model_description import (
     load_whole_description,
     save_description,
 )
+from malaria_cells.inference.one_stage_detector import OneStageDetector
 from malaria_cells.models.stored.checksums import check_checksums
 from malaria_cells.models.stored.keras_files import load_network
-from malaria_cells.one_stage import OneStageDetector
 from malaria_cells.proposals import CentreNetwork, Proposer
 from malaria_cells.proposals.learned.prediction import MULTIPLE, STRIDE
 

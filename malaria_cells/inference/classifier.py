@@ -7,10 +7,10 @@ from functools import partial
 import numpy as np
 
 from malaria_cells.base.tensorflow_setup import UNSCALED, InputRange, to_inference_function
-from malaria_cells.calibration import Calibration
 from malaria_cells.data.labels import BACKGROUND, LabelSet
 from malaria_cells.data.patches import resize
-from malaria_cells.tta import averaged, needs_refinement
+from malaria_cells.inference.calibration import Calibration
+from malaria_cells.inference.tta import averaged, needs_refinement
 
 Network = Callable[[np.ndarray], np.ndarray]
 # From rows of patches, int64 (n,), to the same cells in the size of the second classifier, uint8 (n, h, w, 3).

@@ -7,13 +7,13 @@ import numpy as np
 import supervision as sv
 
 from malaria_cells.base.progress import progress
-from malaria_cells.counting import ErrorRates
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.images import read_picture
-from malaria_cells.detection import Detector
 from malaria_cells.evaluation import interval_coverage
-from malaria_cells.familiarity import FamiliarityModel, appearance, fit, measure
-from malaria_cells.familiarity.signals import SIGNALS
+from malaria_cells.inference.counting import ErrorRates
+from malaria_cells.inference.detector import Detector
+from malaria_cells.inference.familiarity import FamiliarityModel, appearance, fit, measure
+from malaria_cells.inference.familiarity.signals import SIGNALS
 from malaria_cells.training.elsewhere import read_elsewhere
 
 MOST_PHOTOGRAPHS = 100  # training photographs of each data set that are measured: more tell no more

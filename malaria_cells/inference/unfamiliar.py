@@ -14,9 +14,9 @@ from pydantic import Field
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from malaria_cells.calibration import SMALLEST
-from malaria_cells.counting import LARGEST
 from malaria_cells.data.labels import LabelSet
+from malaria_cells.inference.calibration import SMALLEST
+from malaria_cells.inference.counting import LARGEST
 
 FEWEST_RED_CELLS = 5  # of a photograph: the median of fewer says too little
 IS_RED_CELL = 0.5  # probability of being a red cell, infected or not, from which a candidate counts for the median

@@ -2,7 +2,7 @@
 
 import math
 
-from malaria_cells.familiarity.signals import AT_LEAST
+from malaria_cells.inference.familiarity.signals import AT_LEAST
 
 _COLOURS = {
     "light_red": ("the clear field between the cells is redder", "the clear field between the cells is less red"),

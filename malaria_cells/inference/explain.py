@@ -18,8 +18,8 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.patches import resize
 from malaria_cells.data.stain import Normalization, Stain, with_stain
-from malaria_cells.model_description import CLASSIFIER, load_description
-from malaria_cells.model_folder import load_network
+from malaria_cells.inference.model_description import CLASSIFIER, load_description
+from malaria_cells.inference.model_folder import load_network
 
 FEWEST_PLACES = 16  # a side, of the last layer that is taken: a ring's dot has a twentieth of its cell's diameter
 MOST_COLOURS = 4  # tensors of more channels are maps, not pictures
