@@ -19,7 +19,6 @@ import numpy as np
 import supervision as sv
 
 from malaria_cells.base.tensorflow_setup import start_tensorflow
-from malaria_cells.commands.train_two_stage import PROPOSER_BATCH
 from malaria_cells.config import load_config
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotationSet, Picture
@@ -28,6 +27,7 @@ from malaria_cells.data.images import read_picture
 from malaria_cells.evaluation import cell_figures
 from malaria_cells.inference.suppression import suppress
 from malaria_cells.proposals import Proposer
+from malaria_cells.training.two_stage import PROPOSER_BATCH
 
 
 def shrunk(annotations: AnnotationSet, factor: float, folder: Path) -> AnnotationSet:

@@ -27,9 +27,9 @@ def measure() -> None:
     """Put what the model finds in the test photographs of its data sets into its metrics.json."""
     from malaria_cells.base import files
     from malaria_cells.base.tensorflow_setup import start_tensorflow
-    from malaria_cells.commands.by_data_set import detected_by_data_set
     from malaria_cells.config import load_config
     from malaria_cells.data.dataset import load_data_set
+    from malaria_cells.evaluation.by_data_set import detected_by_data_set
     from malaria_cells.inference.model_folder import load_detector
 
     test = load_data_set(load_config(MODEL / "config.yaml")).test

@@ -17,7 +17,7 @@ from malaria_cells.inference.detector import Detector, TwoStageDetector
 from malaria_cells.inference.explain import Explainer
 from malaria_cells.inference.familiarity import Familiarity
 from malaria_cells.inference.model_folder import load_detector, shipped
-from malaria_cells.report.overlay import draw_detections
+from malaria_cells.results.overlay import draw_detections
 
 EXPLAINED = 300  # pixels a side
 

@@ -13,12 +13,12 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.cli import main
 from malaria_cells.commands.crossvalidate import TABLE, _mean_and_error, is_trained, summary, table
 from malaria_cells.commands.crossvalidate_sets import _leaving_out, _of_photographs
-from malaria_cells.commands.train_two_stage import _check_single_cells
 from malaria_cells.config import load_config, make_config
 from malaria_cells.data.dataset import load_data_set
 from malaria_cells.data.sample import write_sample
 from malaria_cells.inference.model_description import ABOUT, file_fingerprint, load_description
 from malaria_cells.training.elsewhere import read_elsewhere
+from malaria_cells.training.two_stage import _check_single_cells
 from tests.test_leaks import NAMES, slides
 
 SHORT = {"epochs": 1, "steps_per_epoch": 4, "batch_size": 16, "image_size": "[24, 24]", "proposals": "watershed", "tta": 1}

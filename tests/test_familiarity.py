@@ -15,9 +15,6 @@ import yaml
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.cli import main
-from malaria_cells.commands.outputs import DetectionOutput, Finished
-from malaria_cells.commands.run_report import write_run_report
-from malaria_cells.commands.verdicts import Verdicts
 from malaria_cells.data.annotations import AnnotationSet, Picture
 from malaria_cells.data.images import read_picture
 from malaria_cells.data.labels import LabelSet
@@ -29,7 +26,10 @@ from malaria_cells.inference.familiarity.model import NO_FINDINGS
 from malaria_cells.inference.familiarity.signals import NAMES
 from malaria_cells.inference.model_description import load_description, plain
 from malaria_cells.inference.unfamiliar import UnfamiliarSigmoid
-from malaria_cells.report.sections import counted_headline
+from malaria_cells.results.run_outputs import DetectionOutput, Finished
+from malaria_cells.results.run_report import write_run_report
+from malaria_cells.results.sections import counted_headline
+from malaria_cells.results.verdicts import Verdicts
 from malaria_cells.training.elsewhere import read_elsewhere
 from malaria_cells.training.fit_familiarity import fit_familiarity, sets_without_infected
 

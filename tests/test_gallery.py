@@ -31,7 +31,7 @@ def test_a_gallery_of_a_data_set(sample, tmp_path, capsys):
 def test_cells_come_from_all_over_the_data_set(tmp_path):
     """Five of ten cells, one a picture whose grey value is its number: from the first to the last picture."""
     from malaria_cells.data.annotations import load_annotations
-    from malaria_cells.report.gallery import cut_cells
+    from malaria_cells.results.cell_gallery import cut_cells
 
     for i in range(10):
         path = write_bbbc041(tmp_path, {f"{i}.png": [("cell", 20, 20, 50, 50)]}, name=f"{i}.json")
@@ -133,7 +133,7 @@ def test_heat_is_where_hiding_the_cell_hurts(repository, iml):
     from malaria_cells.data.patches import resize
     from malaria_cells.inference.explain import Explainer
     from malaria_cells.inference.model_folder import load_detector
-    from malaria_cells.report.gallery import cut_cells
+    from malaria_cells.results.cell_gallery import cut_cells
 
     folder = repository / "pretrained" / "vivax"
     explainer = Explainer.load(folder)

@@ -6,7 +6,7 @@ import supervision as sv
 from supervision.annotators import core
 
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.report.overlay import MOST_SPREAD, draw_detections
+from malaria_cells.results.overlay import MOST_SPREAD, draw_detections
 
 LABELS = LabelSet(("red blood cell", "gametocyte"), infected=("gametocyte",), red_cells=("red blood cell",))
 

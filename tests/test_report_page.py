@@ -10,7 +10,7 @@ import pytest
 
 from malaria_cells.cli import main
 from malaria_cells.evaluation import error_analysis, micro_f1
-from malaria_cells.report.document import Document, Headline, Section, plot
+from malaria_cells.results.document import Document, Headline, Section, plot
 from tests.test_evaluation import LABELS, detections, picture, truth_as_prediction
 
 MOST_BYTES = 10e6
@@ -107,7 +107,7 @@ def test_what_people_name_cannot_break_the_page(tmp_path):
 
 
 def test_the_same_plot_is_the_same_bytes():
-    from malaria_cells.report.charts import class_fractions
+    from malaria_cells.results.charts import class_fractions
 
     counts = {"detected": np.array([300, 2, 0])}
     first, second = (plot(lambda path: class_fractions(counts, ("a", "b", "c"), path), "bars").source for _ in range(2))

@@ -16,7 +16,7 @@ from malaria_cells.config import make_config
 from malaria_cells.data.annotations import load_annotations
 from malaria_cells.data.dataset import load_data_set
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.report.review import doubts, most_doubtful
+from malaria_cells.results.review import doubts, most_doubtful
 from tests.conftest import write_bbbc041
 
 

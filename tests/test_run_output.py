@@ -15,8 +15,8 @@ from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.cli import main
 from malaria_cells.commands import run as command
-from malaria_cells.commands.output_folder import ANNOTATED, COMPARED, UNFINISHED, claimed
 from malaria_cells.commands.run_model import Loaded
+from malaria_cells.results.output_folder import ANNOTATED, COMPARED, UNFINISHED, claimed
 from tests.conftest import write_bbbc041, write_picture
 
 
@@ -243,7 +243,7 @@ def test_names_that_mean_something_else_in_a_table(quick, tmp_path, capsys):
 
 
 def test_a_picture_that_cannot_be_drawn_costs_no_table(quick, monkeypatch, tmp_path, capsys):
-    from malaria_cells.commands import outputs
+    from malaria_cells.results import run_outputs as outputs
 
     write = outputs._write_png
 

@@ -8,11 +8,13 @@ import pytest
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.cli import main
-from malaria_cells.commands.by_data_set import figures_by_data_set, section
-from malaria_cells.commands.run_truth import read_truth, said_of_labels
+from malaria_cells.commands.run_truth import read_truth
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.evaluation import average_precision, class_matches, detection_metrics, error_rates
+from malaria_cells.evaluation.by_data_set import figures_by_data_set
 from malaria_cells.evaluation.error_analysis import confusion, score_reliability
+from malaria_cells.results.scored_by import said_of_labels
+from malaria_cells.results.training_report import figures_by_data_set as section
 from malaria_cells.training.thresholds import _best_cell_threshold
 from tests.conftest import write_bbbc041
 from tests.test_evaluation import LABELS, detections, picture, random_case

@@ -15,21 +15,22 @@ from malaria_cells.base.progress import progress
 from malaria_cells.base.tensorflow_setup import start_tensorflow
 from malaria_cells.base.text import number_of, rounded
 from malaria_cells.commands.adapt_data import AdaptRequest, Photographs, config_of, photographs, say_photographs
-from malaria_cells.commands.records import keep_record
-from malaria_cells.commands.train_report import Classified, Course, Detected, Trained, write_train_report
 from malaria_cells.config import Config
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.labels import BACKGROUND, LabelSet
-from malaria_cells.data.seen_before import SEEN, say_seen
-from malaria_cells.evaluation import as_one_class, cell_figures, classification_metrics, detection_metrics, error_rates, infected_figures
+from malaria_cells.data.seen_before import say_seen
+from malaria_cells.evaluation import as_one_class, cell_figures, detection_metrics, error_rates, infected_figures
 from malaria_cells.fitting.claim import check_place, claimed
-from malaria_cells.inference.calibration import Calibration, InfectionSigmoid, calibration_figures
+from malaria_cells.inference.calibration import Calibration, InfectionSigmoid
 from malaria_cells.inference.counting import ErrorRates
 from malaria_cells.inference.model_description import ABOUT, ModelDescription, file_fingerprint
 from malaria_cells.inference.model_folder import assemble, load_detector, save_model
+from malaria_cells.results.training_report import write_training_files
 from malaria_cells.training.budget import Budget, plan_of, stages_of
+from malaria_cells.training.records import keep_record
 from malaria_cells.training.start_model import StartModel, find_start
+from malaria_cells.training.training_result import ClassifiedPart, DetectedPart, LearningCurve, TrainingResult
 
 log = logging.getLogger(__name__)
 
@@ -136,17 +137,9 @@ class _Work:
 
         lines = few.said_of_few(self.labels, n_infected, n_cells)
         probabilities = calibration(raw)
-        metrics = classification_metrics(seen.class_ids, probabilities, names)
-        classified = Classified(
-            PART,
-            names,
-            seen.class_ids,
-            probabilities,
-            metrics | calibration_figures(probabilities, seen.class_ids, seen.is_infected),
-            seen.is_infected,
-        )
+        classified = ClassifiedPart.scored(PART, names, seen.class_ids, probabilities, seen.is_infected)
         measured = detection_metrics(list(annotated.pictures), detected, self.labels, None)
-        found = Detected(PART, annotated, detected, description.errors, measured)
+        found = DetectedPart(PART, annotated, detected, description.errors, measured)
         parts = DataSet(annotated, annotated.subset(()), self.found.test)
         about: dict[str, Any] = {
             "adapted_from": self.start.record,
@@ -162,17 +155,16 @@ class _Work:
             PART: classified.metrics | {"detection": measured},
         }
         keep_record(folder, self.config, parts, about, runs)
-        self._report(
-            folder,
-            Trained(
-                self.config,
-                parts,
-                [Course(t.history, t.best_epoch) for t in trained],
-                classified=classified,
-                detected=found,
-                seen_before=self.seen.get(SEEN, {}),
-            ),
+        result = TrainingResult(
+            self.config,
+            parts,
+            [LearningCurve(t.history, t.best_epoch) for t in trained],
+            about,
+            classified=classified,
+            detected=found,
+            command=command_line(self.request),
         )
+        write_training_files(folder, self.request.output.name, result)
         self._say(figures, lines, budget)
 
     def _scaling_before(self, fitted: Calibration, raw: np.ndarray, is_infected: np.ndarray) -> InfectionSigmoid | None:
@@ -234,16 +226,6 @@ class _Work:
         if n_infected >= MIN_INFECTED or before is None:
             return own
         return replace(own, infected=before.infected, found=before.found)
-
-    def _report(self, folder: Path, trained: Trained) -> None:
-        from malaria_cells.report.plots import confusion_matrix, training_curves
-
-        training_curves(trained.courses, folder / "training_curves.png")
-        if trained.classified is not None:
-            m = trained.classified.metrics
-            title = f"{PART}, patches: {m['patches']:,}"
-            confusion_matrix(np.array(m["confusion"]), trained.classified.names, title, folder / "confusion_matrix.png")
-        write_train_report(folder, self.request.output.name, replace(trained, command=command_line(self.request)))
 
     def _say(self, figures: dict[str, Any], lines: list[str], budget: Budget) -> None:
         before, after = figures["before"], figures["after"]

@@ -10,17 +10,18 @@ from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.progress import progress
 from malaria_cells.base.text import rounded
-from malaria_cells.commands.by_data_set import DETECTION, at
-from malaria_cells.commands.train import train_data_set
 from malaria_cells.config import Config, load_config
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.data.seen_before import say_seen
 from malaria_cells.data.splits import fold_pictures, split_pictures
 from malaria_cells.evaluation import detection_metrics
+from malaria_cells.evaluation.by_data_set import DETECTION, at
 from malaria_cells.inference.model_description import ABOUT, file_fingerprint, load_description
 from malaria_cells.inference.model_folder import load_detector
+from malaria_cells.results.training_report import write_training_files
 from malaria_cells.training.start_model import start_of, with_start
+from malaria_cells.training.train_model import train_data_set
 
 TABLE = "crossvalidation.json"
 
@@ -64,7 +65,7 @@ def crossvalidate(config_path: Path, overrides: list[str], folds: int, output: P
         of_fold = config.model_copy(update={"name": name})
         parts = DataSet(train, validation, held_out, data.single_cells)
         if not is_trained(output / name, of_fold, parts):
-            train_data_set(name, of_fold, parts, resume=False)
+            train_data_set(name, of_fold, parts, resume=False, report=write_training_files)
         scored.append(_score(output / name, held_out))
         files.write_json(output / TABLE, summary(scored, folds, overrides) | seen)
     print(table(scored))

@@ -8,19 +8,20 @@ from typing import Any
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import number_of
-from malaria_cells.commands.by_data_set import detected_by_data_set
 from malaria_cells.commands.crossvalidate import TABLE, is_trained, summary, table
-from malaria_cells.commands.train import train_data_set
 from malaria_cells.config import Config, load_config, names_of
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.data_sets import groups_of
 from malaria_cells.data.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.data.seen_before import seen_in
+from malaria_cells.evaluation.by_data_set import detected_by_data_set
 from malaria_cells.inference.counting import ErrorRates
 from malaria_cells.inference.model_folder import load_detector
 from malaria_cells.inference.unfamiliar import Evidence, applies_to
+from malaria_cells.results.training_report import write_training_files
 from malaria_cells.training.elsewhere import as_elsewhere, content_of, measured_evidence
 from malaria_cells.training.start_model import start_of, with_start
+from malaria_cells.training.train_model import train_data_set
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def crossvalidate_sets(config_path: Path, overrides: list[str], output: Path) ->
         print(f"without {name}: scored on {_said(part)}, {number_of(len(_test(parts)), 'picture')}", flush=True)
         folder, of_others = output / f"without_{name}", _of_others(config, every_name, name)
         if not is_trained(folder, of_others, parts):
-            train_data_set(folder.name, of_others, parts, resume=False)
+            train_data_set(folder.name, of_others, parts, resume=False, report=write_training_files)
         left_out[name] = _test(parts)
         scored.append({"left_out": name, "scored_on": part} | _figures(folder, name))
         _write(output, scored, len(names), overrides, {})

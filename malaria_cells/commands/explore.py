@@ -152,11 +152,11 @@ def _class_table(annotations: AnnotationSet) -> list[str]:
 
 
 def _draw(annotations: AnnotationSet, cropping: Cropping, cache: Path, output: Path, policy: str | None) -> None:
-    from malaria_cells.report.data_set import annotated_pictures, box_figures
-    from malaria_cells.report.sheet import examples, patch_sheet
+    from malaria_cells.results.data_set_summary import annotated_pictures, box_figures
+    from malaria_cells.results.sheet import patch_sheet
 
     store = build_patch_store(annotations, cropping, cache)
-    shown = examples(store, np.arange(len(store)), annotations.labels.names, EXAMPLES)
+    shown = store.examples(np.arange(len(store)), annotations.labels.names, EXAMPLES)
     patch_sheet(shown, f"{len(store):,} examples, a few of each class", output / "patches.png")
     written = ["patches.png"]
     if not annotations.whole:

@@ -35,7 +35,7 @@ def gallery(request: AnnotationRequest, output: Path, count: int, model: Path | 
         InputError: nothing to show, a class that the model does not know, somebody's own files in the output's place, or whatever
             the readers find wrong.
     """
-    from malaria_cells.report.gallery import animation, contact_sheet, cut_cells
+    from malaria_cells.results.cell_gallery import animation, contact_sheet, cut_cells
 
     source = request.source
     annotations = detected_cells(source / DETECTIONS) if (source / DETECTIONS).is_file() else request.read()

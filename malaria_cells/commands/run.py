@@ -15,10 +15,7 @@ from malaria_cells.base.errors import InputError, reason
 from malaria_cells.base.parallel import PREFETCHED, imap_ordered
 from malaria_cells.base.progress import progress
 from malaria_cells.base.text import number_of
-from malaria_cells.commands.output_folder import check_output, claimed
-from malaria_cells.commands.outputs import DetectionOutput, Finished, write_classification
 from malaria_cells.commands.run_model import Loaded, load
-from malaria_cells.commands.run_report import write_run_report
 from malaria_cells.commands.run_request import RunRequest
 from malaria_cells.commands.run_truth import of_part, read_truth
 from malaria_cells.data.annotations import AnnotationSet
@@ -28,7 +25,10 @@ from malaria_cells.data.seen_before import SPLIT, seen_in, warning_of_seen
 from malaria_cells.data.split_file import read_parts
 from malaria_cells.inference.familiarity import Familiarity
 from malaria_cells.inference.model_folder import shipped
-from malaria_cells.report.review import FOLDER as REVIEW
+from malaria_cells.results.output_folder import check_output, claimed
+from malaria_cells.results.review import FOLDER as REVIEW
+from malaria_cells.results.run_outputs import DetectionOutput, Finished, write_classification
+from malaria_cells.results.run_report import write_run_report
 
 log = logging.getLogger(__name__)
 

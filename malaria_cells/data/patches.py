@@ -94,6 +94,11 @@ class PatchStore:
     def __len__(self) -> int:
         return len(self.class_ids)
 
+    def examples(self, rows: np.ndarray, names: tuple[str, ...], count: int) -> dict[str, np.ndarray]:
+        """Up to `count` patches of each class, uint8 (n, H, W, 3), spread evenly over `rows`, the same for the same rows."""
+        by_class = {name: rows[self.class_ids[rows] == i] for i, name in enumerate(names)}
+        return {name: self.patches[members[:: max(len(members) // count, 1)][:count]] for name, members in by_class.items()}
+
     def rows_of(self, annotations: AnnotationSet) -> np.ndarray:
         """Rows whose picture is in `annotations`, but for those that may show any class, which teach nothing: int64 (n,)."""
         wanted = {p.key for p in annotations.pictures}

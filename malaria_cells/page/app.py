@@ -12,13 +12,13 @@ import supervision as sv
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.file_names import distinct, printable
-from malaria_cells.commands.verdicts import Verdicts
 from malaria_cells.inference.counting import Count, count_detected
 from malaria_cells.inference.detector import Detector
 from malaria_cells.inference.model_folder import load_detector
 from malaria_cells.page import adapting, panels, view
 from malaria_cells.page.markdown import plain
 from malaria_cells.page.photographs import MOST_MEGABYTES, SAMPLE, Photograph, counted_cells, read_upload, sample_smear
+from malaria_cells.results.verdicts import Verdicts
 
 
 @st.cache_resource(show_spinner="Loading the model ...")

@@ -5,12 +5,12 @@ import io
 import tempfile
 from pathlib import Path
 
-from malaria_cells.commands.output_folder import drawn_names
-from malaria_cells.commands.outputs import DetectionOutput, Finished
-from malaria_cells.commands.run_report import write_run_report
 from malaria_cells.inference.detector import Detector
 from malaria_cells.page.photographs import Photograph
-from malaria_cells.report.document import NAME
+from malaria_cells.results.document import NAME
+from malaria_cells.results.output_folder import drawn_names
+from malaria_cells.results.run_outputs import DetectionOutput, Finished
+from malaria_cells.results.run_report import write_run_report
 
 TYPES = {
     "detections.csv": "text/csv",

@@ -8,9 +8,9 @@ import supervision as sv
 
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.patches import crop_boxes
-from malaria_cells.report.document import photograph
-from malaria_cells.report.overlay import draw_detections
-from malaria_cells.report.style import class_colours
+from malaria_cells.results.document import photograph
+from malaria_cells.results.overlay import draw_detections
+from malaria_cells.results.style import class_colours
 
 SHOWN_WIDTH = 1600  # pixels of the photograph in the browser; enough to zoom in to a cell
 COLUMN_WIDTH = 660  # pixels of its column on a laptop

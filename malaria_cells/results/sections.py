@@ -12,11 +12,11 @@ from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation import AveragePrecision, error_analysis
 from malaria_cells.inference.counting import Count, ErrorRates, count
 from malaria_cells.inference.familiarity import LEVELS, Familiarity
-from malaria_cells.report import charts
-from malaria_cells.report.compare import compared
-from malaria_cells.report.document import Headline, Section, photograph, plot
-from malaria_cells.report.plots import confusion_matrix
-from malaria_cells.report.review import draw_sheet, most_doubtful
+from malaria_cells.results import charts
+from malaria_cells.results.compare import compared
+from malaria_cells.results.document import Headline, Section, photograph, plot
+from malaria_cells.results.plots import confusion_matrix
+from malaria_cells.results.review import draw_sheet, most_doubtful
 
 COMPARED_WIDTH = 1800  # pixels of two photographs side by side
 DOUBTFUL = 24

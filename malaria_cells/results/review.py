@@ -19,7 +19,7 @@ from malaria_cells.data.images import read_picture
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.patches import crop_boxes
 from malaria_cells.data.writers import WRITERS
-from malaria_cells.report.style import figure, short
+from malaria_cells.results.style import figure, short
 
 FOLDER = "review"
 COLUMNS = 6

@@ -4,14 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from malaria_cells.data.patches import PatchStore
-from malaria_cells.report.style import figure, short
-
-
-def examples(store: PatchStore, rows: np.ndarray, names: tuple[str, ...], count: int) -> dict[str, np.ndarray]:
-    """Up to `count` patches of each class, spread evenly over `rows`, the same for the same rows; for `patch_sheet`."""
-    by_class = {name: rows[store.class_ids[rows] == i] for i, name in enumerate(names)}
-    return {name: store.patches[own[:: max(len(own) // count, 1)][:count]] for name, own in by_class.items()}
+from malaria_cells.results.style import figure, short
 
 
 def patch_sheet(rows: dict[str, np.ndarray], title: str, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The course of a training of proposals and patch classifiers, for ``train``."""
+"""Trains a detector of two stages, proposals and patch classifiers, into a model folder."""
 
 import sys
 from dataclasses import replace
@@ -10,9 +10,6 @@ import numpy as np
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.progress import progress
-from malaria_cells.commands.by_data_set import detected_by_data_set, has_named_sets
-from malaria_cells.commands.records import keep_record
-from malaria_cells.commands.train_report import Classified, Course, Detected, Trained, write_train_report
 from malaria_cells.config import Config
 from malaria_cells.data.annotations import Picture
 from malaria_cells.data.candidates import Candidates, label_candidates
@@ -21,22 +18,23 @@ from malaria_cells.data.images import read_picture
 from malaria_cells.data.labels import BACKGROUND
 from malaria_cells.data.partial_labels import background_id, class_sets
 from malaria_cells.data.patches import Cropping, PatchStore, build_patch_store
-from malaria_cells.data.seen_before import SEEN, say_seen
+from malaria_cells.data.seen_before import say_seen
 from malaria_cells.data.stain import normalized
-from malaria_cells.evaluation import classification_metrics
+from malaria_cells.evaluation.by_data_set import detected_by_data_set, has_named_sets
 from malaria_cells.fitting.run_state import RunState
-from malaria_cells.inference.calibration import Calibration, calibration_figures, fit_calibration
+from malaria_cells.inference.calibration import Calibration, fit_calibration
 from malaria_cells.inference.classifier import Network, infected_classes, inference_function
+from malaria_cells.training.records import keep_record
 from malaria_cells.training.start_model import StartModel, start_of
+from malaria_cells.training.training_result import ClassifiedPart, DetectedPart, LearningCurve, TrainingResult
 
 PROPOSER_BATCH = 8  # crops a step
 EXAMPLES = 10  # of each class in the sheet of training data
 
 
-def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet, run: RunState) -> dict[str, Any]:
-    """Train, choose thresholds, write the model folder; returns the content of ``metrics.json``."""
+def train_two_stage_into(folder: Path, config: Config, data: DataSet, run: RunState) -> TrainingResult:
+    """Train, choose thresholds, write the model folder but for its report."""
     from malaria_cells.inference.model_folder import load_detector, save_model
-    from malaria_cells.report.sheet import examples, patch_sheet
     from malaria_cells.training.cascade import train_further, train_looks
     from malaria_cells.training.fit_classifier import TrainingData, predict_rows
     from malaria_cells.training.fit_familiarity import validated_coverage
@@ -52,8 +50,6 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     _check_single_cells(rejects, data)
     names = (*data.train.labels.names, BACKGROUND) if rejects else data.train.labels.names
     rows = _rows(store, data, config)
-    if config.plot_training_data:
-        patch_sheet(examples(store, rows["train"], names, EXAMPLES), "training examples, as cut", folder / "training_data.png")
     training_data = TrainingData(store, rows["train"], rows["validation"], len(names), refiner_store=refiner_store)
     is_infected = infected_classes(data.train.labels, len(names))
     starts = _starts(start, config, data, len(names))
@@ -67,7 +63,7 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     description, detected = replace(described, adapted_from=start.record if start else None), None
     if rejects:
         description, found = _with_thresholds(description, networks, proposer, data, config)
-        detected = Detected("validation", data.validation, found, description.errors)
+        detected = DetectedPart("validation", data.validation, found, description.errors)
     further = train_further(trained, training_data, is_infected, store.rows_of(data.validation), config, run) if config.refit else []
     if further:
         networks = [inference_function(t.model) for t in further]
@@ -76,7 +72,7 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     metrics = _epochs(trained, further) | seen
     for part, probabilities in raw.items():
         known = store.class_ids[rows[part]] < len(names)  # of the rest no class is right or wrong
-        classified = _classified(part, names, store.class_ids[rows[part]][known], calibration(probabilities[known]), is_infected)
+        classified = ClassifiedPart.scored(part, names, store.class_ids[rows[part]][known], calibration(probabilities[known]), is_infected)
         metrics[part] = classified.metrics
     if detected is not None:
         metrics["validation"] |= validated_coverage(data.validation, detected.found, detected.errors)
@@ -84,18 +80,16 @@ def train_two_stage_into(folder: Path, name: str, config: Config, data: DataSet,
     if rejects and data.test is not None and has_named_sets(data.test):
         metrics["by_data_set"] = detected_by_data_set(load_detector(folder)[0], data.test)
     keep_record(folder, config, data, metrics, [run.part(number) for number in range(len(trained) + len(further))])
-    told = Trained(
+    return TrainingResult(
         config,
         data,
-        _courses(trained),
+        _curves(trained),
+        metrics,
         classified=classified,
         detected=detected,
-        further=_courses(further),
-        by_data_set=metrics.get("by_data_set", {}),
-        seen_before=metrics.get(SEEN, {}),
+        further=_curves(further),
+        examples=store.examples(rows["train"], names, EXAMPLES) if config.plot_training_data else None,
     )
-    _report(folder, name, told)
-    return metrics
 
 
 def _starts(start: StartModel | None, config: Config, data: DataSet, n_classes: int) -> list[Any]:
@@ -255,28 +249,11 @@ def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool
     )
 
 
-def _classified(part: str, names: tuple[str, ...], class_ids: np.ndarray, probabilities: np.ndarray, is_infected: np.ndarray) -> Classified:
-    metrics = classification_metrics(class_ids, probabilities, names) | calibration_figures(probabilities, class_ids, is_infected)
-    return Classified(part, names, class_ids, probabilities, metrics, is_infected)
-
-
-def _courses(trainings: list[Any]) -> list[Course]:
-    return [Course(t.history, t.best_epoch) for t in trainings]
+def _curves(trainings: list[Any]) -> list[LearningCurve]:
+    return [LearningCurve(t.history, t.best_epoch) for t in trainings]
 
 
 def _epochs(trained: list[Any], further: list[Any]) -> dict[str, Any]:
     first, *second = ({"best_epoch": t.best_epoch + 1, "epochs": len(t.history)} for t in trained)
     figures: dict[str, Any] = first | ({"second_look": second[0]} if second else {})
     return figures | ({"refit": {"epochs": [len(t.history) for t in further]}} if further else {})
-
-
-def _report(folder: Path, name: str, trained: Trained) -> None:
-    """What a person looks at: the course of the training, what is taken for what, and the page that has it all."""
-    from malaria_cells.report.plots import confusion_matrix, training_curves
-
-    training_curves(trained.courses, folder / "training_curves.png")
-    if trained.classified is not None:
-        m = trained.classified.metrics
-        title = f"{trained.classified.part} patches: {m['patches']:,}"
-        confusion_matrix(np.array(m["confusion"]), trained.classified.names, title, folder / "confusion_matrix.png")
-    write_train_report(folder, name, trained)

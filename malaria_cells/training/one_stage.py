@@ -1,4 +1,4 @@
-"""The course of a training of a one-stage detector, for ``train``."""
+"""Trains a detector of one stage into a model folder."""
 
 import logging
 from dataclasses import replace
@@ -8,23 +8,22 @@ from typing import Any
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.progress import progress
 from malaria_cells.base.text import number_of
-from malaria_cells.commands.by_data_set import figures_by_data_set, has_named_sets
-from malaria_cells.commands.records import keep_record
-from malaria_cells.commands.train_report import Course, Detected, Trained, write_train_report
 from malaria_cells.config import Config
 from malaria_cells.data.dataset import DataSet
+from malaria_cells.evaluation.by_data_set import figures_by_data_set, has_named_sets
 from malaria_cells.fitting.run_state import RunState
 from malaria_cells.inference.calibration import Calibration
+from malaria_cells.training.records import keep_record
+from malaria_cells.training.training_result import DetectedPart, LearningCurve, TrainingResult
 
 log = logging.getLogger(__name__)
 
 
-def train_one_stage_into(folder: Path, name: str, config: Config, data: DataSet, run: RunState) -> dict[str, Any]:
-    """Train, choose thresholds, write the model folder; returns the content of ``metrics.json``."""
+def train_one_stage_into(folder: Path, config: Config, data: DataSet, run: RunState) -> TrainingResult:
+    """Train, choose thresholds, write the model folder but for its report."""
     from malaria_cells.evaluation import detection_metrics
     from malaria_cells.inference.classifier import inference_function
     from malaria_cells.inference.model_folder import assemble_one_stage, save_model
-    from malaria_cells.report.plots import training_curves
     from malaria_cells.training.fit_familiarity import learned_from, validated_coverage
     from malaria_cells.training.fit_one_stage import train_one_stage
     from malaria_cells.training.thresholds import choose_thresholds
@@ -50,14 +49,10 @@ def train_one_stage_into(folder: Path, name: str, config: Config, data: DataSet,
         metrics["by_data_set"] = figures_by_data_set(data.test, found_by_key)
     metrics["validation"] |= validated_coverage(data.validation, found, detector.errors)
     keep_record(folder, config, data, metrics, [run])
-    panels = _panels(run.history[0])
-    course = Course(run.history, run.best_epoch or 0)
-    training_curves([course], folder / "training_curves.png", panels)
     shown = "test" if "test" in detected else "validation"
-    report = Detected(shown, data.parts[shown], detected[shown], detector.errors, metrics[shown])
-    told = Trained(config, data, [course], panels, detected=report, by_data_set=metrics.get("by_data_set", {}))
-    write_train_report(folder, name, told)
-    return metrics
+    reported = DetectedPart(shown, data.parts[shown], detected[shown], detector.errors, metrics[shown])
+    curve = LearningCurve(run.history, run.best_epoch or 0)
+    return TrainingResult(config, data, [curve], metrics, _panels(run.history[0]), detected=reported)
 
 
 def _panels(row: dict[str, float]) -> dict[str, str]:

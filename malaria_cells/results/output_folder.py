@@ -11,7 +11,7 @@ from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.file_names import LONGEST, distinct
 from malaria_cells.inference.model_description import ABOUT
-from malaria_cells.report.review import FOLDER as REVIEW
+from malaria_cells.results.review import FOLDER as REVIEW
 
 TABLES = ("detections.csv", "predictions.csv")
 NAMES = (*TABLES, "counts.csv", "detections.json", "failed.csv", "metrics.json", "per_class.csv", "report.html")

@@ -6,7 +6,7 @@ import supervision as sv
 
 from malaria_cells.data.annotations import Picture
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.report.overlay import draw_detections
+from malaria_cells.results.overlay import draw_detections
 
 GAP = 8  # pixels between the halves, on a picture 1280 wide
 PAPER, INK = 255, (40, 40, 40)

@@ -9,8 +9,8 @@ from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotationSet, Picture
 from malaria_cells.data.images import read_picture
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.report.overlay import draw_detections
-from malaria_cells.report.style import QUIET, class_colours, figure, short
+from malaria_cells.results.overlay import draw_detections
+from malaria_cells.results.style import QUIET, class_colours, figure, short
 
 
 def annotated_pictures(annotations: AnnotationSet, count: int, path: Path) -> None:

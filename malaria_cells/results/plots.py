@@ -1,29 +1,16 @@
 """Plots of a training: curves, confusion."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from malaria_cells.report.style import PALETTE, QUIET, figure, short
+from malaria_cells.results.style import PALETTE, QUIET, figure, short
+from malaria_cells.training.training_result import LearningCurve
 
 CLASSIFIER_PANELS = {"loss": "Loss", "macro_f1": "Macro F1"}
 
 
-@dataclass(frozen=True)
-class Course:
-    """How one training went.
-
-    Attributes:
-        history: one row an epoch, with keys as Keras names them.
-        best_epoch: index of the epoch whose weights were kept.
-    """
-
-    history: list[dict[str, float]]
-    best_epoch: int
-
-
-def training_curves(courses: list[Course], path: Path, panels: dict[str, str] = CLASSIFIER_PANELS) -> None:
+def training_curves(courses: list[LearningCurve], path: Path, panels: dict[str, str] = CLASSIFIER_PANELS) -> None:
     """Two figures by epoch, the best epoch marked; those of a second look beside them, dashed.
 
     Args:

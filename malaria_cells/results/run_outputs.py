@@ -13,9 +13,6 @@ import supervision as sv
 
 from malaria_cells.base import files
 from malaria_cells.base.text import excerpt, number_of, rounded
-from malaria_cells.commands.output_folder import ANNOTATED, COMPARED, WITHOUT_RED_CELLS, begin_drawn, clear, drawn_names
-from malaria_cells.commands.run_truth import said_of_labels, scored_without
-from malaria_cells.commands.verdicts import Verdicts
 from malaria_cells.data import coco_rows
 from malaria_cells.data.annotations import AnnotationSet, Picture
 from malaria_cells.data.images import read_picture
@@ -26,9 +23,12 @@ from malaria_cells.inference.counting import Count, ErrorRates, count_detected
 from malaria_cells.inference.detector import Detector
 from malaria_cells.inference.familiarity import Familiarity
 from malaria_cells.inference.model_folder import PROPOSER
-from malaria_cells.report.compare import compared
-from malaria_cells.report.overlay import draw_detections
-from malaria_cells.report.review import FOLDER, write_review
+from malaria_cells.results.compare import compared
+from malaria_cells.results.output_folder import ANNOTATED, COMPARED, WITHOUT_RED_CELLS, begin_drawn, clear, drawn_names
+from malaria_cells.results.overlay import draw_detections
+from malaria_cells.results.review import FOLDER, write_review
+from malaria_cells.results.scored_by import said_of_labels, scored_without
+from malaria_cells.results.verdicts import Verdicts
 
 TOTAL = "TOTAL"
 # What a spreadsheet takes for the beginning of a formula. Names that begin so stay as they are, since tables are joined by them.

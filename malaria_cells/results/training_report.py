@@ -1,104 +1,54 @@
-"""``report.html`` of a training: put together from what the training holds."""
+"""``report.html`` and plots of a training: put together from its result."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import supervision as sv
 from sklearn.metrics import precision_recall_curve
 
-from malaria_cells.commands import by_data_set
+from malaria_cells.base.text import rounded
 from malaria_cells.config import Config
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.data.seen_before import warning_of_seen
+from malaria_cells.data.seen_before import SEEN, warning_of_seen
 from malaria_cells.data.single_cell_sets import said_of_single_cells
+from malaria_cells.evaluation.by_data_set import DETECTION, at
 from malaria_cells.inference.calibration import reliability
-from malaria_cells.inference.counting import ErrorRates, count_detected
-from malaria_cells.report import charts, sections
-from malaria_cells.report.document import NAME, Document, Headline, Section, plot
-from malaria_cells.report.plots import CLASSIFIER_PANELS, Course, confusion_matrix, training_curves
+from malaria_cells.inference.counting import count_detected
+from malaria_cells.results import charts, sections
+from malaria_cells.results.document import NAME, Document, Headline, Section, plot
+from malaria_cells.results.plots import CLASSIFIER_PANELS, confusion_matrix, training_curves
+from malaria_cells.results.sheet import patch_sheet
+from malaria_cells.training.training_result import ClassifiedPart, DetectedPart, LearningCurve, TrainingResult
 
 INFECTION_BINS = 5  # of the diagram of a probability that is seldom between 0 and 1
 
 
-@dataclass(frozen=True)
-class Classified:
-    """Patches of a part with what the classifier makes of them.
+def write_training_files(folder: Path, name: str, trained: TrainingResult) -> None:
+    """Write ``report.html`` into a model folder, and beside it the plots that people look for by themselves.
 
-    Attributes:
-        part: its name.
-        names: of the classes, including the background class.
-        class_ids: true classes, int (n,).
-        probabilities: calibrated, float (n, n_classes).
-        metrics: `evaluation.classification_metrics` and `calibration.calibration_figures`.
-        is_infected: which of the classes are infected, bool (n_classes,).
+    Args:
+        folder: to write into.
+        name: of the model.
+        trained: what the training made.
     """
-
-    part: str
-    names: tuple[str, ...]
-    class_ids: np.ndarray
-    probabilities: np.ndarray
-    metrics: dict[str, Any]
-    is_infected: np.ndarray
-
-
-@dataclass(frozen=True)
-class Detected:
-    """Photographs of a part with what the trained detector finds in them.
-
-    Attributes:
-        part: its name.
-        annotations: the photographs.
-        found: detections, one entry a photograph.
-        errors: of the detector.
-        metrics: `evaluation.detection_metrics`, or None where only the photographs are shown.
-    """
-
-    part: str
-    annotations: AnnotationSet
-    found: list[sv.Detections]
-    errors: ErrorRates | None
-    metrics: dict[str, Any] | None = None
+    training_curves(trained.courses, folder / "training_curves.png", trained.panels or CLASSIFIER_PANELS)
+    if trained.examples is not None:
+        patch_sheet(trained.examples, "training examples, as cut", folder / "training_data.png")
+    if trained.classified is not None:
+        counts, title = np.array(trained.classified.metrics["confusion"]), _patches(trained.classified)
+        confusion_matrix(counts, trained.classified.names, title, folder / "confusion_matrix.png")
+    _write_report(folder, name, trained)
 
 
-@dataclass
-class Trained:
-    """What a training has to tell.
-
-    Attributes:
-        config: as resolved.
-        data: the parts.
-        courses: of the trainings: of the first look and, if there is one, of the second.
-        panels: what of them is drawn, title by key.
-        classified: of the classifier of a two-stage detector or of whole pictures, else None.
-        detected: None where whole pictures are classified.
-        further: of the trainings further with the validation pictures, if there were any.
-        by_data_set: figures of each data set by itself, if there are several.
-        seen_before: by part, how many of its photographs the start model seems to have been trained on.
-        command: how to make it again; None: by ``train.py`` and the folder's config.
-    """
-
-    config: Config
-    data: DataSet
-    courses: list[Course]
-    panels: dict[str, str] = field(default_factory=lambda: CLASSIFIER_PANELS)
-    classified: Classified | None = None
-    detected: Detected | None = None
-    further: list[Course] = field(default_factory=list)
-    by_data_set: dict[str, Any] = field(default_factory=dict)
-    seen_before: dict[str, int] = field(default_factory=dict)
-    command: str | None = None
-
-    def size_of(self, part: str) -> int:
-        """Number of images of a part, or of all parts for one that is made of folds of them."""
-        return len(self.data.parts[part]) if part in self.data.parts else len(self.data.all_pictures)
+def _patches(c: ClassifiedPart) -> str:
+    return f"{c.part} patches: {c.metrics['patches']:,}"
 
 
-def write_train_report(folder: Path, name: str, trained: Trained) -> None:
-    """Write ``report.html`` into a model folder."""
+def _write_report(folder: Path, name: str, trained: TrainingResult) -> None:
     config, data = trained.config, trained.data
     labels = data.train.labels
     document = Document(f"Model {name}", _networks(config), trained.command or _command(name, config))
@@ -114,17 +64,17 @@ def write_train_report(folder: Path, name: str, trained: Trained) -> None:
     ]
     document.warning = ". ".join(
         warning_of_seen(f"{config.start_from}, which this model was fine-tuned from,", part, n, trained.size_of(part))
-        for part, n in trained.seen_before.items()
+        for part, n in trained.metrics.get(SEEN, {}).items()
     )
     classified, detected = trained.classified, trained.detected
     if classified is not None:
         document.headline += _classifier_headline(classified)
     if detected is not None and detected.metrics is not None:
         document.headline += sections.headline_of(detected.metrics)
-    if trained.by_data_set:
-        document.sections.append(by_data_set.section(trained.by_data_set))
+    if "by_data_set" in trained.metrics:
+        document.sections.append(figures_by_data_set(trained.metrics["by_data_set"]))
     document.sections.append(sections.class_distribution({part: a.class_counts for part, a in data.parts.items()}, labels))
-    curves = plot(lambda path: training_curves(trained.courses, path, trained.panels), "figures by epoch")
+    curves = plot(lambda path: training_curves(trained.courses, path, trained.panels or CLASSIFIER_PANELS), "figures by epoch")
     document.sections.append(Section("Training", "", (curves,)))
     if classified is not None:
         document.sections += _classifier_sections(classified, labels)
@@ -139,7 +89,7 @@ def _single_cells(config: Config, data: DataSet) -> list[tuple[str, str]]:
     return [("Single cells", line) for line in said]
 
 
-def _classifier_headline(c: Classified) -> list[Headline]:
+def _classifier_headline(c: ClassifiedPart) -> list[Headline]:
     m = c.metrics
     return [
         Headline(
@@ -150,10 +100,9 @@ def _classifier_headline(c: Classified) -> list[Headline]:
     ]
 
 
-def _classifier_sections(c: Classified, labels: LabelSet) -> list[Section]:
+def _classifier_sections(c: ClassifiedPart, labels: LabelSet) -> list[Section]:
     counts = np.array(c.metrics["confusion"])
-    title = f"{c.part} patches: {c.metrics['patches']:,}"
-    taken = plot(lambda path: confusion_matrix(counts, c.names, title, path), "annotated classes against predicted ones")
+    taken = plot(lambda path: confusion_matrix(counts, c.names, _patches(c), path), "annotated classes against predicted ones")
     by_class = {}
     for i, name in enumerate(c.names):
         if (c.class_ids == i).any():
@@ -167,7 +116,7 @@ def _classifier_sections(c: Classified, labels: LabelSet) -> list[Section]:
     ]
 
 
-def _honesty(c: Classified) -> Section:
+def _honesty(c: ClassifiedPart) -> Section:
     points = reliability(c.probabilities.max(axis=1), c.probabilities.argmax(axis=1) == c.class_ids)
     text = "Of patches given 0.8, eight in ten should be right."
     shown = [plot(lambda path: charts.reliability_diagram(points, path, f"{c.part} patches"), "fraction that was right by probability")]
@@ -180,7 +129,7 @@ def _honesty(c: Classified) -> Section:
     return Section("Are the probabilities honest?", text, tuple(shown))
 
 
-def _detector_sections(d: Detected, labels: LabelSet) -> list[Section]:
+def _detector_sections(d: DetectedPart, labels: LabelSet) -> list[Section]:
     pictures = list(d.annotations.pictures)
     results = {p.key: found for p, found in zip(pictures, d.found, strict=True)}
     where = f"Photographs of the {d.part} part, by which the thresholds were chosen. " if d.part == "validation" else ""
@@ -203,12 +152,12 @@ def _networks(config: Config) -> str:
     return config.model + (f", and {config.second_look.model} for a second look" if config.second_look else "")
 
 
-def _epochs_kept(courses: list[Course]) -> list[tuple[str, str]]:
+def _epochs_kept(courses: list[LearningCurve]) -> list[tuple[str, str]]:
     names = ("Epochs", "Epochs of the second look")
     return [(name, f"{len(c.history)}, of which epoch {c.best_epoch + 1} was kept") for name, c in zip(names, courses, strict=False)]
 
 
-def _further(courses: list[Course]) -> list[tuple[str, str]]:
+def _further(courses: list[LearningCurve]) -> list[tuple[str, str]]:
     if not courses:
         return []
     epochs = " and ".join(str(len(c.history)) for c in courses)
@@ -221,3 +170,12 @@ def _command(name: str, config: Config) -> str:
 
 def _noun(annotations: AnnotationSet) -> str:
     return "labels" if annotations.whole else "cells"
+
+
+def figures_by_data_set(figures: Mapping[str, Mapping[str, Any]]) -> Section:
+    """A table with a row for each data set."""
+    rows = tuple(
+        (name, f"{own['images']:,}", *(rounded(at(own, path), "") for path in DETECTION.values())) for name, own in figures.items()
+    )
+    text = "Photographs of the test part, which nothing was chosen by. What a set does not annotate is not asked there."
+    return Section("Figures by data set", text, columns=("data set", "photographs", *DETECTION), rows=rows)

@@ -7,12 +7,10 @@ from typing import Any
 import supervision as sv
 
 from malaria_cells.base.progress import progress
-from malaria_cells.base.text import rounded
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.images import read_picture
 from malaria_cells.evaluation import detection_metrics, error_rates
 from malaria_cells.inference.detector import Detector
-from malaria_cells.report.document import Section
 
 # What tables show: a heading, and where it lies in the figures of a part.
 DETECTION: dict[str, tuple[str, ...]] = {
@@ -63,12 +61,3 @@ def _figures(annotations: AnnotationSet, found: Mapping[str, sv.Detections]) -> 
     own = [found[p.key] for p in pictures]
     counts = {"counts": asdict(error_rates(pictures, own, labels))} if labels.is_infected.any() else {}
     return detection_metrics(pictures, own, labels, None) | counts
-
-
-def section(figures: Mapping[str, Mapping[str, Any]]) -> Section:
-    """A table with a row for each data set."""
-    rows = tuple(
-        (name, f"{own['images']:,}", *(rounded(at(own, path), "") for path in DETECTION.values())) for name, own in figures.items()
-    )
-    text = "Photographs of the test part, which nothing was chosen by. What a set does not annotate is not asked there."
-    return Section("Figures by data set", text, columns=("data set", "photographs", *DETECTION), rows=rows)

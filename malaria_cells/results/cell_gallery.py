@@ -12,7 +12,7 @@ from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.images import read_picture
 from malaria_cells.data.patches import crop_boxes
 from malaria_cells.data.stain import Stain
-from malaria_cells.report.style import figure, short
+from malaria_cells.results.style import figure, short
 
 # The published R tutorial's (a magick animation of resized patches): pixels a side, and seconds a frame.
 SIDE = 300

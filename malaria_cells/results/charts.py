@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.calibration import Reliability
-from malaria_cells.report.style import PALETTE, QUIET, class_colours, figure, short
+from malaria_cells.results.style import PALETTE, QUIET, class_colours, figure, short
 
 
 def class_fractions(counts: dict[str, np.ndarray], names: tuple[str, ...], path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import supervision as sv
 
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.report.style import class_colours, short
+from malaria_cells.results.style import class_colours, short
 
 # Names more than these are kept inside the picture only, not off one another: supervision compares every name with every other, a
 # hundred times over, which takes 38 seconds for 2,000 of them.

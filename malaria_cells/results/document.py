@@ -78,7 +78,7 @@ class Document:
 
     def write(self, path: Path) -> None:
         """Write the page, whole or not at all."""
-        environment = jinja2.Environment(loader=jinja2.PackageLoader("malaria_cells", "report"), autoescape=True)
+        environment = jinja2.Environment(loader=jinja2.PackageLoader("malaria_cells", "results"), autoescape=True)
         template = environment.get_template(f"{NAME}.jinja")
         version = importlib.metadata.version("malaria-cells")
         values = {name: getattr(self, name) for name in ("title", "subtitle", "command", "facts", "headline", "sections", "warning")}

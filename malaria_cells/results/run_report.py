@@ -3,15 +3,15 @@
 import numpy as np
 
 from malaria_cells.base.text import number_of
-from malaria_cells.commands.output_folder import ANNOTATED
-from malaria_cells.commands.outputs import DetectionOutput, Finished
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.images import read_picture
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation import Score
 from malaria_cells.inference.counting import Count, count_detected
-from malaria_cells.report import sections
-from malaria_cells.report.document import NAME, Document, Section, photograph
+from malaria_cells.results import sections
+from malaria_cells.results.document import NAME, Document, Section, photograph
+from malaria_cells.results.output_folder import ANNOTATED
+from malaria_cells.results.run_outputs import DetectionOutput, Finished
 
 SHOWN = 3  # photographs, where there is no annotation to choose the best and worst by
 SHOWN_WIDTH = 1400

@@ -1,0 +1,142 @@
+"""A training from data to a whole model folder, by one name, safe against being cut off."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from malaria_cells.base import files
+from malaria_cells.base.errors import InputError
+from malaria_cells.base.tensorflow_setup import start_tensorflow
+from malaria_cells.base.text import number_of, rounded
+from malaria_cells.config import Config
+from malaria_cells.data.augment import check_policy
+from malaria_cells.data.data_record import data_record
+from malaria_cells.data.data_sets import said_of_unannotated
+from malaria_cells.data.dataset import DataSet
+from malaria_cells.data.single_cell_sets import said_of_labels_not_in_photographs, said_of_single_cells
+from malaria_cells.evaluation.by_data_set import DETECTION, at, has_named_sets
+from malaria_cells.fitting import run_state
+from malaria_cells.fitting.claim import check_folder, check_place, claimed
+from malaria_cells.inference.model_description import ABOUT
+from malaria_cells.models import check_model_name
+from malaria_cells.proposals.habits import measured
+from malaria_cells.training.elsewhere import read_elsewhere
+from malaria_cells.training.one_stage import train_one_stage_into
+from malaria_cells.training.training_result import TrainingResult
+from malaria_cells.training.two_stage import train_two_stage_into
+
+log = logging.getLogger(__name__)
+
+Reporter = Callable[[Path, str, TrainingResult], None]
+
+
+def train_data_set(name: str, config: Config, data: DataSet, resume: bool, report: Reporter) -> Path:
+    """Train on parts that are there already.
+
+    Args:
+        name: of the model folder below the config's `output_models`.
+        config: the recipe, its labels filled in (`dataset.with_labels`).
+        data: the parts; a test part is scored and never chosen by.
+        resume: whether to go on with an unfinished run of that name.
+        report: what is called with the new folder, the name and the result, to write what a person looks at.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        InputError: the config cannot be followed with these data, or another training has the name.
+    """
+    check_request(config)
+    check_cells(data)
+    with claimed(Path(config.output_models), name, resume):
+        return train_claimed(name, config, data, resume, report)
+
+
+def train_claimed(name: str, config: Config, data: DataSet, resume: bool, report: Reporter) -> Path:
+    """As `train_data_set`, for a name whose lock is held and a request that was checked."""
+    output = Path(config.output_models)
+    folder, place = output / name, run_state.folder_of(output, name)
+    if run_state.is_finished(place, folder / ABOUT):
+        run_state.RunState(place).finish()
+    files.check_replaceable(folder, ABOUT)
+    # A detector of one stage learns from photographs alone.
+    _describe(data if config.detector == "two_stage" else replace(data, single_cells=None))
+    begin = run_state.RunState.resume if resume else run_state.RunState.start
+    run = begin(place, config, data_record(data))
+    started = time.monotonic()
+    start_tensorflow()
+    try:
+        with files.replacing_folder(folder, ABOUT) as beside:
+            into = train_two_stage_into if config.detector == "two_stage" else train_one_stage_into
+            result = into(beside, config, data, run)
+            report(beside, name, result)
+            run.mark_finished(beside / ABOUT)
+    except (InputError, KeyboardInterrupt):
+        run.abort()
+        raise
+    run.finish()
+    _say_done(folder, result.metrics, time.monotonic() - started)
+    return folder
+
+
+def check_request(config: Config) -> None:
+    """See that the config can be followed, as far as that does not depend on the data."""
+    read_elsewhere(config.elsewhere)
+    for look in config.looks:
+        check_model_name(look.model)
+        check_policy(look.augmentation)
+    output = Path(config.output_models)
+    check_place(output, config.name or None)
+    if config.detector == "two_stage":
+        check_folder(Path(config.patch_cache), "patches")
+    if config.name:
+        files.check_replaceable(output / config.name, ABOUT)
+
+
+def check_cells(data: DataSet) -> None:
+    """See that there is something to learn from and to choose by.
+
+    Raises:
+        InputError: no labelled cell in the training or validation part.
+    """
+    for name, part in (("training", data.train), ("validation", data.validation)):
+        if part.class_counts.sum() == 0:
+            advice = "annotate more pictures, or check `labels`, `ignore_labels` and the annotation by `malaria-cells explore`"
+            raise InputError(f"no labelled cell in the {name} part ({number_of(len(part), 'picture')}); {advice}")
+    if data.test is not None and data.test.class_counts.sum() == 0:
+        log.warning(f"no labelled cell in the test part ({number_of(len(data.test), 'picture')}); only false alarms can be seen there")
+
+
+def _describe(data: DataSet) -> None:
+    names = data.train.labels.names
+    rows = [(part, annotations) for part, annotations in data.parts.items()]
+    if has_named_sets(data.train):
+        rows = [row for part, whole in rows for row in [(part, whole), *((f"  {n}", own) for n, own in whole.by_data_set().items())]]
+    width = max(12, *(len(row) + 1 for row, _ in rows))
+    print(f"{'':{width}}{'pictures':>9}" + "".join(f"  {n:>{max(len(n), 6)}}" for n in names))
+    for row, annotations in rows:
+        counts = zip(names, annotations.class_counts, strict=True)
+        print(f"{row:{width}}{len(annotations):>9}" + "".join(f"  {c:>{max(len(n), 6)}}" for n, c in counts))
+    for line in (*said_of_single_cells(data.single_cells), *said_of_unannotated(data.train), *measured(data.train)):
+        print(line)
+    sys.stdout.flush()
+    for line in said_of_labels_not_in_photographs(data.train, data.single_cells):
+        log.warning(line)
+
+
+def _say_done(folder: Path, metrics: dict[str, Any], seconds: float) -> None:
+    part = "test" if "test" in metrics else "validation"
+    f = metrics[part]
+    if "mAP50" in f:
+        figures = f"mAP50 {rounded(f['mAP50'])}, cell AP50 {rounded(f['cell']['AP50'])}"
+        print(f"{part}: {figures} on {number_of(f['images'], 'picture')} ({seconds:.0f} s)")
+    else:
+        print(f"{part}: accuracy {f['accuracy']:.3f}, macro F1 {f['macro_f1']:.3f} on {f['patches']:,} patches ({seconds:.0f} s)")
+    for name, own in metrics.get("by_data_set", {}).items():
+        figures = ", ".join(f"{heading} {rounded(at(own, path))}" for heading, path in DETECTION.items() if at(own, path) is not None)
+        print(f"  {name}: {figures} on {number_of(own['images'], 'picture')}")
+    print(f"model: {folder}\nnext:  python run.py --model {folder} --image PICTURES")
