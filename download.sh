@@ -9,4 +9,4 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python="$here/.venv/bin/python"
 [ -x "$python" ] || python=$(command -v python3 || command -v python || true)
 [ -n "$python" ] || { echo "error: found no Python; install Python 3.11 or newer" >&2; exit 2; }
-PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m malaria_cells.cli download "$@"
+PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m malaria_cells download "$@"

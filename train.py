@@ -3,7 +3,7 @@
 
 import sys
 
-from malaria_cells.cli import script
+from malaria_cells.app.cli import script
 
 if __name__ == "__main__":
     sys.exit(script("train"))

@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="data set with annotations.json, split.json and images/")
     options = parser.parse_args()
     start_tensorflow()
-    from malaria_cells.commands.export import export
+    from malaria_cells.app.commands.export import export
     from malaria_cells.data.annotations import load_annotations
     from malaria_cells.data.images import read_picture
     from malaria_cells.evaluation import detection_metrics

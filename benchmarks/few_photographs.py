@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from malaria_cells.app.cli import main as malaria_cells
 from malaria_cells.base import files
 from malaria_cells.base.progress import progress
-from malaria_cells.cli import main as malaria_cells
 from malaria_cells.data.annotations import AnnotationSet, load_annotations
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.split_file import read_split

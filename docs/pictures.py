@@ -37,7 +37,7 @@ def served() -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    server = subprocess.Popen([sys.executable, "-m", "malaria_cells.cli", "page", "--port", port, "--model", str(MODEL)])
+    server = subprocess.Popen([sys.executable, "-m", "malaria_cells", "page", "--port", port, "--model", str(MODEL)])
     try:
         yield f"http://127.0.0.1:{port}"
     finally:

@@ -6,7 +6,7 @@ The public names are loaded when they are first used, so that ``--help`` stays i
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from malaria_cells.api import CellDetector
+    from malaria_cells.app.api import CellDetector
     from malaria_cells.base.errors import InputError
     from malaria_cells.data.annotations import AnnotationSet, load_annotations
     from malaria_cells.data.images import read_picture
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "AnnotationSet": "data.annotations",
-    "CellDetector": "api",
+    "CellDetector": "app.api",
     "Count": "inference.counting",
     "InputError": "base.errors",
     "detection_metrics": "evaluation",

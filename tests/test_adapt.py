@@ -12,11 +12,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from malaria_cells.app.cli import main
+from malaria_cells.app.commands import adapt as command
+from malaria_cells.app.commands import adapt_data
+from malaria_cells.app.commands.adapt_data import AdaptRequest, labels_for
 from malaria_cells.base.errors import InputError
-from malaria_cells.cli import main
-from malaria_cells.commands import adapt as command
-from malaria_cells.commands import adapt_data
-from malaria_cells.commands.adapt_data import AdaptRequest, labels_for
 from malaria_cells.config import load_config, make_config
 from malaria_cells.inference.calibration import Calibration, InfectionSigmoid, fit_calibration
 from malaria_cells.inference.detector import DetectionSettings

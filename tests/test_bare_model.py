@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from malaria_cells.app.cli import main
+from malaria_cells.app.commands.run_model import load
+from malaria_cells.app.commands.run_request import RunRequest
 from malaria_cells.base.errors import InputError
-from malaria_cells.cli import main
-from malaria_cells.commands.run_model import load
-from malaria_cells.commands.run_request import RunRequest
 from malaria_cells.models.stored.keras_files import load_network
 
 

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
+from malaria_cells.app.cli import main
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
-from malaria_cells.cli import main
 from malaria_cells.fitting import claim
 from malaria_cells.fitting.claim import check_place, claimed
 from malaria_cells.fitting.run_state import folder_of

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from malaria_cells.cli import main
+from malaria_cells.app.cli import main
 from tests.conftest import write_bbbc041
 
 
@@ -30,7 +30,7 @@ def test_help_is_instant_and_names_every_option(repository, script):
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["keys"], ["download", "--list"]])
 def test_light_commands_import_nothing_heavy(arguments):
     code = (
-        "import sys\nfrom malaria_cells.cli import main\n"
+        "import sys\nfrom malaria_cells.app.cli import main\n"
         f"try: main({arguments})\nexcept SystemExit: pass\n"
         "heavy = {'tensorflow', 'keras', 'cv2', 'scipy', 'sklearn', 'supervision', 'matplotlib', 'imgaug'} & set(sys.modules)\n"
         "sys.exit(', '.join(sorted(heavy)) or 0)"

@@ -9,10 +9,10 @@ import pytest
 import yaml
 from PIL import Image
 
+from malaria_cells.app.cli import main
+from malaria_cells.app.commands.crossvalidate import TABLE, _mean_and_error, is_trained, summary, table
+from malaria_cells.app.commands.crossvalidate_sets import _leaving_out, _of_photographs
 from malaria_cells.base.errors import InputError
-from malaria_cells.cli import main
-from malaria_cells.commands.crossvalidate import TABLE, _mean_and_error, is_trained, summary, table
-from malaria_cells.commands.crossvalidate_sets import _leaving_out, _of_photographs
 from malaria_cells.config import load_config, make_config
 from malaria_cells.data.dataset import load_data_set
 from malaria_cells.data.sample import write_sample

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from malaria_cells.cli import main
+from malaria_cells.app.cli import main
 from malaria_cells.data.annotations.readers import table
 from malaria_cells.data.sample import write_sample
 

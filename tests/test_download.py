@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from malaria_cells.app.commands.download import ARCHIVES, SAMPLE
 from malaria_cells.base.errors import InputError
-from malaria_cells.commands.download import ARCHIVES, SAMPLE
 from tests.conftest import bbbc041_entry
 from tests.mirror import archive, serving
 
@@ -132,7 +132,7 @@ def test_members_that_would_land_outside_are_refused(repository, tmp_path, mirro
 @pytest.fixture
 def unpack(tmp_path):
     """Unpacks an archive's bytes as a fetched BBBC041."""
-    from malaria_cells.commands.download import _unpack
+    from malaria_cells.app.commands.download import _unpack
 
     def unpack(content):
         part = tmp_path / ".bbbc041.zip.part"
@@ -143,7 +143,7 @@ def unpack(tmp_path):
 
 
 def test_an_archive_that_unpacks_to_a_disk_full_is_refused(unpack, tmp_path, monkeypatch):
-    from malaria_cells.commands import download
+    from malaria_cells.app.commands import download
 
     monkeypatch.setattr(download, "LARGE", 1_000_000)
     buffer = io.BytesIO()
@@ -243,7 +243,7 @@ def test_files_in_the_way_are_kept(repository, tmp_path, mirror):
 
 
 def test_the_sample_needs_no_server(repository, tmp_path, monkeypatch, capsys):
-    from malaria_cells.cli import main
+    from malaria_cells.app.cli import main
     from malaria_cells.data import sample as package
 
     rendered = package.write_sample

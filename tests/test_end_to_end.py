@@ -6,7 +6,7 @@ import json
 import pytest
 import yaml
 
-from malaria_cells.cli import main
+from malaria_cells.app.cli import main
 
 
 def train(repository, config, folder, **settings):

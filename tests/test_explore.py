@@ -1,7 +1,7 @@
 import pytest
 from PIL import Image
 
-from malaria_cells.cli import main
+from malaria_cells.app.cli import main
 from malaria_cells.data.augment import POLICY_NAMES
 from tests.conftest import write_bbbc041, write_picture
 from tests.test_formats import camera_traps

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import yaml
 
+from malaria_cells.app.cli import main
 from malaria_cells.base.errors import InputError
-from malaria_cells.cli import main
 from malaria_cells.export import export_network
 from malaria_cells.inference.engines import ENGINES
 

@@ -13,8 +13,8 @@ import pytest
 import supervision as sv
 import yaml
 
+from malaria_cells.app.cli import main
 from malaria_cells.base.errors import InputError
-from malaria_cells.cli import main
 from malaria_cells.data.annotations import AnnotationSet, Picture
 from malaria_cells.data.images import read_picture
 from malaria_cells.data.labels import LabelSet
@@ -400,7 +400,7 @@ def test_force_gives_a_parasitemia_all_the_same(tmp_path):
 
 def test_an_unusual_photograph_has_the_wider_interval_of_laboratories_left_out():
     detector = Known(settings=DetectionSettings(), errors=ERRORS, errors_elsewhere={"x": ERRORS, "y": ErrorRates(50, 30, 4000, 40)})
-    from malaria_cells.api import CellDetector
+    from malaria_cells.app.api import CellDetector
 
     interface = CellDetector(detector, None)
     counted = interface.count(three_results()["a.png"])

@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
+from malaria_cells.app.cli import main
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.file_names import LONGEST, distinct, fitted, folded, inside, stem_of_label
-from malaria_cells.cli import main
 from malaria_cells.data.annotations import AnnotationSet, load_annotations
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.writers import WRITERS, image_copies

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from malaria_cells.app.cli import main
 from malaria_cells.base.errors import InputError
-from malaria_cells.cli import main
 from malaria_cells.data.images import read_picture
 from tests.conftest import write_bbbc041
 

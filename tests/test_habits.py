@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotationSet, Picture, load_annotations
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.proposals.habits import AnnotationHabits, border_habit, completeness, measure, measured
+from malaria_cells.proposals.learned.habits import AnnotationHabits, border_habit, completeness, measure, measured
 
 LABELS = LabelSet(("red blood cell", "leukocyte"))
 

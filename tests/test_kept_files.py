@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from malaria_cells.cli import main
+from malaria_cells.app.cli import main
 from malaria_cells.data.sample import write_sample
 
 

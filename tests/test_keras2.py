@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from malaria_cells.app.cli import main
 from malaria_cells.base.errors import InputError
-from malaria_cells.cli import main
 from malaria_cells.models.stored.keras2 import load_keras2
 
 

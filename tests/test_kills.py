@@ -12,9 +12,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from malaria_cells.app.commands import train as command
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
-from malaria_cells.commands import train as command
 from malaria_cells.data.annotations import AnnotationSet, Picture
 from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.labels import LabelSet

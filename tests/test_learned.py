@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from malaria_cells.app.cli import main
 from malaria_cells.base.errors import InputError
-from malaria_cells.cli import main
 from malaria_cells.data import boxes
 from malaria_cells.data.images import read_picture
 from malaria_cells.proposals import Proposer

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from malaria_cells.cli import main
+from malaria_cells.app.cli import main
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.fitting.run_state import RunState
 from malaria_cells.inference.model_folder import load_detector

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import yaml
 
+from malaria_cells.app.cli import _parser, main
+from malaria_cells.app.page.photographs import MOST_MEGAPIXELS, Photograph, counted_cells, read_upload, sample_smear
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.file_names import folded
-from malaria_cells.cli import _parser, main
-from malaria_cells.page.photographs import MOST_MEGAPIXELS, Photograph, counted_cells, read_upload, sample_smear
 from tests.conftest import write_picture
 
 APP = """
@@ -66,10 +66,10 @@ def test_limits_are_said(tmp_path):
 
 def test_corrections_are_what_training_takes(photograph, sample, tmp_path):
     """Twice the same photograph and once another: two photographs, the later labels; and a training's data with them."""
+    from malaria_cells.app.page.review_file import NO_CELL, save_correction
     from malaria_cells.config import load_config
     from malaria_cells.data.annotations import load_annotations
     from malaria_cells.data.dataset import load_data_set
-    from malaria_cells.page.review_file import NO_CELL, save_correction
 
     detector, smear = photograph
     cells = counted_cells(decide(detector, smear, 0.01, 0.01))
@@ -94,7 +94,7 @@ def test_corrections_are_what_training_takes(photograph, sample, tmp_path):
 
 
 def test_downloads_are_the_files_of_run(photograph, tmp_path):
-    from malaria_cells.page import downloads
+    from malaria_cells.app.page import downloads
 
     detector, smear = photograph
     (tmp_path / "smear.png").write_bytes(smear.content)
@@ -108,7 +108,7 @@ def test_downloads_are_the_files_of_run(photograph, tmp_path):
 
 
 def test_the_report_to_take_home_has_the_terms_of_the_model(untrained_model, tmp_path, monkeypatch):
-    from malaria_cells.page import downloads, panels
+    from malaria_cells.app.page import downloads, panels
 
     model = shutil.copytree(untrained_model, tmp_path / "model")
     content = yaml.safe_load((model / "model.yaml").read_text(encoding="utf-8")) | {"terms": "For research only."}
@@ -121,8 +121,8 @@ HOSTILE = ["a" * 300 + ".png", "x</b>.png", "![x](http%3A//a.b).png", "..", "TOT
 
 
 def test_every_download_of_photographs_with_hostile_names(photograph):
-    from malaria_cells.page import downloads
-    from malaria_cells.page.app import _with_own_names
+    from malaria_cells.app.page import downloads
+    from malaria_cells.app.page.app import _with_own_names
 
     detector, smear = photograph
     uploads = _with_own_names([(name, smear.content) for name in [*HOSTILE, *HOSTILE]])
@@ -139,8 +139,8 @@ def test_every_download_of_photographs_with_hostile_names(photograph):
 
 
 def test_names_on_the_page_are_no_markdown():
-    from malaria_cells.page.app import _with_own_names
-    from malaria_cells.page.markdown import plain
+    from malaria_cells.app.page.app import _with_own_names
+    from malaria_cells.app.page.markdown import plain
 
     assert plain("![x](http://a.b/c.png)") == "\\!\\[x\\](http\\://a.b/c.png)"
     assert plain("broken.png: not a picture") == "broken.png: not a picture"
@@ -150,8 +150,8 @@ def test_names_on_the_page_are_no_markdown():
 
 def test_two_photographs_of_one_name_are_both_kept(photograph, sample, tmp_path):
     """In the review, of two sessions; and one dropped under two names is one photograph."""
+    from malaria_cells.app.page.review_file import save_correction
     from malaria_cells.data.annotations import load_annotations
-    from malaria_cells.page.review_file import save_correction
 
     detector, smear = photograph
     cells = counted_cells(decide(detector, smear, 0.01, 0.01))
@@ -177,7 +177,7 @@ def test_a_photograph_that_is_written_upright_is_known_again(photograph, tmp_pat
 
     from PIL import Image
 
-    from malaria_cells.page.review_file import save_correction
+    from malaria_cells.app.page.review_file import save_correction
 
     detector, smear = photograph
     image, buffer = Image.fromarray(smear.pixels), io.BytesIO()
@@ -190,7 +190,7 @@ def test_a_photograph_that_is_written_upright_is_known_again(photograph, tmp_pat
 
 
 def test_a_review_that_cannot_be_read_is_a_sentence(photograph, tmp_path):
-    from malaria_cells.page.review_file import save_correction
+    from malaria_cells.app.page.review_file import save_correction
 
     detector, smear = photograph
     nothing = np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.int64)
@@ -305,9 +305,9 @@ def test_what_page_refuses(tmp_path, capsys):
 def test_adapting_waits_for_corrected_photographs_and_switches_to_the_new_model(photograph, tmp_path, monkeypatch):
     from streamlit.testing.v1 import AppTest
 
+    from malaria_cells.app.page import adapting
+    from malaria_cells.app.page.review_file import save_correction
     from malaria_cells.inference.model_folder import shipped
-    from malaria_cells.page import adapting
-    from malaria_cells.page.review_file import save_correction
 
     detector, smear = photograph
     boxes = np.array([[10, 10, 60, 60]], dtype=np.float32)
@@ -321,7 +321,7 @@ def test_adapting_waits_for_corrected_photographs_and_switches_to_the_new_model(
     command = adapting.command_of(review, "pretrained/thin_smear", output)
     assert _parser().parse_args(command).output == output
 
-    script = f"from pathlib import Path\nfrom malaria_cells.page.adapting import panel\npanel(Path({str(review)!r}), 'm', Path('x'))"
+    script = f"from pathlib import Path\nfrom malaria_cells.app.page.adapting import panel\npanel(Path({str(review)!r}), 'm', Path('x'))"
     page = AppTest.from_string(script, default_timeout=120).run()
     assert "From 5 corrected photographs on" in page.caption[0].value
     monkeypatch.setattr(adapting, "FEWEST", 1)
@@ -339,7 +339,7 @@ def test_adapting_waits_for_corrected_photographs_and_switches_to_the_new_model(
     monkeypatch.setattr(adapting.subprocess, "Popen", Process)
     page.run()
     page.button(key="adapt").click().run()
-    assert started[0][1:4] == ["-m", "malaria_cells.cli", "adapt"]
+    assert started[0][1:4] == ["-m", "malaria_cells", "adapt"]
     assert "Adapting the model: beginning" in page.info[0].value
     Process.code = 2
     page.run()

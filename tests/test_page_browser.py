@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from malaria_cells.cli import main
+from malaria_cells.app.cli import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
@@ -54,7 +54,7 @@ def served(repository, tmp_path_factory):
         port = free.getsockname()[1]
     folder = tmp_path_factory.mktemp("page")
     review = folder / "review"
-    command = [sys.executable, "-m", "malaria_cells.cli", "page", "--port", str(port), "--review", str(review)]
+    command = [sys.executable, "-m", "malaria_cells", "page", "--port", str(port), "--review", str(review)]
     with (folder / "log.txt").open("w") as log:
         server = subprocess.Popen(command, cwd=repository, stdout=log, stderr=subprocess.STDOUT)
         try:

@@ -9,7 +9,7 @@ import sys
 import pytest
 import yaml
 
-from malaria_cells.cli import main
+from malaria_cells.app.cli import main
 
 
 def test_it_is_small_and_has_a_card(repository):

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from malaria_cells.cli import main
+from malaria_cells.app.cli import main
 from malaria_cells.config import load_config
 from malaria_cells.data.dataset import load_data_set
 

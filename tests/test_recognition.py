@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from malaria_cells.app.cli import main
 from malaria_cells.base.errors import InputError
-from malaria_cells.cli import main
 from malaria_cells.data.annotations import load_annotations
 from malaria_cells.data.labels import LabelSet
 from tests.conftest import write_picture

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from malaria_cells.cli import main
+from malaria_cells.app.cli import main
 from malaria_cells.evaluation import error_analysis, micro_f1
 from malaria_cells.results.document import Document, Headline, Section, plot
 from tests.test_evaluation import LABELS, detections, picture, truth_as_prediction

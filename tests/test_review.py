@@ -10,8 +10,8 @@ import supervision as sv
 from PIL import Image
 from pycocotools.coco import COCO
 
+from malaria_cells.app.cli import main
 from malaria_cells.base.errors import InputError
-from malaria_cells.cli import main
 from malaria_cells.config import make_config
 from malaria_cells.data.annotations import load_annotations
 from malaria_cells.data.dataset import load_data_set

@@ -16,7 +16,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from malaria_cells.cli import main
+from malaria_cells.app.cli import main
 from malaria_cells.data import coco_rows
 from malaria_cells.data.annotations import load_annotations
 from malaria_cells.data.patches import resize

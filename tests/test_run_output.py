@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import supervision as sv
 
+from malaria_cells.app.cli import main
+from malaria_cells.app.commands import run as command
+from malaria_cells.app.commands.run_model import Loaded
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
-from malaria_cells.cli import main
-from malaria_cells.commands import run as command
-from malaria_cells.commands.run_model import Loaded
 from malaria_cells.results.output_folder import ANNOTATED, COMPARED, UNFINISHED, claimed
 from tests.conftest import write_bbbc041, write_picture
 

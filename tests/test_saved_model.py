@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
+from malaria_cells.app.cli import main
 from malaria_cells.base.errors import InputError
-from malaria_cells.cli import main
 from malaria_cells.export import export_network
 from malaria_cells.inference.engines import exported_network
 from malaria_cells.inference.model_description import load_description, save_description

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from malaria_cells import CellDetector, read_picture
+from malaria_cells.app.cli import main
 from malaria_cells.base.errors import InputError
-from malaria_cells.cli import main
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotationSet, Picture
 from malaria_cells.data.boxes import cell_sizes

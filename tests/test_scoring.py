@@ -5,10 +5,10 @@ import logging
 
 import pytest
 
+from malaria_cells.app.cli import main
+from malaria_cells.app.commands.run_request import RunRequest
+from malaria_cells.app.commands.run_truth import of_part, read_truth
 from malaria_cells.base.errors import InputError
-from malaria_cells.cli import main
-from malaria_cells.commands.run_request import RunRequest
-from malaria_cells.commands.run_truth import of_part, read_truth
 from malaria_cells.config import make_config
 from malaria_cells.data.dataset import load_data_set
 from tests.conftest import write_bbbc041

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import pytest
 
+from malaria_cells.app.cli import main
 from malaria_cells.base.errors import InputError
-from malaria_cells.cli import main
 from malaria_cells.config import make_config
 from malaria_cells.data.patches import crop_boxes, resize
 from malaria_cells.fitting.run_state import RunState

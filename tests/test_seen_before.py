@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from malaria_cells.app.commands import crossvalidate_sets
+from malaria_cells.app.commands.run_truth import of_part
 from malaria_cells.base.errors import InputError
-from malaria_cells.commands import crossvalidate_sets
-from malaria_cells.commands.run_truth import of_part
 from malaria_cells.config import load_config, make_config
 from malaria_cells.data.seen_before import learned_from, say_seen, seen_in
 from malaria_cells.inference.model_description import ABOUT

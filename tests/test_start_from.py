@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
+from malaria_cells.app.commands import crossvalidate_sets
 from malaria_cells.base.errors import InputError
-from malaria_cells.commands import crossvalidate_sets
 from malaria_cells.config import Config, load_config, make_config
 from malaria_cells.data.labels import BACKGROUND, LabelSet
 from malaria_cells.inference.classifier import both_classes

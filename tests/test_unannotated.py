@@ -6,9 +6,9 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
+from malaria_cells.app.cli import main
+from malaria_cells.app.commands.run_truth import read_truth
 from malaria_cells.base.errors import InputError
-from malaria_cells.cli import main
-from malaria_cells.commands.run_truth import read_truth
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.evaluation import average_precision, class_matches, detection_metrics, error_rates
 from malaria_cells.evaluation.by_data_set import figures_by_data_set
@@ -122,7 +122,7 @@ def test_false_alarms_of_labels_that_no_annotation_has_are_pointed_out(tmp_path,
 
 
 def test_whole_pictures_know_no_such_labels(untrained_model, tmp_path):
-    from malaria_cells.commands.run import run
+    from malaria_cells.app.commands.run import run
 
     write_bbbc041(tmp_path, {"0.png": [("ring", 1, 1, 30, 30)]})
     with pytest.raises(InputError, match="--annotated-labels: is about cells that nobody boxed"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from malaria_cells.cli import main
+from malaria_cells.app.cli import main
 from malaria_cells.data.annotations import load_annotations
 from malaria_cells.data.images import read_picture
 from malaria_cells.data.writers import WRITERS

@@ -1,6 +1,6 @@
-"""The settings of a run. What counts, from weak to strong: the defaults, the YAML file, ``--set key=value``.
+"""The settings of a run, read strictly and documented: the defaults, over them the YAML file, over that ``--set key=value``.
 
-The resolved configuration is saved with the model.
+In: YAML and settings of the command line. Out: a `Config`, which is saved with the model as it was resolved.
 """
 
 from malaria_cells.config.keys import PARASITES, SIX_CLASSES, Config

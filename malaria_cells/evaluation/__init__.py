@@ -1,4 +1,7 @@
-"""Figures of a detection against full-image boxes, and of a classification against true classes."""
+"""What detections and classifications are worth.
+
+In: annotated images and detections, or true classes and probabilities. Out: figures of COCO and of counting.
+"""
 
 from malaria_cells.evaluation.average_precision import AveragePrecision, as_one_class, average_precision, cell_figures, mean_present
 from malaria_cells.evaluation.classification_metrics import classification_metrics

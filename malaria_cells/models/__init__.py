@@ -1,4 +1,7 @@
-"""Classifiers by name. Every one takes pixels in 0..255 and does its own preprocessing."""
+"""Classifiers by name, each with its own preprocessing, and reading of network files.
+
+In: a name, an input size and a number of classes. Out: a Keras network that takes pixels in 0..255.
+"""
 
 from malaria_cells.base.errors import InputError, nearest, reason
 

@@ -1,4 +1,7 @@
-"""Candidate boxes: a picture in, boxes (n, 4) out. A method is made of one or more sources, each a function of its own."""
+"""Candidate boxes, by a file or package for each method.
+
+In: an image. Out: boxes (n, 4) and their scores.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

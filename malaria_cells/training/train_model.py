@@ -23,7 +23,7 @@ from malaria_cells.fitting import run_state
 from malaria_cells.fitting.claim import check_folder, check_place, claimed
 from malaria_cells.inference.model_description import ABOUT
 from malaria_cells.models import check_model_name
-from malaria_cells.proposals.habits import measured
+from malaria_cells.proposals.learned.habits import measured
 from malaria_cells.training.elsewhere import read_elsewhere
 from malaria_cells.training.one_stage import train_one_stage_into
 from malaria_cells.training.training_result import TrainingResult

@@ -16,7 +16,7 @@ from malaria_cells.data.annotations import AnnotationSet, Picture
 from malaria_cells.data.augment import LABORATORIES, densities
 from malaria_cells.data.images import read_picture
 from malaria_cells.data.stain import Normalization, normalized
-from malaria_cells.proposals.habits import border_habit
+from malaria_cells.proposals.learned.habits import border_habit
 from malaria_cells.proposals.learned.prediction import PADDING, STRIDE, WORKING_CELL_SIZE, padded, to_working_scale
 from malaria_cells.proposals.learned.scale import annotated_cell_sizes
 from malaria_cells.proposals.learned.targets import centre_targets, random_dihedral

@@ -7,6 +7,11 @@ import numpy as np
 import streamlit as st
 import supervision as sv
 
+from malaria_cells.app.page import downloads as files
+from malaria_cells.app.page import view
+from malaria_cells.app.page.markdown import plain
+from malaria_cells.app.page.photographs import Photograph
+from malaria_cells.app.page.review_file import NO_CELL, save_correction
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.file_names import fitted
 from malaria_cells.base.text import number_of
@@ -17,11 +22,6 @@ from malaria_cells.inference.detector import Detector, TwoStageDetector
 from malaria_cells.inference.explain import Explainer
 from malaria_cells.inference.familiarity import FAMILIAR, UNLIKE, Familiarity
 from malaria_cells.inference.model_description import ABOUT, load_description
-from malaria_cells.page import downloads as files
-from malaria_cells.page import view
-from malaria_cells.page.markdown import plain
-from malaria_cells.page.photographs import Photograph
-from malaria_cells.page.review_file import NO_CELL, save_correction
 
 MOST_SHOWN = 60  # cells in the sheet
 NOT_A_CELL = "not a cell"

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from malaria_cells.app.commands.explore import AnnotationRequest
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import number_of
-from malaria_cells.commands.explore import AnnotationRequest
 from malaria_cells.data.writers import WRITERS
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from malaria_cells.app.commands.run_request import RunRequest
 from malaria_cells.base.errors import InputError
-from malaria_cells.commands.run_request import RunRequest
 from malaria_cells.data.labels import LabelSet
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def load(request: RunRequest, model: Path) -> Loaded:
     else:
         if request.engine not in {None, "keras"}:
             raise InputError(f"--engine {request.engine}: {model} is a bare Keras file; export works on a model folder")
-        from malaria_cells.commands.bare_model import bare_detector
+        from malaria_cells.app.commands.bare_model import bare_detector
 
         detector, detects, scan, seed, terms = bare_detector(request, model), False, None, 0, None
     changes = {key: getattr(request, key) for key in ("score_threshold", "nms", "nms_iou", "tta") if getattr(request, key) is not None}

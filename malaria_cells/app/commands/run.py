@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
+from malaria_cells.app.commands.run_model import Loaded, load
+from malaria_cells.app.commands.run_request import RunRequest
+from malaria_cells.app.commands.run_truth import of_part, read_truth
 from malaria_cells.base.errors import InputError, reason
 from malaria_cells.base.parallel import PREFETCHED, imap_ordered
 from malaria_cells.base.progress import progress
 from malaria_cells.base.text import number_of
-from malaria_cells.commands.run_model import Loaded, load
-from malaria_cells.commands.run_request import RunRequest
-from malaria_cells.commands.run_truth import of_part, read_truth
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.images import list_pictures, read_picture
 from malaria_cells.data.labels import warn_of_uncounted

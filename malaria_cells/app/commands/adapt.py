@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
+from malaria_cells.app.commands.adapt_data import AdaptRequest, Photographs, config_of, photographs, say_photographs
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.progress import progress
 from malaria_cells.base.tensorflow_setup import start_tensorflow
 from malaria_cells.base.text import number_of, rounded
-from malaria_cells.commands.adapt_data import AdaptRequest, Photographs, config_of, photographs, say_photographs
 from malaria_cells.config import Config
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.dataset import DataSet

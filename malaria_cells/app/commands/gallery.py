@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from malaria_cells.app.commands.explore import AnnotationRequest
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.file_names import LONGEST, distinct, stem_of_label
 from malaria_cells.base.text import excerpt
-from malaria_cells.commands.explore import AnnotationRequest
 from malaria_cells.data.annotations import AnnotationSet, Picture
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.explain import Explainer

@@ -5,10 +5,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from malaria_cells.app.commands.crossvalidate import TABLE, is_trained, summary, table
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import number_of
-from malaria_cells.commands.crossvalidate import TABLE, is_trained, summary, table
 from malaria_cells.config import Config, load_config, names_of
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.data_sets import groups_of

@@ -112,14 +112,14 @@ def _add_annotation(parser: argparse.ArgumentParser) -> None:
 
 
 def _annotation(options: argparse.Namespace):  # type: ignore[no-untyped-def]
-    from malaria_cells.commands.explore import AnnotationRequest
+    from malaria_cells.app.commands.explore import AnnotationRequest
 
     return None if options.source is None else AnnotationRequest(options.source, options.images, options.format)
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:
     def train(options: argparse.Namespace) -> int:
-        from malaria_cells.commands.train import train
+        from malaria_cells.app.commands.train import train
 
         return train(options.config, options.set, options.resume)
 
@@ -130,8 +130,8 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
 
 def _add_run(commands: argparse._SubParsersAction) -> None:
     def run(options: argparse.Namespace) -> int:
-        from malaria_cells.commands.run import run
-        from malaria_cells.commands.run_request import RunRequest
+        from malaria_cells.app.commands.run import run
+        from malaria_cells.app.commands.run_request import RunRequest
 
         values = {k: v for k, v in vars(options).items() if k != "command"}
         values["labels"] = _names(values["labels"]) if values["labels"] else None
@@ -200,8 +200,8 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
 
 def _add_adapt(commands: argparse._SubParsersAction) -> None:
     def adapt(options: argparse.Namespace) -> int:
-        from malaria_cells.commands.adapt import adapt
-        from malaria_cells.commands.adapt_data import AdaptRequest
+        from malaria_cells.app.commands.adapt import adapt
+        from malaria_cells.app.commands.adapt_data import AdaptRequest
 
         values = {k: v for k, v in vars(options).items() if k != "command"}
         values["ignore_labels"] = [name for names in values["ignore_labels"] for name in names]
@@ -225,8 +225,8 @@ def _add_adapt(commands: argparse._SubParsersAction) -> None:
 
 def _add_crossvalidate(commands: argparse._SubParsersAction) -> None:
     def crossvalidate(options: argparse.Namespace) -> int:
-        from malaria_cells.commands.crossvalidate import crossvalidate
-        from malaria_cells.commands.crossvalidate_sets import crossvalidate_sets
+        from malaria_cells.app.commands.crossvalidate import crossvalidate
+        from malaria_cells.app.commands.crossvalidate_sets import crossvalidate_sets
 
         if options.by == "data_set":
             if options.folds is not None:
@@ -253,7 +253,7 @@ def _add_crossvalidate(commands: argparse._SubParsersAction) -> None:
 
 def _add_download(commands: argparse._SubParsersAction) -> None:
     def download(options: argparse.Namespace) -> int:
-        from malaria_cells.commands.download import download, list_names
+        from malaria_cells.app.commands.download import download, list_names
 
         return list_names() if options.list else download(options.names, options.data)
 
@@ -265,7 +265,7 @@ def _add_download(commands: argparse._SubParsersAction) -> None:
 
 def _add_explore(commands: argparse._SubParsersAction) -> None:
     def explore(options: argparse.Namespace) -> int:
-        from malaria_cells.commands.explore import explore
+        from malaria_cells.app.commands.explore import explore
 
         return explore(_annotation(options), options.config, options.set, options.output, options.augment)
 
@@ -280,7 +280,7 @@ def _add_explore(commands: argparse._SubParsersAction) -> None:
 
 def _add_page(commands: argparse._SubParsersAction) -> None:
     def page(options: argparse.Namespace) -> int:
-        from malaria_cells.commands.page import page
+        from malaria_cells.app.commands.page import page
 
         return page(options.model, options.models, options.review, options.address, options.port)
 
@@ -296,7 +296,7 @@ def _add_page(commands: argparse._SubParsersAction) -> None:
 
 def _add_gallery(commands: argparse._SubParsersAction) -> None:
     def gallery(options: argparse.Namespace) -> int:
-        from malaria_cells.commands.gallery import gallery
+        from malaria_cells.app.commands.gallery import gallery
 
         return gallery(_annotation(options), options.output, options.count, options.model, options.explain)
 
@@ -311,7 +311,7 @@ def _add_gallery(commands: argparse._SubParsersAction) -> None:
 
 def _add_export(commands: argparse._SubParsersAction) -> None:
     def export(options: argparse.Namespace) -> int:
-        from malaria_cells.commands.export import export
+        from malaria_cells.app.commands.export import export
 
         return export(options.model, options.format, options.int8, options.image, options.output)
 
@@ -327,7 +327,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
 
 def _add_convert(commands: argparse._SubParsersAction) -> None:
     def convert(options: argparse.Namespace) -> int:
-        from malaria_cells.commands.convert import convert
+        from malaria_cells.app.commands.convert import convert
 
         return convert(_annotation(options), options.target, options.to)
 
@@ -340,7 +340,7 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
 
 def _add_sample(commands: argparse._SubParsersAction) -> None:
     def sample(options: argparse.Namespace) -> int:
-        from malaria_cells.commands.sample import sample
+        from malaria_cells.app.commands.sample import sample
 
         return sample(options.folder, options.training, options.test, options.seed)
 
@@ -442,7 +442,3 @@ def _number(text: str, kind: Callable[[str], float], fits: Callable[[float], boo
     if not fits(value):
         raise argparse.ArgumentTypeError(f"found {text}, expected {expected}")
     return value
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from malaria_cells.app.commands.run_request import RunRequest
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import number_of
-from malaria_cells.commands.run_request import RunRequest
 from malaria_cells.data.annotations import AnnotationSet, PictureList, load_annotations
 from malaria_cells.data.annotations.matching import match_names
 from malaria_cells.data.data_sets import unannotated_ids

@@ -6,6 +6,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
+from malaria_cells.app.page.photographs import Photograph
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError, reason
 from malaria_cells.base.file_names import distinct, folded
@@ -13,7 +14,6 @@ from malaria_cells.data.annotations import AnnotationSet, Picture, load_annotati
 from malaria_cells.data.images import read_picture
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.writers import WRITERS
-from malaria_cells.page.photographs import Photograph
 
 ANNOTATIONS = "annotations.json"
 NO_CELL = -1

@@ -9,12 +9,12 @@ from typing import IO
 
 import streamlit as st
 
+from malaria_cells.app.page.markdown import plain
+from malaria_cells.app.page.review_file import ANNOTATIONS
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import number_of
 from malaria_cells.data.annotations import load_annotations
 from malaria_cells.inference.model_description import ABOUT
-from malaria_cells.page.markdown import plain
-from malaria_cells.page.review_file import ANNOTATIONS
 
 FEWEST = 5  # corrected photographs that the button waits for
 EVERY = 2.0  # seconds between two looks how far it is
@@ -97,7 +97,7 @@ def panel(review: Path, model: str, models: Path) -> None:
     if st.button(f"Adapt the model to {number_of(n, 'corrected photograph')}", key="adapt"):
         output = new_folder(models, model)
         said = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  the process writes to it as long as it lives
-        program = [sys.executable, "-m", "malaria_cells.cli", *command_of(review, model, output)]
+        program = [sys.executable, "-m", "malaria_cells", *command_of(review, model, output)]
         process = subprocess.Popen(program, stdout=said, stderr=subprocess.STDOUT)  # noqa: S603  a list of words, no shell
         _jobs()[str(review)] = Job(output, process, said)
         st.rerun()

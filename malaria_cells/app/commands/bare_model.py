@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from malaria_cells.app.commands.run_request import RunRequest
 from malaria_cells.base.errors import InputError, reason
 from malaria_cells.base.tensorflow_setup import INPUT_RANGES, UNSCALED, InputRange
 from malaria_cells.base.text import number_of
-from malaria_cells.commands.run_request import RunRequest
 from malaria_cells.data.labels import BACKGROUND
 from malaria_cells.inference.classifier import Network, PatchClassifier, inference_function
 from malaria_cells.inference.detector import DetectionSettings, TwoStageDetector

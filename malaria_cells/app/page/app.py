@@ -10,14 +10,14 @@ import numpy as np
 import streamlit as st
 import supervision as sv
 
+from malaria_cells.app.page import adapting, panels, view
+from malaria_cells.app.page.markdown import plain
+from malaria_cells.app.page.photographs import MOST_MEGABYTES, SAMPLE, Photograph, counted_cells, read_upload, sample_smear
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.file_names import distinct, printable
 from malaria_cells.inference.counting import Count, count_detected
 from malaria_cells.inference.detector import Detector
 from malaria_cells.inference.model_folder import load_detector
-from malaria_cells.page import adapting, panels, view
-from malaria_cells.page.markdown import plain
-from malaria_cells.page.photographs import MOST_MEGABYTES, SAMPLE, Photograph, counted_cells, read_upload, sample_smear
 from malaria_cells.results.verdicts import Verdicts
 
 

@@ -5,8 +5,8 @@ import io
 import tempfile
 from pathlib import Path
 
+from malaria_cells.app.page.photographs import Photograph
 from malaria_cells.inference.detector import Detector
-from malaria_cells.page.photographs import Photograph
 from malaria_cells.results.document import NAME
 from malaria_cells.results.output_folder import drawn_names
 from malaria_cells.results.run_outputs import DetectionOutput, Finished
