@@ -43,7 +43,7 @@ demo: install
 	@bash download.sh sample
 	@$(BIN)/python train.py --config=configs/from_scratch.yaml --set train_images=data/sample --set name=demo --set epochs=6 --set proposer_epochs=10 --set proposer_steps=100
 	@$(BIN)/python run.py --model models/demo --image 'data/sample/images/slide5*.jpg' --annotations data/sample/test.json --output results/demo
-	@echo "pictures with boxes: results/demo/annotated   report: results/demo/report.html"
+	@echo "images with boxes: results/demo/annotated   report: results/demo/report.html"
 
 page: install
 	@$(BIN)/$(PIP) install -c requirements.lock -e ".[page]"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Detect cells in pictures: ``python run.py --model MODEL --image PATH``."""
+"""Detect cells in images: ``python run.py --model MODEL --image PATH``."""
 
 import sys
 

@@ -1,8 +1,8 @@
-"""Adds what its training photographs look like to a model folder of before trainings stored it.
+"""Adds what its training images look like to a model folder of before trainings stored it.
 
 ``python benchmarks/add_familiarity.py MODEL [--set train_images=FOLDER ..]`` reads the data set that the model's own
 ``config.yaml`` names, runs the model on the validation part, and writes ``familiarity`` into ``model.yaml``. After a `refit` the networks
-have learned the validation photographs, so that they are a little surer of them than of new ones.
+have learned the validation images, so that they are a little surer of them than of new ones.
 """
 
 import argparse
@@ -30,18 +30,18 @@ def main() -> None:
     options = parser.parse_args()
     data = load_data_set(with_labels(load_config(options.model / "config.yaml", options.set)))
     detector, description = load_detector(options.model)
-    if isinstance(detector, TwoStageDetector):  # photographs are judged by what is seen before anything is corrected
+    if isinstance(detector, TwoStageDetector):  # images are judged by what is seen before anything is corrected
         detector = replace(detector, unfamiliar=None)
-    pictures = data.validation.pictures
-    found = [detector.detect(p.path) for p in progress(pictures, len(pictures), "detecting", "image")]
+    images = data.validation.images
+    found = [detector.detect(p.path) for p in progress(images, len(images), "detecting", "image")]
     known = fit_familiarity(data.train, data.validation, found, description.cell_size)
     content = yaml.safe_load((options.model / ABOUT).read_text(encoding="utf-8"))
-    own = error_rates(list(pictures), found, description.labels)
+    own = error_rates(list(images), found, description.labels)
     content["familiarity"] = plain(asdict(known)) if known else None
     if content.get("errors"):  # its counts stay: they are from before a refit
         content["errors"] |= {"misses_vary": own.misses_vary, "alarms_vary": own.alarms_vary}
     files.write_text(options.model / ABOUT, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-    print(f"{options.model / ABOUT}: familiarity of {len(data.train)} training and {len(pictures)} validation photographs")
+    print(f"{options.model / ABOUT}: familiarity of {len(data.train)} training and {len(images)} validation images")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ python benchmarks/detectors.py --config configs/iml.yaml
 
 Ours is trained by the config; keras-cv's YOLOV8 (xs) and RetinaNet (on ResNet-18), and Ultralytics' nano model where it is
 installed, from scratch for as many minutes. The sliding window is the tutorials': our classifier, one `predict` a window, timed
-on a few photographs.
+on a few images.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="for the peers (default: what our training took; needed with --model)")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help="beside ours (default: all that are installed)")
     parser.add_argument("--output", type=Path, default=Path("results/benchmark"))
-    parser.add_argument("--sliding-pictures", type=int, default=2, help="photographs to time windows on (default: %(default)s)")
+    parser.add_argument("--sliding-images", type=int, default=2, help="images to time windows on (default: %(default)s)")
     options = parser.parse_args()
     if options.model and options.minutes is None:
         parser.error("--model needs --minutes: how long its peers are trained")
@@ -66,7 +66,7 @@ def main() -> None:
             model, spent = train(options.config, options.output, kind, *settings_for(kind, options.config, options.output, minutes))
             rows.append(run(called, model, data, options.output, spent))
     if "sliding" in options.peers:
-        rows.append(sliding(ours, data, options.output, options.sliding_pictures))
+        rows.append(sliding(ours, data, options.output, options.sliding_images))
     if "ultralytics" in options.peers and find_spec("ultralytics"):
         rows.append(ultralytics(options.config, options.output, minutes))
     report(rows)
@@ -114,10 +114,10 @@ def run(name: str, model: Path, data: Path, output: Path, minutes: float | None,
     return Row(name, metrics, metrics["seconds_per_image"], usage.ru_maxrss / 1024, minutes)
 
 
-def sliding(model: Path, data: Path, output: Path, pictures: int) -> Row:
+def sliding(model: Path, data: Path, output: Path, images: int) -> Row:
     """The tutorials' detector: a window at every step, the classifier asked once a window."""
     row = run("sliding window", model, data, output, None, "--proposals", "sliding", "--tta", "1")
-    from malaria_cells.data.images import read_picture
+    from malaria_cells.data.images import read_image
     from malaria_cells.data.patches import crop_boxes
     from malaria_cells.data.stain import normalized
     from malaria_cells.inference.model_description import CLASSIFIER, load_description
@@ -126,12 +126,12 @@ def sliding(model: Path, data: Path, output: Path, pictures: int) -> Row:
 
     description, _ = load_description(model)
     network = load_network(model / CLASSIFIER)
-    names = json.loads((data / "split.json").read_text())["test"][:pictures]
+    names = json.loads((data / "split.json").read_text())["test"][:images]
     each = []
     for name in names:
-        picture = normalized(read_picture(data / "images" / Path(name).name), description.stain)
-        windows = sliding_boxes(picture.shape, description.cell_size or 80.0)
-        patches = crop_boxes(picture, windows, description.context, description.image_size_hw).astype(np.float32)
+        image = normalized(read_image(data / "images" / Path(name).name), description.stain)
+        windows = sliding_boxes(image.shape, description.cell_size or 80.0)
+        patches = crop_boxes(image, windows, description.context, description.image_size_hw).astype(np.float32)
         network.predict(patches[:1], verbose=0)
         asked = patches[:: max(len(patches) // 200, 1)]
         started = time.perf_counter()
@@ -153,7 +153,7 @@ def ultralytics(config: Path, output: Path, minutes: float) -> Row:
     parts = load_data_set(load_config(config))
     folder = (output / "ultralytics").resolve()
     for part, annotations in (("train", parts.train), ("validation", parts.validation)):
-        WRITERS["yolo"](AnnotationSet(annotations.labels, annotations.pictures), folder / part)
+        WRITERS["yolo"](AnnotationSet(annotations.labels, annotations.images), folder / part)
     described = folder / "both.yaml"
     about = {"path": str(folder), "train": "train/images", "val": "validation/images"}
     described.write_text(yaml.safe_dump(about | {"names": dict(enumerate(parts.train.labels.names))}))
@@ -163,7 +163,7 @@ def ultralytics(config: Path, output: Path, minutes: float) -> Row:
 
 
 def score_ultralytics(weights: Path, parts: "DataSet", minutes: float) -> Row:
-    """Thresholds by the validation photographs, figures and time by the test's."""
+    """Thresholds by the validation images, figures and time by the test's."""
     import resource
 
     import torch
@@ -182,7 +182,7 @@ def score_ultralytics(weights: Path, parts: "DataSet", minutes: float) -> Row:
         centre, half = answer[..., :2], answer[..., 2:4] / 2
         return np.concatenate([centre - half, centre + half, answer[..., 4:]], axis=-1)
 
-    test = list(parts.test.pictures)
+    test = list(parts.test.images)
     width, height = test[0].size_wh
     size_hw = tuple(-(-n * LONGER_SIDE // max(width, height) // 32) * 32 for n in (height, width))  # its coarsest stride
     settings = DetectionSettings(score_threshold=LEAST_SCORE)
@@ -197,8 +197,8 @@ def score_ultralytics(weights: Path, parts: "DataSet", minutes: float) -> Row:
 
 def report(rows: list[Row]) -> None:
     """Print the table as Markdown."""
-    print(f"\n{os.cpu_count()} cores, {rows[0].metrics['images']} photographs\n")
-    print("| | mAP50 | cell AP50 | cell recall | infected F1 | infected AP50 | s a photograph | peak MiB | training min |")
+    print(f"\n{os.cpu_count()} cores, {rows[0].metrics['images']} images\n")
+    print("| | mAP50 | cell AP50 | cell recall | infected F1 | infected AP50 | s an image | peak MiB | training min |")
     print("|---|---|---|---|---|---|---|---|---|")
     for r in rows:
         infected = r.metrics["infected"]

@@ -1,4 +1,4 @@
-"""The same detector by every engine, float and eight-bit, in one run: seconds a photograph, size, and what it costs.
+"""The same detector by every engine, float and eight-bit, in one run: seconds an image, size, and what it costs.
 
 python benchmarks/engines.py --model pretrained/vivax --data data/iml
 """
@@ -29,7 +29,7 @@ def main() -> None:
     start_tensorflow()
     from malaria_cells.app.commands.export import export
     from malaria_cells.data.annotations import load_annotations
-    from malaria_cells.data.images import read_picture
+    from malaria_cells.data.images import read_image
     from malaria_cells.evaluation import detection_metrics
     from malaria_cells.inference.model_description import load_description
     from malaria_cells.inference.model_folder import load_detector
@@ -37,8 +37,8 @@ def main() -> None:
     labels = load_description(options.model)[0].labels
     test = {Path(name).name for name in json.loads((options.data / "split.json").read_text())["test"]}
     truth = load_annotations(options.data / "annotations.json", labels, root=options.data)
-    pictures = [p for p in truth.pictures if p.path.name in test]
-    read = [read_picture(p.path) for p in pictures]
+    images = [p for p in truth.images if p.path.name in test]
+    read = [read_image(p.path) for p in images]
     lines = []
     with tempfile.TemporaryDirectory() as folder:
         for engine, int8 in RUNS:
@@ -49,19 +49,19 @@ def main() -> None:
             detector, _ = load_detector(where, engine)
             detector.detect(read[0])
             seconds, found = [], []
-            for picture in read:
+            for image in read:
                 started = time.perf_counter()
-                found.append(detector.detect(picture))
+                found.append(detector.detect(image))
                 seconds.append(time.perf_counter() - started)
-            m = detection_metrics(pictures, found, labels, None)
+            m = detection_metrics(images, found, labels, None)
             name = f"{engine}{', int8' if int8 else ''}"
             size = sum(f.stat().st_size for f in where.rglob("*") if f.suffix in WEIGHTS or f.name.startswith("variables"))
             figures = (m["cell"]["AP50"], m["mAP50"], m["infected"]["f1"])
             row = f"| {name} | {1000 * np.median(seconds):.0f} | {size / 2**20:.1f} | {' | '.join(f'{v:.3f}' for v in figures)} |"
             lines.append(row)
             print(row, flush=True)
-    print(f"\n{os.cpu_count()} cores, {len(read)} photographs\n")
-    print("| engine | ms a photograph | MiB | cell AP50 | mAP50 | infected F1 |\n|---|---|---|---|---|---|")
+    print(f"\n{os.cpu_count()} cores, {len(read)} images\n")
+    print("| engine | ms an image | MiB | cell AP50 | mAP50 | infected F1 |\n|---|---|---|---|---|---|")
     print("\n".join(lines))
 
 

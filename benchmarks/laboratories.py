@@ -1,8 +1,8 @@
 """Scores one model on the test part of each data set of a config, with the noise of each figure.
 
-``python benchmarks/laboratories.py MODEL --config configs/thin_smear.yaml [--part validation] [--json FILE]`` detects in every photograph
+``python benchmarks/laboratories.py MODEL --config configs/thin_smear.yaml [--part validation] [--json FILE]`` detects in every image
 once. The figures are those of ``run.py --annotations``; beside the most important ones stands the 95 % interval of `ROUNDS` bootstrap
-samples of groups (slides), since photographs of one slide are alike. False alarms are counted by 1,000 red cells that were counted.
+samples of groups (slides), since images of one slide are alike. False alarms are counted by 1,000 red cells that were counted.
 """
 
 import argparse
@@ -19,9 +19,9 @@ import supervision as sv
 from malaria_cells.base.progress import progress
 from malaria_cells.base.tensorflow_setup import start_tensorflow
 from malaria_cells.config import load_config
-from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.dataset import load_data_set, with_labels
-from malaria_cells.data.images import read_picture
+from malaria_cells.data.images import read_image
 from malaria_cells.evaluation import as_one_class, cell_figures, detection_metrics, error_rates, infected_figures, interval_coverage
 from malaria_cells.inference.counting import count_detected, total
 from malaria_cells.inference.detector import Detector
@@ -70,44 +70,44 @@ def opened(options: argparse.Namespace) -> tuple[AnnotationSet, Detector]:
 
 
 def figures(detector: Detector, annotations: AnnotationSet) -> dict[str, Any]:
-    """Detect in the photographs of one data set and score them."""
-    pictures, labels = list(annotations.pictures), annotations.labels
+    """Detect in the images of one data set and score them."""
+    images, labels = list(annotations.images), annotations.labels
     if labels.names != detector.labels.names:
         sys.exit(f"the model's labels are {', '.join(detector.labels.names)}; give the config the same, by --set labels=[..]")
     seen, verdicts = [], []
-    for p in progress(pictures, len(pictures), "detecting", "image"):
-        pixels = read_picture(p.path)
+    for p in progress(images, len(images), "detecting", "image"):
+        pixels = read_image(p.path)
         seen.append(detector.detect(pixels))
         verdicts.append(detector.familiarity(pixels, seen[-1]))
-    scored = detection_metrics(pictures, seen, labels, None)
-    by_picture = [count_detected(own, labels) for own in seen]
-    counted = total(by_picture, labels)
-    rates = error_rates(pictures, seen, labels)
+    scored = detection_metrics(images, seen, labels, None)
+    by_image = [count_detected(own, labels) for own in seen]
+    counted = total(by_image, labels)
+    rates = error_rates(images, seen, labels)
     given = [i for i, verdict in enumerate(verdicts) if verdict is None or verdict.level != UNLIKE]
     expected = [detector.errors_for(verdicts[i]) for i in given]
     levels = [verdict.level for verdict in verdicts if verdict]
     return scored | {
-        "groups": len({p.group for p in pictures}),
-        "noise": noise(pictures, seen, annotations),
+        "groups": len({p.group for p in images}),
+        "noise": noise(images, seen, annotations),
         "false_alarms_per_1000": 1000 * rates.false_alarms / max(counted.red_cells, 1),
-        "interval_coverage": interval_coverage([pictures[i] for i in given], [seen[i] for i in given], labels, expected),
+        "interval_coverage": interval_coverage([images[i] for i in given], [seen[i] for i in given], labels, expected),
         "familiarity": {level: levels.count(level) for level in sorted(set(levels))},
     }
 
 
-def noise(pictures: Sequence[Picture], seen: Sequence[sv.Detections], annotations: AnnotationSet) -> dict[str, list[float]]:
+def noise(images: Sequence[AnnotatedImage], seen: Sequence[sv.Detections], annotations: AnnotationSet) -> dict[str, list[float]]:
     """95 % intervals of the bootstrap by group (Efron and Tibshirani 1993, chapter 13, percentiles)."""
     rng = np.random.default_rng(SEED)
     labels = annotations.labels
     groups: dict[str, list[int]] = {}
-    for i, p in enumerate(pictures):
+    for i, p in enumerate(images):
         groups.setdefault(p.group, []).append(i)
     members = list(groups.values())
     samples: dict[str, list[float]] = {"cell AP50": [], "infected AP50": [], "infected F1": []}
     for _ in range(ROUNDS):
         rows = [i for g in rng.integers(len(members), size=len(members)) for i in members[g]]
-        # Drawn twice, a picture is two pictures: tables tell them apart by their keys.
-        drawn, found = [replace(pictures[i], key=str(n)) for n, i in enumerate(rows)], [seen[i] for i in rows]
+        # Drawn twice, an image is two images: tables tell them apart by their keys.
+        drawn, found = [replace(images[i], key=str(n)) for n, i in enumerate(rows)], [seen[i] for i in rows]
         values = {"cell AP50": cell_figures(drawn, found, labels).ap50[0]}
         if any(labels.is_infected[p.cell_class_ids].any() for p in drawn):
             values["infected AP50"] = as_one_class(drawn, found, labels.is_infected).ap50[0]
@@ -130,7 +130,7 @@ def print_row(name: str, row: dict[str, Any]) -> None:
         "alarms a 1,000": row["false_alarms_per_1000"],
     }
     shown = [f"{column} {value:.3f}{_between(row['noise'].get(column))}" for column, value in values.items() if value is not None]
-    print(f"{name} ({row['images']} photographs of {row['groups']} groups): {', '.join(shown)}")
+    print(f"{name} ({row['images']} images of {row['groups']} groups): {', '.join(shown)}")
     print(f"    intervals {row['interval_coverage']}, {row['familiarity']}")
 
 

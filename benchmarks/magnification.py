@@ -1,4 +1,4 @@
-"""What becomes of a detector when photographs are shrunk or enlarged, looked at in their own size and as if nothing had changed.
+"""What becomes of a detector when images are shrunk or enlarged, looked at in their own size and as if nothing had changed.
 
 python benchmarks/magnification.py --model pretrained/vivax --data data/iml
 """
@@ -26,7 +26,7 @@ def main() -> None:
     options = parser.parse_args()
     start_tensorflow()
     from malaria_cells.data.annotations import load_annotations
-    from malaria_cells.data.images import read_picture
+    from malaria_cells.data.images import read_image
     from malaria_cells.evaluation import detection_metrics
     from malaria_cells.inference.model_folder import load_detector
 
@@ -34,13 +34,13 @@ def main() -> None:
     detectors = {"own": detector, "as trained": detector.with_cell_size(description.cell_size)}
     test = {Path(name).name for name in json.loads((options.data / "split.json").read_text())["test"]}
     truth = load_annotations(options.data / "annotations.json", detector.labels, root=options.data)
-    pictures = [p for p in truth.pictures if p.path.name in test]
-    print(f"{len(pictures)} photographs\n")
-    print("| times | cell size | mAP50 | cell recall | infected F1 | s a photograph |\n|---|---|---|---|---|---|")
+    images = [p for p in truth.images if p.path.name in test]
+    print(f"{len(images)} images\n")
+    print("| times | cell size | mAP50 | cell recall | infected F1 | s an image |\n|---|---|---|---|---|---|")
     for factor in options.factors:
         found, seconds = {name: [] for name in detectors}, dict.fromkeys(detectors, 0.0)
-        for picture in pictures:
-            pixels = read_picture(picture.path)
+        for image in images:
+            pixels = read_image(image.path)
             if factor != 1:
                 way = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
                 pixels = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=way)
@@ -48,12 +48,12 @@ def main() -> None:
                 started = time.perf_counter()
                 found[name].append(each.detect(pixels))
                 seconds[name] += time.perf_counter() - started
-        scaled = [replace(p, boxes_xyxy=p.boxes_xyxy * np.float32(factor)) for p in pictures]
+        scaled = [replace(p, boxes_xyxy=p.boxes_xyxy * np.float32(factor)) for p in images]
         for name, detections in found.items():
             figures = detection_metrics(scaled, detections, detector.labels, None)
             f1 = figures["infected"]["f1"]
             row = [f"{factor:g}", name, *(f"{v:.3f}" for v in (figures["mAP50"], figures["cell"]["recall50"], f1))]
-            print("| " + " | ".join([*row, f"{seconds[name] / len(pictures):.2f}"]) + " |", flush=True)
+            print("| " + " | ".join([*row, f"{seconds[name] / len(images):.2f}"]) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python benchmarks/proposer.py --config configs/iml.yaml --set proposer_epochs=20
 
-Boxes are scored on the validation part, one look a picture, suppressed as the config has it. A class's rows tell how well boxes fit
-its cells: rare and large ones learn last. With --shrunk every other group's pictures are shrunk, as if those of two microscopes were
+Boxes are scored on the validation part, one look an image, suppressed as the config has it. A class's rows tell how well boxes fit
+its cells: rare and large ones learn last. With --shrunk every other group's images are shrunk, as if those of two microscopes were
 put together:
 
     python benchmarks/proposer.py --config configs/iml.yaml --set proposer_epochs=20 --shrunk 0.4
@@ -21,9 +21,9 @@ import supervision as sv
 from malaria_cells.base.tensorflow_setup import start_tensorflow
 from malaria_cells.config import load_config
 from malaria_cells.data import boxes
-from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.dataset import DataSet, load_data_set, with_labels
-from malaria_cells.data.images import read_picture
+from malaria_cells.data.images import read_image
 from malaria_cells.evaluation import cell_figures
 from malaria_cells.inference.suppression import suppress
 from malaria_cells.proposals import Proposer
@@ -31,21 +31,21 @@ from malaria_cells.training.two_stage import PROPOSER_BATCH
 
 
 def shrunk(annotations: AnnotationSet, factor: float, folder: Path) -> AnnotationSet:
-    """The set with every other group's pictures shrunk into a folder."""
-    groups = set(sorted({p.group for p in annotations.pictures})[1::2])
+    """The set with every other group's images shrunk into a folder."""
+    groups = set(sorted({p.group for p in annotations.images})[1::2])
 
-    def smaller(picture: Picture) -> Picture:
-        pixels = cv2.resize(read_picture(picture.path), None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-        path = folder / f"{picture.key.replace('/', '_')}.png"
+    def smaller(image: AnnotatedImage) -> AnnotatedImage:
+        pixels = cv2.resize(read_image(image.path), None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        path = folder / f"{image.key.replace('/', '_')}.png"
         cv2.imwrite(str(path), pixels[..., ::-1])
-        return replace(picture, path=path, size_wh=pixels.shape[1::-1], boxes_xyxy=picture.boxes_xyxy * np.float32(factor))
+        return replace(image, path=path, size_wh=pixels.shape[1::-1], boxes_xyxy=image.boxes_xyxy * np.float32(factor))
 
-    return replace(annotations, pictures=tuple(smaller(p) if p.group in groups else p for p in annotations.pictures))
+    return replace(annotations, images=tuple(smaller(p) if p.group in groups else p for p in annotations.images))
 
 
-def boxes_of(proposer: Proposer, picture: Picture, nms_iou: float) -> sv.Detections:
-    """What is proposed for a picture."""
-    xyxy, proposal_scores = proposer.candidates(read_picture(picture.path))
+def boxes_of(proposer: Proposer, image: AnnotatedImage, nms_iou: float) -> sv.Detections:
+    """What is proposed for an image."""
+    xyxy, proposal_scores = proposer.candidates(read_image(image.path))
     kept = suppress(xyxy, proposal_scores, nms_iou, None)
     return sv.Detections(xyxy[kept], confidence=proposal_scores[kept], class_id=np.zeros(len(kept), dtype=int))
 
@@ -54,17 +54,17 @@ def print_figures(annotations: AnnotationSet, found: dict[str, sv.Detections]) -
     """How well the boxes fit, by class.
 
     Args:
-        annotations: the pictures to score.
-        found: boxes by the pictures' keys.
+        annotations: the images to score.
+        found: boxes by the images' keys.
     """
-    pictures, labels = list(annotations.pictures), annotations.labels
-    proposed = [found[p.key] for p in pictures]
-    figures = cell_figures(pictures, proposed, labels)
-    sizes = f"cells of {annotations.median_cell_size:.0f} pixels, {np.mean([len(each) for each in proposed]):.0f} boxes a picture"
-    print(f"{len(pictures)} validation pictures, {sizes}")
+    images, labels = list(annotations.images), annotations.labels
+    proposed = [found[p.key] for p in images]
+    figures = cell_figures(images, proposed, labels)
+    sizes = f"cells of {annotations.median_cell_size:.0f} pixels, {np.mean([len(each) for each in proposed]):.0f} boxes an image"
+    print(f"{len(images)} validation images, {sizes}")
     print(f"AP50 {figures.ap50[0]:.3f}  AP75 {figures.ap75[0]:.3f}  AP {figures.ap[0]:.3f}  recall {figures.recall50[0]:.3f}")
-    overlap = [boxes.iou_matrix(each.xyxy, p.cells_xyxy).max(axis=0, initial=0) for each, p in zip(proposed, pictures, strict=True)]
-    best, ids = np.concatenate(overlap), np.concatenate([p.cell_class_ids for p in pictures])
+    overlap = [boxes.iou_matrix(each.xyxy, p.cells_xyxy).max(axis=0, initial=0) for each, p in zip(proposed, images, strict=True)]
+    best, ids = np.concatenate(overlap), np.concatenate([p.cell_class_ids for p in images])
     print("\n| | cells | with a box at IoU 0.5 | mean IoU of the best box |\n|---|---|---|---|")
     for i, name in enumerate(labels.names):
         own = best[ids == i]
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=Path("configs/iml.yaml"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--model", type=Path, help="folder whose proposer is scored; none is trained then")
-    parser.add_argument("--shrunk", type=float, metavar="FACTOR", help="shrink every other group's pictures so; the sizes are scored apart")
+    parser.add_argument("--shrunk", type=float, metavar="FACTOR", help="shrink every other group's images so; the sizes are scored apart")
     options = parser.parse_args()
     start_tensorflow()
     from malaria_cells.inference.model_folder import PROPOSER, load_network, proposal_inference_function
@@ -91,8 +91,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if options.shrunk:
             data = DataSet(*(shrunk(part, options.shrunk, Path(folder)) for part in (data.train, data.validation)), None)
-            small = [p.key for p in data.validation.pictures if p.path.parent == Path(folder)]
-            others = [p.key for p in data.validation.pictures if p.path.parent != Path(folder)]
+            small = [p.key for p in data.validation.images if p.path.parent == Path(folder)]
+            others = [p.key for p in data.validation.images if p.path.parent != Path(folder)]
             scored = [data.validation.subset(keys) for keys in (small, others)]
         size = data.train.median_cell_size
         if options.model:
@@ -102,7 +102,7 @@ def main() -> None:
             preprocessing = Preprocessing(config.stain_normalization, config.proposer_augmentation)
             network = train_proposer(data.train, schedule, preprocessing, config.random_state)
         proposer = Proposer("learned", size, network=proposal_inference_function(network))
-        found = {p.key: boxes_of(proposer, p, config.nms_iou or 0.5) for p in data.validation.pictures}
+        found = {p.key: boxes_of(proposer, p, config.nms_iou or 0.5) for p in data.validation.images}
         for part in scored:
             print_figures(part, found)
 

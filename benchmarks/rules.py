@@ -1,6 +1,6 @@
 """What each rule of a detector does to each data set: the figures with the rule, and what changes without it.
 
-``python benchmarks/rules.py MODEL --config configs/thin_smear.yaml [--part validation] [--json FILE]`` looks at every photograph of a part
+``python benchmarks/rules.py MODEL --config configs/thin_smear.yaml [--part validation] [--json FILE]`` looks at every image of a part
 once for each way of looking, and decides in each way of deciding. A rule that helps some laboratories and hurts others is to be chosen at
 training.
 """
@@ -18,7 +18,7 @@ from laboratories import arguments, opened
 from malaria_cells.base.progress import progress
 from malaria_cells.base.text import number_of
 from malaria_cells.data.annotations import AnnotationSet
-from malaria_cells.data.images import read_picture
+from malaria_cells.data.images import read_image
 from malaria_cells.evaluation import as_one_class, average_precision, cell_figures, mean_present
 from malaria_cells.inference import detector as detectors
 from malaria_cells.inference.detector import Predictions, TwoStageDetector
@@ -29,14 +29,14 @@ OVERLAPS = (0.3, 0.4, 0.5, 0.6, 0.7)
 def main() -> None:
     """Parse arguments, measure, print."""
     parser = arguments(__doc__, "validation")
-    parser.add_argument("--most", type=int, default=30, help="photographs of each set, evenly over it")
+    parser.add_argument("--most", type=int, default=30, help="images of each set, evenly over it")
     options = parser.parse_args()
     part, detector = opened(options)
     if not isinstance(detector, TwoStageDetector):
         sys.exit(f"{options.model}: expected a two-stage detector")
     rows = {}
     for name, own in part.by_data_set().items():
-        chosen = replace(own, pictures=own.pictures[:: max(len(own) // options.most, 1)])
+        chosen = replace(own, images=own.images[:: max(len(own) // options.most, 1)])
         rows[name] = measured(detector, chosen)
         print_table(name, len(chosen), rows[name])
     if options.json:
@@ -44,9 +44,9 @@ def main() -> None:
 
 
 def looked(detector: TwoStageDetector, annotations: AnnotationSet, what: str) -> list[Predictions]:
-    """What the networks say of each photograph."""
-    pictures = annotations.pictures
-    return [detector.predict(read_picture(p.path)) for p in progress(pictures, len(pictures), what, "image")]
+    """What the networks say of each image."""
+    images = annotations.images
+    return [detector.predict(read_image(p.path)) for p in progress(images, len(images), what, "image")]
 
 
 def measured(detector: TwoStageDetector, annotations: AnnotationSet) -> dict[str, dict[str, float | None]]:
@@ -75,18 +75,18 @@ def nested_boxes_stay() -> Iterator[None]:
 
 def figures(detector: TwoStageDetector, seen: list[Predictions], annotations: AnnotationSet) -> dict[str, float | None]:
     """Average precisions at an IoU of 0.5."""
-    pictures, labels = list(annotations.pictures), annotations.labels
+    images, labels = list(annotations.images), annotations.labels
     found = [detector.decide(*look) for look in seen]
-    cell = cell_figures(pictures, found, labels)
-    by_label = average_precision(pictures, found, labels).ap50
-    infected = as_one_class(pictures, found, labels.is_infected).ap50[0]
+    cell = cell_figures(images, found, labels)
+    by_label = average_precision(images, found, labels).ap50
+    infected = as_one_class(images, found, labels.is_infected).ap50[0]
     return {"cell AP50": cell.ap50[0], "mAP50": mean_present(by_label), "infected AP50": infected}
 
 
-def print_table(name: str, photographs: int, rows: dict[str, dict[str, float | None]]) -> None:
+def print_table(name: str, images: int, rows: dict[str, dict[str, float | None]]) -> None:
     """The first row as it is, the others as what is added by leaving the rule."""
     first = rows["as it is"]
-    print(f"\n{name}, {number_of(photographs, 'photograph')}\n| | " + " | ".join(first) + " |\n" + "|---" * (len(first) + 1) + "|")
+    print(f"\n{name}, {number_of(images, 'image')}\n| | " + " | ".join(first) + " |\n" + "|---" * (len(first) + 1) + "|")
     for rule, row in rows.items():
         print(f"| {rule} | " + " | ".join(said(row[key], None if row is first else first[key]) for key in first) + " |", flush=True)
 

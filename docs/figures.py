@@ -2,7 +2,7 @@
 
 python docs/figures.py                        # write them (make figures)
 python docs/figures.py --check                # or only say what is not as it should be: exit code 1
-python docs/figures.py --measure              # take them anew on the test photographs in data/, then write them
+python docs/figures.py --measure              # take them anew on the test images in data/, then write them
 """
 
 import argparse
@@ -24,7 +24,7 @@ NAMES = {
 
 
 def measure() -> None:
-    """Put what the model finds in the test photographs of its data sets into its metrics.json."""
+    """Put what the model finds in the test images of its data sets into its metrics.json."""
     from malaria_cells.base import files
     from malaria_cells.base.tensorflow_setup import start_tensorflow
     from malaria_cells.config import load_config
@@ -43,18 +43,18 @@ def measure() -> None:
 
 def readme(by_data_set: dict) -> str:
     """The lines of README.md."""
-    photographs = sum(own["images"] for own in by_data_set.values())
-    return f"""On the {photographs} test photographs of six laboratories, none of which was trained on or chosen by:
+    images = sum(own["images"] for own in by_data_set.values())
+    return f"""On the {images} test images of six laboratories, none of which was trained on or chosen by:
 
 {table(by_data_set)}
 
-The photographs of a laboratory that is none of these six are harder: [docs/results.md](docs/results.md#several-laboratories) has what is
-known of laboratories that a training left out, and `run.py` says of each photograph how like the training's it is."""
+The images of a laboratory that is none of these six are harder: [docs/results.md](docs/results.md#several-laboratories) has what is
+known of laboratories that a training left out, and `run.py` says of each image how like the training's it is."""
 
 
 def card(by_data_set: dict) -> str:
     """The lines of the model's card."""
-    return f"""The test photographs of each laboratory, at the thresholds that were chosen on the validation parts:
+    return f"""The test images of each laboratory, at the thresholds that were chosen on the validation parts:
 
 {table(by_data_set)}
 
@@ -66,7 +66,7 @@ Average precision of each label at an IoU of 0.5, and how many are annotated:
 def table(by_data_set: dict) -> str:
     """A row for each laboratory; infection where there is any."""
     lines = [
-        "| | photographs | cells | AP50 of cells | mAP50 | infected | F1 of infected | AP50 of infected | false alarms in 1,000 |",
+        "| | images | cells | AP50 of cells | mAP50 | infected | F1 of infected | AP50 of infected | false alarms in 1,000 |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, title in NAMES.items():

@@ -1,4 +1,4 @@
-"""Finds, names and counts blood cells in photographs of stained smears.
+"""Finds, names and counts blood cells in images of stained smears.
 
 The public names are loaded when they are first used, so that ``--help`` stays instant.
 """
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from malaria_cells.app.api import CellDetector
     from malaria_cells.base.errors import InputError
     from malaria_cells.data.annotations import AnnotationSet, load_annotations
-    from malaria_cells.data.images import read_picture
+    from malaria_cells.data.images import read_image
     from malaria_cells.evaluation import detection_metrics
     from malaria_cells.inference.counting import Count
 
@@ -20,12 +20,16 @@ _PLACES = {
     "InputError": "base.errors",
     "detection_metrics": "evaluation",
     "load_annotations": "data.annotations",
-    "read_picture": "data.images",
+    "read_image": "data.images",
 }
-__all__ = ["AnnotationSet", "CellDetector", "Count", "InputError", "detection_metrics", "load_annotations", "read_picture"]
+__all__ = ["AnnotationSet", "CellDetector", "Count", "InputError", "detection_metrics", "load_annotations", "read_image"]
+
+
+_FORMER = {"read_picture": "read_image"}  # names that went by another one
 
 
 def __getattr__(name: str) -> Any:
+    name = _FORMER.get(name, name)
     if name not in _PLACES:
         raise AttributeError(f"module 'malaria_cells' has no attribute '{name}'")
     from importlib import import_module

@@ -1,4 +1,4 @@
-"""Data that several tests share: a small rendered data set, a model folder that needs no training, the real photographs."""
+"""Data that several tests share: a small rendered data set, a model folder that needs no training, the real images."""
 
 import json
 import os
@@ -24,7 +24,7 @@ settings.load_profile("repeatable")
 
 # Files whose tests take minutes, the longest first. Workers that are given files in this order end at the same time; by number of tests,
 # pytest-xdist's own order, files of few long ones would come last, and one worker would wait for the other.
-LONGEST = ("one_stage", "export", "end_to_end", "docs", "training", "second_look", "learned", "adapt", "recipes", "saved_model")
+LONGEST = ("one_stage", "export", "end_to_end", "docs", "training", "refiner", "learned", "adapt", "recipes", "saved_model")
 
 REPOSITORY = Path(__file__).parent.parent
 REAL_DATA = Path(os.environ.get("MALARIA_CELLS_REAL_DATA", REPOSITORY.parent / "shared" / "data"))
@@ -61,7 +61,7 @@ def sample(tmp_path_factory) -> Path:
 def iml() -> Path:
     folder = REAL_DATA / "iml_malaria"
     if not (folder / "annotations.json").is_file():
-        pytest.skip(f"the IML-Malaria photographs are not at {folder}; set MALARIA_CELLS_REAL_DATA to the folder that holds iml_malaria")
+        pytest.skip(f"the IML-Malaria images are not at {folder}; set MALARIA_CELLS_REAL_DATA to the folder that holds iml_malaria")
     return folder
 
 
@@ -70,7 +70,7 @@ def laboratories() -> Path:
     """The folder of other laboratories' data sets, a subfolder each."""
     folder = REAL_DATA / "labs"
     if not folder.is_dir():
-        pytest.skip(f"other laboratories' photographs are not at {folder}; set MALARIA_CELLS_REAL_DATA to the folder that holds labs")
+        pytest.skip(f"other laboratories' images are not at {folder}; set MALARIA_CELLS_REAL_DATA to the folder that holds labs")
     return folder
 
 
@@ -106,7 +106,7 @@ def untrained_model(tmp_path_factory, six_classes) -> Path:
     description = ModelDescription(
         labels=six_classes,
         model="compact",
-        rejects=True,
+        has_background=True,
         image_size_hw=(32, 32),
         context=1.25,
         cell_size=72.0,
@@ -124,7 +124,7 @@ def untrained_model(tmp_path_factory, six_classes) -> Path:
     return folder
 
 
-def write_picture(path: Path, size_wh: tuple[int, int] = (100, 80), value: int = 200) -> None:
+def write_image(path: Path, size_wh: tuple[int, int] = (100, 80), value: int = 200) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((size_wh[1], size_wh[0], 3), value, dtype=np.uint8)).save(path)
 
@@ -140,12 +140,10 @@ def bbbc041_entry(name: str, objects: list[tuple], size_wh: tuple[int, int] = (1
     }
 
 
-def write_bbbc041(
-    folder: Path, pictures: dict[str, list[tuple]], size_wh: tuple[int, int] = (100, 80), name: str = "training.json"
-) -> Path:
-    """A data set of grey pictures in BBBC041's layout."""
-    for key in pictures:
-        write_picture(folder / key, size_wh)
+def write_bbbc041(folder: Path, images: dict[str, list[tuple]], size_wh: tuple[int, int] = (100, 80), name: str = "training.json") -> Path:
+    """A data set of grey images in BBBC041's layout."""
+    for key in images:
+        write_image(folder / key, size_wh)
     path = folder / name
-    path.write_text(json.dumps([bbbc041_entry(f"/{key}", objects, size_wh) for key, objects in pictures.items()]), encoding="utf-8")
+    path.write_text(json.dumps([bbbc041_entry(f"/{key}", objects, size_wh) for key, objects in images.items()]), encoding="utf-8")
     return path

@@ -1,4 +1,4 @@
-"""A model goes on from a few annotated photographs."""
+"""A model goes on from a few annotated images."""
 
 import csv
 import json
@@ -24,14 +24,14 @@ from malaria_cells.inference.model_description import ABOUT, file_fingerprint, l
 from malaria_cells.inference.model_folder import load_detector, load_network, save_model, shipped
 from malaria_cells.training import few
 from malaria_cells.training.budget import LEAST, Budget, Plan, Stage, plan_of, stages_of
-from tests.conftest import write_bbbc041, write_picture
+from tests.conftest import write_bbbc041, write_image
 from tests.test_leaks import NAMES, slides
 
 
 @given(st.integers(2, 200), st.integers(0, 100), st.booleans())
-def test_a_usual_machine_has_time_for_the_usual_steps(pictures, old, second_look):
-    plan = plan_of(min(pictures, 40), min(pictures, 40), min(old, 0))
-    stages = stages_of(plan, second_look)
+def test_a_usual_machine_has_time_for_the_usual_steps(images, old, refiner):
+    plan = plan_of(min(images, 40), min(images, 40), min(old, 0))
+    stages = stages_of(plan, refiner)
     assert 2 <= plan.folds <= 5
     assert sum(s.of_steps + s.fixed for s in stages) < 600
     now = [0.0]
@@ -70,9 +70,9 @@ def test_few_infected_cells_leave_the_start_models_decisions():
 def test_few_infected_cells_leave_the_start_models_platt_scaling():
     carried = InfectionSigmoid((False, True, True, False), 2.0, -1.0)
     fitted = Calibration(1.0, 0.9, (0.1,) * 4, InfectionSigmoid(carried.classes, 1.0, 1.0))
-    assert few.blended_calibration(fitted, carried, 3).findings == carried
-    assert few.blended_calibration(fitted, carried, 10).findings == InfectionSigmoid(carried.classes, 1.5, 0.0)
-    assert few.blended_calibration(replace(fitted, findings=None), carried, 90).findings == carried
+    assert few.blended_calibration(fitted, carried, 3).infection == carried
+    assert few.blended_calibration(fitted, carried, 10).infection == InfectionSigmoid(carried.classes, 1.5, 0.0)
+    assert few.blended_calibration(replace(fitted, infection=None), carried, 90).infection == carried
     assert few.blended_calibration(fitted, None, 0) == fitted
 
 
@@ -88,7 +88,7 @@ def test_carried_over_the_start_models_probability_of_infection_stays(scaling):
     assert mapped.log_prior_ratio == pytest.approx((0.5, -3.0, 0.45, 0.4))
     fitted = Calibration(1.4, 0.0, (0.4, 0.0, -0.5, -0.1))
     blended = few.blended_calibration(fitted, few.carried_over(scaling, mapped, fitted, raw, is_infected), 0)
-    wanted = replace(mapped, findings=scaling and InfectionSigmoid(tuple(is_infected.tolist()), scaling.slope, scaling.offset))
+    wanted = replace(mapped, infection=scaling and InfectionSigmoid(tuple(is_infected.tolist()), scaling.slope, scaling.offset))
     before, now = wanted(raw)[:, 1], blended(raw)[:, 1]
     suspicious = np.argsort(-before)[:40]
     assert np.abs(before - now)[suspicious].max() < 0.05
@@ -140,12 +140,12 @@ CELL = [("red blood cell", 10, 10, 30, 30)]
 
 
 @pytest.mark.parametrize(
-    ("pictures", "spoil", "message"),
+    ("images", "spoil", "message"),
     [
-        ({"a.png": CELL}, None, "1 picture of 1 group cannot be split, which needs two: add pictures"),
+        ({"a.png": CELL}, None, "1 image of 1 group cannot be split, which needs two: add images"),
         ({"a.png": [], "b.png": []}, None, "holds no labelled cell"),
         ({"a.png": CELL, "b.png": CELL}, "b.png", "b.png"),
-        (None, None, "data: no such file or folder; expected annotated photographs"),
+        (None, None, "data: no such file or folder; expected annotated images"),
         ({"a.png": CELL, "b.png": CELL}, "taken", "is already there and holds no model.yaml"),
         ({"a.png": CELL, "b.png": CELL}, "start", "--from: .*nowhere: no such folder"),
         ({"a.png": CELL, "b.png": CELL}, "same", "is the model that is begun with"),
@@ -154,17 +154,17 @@ CELL = [("red blood cell", 10, 10, 30, 30)]
     ],
     ids=["one", "no cell", "unreadable", "no data", "somebody's folder", "no model", "over itself", "within", "around its data"],
 )
-def test_bad_input_is_refused_before_anything_is_written(tmp_path, capsys, pictures, spoil, message):
-    if pictures is not None:
-        write_bbbc041(tmp_path / "data", pictures)
+def test_bad_input_is_refused_before_anything_is_written(tmp_path, capsys, images, spoil, message):
+    if images is not None:
+        write_bbbc041(tmp_path / "data", images)
     if spoil == "b.png":
-        (tmp_path / "data" / "b.png").write_bytes(b"no picture")
+        (tmp_path / "data" / "b.png").write_bytes(b"no image")
     if spoil == "taken":
         (tmp_path / "new").mkdir()
         (tmp_path / "new" / "thesis.txt").write_text("mine")
     start = tmp_path / "nowhere" if spoil == "start" else shipped()
     if spoil == "around":
-        (tmp_path / ABOUT).write_text("of a model in whose folder the photographs lie")
+        (tmp_path / ABOUT).write_text("of a model in whose folder the images lie")
     outputs = {"same": shipped(), "within": shipped() / "mine", "around": tmp_path}
     output = outputs.get(spoil, tmp_path / "new")
     before = {p for p in tmp_path.rglob("*") if ".locks" not in p.parts}
@@ -176,7 +176,7 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, capsys, pictu
 
 @pytest.fixture
 def one_look(tmp_path_factory):
-    """The shipped model without its second look, which would take most of the time."""
+    """The shipped model without its refiner, which would take most of the time."""
     description, _ = load_description(shipped())
     networks = [load_network(shipped() / file) for file in ("classifier.keras", "proposer.keras")]
     folder = tmp_path_factory.mktemp("models") / "start"
@@ -185,7 +185,7 @@ def one_look(tmp_path_factory):
     save_model(
         folder,
         networks[:1],
-        replace(description, second_look=None, second_look_size_hw=None, proposer_tta=1, settings=settings),
+        replace(description, refiner=None, refiner_size_hw=None, proposer_tta=1, settings=settings),
         networks[1],
     )
     return folder
@@ -193,8 +193,8 @@ def one_look(tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_model_is_adapted(sample, one_look, tmp_path, monkeypatch, capsys):
-    """Few photographs, few steps: the whole way, with a label that the model does not know."""
-    monkeypatch.setattr(command, "plan_of", lambda pictures, groups, old: Plan(2, 2, 1, pictures + old))
+    """Few images, few steps: the whole way, with a label that the model does not know."""
+    monkeypatch.setattr(command, "plan_of", lambda images, groups, old: Plan(2, 2, 1, images + old))
     monkeypatch.setattr("malaria_cells.proposals.learned.training.SETTLED_BY", 8)
     entries = json.loads((sample / "training.json").read_text())[:4]
     entries[0]["objects"][0]["category"] = "debris"
@@ -214,7 +214,7 @@ def test_a_model_is_adapted(sample, one_look, tmp_path, monkeypatch, capsys):
     files = {p.name for p in new.iterdir()}
     assert files >= {"config.yaml", "model.yaml", "metrics.json", "history.csv", "report.html", "split.json", "proposer.keras"}
     metrics = json.loads((new / "metrics.json").read_text())
-    assert metrics["photographs"] == 4
+    assert metrics["images"] == 4
     assert set(metrics["share_of_new_weights"]) == {"proposer", "classifiers"}
     assert metrics["after"]["cell_AP50"] > 0.3
     assert len(list(csv.DictReader((new / "history.csv").read_text().splitlines()))) == 5
@@ -228,7 +228,7 @@ def test_old_data_may_have_single_cells_and_labels_that_the_new_model_lacks(tmp_
     """Also in the lists of a `label_map` and among a set's `annotated_labels`."""
     slides(tmp_path / "lab", NAMES)
     for name in ("sick", "healthy"):
-        write_picture(tmp_path / "cells" / name / "1.png")
+        write_image(tmp_path / "cells" / name / "1.png")
     old = [
         {"path": str(tmp_path / "lab"), "annotated_labels": ["ring", "schizont"]},
         {"path": str(tmp_path / "cells"), "label_map": {"sick": ["ring", "schizont"], "healthy": ["schizont", "gametocyte"]}},
@@ -239,26 +239,26 @@ def test_old_data_may_have_single_cells_and_labels_that_the_new_model_lacks(tmp_
         path.write_text(yaml.safe_dump({"data_sets": old, "labels": labels, "ignore_labels": [], "test_size": 0}))
         assert {p.key.split("/")[1] for p in adapt_data._old(path, config, 4)} == {"lab"}
         assert "gametocyte, schizont: no label of the new model" in caplog.text
-        assert f"--old-data {path}: 1 picture of single cells left out" in caplog.text
+        assert f"--old-data {path}: 1 image of single cells left out" in caplog.text
 
 
-def test_what_old_photographs_leave_out_is_unknown_in_an_adaptation_too(sample, six_classes, tmp_path):
-    """A candidate in no box of an old photograph whose leukocytes nobody marked may be one; in a new photograph it is background."""
+def test_what_old_images_leave_out_is_unknown_in_an_adaptation_too(sample, six_classes, tmp_path):
+    """A candidate in no box of an old image whose leukocytes nobody marked may be one; in a new image it is background."""
     from malaria_cells.data.annotations import load_annotations
     from malaria_cells.training.adaptation import Adaptation
 
     known = load_annotations(sample / "training.json", six_classes)
-    new, old = known.pictures[:2]
+    new, old = known.images[:2]
     leukocyte, background = 1, len(six_classes)
     nothing = np.array([[0, 0, 3, 3]], dtype=np.float32)
     work = object.__new__(Adaptation)  # patches are cut without any network
-    work.pictures = replace(known, pictures=(new,))
-    work.old = replace(known, pictures=(replace(old, unannotated=(leukocyte,)),))
+    work.images = replace(known, images=(new,))
+    work.old = replace(known, images=(replace(old, unannotated=(leukocyte,)),))
     work.config = make_config({"image_size": [16, 16], "background_per_image": 0}, "test")
     work.found = {p.key: (nothing, np.array([0.2], dtype=np.float32)) for p in (new, old)}
     work.folder = tmp_path
     store, refiner_store = work.stores()
     assert refiner_store is None
-    of_candidate = {store.keys[store.picture_ids[row]]: store.class_ids[row] for row in np.flatnonzero(store.proposed)}
+    of_candidate = {store.keys[store.image_ids[row]]: store.class_ids[row] for row in np.flatnonzero(store.proposed)}
     assert of_candidate == {new.key: background, old.key: background + 1}
     assert store.sets == ((leukocyte, background),)

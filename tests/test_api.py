@@ -20,7 +20,7 @@ def test_the_shipped_model_needs_no_name(detector, repository):
 
 
 @pytest.mark.parametrize(
-    ("picture", "found"),
+    ("image", "found"),
     [
         (np.zeros((9, 9, 3)), r"float64 \(9, 9, 3\)"),
         (np.zeros((9, 9), np.uint8), r"uint8 \(9, 9\)"),
@@ -30,9 +30,9 @@ def test_the_shipped_model_needs_no_name(detector, repository):
         (None, "NoneType"),
     ],
 )
-def test_what_is_no_picture_is_refused(detector, picture, found):
-    with pytest.raises(InputError, match=f"picture: expected .*, found {found}"):
-        detector.detect(picture)
+def test_what_is_no_image_is_refused(detector, image, found):
+    with pytest.raises(InputError, match=f"image: expected .*, found {found}"):
+        detector.detect(image)
 
 
 def test_an_unknown_engine_is_named_with_the_known_ones():

@@ -12,7 +12,7 @@ from malaria_cells.models.stored.keras_files import load_network
 
 
 def of(class_name="Dense", module="keras.layers", config=None, registered_name=None, **more):
-    """A sequential network of a picture and one more object."""
+    """A sequential network of an image and one more object."""
     part = {"class_name": class_name, "module": module, "config": config or {}, "registered_name": registered_name, **more}
     return {"class_name": "Sequential", "module": "keras", "config": {"layers": [part]}, "registered_name": None}
 
@@ -117,7 +117,7 @@ def test_a_network_larger_than_its_weights_is_never_made(saved):
         load_network(saved)
 
 
-def test_a_picture_of_any_size_is_never_made(saved):
+def test_an_image_of_any_size_is_never_made(saved):
     with zipfile.ZipFile(saved) as archive:
         content = json.loads(archive.read("config.json"))
     enlarging = {
@@ -128,7 +128,7 @@ def test_a_picture_of_any_size_is_never_made(saved):
     }
     content["config"]["layers"].insert(1, enlarging)
     rewritten(saved, config__json=json.dumps(content))
-    with pytest.raises(InputError, match=r"m\.keras: .*its layer 'u' gives 192,000,000,000,000 values for one picture"):
+    with pytest.raises(InputError, match=r"m\.keras: .*its layer 'u' gives 192,000,000,000,000 values for one image"):
         load_network(saved)
 
 

@@ -1,4 +1,4 @@
-"""Networks of other people: what they take and give is looked at before any picture is worked on."""
+"""Networks of other people: what they take and give is looked at before any image is worked on."""
 
 import logging
 
@@ -32,9 +32,9 @@ def loaded(model, folder, **options):
 def two_inputs():
     import keras
 
-    picture, facts = keras.Input((16, 16, 3)), keras.Input((5,))
-    joined = keras.layers.Concatenate()([keras.layers.GlobalAveragePooling2D()(picture), facts])
-    return keras.Model([picture, facts], keras.layers.Dense(3, activation="softmax")(joined))
+    image, facts = keras.Input((16, 16, 3)), keras.Input((5,))
+    joined = keras.layers.Concatenate()([keras.layers.GlobalAveragePooling2D()(image), facts])
+    return keras.Model([image, facts], keras.layers.Dense(3, activation="softmax")(joined))
 
 
 def two_outputs():
@@ -53,11 +53,11 @@ def segmentation():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: classifier((16, 16, 1)), r"input shape \(None, 16, 16, 1\), grey pictures"),
-        (lambda: classifier((16, 16, 4)), r"input shape \(None, 16, 16, 4\); pictures have the channels red, green and blue"),
+        (lambda: classifier((16, 16, 1)), r"input shape \(None, 16, 16, 1\), grey images"),
+        (lambda: classifier((16, 16, 4)), r"input shape \(None, 16, 16, 4\); images have the channels red, green and blue"),
         (lambda: classifier((3, 16, 16), data_format="channels_first"), r"\(None, 3, 16, 16\), channels first"),
         (lambda: classifier((None, None, 3)), r"\(None, None, None, 3\); fix the size that it was trained with"),
-        (two_inputs, r"one input, a picture; found 2 inputs: \(None, 16, 16, 3\), \(None, 5\)"),
+        (two_inputs, r"one input, an image; found 2 inputs: \(None, 16, 16, 3\), \(None, 5\)"),
         (two_outputs, r"found 2 outputs: .*\(None, 3\), .*\(None, 1\)"),
         (segmentation, r"output shape \(None, 16, 16, 2\), a map as of a segmentation"),
         (lambda: classifier(activation="relu"), r"its 3 outputs are no probabilities: .* behind the activation relu"),
@@ -65,7 +65,7 @@ def segmentation():
         (lambda: classifier(outputs=1, activation="softmax"), r"its one output has a softmax, which is always 1"),
     ],
 )
-def test_what_is_no_classifier_of_a_picture_is_refused_by_its_shape(build, message, tmp_path):
+def test_what_is_no_classifier_of_an_image_is_refused_by_its_shape(build, message, tmp_path):
     with pytest.raises(InputError, match=message):
         loaded(build(), tmp_path)
 
@@ -75,7 +75,7 @@ def test_nothing_is_written_for_a_network_that_cannot_be_used(tmp_path, capsys):
     Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
     request = ["run", "--model", str(tmp_path / "m.keras"), "--image", str(tmp_path / "a.png"), "--output", str(tmp_path / "out")]
     assert main(request) == 2
-    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'm.keras'}: expected a model of one picture")
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'm.keras'}: expected a model of one image")
     assert not (tmp_path / "out").exists()
 
 

@@ -21,7 +21,7 @@ def world(n=20_000, temperature=0.5, seed=0):
 def test_temperature_and_prior_shift_are_recovered():
     probabilities, truth, fractions = world()
     fitted = fit_calibration(probabilities, truth, np.full(3, 1 / 3), NO_FINDING)
-    assert fitted.findings is None
+    assert fitted.infection is None
     assert fitted.temperature == pytest.approx(2.0, rel=0.1)
     assert fitted.shift == pytest.approx(1.0, abs=0.15)
     assert np.allclose(np.exp(fitted.log_prior_ratio), fractions * 3, rtol=0.1)
@@ -41,7 +41,7 @@ def test_calibrated_rows_sum_to_one_and_none_changes_nothing():
 
 
 def overconfident_about_findings(seed):
-    """Cells of three classes of which the third is a finding, called for too often and too surely."""
+    """Cells of three classes of which the third is infected, called for too often and too surely."""
     probabilities, truth, fractions = world(temperature=1.0, seed=seed)
     life = np.log(probabilities) + np.log(fractions * 3)
     life -= np.log(np.exp(life).sum(axis=1, keepdims=True))
@@ -78,7 +78,7 @@ def test_findings_keep_their_order_and_the_proportions_on_either_side():
 @pytest.mark.parametrize("class_ids", [np.zeros(50, dtype=int), np.full(50, 2)])
 def test_without_findings_or_without_others_there_is_no_sigmoid(class_ids):
     probabilities = np.random.default_rng(0).dirichlet(np.ones(3), 50)
-    assert fit_calibration(probabilities, class_ids, np.full(3, 1 / 3), THIRD_IS).findings is None
+    assert fit_calibration(probabilities, class_ids, np.full(3, 1 / 3), THIRD_IS).infection is None
 
 
 def test_two_findings_told_apart_without_fault_do_not_make_it_certain():

@@ -1,4 +1,4 @@
-"""Targets of the learned proposals: decoding is their inverse, they turn with the picture, and the loss counts what it must."""
+"""Targets of the learned proposals: decoding is their inverse, they turn with the image, and the loss counts what it must."""
 
 import numpy as np
 import pytest
@@ -94,7 +94,7 @@ def test_targets_turn_with_the_pixels():
         found, _ = decode(as_places(turned_target), (SIDE, SIDE))
         found = found + PADDING
         assert len(found) == len(truth)
-        # The frames of the turned picture lie on the turned boxes: edges are bright where a box begins.
+        # The frames of the turned image lie on the turned boxes: edges are bright where a box begins.
         edges = turned_pixels[..., 0] > 0
         on_edge = [
             edges[np.clip(np.rint([t, b - 1]).astype(int), 0, SIDE - 1)][:, int((le + r) / 2)].mean()
@@ -141,8 +141,8 @@ def test_the_loss_by_hand():
 
 
 @pytest.mark.parametrize("shape", [(480, 640), (333, 517), (64, 64)])
-def test_boxes_are_in_pixels_of_the_picture(shape):
-    """A network that knows the truth, asked about pictures of any size and aspect."""
+def test_boxes_are_in_pixels_of_the_image(shape):
+    """A network that knows the truth, asked about images of any size and aspect."""
     cell_size = 30.0
     height, width = shape
     truth = np.array([[10, 12, 38, 44], [width - 34, height - 31, width - 4, height - 1]], dtype=np.float32)

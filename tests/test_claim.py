@@ -115,7 +115,7 @@ def test_without_a_name_the_newest_run_that_nobody_works_on_is_gone_on_with(tmp_
 HOLD = """
 import sys
 from pathlib import Path
-from malaria_cells.training.claim import claimed
+from malaria_cells.fitting.claim import claimed
 with claimed(Path(sys.argv[1]), "m", resume=False):
     print("held", flush=True)
     sys.stdin.read()

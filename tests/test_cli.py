@@ -97,7 +97,7 @@ def test_a_test_part_without_cells_is_a_negative_control(repository, tmp_path, c
     ]
     settings += ["name=m", f"background_per_image={background}", "proposals=watershed", "epochs=1", "steps_per_epoch=2"]
     assert main(["train", f"--config={repository / 'configs/from_scratch.yaml'}", *(part for s in settings for part in ("--set", s))]) == 0
-    assert "no labelled cell in the test part (1 picture)" in caplog.text
+    assert "no labelled cell in the test part (1 image)" in caplog.text
     assert ("test" in json.loads((tmp_path / "m" / "metrics.json").read_text())) == (background > 0)
 
 

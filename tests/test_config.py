@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 import yaml
 
@@ -26,8 +28,8 @@ def test_resolved_config_reads_back_equal(tmp_path):
 def test_unknown_key_names_the_nearest(tmp_path):
     with pytest.raises(InputError, match=r"c\.yaml: unknown key 'epoch' \(did you mean 'epochs'\?\)"):
         load_config(write(tmp_path, "epoch: 3"))
-    with pytest.raises(InputError, match=r"unknown key 'second_look\.epoch' \(did you mean 'second_look\.epochs'\?\)"):
-        load_config(write(tmp_path, "second_look: {epoch: 3, epochs: 3, learning_rate: 0.1}"))
+    with pytest.raises(InputError, match=r"unknown key 'refiner\.epoch' \(did you mean 'refiner\.epochs'\?\)"):
+        load_config(write(tmp_path, "refiner: {epoch: 3, epochs: 3, learning_rate: 0.1}"))
 
 
 @pytest.mark.parametrize(
@@ -119,15 +121,25 @@ def test_a_start_model_may_be_named_relative_to_the_config(tmp_path, monkeypatch
 def test_exponents_are_numbers_in_every_key_for_numbers(tmp_path):
     text = (
         "learning_rate: 1e-3\nfocal_alpha: 1e-2\nscore_threshold: 1E-4\nfocal_gamma: 1e+0\nepochs: 1e1\nname: 1e3\nlabels: [1e5]\n"
-        "second_look: {epochs: 2, learning_rate: 1e-4}\nanchors: {sizes: [1e1, 2e1, 4e1, 8e1, 160]}\nimage_size: [1e2, 80]"
+        "refiner: {epochs: 2, learning_rate: 1e-4}\nanchors: {sizes: [1e1, 2e1, 4e1, 8e1, 160]}\nimage_size: [1e2, 80]"
     )
-    config = load_config(write(tmp_path, text), ["refit=1e-1", "second_look.learning_rate=5e-5"])
+    config = load_config(write(tmp_path, text), ["refit=1e-1", "refiner.learning_rate=5e-5"])
     numbers = (config.learning_rate, config.focal_alpha, config.score_threshold, config.focal_gamma, config.epochs, config.refit)
     assert numbers == (0.001, 0.01, 0.0001, 1, 10, 0.1)
     assert isinstance(config.epochs, int)
     assert (config.name, config.labels) == ("1e3", ["1e5"])  # texts stay texts
-    assert config.second_look.learning_rate == 5e-5
+    assert config.refiner.learning_rate == 5e-5
     assert (config.anchors.sizes[:2], config.image_size) == ([10, 20], (100, 80))
+
+
+def test_the_former_name_of_a_key_goes_on_working(tmp_path, caplog):
+    path = write(tmp_path, "second_look: {model: lite, epochs: 4, learning_rate: 0.001}")
+    with caplog.at_level(logging.INFO):
+        assert load_config(path, ["second_look.epochs=5"]).refiner.epochs == 5
+    assert "second_look is called refiner now" in caplog.text
+    path = write(tmp_path, "second_look: null\nrefiner: null")
+    with pytest.raises(InputError, match="second_look is the former name of refiner, which is given too"):
+        load_config(path)
 
 
 @pytest.mark.parametrize(
@@ -175,8 +187,8 @@ def test_home_folder_is_known_in_every_key_of_a_path(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     keys = ("output_models", "train_images", "annotations", "corrections", "test_annotations", "split_file", "patch_cache", "weights")
-    config = make_config(dict.fromkeys(keys, "~/x") | {"second_look": {"epochs": 1, "learning_rate": 0.1, "weights": "~/x"}}, "test")
-    assert {getattr(config, key) for key in keys} | {config.second_look.weights} == {str(tmp_path / "x")}
+    config = make_config(dict.fromkeys(keys, "~/x") | {"refiner": {"epochs": 1, "learning_rate": 0.1, "weights": "~/x"}}, "test")
+    assert {getattr(config, key) for key in keys} | {config.refiner.weights} == {str(tmp_path / "x")}
     assert make_config({"train_images": ["~/x", "y"]}, "test").train_images == [str(tmp_path / "x"), "y"]
 
 

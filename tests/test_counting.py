@@ -105,7 +105,7 @@ def test_chance_alone_is_no_extra_variance():
     assert extra_variance(rng.binomial(trials, 0.1), trials) < 5e-5
 
 
-def test_extra_variance_is_that_of_the_photographs_own_rates():
+def test_extra_variance_is_that_of_the_images_own_rates():
     """Of a beta-binomial distribution, whose variance of rates is known: 0.1 * 0.9 / 11."""
     rng = np.random.default_rng(0)
     trials = rng.integers(50, 200, 2000)
@@ -117,11 +117,11 @@ def test_extra_variance_of_little_is_none(events, trials):
     assert extra_variance(np.array(events), np.array(trials)) == 0
 
 
-def test_rates_that_vary_widen_the_interval_of_a_photograph_more_than_that_of_many():
+def test_rates_that_vary_widen_the_interval_of_an_image_more_than_that_of_many():
     errors = ErrorRates(100, 90, 5000, 10)
     varying = replace(errors, misses_vary=0.01, alarms_vary=1e-3)
     one = Count(np.array([100, 5]), 5, 105)
-    many = Count(np.array([10_000, 500]), 500, 10_500, photographs=100)
+    many = Count(np.array([10_000, 500]), 500, 10_500, images=100)
 
     def widened(counted):
         (low, high), (lower, higher) = counted.interval(errors), counted.interval(varying)
@@ -146,11 +146,11 @@ def test_one_laboratory_with_infected_cells_tells_nothing_of_another(by_set):
     assert elsewhere(by_set) is UNMEASURED
     counted = Count(np.array([96, 4]), 4, 100)
     assert counted.interval(UNMEASURED) is None
-    assert counted.interval_in_words(UNMEASURED) == "no interval, since errors on such photographs were not measured"
+    assert counted.interval_in_words(UNMEASURED) == "no interval, since errors on such images were not measured"
 
 
 def test_the_interval_of_a_laboratory_left_out_holds_its_annotated_parasitemia():
-    """Drawn laboratories, each with its own rates of misses and false alarms, and each photograph with rates around those."""
+    """Drawn laboratories, each with its own rates of misses and false alarms, and each image with rates around those."""
     rng = np.random.default_rng(0)
 
     def laboratory():

@@ -1,4 +1,4 @@
-"""Every fold is trained without its pictures and scored on them, once; the test part is left alone."""
+"""Every fold is trained without its images and scored on them, once; the test part is left alone."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from PIL import Image
 
 from malaria_cells.app.cli import main
 from malaria_cells.app.commands.crossvalidate import TABLE, _mean_and_error, is_trained, summary, table
-from malaria_cells.app.commands.crossvalidate_sets import _leaving_out, _of_photographs
+from malaria_cells.app.commands.crossvalidate_sets import _leaving_out, _of_images
 from malaria_cells.base.errors import InputError
 from malaria_cells.config import load_config, make_config
 from malaria_cells.data.dataset import load_data_set
@@ -41,7 +41,7 @@ def test_folds_of_the_sample(repository, tmp_path, capsys):
     splits = [json.loads((tmp_path / "cv" / f"fold{i}" / "split.json").read_text()) for i in (1, 2)]
     held_out = [set(split["test"]) for split in splits]
     assert not held_out[0] & held_out[1]
-    assert len(held_out[0] | held_out[1]) == 16  # the training pictures, not the four of test.json
+    assert len(held_out[0] | held_out[1]) == 16  # the training images, not the four of test.json
     for split in splits:
         assert not set(split["test"]) & {*split["train"], *split["validation"]}
     table = json.loads((tmp_path / "cv" / TABLE).read_text())
@@ -86,11 +86,11 @@ def test_each_data_set_is_left_out_once(two_laboratories, tmp_path, capsys):
     command = ["crossvalidate", f"--config={two_laboratories / 'config.yaml'}", *sets, "--by", "data_set", "--output", str(tmp_path / "cv")]
     assert main(command) == 0
     said = capsys.readouterr().out
-    assert "without first: scored on its test part, 2 pictures" in said
-    assert "without second: scored on all its pictures, since it has no test part, 6 pictures" in said
+    assert "without first: scored on its test part, 2 images" in said
+    assert "without second: scored on all its images, since it has no test part, 6 images" in said
     assert re.search(r"second: does not annotate leukocyte.*: unknown there, not background", said)
     assert "first: cells of 7" in said
-    assert said.count("cells: 6 pictures of single cells, which teach the classifier alone: red blood cell 3, ring or trophozoite 3") == 2
+    assert said.count("cells: 6 images of single cells, which teach the classifier alone: red blood cell 3, ring or trophozoite 3") == 2
     assert "| left out | mAP50 | cell AP50 |" in said
     assert "\n| second | " in said
     table = json.loads((tmp_path / "cv" / TABLE).read_text())
@@ -100,12 +100,12 @@ def test_each_data_set_is_left_out_once(two_laboratories, tmp_path, capsys):
         assert fold["counts"]["healthy"] > 10
     kept = read_elsewhere(str(tmp_path / "cv" / TABLE))  # as the config key `elsewhere` has it
     assert kept["errors_elsewhere"].keys() == {"first", "second"}
-    assert "without second: scored again, unfamiliar photographs as the other data sets have it" in said
+    assert "without second: scored again, unfamiliar images as the other data sets have it" in said
     for left_out, other in (("first", "second"), ("second", "first")):
         split = json.loads((tmp_path / "cv" / f"without_{left_out}" / "split.json").read_text())
         assert {key.partition("/")[0] for key in split["test"]} == {left_out}
         assert {key.partition("/")[0] for part in ("train", "validation") for key in split[part]} == {other}
-    assert "cells: 6 pictures of single cells" in (tmp_path / "cv" / "without_first" / "report.html").read_text(encoding="utf-8")
+    assert "cells: 6 images of single cells" in (tmp_path / "cv" / "without_first" / "report.html").read_text(encoding="utf-8")
     assert "single-cell" in load_description(tmp_path / "cv" / "without_first")[0].fingerprints
     # The report says each set's figures, and the folder's own config trains the same again.
     assert "Figures by data set" in (tmp_path / "cv" / "without_first" / "report.html").read_text(encoding="utf-8")
@@ -116,13 +116,13 @@ def test_each_data_set_is_left_out_once(two_laboratories, tmp_path, capsys):
 
 def test_single_cells_are_never_left_out(two_laboratories, caplog):
     data = load_data_set(load_config(two_laboratories / "config.yaml"))
-    assert _of_photographs(data, ["first", "second", "cells"]) == ["first", "second"]
-    assert "cells: pictures of single cells, never left out" in caplog.text
+    assert _of_images(data, ["first", "second", "cells"]) == ["first", "second"]
+    assert "cells: images of single cells, never left out" in caplog.text
     parts, _ = _leaving_out(data, "first")
     assert len(parts.single_cells) == 6
     alone = replace(data, train=parts.train, validation=parts.validation, test=None)
-    with pytest.raises(InputError, match="leaves out one set of photographs after another; found one, expected two or more"):
-        _of_photographs(alone, ["second", "cells"])
+    with pytest.raises(InputError, match="leaves out one set of images after another; found one, expected two or more"):
+        _of_images(alone, ["second", "cells"])
 
 
 def test_a_model_that_other_single_cells_taught_is_another(two_laboratories, untrained_model, tmp_path):
@@ -133,8 +133,8 @@ def test_a_model_that_other_single_cells_taught_is_another(two_laboratories, unt
     content = yaml.safe_load((model / ABOUT).read_text(encoding="utf-8")) | {"fingerprints": made_of}
     (model / ABOUT).write_text(yaml.safe_dump(content), encoding="utf-8")
     assert is_trained(model, config, data)
-    fewer = data.single_cells.subset(p.key for p in data.single_cells.pictures[1:])
-    with pytest.raises(InputError, match="holds a model of another recipe or other pictures"):
+    fewer = data.single_cells.subset(p.key for p in data.single_cells.images[1:])
+    with pytest.raises(InputError, match="holds a model of another recipe or other images"):
         is_trained(model, config, replace(data, single_cells=fewer))
 
 
@@ -165,7 +165,7 @@ def test_copies_of_what_is_left_out_are_not_trained_on(tmp_path, caplog):
     parts, part = _leaving_out(data, "a")
     assert (part, len(parts.test)) == ("all", 12)
     assert len(parts.train) + len(parts.validation) == 10 + 6
-    assert "a: 2 pictures of other sets are the same photographs, left out; first: b/slide0_0.png" in caplog.text
+    assert "a: 2 images of other sets are the same images, left out; first: b/slide0_0.png" in caplog.text
 
 
 def test_mean_and_standard_error_by_hand():

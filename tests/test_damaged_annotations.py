@@ -13,7 +13,7 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.data.annotations import AnnotationSet, load_annotations
 from malaria_cells.data.sample import write_sample
 from malaria_cells.data.writers import WRITERS
-from tests.conftest import write_picture
+from tests.conftest import write_image
 
 JUNK = [None, True, -1, 0, 1e308, float("nan"), float("inf"), "", "ring", [], {}, [1], {"id": 1}, "12", -1e9, "../x"]
 INSERTED = [b"nan", b"-", b"\n", b",", b'"', b"<", b"\xff", b"\xe4", b"1e309", b" ", b"null", b"\x00"]
@@ -24,19 +24,19 @@ def as_iml(annotations: AnnotationSet, folder: Path) -> None:
         boxes = [dict(zip("xywh", map(str, (x, y, r - x, b - y)), strict=True)) for x, y, r, b in p.cells_xyxy.tolist()]
         return {"image_name": p.key, "objects": [{"type": "ring", "bbox": box} for box in boxes]}
 
-    (folder / "annotations.json").write_text(json.dumps([entry(p) for p in annotations.pictures]))
+    (folder / "annotations.json").write_text(json.dumps([entry(p) for p in annotations.images]))
 
 
 def as_csv(annotations: AnnotationSet, folder: Path) -> None:
     with (folder / "train.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(("image", "label", "x_min", "y_min", "x_max", "y_max"))
-        table.writerows((p.key, "ring", *box) for p in annotations.pictures for box in p.cells_xyxy.tolist())
+        table.writerows((p.key, "ring", *box) for p in annotations.images for box in p.cells_xyxy.tolist())
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
-    """The same two pictures in every format."""
+    """The same two images in every format."""
     root = tmp_path_factory.mktemp("formats")
     write_sample(root / "bbbc041", training=2, test=1, seed=3, size_wh=(320, 240))
     (root / "bbbc041" / "test.json").unlink()
@@ -109,7 +109,7 @@ def test_json_with_a_value_lost_or_of_another_kind(name, folders, data):
 
 
 def test_a_table_in_another_encoding_is_told_how_to_be_saved(tmp_path):
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     (tmp_path / "train.csv").write_bytes("image,label\na.png,Rötel\n".encode("latin-1"))
     with pytest.raises(InputError, match=r"train\.csv: byte 19 is not UTF-8; save the file as UTF-8 \(in Excel: CSV UTF-8\)"):
         load_annotations(tmp_path / "train.csv", None)

@@ -36,9 +36,9 @@ def test_suppression_is_that_of_a_plain_loop(seed, n, iou, by_class):
     assert suppress(found, scores, iou, groups).tolist() == plain_loop(found, scores, iou, groups).tolist()
 
 
-def classifier(labels, network=None, rejects=True):
-    n = len(labels) + rejects
-    return PatchClassifier(labels, rejects, (16, 16), 1.25, Calibration.none(n), network or (lambda p: np.full((len(p), n), 1 / n)))
+def classifier(labels, network=None, has_background=True):
+    n = len(labels) + has_background
+    return PatchClassifier(labels, has_background, (16, 16), 1.25, Calibration.none(n), network or (lambda p: np.full((len(p), n), 1 / n)))
 
 
 def test_label_and_score_by_hand(six_classes):
@@ -173,7 +173,7 @@ def test_only_what_is_suspect_is_seen_again():
     patches[:, 0, 0, 0] = [255, 128, 0, 200]
     every = np.mean([predict(tta.view(patches, n)) for n in tta._ORDER[:4]], axis=0)
     asked.clear()
-    answer = raw_probabilities(predict, None, patches, 4, np.array([False, False]))  # no finding: what is not certain
+    answer = raw_probabilities(predict, None, patches, 4, np.array([False, False]))  # nothing infected: what is not certain
     assert asked == [4, 8]
     assert answer[[0, 2], 0].tolist() == [1, 0]
     assert answer[[1, 3]] == pytest.approx(every[[1, 3]])
@@ -206,11 +206,11 @@ def test_many_patches_are_answered_in_batches_and_in_order():
     labels = LabelSet(("a", "b"))
     patches = np.zeros((600, 16, 16, 3), dtype=np.uint8)
     patches[:, 0, 0, 0] = np.arange(600) % 255
-    answer = classifier(labels, network, rejects=False)(patches)
+    answer = classifier(labels, network, has_background=False)(patches)
     assert max(sizes) <= 256
     assert len(sizes) == 3
     assert answer[:, 0] == pytest.approx((np.arange(600) % 255) / 255, abs=1e-5)
-    assert classifier(labels, network, rejects=False)(patches[:0]).shape == (0, 2)
+    assert classifier(labels, network, has_background=False)(patches[:0]).shape == (0, 2)
 
 
 def test_one_sigmoid_unit_becomes_two_columns():

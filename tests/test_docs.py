@@ -26,7 +26,7 @@ def test_every_command_of_the_retraining_page_works(repository, tmp_path, monkey
     write_sample(tmp_path / "source", training=16, test=1, seed=11, size_wh=(640, 480))
     assert main(["convert", "source/training.json", "my_smears", "--to", "coco"]) == 0
     write_sample(tmp_path / "new", training=2, test=1, seed=12, size_wh=(640, 480))
-    shutil.copytree(tmp_path / "new" / "images", tmp_path / "new_photographs")
+    shutil.copytree(tmp_path / "new" / "images", tmp_path / "new_images")
     (settings,) = blocks(page, "yaml")
     # The page's own numbers take minutes, and the shipped model's networks are larger.
     short = {"epochs": 1, "steps_per_epoch": 20, "proposer_epochs": 1, "proposer_steps": 60, "start_from": None}
@@ -73,7 +73,7 @@ def test_every_command_of_the_export_page_works(repository, untrained_model, tmp
     monkeypatch.setenv("PYTHONPATH", str(repository))
     shutil.copytree(untrained_model, "pretrained/thin_smear")
     shutil.copy(repository / "docs" / "images" / "smear.jpg", "SMEAR.jpg")
-    shutil.copy("SMEAR.jpg", "PICTURES.jpg")
+    shutil.copy("SMEAR.jpg", "IMAGES.jpg")
     commands = [shlex.split(line, comments=True) for block in blocks(page, "sh") for line in block.splitlines() if line.strip()]
     assert len(commands) == 4
     for program, *arguments in commands:
@@ -81,7 +81,7 @@ def test_every_command_of_the_export_page_works(repository, untrained_model, tmp
             done = subprocess.run([sys.executable, *arguments[:-2]], capture_output=True, text=True, check=True)
             Path(arguments[-1]).write_text(done.stdout)
         elif program == "python":
-            assert main([Path(arguments[0]).stem, *(a.replace("PICTURES", "PICTURES.jpg") for a in arguments[1:])]) == 0
+            assert main([Path(arguments[0]).stem, *(a.replace("IMAGES", "IMAGES.jpg") for a in arguments[1:])]) == 0
         else:
             assert (program, main(arguments)) == ("malaria-cells", 0)
     by_example, by_run = (len(Path(name).read_text().splitlines()) for name in ("cells.csv", "results/detections.csv"))

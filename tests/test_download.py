@@ -150,7 +150,7 @@ def test_an_archive_that_unpacks_to_a_disk_full_is_refused(unpack, tmp_path, mon
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as zipped:
         zipped.writestr("malaria/training.json", b"[]")
         zipped.writestr("malaria/zeros.png", bytes(3_000_000))
-    with pytest.raises(InputError, match="would unpack to 3,000,002, as no pictures do"):
+    with pytest.raises(InputError, match="would unpack to 3,000,002, as no images do"):
         unpack(buffer.getvalue())
     assert everything(tmp_path) == {".bbbc041.zip.part"}
 

@@ -1,4 +1,4 @@
-"""From annotated pictures to scored detections, with nothing put in between: on rendered smears and on real photographs."""
+"""From annotated images to scored detections, with nothing put in between: on rendered smears and on real images."""
 
 import csv
 import json
@@ -27,9 +27,9 @@ def test_sample(repository, tmp_path, capsys):
     assert header.startswith("epoch,")
     assert "val_macro_f1" in header
     output = tmp_path / "results"
-    test_pictures = str(tmp_path / "sample" / "images" / "slide5*.jpg")
+    test_images = str(tmp_path / "sample" / "images" / "slide5*.jpg")
     annotations = str(tmp_path / "sample" / "test.json")
-    assert main(["run", "--model", str(model), "--image", test_pictures, "--annotations", annotations, "--output", str(output)]) == 0
+    assert main(["run", "--model", str(model), "--image", test_images, "--annotations", annotations, "--output", str(output)]) == 0
     scored = json.loads((output / "metrics.json").read_text())
     assert scored["images"] == 8
     assert scored["mAP50"] > 0.6
@@ -38,8 +38,8 @@ def test_sample(repository, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_real_photographs(repository, iml, tmp_path):
-    """A few photographs, a few steps: the whole way works on what a microscope gives, with a second look and the training further."""
+def test_real_images(repository, iml, tmp_path):
+    """A few images, a few steps: the whole way works on what a microscope gives, with a refiner and the training further."""
     everything = json.loads((iml / "annotations.json").read_text())
     split = json.loads((iml / "split.json").read_text())
     names = {"train": split["train"][:16], "test": split["test"][:3]}
@@ -48,8 +48,8 @@ def test_real_photographs(repository, iml, tmp_path):
     (tmp_path / "split.json").write_text(json.dumps(names))
     files = {"train_images": iml, "annotations": tmp_path / "few.json", "split_file": tmp_path / "split.json"}
     short = {"epochs": 2, "steps_per_epoch": 25, "batch_size": 32, "tta": 1}
-    second_look = {"model": "lite", "weights": "imagenet", "epochs": 1, "learning_rate": 0.001, "image_size": [96, 96]}
-    model = train(repository, "configs/iml.yaml", tmp_path, **files, **short, second_look=json.dumps(second_look))
+    refiner = {"model": "lite", "weights": "imagenet", "epochs": 1, "learning_rate": 0.001, "image_size": [96, 96]}
+    model = train(repository, "configs/iml.yaml", tmp_path, **files, **short, refiner=json.dumps(refiner))
     description = yaml.safe_load((model / "model.yaml").read_text())
     assert 60 < description["cell_size"] < 110
     request = ["run", "--model", str(model), "--image", str(iml / "images"), "--annotations", str(tmp_path / "few.json")]

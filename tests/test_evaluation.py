@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from malaria_cells.data import boxes, coco_rows
-from malaria_cells.data.annotations import Picture
+from malaria_cells.data.annotations import AnnotatedImage
 from malaria_cells.data.labels import IGNORED, LabelSet
 from malaria_cells.evaluation import average_precision, class_matches, classification_metrics, detection_metrics, infected_figures
 from malaria_cells.inference.counting import counted_as
@@ -21,9 +21,9 @@ from malaria_cells.inference.counting import counted_as
 LABELS = LabelSet(("red blood cell", "leukocyte", "ring", "schizont"), ("difficult",), ("ring", "schizont"), ("red blood cell",))
 
 
-def picture(boxes_xyxy, class_ids, key="a.png", size_wh=(400, 300)):
+def image(boxes_xyxy, class_ids, key="a.png", size_wh=(400, 300)):
     ids = np.array(class_ids, dtype=np.int64)
-    return Picture(key, Path(key), size_wh, key, np.array(boxes_xyxy, dtype=np.float32).reshape(-1, 4), ids, ids == IGNORED)
+    return AnnotatedImage(key, Path(key), size_wh, key, np.array(boxes_xyxy, dtype=np.float32).reshape(-1, 4), ids, ids == IGNORED)
 
 
 def detections(boxes_xyxy, class_ids, scores, n_classes=5, labels=None):
@@ -49,14 +49,14 @@ def random_boxes(rng, n, size_wh=(400, 300)):
     return np.concatenate([corner, corner + rng.uniform(8, 40, (n, 2))], axis=1).astype(np.float32)
 
 
-def random_case(seed, n_pictures=5, most=60, ignored=0.1):
-    """Pictures whose detections are the truth moved about, with misses, doubles, wrong labels and inventions."""
+def random_case(seed, n_images=5, most=60, ignored=0.1):
+    """Images whose detections are the truth moved about, with misses, doubles, wrong labels and inventions."""
     rng = np.random.default_rng(seed)
-    pictures, found = [], []
-    for i in range(n_pictures):
+    images, found = [], []
+    for i in range(n_images):
         n = int(rng.integers(0, most))
         ids = np.where(rng.uniform(size=n) < ignored, IGNORED, rng.integers(0, 4, n))
-        p = picture(random_boxes(rng, n), ids, f"{i}.png")
+        p = image(random_boxes(rng, n), ids, f"{i}.png")
         moved = p.boxes_xyxy + rng.normal(0, 2.5, p.boxes_xyxy.shape).astype(np.float32)
         kept = rng.uniform(size=n) < 0.85
         own = np.where(rng.uniform(size=n) < 0.8, ids, rng.integers(0, 4, n))[kept]
@@ -64,16 +64,16 @@ def random_case(seed, n_pictures=5, most=60, ignored=0.1):
         all_boxes = np.concatenate([moved[kept], moved[kept][: n // 8], invented])
         all_ids = np.concatenate([own, own[: n // 8], rng.integers(0, 4, len(invented))])
         all_ids = np.where(all_ids == IGNORED, 2, all_ids)
-        pictures.append(p)
+        images.append(p)
         found.append(detections(all_boxes, all_ids, rng.permutation(np.linspace(0.05, 0.99, len(all_ids)))))
-    return pictures, found
+    return images, found
 
 
-def reference(pictures, found, labels, cap):
+def reference(images, found, labels, cap):
     """pycocotools, the same truth and results, as arrays (iou, recall, class) and (iou, class)."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
-        truth.dataset = coco_rows.truth(pictures, labels)
+        truth.dataset = coco_rows.truth(images, labels)
         truth.createIndex()
         results = coco_rows.results(found)
         predicted = truth.loadRes([{k: r[k] for k in ("image_id", "category_id", "bbox", "score")} for r in results])
@@ -84,9 +84,9 @@ def reference(pictures, found, labels, cap):
     return evaluation.eval["precision"][:, :, :, 0, -1], evaluation.eval["recall"][:, :, 0, -1]
 
 
-def assert_parity(pictures, found, labels):
-    ours = average_precision(pictures, found, labels)
-    precision, recall = reference(pictures, found, labels, 1000)
+def assert_parity(images, found, labels):
+    ours = average_precision(images, found, labels)
+    precision, recall = reference(images, found, labels, 1000)
     for c, n in enumerate(ours.n):
         if n == 0:
             assert ours.ap[c] is None
@@ -102,35 +102,35 @@ def test_parity_with_pycocotools(seed):
     assert_parity(*random_case(seed), LABELS)
 
 
-def test_parity_with_pycocotools_beyond_a_hundred_boxes_a_picture():
-    assert_parity(*random_case(100, n_pictures=2, most=260), LABELS)
+def test_parity_with_pycocotools_beyond_a_hundred_boxes_an_image():
+    assert_parity(*random_case(100, n_images=2, most=260), LABELS)
 
 
 @pytest.mark.slow
-def test_parity_on_real_photographs(iml):
+def test_parity_on_real_images(iml):
     from malaria_cells.data.annotations import load_annotations
-    from malaria_cells.data.images import read_picture
+    from malaria_cells.data.images import read_image
     from malaria_cells.proposals import Proposer
 
     labels = LabelSet(("red blood cell", "gametocyte", "ring", "trophozoite", "schizont"), ("difficult",))
-    pictures = list(load_annotations(iml / "annotations.json", labels).pictures[:12])
+    images = list(load_annotations(iml / "annotations.json", labels).images[:12])
     rng = np.random.default_rng(0)
     found = []
-    for p in pictures:
-        proposed = Proposer(cell_size=80)(read_picture(p.path))
+    for p in images:
+        proposed = Proposer(cell_size=80)(read_image(p.path))
         best = boxes.iou_matrix(proposed, p.boxes_xyxy).argmax(axis=1)
         ids = np.where(rng.uniform(size=len(best)) < 0.9, np.maximum(p.class_ids[best], 0), rng.integers(0, 5, len(best)))
         found.append(detections(proposed, ids, rng.uniform(0.1, 1, len(ids)).round(4), labels=labels))
     assert sum(len(f) for f in found) > 1000
-    assert_parity(pictures, found, labels)
+    assert_parity(images, found, labels)
 
 
 @settings(max_examples=25)
 @given(st.integers(0, 10_000))
 def test_truth_given_back_scores_exactly_one(seed):
-    pictures, _ = random_case(seed, n_pictures=3)
-    metrics = detection_metrics(pictures, [truth_as_prediction(p) for p in pictures], LABELS, None)
-    present = np.unique(np.concatenate([p.cell_class_ids for p in pictures]))
+    images, _ = random_case(seed, n_images=3)
+    metrics = detection_metrics(images, [truth_as_prediction(p) for p in images], LABELS, None)
+    present = np.unique(np.concatenate([p.cell_class_ids for p in images]))
     if len(present) == 0:
         assert metrics["mAP"] is None
         return
@@ -148,7 +148,7 @@ def test_truth_given_back_scores_exactly_one(seed):
 
 def test_truth_given_back_scores_one_with_more_than_a_hundred_cells():
     grid = np.stack(np.meshgrid(np.arange(16), np.arange(14)), axis=-1).reshape(-1, 2) * 20.0
-    p = picture(np.concatenate([grid, grid + 15], axis=1), [0] * len(grid))
+    p = image(np.concatenate([grid, grid + 15], axis=1), [0] * len(grid))
     assert len(grid) == 224
     metrics = detection_metrics([p], [truth_as_prediction(p)], LABELS, None)
     assert metrics["mAP"] == 1
@@ -159,7 +159,7 @@ def test_truth_given_back_scores_one_with_more_than_a_hundred_cells():
 
 def test_ignore_regions_are_neither_hit_nor_miss():
     ring, region = [10, 10, 40, 40], [100, 100, 160, 160]
-    with_region = picture([ring, region], [2, IGNORED])
+    with_region = image([ring, region], [2, IGNORED])
     inside = detections([ring, [105, 105, 140, 140], [110, 110, 150, 150]], [2, 2, 0], [0.9, 0.95, 0.8])
     metrics = detection_metrics([with_region], [inside], LABELS, None)
     assert metrics["mAP"] == 1
@@ -167,7 +167,7 @@ def test_ignore_regions_are_neither_hit_nor_miss():
     assert metrics["infected"]["precision"] == metrics["infected"]["recall"] == metrics["micro_f1"] == 1
     assert metrics["infected"]["false_alarms_per_1000_red_cells"] is None  # no healthy red cell is annotated
     # The same detections where no region excuses them:
-    without = detection_metrics([picture([ring], [2])], [inside], LABELS, None)
+    without = detection_metrics([image([ring], [2])], [inside], LABELS, None)
     assert without["infected"]["precision"] == 0.5
 
 
@@ -176,14 +176,14 @@ def test_cells_are_found_at_any_score_or_as_counted():
     squares = [[0, 0, 20, 20], [40, 0, 60, 20], [80, 0, 100, 20], [120, 0, 140, 20]]
     found = detections(squares, [0, 2, 0, 0], [0.9, 0.4, 0.3, 0.9])
     found.data["counted_as"] = np.array([0, 0, -1, 0])
-    figures = detection_metrics([picture([*squares[:3], squares[3]], [0, 2, 0, IGNORED])], [found], LABELS, None)["cell"]
+    figures = detection_metrics([image([*squares[:3], squares[3]], [0, 2, 0, IGNORED])], [found], LABELS, None)["cell"]
     assert (figures["recall50"], figures["recall"], figures["precision"]) == (1, pytest.approx(2 / 3), 1)
-    figures = detection_metrics([picture(squares[:3], [0, 2, 0])], [found], LABELS, None)["cell"]
+    figures = detection_metrics([image(squares[:3], [0, 2, 0])], [found], LABELS, None)["cell"]
     assert figures["precision"] == figures["recall"] == figures["f1"] == pytest.approx(2 / 3)
 
 
 def test_stage_confusion_is_still_an_infected_cell():
-    p = picture([[10, 10, 40, 40]], [2])
+    p = image([[10, 10, 40, 40]], [2])
     found = detections([[10, 10, 40, 40]], [3], [0.9])
     metrics = detection_metrics([p], [found], LABELS, None)
     assert metrics["infected"]["f1"] == 1
@@ -195,7 +195,7 @@ def test_stage_confusion_is_still_an_infected_cell():
 def test_every_label_is_ranked_by_its_own_scores():
     """Two rings and a schizont; the second ring is called a schizont, but nearly a ring."""
     squares = [[0, 0, 20, 20], [40, 0, 60, 20], [80, 0, 100, 20]]
-    p = picture(squares, [2, 2, 3])
+    p = image(squares, [2, 2, 3])
     found = detections(squares, [2, 3, 3], [0.9, 0.6, 0.8])
     alone = average_precision([p], [found], LABELS)
     found.data["label_scores"] = np.array([[0, 0, 0.9, 0.2], [0, 0, 0.45, 0.6], [0.1, 0, 0, 0.8]], dtype=np.float32)
@@ -220,7 +220,7 @@ def test_every_label_is_ranked_by_its_own_scores():
 
 def test_infected_figures_by_hand():
     rows = [[x, 10, x + 30, 40] for x in range(10, 250, 40)]
-    p = picture(rows, [2, 2, 3, 0, 0, 0])
+    p = image(rows, [2, 2, 3, 0, 0, 0])
     # Found: one ring, one schizont as ring, a healthy cell as ring, and a ring under the threshold.
     found = detections([rows[0], rows[2], rows[3], rows[1]], [2, 2, 2, 2], [0.9, 0.8, 0.7, 0.2])
     figures = infected_figures([p], [found], LABELS)
@@ -232,7 +232,7 @@ def test_infected_figures_by_hand():
 
 def test_annotated_predicted_and_matched_by_hand():
     rows = [[x, 10, x + 30, 40] for x in range(10, 250, 40)]
-    p = picture(rows, [2, 2, 3, 0, 0, 0])
+    p = image(rows, [2, 2, 3, 0, 0, 0])
     # A ring found, a ring missed, the schizont called a ring, a healthy cell called a ring, a ring under the threshold.
     found = detections([rows[0], rows[2], rows[3], rows[1]], [2, 2, 2, 2], [0.9, 0.8, 0.7, 0.2])
     matches = class_matches([p], [found], LABELS, average_precision([p], [found], LABELS).ap50)
@@ -246,23 +246,23 @@ def test_annotated_predicted_and_matched_by_hand():
 
 def test_nothing_found_and_nothing_there():
     empty = detections([], [], [])
-    p = picture([[10, 10, 40, 40]], [0])
+    p = image([[10, 10, 40, 40]], [0])
     metrics = detection_metrics([p], [empty], LABELS, None)
     assert metrics["mAP"] == metrics["cell"]["recall50"] == metrics["micro_f1"] == 0
     assert metrics["infected"]["recall"] is None
-    nothing = detection_metrics([picture([], [])], [empty], LABELS, None)
+    nothing = detection_metrics([image([], [])], [empty], LABELS, None)
     assert nothing["mAP"] is None
     assert nothing["micro_f1"] is None
-    invented = detection_metrics([picture([], [])], [detections([[1, 1, 9, 9]], [2], [0.9])], LABELS, None)
+    invented = detection_metrics([image([], [])], [detections([[1, 1, 9, 9]], [2], [0.9])], LABELS, None)
     assert invented["mAP"] is None
     assert invented["infected"]["precision"] == 0
 
 
 def test_parasitemia_error_by_hand():
     rows = [[x, 10, x + 30, 40] for x in range(10, 170, 40)]
-    truth = picture(rows, [0, 0, 0, 2])  # 1 of 4
+    truth = image(rows, [0, 0, 0, 2])  # 1 of 4
     found = detections(rows, [0, 0, 2, 2], [0.9] * 4)  # 2 of 4
-    other = picture(rows, [0, 0, 2, 2], "b.png")  # 2 of 4, and 1 of 4 found
+    other = image(rows, [0, 0, 2, 2], "b.png")  # 2 of 4, and 1 of 4 found
     found_other = detections(rows, [0, 0, 0, 2], [0.9] * 4)
     metrics = detection_metrics([truth, other], [found, found_other], LABELS, None)
     assert metrics["parasitemia"] == {"mean_absolute_error": 0.25, "bias": 0.0}
@@ -270,7 +270,7 @@ def test_parasitemia_error_by_hand():
 
 def test_without_infected_labels_the_keys_are_absent():
     labels = LabelSet(("cell", "debris"))
-    p = picture([[10, 10, 40, 40]], [0])
+    p = image([[10, 10, 40, 40]], [0])
     metrics = detection_metrics([p], [truth_as_prediction(p, labels)], labels, 0.1)
     assert not {"infected", "parasitemia"} & metrics.keys()
     assert metrics["per_class"]["debris"] == {"AP": None, "AP50": None, "n": 0}

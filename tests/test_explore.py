@@ -3,7 +3,7 @@ from PIL import Image
 
 from malaria_cells.app.cli import main
 from malaria_cells.data.augment import POLICY_NAMES
-from tests.conftest import write_bbbc041, write_picture
+from tests.conftest import write_bbbc041, write_image
 from tests.test_formats import camera_traps
 
 
@@ -15,42 +15,42 @@ def somewhere_else(tmp_path, monkeypatch):
 def test_a_data_set_with_boxes(sample, tmp_path, capsys):
     assert main(["explore", str(sample), "--output", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
-    assert "8 pictures, " in said
-    assert "picture sizes: 640 x 480" in said
-    assert "boxes a picture: median " in said
+    assert "8 images, " in said
+    assert "image sizes: 640 x 480" in said
+    assert "boxes an image: median " in said
     line = next(line for line in said.splitlines() if line.startswith("red blood cell"))
     assert "%" in line
     assert "px (" in line
-    for name in ("patches.png", "pictures.png", "boxes.png"):
+    for name in ("patches.png", "images.png", "boxes.png"):
         with Image.open(tmp_path / "out" / name) as image:
             assert min(image.size) > 150
 
 
 def test_magnifications_are_named(tmp_path, capsys):
-    pictures = {}
+    images = {}
     for i, side in enumerate((20, 20, 20, 9)):
-        pictures[f"{i}.png"] = [("ring", x, y, x + side, y + side) for x in range(0, 100, 25) for y in range(0, 75, 25)]
-    assert main(["explore", str(write_bbbc041(tmp_path / "set", pictures).parent)]) == 0
-    assert "magnifications: in 1 of 4 pictures the median cell has 9 px, in the others 20; " in capsys.readouterr().out
+        images[f"{i}.png"] = [("ring", x, y, x + side, y + side) for x in range(0, 100, 25) for y in range(0, 75, 25)]
+    assert main(["explore", str(write_bbbc041(tmp_path / "set", images).parent)]) == 0
+    assert "magnifications: in 1 of 4 images the median cell has 9 px, in the others 20; " in capsys.readouterr().out
 
 
 def test_oddities_are_named(tmp_path, capsys):
     assert main(["explore", str(camera_traps(tmp_path / "set"))]) == 0
     said = capsys.readouterr().out
-    assert "4 pictures, 2 boxes, 1 ignore region" in said
+    assert "4 images, 2 boxes, 1 ignore region" in said
     assert "left out or mended: " in said
     assert "1 annotation without a box, left out; first: images/2.jpg" in said
-    assert "pictures without any 3" in said
+    assert "images without any 3" in said
 
 
-def test_a_data_set_of_whole_pictures_by_config(tmp_path, capsys):
+def test_a_data_set_of_whole_images_by_config(tmp_path, capsys):
     for name, n in (("NORMAL", 6), ("PNEUMONIA", 4)):
         for i in range(n):
-            write_picture(tmp_path / "set" / name / f"{i}.png", value=60 + i)
+            write_image(tmp_path / "set" / name / f"{i}.png", value=60 + i)
     (tmp_path / "c.yaml").write_text("train_images: set\nlabels: [PNEUMONIA, NORMAL]\n")
     assert main(["explore", "--config", "c.yaml", "--output", "out"]) == 0
     said = capsys.readouterr().out
-    assert "10 pictures, 10 pictures labelled as a whole" in said
+    assert "10 images, 10 images labelled as a whole" in said
     assert said.index("PNEUMONIA") < said.index("NORMAL   ")
     assert "40.00%" in said
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"patches.png"}

@@ -1,4 +1,4 @@
-"""Exported detectors: each engine answers as Keras does, at any batch and picture size; the examples run without Keras."""
+"""Exported detectors: each engine answers as Keras does, at any batch and image size; the examples run without Keras."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ from malaria_cells.export import export_network
 from malaria_cells.inference.engines import ENGINES
 
 FORMATS = ("savedmodel", "onnx", "openvino", "litert")
-PICTURE = "docs/images/smear.jpg"
+IMAGE = "docs/images/smear.jpg"
 
 
 @pytest.fixture(scope="session")
@@ -49,29 +49,29 @@ def keras_detector(model):
 
 @pytest.fixture(scope="session")
 def smears():
-    """Three rendered photographs of three sizes."""
+    """Three rendered images of three sizes."""
     from malaria_cells.data.sample import Slide, render_smear
 
     sizes = ((640, 480), (1024, 768), (500, 701))
-    return [render_smear(Slide.draw(np.random.default_rng(i)), np.random.default_rng(i), size).picture for i, size in enumerate(sizes)]
+    return [render_smear(Slide.draw(np.random.default_rng(i)), np.random.default_rng(i), size).image for i, size in enumerate(sizes)]
 
 
-def check_parity(keras_detector, detector, pictures, patches):
+def check_parity(keras_detector, detector, images, patches):
     theirs, ours = keras_detector.classifier.network, detector.classifier.network
     for n in (1, 7, len(patches)):
         assert np.abs(ours(patches[:n]) - theirs(patches[:n])).max() < 1e-4
-    for picture in pictures:
-        wanted, found = keras_detector.detect(picture), detector.detect(picture)
+    for image in images:
+        wanted, found = keras_detector.detect(image), detector.detect(image)
         assert len(wanted) > 10
         assert found.xyxy == pytest.approx(wanted.xyxy, abs=0.01)
         assert found.data["probabilities"] == pytest.approx(wanted.data["probabilities"], abs=1e-4)
         assert (found.data["counted_as"] == wanted.data["counted_as"]).all()
 
 
-def patches_of(detector, pictures, count):
+def patches_of(detector, images, count):
     from malaria_cells.data.patches import crop_boxes
 
-    cut = [crop_boxes(p, detector.proposer(p), detector.classifier.context, detector.classifier.image_size_hw) for p in pictures]
+    cut = [crop_boxes(p, detector.proposer(p), detector.classifier.context, detector.classifier.image_size_hw) for p in images]
     return np.concatenate(cut)[:count]
 
 
@@ -86,12 +86,12 @@ def test_an_engine_answers_as_keras(form, exported, keras_detector, smears):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ENGINES)
-def test_pictures_worked_on_at_once_are_answered_as_one_after_the_other(form, exported, model, smears):
+def test_images_worked_on_at_once_are_answered_as_one_after_the_other(form, exported, model, smears):
     from malaria_cells.base.parallel import imap_ordered
     from malaria_cells.inference.model_folder import load_detector
 
     detector, _ = load_detector(model if form == "keras" else exported(form), form)
-    alone = [detector.detect(picture) for picture in smears]
+    alone = [detector.detect(image) for image in smears]
     for (wanted, _), found in imap_ordered(lambda pair: detector.detect(pair[1]), zip(alone * 4, smears * 4, strict=True)):
         assert (found.result().xyxy == wanted.xyxy).all()
         assert found.result().confidence == pytest.approx(wanted.confidence, abs=1e-6)
@@ -99,14 +99,14 @@ def test_pictures_worked_on_at_once_are_answered_as_one_after_the_other(form, ex
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
-def test_an_engine_answers_as_keras_on_real_photographs(form, exported, keras_detector, iml):
-    from malaria_cells.data.images import read_picture
+def test_an_engine_answers_as_keras_on_real_images(form, exported, keras_detector, iml):
+    from malaria_cells.data.images import read_image
     from malaria_cells.inference.model_folder import load_detector
 
     names = json.loads((iml / "split.json").read_text())["test"][:3]
-    pictures = [read_picture(iml / "images" / name.split("/")[-1]) for name in names]
+    images = [read_image(iml / "images" / name.split("/")[-1]) for name in names]
     detector, _ = load_detector(exported(form), form)
-    check_parity(keras_detector, detector, pictures, patches_of(keras_detector, pictures, 50))
+    check_parity(keras_detector, detector, images, patches_of(keras_detector, images, 50))
 
 
 @pytest.mark.slow
@@ -116,12 +116,12 @@ def test_the_example_runs_without_keras_and_finds_the_same(form, exported, keras
     hidden = ["keras", "malaria_cells", "supervision", "scipy", *([] if form == "savedmodel" else ["tensorflow"])]
     code = f"import sys, runpy; sys.modules.update(dict.fromkeys({hidden})); sys.argv = sys.argv[1:];"
     code += "sys.path[0] = sys.argv[0].rpartition('/')[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    command = [sys.executable, "-c", code, str(exported(form) / "example.py"), PICTURE]
+    command = [sys.executable, "-c", code, str(exported(form) / "example.py"), IMAGE]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--cell-size" not in done.stderr  # no note: the smear's cells are of the usual size
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
-    wanted = keras_detector.detect(repository / PICTURE)
+    wanted = keras_detector.detect(repository / IMAGE)
     found = {(r["label"], *(float(r[k]) for k in ("x_min", "y_min", "x_max", "y_max"))): float(r["score"]) for r in rows}
     counted = Counter(r["counted_as"] for r in rows if r["counted_as"])
     names = [*keras_detector.labels.names, ""]
@@ -139,7 +139,7 @@ def test_the_example_runs_without_keras_and_finds_the_same(form, exported, keras
 def test_int8_keeps_what_is_found(model, keras_detector, repository, sample, tmp_path):
     """Ranges fitted to rendered smears, compared on another."""
     from malaria_cells.data import boxes
-    from malaria_cells.data.images import read_picture
+    from malaria_cells.data.images import read_image
     from malaria_cells.inference.model_folder import load_detector
 
     for form in ("onnx", "openvino", "litert"):
@@ -147,11 +147,11 @@ def test_int8_keeps_what_is_found(model, keras_detector, repository, sample, tmp
         arguments = ["--format", form, "--int8", "--image", str(sample / "images" / "slide01*.jpg"), "--output", str(folder)]
         assert main(["export", "--model", str(model), *arguments]) == 0
         sizes = {f.stem: f.stat().st_size for f in folder.rglob("*") if f.suffix in {".onnx", ".bin", ".tflite"}}
-        second_look = sizes.pop("second_look")
+        refiner = sizes.pop("refiner")
         assert sum(sizes.values()) < 1.2e6
-        assert second_look < (1e6 if form == "litert" else 3e6)  # elsewhere it is left exact
-        picture = read_picture(repository / PICTURE)
-        wanted, found = keras_detector.detect(picture), load_detector(folder)[0].detect(picture)
+        assert refiner < (1e6 if form == "litert" else 3e6)  # elsewhere it is left exact
+        image = read_image(repository / IMAGE)
+        wanted, found = keras_detector.detect(image), load_detector(folder)[0].detect(image)
         sure = wanted[wanted.confidence > 0.5]
         same = boxes.match(found.xyxy, sure.xyxy)
         assert (same >= 0).sum() >= 0.95 * len(sure)
@@ -160,7 +160,7 @@ def test_int8_keeps_what_is_found(model, keras_detector, repository, sample, tmp
 
 @pytest.fixture(scope="module")
 def infected_f1(model, keras_detector, iml):
-    """The infected F1 of a model folder on the real photographs that thresholds were chosen or figures taken on: 133 infected cells."""
+    """The infected F1 of a model folder on the real images that thresholds were chosen or figures taken on: 133 infected cells."""
     from malaria_cells import CellDetector
     from malaria_cells.data.annotations import load_annotations
     from malaria_cells.evaluation import infected_figures
@@ -168,12 +168,12 @@ def infected_f1(model, keras_detector, iml):
     split = json.loads((model / "split.json").read_text())
     names = {name.split("/")[-1] for part in ("validation", "test") for name in split[part]}
     truth = load_annotations(iml / "annotations.json", keras_detector.labels, root=iml)
-    pictures = [p for p in truth.pictures if p.key.split("/")[-1] in names]
-    assert len(pictures) == 95
+    images = [p for p in truth.images if p.key.split("/")[-1] in names]
+    assert len(images) == 95
 
     def of(folder):
-        found = list(CellDetector.load(folder).detect_each(p.path for p in pictures))
-        return infected_figures(pictures, found, truth.labels)["f1"]
+        found = list(CellDetector.load(folder).detect_each(p.path for p in images))
+        return infected_figures(images, found, truth.labels)["f1"]
 
     return of
 
@@ -187,10 +187,10 @@ def infected_f1_of_keras(infected_f1, model):
 @pytest.mark.parametrize("form", ["onnx", "openvino", "litert"])
 def test_int8_costs_less_than_a_point_of_infected_f1(form, model, infected_f1, infected_f1_of_keras, iml, tmp_path):
     split = json.loads((model / "split.json").read_text())
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     for name in split["train"][::5]:
-        shutil.copy(iml / "images" / name.split("/")[-1], tmp_path / "pictures")
-    arguments = ["--format", form, "--int8", "--image", str(tmp_path / "pictures"), "--output", str(tmp_path / form)]
+        shutil.copy(iml / "images" / name.split("/")[-1], tmp_path / "images")
+    arguments = ["--format", form, "--int8", "--image", str(tmp_path / "images"), "--output", str(tmp_path / form)]
     assert main(["export", "--model", str(model), *arguments]) == 0
     assert infected_f1(tmp_path / form) > infected_f1_of_keras - 0.01
 
@@ -199,7 +199,7 @@ def test_int8_costs_less_than_a_point_of_infected_f1(form, model, infected_f1, i
 def test_run_by_engine(model, exported, repository, tmp_path):
     def table(name, *options):
         output = tmp_path / name
-        assert main(["run", "--image", str(repository / PICTURE), "--output", str(output), *options]) == 0
+        assert main(["run", "--image", str(repository / IMAGE), "--output", str(output), *options]) == 0
         with (output / "detections.csv").open() as file:
             return [(r["label"], *(float(v) for k, v in r.items() if k not in {"image", "label"})) for r in csv.DictReader(file)]
 
@@ -216,12 +216,12 @@ def test_run_by_engine(model, exported, repository, tmp_path):
     [
         (["run", "--engine", "openvino"], "has not been exported for it; do so once: malaria-cells export --model"),
         (["export", "--format", "savedmodel", "--int8"], "is not quantised here; choose --format onnx, openvino, litert"),
-        (["export", "--format", "onnx", "--int8"], "Name some with --image PICTURES"),
+        (["export", "--format", "onnx", "--int8"], "Name some with --image IMAGES"),
     ],
 )
 def test_wrong_requests(arguments, said, untrained_model, repository, tmp_path, capsys):
     model = shutil.copytree(untrained_model, tmp_path / "model")
-    extra = ["--image", str(repository / PICTURE), "--output", str(tmp_path / "o")] if arguments[0] == "run" else []
+    extra = ["--image", str(repository / IMAGE), "--output", str(tmp_path / "o")] if arguments[0] == "run" else []
     assert main([*arguments, "--model", str(model), *extra]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
@@ -287,7 +287,7 @@ def test_an_engine_that_is_not_installed(tmp_path, monkeypatch):
 def test_other_engines_start_without_tensorflow(exported, repository):
     code = (
         "import sys; from malaria_cells import CellDetector;"
-        f"found = CellDetector.load({str(exported('onnx'))!r}).detect({PICTURE!r});"
+        f"found = CellDetector.load({str(exported('onnx'))!r}).detect({IMAGE!r});"
         "print(len(found) > 20, 'tensorflow' in sys.modules, 'keras' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""How like the training photographs a photograph is: measured, judged, stored, and said wherever there are results."""
+"""How like the training images an image is: measured, judged, stored, and said wherever there are results."""
 
 import csv
 import json
@@ -15,14 +15,14 @@ import yaml
 
 from malaria_cells.app.cli import main
 from malaria_cells.base.errors import InputError
-from malaria_cells.data.annotations import AnnotationSet, Picture
-from malaria_cells.data.images import read_picture
+from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
+from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.sample.smear import RADIUS, Slide, render_smear
 from malaria_cells.inference.counting import UNMEASURED, ErrorRates
 from malaria_cells.inference.detector import DetectionSettings, Detector
 from malaria_cells.inference.familiarity import FAMILIAR, UNLIKE, UNUSUAL, Familiarity, FamiliarityModel, appearance, fit, measure
-from malaria_cells.inference.familiarity.model import NO_FINDINGS
+from malaria_cells.inference.familiarity.model import NO_INFECTED_CELLS
 from malaria_cells.inference.familiarity.signals import NAMES
 from malaria_cells.inference.model_description import load_description, plain
 from malaria_cells.inference.unfamiliar import UnfamiliarSigmoid
@@ -46,7 +46,7 @@ class Known(Detector):
     def labels(self):
         return LABELS
 
-    def predict(self, picture):
+    def predict(self, image):
         raise NotImplementedError
 
 
@@ -72,7 +72,7 @@ NOTHING = sv.Detections.empty()
 def smears(number, slides, seed, radius=RADIUS):
     rng = np.random.default_rng(seed)
     drawn = [render_smear(slides[i % len(slides)], rng, SIZE_WH, radius) for i in range(number)]
-    return [(s.picture, s.boxes_xyxy[[name != "leukocyte" for name in s.labels]].astype(np.float32)) for s in drawn]
+    return [(s.image, s.boxes_xyxy[[name != "leukocyte" for name in s.labels]].astype(np.float32)) for s in drawn]
 
 
 @pytest.fixture(scope="module")
@@ -82,24 +82,24 @@ def slides():
 
 @pytest.fixture(scope="module")
 def known(slides):
-    """What twenty drawn training photographs and as many validation ones of two slides look like."""
-    appearances = np.array([appearance(picture, cells, CELL) for picture, cells in smears(20, slides, 3)])
-    validated = np.array([measure(picture, found_at(cells), LABELS, CELL) for picture, cells in smears(20, slides, 4)])
+    """What twenty drawn training images and as many validation ones of two slides look like."""
+    appearances = np.array([appearance(image, cells, CELL) for image, cells in smears(20, slides, 3)])
+    validated = np.array([measure(image, found_at(cells), LABELS, CELL) for image, cells in smears(20, slides, 4)])
     return fit(appearances, [""] * 20, validated, [""] * 20)
 
 
-def judged(known, picture, found):
-    return known.judge(measure(picture, found, LABELS, CELL))
+def judged(known, image, found):
+    return known.judge(measure(image, found, LABELS, CELL))
 
 
-def test_new_photographs_of_known_slides_are_familiar(known, slides):
-    levels = [judged(known, picture, found_at(cells)).level for picture, cells in smears(20, slides, 5)]
+def test_new_images_of_known_slides_are_familiar(known, slides):
+    levels = [judged(known, image, found_at(cells)).level for image, cells in smears(20, slides, 5)]
     assert levels.count(FAMILIAR) >= 18
 
 
-def test_a_photograph_out_of_focus_is_unlike_anything_learned_although_its_cells_are_found(known, slides):
-    [(picture, cells)] = smears(1, slides, 6)
-    verdict = judged(known, cv2.GaussianBlur(picture, (0, 0), 6), found_at(cells))
+def test_an_image_out_of_focus_is_unlike_anything_learned_although_its_cells_are_found(known, slides):
+    [(image, cells)] = smears(1, slides, 6)
+    verdict = judged(known, cv2.GaussianBlur(image, (0, 0), 6), found_at(cells))
     assert (verdict.level, verdict.reason.split(";")[0]) == (UNLIKE, "out of focus")
 
 
@@ -121,16 +121,16 @@ def test_a_thick_film_is_unlike_anything_learned(known, found):
 
 
 def test_what_is_no_smear_is_unlike_anything_learned(known, slides):
-    [(picture, _)] = smears(1, slides, 7)
+    [(image, _)] = smears(1, slides, 7)
     noise = np.random.default_rng(0).integers(0, 256, (360, 480, 3)).astype(np.uint8)
-    for no_smear in (255 - picture, noise, np.zeros_like(picture), np.full_like(picture, 200)):
+    for no_smear in (255 - image, noise, np.zeros_like(image), np.full_like(image, 200)):
         assert judged(known, no_smear, NOTHING).level == UNLIKE
 
 
 def test_cells_twice_as_large_are_said_to_be(known, slides):
     """Drawn at twice the size, so that stain and light are as usual."""
-    [(picture, cells)] = smears(1, slides, 8, radius=RADIUS / 2)
-    large = cv2.resize(picture, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+    [(image, cells)] = smears(1, slides, 8, radius=RADIUS / 2)
+    large = cv2.resize(image, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
     verdict = judged(known, large, found_at(4 * cells))
     assert verdict.level != FAMILIAR
     [times] = [part.split()[2] for part in verdict.reason.split("; ") if part.startswith("cells are")]
@@ -139,55 +139,55 @@ def test_cells_twice_as_large_are_said_to_be(known, slides):
 
 def test_another_stain_is_unusual(known, slides):
     other = replace(slides[0], stain=np.array([0.9, 0.5, 0.2], dtype=np.float32))
-    [(picture, cells)] = smears(1, [other], 9)
-    verdict = judged(known, picture, found_at(cells))
+    [(image, cells)] = smears(1, [other], 9)
+    verdict = judged(known, image, found_at(cells))
     assert verdict.level == UNUSUAL
     assert "stain is" in verdict.reason
 
 
-def test_networks_that_are_unsure_make_a_photograph_unusual_and_surer_ones_never(known, slides):
-    [(picture, cells)] = smears(1, slides, 10)
+def test_networks_that_are_unsure_make_an_image_unusual_and_surer_ones_never(known, slides):
+    [(image, cells)] = smears(1, slides, 10)
     objectness = np.where(np.arange(len(cells)) % 2 == 0, 0.98, 0.6)
     found = found_at(cells)
     found.data["objectness"] = objectness
-    verdict = judged(known, picture, found)
+    verdict = judged(known, image, found)
     assert verdict.level == UNUSUAL
     assert verdict.reason.startswith("the networks are unsure of 5")
-    assert judged(known, picture, found_at(cells, objectness=0.999)).level == FAMILIAR
+    assert judged(known, image, found_at(cells, objectness=0.999)).level == FAMILIAR
 
 
 def test_each_data_set_has_its_own_centre(slides):
-    """A photograph between two data sets is like neither."""
+    """An image between two data sets is like neither."""
     other = [replace(s, light=s.light * np.array([1.0, 1.0, 0.5], dtype=np.float32)) for s in slides]
     between = [replace(s, light=s.light * np.array([1.0, 1.0, 0.72], dtype=np.float32)) for s in slides]
     seen = {"one": smears(12, slides, 11), "other": smears(12, other, 12)}
-    names = [name for name, photographs in seen.items() for _ in photographs]
-    appearances = np.array([appearance(picture, cells, CELL) for photographs in seen.values() for picture, cells in photographs])
-    validated = np.array([measure(p, found_at(c), LABELS, CELL) for photographs in seen.values() for p, c in photographs])
+    names = [name for name, images in seen.items() for _ in images]
+    appearances = np.array([appearance(image, cells, CELL) for images in seen.values() for image, cells in images])
+    validated = np.array([measure(p, found_at(c), LABELS, CELL) for images in seen.values() for p, c in images])
     known = fit(appearances, names, validated, names)
     assert [k.name for k in known.sets] == ["one", "other"]
     assert {judged(known, p, found_at(c)).nearest for p, c in seen["other"]} == {"other"}
-    [(picture, cells)] = smears(1, between, 13)
-    assert judged(known, picture, found_at(cells)).level == UNUSUAL
+    [(image, cells)] = smears(1, between, 13)
+    assert judged(known, image, found_at(cells)).level == UNUSUAL
     # Familiar is not yet known: from a laboratory without malaria nobody has learned how infected cells look there.
     healthy = fit(appearances, names, validated, names, {"other"})
-    verdicts = {name: [judged(healthy, p, found_at(c)) for p, c in photographs] for name, photographs in seen.items()}
+    verdicts = {name: [judged(healthy, p, found_at(c)) for p, c in images] for name, images in seen.items()}
     familiar = {name: [v for v in own if v.level == FAMILIAR] for name, own in verdicts.items()}
     assert familiar["one"]
     assert all(v.is_as_learned and not v.reason for v in familiar["one"])
     assert familiar["other"]
     assert not any(v.is_as_learned for v in familiar["other"])
-    assert {v.reason for v in familiar["other"]} == {NO_FINDINGS}
+    assert {v.reason for v in familiar["other"]} == {NO_INFECTED_CELLS}
 
 
-def test_a_photograph_that_two_laboratories_might_have_made_is_known_by_the_one_with_malaria(known):
+def test_an_image_that_two_laboratories_might_have_made_is_known_by_the_one_with_malaria(known):
     [one] = known.sets
-    twins = replace(known, sets=(replace(one, name="healthy", has_findings=False), replace(one, name="malaria")))
+    twins = replace(known, sets=(replace(one, name="healthy", has_infected_cells=False), replace(one, name="malaria")))
     verdict = twins.judge(np.array(one.centre))
     assert (verdict.level, verdict.nearest, verdict.is_as_learned) == (FAMILIAR, "healthy", True)
 
 
-def test_at_most_one_validation_photograph_in_twenty_is_not_familiar(known):
+def test_at_most_one_validation_image_in_twenty_is_not_familiar(known):
     rng = np.random.default_rng(0)
     centre = np.array(known.sets[0].centre)
     for tail in (1.0, 0.4):  # light tails and heavy ones
@@ -198,11 +198,11 @@ def test_at_most_one_validation_photograph_in_twenty_is_not_familiar(known):
         assert np.mean([own.judge(row).level != FAMILIAR for row in values[300:]]) <= 0.1
 
 
-def test_a_large_photograph_is_measured_in_milliseconds(known, slides):
+def test_a_large_image_is_measured_in_milliseconds(known, slides):
     import time
 
-    [(picture, cells)] = smears(1, slides, 14)
-    large = np.tile(picture, (3, 3, 1))
+    [(image, cells)] = smears(1, slides, 14)
+    large = np.tile(image, (3, 3, 1))
     seconds = []
     for _ in range(5):
         started = time.thread_time()
@@ -238,7 +238,7 @@ def test_a_folder_of_before_there_was_any_loads(untrained_model, tmp_path):
 
 def one_set(**changes):
     rows = {"low": [-1.0] * len(NAMES), "centre": [0.0] * len(NAMES), "high": [1.0] * len(NAMES)}
-    return {"sets": [{"name": "a", "photographs": 5} | rows | changes]}
+    return {"sets": [{"name": "a", "images": 5} | rows | changes]}
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def one_set(**changes):
         ({"signals": ["light"]}, "familiarity.signals"),
         ({"sets": []}, "familiarity.sets"),
         ({"unusual": -1.0}, "familiarity.unusual"),
-        (one_set(photographs=-1), "photographs: Input should be greater than or equal to 1"),
+        (one_set(images=-1), "images: Input should be greater than or equal to 1"),
         (one_set(high=[1e-320] * len(NAMES)), "'a': expected low under centre under high"),
         (one_set(low=[0.0] * len(NAMES)), "'a': expected low under centre under high"),
     ],
@@ -266,26 +266,26 @@ def test_cells_smaller_than_a_pixel_are_refused(untrained_model, tmp_path, chang
         load_description(folder)
 
 
-def test_training_photographs_are_measured_by_their_annotation(sample):
+def test_training_images_are_measured_by_their_annotation(sample):
     from malaria_cells.data.annotations import load_annotations
 
     names = ("red blood cell", "leukocyte", "gametocyte", "ring", "trophozoite", "schizont")
     labels = LabelSet(names, infected=names[2:], red_cells=names[:1])
     annotations = load_annotations(sample / "training.json", labels, root=sample)
-    half = annotations.subset([p.key for p in annotations.pictures[:4]])
-    rest = annotations.subset([p.key for p in annotations.pictures[4:]])
+    half = annotations.subset([p.key for p in annotations.images[:4]])
+    rest = annotations.subset([p.key for p in annotations.images[4:]])
     found = []
-    for p in rest.pictures:
+    for p in rest.images:
         n = len(p.cells_xyxy)
         own = np.pad(0.95 * np.eye(len(names))[p.cell_class_ids], ((0, 0), (0, 1)), constant_values=0.05)
         data = {"objectness": np.full(n, 0.95), "probabilities": own}
         found.append(sv.Detections(xyxy=p.cells_xyxy, class_id=p.cell_class_ids, confidence=np.full(n, 0.95), data=data))
     known = fit_familiarity(half, rest, found, half.median_cell_size)
-    assert (len(known.sets), known.sets[0].photographs) == (1, 8)
+    assert (len(known.sets), known.sets[0].images) == (1, 8)
     assert known.sets[0].centre[NAMES.index("size")] == pytest.approx(0, abs=0.1)
     assert fit_familiarity(half, rest, found, None) is None
-    alone = fit_familiarity(half.subset(()), rest, found, half.median_cell_size)  # where all photographs were cross-validated
-    assert (len(alone.sets), alone.sets[0].photographs) == (1, 4)
+    alone = fit_familiarity(half.subset(()), rest, found, half.median_cell_size)  # where all images were cross-validated
+    assert (len(alone.sets), alone.sets[0].images) == (1, 4)
 
 
 # --- error rates of other laboratories
@@ -340,7 +340,7 @@ def test_a_wrong_file_of_errors_is_refused(tmp_path, content, message):
 def three_verdicts():
     return {
         "a.png": Familiarity(FAMILIAR, 0.8),
-        "b.png": Familiarity(UNUSUAL, 2.5, "cells are 2.0 times as large as in the training photographs"),
+        "b.png": Familiarity(UNUSUAL, 2.5, "cells are 2.0 times as large as in the training images"),
         "c.png": Familiarity(UNLIKE, 9.0, "out of focus"),
     }
 
@@ -365,7 +365,7 @@ def table(folder):
 ERRORS = ErrorRates(100, 90, 5000, 10)
 
 
-def test_a_photograph_unlike_anything_learned_has_no_parasitemia_and_is_not_in_the_total(tmp_path, capsys):
+def test_an_image_unlike_anything_learned_has_no_parasitemia_and_is_not_in_the_total(tmp_path, capsys):
     detector = Known(settings=DetectionSettings(), errors=ERRORS)
     output = DetectionOutput.start(tmp_path / "out", detector, tmp_path, three_results())
     finished = finished_of(three_results(), three_verdicts())
@@ -379,14 +379,14 @@ def test_a_photograph_unlike_anything_learned_has_no_parasitemia_and_is_not_in_t
     assert (rows["c.png"]["familiarity_reason"], rows["TOTAL"]["red_cells"]) == ("out of focus", "150")
     output.say(finished)
     said = capsys.readouterr().out
-    assert "2 of 3 pictures: 150 cells, 4 of 150 red cells infected" in said
-    assert "no interval, since errors on such photographs were not measured" in said
-    assert "1 photograph is unlike anything learned: no parasitemia is given there, and the total leaves such photographs out" in said
+    assert "2 of 3 images: 150 cells, 4 of 150 red cells infected" in said
+    assert "no interval, since errors on such images were not measured" in said
+    assert "1 image is unlike anything learned: no parasitemia is given there, and the total leaves such images out" in said
     assert "first: c.png (out of focus)" in said
 
-    assert counted_headline(output.verdicts(finished).together, ERRORS, detector.labels, 2)[0].meaning.startswith("in all pictures")
+    assert counted_headline(output.verdicts(finished).together, ERRORS, detector.labels, 2)[0].meaning.startswith("in all images")
     together = output.verdicts(finished).together
-    assert counted_headline(together, ERRORS, detector.labels, 3)[0].meaning == "in 2 of 3 pictures, at the operating thresholds"
+    assert counted_headline(together, ERRORS, detector.labels, 3)[0].meaning == "in 2 of 3 images, at the operating thresholds"
 
 
 def test_force_gives_a_parasitemia_all_the_same(tmp_path):
@@ -398,7 +398,7 @@ def test_force_gives_a_parasitemia_all_the_same(tmp_path):
     assert float(rows["c.png"]["parasitemia_high"]) > 0.1
 
 
-def test_an_unusual_photograph_has_the_wider_interval_of_laboratories_left_out():
+def test_an_unusual_image_has_the_wider_interval_of_laboratories_left_out():
     detector = Known(settings=DetectionSettings(), errors=ERRORS, errors_elsewhere={"x": ERRORS, "y": ErrorRates(50, 30, 4000, 40)})
     from malaria_cells.app.api import CellDetector
 
@@ -410,36 +410,38 @@ def test_an_unusual_photograph_has_the_wider_interval_of_laboratories_left_out()
     assert Known(settings=DetectionSettings(), errors=ERRORS).errors_for(three_verdicts()["b.png"]) is UNMEASURED
 
 
-def test_a_photograph_like_those_of_a_laboratory_without_malaria_has_the_errors_of_laboratories_left_out(tmp_path):
+def test_an_image_like_those_of_a_laboratory_without_malaria_has_the_errors_of_laboratories_left_out(tmp_path):
     detector = Known(settings=DetectionSettings(), errors=ERRORS, errors_elsewhere={"x": ERRORS, "y": ErrorRates(50, 30, 4000, 40)})
-    verdicts = {"a.png": Familiarity(FAMILIAR, 0.8, NO_FINDINGS, "healthy", findings_known=False)}
+    verdicts = {"a.png": Familiarity(FAMILIAR, 0.8, NO_INFECTED_CELLS, "healthy", infection_known=False)}
     together = Verdicts.of(detector, three_results(), verdicts)
     assert together.errors == detector.errors_for(three_verdicts()["b.png"])
-    said = "1 photograph looks like those of laboratories whose infected cells the model has never seen: its error rates there are those in"
+    said = "1 image looks like those of laboratories whose infected cells the model has never seen: its error rates there are those in"
     assert said in together.sentence
-    # Where laboratories left out were not measured it keeps the interval of the validation photographs, and the sentence says so.
+    # Where laboratories left out were not measured it keeps the interval of the validation images, and the sentence says so.
     alone = Verdicts.of(Known(settings=DetectionSettings(), errors=ERRORS), three_results(), verdicts)
     assert alone.errors is ERRORS
     assert "how many it misses there is not known" in alone.sentence
     output = DetectionOutput.start(tmp_path / "out", detector, tmp_path, three_results())
     output.tables(finished_of(three_results(), verdicts), None)
     row = table(output.folder)["a.png"]
-    assert (row["familiarity"], row["familiarity_reason"]) == (FAMILIAR, NO_FINDINGS)
+    assert (row["familiarity"], row["familiarity_reason"]) == (FAMILIAR, NO_INFECTED_CELLS)
 
 
 def test_sets_without_an_infected_cell_are_told_where_others_have_some():
     labels = LabelSet(("red blood cell", "ring"), (), ("ring",), ("red blood cell",))
 
-    def picture(name: str, *class_ids: int) -> Picture:
+    def image(name: str, *class_ids: int) -> AnnotatedImage:
         boxes = np.tile(np.array([[0, 0, 9, 9]], dtype=np.float32), (len(class_ids), 1))
-        return Picture(name, Path(name), (10, 10), name, boxes, np.array(class_ids), np.zeros(len(class_ids), dtype=bool), data_set=name[0])
+        return AnnotatedImage(
+            name, Path(name), (10, 10), name, boxes, np.array(class_ids), np.zeros(len(class_ids), dtype=bool), data_set=name[0]
+        )
 
-    healthy, sick = picture("a1", 0, 0), picture("b1", 0, 1)
+    healthy, sick = image("a1", 0, 0), image("b1", 0, 1)
     assert sets_without_infected(AnnotationSet(labels, (healthy,)), AnnotationSet(labels, (sick,))) == {"a"}
     assert sets_without_infected(AnnotationSet(labels, (healthy,))) == set()  # nothing to tell apart
 
 
-def test_a_model_that_knows_nothing_of_its_training_photographs_says_nothing(tmp_path):
+def test_a_model_that_knows_nothing_of_its_training_images_says_nothing(tmp_path):
     detector = Known(settings=DetectionSettings(), errors=ERRORS)
     assert detector.familiarity(np.zeros((50, 50, 3), dtype=np.uint8), NOTHING) is None
     verdicts = Verdicts.of(detector, three_results(), {})
@@ -455,31 +457,31 @@ def test_the_report_warns_and_has_badges(tmp_path):
     output.tables(finished, None)
     write_run_report(output, finished, None, None, [], "run.py")
     page = (output.folder / "report.html").read_text(encoding="utf-8")
-    assert '<p class="warning" role="alert">1 photograph is unusual: the parasitemia there may be far off' in page
+    assert '<p class="warning" role="alert">1 image is unusual: the parasitemia there may be far off' in page
     assert '<span class="badge lost">unlike anything learned</span>' in page
     assert '<span class="badge doubt">unusual</span>' in page
     assert page.index("c.png</td>") < page.index("b.png</td>")  # the least familiar first
 
 
-def test_run_judges_each_photograph(untrained_model, known, sample, tmp_path, capsys):
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    shutil.copy(sorted((sample / "images").iterdir())[0], pictures / "smear.png")
-    cv2.imwrite(str(pictures / "flat.png"), np.full((240, 320, 3), 200, dtype=np.uint8))
+def test_run_judges_each_image(untrained_model, known, sample, tmp_path, capsys):
+    images = tmp_path / "images"
+    images.mkdir()
+    shutil.copy(sorted((sample / "images").iterdir())[0], images / "smear.png")
+    cv2.imwrite(str(images / "flat.png"), np.full((240, 320, 3), 200, dtype=np.uint8))
     folder = with_familiarity(untrained_model, known, tmp_path)
-    assert main(["run", "--model", str(folder), "--image", str(pictures), "--output", str(tmp_path / "out")]) == 0
+    assert main(["run", "--model", str(folder), "--image", str(images), "--output", str(tmp_path / "out")]) == 0
     rows = table(tmp_path / "out")
     assert (rows["flat.png"]["familiarity"], rows["flat.png"]["parasitemia"]) == (UNLIKE, "")
     assert rows["smear.png"]["familiarity"] in {FAMILIAR, UNUSUAL, UNLIKE}
     assert "unlike anything learned" in capsys.readouterr().out
 
 
-# --- on real photographs
+# --- on real images
 
 
 @pytest.fixture(scope="module")
 def judging(iml, repository):
-    """The shipped detector with what every twelfth of IML-Malaria's training photographs look like, and photographs between those."""
+    """The shipped detector with what every twelfth of IML-Malaria's training images look like, and images between those."""
     from malaria_cells.inference.model_folder import load_detector
 
     detector, description = load_detector(repository / "pretrained" / "vivax")
@@ -487,19 +489,19 @@ def judging(iml, repository):
     train = [paths[name] for name in json.loads((iml / "split.json").read_text(encoding="utf-8"))["train"]]
     values = []
     for path in train[::12]:
-        picture = read_picture(path)
-        values.append(measure(picture, detector.detect(picture), description.labels, description.cell_size))
+        image = read_image(path)
+        values.append(measure(image, detector.detect(image), description.labels, description.cell_size))
     names = [""] * len(values)
     return replace(detector, known=fit(np.array(values), names, np.array(values), names)), train[3::24]
 
 
 def levels_of(detector, paths):
-    pictures = map(read_picture, paths)
-    return [detector.familiarity(picture, detector.detect(picture)).level for picture in pictures]
+    images = map(read_image, paths)
+    return [detector.familiarity(image, detector.detect(image)).level for image in images]
 
 
 @pytest.mark.slow
-def test_photographs_of_the_same_laboratory_are_familiar(judging):
+def test_images_of_the_same_laboratory_are_familiar(judging):
     detector, paths = judging
     assert levels_of(detector, paths).count(FAMILIAR) >= 0.9 * len(paths)
 

@@ -15,7 +15,7 @@ from malaria_cells.base.file_names import LONGEST, distinct, fitted, folded, ins
 from malaria_cells.data.annotations import AnnotationSet, load_annotations
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.writers import WRITERS, image_copies
-from tests.conftest import write_bbbc041, write_picture
+from tests.conftest import write_bbbc041, write_image
 
 # Few letters in many forms, so that names often meet: upper and lower case, composed and decomposed, the names that numbers give.
 PART = st.one_of(
@@ -48,7 +48,7 @@ def one_a_file(paths):
 @example(["\u00e4.png", "a\u0308.png"])
 @example(["a.png", "a.png/b.png"])
 @example(["a.png", "a.txt/b.png"])
-def test_pictures_and_their_label_files_have_names_of_their_own_in_every_form(keys):
+def test_images_and_their_label_files_have_names_of_their_own_in_every_form(keys):
     coco = image_copies.short_keys(keys)
     assert list(coco) == keys
     assert one_a_file(coco.values())
@@ -64,7 +64,7 @@ def test_pictures_and_their_label_files_have_names_of_their_own_in_every_form(ke
 
 
 @given(KEYS)
-def test_drawn_pictures_have_names_of_their_own(keys):
+def test_drawn_images_have_names_of_their_own(keys):
     names = distinct(keys, lambda name: (f"{name}.png", f"{name}_without_red_cells.png"), 200)
     assert one_a_file([f"{name}{end}" for name in names for end in (".png", "_without_red_cells.png")])
 
@@ -107,9 +107,9 @@ def test_a_path_that_leads_outside_is_refused(path):
 
 
 def boxes_by_colour(annotations):
-    """The boxes by the picture's colour, which says which picture it was, whatever its name is now."""
+    """The boxes by the image's colour, which says which image it was, whatever its name is now."""
     found = {}
-    for p in annotations.pictures:
+    for p in annotations.images:
         with Image.open(p.path) as image:
             colour = image.convert("RGB").getpixel((0, 0))[0]
         assert colour not in found
@@ -131,11 +131,11 @@ def boxes_by_colour(annotations):
     ],
     ids=["suffixes", "folders", "case", "unicode", "images", "spaces", "long"],
 )
-def test_as_many_pictures_and_boxes_are_read_as_were_written(tmp_path, form, names, capsys):
+def test_as_many_images_and_boxes_are_read_as_were_written(tmp_path, form, names, capsys):
     entries = {name: [("ring", 5, 5, 30 + i, 40)] * 1 + [("cell", 50, 5, 70 + i, 40)] * (i % 2) for i, name in enumerate(names)}
     path = write_bbbc041(tmp_path / "s", entries)
     for i, name in enumerate(names):
-        write_picture(tmp_path / "s" / name, value=100 + 20 * i)
+        write_image(tmp_path / "s" / name, value=100 + 20 * i)
     source = load_annotations(path, None)
     assert main(["convert", str(path), str(tmp_path / "o"), "--to", form]) == 0
     said = capsys.readouterr().out
@@ -143,10 +143,10 @@ def test_as_many_pictures_and_boxes_are_read_as_were_written(tmp_path, form, nam
     assert boxes_by_colour(again) == boxes_by_colour(source)
     if names[0] == "images/a.png" and form != "coco":
         new = {"voc": "images_a_2.png", "yolo": "a_2.png"}[form]
-        number = {"voc": "2 pictures", "yolo": "1 picture"}[form]
+        number = {"voc": "2 images", "yolo": "1 image"}[form]
         assert f"{number} got another name, so that no two files have one; first: images/a." in said
-        assert any(p.key.endswith(new) for p in again.pictures)
-    assert ("got another name" in said) == any(p.path.name not in {n.split("/")[-1] for n in names} for p in again.pictures)
+        assert any(p.key.endswith(new) for p in again.images)
+    assert ("got another name" in said) == any(p.path.name not in {n.split("/")[-1] for n in names} for p in again.images)
 
 
 def test_what_voc_cannot_hold_is_said(tmp_path, capsys):
@@ -159,10 +159,10 @@ def test_what_voc_cannot_hold_is_said(tmp_path, capsys):
     assert not (tmp_path / "voc2").exists()
 
 
-def test_yolo_finds_pictures_by_their_endings_alone(tmp_path):
-    (picture,) = load_annotations(write_bbbc041(tmp_path / "s", {"a.png": []}), LabelSet(("ring",))).pictures
-    with pytest.raises(InputError, match="a: YOLO's readers know pictures by their endings"):
-        WRITERS["yolo"](AnnotationSet(LabelSet(("ring",)), (replace(picture, key="a"),)), tmp_path / "o")
+def test_yolo_finds_images_by_their_endings_alone(tmp_path):
+    (image,) = load_annotations(write_bbbc041(tmp_path / "s", {"a.png": []}), LabelSet(("ring",))).images
+    with pytest.raises(InputError, match="a: YOLO's readers know images by their endings"):
+        WRITERS["yolo"](AnnotationSet(LabelSet(("ring",)), (replace(image, key="a"),)), tmp_path / "o")
 
 
 def test_the_class_of_ignore_regions_has_a_name_of_its_own_in_coco(tmp_path):
@@ -190,7 +190,7 @@ def test_a_gallery_has_files_for_each_class_and_keeps_somebody_elses(tmp_path, c
     assert len(list((tmp_path / "g").glob("*.gif"))) == len(labels)
     for theirs in ("Ring.png", "CON_.gif"):
         own = tmp_path / theirs.replace(".", "_")
-        write_picture((own / theirs).with_suffix(".png"))
+        write_image((own / theirs).with_suffix(".png"))
         (own / theirs).with_suffix(".png").rename(own / theirs)
         before = (own / theirs).read_bytes()
         assert main(["gallery", str(source), "--output", str(own)]) == 2

@@ -46,14 +46,14 @@ def test_a_folder_is_replaced_whole(tmp_path, old):
 
 @pytest.mark.parametrize("known_by", ["model.yaml", None])
 def test_what_is_somebodys_own_is_not_replaced(tmp_path, known_by):
-    folder = tmp_path / "photographs"
+    folder = tmp_path / "images"
     folder.mkdir()
     (folder / "a.jpg").write_text("mine")
     for path in (folder, folder / "a.jpg"):
         with pytest.raises(InputError, match="is already there"), files.replacing_folder(path, known_by):
             pytest.fail("it begins")
     assert (folder / "a.jpg").read_text() == "mine"
-    assert [p.name for p in tmp_path.iterdir()] == ["photographs"]
+    assert [p.name for p in tmp_path.iterdir()] == ["images"]
 
 
 def test_json_is_strict(tmp_path):
@@ -171,7 +171,7 @@ def test_what_is_removed_is_whole_or_gone(tmp_path, monkeypatch):
 COUNT = """
 import sys
 from pathlib import Path
-from malaria_cells import files
+from malaria_cells.base import files
 counter = Path(sys.argv[1])
 for _ in range(60):
     with files.locked(counter, "waits", wait=True):

@@ -13,13 +13,13 @@ from malaria_cells.config import make_config
 from malaria_cells.data.annotations import load_annotations
 from malaria_cells.data.dataset import load_data_set
 from malaria_cells.data.labels import LabelSet
-from tests.conftest import write_picture
+from tests.conftest import write_image
 
 
 def camera_traps(folder, missing=1):
-    """COCO Camera Traps' habits (lila.science): string ids, empty pictures, labels without a box, pictures that are not there."""
+    """COCO Camera Traps' habits (lila.science): string ids, empty images, labels without a box, images that are not there."""
     for i in range(4):
-        write_picture(folder / "images" / f"{i}.jpg")
+        write_image(folder / "images" / f"{i}.jpg")
     images = [{"id": f"img-{i}", "file_name": f"images/{i}.jpg", "width": 100, "height": 80} for i in range(4 + missing)]
     annotations = [
         {"id": "a", "image_id": "img-0", "category_id": 7, "bbox": [10.5, 20.25, 30.0, 40.5]},
@@ -38,23 +38,23 @@ def test_coco_with_camera_traps_habits(tmp_path, caplog):
     labels = LabelSet(("bird", "fox"))
     with caplog.at_level(logging.WARNING):
         found = load_annotations(camera_traps(tmp_path), labels)
-    assert [p.key for p in found.pictures] == [f"images/{i}.jpg" for i in range(4)]
-    assert found.pictures[0].boxes_xyxy.tolist() == [[10.5, 20.25, 40.5, 60.75], [0, 10, 35, 30]]
-    assert found.pictures[0].class_ids.tolist() == [0, 1]
-    assert found.pictures[1].ignore.tolist() == [True]
+    assert [p.key for p in found.images] == [f"images/{i}.jpg" for i in range(4)]
+    assert found.images[0].boxes_xyxy.tolist() == [[10.5, 20.25, 40.5, 60.75], [0, 10, 35, 30]]
+    assert found.images[0].class_ids.tolist() == [0, 1]
+    assert found.images[1].ignore.tolist() == [True]
     assert found.class_counts.tolist() == [1, 1]  # the crowd is no example
-    assert len(found.pictures[3].boxes_xyxy) == 0
+    assert len(found.images[3].boxes_xyxy) == 0
     text = "\n".join(found.issues)
-    assert "1 picture missing in" in text
+    assert "1 image missing in" in text
     assert "left out; first: images/4.jpg" in text
     assert "1 annotation without a box, left out; first: images/2.jpg" in text
-    assert "1 annotation of a picture that `images` does not list, left out; first: image_id gone" in text
+    assert "1 annotation of an image that `images` does not list, left out; first: image_id gone" in text
     assert "1 box past the border, clipped" in text
     assert [r.message for r in caplog.records] == list(found.issues)
 
 
-def test_coco_with_most_pictures_missing_is_an_error(tmp_path):
-    with pytest.raises(InputError, match=r"6 of 10 pictures are not in .*; first: images/4\.jpg"):
+def test_coco_with_most_images_missing_is_an_error(tmp_path):
+    with pytest.raises(InputError, match=r"6 of 10 images are not in .*; first: images/4\.jpg"):
         load_annotations(camera_traps(tmp_path, missing=6), LabelSet(("bird", "fox")))
 
 
@@ -73,7 +73,7 @@ def bccd(folder, n=6):
         (folder / name).mkdir(parents=True)
     for i in range(n):
         stem = f"BloodImage_{i:05}"
-        write_picture(folder / "JPEGImages" / f"{stem}.jpg", (64, 48))
+        write_image(folder / "JPEGImages" / f"{stem}.jpg", (64, 48))
         objects = "".join(
             f"<object><name>{name}</name><pose>Unspecified</pose><truncated>0</truncated><difficult>{difficult}</difficult>"
             f"<bndbox><xmin>{x}</xmin><ymin>{y}</ymin><xmax>{x + 9}</xmax><ymax>{y + 11}</ymax></bndbox></object>"
@@ -93,12 +93,12 @@ def bccd(folder, n=6):
 def test_voc_in_the_bccd_layout(tmp_path):
     labels = LabelSet(("RBC", "WBC", "Platelets"))
     found = load_annotations(bccd(tmp_path / "BCCD"), labels)
-    assert found.pictures[0].key == "JPEGImages/BloodImage_00000.jpg"
+    assert found.images[0].key == "JPEGImages/BloodImage_00000.jpg"
     # VOC counts pixels from 1, both corners belong to the box: 1 to 10 are ten pixels.
-    assert found.pictures[0].boxes_xyxy[0].tolist() == [0, 0, 10, 12]
-    assert found.pictures[0].ignore.tolist() == [False, False, True]
+    assert found.images[0].boxes_xyxy[0].tolist() == [0, 0, 10, 12]
+    assert found.images[0].ignore.tolist() == [False, False, True]
     assert found.class_counts.tolist() == [6, 6, 5]
-    assert [p.part for p in found.pictures] == ["train"] * 4 + ["validation", "test"]
+    assert [p.part for p in found.images] == ["train"] * 4 + ["validation", "test"]
     data = load_data_set(make_config({"train_images": str(tmp_path / "BCCD"), "labels": list(labels.names)}, "test"))
     assert [len(part) for part in (data.train, data.validation, data.test)] == [4, 1, 1]
 
@@ -107,7 +107,7 @@ def test_voc_files_that_were_renamed_or_cut(tmp_path):
     folder = bccd(tmp_path / "BCCD")
     first = folder / "Annotations" / "BloodImage_00000.xml"
     first.write_text(first.read_text().replace("BloodImage_00000.jpg", "old name"))
-    assert load_annotations(folder, None).pictures[0].key == "JPEGImages/BloodImage_00000.jpg"
+    assert load_annotations(folder, None).images[0].key == "JPEGImages/BloodImage_00000.jpg"
     first.write_text(first.read_text()[:200])
     with pytest.raises(InputError, match=r"BloodImage_00000\.xml: not valid XML"):
         load_annotations(folder, None)
@@ -118,10 +118,10 @@ def test_voc_files_that_were_renamed_or_cut(tmp_path):
 
 def yolo(folder, names=("ring", "red blood cell")):
     for part in ("train", "valid", "test"):
-        write_picture(folder / part / "images" / f"{part}.png", (200, 100))
+        write_image(folder / part / "images" / f"{part}.png", (200, 100))
         (folder / part / "labels").mkdir()
         (folder / part / "labels" / f"{part}.txt").write_text("1 0.5 0.5 0.2 0.4\n0 0.1 0.2 0.1 0.2 0.93\n\n0 0.5 0.5 0.7 0.5 0.6 0.9\n")
-    write_picture(folder / "train" / "images" / "empty.png", (200, 100))
+    write_image(folder / "train" / "images" / "empty.png", (200, 100))
     content = {"train": "../train/images", "val": "../valid/images", "test": "../test/images", "nc": 2, "names": list(names)}
     (folder / "data.yaml").write_text(yaml.safe_dump(content))
     return folder
@@ -129,16 +129,16 @@ def yolo(folder, names=("ring", "red blood cell")):
 
 def test_yolo_as_roboflow_writes_it(tmp_path):
     found = load_annotations(yolo(tmp_path / "set"), LabelSet(("red blood cell", "ring")))
-    assert [(p.key, p.part) for p in found.pictures] == [
+    assert [(p.key, p.part) for p in found.images] == [
         ("test/images/test.png", "test"),
         ("train/images/empty.png", "train"),
         ("train/images/train.png", "train"),
         ("valid/images/valid.png", "validation"),
     ]
-    assert len(found.pictures[1].boxes_xyxy) == 0
+    assert len(found.images[1].boxes_xyxy) == 0
     # a box, a box with a score, an outline of three corners
-    assert found.pictures[0].boxes_xyxy == pytest.approx(np.array([[80, 30, 120, 70], [10, 10, 30, 30], [100, 50, 140, 90]]))
-    assert found.pictures[0].class_ids.tolist() == [0, 1, 1]
+    assert found.images[0].boxes_xyxy == pytest.approx(np.array([[80, 30, 120, 70], [10, 10, 30, 30], [100, 50, 140, 90]]))
+    assert found.images[0].class_ids.tolist() == [0, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_yolo_lines_that_are_none(tmp_path, line, message):
 
 
 def write_modes(folder):
-    """Grey, RGBA, 16-bit and palette pictures."""
+    """Grey, RGBA, 16-bit and palette images."""
     folder.mkdir(parents=True)
     grey = np.tile(np.arange(0, 250, 5, dtype=np.uint8), (40, 1))
     Image.fromarray(grey).save(folder / "grey.png")
@@ -167,27 +167,27 @@ def test_folder_per_class_as_nih_has_it(tmp_path):
     """NIH's cell_images (Rajaraman et al. 2018, PeerJ 6:e4568) holds Thumbs.db files; modes are of other public sets."""
     root = tmp_path / "cell_images"
     grey = write_modes(root / "Parasitized")
-    write_picture(root / "Uninfected" / "a.png", (30, 20))
-    (root / "Uninfected" / "Thumbs.db").write_bytes(b"no picture")
+    write_image(root / "Uninfected" / "a.png", (30, 20))
+    (root / "Uninfected" / "Thumbs.db").write_bytes(b"no image")
     found = load_annotations(root, LabelSet(("Uninfected", "Parasitized")))
     assert found.whole
-    assert [(p.key, p.class_ids.tolist()) for p in found.pictures] == [
+    assert [(p.key, p.class_ids.tolist()) for p in found.images] == [
         *((f"Parasitized/{n}.png", [1]) for n in ("deep", "grey", "palette", "rgba")),
         ("Uninfected/a.png", [0]),
     ]
-    assert found.pictures[-1].boxes_xyxy.tolist() == [[0, 0, 30, 20]]
-    assert found.issues == (f"{root}: 1 file that cannot be a picture, skipped; first: Uninfected/Thumbs.db",)
+    assert found.images[-1].boxes_xyxy.tolist() == [[0, 0, 30, 20]]
+    assert found.issues == (f"{root}: 1 file that cannot be an image, skipped; first: Uninfected/Thumbs.db",)
     from malaria_cells.data.patches import Cropping, build_patch_store
 
     store = build_patch_store(found, Cropping((40, 50), 1.25, 10, 0), tmp_path / "cache")
-    assert len(store) == 5  # no background: the label is of the whole picture
+    assert len(store) == 5  # no background: the label is of the whole image
     for patch in store.patches[:4]:
         assert np.abs(patch.astype(int) - grey[..., None]).max() <= 1
 
 
 def test_a_folder_that_is_no_class(tmp_path):
     for name in ("NORMAL", "PNEUMONIA", "broken"):
-        write_picture(tmp_path / name / "a.png")
+        write_image(tmp_path / name / "a.png")
     with pytest.raises(InputError, match=r"category 'broken' is in neither labels nor ignore_labels.*Found: NORMAL, PNEUMONIA, broken"):
         load_annotations(tmp_path, LabelSet(("NORMAL", "PNEUMONIA")))
 
@@ -195,7 +195,7 @@ def test_a_folder_that_is_no_class(tmp_path):
 def cassava(folder, header="image_id,label"):
     """Cassava's layout (kaggle.com/c/cassava-leaf-disease-classification): train.csv beside train_images."""
     for i in range(6):
-        write_picture(folder / "train_images" / f"{i}.jpg")
+        write_image(folder / "train_images" / f"{i}.jpg")
     path = folder / "train.csv"
     path.write_text("\n".join([header, *(f"{i}.jpg,{i % 3}" for i in range(6))]) + "\n")
     return path
@@ -204,43 +204,43 @@ def cassava(folder, header="image_id,label"):
 def test_csv_as_cassava_has_it(tmp_path):
     found = load_annotations(cassava(tmp_path), LabelSet(("0", "1", "2")))
     assert found.whole
-    assert [(p.key, p.class_ids[0]) for p in found.pictures] == [(f"train_images/{i}.jpg", i % 3) for i in range(6)]
+    assert [(p.key, p.class_ids[0]) for p in found.images] == [(f"train_images/{i}.jpg", i % 3) for i in range(6)]
 
 
 def test_csv_names_the_columns_that_it_found(tmp_path):
-    with pytest.raises(InputError, match=r"train\.csv: found the columns picture, label; expected one for the picture \(image_id"):
+    with pytest.raises(InputError, match=r"train\.csv: found the columns picture, label; expected one for the image \(image_id"):
         load_annotations(cassava(tmp_path, "picture,label"), LabelSet(("0", "1", "2")))
 
 
 def test_csv_of_names_without_suffix_and_of_boxes(tmp_path):
     cassava(tmp_path)
     (tmp_path / "train.csv").write_text("id_code,diagnosis\n0,healthy\n3,ill\n")
-    assert [p.key for p in load_annotations(tmp_path / "train.csv", None).pictures] == ["train_images/0.jpg", "train_images/3.jpg"]
+    assert [p.key for p in load_annotations(tmp_path / "train.csv", None).images] == ["train_images/0.jpg", "train_images/3.jpg"]
     (tmp_path / "b.csv").write_text("image,label,score,x_min,y_min,x_max,y_max\n0.jpg,ring,0.9,1,2,30,40\n0.jpg,wbc,0.8,5.5,6,50,60\n")
-    boxes = load_annotations(tmp_path / "b.csv", None).pictures[0]
+    boxes = load_annotations(tmp_path / "b.csv", None).images[0]
     assert boxes.boxes_xyxy.tolist() == [[1, 2, 30, 40], [5.5, 6, 50, 60]]
 
 
-def test_train_size_is_pictures_a_class(tmp_path, caplog):
+def test_train_size_is_images_a_class(tmp_path, caplog):
     for i in range(8):
-        write_picture(tmp_path / "NORMAL" / f"{i}.png", value=100 + i)
+        write_image(tmp_path / "NORMAL" / f"{i}.png", value=100 + i)
     for i in range(5):
-        write_picture(tmp_path / "PNEUMONIA" / f"{i}.png", value=100 + i)
+        write_image(tmp_path / "PNEUMONIA" / f"{i}.png", value=100 + i)
     values = {"train_images": str(tmp_path), "labels": ["NORMAL", "PNEUMONIA"], "infected_labels": [], "test_size": 0.3}
     whole = load_data_set(make_config(values, "test"))
     with caplog.at_level(logging.WARNING):
         data = load_data_set(make_config(values | {"train_size": 4}, "test"))
     assert whole.train.class_counts.tolist() == [5, 3]
     assert data.train.class_counts.tolist() == [4, 3]
-    assert "train_size: 'PNEUMONIA' has 3 pictures, 4 were asked for; all are taken" in caplog.text
+    assert "train_size: 'PNEUMONIA' has 3 images, 4 were asked for; all are taken" in caplog.text
     assert data.train.fingerprint == load_data_set(make_config(values | {"train_size": 4}, "test")).train.fingerprint
     for part in ("validation", "test"):  # what is scored does not depend on how much is trained on
         assert data.parts[part].fingerprint == whole.parts[part].fingerprint
 
 
 def test_a_folder_that_holds_nothing_known(tmp_path):
-    write_picture(tmp_path / "a.png")
-    with pytest.raises(InputError, match=r"holds no annotation of a known form; found 1 picture \(first a\.png\)"):
+    write_image(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"holds no annotation of a known form; found 1 image \(first a\.png\)"):
         load_data_set(make_config({"train_images": str(tmp_path)}, "test"))
 
 
@@ -249,12 +249,12 @@ def test_a_test_folder_with_the_names_of_the_training_folder(tmp_path):
     for part in ("train", "test"):
         for name in ("NORMAL", "PNEUMONIA"):
             for i in range(4):
-                write_picture(tmp_path / part / name / f"{i}.png", value=90 + i)
+                write_image(tmp_path / part / name / f"{i}.png", value=90 + i)
     values = {"train_images": str(tmp_path / "train"), "test_annotations": str(tmp_path / "test"), "labels": ["NORMAL", "PNEUMONIA"]}
     data = load_data_set(make_config(values, "test"))
     assert len(data.train) + len(data.validation) == 8
-    assert sorted(p.key for p in data.test.pictures) == sorted(f"test/{n}/{i}.png" for n in ("NORMAL", "PNEUMONIA") for i in range(4))
-    assert len({p.key for p in data.all_pictures.pictures}) == 16
+    assert sorted(p.key for p in data.test.images) == sorted(f"test/{n}/{i}.png" for n in ("NORMAL", "PNEUMONIA") for i in range(4))
+    assert len({p.key for p in data.all_images.images}) == 16
 
 
 def test_labels_left_to_the_data(tmp_path, caplog):

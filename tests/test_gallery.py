@@ -9,10 +9,10 @@ from PIL import Image
 
 from malaria_cells.app.cli import main
 from malaria_cells.base.errors import InputError
-from malaria_cells.data.images import read_picture
+from malaria_cells.data.images import read_image
 from tests.conftest import write_bbbc041
 
-PICTURE = "docs/images/smear.jpg"
+IMAGE = "docs/images/smear.jpg"
 
 
 def test_a_gallery_of_a_data_set(sample, tmp_path, capsys):
@@ -29,7 +29,7 @@ def test_a_gallery_of_a_data_set(sample, tmp_path, capsys):
 
 
 def test_cells_come_from_all_over_the_data_set(tmp_path):
-    """Five of ten cells, one a picture whose grey value is its number: from the first to the last picture."""
+    """Five of ten cells, one an image whose grey value is its number: from the first to the last image."""
     from malaria_cells.data.annotations import load_annotations
     from malaria_cells.results.cell_gallery import cut_cells
 
@@ -46,17 +46,17 @@ def test_cells_come_from_all_over_the_data_set(tmp_path):
 @pytest.mark.slow
 def test_a_gallery_of_detections_explained(repository, tmp_path, capsys):
     output = tmp_path / "results"
-    assert main(["run", "--image", str(repository / PICTURE), "--output", str(output)]) == 0
+    assert main(["run", "--image", str(repository / IMAGE), "--output", str(output)]) == 0
     assert main(["gallery", str(output), "--output", str(tmp_path / "g"), "--count", "7", "--explain"]) == 0
-    plain, explained = (read_picture(tmp_path / "g" / f"red_blood_cell{suffix}.png") for suffix in ("", "_explained"))
+    plain, explained = (read_image(tmp_path / "g" / f"red_blood_cell{suffix}.png") for suffix in ("", "_explained"))
     assert explained.shape[0] > 1.5 * plain.shape[0]
     (counts,) = [line for line in (output / "counts.csv").read_text().splitlines() if line.startswith("TOTAL")]
     assert f"red blood cell: 7 of {counts.split(',')[1]} cells" in capsys.readouterr().out
     content = json.loads((output / "detections.json").read_text())
-    content["info"]["pictures"] = str(tmp_path / "gone")
+    content["info"]["images"] = str(tmp_path / "gone")
     (output / "detections.json").write_text(json.dumps(content))
     assert main(["gallery", str(output), "--output", str(tmp_path / "h")]) == 2
-    assert "the photograph is not there any more" in capsys.readouterr().err
+    assert "the image is not there any more" in capsys.readouterr().err
     del content["annotations"][0]["counted_as"]
     (output / "detections.json").write_text(json.dumps(content))
     assert main(["gallery", str(output), "--output", str(tmp_path / "h")]) == 2
@@ -128,7 +128,7 @@ def occlusion(network, patches, class_id, side, steps=14):
 
 @pytest.mark.slow
 def test_heat_is_where_hiding_the_cell_hurts(repository, iml):
-    """Rings of real photographs: the hottest place is nearly always where a grey square takes the ring away."""
+    """Rings of real images: the hottest place is nearly always where a grey square takes the ring away."""
     from malaria_cells.data.annotations import load_annotations
     from malaria_cells.data.patches import resize
     from malaria_cells.inference.explain import Explainer
@@ -153,14 +153,14 @@ def test_heat_is_where_hiding_the_cell_hurts(repository, iml):
 
 
 def test_explaining_by_the_api(repository, untrained_model, tmp_path):
-    from malaria_cells import CellDetector, read_picture
+    from malaria_cells import CellDetector, read_image
 
     detector = CellDetector.load(untrained_model)
-    picture = read_picture(repository / PICTURE)
-    assert detector.explain(picture, np.array([300, 200, 380, 280]), "ring").shape == (300, 300, 3)
+    image = read_image(repository / IMAGE)
+    assert detector.explain(image, np.array([300, 200, 380, 280]), "ring").shape == (300, 300, 3)
     with pytest.raises(InputError, match="'rings' is not one of"):
-        detector.explain(picture, np.array([300, 200, 380, 280]), "rings")
+        detector.explain(image, np.array([300, 200, 380, 280]), "rings")
     exported = shutil.copytree(untrained_model, tmp_path / "m")
     (exported / "classifier.keras").rename(exported / "elsewhere.keras")
     with pytest.raises(InputError, match="name the folder it came from"):
-        CellDetector(detector._detector, exported).explain(picture, np.array([300, 200, 380, 280]), "ring")
+        CellDetector(detector._detector, exported).explain(image, np.array([300, 200, 380, 280]), "ring")

@@ -1,4 +1,4 @@
-"""Groups by the names of pictures: found, or said that they are not, and never for ever."""
+"""Groups by the names of images: found, or said that they are not, and never for ever."""
 
 import logging
 import time
@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.data.annotations import Picture
+from malaria_cells.data.annotations import AnnotatedImage
 from malaria_cells.data.annotations.grouping import grouped
 
 NOTHING = np.zeros((0, 4)), np.zeros(0, dtype=int), np.zeros(0, dtype=bool)
 
 
 def groups(keys, group):
-    return [p.group for p in grouped([Picture(k, Path(k), (9, 9), "", *NOTHING) for k in keys], group, Path("set.json"))]
+    return [p.group for p in grouped([AnnotatedImage(k, Path(k), (9, 9), "", *NOTHING) for k in keys], group, Path("set.json"))]
 
 
 def test_groups_are_what_the_pattern_finds(caplog):
@@ -36,7 +36,7 @@ def test_groups_are_what_the_pattern_finds(caplog):
         (["a1.png", "b2.png"], r"(\d*)", ["a1.png", "b2.png"], "in none of 2 paths"),  # empty at the start of each: no slide of all
     ],
 )
-def test_pictures_without_a_slide_are_counted(caplog, keys, group, expected, message):
+def test_images_without_a_slide_are_counted(caplog, keys, group, expected, message):
     with caplog.at_level(logging.WARNING):
         assert groups(keys, group) == expected
     (record,) = caplog.records

@@ -49,7 +49,7 @@ def models(tmp_path_factory):
     description = ModelDescription(
         labels=LabelSet(("healthy", "ring"), ("difficult",), ("ring",), ("healthy",)),
         model="compact",
-        rejects=True,
+        has_background=True,
         image_size_hw=(16, 16),
         context=1.25,
         cell_size=72.0,

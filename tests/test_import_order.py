@@ -9,7 +9,7 @@ import pytest
 # Files and packages of each package, in the order in which they may import from each other; `__init__` hands on what its package has.
 ORDER = {
     "": ["base", "config", "data", "models", "fitting", "proposals", "inference", "evaluation", "training", "results", "export", "app"],
-    "base": ["errors", "parallel", "progress", "tensorflow_setup", "text", "file_names", "files", "yaml_text"],
+    "base": ["errors", "shipped", "parallel", "progress", "tensorflow_setup", "text", "file_names", "files", "yaml_text"],
     "config": ["values", "sets", "keys", "reading", "reference"],
     "data": [
         "augment",
@@ -121,6 +121,7 @@ ORDER = {
         "unfamiliar",
         "detector",
         "engines",
+        "former_names",
         "model_description",
         "one_stage_detector",
         "model_folder",
@@ -194,7 +195,7 @@ ORDER = {
         "run_model",
         "run",
     ],
-    "app.page": ["markdown", "photographs", "view", "downloads", "review_file", "adapting", "panels", "app"],
+    "app.page": ["markdown", "uploads", "view", "downloads", "review_file", "adapting", "panels", "app"],
 }
 HEAVY = {"tensorflow", "keras", "keras_cv"}
 MAY_IMPORT_TENSORFLOW = (

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import supervision as sv
 
-from malaria_cells.data.annotations import Picture
+from malaria_cells.data.annotations import AnnotatedImage
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation import error_rates, interval_coverage
 from malaria_cells.inference.counting import UNMEASURED, ErrorRates
@@ -14,37 +14,37 @@ LABELS = LabelSet(("red blood cell", "ring"), infected=("ring",), red_cells=("re
 def field(key, infected, healthy, data_set=""):
     ids = np.array([1] * infected + [0] * healthy, dtype=np.int64)
     boxes = 20 * np.arange(len(ids), dtype=np.float32)[:, None] + np.array([0, 0, 10, 10], dtype=np.float32)
-    return Picture(key, Path(key), (4000, 4000), key, boxes, ids, np.zeros(len(ids), dtype=bool), data_set=data_set)
+    return AnnotatedImage(key, Path(key), (4000, 4000), key, boxes, ids, np.zeros(len(ids), dtype=bool), data_set=data_set)
 
 
-def seen(picture, infected):
-    """All cells of a picture, the first so many of them counted as infected."""
-    ids = (np.arange(len(picture.boxes_xyxy)) < infected).astype(np.int64)
-    return sv.Detections(xyxy=picture.boxes_xyxy, class_id=ids, confidence=np.ones(len(ids)), data={"counted_as": ids})
+def seen(image, infected):
+    """All cells of an image, the first so many of them counted as infected."""
+    ids = (np.arange(len(image.boxes_xyxy)) < infected).astype(np.int64)
+    return sv.Detections(xyxy=image.boxes_xyxy, class_id=ids, confidence=np.ones(len(ids)), data={"counted_as": ids})
 
 
-def test_coverage_is_told_by_data_set_and_without_photographs_that_have_no_interval():
-    pictures = [field("a", 2, 98, "one"), field("b", 30, 70, "one"), field("c", 5, 95, "two"), field("d", 0, 0, "two")]
-    found = [seen(pictures[0], 2), seen(pictures[1], 2), seen(pictures[2], 5), sv.Detections.empty()]
-    told = interval_coverage(pictures, found, LABELS, [None, None, UNMEASURED, None])
-    assert (told["photographs"], told["held"], told["share"]) == (2, 1, 0.5)
+def test_coverage_is_told_by_data_set_and_without_images_that_have_no_interval():
+    images = [field("a", 2, 98, "one"), field("b", 30, 70, "one"), field("c", 5, 95, "two"), field("d", 0, 0, "two")]
+    found = [seen(images[0], 2), seen(images[1], 2), seen(images[2], 5), sv.Detections.empty()]
+    told = interval_coverage(images, found, LABELS, [None, None, UNMEASURED, None])
+    assert (told["images"], told["held"], told["share"]) == (2, 1, 0.5)
     assert told["by_data_set"] == {
-        "one": {"photographs": 2, "held": 1, "share": 0.5},
-        "two": {"photographs": 0, "held": 0, "share": None},
+        "one": {"images": 2, "held": 1, "share": 0.5},
+        "two": {"images": 0, "held": 0, "share": None},
     }
 
 
 def test_one_data_set_is_told_once():
-    picture = field("a", 2, 98)
-    told = interval_coverage([picture], [seen(picture, 2)], LABELS, [ErrorRates(10, 9, 1000, 2)])
-    assert told == {"photographs": 1, "held": 1, "share": 1.0}
+    image = field("a", 2, 98)
+    told = interval_coverage([image], [seen(image, 2)], LABELS, [ErrorRates(10, 9, 1000, 2)])
+    assert told == {"images": 1, "held": 1, "share": 1.0}
 
 
-def test_error_rates_know_how_much_photographs_vary():
-    """One photograph in two has all its infected cells missed: no chance makes that of a rate of a half."""
-    pictures = [field(str(i), 20, 80) for i in range(10)]
-    found = [seen(p, 20 if i % 2 else 0) for i, p in enumerate(pictures)]
-    rates = error_rates(pictures, found, LABELS)
+def test_error_rates_know_how_much_images_vary():
+    """One image in two has all its infected cells missed: no chance makes that of a rate of a half."""
+    images = [field(str(i), 20, 80) for i in range(10)]
+    found = [seen(p, 20 if i % 2 else 0) for i, p in enumerate(images)]
+    rates = error_rates(images, found, LABELS)
     assert (rates.infected, rates.found, rates.false_alarms) == (200, 100, 0)
     assert 0.2 < rates.misses_vary < 0.35
     assert rates.alarms_vary == 0

@@ -9,9 +9,9 @@ from malaria_cells.data.sample import write_sample
 
 
 @pytest.fixture
-def photographs(sample, tmp_path):
-    """A folder of a person's photographs, three of them."""
-    folder = tmp_path / "photographs"
+def scenes(sample, tmp_path):
+    """A folder of a person's images, three of them."""
+    folder = tmp_path / "scenes"
     folder.mkdir()
     for path in sorted((sample / "images").iterdir())[:3]:
         shutil.copy(path, folder)
@@ -28,16 +28,16 @@ def refuses(capsys, *arguments):
     return capsys.readouterr().err
 
 
-def test_a_sample_replaces_a_sample_alone(sample, photographs, tmp_path, capsys):
+def test_a_sample_replaces_a_sample_alone(sample, scenes, tmp_path, capsys):
     """BBBC041 has the same layout, and a sample may hold what a person put there."""
     bbbc041, added_to = tmp_path / "bbbc041", tmp_path / "added_to"
     shutil.copytree(sample, bbbc041)
-    shutil.copy(next(photographs.iterdir()), bbbc041 / "images" / "8d02117d-6c71-4e47-b50a-6cc8d5eb1d55.jpg")
+    shutil.copy(next(scenes.iterdir()), bbbc041 / "images" / "8d02117d-6c71-4e47-b50a-6cc8d5eb1d55.jpg")
     write_sample(added_to, training=1, test=1, seed=1, size_wh=(160, 120))
     (added_to / "notes.txt").write_text("mine")
     file = tmp_path / "file"
     file.write_text("mine")
-    for place in (bbbc041, added_to, photographs, file):
+    for place in (bbbc041, added_to, scenes, file):
         before = contents(place)
         assert "holds other files than a rendered sample" in refuses(capsys, "sample", place)
         assert contents(place) == before
@@ -46,43 +46,43 @@ def test_a_sample_replaces_a_sample_alone(sample, photographs, tmp_path, capsys)
     assert len(list((tmp_path / "sample" / "images").iterdir())) == 2
 
 
-def test_training_replaces_a_model_alone(repository, sample, photographs, capsys):
-    before = contents(photographs)
+def test_training_replaces_a_model_alone(repository, sample, scenes, capsys):
+    before = contents(scenes)
     sets = [
         f"train_images={sample}",
-        f"output_models={photographs.parent}",
-        f"name={photographs.name}",
-        f"patch_cache={photographs.parent / 'c'}",
+        f"output_models={scenes.parent}",
+        f"name={scenes.name}",
+        f"patch_cache={scenes.parent / 'c'}",
     ]
     command = ["train", "--config", repository / "configs" / "from_scratch.yaml", *(part for s in sets for part in ("--set", s))]
-    assert "photographs: is already there and holds no model.yaml" in refuses(capsys, *command)
-    assert contents(photographs) == before
-    assert [p.name for p in photographs.parent.iterdir()] == ["photographs"]
+    assert "scenes: is already there and holds no model.yaml" in refuses(capsys, *command)
+    assert contents(scenes) == before
+    assert [p.name for p in scenes.parent.iterdir()] == ["scenes"]
 
 
-def test_export_replaces_an_export_alone(repository, photographs, tmp_path, capsys):
+def test_export_replaces_an_export_alone(repository, scenes, tmp_path, capsys):
     model = tmp_path / "model"
     shutil.copytree(repository / "pretrained" / "vivax", model)
-    for place in (photographs, model):
+    for place in (scenes, model):
         before = contents(place)
         said = refuses(capsys, "export", "--model", model, "--format", "onnx", "--output", place)
         assert f"{place}: is already there and holds no example.py" in said
         assert contents(place) == before
 
 
-def test_a_run_replaces_what_a_run_wrote_alone(repository, photographs, tmp_path, capsys):
+def test_a_run_replaces_what_a_run_wrote_alone(repository, scenes, tmp_path, capsys):
     model = tmp_path / "model"
     shutil.copytree(repository / "pretrained" / "vivax", model)
     own = tmp_path / "own"
-    shutil.copytree(photographs, own / "annotated")
+    shutil.copytree(scenes, own / "annotated")
     earlier = tmp_path / "earlier"
-    shutil.copytree(photographs, earlier / "annotated")
+    shutil.copytree(scenes, earlier / "annotated")
     (earlier / "detections.csv").write_text("")
-    for pictures, output, message in (
-        (photographs, model, "is a model folder"),
-        (photographs, own, "holds a folder `annotated` that no finished run wrote"),
+    for images, output, message in (
+        (scenes, model, "is a model folder"),
+        (scenes, own, "holds a folder `annotated` that no finished run wrote"),
         (earlier / "annotated", earlier, "is to be read and would be written over"),
     ):
         before = contents(tmp_path)
-        assert message in refuses(capsys, "run", "--model", model, "--image", pictures, "--output", output)
+        assert message in refuses(capsys, "run", "--model", model, "--image", images, "--output", output)
         assert contents(tmp_path) == before

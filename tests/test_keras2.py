@@ -79,14 +79,14 @@ def test_pair_of_h5_and_json_predicts_as_keras_2_does(keras_2, tmp_path, build):
 def test_run_takes_the_pair(keras_2, tmp_path, caplog):
     model = saved(keras_2, sequential, tmp_path)
     (tmp_path / "in").mkdir()
-    pictures = np.random.default_rng(3).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
-    for i, picture in enumerate(pictures):
-        Image.fromarray(picture).save(tmp_path / "in" / f"{i}.png")
+    images = np.random.default_rng(3).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / "in" / f"{i}.png")
     request = ["run", "--model", str(tmp_path / "m.h5"), "--image", str(tmp_path / "in"), "--labels", "NORMAL,PNEUMONIA"]
     for divisor in (1, 255):
         options = [] if divisor == 1 else ["--input-divisor", "255"]
         assert main([*request, "--output", str(tmp_path / "out"), *options]) == 0
-        expected = model.predict(pictures / np.float32(divisor), verbose=0)[:, 0]
+        expected = model.predict(images / np.float32(divisor), verbose=0)[:, 0]
         with (tmp_path / "out" / "predictions.csv").open() as file:
             found = [float(row["p_PNEUMONIA"]) for row in csv.DictReader(file)]
         assert found == pytest.approx(expected.round(4), abs=1.01e-4)

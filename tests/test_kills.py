@@ -15,13 +15,14 @@ from PIL import Image
 from malaria_cells.app.commands import train as command
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
-from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.patches import PatchStore
 from malaria_cells.fitting import run_state
 from malaria_cells.inference.model_description import ABOUT
-from malaria_cells.training import fit_classifier
+from malaria_cells.training import fit_classifier, train_model
+from malaria_cells.training.training_result import TrainingResult
 
 # By pass: a plateau is met twice, and early stopping with a patience of 2 ends with the fifth of six epochs.
 VAL_LOSS = (1.0, 1.1, 0.8, 0.9, 0.7, 0.6)
@@ -124,7 +125,7 @@ def fit(model, _, *, epochs, initial_epoch, steps_per_epoch, callbacks, **__):
             break
 
 
-def train_into(folder, name, config, data, run):
+def train_into(folder, config, data, run):
     """With `refit` two trainings, of which the second begins when the first is done."""
     ids = np.tile(np.arange(3), 4)
     store = PatchStore(np.zeros((12, 16, 16, 3), np.uint8), ids, ids * 0, np.zeros((12, 4), np.float32), ids > 5, ("a",), 3, "test")
@@ -137,7 +138,7 @@ def train_into(folder, name, config, data, run):
     (folder / ABOUT).write_text(json.dumps(content), encoding="utf-8")
     checkpoints = sorted(p.name for p in run.checkpoints.iterdir()) if run.checkpoints.exists() else []
     (folder / "checkpoints").write_text(json.dumps(checkpoints), encoding="utf-8")
-    return {"validation": {"accuracy": 1.0, "macro_f1": 1.0, "patches": 12}}
+    return TrainingResult(config, data, [], {"validation": {"accuracy": 1.0, "macro_f1": 1.0, "patches": 12}})
 
 
 def grey_png(path, level):
@@ -150,11 +151,12 @@ def process(monkeypatch, tmp_path):
     boxes, parts = np.array([[1, 1, 9, 9]], np.float32), []
     for name in ("a.png", "b.png"):
         grey_png(tmp_path / name, ord(name[0]))
-        annotated = (Picture(name, tmp_path / name, (20, 20), name, boxes, np.array([0]), np.array([False])),)
+        annotated = (AnnotatedImage(name, tmp_path / name, (20, 20), name, boxes, np.array([0]), np.array([False])),)
         parts.append(AnnotationSet(LabelSet(("a", "b", "c")), annotated))
     monkeypatch.setattr(command, "load_data_set", lambda _: DataSet(*parts, None))
-    monkeypatch.setattr(command, "start_tensorflow", lambda: None)
-    monkeypatch.setattr(command, "train_two_stage_into", train_into)
+    monkeypatch.setattr(train_model, "start_tensorflow", lambda: None)
+    monkeypatch.setattr(train_model, "train_two_stage_into", train_into)
+    monkeypatch.setattr(command, "write_training_files", lambda *_: None)
     for name in ("training_batches", "plain_batches", "make_batch_policy", "make_augmenter"):
         monkeypatch.setattr(fit_classifier, name, lambda *_: None)
     monkeypatch.setattr(fit_classifier, "fit", fit)
@@ -224,11 +226,11 @@ def begin(process, config):
     assert process.dies_at(22, lambda: command.train(config, [], False))
 
 
-def test_resume_of_other_pictures_is_refused(tmp_path, process):
+def test_resume_of_other_images_is_refused(tmp_path, process):
     config = write_config(tmp_path / "run")
     begin(process, config)
     grey_png(tmp_path / "a.png", 200)
-    with pytest.raises(InputError, match="the train part has other picture files; put the old ones back"):
+    with pytest.raises(InputError, match="the train part has other image files; put the old ones back"):
         command.train(config, [], True)
     grey_png(tmp_path / "a.png", ord("a"))
     assert command.train(config, [], True) == 0
@@ -237,7 +239,7 @@ def test_resume_of_other_pictures_is_refused(tmp_path, process):
 def test_a_second_training_of_a_name_is_refused_while_the_first_runs(tmp_path, process, monkeypatch, caplog):
     config = write_config(tmp_path / "run")
     begin(process, config)
-    into = command.train_two_stage_into
+    into = train_model.train_two_stage_into
 
     def two(*arguments):
         for resume in (False, True):
@@ -245,7 +247,7 @@ def test_a_second_training_of_a_name_is_refused_while_the_first_runs(tmp_path, p
                 command.train(config, [], resume)
         return into(*arguments)
 
-    monkeypatch.setattr(command, "train_two_stage_into", two)
+    monkeypatch.setattr(train_model, "train_two_stage_into", two)
     assert command.train(config, [], False) == 0
     assert "models/m: begins anew; the same command with --resume would go on with what an earlier run has made" in caplog.text
     assert json.loads(result(tmp_path / "run")[ABOUT])[0][2]

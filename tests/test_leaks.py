@@ -1,4 +1,4 @@
-"""No slide and no photograph is on two sides of a split, however the split was made."""
+"""No slide and no image is on two sides of a split, however the split was made."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ SIZE = (96, 72)
 
 
 def draw(path: Path, seed: int) -> None:
-    """A picture with something to see in it, another for each seed."""
+    """An image with something to see in it, another for each seed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     coarse = np.random.default_rng(seed).integers(0, 255, (9, 12, 3), dtype=np.uint8)
     Image.fromarray(cv2.resize(coarse, SIZE, interpolation=cv2.INTER_CUBIC)).save(path)
@@ -40,7 +40,7 @@ def annotate(folder: Path, names, file="training.json", label="ring") -> Path:
 
 
 def slides(folder: Path, names, file="training.json") -> list[str]:
-    """A set of pictures with content, in BBBC041's layout."""
+    """A set of images with content, in BBBC041's layout."""
     for name in names:
         draw(folder / name, zlib.crc32(name.encode()))
     annotate(folder, names, file)
@@ -56,15 +56,15 @@ def load(folder, **values):
 
 
 @given(sets, st.data())
-def test_parts_that_share_a_group_make_no_data_set(pictures, data):
-    """Whatever puts pictures into parts, a data set either has every group whole, or is not."""
-    whole = make_set([c for _, c in pictures], [f"g{g}" for g, _ in pictures])
-    part_of = [data.draw(st.sampled_from(["train", "validation", "test"])) for _ in whole.pictures]
+def test_parts_that_share_a_group_make_no_data_set(images, data):
+    """Whatever puts images into parts, a data set either has every group whole, or is not."""
+    whole = make_set([c for _, c in images], [f"g{g}" for g, _ in images])
+    part_of = [data.draw(st.sampled_from(["train", "validation", "test"])) for _ in whole.images]
     parts = {
-        name: AnnotationSet(whole.labels, tuple(p for p, part in zip(whole.pictures, part_of, strict=True) if part == name))
+        name: AnnotationSet(whole.labels, tuple(p for p, part in zip(whole.images, part_of, strict=True) if part == name))
         for name in ("train", "validation", "test")
     }
-    groups = [{p.group for p in part.pictures} for part in parts.values()]
+    groups = [{p.group for p in part.images} for part in parts.values()]
     if sum(map(len, groups)) == len(set().union(*groups)):
         assert set(DataSet(**parts).parts) == set(parts)
     else:
@@ -84,14 +84,14 @@ def test_however_it_is_split_no_slide_is_on_two_sides(tmp_path_factory, parts, b
     if by_file:
         slides(folder, NAMES)
         (folder / "split.json").write_text(json.dumps(lists))
-    else:  # drawn, with further pictures named as the test
+    else:  # drawn, with further images named as the test
         slides(folder, [n for n, p in zip(NAMES, parts, strict=True) if p != "test"] or NAMES[:1])
         slides(folder, lists["test"] or ["slide9_1.png"], "test.json")
     try:
         data = load(folder, random_state=seed)
     except InputError:
         return
-    groups = [{p.group for p in part.pictures} for part in data.parts.values()]
+    groups = [{p.group for p in part.images} for part in data.parts.values()]
     assert sum(map(len, groups)) == len(set().union(*groups))
 
 
@@ -106,7 +106,7 @@ def test_a_split_file_that_parts_a_slide_is_refused(tmp_path):
 
 
 def voc(folder, names, parts):
-    """Pictures in VOC's layout, whose own lists say the part."""
+    """Images in VOC's layout, whose own lists say the part."""
     for name in names:
         draw(folder / "JPEGImages" / name, zlib.crc32(name.encode()))
         boxes = "<object><name>ring</name><bndbox><xmin>9</xmin><ymin>9</ymin><xmax>40</xmax><ymax>40</ymax></bndbox></object>"
@@ -127,14 +127,14 @@ def test_own_parts_that_part_a_slide_are_refused(tmp_path):
         load(tmp_path / "b")
 
 
-def test_own_test_pictures_are_not_trained_on_where_another_test_is_named(tmp_path, caplog):
+def test_own_test_images_are_not_trained_on_where_another_test_is_named(tmp_path, caplog):
     voc(tmp_path / "a", NAMES, {"train": NAMES[:8], "test": NAMES[8:]})
     slides(tmp_path / "other", ["slide8_0.png", "slide9_0.png"])
     with caplog.at_level(logging.WARNING):
         data = load(tmp_path / "a", test_annotations=str(tmp_path / "other"))
-    assert {Path(p.key).name for part in (data.train, data.validation) for p in part.pictures} == set(NAMES[:8])
+    assert {Path(p.key).name for part in (data.train, data.validation) for p in part.images} == set(NAMES[:8])
     assert len(data.test) == 2
-    assert "4 pictures of the part that the data set itself calls test left out of training; first: JPEGImages/slide4_0.png" in caplog.text
+    assert "4 images of the part that the data set itself calls test left out of training; first: JPEGImages/slide4_0.png" in caplog.text
 
 
 def test_a_split_file_counts_more_than_own_parts(tmp_path, caplog):
@@ -143,7 +143,7 @@ def test_a_split_file_counts_more_than_own_parts(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         data = load(tmp_path)
     assert len(data.train) + len(data.validation) == 8
-    assert "its list for training counts, which has 4 pictures" in caplog.text
+    assert "its list for training counts, which has 4 images" in caplog.text
 
 
 def test_a_slide_is_the_same_in_a_test_folder_of_its_own(tmp_path):
@@ -153,7 +153,7 @@ def test_a_slide_is_the_same_in_a_test_folder_of_its_own(tmp_path):
         load(tmp_path / "train", test_annotations=str(tmp_path / "test"))
 
 
-def test_pictures_of_one_name_in_two_folders_are_two_where_no_slide_is_named(tmp_path):
+def test_images_of_one_name_in_two_folders_are_two_where_no_slide_is_named(tmp_path):
     slides(tmp_path / "train", NAMES[:6])
     for i, name in enumerate(NAMES[:2]):
         draw(tmp_path / "test" / name, 1000 + i)
@@ -172,12 +172,12 @@ def test_a_slide_of_the_test_part_does_not_come_back_as_a_correction(tmp_path):
         load(tmp_path / "set", corrections=str(tmp_path / "corrected"))
     slides(tmp_path / "fine", ["images/slide1_9.png"])
     data = load(tmp_path / "set", corrections=str(tmp_path / "fine"))
-    (part,) = [part for part in (data.train, data.validation) if any("slide1_9" in p.key for p in part.pictures)]
-    assert {p.key for p in part.pictures} >= {"slide1_0.png", "slide1_1.png"}  # a slide is whole
+    (part,) = [part for part in (data.train, data.validation) if any("slide1_9" in p.key for p in part.images)]
+    assert {p.key for p in part.images} >= {"slide1_0.png", "slide1_1.png"}  # a slide is whole
 
 
 @pytest.mark.parametrize("written_anew", [False, True])
-def test_copies_of_one_photograph_stay_together_or_are_refused(tmp_path, caplog, written_anew):
+def test_copies_of_one_image_stay_together_or_are_refused(tmp_path, caplog, written_anew):
     slides(tmp_path, NAMES)
     if written_anew:
         with Image.open(tmp_path / NAMES[0]) as image:
@@ -191,24 +191,24 @@ def test_copies_of_one_photograph_stay_together_or_are_refused(tmp_path, caplog,
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             data = load(tmp_path, random_state=seed)
-        (_,) = {name for name, part in data.parts.items() for p in part.pictures if p.key in {copy, *NAMES[:2]}}
-        assert f"1 photograph under two names or more, first 'slide0_0.png' and '{copy}'; copies are kept on one side" in caplog.text
+        (_,) = {name for name, part in data.parts.items() for p in part.images if p.key in {copy, *NAMES[:2]}}
+        assert f"1 image under two names or more, first 'slide0_0.png' and '{copy}'; copies are kept on one side" in caplog.text
     (tmp_path / "split.json").write_text(json.dumps({"train": NAMES, "test": [copy]}))
-    with pytest.raises(InputError, match=rf"1 photograph under two names in two parts.*'slide0_0\.png' \(training\) and '{copy}' \(test\)"):
+    with pytest.raises(InputError, match=rf"1 image under two names in two parts.*'slide0_0\.png' \(training\) and '{copy}' \(test\)"):
         load(tmp_path)
 
 
 def test_groups_of_copies_are_joined_through_each_other():
     whole = make_set([[0]] * 5, ["a", "b", "b", "c", "d"])
-    keys = [p.key for p in whole.pictures]
+    keys = [p.key for p in whole.images]
     joined = together(whole, [[keys[0], keys[1]], [keys[2], keys[3]], [keys[4], "elsewhere"]])
-    assert [p.group for p in joined.pictures] == ["a", "a", "a", "a", "d"]
+    assert [p.group for p in joined.images] == ["a", "a", "a", "a", "d"]
     assert together(whole, []) is whole
 
 
-def test_a_label_of_whole_pictures_is_another_fingerprint():
+def test_a_label_of_whole_images_is_another_fingerprint():
     boxes = make_set([[0]] * 2)
-    whole = AnnotationSet(boxes.labels, tuple(replace(p, whole=True) for p in boxes.pictures))
+    whole = AnnotationSet(boxes.labels, tuple(replace(p, whole=True) for p in boxes.images))
     assert boxes.fingerprint != whole.fingerprint
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from malaria_cells.app.cli import main
 from malaria_cells.base.errors import InputError
 from malaria_cells.data import boxes
-from malaria_cells.data.images import read_picture
+from malaria_cells.data.images import read_image
 from malaria_cells.proposals import Proposer
 from malaria_cells.proposals.learned.prediction import PADDING, STRIDE, WORKING_CELL_SIZE, seen_mirrored
 from malaria_cells.proposals.learned.targets import CENTRE, CHANNELS, NEARNESS
@@ -28,7 +28,7 @@ from malaria_cells.proposals.learned.training_images import (
     UNMARKED_WEIGHT,
     crop,
     prepared,
-    working_pictures,
+    working_images,
 )
 
 GRID = CROP // STRIDE
@@ -62,44 +62,44 @@ def annotated(sample, six_classes):
 
 @pytest.mark.parametrize("policy", ["colours", "laboratories"])
 def test_crops_hold_the_rare_cell(annotated, policy):
-    picture = prepared(annotated.pictures[0], 72.0, 1.0, "none")
-    assert 0.2 <= picture.weight.min() < picture.weight.max() == 1
+    image = prepared(annotated.images[0], 72.0, 1.0, "none")
+    assert 0.2 <= image.weight.min() < image.weight.max() == 1
     for seed in range(10):
-        pixels, target = crop(picture, np.random.default_rng(seed), policy, around=0)
+        pixels, target = crop(image, np.random.default_rng(seed), policy, around=0)
         assert pixels.shape == (CROP, CROP, 3)
         assert target.shape == (GRID, GRID, CHANNELS)
         centres = target[..., CENTRE].sum()
         assert centres >= 1
         assert target[..., NEARNESS].sum() == pytest.approx(centres - 1 + DRAWN_COUNTS_AS, rel=1e-4)
-        again = crop(picture, np.random.default_rng(seed), policy, around=0)
+        again = crop(image, np.random.default_rng(seed), policy, around=0)
         assert np.array_equal(pixels, again[0])
 
 
 def test_what_the_edge_cuts_off_is_not_excused(annotated):
     """Stain that no box holds counts less, but not at the edge where annotators leave cells out on purpose."""
-    bare = replace(annotated.pictures[0], **{k: getattr(annotated.pictures[0], k)[:0] for k in ("boxes_xyxy", "class_ids", "ignore")})
-    picture = prepared(bare, 72.0, 1.0, "none")
+    bare = replace(annotated.images[0], **{k: getattr(annotated.images[0], k)[:0] for k in ("boxes_xyxy", "class_ids", "ignore")})
+    image = prepared(bare, 72.0, 1.0, "none")
     rim = int(PADDING + CUT_OFF * WORKING_CELL_SIZE) // STRIDE - 1
-    inner = picture.weight[rim:-rim, rim:-rim]
+    inner = image.weight[rim:-rim, rim:-rim]
     assert inner.min() == pytest.approx(UNMARKED_WEIGHT)
-    assert picture.weight[:rim].min() == picture.weight[:, :rim].min() == 1
-    assert (picture.pixels[:PADDING] == 0).all()
-    assert (picture.pixels[:, :PADDING] == 0).all()
+    assert image.weight[:rim].min() == image.weight[:, :rim].min() == 1
+    assert (image.pixels[:PADDING] == 0).all()
+    assert (image.pixels[:, :PADDING] == 0).all()
     alike = prepared(bare, 72.0, UNMARKED_WEIGHT, "none").weight  # where cells at the edge are annotated as all others
     assert alike[:rim].min() == pytest.approx(UNMARKED_WEIGHT)
 
 
 def test_stain_in_no_box_is_no_lesson_where_classes_are_unannotated(annotated):
-    bare = replace(annotated.pictures[0], **{k: getattr(annotated.pictures[0], k)[:0] for k in ("boxes_xyxy", "class_ids", "ignore")})
+    bare = replace(annotated.images[0], **{k: getattr(annotated.images[0], k)[:0] for k in ("boxes_xyxy", "class_ids", "ignore")})
     weight = prepared(replace(bare, unannotated=(1,)), 72.0, 1.0, "none").weight
     assert weight.min() == 0
     assert weight.max() == 1
 
 
 def in_sets(annotated, *names):
-    """The same pictures, dealt to data sets in turn."""
-    dealt = [replace(p, data_set=names[i % len(names)]) for i, p in enumerate(annotated.pictures)]
-    return replace(annotated, pictures=tuple(dealt))
+    """The same images, dealt to data sets in turn."""
+    dealt = [replace(p, data_set=names[i % len(names)]) for i, p in enumerate(annotated.images)]
+    return replace(annotated, images=tuple(dealt))
 
 
 def test_every_class_of_a_set_is_drawn_and_sets_by_the_root_of_their_cells(annotated):
@@ -110,23 +110,23 @@ def test_every_class_of_a_set_is_drawn_and_sets_by_the_root_of_their_cells(annot
     assert draws.fractions == pytest.approx(cells / cells.sum())
     drawn = [draws.draw(np.random.default_rng(i)) for i in range(600)]
     assert np.mean([around is not None for _, around in drawn]) == pytest.approx(RARE_FRACTION, abs=0.06)
-    from_a = np.mean([together.pictures[i].data_set == "a" for i, _ in drawn])
+    from_a = np.mean([together.images[i].data_set == "a" for i, _ in drawn])
     assert from_a == pytest.approx(draws.fractions[0], abs=0.06)
 
 
-def test_pictures_are_drawn_by_their_weight(annotated):
-    first, *rest = annotated.pictures
-    draws = Draws.of(replace(annotated, pictures=(replace(first, weight=5.0), *rest)))
+def test_images_are_drawn_by_their_weight(annotated):
+    first, *rest = annotated.images
+    draws = Draws.of(replace(annotated, images=(replace(first, weight=5.0), *rest)))
     plain = [i for i, around in (draws.draw(np.random.default_rng(k)) for k in range(800)) if around is None]
     assert np.mean(np.array(plain) == 0) == pytest.approx(5 / (5 + len(rest)), abs=0.06)
 
 
 def test_each_set_is_shown_in_its_own_size(annotated, tmp_path):
-    p = annotated.pictures[0]
-    enlarged = np.array(Image.fromarray(read_picture(p.path)).resize([2 * n for n in p.size_wh], Image.Resampling.BILINEAR))
+    p = annotated.images[0]
+    enlarged = np.array(Image.fromarray(read_image(p.path)).resize([2 * n for n in p.size_wh], Image.Resampling.BILINEAR))
     Image.fromarray(enlarged).save(tmp_path / "large.png")
     large = replace(p, path=tmp_path / "large.png", data_set="b", size_wh=(2 * p.size_wh[0], 2 * p.size_wh[1]), boxes_xyxy=2 * p.boxes_xyxy)
-    first, second = working_pictures(replace(annotated, pictures=(replace(p, data_set="a"), large)), "none")
+    first, second = working_images(replace(annotated, images=(replace(p, data_set="a"), large)), "none")
     assert first.pixels.shape == second.pixels.shape
     assert first.boxes_xyxy == pytest.approx(second.boxes_xyxy, abs=0.5)
 
@@ -156,8 +156,8 @@ def test_it_learns_where_cells_are(trained, annotated, sample, six_classes):
     assert network.count_params() < 250_000
     proposer = Proposer("learned", annotated.median_cell_size, network=proposal_inference_function(network))
     found = total = 0
-    for picture in load_annotations(sample / "test.json", six_classes).pictures:
-        best = boxes.iou_matrix(picture.cells_xyxy, proposer(read_picture(picture.path))).max(axis=1, initial=0)
+    for image in load_annotations(sample / "test.json", six_classes).images:
+        best = boxes.iou_matrix(image.cells_xyxy, proposer(read_image(image.path))).max(axis=1, initial=0)
         found, total = found + int((best >= 0.5).sum()), total + len(best)
     assert found / total > 0.7
 
@@ -181,7 +181,7 @@ def test_a_model_folder_with_a_proposer(trained, sample, tmp_path):
 
 def test_a_model_without_a_proposer_says_so(untrained_model, sample, tmp_path, capsys):
     folder = shutil.copytree(untrained_model, tmp_path / "m")
-    picture = str(sorted((sample / "images").iterdir())[0])
-    assert main(["run", "--model", str(folder), "--image", picture, "--output", str(tmp_path / "out"), "--proposals", "learned"]) == 2
+    image = str(sorted((sample / "images").iterdir())[0])
+    assert main(["run", "--model", str(folder), "--image", image, "--output", str(tmp_path / "out"), "--proposals", "learned"]) == 2
     assert "this model holds no learned proposer; train one with `proposals: learned`" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.data.annotations.file_index import Origin, inner_path
-from malaria_cells.data.annotations.locate import PictureFolder, PictureList
+from malaria_cells.data.annotations.locate import ImageFolder, ImageList
 
 
-def folder(root: Path, *names: str) -> PictureFolder:
+def folder(root: Path, *names: str) -> ImageFolder:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"")
-    return PictureFolder(root)
+    return ImageFolder(root)
 
 
 @pytest.mark.parametrize(
@@ -52,19 +52,19 @@ def test_found(tmp_path, on_disk, written):
 
 @pytest.mark.parametrize("written", ["slide1/b.png", "slide1\\b.png", "none.png", "", "\0", "x" * 300 + ".png", "..", "/", "b.png/c"])
 def test_not_found(tmp_path, written):
-    """A picture of one slide is never taken for that of another, and no name is a fault of the system's."""
+    """An image of one slide is never taken for that of another, and no name is a fault of the system's."""
     assert folder(tmp_path, "slide2/b.png").find(written) is None
 
 
 @pytest.mark.parametrize("written", ["b.png", "B.png", "b", "/home/me/b.png"])
 def test_several_fit(tmp_path, written):
-    with pytest.raises(InputError, match=f"{Path(written).name}: fits several pictures"):
+    with pytest.raises(InputError, match=f"{Path(written).name}: fits several images"):
         folder(tmp_path, "x/b.png", "y/b.png").find(written)
 
 
 def test_case_tells_apart_where_both_are_there(tmp_path):
     finder = folder(tmp_path, "b.png", "B.png", "c.png", "c.jpg")
-    if len(finder.pictures) < 4:
+    if len(finder.images) < 4:
         pytest.skip("the file system does not tell b.png from B.png")
     assert finder.find("B.png") == tmp_path / "B.png"
     assert finder.find("c.jpg") == tmp_path / "c.jpg"
@@ -79,9 +79,9 @@ def test_the_file_beside_the_annotation_comes_first(tmp_path):
     assert finder.find("b.png", Origin(tmp_path / "test")) == tmp_path / "test" / "b.png"
 
 
-def test_a_list_of_pictures_of_one_slide_takes_none_of_another(tmp_path):
+def test_a_list_of_images_of_one_slide_takes_none_of_another(tmp_path):
     folder(tmp_path, "slide2/b.png")
-    finder = PictureList(tmp_path / "slide2", ["b.png"], tmp_path / "x.json")
+    finder = ImageList(tmp_path / "slide2", ["b.png"], tmp_path / "x.json")
     assert finder.find("slide1/b.png") is None
     assert finder.find("slide2/b.png") == finder.find("b.png") == finder.find("images/b.png") == tmp_path / "slide2" / "b.png"
 
@@ -100,8 +100,8 @@ names = st.text(st.sampled_from("aäB.\\/ %2:0"), max_size=12)
 @given(name=names | st.text(max_size=8))
 def test_any_name_finds_a_file_of_the_folder_or_none(tmp_path_factory, name):
     root = tmp_path_factory.getbasetemp() / "finder"
-    finder = folder(root, "a/ä.png", "B/a.png", "0.png") if not root.exists() else PictureFolder(root)
+    finder = folder(root, "a/ä.png", "B/a.png", "0.png") if not root.exists() else ImageFolder(root)
     with contextlib.suppress(InputError):
-        assert finder.find(name) in {None, *finder.pictures}
+        assert finder.find(name) in {None, *finder.images}
     inner = inner_path(name)
     assert inner is None or ((root / inner).resolve().is_relative_to(root.resolve()) and ".." not in inner.split("/"))

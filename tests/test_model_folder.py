@@ -71,8 +71,8 @@ def test_a_newer_format_is_refused(folder):
             r"model\.yaml: damaged .*calibration\.log_prior_ratio has 4 values, there are 7 classes",
         ),
         (
-            lambda f: change_within(f, "calibration", findings={"classes": [True, False], "slope": 1.0, "offset": 0.0}),
-            r"model\.yaml: damaged .*calibration\.findings\.classes has 2 values, there are 7 classes",
+            lambda f: change_within(f, "calibration", infection={"classes": [True, False], "slope": 1.0, "offset": 0.0}),
+            r"model\.yaml: damaged .*calibration\.infection\.classes has 2 values, there are 7 classes",
         ),
         (lambda f: change(f, image_size_hw=[32, 0]), r"model\.yaml: image_size_hw\.1: Input should be greater than 0, found 0"),
         (lambda f: change(f, labels=["ring"]), r"model\.yaml: labels: Input should be .*; put the value right"),

@@ -28,8 +28,8 @@ def ready():
 
 
 def test_letterbox_and_back():
-    picture = np.full((100, 300, 3), 90, dtype=np.uint8)
-    canvas, scale = letterbox(picture, SIZE)
+    image = np.full((100, 300, 3), 90, dtype=np.uint8)
+    canvas, scale = letterbox(image, SIZE)
     assert canvas.shape == (*SIZE, 3)
     assert scale == pytest.approx(256 / 300)
     assert (canvas[: round(100 * scale)] == 90).all()
@@ -94,7 +94,7 @@ def test_decoding_is_that_of_keras_cv(kind):
     assert answer[best, :4] == pytest.approx(np.asarray(theirs["boxes"])[0, :1], abs=1e-2)
 
 
-def test_boxes_turn_with_the_picture():
+def test_boxes_turn_with_the_image():
     from malaria_cells.training.fit_one_stage import NO_BOX, LetterboxedImages, _turned
 
     pixels = np.zeros((1, 64, 96, 3), dtype=np.uint8)

@@ -10,8 +10,8 @@ import pytest
 from malaria_cells.base.errors import InputError
 from malaria_cells.data.annotations import createml, cvat_xml, foreign, label_studio, labelme, load_annotations, qupath, via, vott
 from malaria_cells.data.annotations.readers import FORMATS
-from malaria_cells.data.annotations.source import RawPicture, Source
-from tests.conftest import write_picture
+from malaria_cells.data.annotations.source import RawImage, Source
+from tests.conftest import write_image
 
 
 def source_of(folder, content, name="a.json"):
@@ -21,15 +21,15 @@ def source_of(folder, content, name="a.json"):
 
 
 def read(module, folder, content, name="a.json"):
-    """Read with the first reader that recognises the file, which has to be the one given; returns pictures and notes."""
+    """Read with the first reader that recognises the file, which has to be the one given; returns images and notes."""
     source = source_of(folder, content, name)
     fitting = [m for m in FORMATS if m.FORM.suffixes and source.path.suffix in m.FORM.suffixes and m.recognises(source)]
     assert fitting == [module]
     return module.read(source), [line.split(": ", 1)[1] for line in source.issues.lines("x")]
 
 
-def boxes(picture):
-    return list(zip(picture.categories, picture.boxes_xyxy.round(3).tolist(), strict=True))
+def boxes(image):
+    return list(zip(image.categories, image.boxes_xyxy.round(3).tolist(), strict=True))
 
 
 LABELME = {
@@ -50,9 +50,9 @@ LABELME = {
 
 
 def test_labelme(tmp_path):
-    (picture,), notes = read(labelme, tmp_path, LABELME)
-    assert (picture.name, picture.size_wh) == ("..\\images\\a.png", (200, 150))
-    assert boxes(picture) == [("ring", [20, 30, 50.5, 60]), ("rbc", [10, 10, 20, 30]), ("wbc", [95, 95, 105, 105])]
+    (image,), notes = read(labelme, tmp_path, LABELME)
+    assert (image.name, image.size_wh) == ("..\\images\\a.png", (200, 150))
+    assert boxes(image) == [("ring", [20, 30, 50.5, 60]), ("rbc", [10, 10, 20, 30]), ("wbc", [95, 95, 105, 105])]
     assert notes == [
         "1 shape of the kind 'point', which has no box, left out; first: ..\\images\\a.png",
         "1 shape of the kind 'line', which has no box, left out; first: ..\\images\\a.png",
@@ -68,9 +68,9 @@ def test_labelme_outlines_in_parts_short_ones_and_flags(tmp_path):
         {"label": "rbc", "points": [[20, 0], [30, 10]], "shape_type": "rectangle", "group_id": 1},  # drawn around all of a cell
         {"label": "rbc", "points": [[40, 50], [50, 40], [60, 50], [50, 60]], "shape_type": "rotation"},
     ]
-    (picture,), notes = read(labelme, tmp_path, {"shapes": shapes, "imagePath": None, "flags": {"good": True}}, "b.json")
-    assert picture.name == "b"
-    assert boxes(picture) == [
+    (image,), notes = read(labelme, tmp_path, {"shapes": shapes, "imagePath": None, "flags": {"good": True}}, "b.json")
+    assert image.name == "b"
+    assert boxes(image) == [
         ("rbc", [0, 0, 25, 9]),
         ("ring", [50, 0, 55, 9]),
         ("rbc", [20, 0, 30, 10]),
@@ -80,18 +80,18 @@ def test_labelme_outlines_in_parts_short_ones_and_flags(tmp_path):
         "1 outline of the same label and group_id as another, taken as one cell with it",
         "1 outline with fewer than 3 points (polygon), left out",
         "1 turned box taken as its upright bounding box",
-        "1 flag of a whole picture, not read",
+        "1 flag of a whole image, not read",
     ]
 
 
-def test_labelme_files_that_were_renamed_with_their_pictures(tmp_path):
-    write_picture(tmp_path / "b.png")
-    (picture,), notes = read(labelme, tmp_path, LABELME, "b.json")
-    assert picture.name == "b.png"
-    assert notes[0] == "1 picture that its file calls by another name, found by the file's own name; first: b.png ('a.png')"
-    write_picture(tmp_path / "a.png")
-    (picture,), _ = read(labelme, tmp_path, LABELME, "b.json")
-    assert picture.name == "..\\images\\a.png"
+def test_labelme_files_that_were_renamed_with_their_images(tmp_path):
+    write_image(tmp_path / "b.png")
+    (image,), notes = read(labelme, tmp_path, LABELME, "b.json")
+    assert image.name == "b.png"
+    assert notes[0] == "1 image that its file calls by another name, found by the file's own name; first: b.png ('a.png')"
+    write_image(tmp_path / "a.png")
+    (image,), _ = read(labelme, tmp_path, LABELME, "b.json")
+    assert image.name == "..\\images\\a.png"
 
 
 def via_region(shape, attributes):
@@ -120,8 +120,8 @@ VIA = {
 
 @pytest.mark.parametrize("wrap", [lambda content: content, lambda content: {"_via_settings": {}, "_via_img_metadata": content}])
 def test_via_json(tmp_path, wrap):
-    (picture, empty), notes = read(via, tmp_path, wrap(VIA))
-    assert boxes(picture) == [
+    (image, empty), notes = read(via, tmp_path, wrap(VIA))
+    assert boxes(image) == [
         ("ring", [22, 23, 50, 33]),
         ("rbc", [1, 2, 9, 8]),
         ("rbc", [39.5, 49.5, 60.5, 70.5]),
@@ -137,35 +137,35 @@ def test_via_json(tmp_path, wrap):
 
 def test_via_attributes_of_files_are_counted(tmp_path):
     content = {"a": {**VIA["b.png5"], "file_attributes": {"label": "ring", "caption": ""}}, "b": VIA["b.png5"]}
-    pictures, notes = read(via, tmp_path, content)
-    assert [len(p.categories) for p in pictures] == [0, 0]
-    assert notes == ["1 picture with attributes of the file, which are not read; first: b.png"]
+    images, notes = read(via, tmp_path, content)
+    assert [len(p.categories) for p in images] == [0, 0]
+    assert notes == ["1 image with attributes of the file, which are not read; first: b.png"]
     _, notes = read(via, tmp_path, VIA_CSV.replace('b.png,99,"{}"', 'b.png,99,"{""label"": ""ring""}"'), "via.csv")
-    assert notes == ["1 picture with attributes of the file, which are not read; first: b.png"]
+    assert notes == ["1 image with attributes of the file, which are not read; first: b.png"]
 
 
 def test_via_1_numbers_its_regions(tmp_path):
     content = {
         "a": {"filename": "a.png", "size": 1, "regions": {"0": via_region(RECT, {"x": "ring"}), "1": via_region(RECT, {"x": "rbc"})}}
     }
-    (picture,), _ = read(via, tmp_path, content)
-    assert picture.categories == ["ring", "rbc"]
+    (image,), _ = read(via, tmp_path, content)
+    assert image.categories == ["ring", "rbc"]
 
 
 def test_via_checkboxes_and_several_attributes(tmp_path):
     def content(*attributes):
         return {"a": {"filename": "a.png", "size": 1, "regions": [via_region(RECT, a) for a in attributes]}}
 
-    (picture,), _ = read(via, tmp_path, content({"cell": {"ring": True}}, {"cell": {"rbc": True, "ring": False}}))
-    assert picture.categories == ["ring", "rbc"]
-    (picture,), notes = read(via, tmp_path, content({"Type": "ring", "quality": "good", "by": "me"}))
-    assert picture.categories == ["ring"]
+    (image,), _ = read(via, tmp_path, content({"cell": {"ring": True}}, {"cell": {"rbc": True, "ring": False}}))
+    assert image.categories == ["ring", "rbc"]
+    (image,), notes = read(via, tmp_path, content({"Type": "ring", "quality": "good", "by": "me"}))
+    assert image.categories == ["ring"]
     assert notes == ["2 attributes of regions beside 'Type', not read; first: quality"]
     with pytest.raises(InputError, match=r"a\.json: its regions have the attributes 'stage' \(2\), 'quality' \(1\); expected one"):
         read(via, tmp_path, content({"stage": "ring", "quality": "good"}, {"stage": "rbc"}))
     with pytest.raises(InputError, match="have no attribute with a value; expected one"):
         read(via, tmp_path, content({}, {"cell": ""}))
-    with pytest.raises(InputError, match=r"picture 'a\.png': a region of 'a\.png' has several values of 'cell'"):
+    with pytest.raises(InputError, match=r"image 'a\.png': a region of 'a\.png' has several values of 'cell'"):
         read(via, tmp_path, content({"cell": {"ring": True, "rbc": True}}))
 
 
@@ -178,11 +178,11 @@ VIA_CSV = (
 
 
 def test_via_csv(tmp_path):
-    (picture, empty), notes = read(via, tmp_path, VIA_CSV, "via.csv")
-    assert boxes(picture) == [("ring", [22, 23, 50, 33]), ("rbc", [40, 50, 60, 70])]
+    (image, empty), notes = read(via, tmp_path, VIA_CSV, "via.csv")
+    assert boxes(image) == [("ring", [22, 23, 50, 33]), ("rbc", [40, 50, 60, 70])]
     assert (empty.name, empty.categories, notes) == ("b.png", [], [])
     _, notes = read(via, tmp_path, VIA_CSV.replace(",2,", ",3,"), "via.csv")
-    assert notes == ["1 picture with another number of rows than its region_count; first: a.png (2 rows, not 3)"]
+    assert notes == ["1 image with another number of rows than its region_count; first: a.png (2 rows, not 3)"]
     with pytest.raises(InputError, match=r"via\.csv: line 3 has .*; expected JSON such as VIA writes"):
         read(via, tmp_path, VIA_CSV.replace('{""name"":""circle""', '{""name""'), "via.csv")
 
@@ -235,14 +235,14 @@ LABEL_STUDIO = [
 
 
 def test_label_studio(tmp_path):
-    (picture, empty), notes = read(label_studio, tmp_path, LABEL_STUDIO)
-    assert (picture.name, picture.size_wh) == ("a b.png", (200, 150))
-    assert boxes(picture) == [("ring", [20, 30, 80, 90]), ("rbc", [20, 15, 40, 45]), ("wbc", [80, 45, 120, 105])]
+    (image, empty), notes = read(label_studio, tmp_path, LABEL_STUDIO)
+    assert (image.name, image.size_wh) == ("a b.png", (200, 150))
+    assert boxes(image) == [("ring", [20, 30, 80, 90]), ("rbc", [20, 15, 40, 45]), ("wbc", [80, 45, 120, 105])]
     assert (empty.name, empty.categories) == ("/run 1/b.png", [])
     assert sorted(note.split(";")[0] for note in notes) == [
         "1 annotation that was cancelled, left out",
-        "1 choice of a picture or a region, not read",
-        "1 picture without an annotation that is finished, left out",
+        "1 choice of an image or a region, not read",
+        "1 image without an annotation that is finished, left out",
         "1 relation between cells, not read",
         "1 result of the kind 'brushlabels', which has no box, left out",
         "1 result of the kind 'keypointlabels', which has no box, left out",
@@ -257,42 +257,42 @@ def ls_task(*annotations, image="a.png"):
 def test_label_studio_with_several_annotators(tmp_path):
     first = {"result": [ls_rect("ring")], "updated_at": "2024-01-02T00:00:00Z", "completed_by": 1}
     last = {"result": [ls_rect("rbc"), ls_rect("rbc", x=50)], "updated_at": "2024-01-03T00:00:00Z", "completed_by": 2}
-    (picture,), notes = read(label_studio, tmp_path, [ls_task(last, first)])
-    assert picture.categories == ["rbc", "rbc"]
-    assert notes == ["1 picture with several annotations, of which the ground truth or else the latest was taken; first: a.png"]
-    (picture,), _ = read(label_studio, tmp_path, [ls_task(last, {**first, "ground_truth": True})])
-    assert picture.categories == ["ring"]
+    (image,), notes = read(label_studio, tmp_path, [ls_task(last, first)])
+    assert image.categories == ["rbc", "rbc"]
+    assert notes == ["1 image with several annotations, of which the ground truth or else the latest was taken; first: a.png"]
+    (image,), _ = read(label_studio, tmp_path, [ls_task(last, {**first, "ground_truth": True})])
+    assert image.categories == ["ring"]
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 90, 200, -45])
 def test_label_studio_turns_boxes_about_their_left_upper_corner(tmp_path, degrees):
-    (picture,), notes = read(label_studio, tmp_path, [ls_task({"result": [ls_rect("ring", 50, 40, 10, 20, rotation=degrees)]})])
+    (image,), notes = read(label_studio, tmp_path, [ls_task({"result": [ls_rect("ring", 50, 40, 10, 20, rotation=degrees)]})])
     turn = np.radians(degrees)
     corners = np.array([[0, 0], [20, 0], [20, 30], [0, 30]]) @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     corners += [100, 60]
-    assert picture.boxes_xyxy[0] == pytest.approx([*corners.min(axis=0), *corners.max(axis=0)])
+    assert image.boxes_xyxy[0] == pytest.approx([*corners.min(axis=0), *corners.max(axis=0)])
     assert len(notes) == bool(degrees)
 
 
 def test_label_studio_shapes_whose_label_is_apart(tmp_path):
     value = {"x": 10, "y": 20, "width": 30, "height": 40, "rotation": 0}
     results = [ls_result(value, id="r1", type="rectangle"), ls_result({**value, "labels": ["ring"]}, id="r1", type="labels")]
-    (picture,), notes = read(label_studio, tmp_path, [ls_task({"result": results})])
-    assert (boxes(picture), notes) == ([("ring", [20, 30, 80, 90])], [])
+    (image,), notes = read(label_studio, tmp_path, [ls_task({"result": results})])
+    assert (boxes(image), notes) == ([("ring", [20, 30, 80, 90])], [])
     text = ls_result({**value, "text": ["blurred"]}, id="r1", type="textarea")
-    (picture,), notes = read(label_studio, tmp_path, [ls_task({"result": [*results, text]})])
-    assert len(picture.boxes_xyxy) == 1
+    (image,), notes = read(label_studio, tmp_path, [ls_task({"result": [*results, text]})])
+    assert len(image.boxes_xyxy) == 1
     assert notes == ["1 result beside the label of a region (a text or a rating), not read; first: a.png"]
-    (picture,), notes = read(label_studio, tmp_path, [ls_task({"result": results[:1]})])
+    (image,), notes = read(label_studio, tmp_path, [ls_task({"result": results[:1]})])
     assert notes == ["1 region without a label, or with several, left out; first: a.png"]
 
 
-def test_label_studio_choices_are_labels_of_whole_pictures_where_there_is_no_box(tmp_path):
+def test_label_studio_choices_are_labels_of_whole_images_where_there_is_no_box(tmp_path):
     def task(name, choice):
         return ls_task({"result": [{"type": "choices", "value": {"choices": [choice]}}]}, image=name)
 
-    pictures, _ = read(label_studio, tmp_path, [task("a.png", "ring"), task("b.png", "rbc")])
-    assert [(p.name, p.categories, p.whole) for p in pictures] == [("a.png", ["ring"], True), ("b.png", ["rbc"], True)]
+    images, _ = read(label_studio, tmp_path, [task("a.png", "ring"), task("b.png", "rbc")])
+    assert [(p.name, p.categories, p.whole) for p in images] == [("a.png", ["ring"], True), ("b.png", ["rbc"], True)]
 
 
 def test_label_studio_json_min(tmp_path):
@@ -308,8 +308,8 @@ def test_label_studio_json_min(tmp_path):
     }
     entry = {"image": "/data/upload/1/ab12cd34-a.png", "id": 1, "label": [label], "annotator": 1, "annotation_id": 1, "lead_time": 3.5}
     empty = {"image": "/data/upload/1/ab12cd35-b.png", "id": 2, "annotator": 1, "annotation_id": 2}
-    pictures, notes = read(label_studio, tmp_path, [entry, empty])
-    assert [(p.name, boxes(p)) for p in pictures] == [("a.png", [("ring", [20, 30, 80, 90])]), ("b.png", [])]
+    images, notes = read(label_studio, tmp_path, [entry, empty])
+    assert [(p.name, boxes(p)) for p in images] == [("a.png", [("ring", [20, 30, 80, 90])]), ("b.png", [])]
     assert notes == []
 
 
@@ -322,17 +322,17 @@ def test_label_studio_json_min(tmp_path):
         ("https://host.org/x/a.jpg?X-Amz-Date=3", "/x/a.jpg"),
         ("/tasks/3/presign/?fileuri=czM6Ly9idWNrZXQveC9hLmpwZw==", "/x/a.jpg"),
         ("sub/a.jpg", "sub/a.jpg"),
-        ("C:\\pictures\\a.jpg", "C:\\pictures\\a.jpg"),
+        ("C:\\images\\a.jpg", "C:\\images\\a.jpg"),
         ("abcdef01-own.jpg", "abcdef01-own.jpg"),
     ],
 )
-def test_label_studio_refers_to_pictures_in_many_ways(tmp_path, reference, name):
-    (picture,), _ = read(label_studio, tmp_path, [ls_task({"result": []}, image=reference)])
-    assert picture.name == name
+def test_label_studio_refers_to_images_in_many_ways(tmp_path, reference, name):
+    (image,), _ = read(label_studio, tmp_path, [ls_task({"result": []}, image=reference)])
+    assert image.name == name
 
 
 def test_label_studio_uploads_beside_their_export_keep_their_prefix(tmp_path):
-    write_picture(tmp_path / "images" / "ab12cd34-name.jpg")
+    write_image(tmp_path / "images" / "ab12cd34-name.jpg")
     found = load_annotations(
         source_of(
             tmp_path,
@@ -345,18 +345,18 @@ def test_label_studio_uploads_beside_their_export_keep_their_prefix(tmp_path):
         ).path,
         None,
     )
-    assert [p.key for p in found.pictures] == ["images/ab12cd34-name.jpg"]
+    assert [p.key for p in found.images] == ["images/ab12cd34-name.jpg"]
 
 
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        (ls_task({"result": [ls_rect("ring"), ls_rect("ring") | {"to_name": "image2"}]}), "shapes of several pictures"),
-        (ls_task({"result": [ls_rect("ring") | {"image_rotation": 90}]}), r"picture 'a\.png': was turned in Label Studio"),
+        (ls_task({"result": [ls_rect("ring"), ls_rect("ring") | {"to_name": "image2"}]}), "shapes of several images"),
+        (ls_task({"result": [ls_rect("ring") | {"image_rotation": 90}]}), r"image 'a\.png': was turned in Label Studio"),
         (ls_task({"result": [ls_rect("ring") | {"original_width": None}]}), "`original_width` and `original_height` are missing"),
         (ls_task({"result": [ls_rect(3)]}), "a shape has the label 3, not a text"),
         (ls_task({"result": []}, image="data:image/png;base64,AAAA"), "expected its path or address"),
-        ({"data": {"text": "x"}, "annotations": [{"result": []}]}, "expected the picture's path under the key `image`"),
+        ({"data": {"text": "x"}, "annotations": [{"result": []}]}, "expected the image's path under the key `image`"),
     ],
 )
 def test_label_studio_tasks_that_cannot_be_trusted(tmp_path, task, message):
@@ -382,9 +382,9 @@ CVAT = """<?xml version="1.0" encoding="utf-8"?>
 
 
 def test_cvat_xml(tmp_path):
-    (picture, empty), notes = read(cvat_xml, tmp_path, CVAT, "annotations.xml")
-    assert (picture.name, picture.size_wh, picture.part) == ("sub/a.png", (200, 150), "train")
-    assert boxes(picture) == [
+    (image, empty), notes = read(cvat_xml, tmp_path, CVAT, "annotations.xml")
+    assert (image.name, image.size_wh, image.part) == ("sub/a.png", (200, 150), "train")
+    assert boxes(image) == [
         ("ring", [22.5, 23, 50, 33]),
         ("ring", [90, 30, 110, 70]),
         ("rbc", [1, 2, 9, 8]),
@@ -404,8 +404,8 @@ def test_cvat_xml(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('xtl="22.5"', "", r"picture 'sub/a\.png': <box> lacks xtl"),
-        ('xtl="22.5"', 'xtl="?"', r"picture 'sub/a\.png' has a box with the coordinates"),
+        ('xtl="22.5"', "", r"image 'sub/a\.png': <box> lacks xtl"),
+        ('xtl="22.5"', 'xtl="?"', r"image 'sub/a\.png' has a box with the coordinates"),
         ('label="rbc" points="1.0,2.0;9.0', 'label="" points="1.0,2.0;9.0', "has the label '', not a text"),
         ('points="1.0,2.0;9.0,2.0;5.5,8.0"', 'points="1.0,2.0"', "expected three or more"),
         ('points="1.0,2.0;9.0,2.0;5.5,8.0"', 'points="1;2;3"', "in the place of a point"),
@@ -421,9 +421,9 @@ def test_cvat_xml_with_a_fault(tmp_path, old, new, message):
         read(cvat_xml, tmp_path, CVAT.replace(old, new, 1), "annotations.xml")
 
 
-def test_cvat_xml_says_where_pictures_are_missing(tmp_path):
+def test_cvat_xml_says_where_images_are_missing(tmp_path):
     _, notes = read(cvat_xml, tmp_path, CVAT.replace("<size>2<", "<size>5<"), "annotations.xml")
-    assert notes[0].startswith("1 task says that it has 5 pictures and lists 2")
+    assert notes[0].startswith("1 task says that it has 5 images and lists 2")
 
 
 def feature(geometry, coordinates, properties):
@@ -451,9 +451,9 @@ QUPATH = [
 @pytest.mark.parametrize("wrap", [lambda f: f, lambda f: {"type": "FeatureCollection", "features": f}])
 @pytest.mark.parametrize("name", ["slide 1.geojson", "slide 1.json"])
 def test_qupath(tmp_path, wrap, name):
-    (picture,), notes = read(qupath, tmp_path, wrap(QUPATH), name)
-    assert picture.name == "slide 1"
-    assert boxes(picture) == [("ring", [22, 22, 50, 50.5]), ("rbc: old", [0, 0, 12, 12])]
+    (image,), notes = read(qupath, tmp_path, wrap(QUPATH), name)
+    assert image.name == "slide 1"
+    assert boxes(image) == [("ring", [22, 22, 50, 50.5]), ("rbc: old", [0, 0, 12, 12])]
     assert [note.split(";")[0] for note in notes] == [
         "2 objects without a class, or of one that ends in * (a region of interest), left out",
         "1 object of the kind 'Point', which has no box, left out",
@@ -462,8 +462,8 @@ def test_qupath(tmp_path, wrap, name):
 
 def test_qupath_annotations_beside_detections_are_told(tmp_path):
     detection = feature("Polygon", [RING], {"objectType": "detection", "classification": {"name": "ring"}})
-    (picture,), notes = read(qupath, tmp_path, [{**detection, "nucleusGeometry": {"type": "Polygon"}}, QUPATH[0]])
-    assert len(picture.boxes_xyxy) == 2
+    (image,), notes = read(qupath, tmp_path, [{**detection, "nucleusGeometry": {"type": "Polygon"}}, QUPATH[0]])
+    assert len(image.boxes_xyxy) == 2
     assert notes[0].startswith("1 outline of a nucleus inside a cell, not read")
     assert notes[1].startswith("1 annotation with a class beside detections, taken as a cell like them")
 
@@ -475,11 +475,11 @@ CREATEML = [
 
 
 def test_createml(tmp_path):
-    (picture, empty), _ = read(createml, tmp_path, CREATEML)
-    assert boxes(picture) == [("ring", [22.5, 31, 50.5, 41])]
+    (image, empty), _ = read(createml, tmp_path, CREATEML)
+    assert boxes(image) == [("ring", [22.5, 31, 50.5, 41])]
     assert (empty.name, empty.categories) == ("b.png", [])
-    (picture,), _ = read(createml, tmp_path, [{"imagefilename": "a.png", "annotation": CREATEML[0]["annotations"]}])
-    assert picture.name == "a.png"
+    (image,), _ = read(createml, tmp_path, [{"imagefilename": "a.png", "annotation": CREATEML[0]["annotations"]}])
+    assert image.name == "a.png"
 
 
 VOTT = {
@@ -500,8 +500,8 @@ VOTT = {
 
 @pytest.mark.parametrize("content", [VOTT, {"name": "project", "tags": [], "assets": {"3f": VOTT}}])
 def test_vott(tmp_path, content):
-    (picture,), notes = read(vott, tmp_path, content)
-    assert (picture.name, picture.size_wh, boxes(picture)) == ("a.png", (200, 150), [("ring", [22.5, 23, 50.5, 33])])
+    (image,), notes = read(vott, tmp_path, content)
+    assert (image.name, image.size_wh, boxes(image)) == ("a.png", (200, 150), [("ring", [22.5, 23, 50.5, 33])])
     assert notes == ["1 region without a tag, or with several, left out; first: a.png"]
 
 
@@ -550,7 +550,7 @@ def read_or_refused(module, path):
     source, refused = Source(path), ""
     try:
         with np.errstate(all="ignore"):
-            recognised, pictures = module.recognises(source), module.read(source)
+            recognised, images = module.recognises(source), module.read(source)
     except InputError as error:
         refused = str(error)
     if refused:
@@ -558,8 +558,8 @@ def read_or_refused(module, path):
         assert len(refused) < 2000
         return
     assert isinstance(recognised, bool)
-    assert all(isinstance(p, RawPicture) and isinstance(p.name, str) and len(p.categories) == len(p.boxes_xyxy) for p in pictures)
-    assert all(isinstance(c, str) for p in pictures for c in p.categories)
+    assert all(isinstance(p, RawImage) and isinstance(p.name, str) and len(p.categories) == len(p.boxes_xyxy) for p in images)
+    assert all(isinstance(c, str) for p in images for c in p.categories)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -86,9 +86,9 @@ def test_outlines(segmentation, box):
         ({"size": [3, 4], "counts": "hP"}, "cut off"),
         ({"size": [3, 4], "counts": "ü"}, "the character 'ü'"),
         ({"size": [3, 4], "counts": "o" * 10**6}, "where no run length"),
-        ({"size": [10**9, 10**9], "counts": [10**18]}, "more pixels than any picture"),
+        ({"size": [10**9, 10**9], "counts": [10**18]}, "more pixels than any image"),
         ({"size": [0, 4], "counts": []}, "without its size"),
-        ({"size": [4, 3], "counts": [12]}, "of 3 x 4 pixels in a picture of 4 x 3"),
+        ({"size": [4, 3], "counts": [12]}, "of 3 x 4 pixels in an image of 4 x 3"),
     ],
 )
 def test_outlines_that_are_none(segmentation, message):

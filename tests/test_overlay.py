@@ -1,4 +1,4 @@
-"""Detections drawn on a photograph."""
+"""Detections drawn on an image."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ LABELS = LabelSet(("red blood cell", "gametocyte"), infected=("gametocyte",), re
 
 
 def _name_pixels(boxes: list[list[float]]) -> int:
-    """How many pixels are as white as the names are, on a black photograph."""
+    """How many pixels are as white as the names are, on a black image."""
     cells = sv.Detections(xyxy=np.array(boxes, float), confidence=np.full(len(boxes), 0.9), class_id=np.ones(len(boxes), int))
     scene = draw_detections(np.zeros((240, 320, 3), np.uint8), cells, LABELS)
     return int((scene > 200).all(axis=2).sum())
@@ -42,8 +42,8 @@ def test_only_what_is_counted_is_drawn_and_healthy_cells_have_no_name():
     boxes = np.array([[10, 30, 40, 60], [100, 100, 130, 130]], float)
     cells = sv.Detections(xyxy=boxes, confidence=np.array([0.9, 0.9]), class_id=np.array([0, 1]))
     cells.data["counted_as"] = np.array([0, -1])
-    picture = np.zeros((240, 320, 3), np.uint8)
-    scene = draw_detections(picture, cells, LABELS)
-    assert picture.max() == 0, "the photograph itself is left alone"
+    image = np.zeros((240, 320, 3), np.uint8)
+    scene = draw_detections(image, cells, LABELS)
+    assert image.max() == 0, "the image itself is left alone"
     rows, columns = np.nonzero(scene.any(axis=2))
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (30, 60, 10, 40)

@@ -12,15 +12,15 @@ import pytest
 import yaml
 
 from malaria_cells.app.cli import _parser, main
-from malaria_cells.app.page.photographs import MOST_MEGAPIXELS, Photograph, counted_cells, read_upload, sample_smear
+from malaria_cells.app.page.uploads import MOST_MEGAPIXELS, UploadedImage, counted_cells, read_upload, sample_smear
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.file_names import folded
-from tests.conftest import write_picture
+from tests.conftest import write_image
 
 APP = """
 import sys
 from pathlib import Path
-from malaria_cells.page.app import main
+from malaria_cells.app.page.app import main
 main([{model!r}], Path({review!r}))
 """
 
@@ -30,18 +30,18 @@ def decide(detector, smear, infected_threshold, cell_threshold):
 
 
 @pytest.fixture(scope="module")
-def photograph():
+def uploaded():
     from malaria_cells.inference.model_folder import load_detector, shipped
 
     detector = load_detector(shipped())[0]
     content = sample_smear()
     pixels = read_upload("smear.png", content)
     predictions = detector.predict(pixels)
-    return detector, Photograph("smear.png", content, pixels, predictions, detector.familiarity(pixels, detector.decide(*predictions)))
+    return detector, UploadedImage("smear.png", content, pixels, predictions, detector.familiarity(pixels, detector.decide(*predictions)))
 
 
-def test_thresholds_decide_what_is_counted(photograph):
-    detector, smear = photograph
+def test_thresholds_decide_what_is_counted(uploaded):
+    detector, smear = uploaded
     everything = decide(detector, smear, 0.01, 0.01)
     nothing = decide(detector, smear, 0.99, 0.99)
     assert len(everything) == len(nothing) > 20
@@ -49,7 +49,7 @@ def test_thresholds_decide_what_is_counted(photograph):
     assert (counted_cells(everything).class_id >= 0).all()
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n broken"])
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n broken"])
 def test_an_unreadable_file_is_named_as_it_was_dropped(content):
     with pytest.raises(InputError, match=r"my smear\.png") as caught:
         read_upload("my smear.png", content)
@@ -59,19 +59,19 @@ def test_an_unreadable_file_is_named_as_it_was_dropped(content):
 def test_limits_are_said(tmp_path):
     with pytest.raises(InputError, match=r"big.jpg has 60 MB; the page takes up to 50 MB a file"):
         read_upload("big.jpg", bytes(60_000_000))
-    write_picture(tmp_path / "wide.png", (MOST_MEGAPIXELS * 1000 + 1000, 1000))
+    write_image(tmp_path / "wide.png", (MOST_MEGAPIXELS * 1000 + 1000, 1000))
     with pytest.raises(InputError, match=r"wide.png has 51000 x 1000 pixels; the page takes up to 50 megapixels"):
         read_upload("wide.png", (tmp_path / "wide.png").read_bytes())
 
 
-def test_corrections_are_what_training_takes(photograph, sample, tmp_path):
-    """Twice the same photograph and once another: two photographs, the later labels; and a training's data with them."""
+def test_corrections_are_what_training_takes(uploaded, sample, tmp_path):
+    """Twice the same image and once another: two images, the later labels; and a training's data with them."""
     from malaria_cells.app.page.review_file import NO_CELL, save_correction
     from malaria_cells.config import load_config
     from malaria_cells.data.annotations import load_annotations
     from malaria_cells.data.dataset import load_data_set
 
-    detector, smear = photograph
+    detector, smear = uploaded
     cells = counted_cells(decide(detector, smear, 0.01, 0.01))
     review = tmp_path / "review"
     ids = np.array(cells.class_id)
@@ -79,10 +79,10 @@ def test_corrections_are_what_training_takes(photograph, sample, tmp_path):
     ids[0], ids[1] = 4, NO_CELL
     assert save_correction(review, smear, cells.xyxy, ids, detector.labels) == 1
     (review / "notes.txt").write_text("mine")
-    other = Photograph("other.png", (sample / "images").glob("slide0*").__next__().read_bytes(), smear.pixels, smear.predictions)
+    other = UploadedImage("other.png", (sample / "images").glob("slide0*").__next__().read_bytes(), smear.pixels, smear.predictions)
     assert save_correction(review, other, cells.xyxy[:3], ids[:3].clip(0), detector.labels) == 2
     assert (review / "notes.txt").read_text() == "mine"
-    saved = {Path(p.key).name: p for p in load_annotations(review / "annotations.json", detector.labels).pictures}
+    saved = {Path(p.key).name: p for p in load_annotations(review / "annotations.json", detector.labels).images}
     assert saved["smear.png"].path.read_bytes() == smear.content
     assert len(saved["smear.png"].class_ids) == len(cells) - 1
     assert (saved["smear.png"].class_ids == 4).any()
@@ -90,13 +90,13 @@ def test_corrections_are_what_training_takes(photograph, sample, tmp_path):
     labels = list(detector.labels.names)
     config.write_text(json.dumps({"train_images": str(sample), "corrections": str(review), "labels": labels}))
     before, after = (load_data_set(load_config(config, sets)) for sets in (["corrections=null"], []))
-    assert len(after.all_pictures) > len(before.all_pictures)
+    assert len(after.all_images) > len(before.all_images)
 
 
-def test_downloads_are_the_files_of_run(photograph, tmp_path):
+def test_downloads_are_the_files_of_run(uploaded, tmp_path):
     from malaria_cells.app.page import downloads
 
-    detector, smear = photograph
+    detector, smear = uploaded
     (tmp_path / "smear.png").write_bytes(smear.content)
     assert main(["run", "--image", str(tmp_path / "smear.png"), "--output", str(tmp_path / "out")]) == 0
     for name in ("detections.csv", "counts.csv"):
@@ -120,21 +120,21 @@ def test_the_report_to_take_home_has_the_terms_of_the_model(untrained_model, tmp
 HOSTILE = ["a" * 300 + ".png", "x</b>.png", "![x](http%3A//a.b).png", "..", "TOTAL", "$a$ $_{.png"]
 
 
-def test_every_download_of_photographs_with_hostile_names(photograph):
+def test_every_download_of_images_with_hostile_names(uploaded):
     from malaria_cells.app.page import downloads
     from malaria_cells.app.page.app import _with_own_names
 
-    detector, smear = photograph
+    detector, smear = uploaded
     uploads = _with_own_names([(name, smear.content) for name in [*HOSTILE, *HOSTILE]])
     assert len({folded(name) for name, _ in uploads}) == 2 * len(HOSTILE)
-    photographs = [replace(smear, name=uploads[i][0]) for i in (0, 1, 4)]
-    text = downloads.file_of("report.html", detector, photographs, "m").decode()
+    images = [replace(smear, name=uploads[i][0]) for i in (0, 1, 4)]
+    text = downloads.file_of("report.html", detector, images, "m").decode()
     assert "b>.png" not in text
     assert "b&gt;.png" in text
-    photographs += [replace(smear, name=uploads[i][0]) for i in (2, 3, 5, 6, 10)]
-    lines = downloads.file_of("counts.csv", detector, photographs, "m").decode().splitlines()
-    assert len({line.split(",")[0] for line in lines}) == len(photographs) + 2
-    for p in photographs:
+    images += [replace(smear, name=uploads[i][0]) for i in (2, 3, 5, 6, 10)]
+    lines = downloads.file_of("counts.csv", detector, images, "m").decode().splitlines()
+    assert len({line.split(",")[0] for line in lines}) == len(images) + 2
+    for p in images:
         assert downloads.annotated_png(detector, p).startswith(b"\x89PNG")
 
 
@@ -143,17 +143,17 @@ def test_names_on_the_page_are_no_markdown():
     from malaria_cells.app.page.markdown import plain
 
     assert plain("![x](http://a.b/c.png)") == "\\!\\[x\\](http\\://a.b/c.png)"
-    assert plain("broken.png: not a picture") == "broken.png: not a picture"
+    assert plain("broken.png: not an image") == "broken.png: not an image"
     names = ["s1/a.png", "C:\\s2\\a.png", "a (2).png", "A.png"]
     assert [name for name, _ in _with_own_names([(n, b"") for n in names])] == ["a.png", "a (3).png", "a (2).png", "A (4).png"]
 
 
-def test_two_photographs_of_one_name_are_both_kept(photograph, sample, tmp_path):
-    """In the review, of two sessions; and one dropped under two names is one photograph."""
+def test_two_images_of_one_name_are_both_kept(uploaded, sample, tmp_path):
+    """In the review, of two sessions; and one dropped under two names is one image."""
     from malaria_cells.app.page.review_file import save_correction
     from malaria_cells.data.annotations import load_annotations
 
-    detector, smear = photograph
+    detector, smear = uploaded
     cells = counted_cells(decide(detector, smear, 0.01, 0.01))
     boxes, ids = np.array([[i, i, i + 30, i + 30] for i in range(3)], dtype=np.float32), np.array(cells.class_id[:3])
     review = tmp_path / "review"
@@ -161,38 +161,38 @@ def test_two_photographs_of_one_name_are_both_kept(photograph, sample, tmp_path)
     (review / "images" / "mine.png").write_bytes(b"mine")
     assert save_correction(review, smear, boxes, ids, detector.labels) == 1
     content = next((sample / "images").glob("slide0*")).read_bytes()
-    other = Photograph(smear.name, content, read_upload("o.png", content), smear.predictions)
+    other = UploadedImage(smear.name, content, read_upload("o.png", content), smear.predictions)
     assert save_correction(review, other, boxes[:2], ids[:2], detector.labels) == 2
     assert save_correction(review, replace(other, name="again.png"), boxes[:1], ids[:1], detector.labels) == 2
     assert save_correction(review, replace(other, name="mine.png", content=content + b" "), boxes, ids, detector.labels) == 3
-    saved = {Path(p.key).name: p for p in load_annotations(review / "annotations.json", detector.labels).pictures}
+    saved = {Path(p.key).name: p for p in load_annotations(review / "annotations.json", detector.labels).images}
     assert {name: len(p.boxes_xyxy) for name, p in saved.items()} == {"smear.png": 3, "smear (2).png": 1, "mine (2).png": 3}
     assert saved["smear.png"].path.read_bytes() == smear.content
     assert saved["smear (2).png"].path.read_bytes() == content
     assert (review / "images" / "mine.png").read_bytes() == b"mine"
 
 
-def test_a_photograph_that_is_written_upright_is_known_again(photograph, tmp_path):
+def test_an_image_that_is_written_upright_is_known_again(uploaded, tmp_path):
     import io
 
     from PIL import Image
 
     from malaria_cells.app.page.review_file import save_correction
 
-    detector, smear = photograph
+    detector, smear = uploaded
     image, buffer = Image.fromarray(smear.pixels), io.BytesIO()
     exif = image.getexif()
     exif[0x0112] = 6
     image.save(buffer, "JPEG", exif=exif)
-    turned = Photograph("t.jpg", buffer.getvalue(), read_upload("t.jpg", buffer.getvalue()), smear.predictions)
+    turned = UploadedImage("t.jpg", buffer.getvalue(), read_upload("t.jpg", buffer.getvalue()), smear.predictions)
     nothing = np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.int64)
     assert [save_correction(tmp_path / "r", turned, *nothing, detector.labels) for _ in range(2)] == [1, 1]
 
 
-def test_a_review_that_cannot_be_read_is_a_sentence(photograph, tmp_path):
+def test_a_review_that_cannot_be_read_is_a_sentence(uploaded, tmp_path):
     from malaria_cells.app.page.review_file import save_correction
 
-    detector, smear = photograph
+    detector, smear = uploaded
     nothing = np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.int64)
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "annotations.json").write_text("{")
@@ -222,7 +222,7 @@ def test_a_slider_decides_again_and_asks_no_network(page, monkeypatch):
 
     looks = []
     predict = TwoStageDetector.predict
-    monkeypatch.setattr(TwoStageDetector, "predict", lambda self, picture: looks.append(1) or predict(self, picture))
+    monkeypatch.setattr(TwoStageDetector, "predict", lambda self, image: looks.append(1) or predict(self, image))
     page.run()
     assert not page.exception
     assert "try the sample" in page.info[0].value
@@ -245,7 +245,7 @@ def test_dropped_files_one_of_them_broken(page, tmp_path):
     both = [("a.png", sample_smear(), "image/png"), ("broken.png", b"nothing", "image/png")]
     page.file_uploader(key="files").set_value(both).run()
     assert not page.exception
-    assert "broken.png: not a picture that can be read" in page.error[0].value
+    assert "broken.png: not an image that can be read" in page.error[0].value
     assert metrics(page)["Cells"] == cells
 
 
@@ -255,7 +255,7 @@ def test_one_content_under_two_names_and_names_that_are_markdown(page):
     names = ["![x](http%3A//a.b).png", "b" * 300 + ".png"]
     page.file_uploader(key="files").set_value([(name, sample_smear(), "image/png") for name in names]).run()
     assert not page.exception
-    assert len(page.selectbox(key="photograph").options) == 2
+    assert len(page.selectbox(key="image").options) == 2
 
 
 @pytest.mark.slow
@@ -266,7 +266,7 @@ def test_no_cells_is_a_sentence(page):
     page.slider(key="cell").set_value(0.99).run()
     assert not page.exception
     assert metrics(page)["Cells"] == "0"
-    assert "No cell is found in this photograph" in page.warning[0].value
+    assert "No cell is found in this image" in page.warning[0].value
 
 
 @pytest.mark.slow
@@ -277,7 +277,7 @@ def test_a_correction_is_saved(page, tmp_path):
     label.set_value("not a cell").run()
     page.button(key="correct").click().run()
     assert not page.exception
-    assert "holds 1 photograph." in page.success[0].value
+    assert "holds 1 image." in page.success[0].value
     saved = json.loads((tmp_path / "review" / "annotations.json").read_text())
     assert len(saved["annotations"]) == int(metrics(page)["Cells"]) - 1
 
@@ -302,28 +302,28 @@ def test_what_page_refuses(tmp_path, capsys):
     assert "--port 70000: found no port, expected 1 to 65535" in capsys.readouterr().err
 
 
-def test_adapting_waits_for_corrected_photographs_and_switches_to_the_new_model(photograph, tmp_path, monkeypatch):
+def test_adapting_waits_for_corrected_images_and_switches_to_the_new_model(uploaded, tmp_path, monkeypatch):
     from streamlit.testing.v1 import AppTest
 
     from malaria_cells.app.page import adapting
     from malaria_cells.app.page.review_file import save_correction
     from malaria_cells.inference.model_folder import shipped
 
-    detector, smear = photograph
+    detector, smear = uploaded
     boxes = np.array([[10, 10, 60, 60]], dtype=np.float32)
     review, models = tmp_path / "review", tmp_path / "models"
     shutil.copytree(shipped(), models / "thin_smear-adapted1")
     output = adapting.new_folder(models, "pretrained/thin_smear")
     assert output == models / "thin_smear-adapted2"
-    assert adapting.corrected_photographs(review) == 0
+    assert adapting.corrected_images(review) == 0
     save_correction(review, smear, boxes, np.array([0]), detector.labels)
-    assert adapting.corrected_photographs(review) == 1
+    assert adapting.corrected_images(review) == 1
     command = adapting.command_of(review, "pretrained/thin_smear", output)
     assert _parser().parse_args(command).output == output
 
     script = f"from pathlib import Path\nfrom malaria_cells.app.page.adapting import panel\npanel(Path({str(review)!r}), 'm', Path('x'))"
     page = AppTest.from_string(script, default_timeout=120).run()
-    assert "From 5 corrected photographs on" in page.caption[0].value
+    assert "From 5 corrected images on" in page.caption[0].value
     monkeypatch.setattr(adapting, "FEWEST", 1)
     started = []
 

@@ -81,21 +81,21 @@ def wait_for(address, server, log):
 
 @pytest.fixture
 def opened(chromium, served):
-    """Opens the page in a window of a size, with pictures dropped on it; what it asks of other hosts fails the test."""
+    """Opens the page in a window of a size, with images dropped on it; what it asks of other hosts fails the test."""
     contexts = []
 
-    def with_pictures(size, *pictures):
+    def with_images(size, *images):
         context = chromium.new_context(viewport=size, accept_downloads=True)
         contexts.append(context)
         page = context.new_page()
         abroad = []
         page.on("request", lambda r: abroad.append(r.url) if r.url.startswith("http") and not r.url.startswith(served[0]) else None)
         page.goto(served[0])
-        page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files([str(p) for p in pictures])
+        page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files([str(p) for p in images])
         page.abroad = abroad
         return page
 
-    yield with_pictures
+    yield with_images
     for context in contexts:
         context.close()
 
@@ -151,7 +151,7 @@ def test_a_click_on_a_cell_and_a_correction(opened, served, smear):
     assert page.get_by_text("what speaks for").is_visible()
     before = page.get_by_text(", score ").inner_text()
     chart.scroll_into_view_if_needed()
-    # A cell in the photograph's lower left: its mark, where Plotly drew it.
+    # A cell in the image's lower left: its mark, where Plotly drew it.
     marks = chart.locator("path.point")
     places = [(marks.nth(i).bounding_box(), i) for i in range(marks.count())]
     box, _ = max(places, key=lambda place: place[0]["y"] - place[0]["x"])
@@ -163,13 +163,13 @@ def test_a_click_on_a_cell_and_a_correction(opened, served, smear):
     page.keyboard.press("Enter")
     settled(page)
     page.get_by_role("button", name="Save the correction").click()
-    page.get_by_text("holds 1 photograph.").wait_for(timeout=20_000)
+    page.get_by_text("holds 1 image.").wait_for(timeout=20_000)
     from malaria_cells.data.annotations import load_annotations
     from malaria_cells.inference.model_description import load_description
     from malaria_cells.inference.model_folder import shipped
 
     labels = load_description(shipped())[0].labels
-    (saved,) = load_annotations(served[1] / "annotations.json", labels).pictures
+    (saved,) = load_annotations(served[1] / "annotations.json", labels).images
     assert saved.path.read_bytes() == smear.read_bytes()
     assert (saved.class_ids == labels.names.index("schizont")).sum() >= 1
 
@@ -202,16 +202,16 @@ def test_every_class_is_in_sight_on_the_narrowest_phone(opened, smear):
     assert row.evaluate("e => e.scrollWidth <= e.clientWidth")
 
 
-def test_several_photographs_one_of_them_none(opened, smear, tmp_path):
+def test_several_images_one_of_them_none(opened, smear, tmp_path):
     """A broken file and an empty field get a sentence each; the third is worked on as ever."""
     broken, empty = tmp_path / "broken.jpg", tmp_path / "empty.png"
-    broken.write_bytes(b"no picture at all")
+    broken.write_bytes(b"no image at all")
     Image.fromarray(np.full((480, 640, 3), (200, 225, 205), dtype=np.uint8)).save(empty)
     page = ready(opened(DESKTOP, empty, broken, smear))
-    assert page.get_by_text("broken.jpg: not a picture that can be read").is_visible()
-    assert page.get_by_text("No cell is found in this photograph").is_visible()
+    assert page.get_by_text("broken.jpg: not an image that can be read").is_visible()
+    assert page.get_by_text("No cell is found in this image").is_visible()
     # An empty field is like nothing that was learned, and left out of the total.
-    assert page.get_by_text("1 of 2 photographs:").is_visible()
+    assert page.get_by_text("1 of 2 images:").is_visible()
     assert page.get_by_text("Traceback").count() == 0
     with page.expect_download(timeout=DETECTED_MS) as expected:
         page.get_by_role("button", name="Report").click()

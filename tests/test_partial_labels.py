@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.special import softmax
 
 from malaria_cells.base import files
-from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.partial_labels import allowed_classes, background_id, class_sets, split_counts, stand_ins
 from malaria_cells.data.patches import FORMAT_VERSION, Cropping, PatchStore, build_patch_store
@@ -34,47 +34,47 @@ FOUR = ("red cell", "ring", "platelet")  # and background
 
 
 def annotated(folder, unannotated, labels=FOUR, weights=(1.0, 1.0, 1.0)):
-    """A picture for each tuple of classes that are not annotated in it, one cell of the first class in each."""
-    pictures = []
+    """An image for each tuple of classes that are not annotated in it, one cell of the first class in each."""
+    images = []
     for i, (classes, weight) in enumerate(zip(unannotated, weights, strict=False)):
         path = folder / f"{i}.png"
         if not path.is_file():
             Image.fromarray(np.random.default_rng(i).integers(0, 256, (80, 100, 3), dtype=np.uint8)).save(path)
         cell = np.array([[5, 5, 25, 25]], np.float32), np.zeros(1, np.int64), np.zeros(1, bool)
         more = {"data_set": "ab"[bool(classes)], "unannotated": classes, "weight": weight}
-        pictures.append(Picture(path.name, path, (100, 80), path.name, *cell, **more))
-    return AnnotationSet(LabelSet(labels), tuple(pictures))
+        images.append(AnnotatedImage(path.name, path, (100, 80), path.name, *cell, **more))
+    return AnnotationSet(LabelSet(labels), tuple(images))
 
 
 def test_a_place_without_a_box_is_background_or_what_was_not_annotated():
     data = annotated_without_files([(), (2,), (2, 1), (1, 2)])
     sets = class_sets(data)
     assert sets == ((1, 2, 3), (2, 3))
-    assert [background_id(p, 3, sets) for p in data.pictures] == [3, 5, 4, 4]
+    assert [background_id(p, 3, sets) for p in data.images] == [3, 5, 4, 4]
     assert class_sets(annotated_without_files([(), ()])) == ()
 
 
 def annotated_without_files(unannotated):
     nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool)
-    pictures = [Picture(f"{i}.png", Path(f"{i}.png"), (9, 9), "g", *nothing, unannotated=u) for i, u in enumerate(unannotated)]
-    return AnnotationSet(LabelSet(FOUR), tuple(pictures))
+    images = [AnnotatedImage(f"{i}.png", Path(f"{i}.png"), (9, 9), "g", *nothing, unannotated=u) for i, u in enumerate(unannotated)]
+    return AnnotationSet(LabelSet(FOUR), tuple(images))
 
 
 def test_the_store_tells_background_from_what_may_be_a_cell(tmp_path):
     data = annotated(tmp_path, [(), (2,), (1, 2)], weights=(1.0, 0.5, 2.0))
     store = build_patch_store(data, CROPPING, tmp_path / "cache")
     assert store.sets == ((1, 2, 3), (2, 3))
-    assert [sorted(set(store.class_ids[store.picture_ids == i].tolist())) for i in range(3)] == [[0, 3], [0, 5], [0, 4]]
-    assert store.picture_weights.tolist() == [1, 0.5, 2]
-    assert store.picture_sets.tolist() == [0, 1, 1]
+    assert [sorted(set(store.class_ids[store.image_ids == i].tolist())) for i in range(3)] == [[0, 3], [0, 5], [0, 4]]
+    assert store.image_weights.tolist() == [1, 0.5, 2]
+    assert store.image_sets.tolist() == [0, 1, 1]
     reopened = build_patch_store(annotated(tmp_path, [(), (2,), (1, 2)], weights=(3.0, 3.0, 3.0)), CROPPING, tmp_path / "cache")
-    assert (reopened.fingerprint, reopened.picture_weights.tolist()) == (store.fingerprint, [3, 3, 3])
+    assert (reopened.fingerprint, reopened.image_weights.tolist()) == (store.fingerprint, [3, 3, 3])
 
 
 def test_where_all_is_annotated_the_store_has_its_old_name(tmp_path):
     data = annotated(tmp_path, [(), ()])
     digest = hashlib.blake2b(f"{FORMAT_VERSION} {CROPPING} {data.fingerprint}".encode(), digest_size=12)
-    for p in data.pictures:
+    for p in data.images:
         digest.update(files.file_hash(p.path))
     store = build_patch_store(data, CROPPING, tmp_path / "cache")
     assert store.fingerprint == digest.hexdigest()
@@ -89,7 +89,7 @@ def test_a_patch_that_may_be_anything_is_left_out(tmp_path):
     assert set(store.class_ids.tolist()) == {0, 1, 2}
     rows = store.rows_of(data)
     assert set(store.class_ids[rows].tolist()) == {0, 1}
-    assert (store.picture_ids[rows] == 1).sum() == 1  # the annotated cell
+    assert (store.image_ids[rows] == 1).sum() == 1  # the annotated cell
     assert TrainingData(store, rows, None, 2).sets == ()
 
 
@@ -102,22 +102,22 @@ def test_sets_are_drawn_as_background_or_else_as_the_commonest_of_their_classes(
 
 def test_single_cells_of_several_classes_are_in_the_store_and_drawn_by_themselves(tmp_path):
     """As the commonest of its classes they would push aside the cells of which it is known that they are of that class."""
-    photographs = annotated(tmp_path, [(), (2,)])
+    images = annotated(tmp_path, [(), (2,)])
     single = [
         replace(p, key=f"cells/{p.key}", whole=True, one_of=(1, 2), boxes_xyxy=np.array([[0, 0, 100, 80]], np.float32), data_set="cells")
-        for p in photographs.pictures[:1]
+        for p in images.images[:1]
     ]
-    together = replace(photographs, pictures=(*photographs.pictures, *single))
+    together = replace(images, images=(*images.images, *single))
     assert class_sets(together) == ((1, 2), (2, 3))
-    assert together.fingerprint != replace(together, pictures=(*photographs.pictures, replace(single[0], one_of=()))).fingerprint
+    assert together.fingerprint != replace(together, images=(*images.images, replace(single[0], one_of=()))).fingerprint
     store = build_patch_store(together, CROPPING, tmp_path / "cache")
-    assert [sorted(set(store.class_ids[store.picture_ids == i].tolist())) for i in range(3)] == [[0, 3], [0, 5], [4]]
+    assert [sorted(set(store.class_ids[store.image_ids == i].tolist())) for i in range(3)] == [[0, 3], [0, 5], [4]]
     data = TrainingData(store, np.arange(len(store)), None, 4)
-    drawn = data.drawn_by_label[store.picture_ids == 2].tolist(), data.counted_as[store.picture_ids == 2].tolist()
+    drawn = data.drawn_by_label[store.image_ids == 2].tolist(), data.counted_as[store.image_ids == 2].tolist()
     assert drawn == ([5], [1])
-    assert set(data.drawn_by_label[store.picture_ids < 2].tolist()) == {0, 3}
-    # Its patch has the clear field around it that a patch of a photograph has: it is a fifth smaller in it.
-    own = np.asarray(store.patches[store.picture_ids == 2])[0]
+    assert set(data.drawn_by_label[store.image_ids < 2].tolist()) == {0, 3}
+    # Its patch has the clear field around it that a patch of an image has: it is a fifth smaller in it.
+    own = np.asarray(store.patches[store.image_ids == 2])[0]
     assert (own[0] == own[0, 0]).all()
     assert not (own[8] == own[8, 0]).all()
 
@@ -223,28 +223,28 @@ def test_calibration_is_that_of_patches_whose_class_is_known():
     truth = rng.choice(3, n, p=fractions)
     probabilities = softmax(3 * (np.eye(3)[truth] * 3 + rng.normal(0, 1.0, (n, 3))) / 0.5, axis=1)
     ids = np.where((truth > 0) & (rng.random(n) < 2 / 3), 3, truth)
-    shown, finding = np.full(3, 1 / 3), np.array([True, False, False])
-    expected = fit_calibration(probabilities, truth, shown, finding)
-    found = fit_calibration(probabilities, ids, shown, finding, allowed_classes(((1, 2),), 3))
+    shown, infected = np.full(3, 1 / 3), np.array([True, False, False])
+    expected = fit_calibration(probabilities, truth, shown, infected)
+    found = fit_calibration(probabilities, ids, shown, infected, allowed_classes(((1, 2),), 3))
     assert found.log_prior_ratio == pytest.approx(expected.log_prior_ratio, abs=0.15)
     assert found.temperature == pytest.approx(expected.temperature, rel=0.05)
-    assert found.findings.offset == pytest.approx(expected.findings.offset, abs=0.1)
-    without = fit_calibration(probabilities[ids < 3], ids[ids < 3], shown, finding)
+    assert found.infection.offset == pytest.approx(expected.infection.offset, abs=0.1)
+    without = fit_calibration(probabilities[ids < 3], ids[ids < 3], shown, infected)
     assert abs(without.log_prior_ratio[1] - expected.log_prior_ratio[1]) > 0.8
     open_set = fit_calibration(probabilities, ids, shown, np.array([False, True, False]), allowed_classes(((1, 2),), 3))
-    assert np.isfinite(open_set.findings.offset)  # whether a patch of the set is a finding is open: it has no part
+    assert np.isfinite(open_set.infection.offset)  # whether a patch of the set is infected is open: it has no part
 
 
 def coloured_store(n=400):
-    """Red cells, platelets and background told apart by colour; in the second picture, which has most, platelets are not annotated."""
+    """Red cells, platelets and background told apart by colour; in the second image, which has most, platelets are not annotated."""
     rng = np.random.default_rng(0)
     truth = rng.choice([0, 1, 2], n, p=[0.5, 0.2, 0.3])
-    picture_ids = (np.arange(n) % 8 > 0).astype(np.int64)
-    ids = np.where((picture_ids == 1) & (truth > 0), 3, truth)
+    image_ids = (np.arange(n) % 8 > 0).astype(np.int64)
+    ids = np.where((image_ids == 1) & (truth > 0), 3, truth)
     colours = np.array([[180, 90, 90], [90, 180, 90], [90, 90, 180]])
     patches = np.clip(colours[truth][:, None, None, :] + rng.normal(0, 60, (n, 32, 32, 3)), 0, 255).astype(np.uint8)
-    table = ids, picture_ids, np.zeros((n, 4), np.float32), np.zeros(n, bool)
-    weights = {"picture_weights": np.array([1.0, 0.5]), "picture_sets": np.array([0, 1])}
+    table = ids, image_ids, np.zeros((n, 4), np.float32), np.zeros(n, bool)
+    weights = {"image_weights": np.array([1.0, 0.5]), "image_sets": np.array([0, 1])}
     return PatchStore(patches, *table, ("a", "b"), 2, "test", ((1, 2),), **weights), truth
 
 

@@ -27,16 +27,16 @@ def reflected(i, n):
 
 def test_crops_equal_a_plain_loop():
     rng = np.random.default_rng(0)
-    picture = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    image = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
     found = np.array([[5, 5, 15, 12], [-4, 30, 8, 39], [44, 0, 50, 6], [0, 0, 50, 40]], dtype=np.float32)
-    patches = crop_boxes(picture, found, 1.5, (16, 16))
+    patches = crop_boxes(image, found, 1.5, (16, 16))
     for patch, (left, top, right, bottom) in zip(patches, boxes.squares_around(found, 1.5), strict=True):
-        square = np.array([[picture[reflected(y, 40), reflected(x, 50)] for x in range(left, right)] for y in range(top, bottom)])
+        square = np.array([[image[reflected(y, 40), reflected(x, 50)] for x in range(left, right)] for y in range(top, bottom)])
         method = cv2.INTER_AREA if right - left >= 16 else cv2.INTER_LINEAR
         assert np.array_equal(patch, cv2.resize(square, (16, 16), interpolation=method))
 
 
-def test_no_boxes_and_one_pixel_pictures():
+def test_no_boxes_and_one_pixel_images():
     assert crop_boxes(np.zeros((9, 9, 3), np.uint8), np.zeros((0, 4)), 1.25, (16, 16)).shape == (0, 16, 16, 3)
     assert crop_boxes(np.full((1, 1, 3), 7, np.uint8), np.array([[0, 0, 1, 1]]), 1.25, (16, 16)).shape == (1, 16, 16, 3)
 
@@ -49,20 +49,20 @@ def test_store_holds_every_cell_and_background(sample, six_classes, tmp_path):
     assert isinstance(store.patches, np.memmap)
     assert store.patches.shape == (len(store), 32, 32, 3)
     for i in (0, len(store) // 2, len(store) - 1):
-        picture = np.asarray(Image.open(sample / store.keys[store.picture_ids[i]]))
-        assert np.array_equal(store.patches[i], crop_boxes(picture, store.boxes_xyxy[i : i + 1], 1.25, (32, 32))[0])
+        image = np.asarray(Image.open(sample / store.keys[store.image_ids[i]]))
+        assert np.array_equal(store.patches[i], crop_boxes(image, store.boxes_xyxy[i : i + 1], 1.25, (32, 32))[0])
     for row in np.flatnonzero(~cells):
-        picture = data.pictures[store.picture_ids[row]]
-        assert boxes.intersection_matrix(store.boxes_xyxy[row : row + 1], picture.boxes_xyxy).max() == 0
+        image = data.images[store.image_ids[row]]
+        assert boxes.intersection_matrix(store.boxes_xyxy[row : row + 1], image.boxes_xyxy).max() == 0
     assert (~cells).sum() > 0
 
 
 def test_rows_of_a_part(sample, six_classes, tmp_path):
     data = load_annotations(sample / "training.json", six_classes)
     store = build_patch_store(data, CROPPING, tmp_path)
-    part = data.subset([data.pictures[2].key])
+    part = data.subset([data.images[2].key])
     rows = store.rows_of(part)
-    assert {store.keys[i] for i in store.picture_ids[rows]} == {data.pictures[2].key}
+    assert {store.keys[i] for i in store.image_ids[rows]} == {data.images[2].key}
     assert (store.class_ids[rows] < 6).sum() == part.class_counts.sum()
 
 
@@ -99,7 +99,7 @@ def test_the_stores_used_last_are_kept(tmp_path, six_classes):
     assert {p.name for p in (tmp_path / "cache").iterdir()} == {first, *others[1:], newest, "mine"}
 
 
-def test_a_broken_picture_leaves_no_store(tmp_path, six_classes):
+def test_a_broken_image_leaves_no_store(tmp_path, six_classes):
     path = write_bbbc041(tmp_path / "d", {"a.png": [("ring", 5, 5, 30, 30)], "b.png": [("ring", 5, 5, 30, 30)]})
     data = load_annotations(path, six_classes)
     content = (tmp_path / "d" / "b.png").read_bytes()
@@ -115,11 +115,11 @@ def test_no_cell_is_an_error(tmp_path, six_classes):
         build_patch_store(data, CROPPING, tmp_path / "cache")
 
 
-def test_background_of_a_full_picture_is_empty(tmp_path, six_classes):
+def test_background_of_a_full_image_is_empty(tmp_path, six_classes):
     (tmp_path / "t.json").write_text(json.dumps([bbbc041_entry("a.png", [("ring", 0, 0, 100, 80)])]))
     Image.new("RGB", (100, 80)).save(tmp_path / "a.png")
-    picture = load_annotations(tmp_path / "t.json", six_classes).pictures[0]
-    assert len(background_boxes(picture, 5, 30, seed=0)) == 0
+    image = load_annotations(tmp_path / "t.json", six_classes).images[0]
+    assert len(background_boxes(image, 5, 30, seed=0)) == 0
 
 
 def test_two_processes_that_want_the_same_store_cut_it_once(tmp_path, six_classes, monkeypatch, capsys):

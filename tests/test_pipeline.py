@@ -61,7 +61,7 @@ def test_policies_joined_by_a_plus_sign_follow_each_other():
     assert np.array_equal(make_augmenter("flips + slides")(batch, 7), make_augmenter("slides")(flipped, 7))
     assert np.array_equal(make_augmenter("flips+mixup")(batch, 7), flipped)
     assert make_batch_policy("flips+slides", (24, 24), 0) is None
-    # Layers change the pictures and leave the labels to mixup.
+    # Layers change the images and leave the labels to mixup.
     images, labels = make_batch_policy("layers+mixup", (24, 24), 0)(ops.cast(batch, "float32"), ops.eye(5))
     assert images.shape == batch.shape
     assert 0 < (np.asarray(labels) > 0).sum() - 5 <= 5

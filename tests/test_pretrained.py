@@ -24,10 +24,10 @@ def test_it_is_small_and_has_a_card(repository):
 
 def test_run_uses_it_where_no_model_is_named(sample, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)  # wherever it is called from
-    picture = str(sorted((sample / "images").iterdir())[0])
-    assert main(["run", "--image", picture]) == 0
+    image = str(sorted((sample / "images").iterdir())[0])
+    assert main(["run", "--image", image]) == 0
     said = capsys.readouterr().out
-    assert re.search(r"^1 picture: \d+ cells, \d+ of \d+ red cells infected: [\d.]+ %, 95 % interval", said, re.M)
+    assert re.search(r"^1 image: \d+ cells, \d+ of \d+ red cells infected: [\d.]+ %, 95 % interval", said, re.M)
     columns = (tmp_path / "results" / "counts.csv").read_text().splitlines()[0].split(",")
     labels = ["red blood cell", "leukocyte", "gametocyte", "ring", "trophozoite", "schizont", "platelet"]
     assert columns[:9] == ["image", *labels, "infected"]
@@ -75,7 +75,7 @@ def test_the_results_page_has_the_figures_of_the_shipped_model(repository):
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "place"), [("iml", "."), ("bbbc041", "../labs/bbbc041")])
 def test_it_is_as_good_as_its_card_says(name, place, iml, repository, tmp_path):
-    """On the photographs of the two laboratories that have malaria."""
+    """On the images of the two laboratories that have malaria."""
     data, kept = iml / place, kept_figures(repository)[name]
     if not data.is_dir():
         pytest.skip(f"{data}: no such folder")

@@ -30,16 +30,16 @@ steps_per_epoch: 60
 
 
 def chest_xray(folder, n=40):
-    """Grey pictures, of which the second class has a bright spot somewhere."""
+    """Grey images, of which the second class has a bright spot somewhere."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:180, 0:220]
     for spot, name in enumerate(("NORMAL", "PNEUMONIA")):
         (folder / name).mkdir(parents=True)
         for i in range(n):
-            picture = 90 + 40 * np.cos(x / 30) + rng.normal(0, 12, x.shape)
+            image = 90 + 40 * np.cos(x / 30) + rng.normal(0, 12, x.shape)
             cx, cy = rng.uniform(50, 170), rng.uniform(50, 130)
-            picture += spot * 90 * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 900)
-            Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(folder / name / f"{i}.jpeg")
+            image += spot * 90 * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 900)
+            Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(folder / name / f"{i}.jpeg")
 
 
 @pytest.mark.slow
@@ -50,7 +50,7 @@ def test_the_copied_configuration_runs_as_it_stands(tmp_path, monkeypatch, capsy
     # All keys are as copied; only the length is cut, by the command line, so that the test ends.
     assert main(["train", "--config=c.yaml", "--set", "epochs=2", "--set", "steps_per_epoch=6"]) == 0
     said = capsys.readouterr()
-    assert "train_size: 'NORMAL' has 40 pictures, 1000 were asked for; all are taken" not in said.out
+    assert "train_size: 'NORMAL' has 40 images, 1000 were asked for; all are taken" not in said.out
     (model,) = (tmp_path / "models").iterdir()
     assert (model / "training_data.png").is_file()
     saved = yaml.safe_load((model / "config.yaml").read_text())
@@ -113,9 +113,9 @@ def test_scanned_classification_from_yaml(tmp_path, monkeypatch):
 
 
 def test_groups_of_published_configs_fit_the_genuine_data(repository, iml, laboratories):
-    """The set's own split.json is no leak by the groups, and every picture has one."""
-    photographs = load_data_set(load_config(repository / "configs" / "iml.yaml", [f"train_images={iml}"]))
-    assert len(photographs.test) == 45
-    assert len({p.group for p in photographs.all_pictures.pictures}) < 40
+    """The set's own split.json is no leak by the groups, and every image has one."""
+    images = load_data_set(load_config(repository / "configs" / "iml.yaml", [f"train_images={iml}"]))
+    assert len(images.test) == 45
+    assert len({p.group for p in images.all_images.images}) < 40
     cells = load_data_set(load_config(repository / "configs" / "nih.yaml", [f"train_images={laboratories / 'nih'}"]))
-    assert len({p.group for p in cells.all_pictures.pictures}) == 40  # patients
+    assert len({p.group for p in cells.all_images.images}) == 40  # patients

@@ -11,14 +11,14 @@ import pytest
 from malaria_cells.app.cli import main
 from malaria_cells.evaluation import error_analysis, micro_f1
 from malaria_cells.results.document import Document, Headline, Section, plot
-from tests.test_evaluation import LABELS, detections, picture, truth_as_prediction
+from tests.test_evaluation import LABELS, detections, image, truth_as_prediction
 
 MOST_BYTES = 10e6
-PICTURE = "docs/images/smear.jpg"
+IMAGE = "docs/images/smear.jpg"
 
 
 def check_alone(page):
-    """Nothing is fetched: no address but in text, every picture inlined."""
+    """Nothing is fetched: no address but in text, every image inlined."""
     text = page.read_text(encoding="utf-8")
     assert page.stat().st_size < MOST_BYTES
     sources = re.findall(r'(?:src|href)="([^"]*)"', text)
@@ -34,14 +34,14 @@ def titles(text):
 
 @pytest.mark.slow
 def test_a_scored_run(untrained_model, sample, tmp_path):
-    """An unread picture and a scored annotation: every section that there is."""
+    """An unread image and a scored annotation: every section that there is."""
     output = tmp_path / "results"
     arguments = ["--image", str(sample / "images"), "--annotations", str(sample / "test.json"), "--score-threshold", "0.01"]
     assert main(["run", "--model", str(untrained_model), *arguments, "--output", str(output)]) == 0
     text = check_alone(output / "report.html")
     assert titles(text) == [
         "Classes",
-        "Parasitemia by picture",
+        "Parasitemia by image",
         "What is taken for what",
         "Precision and recall",
         "Are the scores honest?",
@@ -61,14 +61,14 @@ def test_a_scored_run(untrained_model, sample, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_without_annotation_and_with_a_broken_picture(repository, tmp_path):
+def test_a_run_without_annotation_and_with_a_broken_image(repository, tmp_path):
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "smear.jpg").write_bytes((repository / PICTURE).read_bytes())
-    (tmp_path / "in" / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "in" / "smear.jpg").write_bytes((repository / IMAGE).read_bytes())
+    (tmp_path / "in" / "broken.jpg").write_bytes(b"no image")
     assert main(["run", "--image", str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 3
     text = check_alone(tmp_path / "out" / "report.html")
-    assert "Photographs with most infected cells" in titles(text)
-    assert "Pictures that failed" in titles(text)
+    assert "Images with most infected cells" in titles(text)
+    assert "Images that failed" in titles(text)
     assert "<td>broken.jpg</td>" in text
     assert "smear.jpg: " in text
 
@@ -87,7 +87,7 @@ def test_a_training(repository, sample, tmp_path):
         "Precision and recall of patches",
         "Are the probabilities honest?",
         "Annotation beside detection",
-        "Parasitemia by picture",
+        "Parasitemia by image",
         "Most doubtful cells",
         "How to make this again",
     ]
@@ -115,7 +115,7 @@ def test_the_same_plot_is_the_same_bytes():
 
 
 def test_confusion_by_hand():
-    truth = picture([[0, 0, 20, 20], [40, 0, 60, 20], [80, 0, 100, 20], [120, 0, 140, 20]], [0, 2, 2, -1])
+    truth = image([[0, 0, 20, 20], [40, 0, 60, 20], [80, 0, 100, 20], [120, 0, 140, 20]], [0, 2, 2, -1])
     # A red cell found, a ring taken for a schizont, a ring missed, one on the ignore region, one on nothing.
     found = detections([[0, 0, 20, 20], [40, 0, 60, 20], [120, 0, 140, 20], [200, 200, 220, 220]], [0, 3, 0, 0], [0.9, 0.8, 0.9, 0.7])
     wanted = np.zeros((5, 5), dtype=int)
@@ -124,7 +124,7 @@ def test_confusion_by_hand():
 
 
 def test_score_reliability_by_hand():
-    truth = picture([[0, 0, 20, 20], [40, 0, 60, 20]], [0, 2])
+    truth = image([[0, 0, 20, 20], [40, 0, 60, 20]], [0, 2])
     found = detections([[0, 0, 20, 20], [1, 0, 20, 20], [40, 0, 60, 20]], [0, 0, 3], [0.95, 0.45, 0.95])
     points = error_analysis.score_reliability([truth], [found])
     assert points.n.tolist() == [1, 2]  # the second box on the same cell is wrong, and so is the schizont on the ring
@@ -132,12 +132,12 @@ def test_score_reliability_by_hand():
     assert points.predicted == pytest.approx([0.45, 0.95])
 
 
-def test_pictures_are_ranked_by_their_own_f1():
-    perfect = picture([[0, 0, 20, 20]], [0], "a.png")
-    empty = replace(picture([], []), key="b.png")
-    missed = picture([[0, 0, 20, 20]], [2], "c.png")
+def test_images_are_ranked_by_their_own_f1():
+    perfect = image([[0, 0, 20, 20]], [0], "a.png")
+    empty = replace(image([], []), key="b.png")
+    missed = image([[0, 0, 20, 20]], [2], "c.png")
     found = [truth_as_prediction(perfect), detections([], [], []), detections([], [], [])]
-    f1 = error_analysis.f1_by_picture([perfect, empty, missed], found, LABELS)
+    f1 = error_analysis.f1_by_image([perfect, empty, missed], found, LABELS)
     assert f1[0] == 1 == micro_f1([perfect], found[:1], LABELS)
     assert np.isnan(f1[1])
     assert f1[2] == 0
@@ -148,7 +148,7 @@ def test_the_curve_is_where_the_average_comes_from():
 
     rng = np.random.default_rng(0)
     corner = rng.uniform(0, 300, (30, 2))
-    truth = picture(np.concatenate([corner, corner + 25], axis=1), rng.integers(0, 4, 30))
+    truth = image(np.concatenate([corner, corner + 25], axis=1), rng.integers(0, 4, 30))
     found = detections(truth.cells_xyxy + rng.normal(0, 6, (30, 4)), truth.cell_class_ids, rng.uniform(0.1, 1, 30))
     by_class = average_precision([truth], [found], LABELS)
     assert by_class.curve50.shape == (4, 101)
@@ -157,7 +157,7 @@ def test_the_curve_is_where_the_average_comes_from():
 
 def test_words_are_set_from_the_left_and_numbers_from_the_right(tmp_path):
     rows = (("a.png", "12.5 %", "unusual", "the stain is redder"), ("b.png", "none", "unusual", ""))
-    document = Document("t", "s", "run", sections=[Section("s", columns=("picture", "parasitemia", "familiarity", "reason"), rows=rows)])
+    document = Document("t", "s", "run", sections=[Section("s", columns=("image", "parasitemia", "familiarity", "reason"), rows=rows)])
     document.write(tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert '<th class="words">reason</th>' in text

@@ -56,13 +56,13 @@ def test_the_review_is_a_data_set_of_all_counted_cells(reviewed, six_classes, sa
     assert [r["number"] for r in rows] == [str(i) for i in range(1, 10)]
     assert sorted(-float(r["doubt"]) for r in rows) == [-float(r["doubt"]) for r in rows]
     data = load_annotations(review / "annotations.json", six_classes)
-    assert {p.key.split("/")[-1] for p in data.pictures} == {r["image"].split("/")[-1] for r in rows}
+    assert {p.key.split("/")[-1] for p in data.images} == {r["image"].split("/")[-1] for r in rows}
     with (reviewed / "counts.csv").open(newline="") as file:
         counts = {r["image"]: sum(int(r[name]) for name in six_classes.names) for r in csv.DictReader(file)}
-    assert {p.key.removeprefix("images/"): len(p.cells_xyxy) for p in data.pictures} == {
-        p.key.removeprefix("images/"): counts[p.key.removeprefix("images/")] for p in data.pictures
+    assert {p.key.removeprefix("images/"): len(p.cells_xyxy) for p in data.images} == {
+        p.key.removeprefix("images/"): counts[p.key.removeprefix("images/")] for p in data.images
     }
-    assert len(COCO(str(review / "annotations.json")).anns) == sum(len(p.cells_xyxy) for p in data.pictures)
+    assert len(COCO(str(review / "annotations.json")).anns) == sum(len(p.cells_xyxy) for p in data.images)
     capsys.readouterr()
     with Image.open(review / "sheet.png") as sheet:
         assert sheet.width > 900
@@ -70,7 +70,7 @@ def test_the_review_is_a_data_set_of_all_counted_cells(reviewed, six_classes, sa
 
 def test_annotated_beside_detected_with_and_without_red_cells(reviewed, sample):
     names = {p.name for p in (reviewed / "compared").iterdir()}
-    keys = {p.key.removeprefix("images/") for p in load_annotations(sample / "test.json", None).pictures}
+    keys = {p.key.removeprefix("images/") for p in load_annotations(sample / "test.json", None).images}
     assert names == {f"{key}{suffix}.png" for key in keys for suffix in ("", "_without_red_cells")}
     first = sorted(keys)[0]
     both = [np.asarray(Image.open(reviewed / "compared" / f"{first}{suffix}.png")) for suffix in ("", "_without_red_cells")]
@@ -81,21 +81,21 @@ def test_annotated_beside_detected_with_and_without_red_cells(reviewed, sample):
 
 def test_a_review_is_not_overwritten(reviewed, untrained_model, sample, capsys):
     before = (reviewed / "review" / "annotations.json").read_bytes()
-    picture = str(sorted((sample / "images").iterdir())[0])
-    assert main(["run", "--model", str(untrained_model), "--image", picture, "--output", str(reviewed), "--review", "3"]) == 2
+    image = str(sorted((sample / "images").iterdir())[0])
+    assert main(["run", "--model", str(untrained_model), "--image", image, "--output", str(reviewed), "--review", "3"]) == 2
     assert "may hold corrections" in capsys.readouterr().err
     assert (reviewed / "review" / "annotations.json").read_bytes() == before
 
 
 def test_compare_needs_an_annotation(untrained_model, sample, tmp_path, capsys):
-    picture = str(sorted((sample / "images").iterdir())[0])
-    assert main(["run", "--model", str(untrained_model), "--image", picture, "--output", str(tmp_path / "r"), "--compare"]) == 2
+    image = str(sorted((sample / "images").iterdir())[0])
+    assert main(["run", "--model", str(untrained_model), "--image", image, "--output", str(tmp_path / "r"), "--compare"]) == 2
     assert "--annotations" in capsys.readouterr().err
 
 
 @pytest.fixture
 def data_set(tmp_path):
-    """Twelve pictures that differ, the last two of them for the test."""
+    """Twelve images that differ, the last two of them for the test."""
     root = tmp_path / "data"
     names = [f"{i:02}.png" for i in range(12)]
     write_bbbc041(root, {n: [("ring", 10, 10, 40, 40)] for n in names[:10]})
@@ -116,24 +116,24 @@ def corrected(data_set, tmp_path, names, label="trophozoite"):
     return folder
 
 
-def test_corrections_replace_the_same_photographs_and_add_new_ones(data_set, tmp_path):
+def test_corrections_replace_the_same_images_and_add_new_ones(data_set, tmp_path):
     folder = corrected(data_set, tmp_path, ["00.png", "03.png", "new.png"])
     settings = {"train_images": str(data_set), "corrections": str(folder)}
     data = load_data_set(make_config(settings, "test"))
-    pictures = {p.key: p for part in (data.train, data.validation) for p in part.pictures}
-    assert len(pictures) == 11
+    images = {p.key: p for part in (data.train, data.validation) for p in part.images}
+    assert len(images) == 11
     names = data.train.labels.names
     for key in ("00.png", "03.png", "corrections/renamed_new.png"):
-        assert [names[i] for i in pictures[key].class_ids] == ["trophozoite", "red blood cell"]
-    assert [names[i] for i in pictures["01.png"].class_ids] == ["ring"]
-    assert "corrections/renamed_new.png" in {p.key for p in data.train.pictures} | {p.key for p in data.validation.pictures}
+        assert [names[i] for i in images[key].class_ids] == ["trophozoite", "red blood cell"]
+    assert [names[i] for i in images["01.png"].class_ids] == ["ring"]
+    assert "corrections/renamed_new.png" in {p.key for p in data.train.images} | {p.key for p in data.validation.images}
     by_file = load_data_set(make_config(settings | {"corrections": str(folder / "annotations.json")}, "test"))
     assert by_file.train.fingerprint == data.train.fingerprint
 
 
-def test_test_pictures_cannot_come_back_as_corrections(data_set, tmp_path):
+def test_test_images_cannot_come_back_as_corrections(data_set, tmp_path):
     folder = corrected(data_set, tmp_path, ["11.png"])
-    with pytest.raises(InputError, match=r"'renamed_11\.png' is the test picture '11\.png'"):
+    with pytest.raises(InputError, match=r"'renamed_11\.png' is the test image '11\.png'"):
         load_data_set(make_config({"train_images": str(data_set), "corrections": str(folder)}, "test"))
 
 
@@ -142,7 +142,7 @@ def test_a_review_can_be_trained_on(reviewed, sample, tmp_path, capsys):
     """The whole round: detect, review, correct a label, train."""
     review = shutil.copytree(reviewed / "review", tmp_path / "review")
     content = json.loads((review / "annotations.json").read_text())
-    tested = {p.key.split("/")[-1] for p in load_annotations(sample / "test.json", None).pictures}
+    tested = {p.key.split("/")[-1] for p in load_annotations(sample / "test.json", None).images}
     content["images"] = [i for i in content["images"] if i["file_name"].split("/")[-1] not in tested]
     kept = {i["id"] for i in content["images"]}
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] in kept]
@@ -161,7 +161,7 @@ def test_a_review_is_read_without_its_list_of_doubtful_cells(data_set, tmp_path,
     (folder / "doubtful.csv").write_text("image,label,score,x_min,y_min,x_max,y_max\nrenamed_new.png,ring,0.5,5,5,50,50\n")
     settings = {"train_images": str(data_set), "corrections": str(folder)}
     data = load_data_set(make_config(settings, "test"))
-    assert "corrections/renamed_new.png" in {p.key for p in data.all_pictures.pictures}
+    assert "corrections/renamed_new.png" in {p.key for p in data.all_images.images}
     (folder / "annotations").mkdir()  # what CVAT gave back is not passed over without a word
     shutil.copyfile(folder / "annotations.json", folder / "annotations" / "instances_default.json")
     load_data_set(make_config(settings, "test"))

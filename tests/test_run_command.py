@@ -20,10 +20,10 @@ from malaria_cells.app.cli import main
 from malaria_cells.data import coco_rows
 from malaria_cells.data.annotations import load_annotations
 from malaria_cells.data.patches import resize
-from malaria_cells.data.single_cells import as_in_photograph
+from malaria_cells.data.single_cells import as_in_image
 from malaria_cells.data.stain import normalized
 from malaria_cells.inference.model_folder import load_detector
-from tests.conftest import write_bbbc041, write_picture
+from tests.conftest import write_bbbc041, write_image
 
 
 def run(*arguments):
@@ -37,7 +37,7 @@ def rows(path):
 
 @pytest.fixture(scope="module")
 def finished(untrained_model, sample, tmp_path_factory):
-    """A scored detection of the sample's test pictures."""
+    """A scored detection of the sample's test images."""
     output = tmp_path_factory.mktemp("run") / "results"
     code = run("--model", untrained_model, "--image", sample / "images", "--annotations", sample / "test.json", "--output", output)
     assert code == 0
@@ -47,8 +47,8 @@ def finished(untrained_model, sample, tmp_path_factory):
 def test_files_are_those_of_the_contract(finished, sample):
     names = {p.name for p in finished.iterdir()}
     assert names == {"detections.csv", "counts.csv", "detections.json", "metrics.json", "per_class.csv", "report.html", "annotated"}
-    pictures = {p.name for p in (sample / "images").iterdir()}
-    assert {p.name for p in (finished / "annotated").iterdir()} == {f"{n}.png" for n in pictures}
+    images = {p.name for p in (sample / "images").iterdir()}
+    assert {p.name for p in (finished / "annotated").iterdir()} == {f"{n}.png" for n in images}
     with Image.open(next((finished / "annotated").iterdir())) as image:
         assert (image.format, image.size) == ("PNG", (640, 480))
 
@@ -72,17 +72,17 @@ def test_counts_table(finished, untrained_model, six_classes):
     columns = (finished / "counts.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
     fractions = ["parasitemia", "parasitemia_low", "parasitemia_high"]
     assert columns == ["image", *six_classes.names, "infected", "red_cells", *fractions, "familiarity", "familiarity_reason"]
-    *pictures, total = rows(finished / "counts.csv")
+    *images, total = rows(finished / "counts.csv")
     assert total["image"] == "TOTAL"
     for column in [*six_classes.names, "infected", "red_cells"]:
-        assert int(total[column]) == sum(int(r[column]) for r in pictures)
+        assert int(total[column]) == sum(int(r[column]) for r in images)
     found = rows(finished / "detections.csv")
     as_coco = json.loads((finished / "detections.json").read_text())
     names = {image["id"]: image["file_name"] for image in as_coco["images"]}
     counted = [names[a["image_id"]] for a in as_coco["annotations"] if a["counted_as"] is not None]
     assert len(counted) < len(found)  # a box in a box is a suspicion, listed and not counted
     threshold = yaml.safe_load((untrained_model / "model.yaml").read_text())["settings"]["infected_threshold"]
-    for r in pictures:
+    for r in images:
         own = [d for d in found if d["image"] == r["image"]]
         infected = [d for d in own if d["label"] in six_classes.infected and float(d["score"]) >= threshold]
         assert int(r["infected"]) == len(infected)
@@ -104,7 +104,7 @@ def test_coco_file_is_loaded_by_pycocotools(finished, six_classes, capsys):
 def test_pycocotools_gets_the_same_map_from_the_files(finished, sample, six_classes, capsys):
     annotated = load_annotations(sample / "test.json", six_classes)
     truth, found = COCO(), json.loads((finished / "detections.json").read_text())
-    truth.dataset = coco_rows.truth(list(annotated.pictures), six_classes)
+    truth.dataset = coco_rows.truth(list(annotated.images), six_classes)
     truth.createIndex()
     ids = {image["file_name"].split("/")[-1]: image["id"] for image in truth.dataset["images"]}
     names = {image["id"]: image["file_name"].split("/")[-1] for image in found["images"]}
@@ -141,14 +141,14 @@ def test_same_request_same_bytes(finished, untrained_model, sample, tmp_path):
     assert not (tmp_path / "again" / "metrics.json").exists()
 
 
-def test_one_picture_glob_and_folders_with_equal_names(untrained_model, sample, tmp_path, capsys):
-    picture = sorted((sample / "images").iterdir())[0]
+def test_one_image_glob_and_folders_with_equal_names(untrained_model, sample, tmp_path, capsys):
+    image = sorted((sample / "images").iterdir())[0]
     for folder in ("a", "b/c"):
         (tmp_path / "in" / folder).mkdir(parents=True)
-        shutil.copy(picture, tmp_path / "in" / folder / "x.jpg")
-    (tmp_path / "in" / "notes.txt").write_text("no picture")
-    assert run("--model", untrained_model, "--image", picture, "--output", tmp_path / "one") == 0
-    assert {r["image"] for r in rows(tmp_path / "one" / "detections.csv")} == {picture.name}
+        shutil.copy(image, tmp_path / "in" / folder / "x.jpg")
+    (tmp_path / "in" / "notes.txt").write_text("no image")
+    assert run("--model", untrained_model, "--image", image, "--output", tmp_path / "one") == 0
+    assert {r["image"] for r in rows(tmp_path / "one" / "detections.csv")} == {image.name}
     assert run("--model", untrained_model, "--image", tmp_path / "in", "--output", tmp_path / "all") == 0
     assert {r["image"] for r in rows(tmp_path / "all" / "detections.csv")} == {"a/x.jpg", "b/c/x.jpg"}
     assert (tmp_path / "all" / "annotated" / "b" / "c" / "x.jpg.png").is_file()
@@ -156,8 +156,8 @@ def test_one_picture_glob_and_folders_with_equal_names(untrained_model, sample, 
     assert {r["image"] for r in rows(tmp_path / "glob" / "detections.csv")} == {"a/x.jpg"}
 
 
-def test_a_picture_without_any_cell(untrained_model, tmp_path):
-    write_picture(tmp_path / "blank.png", (300, 200))
+def test_an_image_without_any_cell(untrained_model, tmp_path):
+    write_image(tmp_path / "blank.png", (300, 200))
     assert run("--model", untrained_model, "--image", tmp_path / "blank.png", "--output", tmp_path / "out") == 0
     assert rows(tmp_path / "out" / "detections.csv") == []
     counted = rows(tmp_path / "out" / "counts.csv")
@@ -165,7 +165,7 @@ def test_a_picture_without_any_cell(untrained_model, tmp_path):
     assert json.loads((tmp_path / "out" / "detections.json").read_text())["annotations"] == []
 
 
-def test_pictures_annotated_as_without_cells_are_scored(untrained_model, tmp_path, capsys):
+def test_images_annotated_as_without_cells_are_scored(untrained_model, tmp_path, capsys):
     """Negative controls: there is nothing to find, and no figure is made up for it."""
     truth = write_bbbc041(tmp_path / "set", {"blank.png": []})
     request = ["--model", untrained_model, "--image", tmp_path / "set" / "blank.png", "--annotations", truth, "--compare"]
@@ -176,10 +176,10 @@ def test_pictures_annotated_as_without_cells_are_scored(untrained_model, tmp_pat
 
 
 def test_options_change_what_is_found(untrained_model, sample, tmp_path):
-    picture = sorted((sample / "images").iterdir())[0]
+    image = sorted((sample / "images").iterdir())[0]
 
     def found(*options):
-        assert run("--model", untrained_model, "--image", picture, "--output", tmp_path / "out", *options) == 0
+        assert run("--model", untrained_model, "--image", image, "--output", tmp_path / "out", *options) == 0
         return rows(tmp_path / "out" / "detections.csv")
 
     plain = found()
@@ -218,8 +218,8 @@ def test_classify_with_a_model_folder_and_with_a_bare_network(untrained_model, t
     assert "alone.keras has no background class" in caplog.text
 
 
-def test_classify_shows_pictures_as_the_training_did(untrained_model, tmp_path):
-    """In the common stain, and cells that were cut out and laid on black as a photograph would show them."""
+def test_classify_shows_images_as_the_training_did(untrained_model, tmp_path):
+    """In the common stain, and cells that were cut out and laid on black as an image would show them."""
     model = shutil.copytree(untrained_model, tmp_path / "model")
     content = yaml.safe_load((model / "model.yaml").read_text()) | {"stain": "density"}
     (model / "model.yaml").write_text(yaml.safe_dump(content))
@@ -230,7 +230,7 @@ def test_classify_shows_pictures_as_the_training_did(untrained_model, tmp_path):
     assert run("--model", model, "--image", tmp_path / "in", "--mode", "classify", "--output", tmp_path / "out") == 0
     (row,) = rows(tmp_path / "out" / "predictions.csv")
     detector, _ = load_detector(model)
-    shown = resize(normalized(as_in_photograph(cell, 1.25), "density"), (32, 32))
+    shown = resize(normalized(as_in_image(cell, 1.25), "density"), (32, 32))
     expected = detector.classifier(shown[None])[0]
     assert [float(v) for k, v in row.items() if k.startswith("p_")] == pytest.approx(expected.tolist(), abs=1e-4)
 
@@ -239,7 +239,7 @@ def test_classify_shows_pictures_as_the_training_did(untrained_model, tmp_path):
     ("change", "message"),
     [
         ({"--model": "nowhere"}, "nowhere: no such model; train.py writes one"),
-        ({"--image": "nowhere.jpg"}, "nowhere.jpg: no such picture or directory"),
+        ({"--image": "nowhere.jpg"}, "nowhere.jpg: no such image or directory"),
         ({"--annotations": "nowhere.json"}, "nowhere.json: no such annotation file"),
         ({"--split": "nowhere.json"}, "--split nowhere.json: expected"),
     ],
@@ -284,7 +284,7 @@ def test_interrupted_runs_keep_what_was_finished(repository, untrained_model, sa
     (tmp_path / "in").mkdir()
     source = sorted((sample / "images").iterdir())[0]
     for i in range(400):
-        shutil.copyfile(source, tmp_path / "in" / f"{i:03}.jpg")  # links to one picture would count once
+        shutil.copyfile(source, tmp_path / "in" / f"{i:03}.jpg")  # links to one image would count once
     command = [sys.executable, str(repository / "run.py"), "--model", str(untrained_model)]
     process = subprocess.Popen(
         [*command, "--image", str(tmp_path / "in"), "--output", str(tmp_path / "out")],

@@ -17,7 +17,7 @@ from malaria_cells.app.commands.run_model import Loaded
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.results.output_folder import ANNOTATED, COMPARED, UNFINISHED, claimed
-from tests.conftest import write_bbbc041, write_picture
+from tests.conftest import write_bbbc041, write_image
 
 
 class Killed(BaseException):
@@ -60,9 +60,9 @@ KILLER = Killer()
 
 
 def stub(six_classes, fails=()):
-    """A detector that finds two cells in every picture."""
+    """A detector that finds two cells in every image."""
 
-    def detect(picture):
+    def detect(image):
         p = np.zeros((2, 7), dtype=np.float32)
         p[0, 0], p[1, 3] = 0.9, 0.8
         data = {"probabilities": p, "objectness": np.ones(2), "counted_as": np.array([0, 3])}
@@ -86,7 +86,7 @@ def run(*arguments):
 
 
 def contents(folder):
-    """All files by their paths, the time that a picture took left out."""
+    """All files by their paths, the time that an image took left out."""
     found = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     if "metrics.json" in found:
         found["metrics.json"] = json.loads(found["metrics.json"]) | {"seconds_per_image": None}
@@ -100,11 +100,11 @@ def rows(path):
 
 @pytest.mark.slow
 def test_a_run_killed_at_any_operation_can_be_run_again(quick, tmp_path, capsys):
-    """With nothing there before, and over an earlier run with other pictures and a person's own file among them."""
-    pictures = tmp_path / "in"
-    truth = write_bbbc041(pictures, {"a/x.png": [("ring", 30, 5, 50, 25)]})
-    request = ("--image", pictures, "--annotations", truth, "--compare")
-    write_picture(tmp_path / "old" / "old.png")
+    """With nothing there before, and over an earlier run with other images and a person's own file among them."""
+    images = tmp_path / "in"
+    truth = write_bbbc041(images, {"a/x.png": [("ring", 30, 5, 50, 25)]})
+    request = ("--image", images, "--annotations", truth, "--compare")
+    write_image(tmp_path / "old" / "old.png")
     whole, earlier, output = tmp_path / "whole", tmp_path / "earlier", tmp_path / "out"
     assert run(*request, "--output", whole) == 0
     expected = contents(whole)
@@ -131,7 +131,7 @@ def test_a_run_killed_at_any_operation_can_be_run_again(quick, tmp_path, capsys)
 
 
 def test_two_runs_do_not_write_into_one_folder(quick, tmp_path, capsys):
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     with claimed(tmp_path / "out"):
         assert run("--image", tmp_path / "a.png", "--output", tmp_path / "out") == 2
         assert "another run is writing into it; wait for its end, or name another --output" in capsys.readouterr().err
@@ -149,7 +149,7 @@ def test_a_run_that_comes_to_nothing_leaves_nothing(tmp_path):
 
 
 def test_a_refused_run_leaves_everything_as_it_was(quick, tmp_path, monkeypatch, capsys):
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     assert run("--image", tmp_path / "a.png", "--output", tmp_path / "out") == 0
     before = contents(tmp_path)
 
@@ -168,7 +168,7 @@ def test_a_refused_run_leaves_everything_as_it_was(quick, tmp_path, monkeypatch,
 
 @pytest.mark.parametrize("name", ["metrics.json", "report.html", "detections.csv", "failed.csv"])
 def test_files_of_another_program_are_not_written_over(quick, tmp_path, capsys, name):
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_text("id,value\n1,2\n")
     assert run("--image", tmp_path / "a.png", "--output", tmp_path / "out") == 2
@@ -176,8 +176,8 @@ def test_files_of_another_program_are_not_written_over(quick, tmp_path, capsys, 
     assert {p.name: p.read_text() for p in (tmp_path / "out").iterdir()} == {name: "id,value\n1,2\n"}
 
 
-def test_a_folder_of_pictures_that_is_a_link_is_not_emptied(quick, tmp_path, capsys):
-    write_picture(tmp_path / "a.png")
+def test_a_folder_of_images_that_is_a_link_is_not_emptied(quick, tmp_path, capsys):
+    write_image(tmp_path / "a.png")
     assert run("--image", tmp_path / "a.png", "--output", tmp_path / "out") == 0
     (tmp_path / "out" / ANNOTATED).rename(tmp_path / "mine")
     (tmp_path / "out" / ANNOTATED).symlink_to(tmp_path / "mine")
@@ -188,7 +188,7 @@ def test_a_folder_of_pictures_that_is_a_link_is_not_emptied(quick, tmp_path, cap
 
 def test_nothing_of_an_earlier_run_is_taken_for_this_ones(quick, tmp_path, capsys):
     truth = write_bbbc041(tmp_path / "in", {"a.png": [("ring", 30, 5, 50, 25)]})
-    (tmp_path / "in" / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "in" / "broken.png").write_bytes(b"no image")
     request = ("--image", tmp_path / "in", "--output", tmp_path / "out")
     assert run(*request, "--annotations", truth, "--compare", "--review", "1") == 3
     assert {"failed.csv", "metrics.json", "per_class.csv", COMPARED, "review"} <= {p.name for p in (tmp_path / "out").iterdir()}
@@ -200,20 +200,20 @@ def test_nothing_of_an_earlier_run_is_taken_for_this_ones(quick, tmp_path, capsy
     assert "review is of an earlier run; it may hold corrections and was left as it is" in capsys.readouterr().out
 
 
-def test_long_and_equal_names_of_drawn_pictures(quick, tmp_path, capsys):
+def test_long_and_equal_names_of_drawn_images(quick, tmp_path, capsys):
     names = ["a" * 246 + "1.png", "a" * 246 + "2.png", "x.png", "X.png", "x.png.png/y.png"]
     for name in names:
-        write_picture(tmp_path / "in" / name)
+        write_image(tmp_path / "in" / name)
     assert run("--image", tmp_path / "in", "--output", tmp_path / "out") == 0
     assert sum(p.is_file() for p in (tmp_path / "out" / ANNOTATED).rglob("*.png")) == len(names)
     assert (tmp_path / "out" / ANNOTATED / "X.png.png").is_file()
     assert {r["image"] for r in rows(tmp_path / "out" / "counts.csv")} == {*names, "TOTAL"}
-    assert "4 pictures drawn under another name" in capsys.readouterr().out
+    assert "4 images drawn under another name" in capsys.readouterr().out
 
 
 def test_the_terms_of_the_weights_are_in_the_report(monkeypatch, six_classes, tmp_path):
     monkeypatch.setattr(command, "load", lambda *_: Loaded(stub(six_classes), six_classes, True, terms="For research only."))
-    write_picture(tmp_path / "in" / "a.png")
+    write_image(tmp_path / "in" / "a.png")
     assert run("--image", tmp_path / "in", "--output", tmp_path / "out") == 0
     assert "For research only." in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
@@ -223,7 +223,7 @@ def test_a_name_that_is_a_formula_and_not_utf_8(monkeypatch, six_classes, tmp_pa
     """The real report, which holds the name in its charts and captions."""
     monkeypatch.setattr(command, "load", lambda *_: Loaded(stub(six_classes), six_classes, True))
     name = os.fsdecode(b"caf\xe9 $a$ $_{.png")
-    write_picture(tmp_path / "in" / name)
+    write_image(tmp_path / "in" / name)
     assert run("--image", tmp_path / "in" / name, "--output", tmp_path / "out") == 0
     assert (tmp_path / "out" / ANNOTATED / f"{name}.png").is_file()
     assert [r["image"] for r in rows(tmp_path / "out" / "counts.csv")] == ["caf\\udce9 $a$ $_{.png", "TOTAL"]
@@ -232,8 +232,8 @@ def test_a_name_that_is_a_formula_and_not_utf_8(monkeypatch, six_classes, tmp_pa
 
 
 def test_names_that_mean_something_else_in_a_table(quick, tmp_path, capsys):
-    write_picture(tmp_path / "in" / "=1+1.png")
-    write_picture(tmp_path / "TOTAL.png")
+    write_image(tmp_path / "in" / "=1+1.png")
+    write_image(tmp_path / "TOTAL.png")
     (tmp_path / "TOTAL.png").rename(tmp_path / "TOTAL")
     assert run("--image", tmp_path / "in", "--output", tmp_path / "out") == 0
     assert "1 name in the tables begin with =, +, - or @" in capsys.readouterr().out
@@ -242,7 +242,7 @@ def test_names_that_mean_something_else_in_a_table(quick, tmp_path, capsys):
     assert [r["image"] for r in rows(tmp_path / "total" / "counts.csv")] == ["./TOTAL", "TOTAL"]
 
 
-def test_a_picture_that_cannot_be_drawn_costs_no_table(quick, monkeypatch, tmp_path, capsys):
+def test_an_image_that_cannot_be_drawn_costs_no_table(quick, monkeypatch, tmp_path, capsys):
     from malaria_cells.results import run_outputs as outputs
 
     write = outputs._write_png
@@ -254,7 +254,7 @@ def test_a_picture_that_cannot_be_drawn_costs_no_table(quick, monkeypatch, tmp_p
 
     monkeypatch.setattr(outputs, "_write_png", full)
     for name in ("a.png", "b.png"):
-        write_picture(tmp_path / "in" / name)
+        write_image(tmp_path / "in" / name)
     assert run("--image", tmp_path / "in", "--output", tmp_path / "out") == 3
     assert [r["image"] for r in rows(tmp_path / "out" / "counts.csv")] == ["a.png", "b.png", "TOTAL"]
     (failed,) = rows(tmp_path / "out" / "failed.csv")

@@ -14,7 +14,7 @@ from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.data_record import data_record
 from malaria_cells.data.dataset import DataSet, load_data_set
 from malaria_cells.fitting.run_state import RunState, by_age, folder_of
-from tests.conftest import write_bbbc041, write_picture
+from tests.conftest import write_bbbc041, write_image
 
 
 def settings(**changes):
@@ -102,7 +102,7 @@ def cells(*places):
 
 @pytest.fixture
 def data(tmp_path):
-    """Six pictures in three parts."""
+    """Six images in three parts."""
     folder = tmp_path / "data"
     write_bbbc041(folder, {f"{i}.png": cells(10, 50) for i in range(6)})
     config = make_config({"train_images": str(folder), "labels": ["red blood cell"], "group": None}, "test")
@@ -110,13 +110,13 @@ def data(tmp_path):
 
 
 def changed(data, **changes):
-    """The data set with another annotation of the first training picture."""
-    first, *others = data.train.pictures
+    """The data set with another annotation of the first training image."""
+    first, *others = data.train.images
     return replace(data, train=AnnotationSet(data.train.labels, (replace(first, **changes), *others)))
 
 
 def test_resume_wants_the_same_data(tmp_path, data):
-    """Annotation, files and parts of all pictures: a training further with other cells is of nothing that was ever annotated."""
+    """Annotation, files and parts of all images: a training further with other cells is of nothing that was ever annotated."""
     folder = tmp_path / "run"
     RunState.start(folder, settings(), data_record(data))
     RunState.resume(folder, settings(), data_record(data))
@@ -125,15 +125,15 @@ def test_resume_wants_the_same_data(tmp_path, data):
         with pytest.raises(InputError, match=rf"the data differ .*: {match}; put the old ones back, or start anew without --resume"):
             RunState.resume(folder, settings(), data_record(now))
 
-    first, key = data.train.pictures[0], data.train.pictures[0].key
+    first, key = data.train.images[0], data.train.images[0].key
     refused(changed(data, boxes_xyxy=first.boxes_xyxy + np.float32(1)), "the train part has other annotation")
     refused(changed(data, ignore=~first.ignore), "the train part has other annotation")
     refused(DataSet(data.validation, data.train, data.test), r"the validation part has .* and lacks .*; the train part has .* and lacks .*")
-    fewer = DataSet(data.train.subset(p.key for p in data.train.pictures[1:]), data.validation, data.test)
-    refused(fewer, rf"the train part lacks 1 picture \({key}\)")
+    fewer = DataSet(data.train.subset(p.key for p in data.train.images[1:]), data.validation, data.test)
+    refused(fewer, rf"the train part lacks 1 image \({key}\)")
     refused(DataSet(data.train, data.validation, None), "the test part is no longer there")
     shutil.copy(first.path, tmp_path / "kept.png")
-    write_picture(first.path, value=90)
-    refused(data, "the train part has other picture files")
+    write_image(first.path, value=90)
+    refused(data, "the train part has other image files")
     shutil.copy(tmp_path / "kept.png", first.path)
     RunState.resume(folder, settings(), data_record(data))

@@ -44,7 +44,7 @@ def test_fields_are_as_in_life():
         slide = Slide.draw(np.random.default_rng(seed))
         smear = render_smear(slide, np.random.default_rng([seed, 1]))
         counts.append(len(smear.labels))
-        assert smear.picture.shape == (768, 1024, 3)
+        assert smear.image.shape == (768, 1024, 3)
         corner, end = smear.boxes_xyxy[:, :2], smear.boxes_xyxy[:, 2:]
         assert (corner >= 0).all()
         assert (end <= [1024, 768]).all()
@@ -81,6 +81,6 @@ def test_parasites_are_darker_than_their_cells():
     assert all(darkest[label] > 1.3 * darkest["red blood cell"] for label in LABELS if label != "red blood cell")
 
 
-def test_pictures_are_rgb_jpegs(sample):
+def test_images_are_rgb_jpegs(sample):
     with Image.open(next((sample / "images").iterdir())) as image:
         assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (640, 480))

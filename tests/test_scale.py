@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from malaria_cells import CellDetector, read_picture
+from malaria_cells import CellDetector, read_image
 from malaria_cells.app.cli import main
 from malaria_cells.base.errors import InputError
 from malaria_cells.data import boxes
-from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.boxes import cell_sizes
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.model_folder import load_detector
@@ -35,23 +35,23 @@ def drawn(
     red: float, leukocyte: float = 0, shape: tuple[int, int] = (960, 1280), every: float = 1.4, leukocytes: int = 0, seed: int = 0
 ) -> np.ndarray:
     """Red cells in a loose grid, `every` sizes apart, and a row of leukocytes, each with a nucleus of three lobes."""
-    picture = np.full((*shape, 3), FIELD, np.uint8)
+    image = np.full((*shape, 3), FIELD, np.uint8)
     rng = np.random.default_rng(seed)
     pitch = every * red
     free = np.ones(shape, bool)
     for i in range(leukocytes):
         x, y = round(shape[1] * (i + 0.5) / leukocytes), round(shape[0] / 2)
-        cv2.circle(picture, (x, y), round(leukocyte / 2), RED, -1)
+        cv2.circle(image, (x, y), round(leukocyte / 2), RED, -1)
         for angle in (0, 2.1, 4.2):
             lobe = round(x + 0.26 * leukocyte * np.cos(angle)), round(y + 0.26 * leukocyte * np.sin(angle))
-            cv2.circle(picture, lobe, round(0.12 * leukocyte), PURPLE, -1)
+            cv2.circle(image, lobe, round(0.12 * leukocyte), PURPLE, -1)
         cv2.circle(free.view(np.uint8), (x, y), round(0.55 * leukocyte + 0.6 * red), 0, -1)
     for y in np.arange(0.7 * pitch, shape[0] - 0.6 * pitch, pitch):
         for x in np.arange(0.7 * pitch, shape[1] - 0.6 * pitch, pitch):
             centre = np.rint([x, y] + rng.uniform(-0.1, 0.1, 2) * red).astype(int)
             if free[centre[1], centre[0]]:
-                cv2.circle(picture, centre.tolist(), max(round(red / 2), 1), RED, -1)
-    return picture
+                cv2.circle(image, centre.tolist(), max(round(red / 2), 1), RED, -1)
+    return image
 
 
 class Eye:
@@ -64,11 +64,11 @@ class Eye:
         self.asked: list[float] = []
         self.shown: list[int] = []
 
-    def __call__(self, picture: np.ndarray, expected: float) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, image: np.ndarray, expected: float) -> tuple[np.ndarray, np.ndarray]:
         self.asked.append(expected)
-        self.shown.append(picture.shape[0] * picture.shape[1])
+        self.shown.append(image.shape[0] * image.shape[1])
         xyxy, proposal_scores = [], []
-        for mask in (picture[..., 1] < 200, picture[..., 1] < 100):
+        for mask in (image[..., 1] < 200, image[..., 1] < 100):
             _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
             for left, top, width, height, _ in stats[1:].tolist():
                 ratio = expected / max(width, height)
@@ -83,10 +83,10 @@ class Eye:
         return np.array(xyxy, np.float32).reshape(-1, 4)[kept], np.array(proposal_scores, np.float32)[kept]
 
 
-def size_seen(picture: np.ndarray, usual: float, sizes: tuple[float, ...] = ()) -> tuple[float, list[float]]:
-    """Size that a picture is looked at in the end, and those of the quick looks before."""
+def size_seen(image: np.ndarray, usual: float, sizes: tuple[float, ...] = ()) -> tuple[float, list[float]]:
+    """Size that an image is looked at in the end, and those of the quick looks before."""
     find, detect_fast = Eye(), Eye()
-    detect_at_own_scale(lambda size: find(picture, size), detect_fast, picture, usual, sizes)
+    detect_at_own_scale(lambda size: find(image, size), detect_fast, image, usual, sizes)
     return find.asked[-1], detect_fast.asked
 
 
@@ -114,8 +114,8 @@ def test_a_size_of_the_training_is_told_by_quick_looks(own):
 )
 @pytest.mark.parametrize("leukocytes", [1, 2])
 def test_leukocytes_twice_as_large_among_few_red_cells_do_not_hide_them(red, usual, sizes, leukocytes):
-    picture = drawn(red, 2 * red, (6 * red, 8 * red), leukocytes=leukocytes)
-    seen, _ = size_seen(picture, usual, sizes)
+    image = drawn(red, 2 * red, (6 * red, 8 * red), leukocytes=leukocytes)
+    seen, _ = size_seen(image, usual, sizes)
     assert 0.8 * red < seen < 1.15 * red
 
 
@@ -132,13 +132,13 @@ def test_an_empty_field_stays_empty(sizes):
 @given(st.floats(15, 110), st.floats(20, 150))
 @settings(max_examples=20, deadline=None)
 def test_what_is_found_in_the_size_told_is_never_less_than_in_the_usual_one(red, usual):
-    picture = drawn(red, shape=(480, 640))
-    seen, _ = size_seen(picture, usual)
-    told, as_usual = ((Eye()(picture, size)[1] >= CONFIDENT).sum() for size in (seen, usual))
+    image = drawn(red, shape=(480, 640))
+    seen, _ = size_seen(image, usual)
+    told, as_usual = ((Eye()(image, size)[1] >= CONFIDENT).sum() for size in (seen, usual))
     assert told >= 0.9 * as_usual
 
 
-def test_a_quick_look_at_an_enlarged_picture_is_at_its_middle(monkeypatch):
+def test_a_quick_look_at_an_enlarged_image_is_at_its_middle(monkeypatch):
     monkeypatch.setattr("malaria_cells.proposals.learned.scale.FAST_PIXELS", 100_000)
     detect_fast = Eye()
     assert estimate_scale(detect_fast, drawn(40, shape=(700, 900)), 85) == pytest.approx(40, rel=0.15)
@@ -146,7 +146,7 @@ def test_a_quick_look_at_an_enlarged_picture_is_at_its_middle(monkeypatch):
     assert 90_000 < max(covered) < 101_000
 
 
-def test_a_picture_is_never_enlarged_beyond_bounds(monkeypatch):
+def test_an_image_is_never_enlarged_beyond_bounds(monkeypatch):
     monkeypatch.setattr("malaria_cells.proposals.learned.scale.MAX_ENLARGED_PIXELS", 480 * 640 * 1.5)
     assert estimate_scale(Eye(), drawn(25, shape=(480, 640)), 85) == pytest.approx(WORKING_CELL_SIZE / np.sqrt(1.5), rel=0.01)
 
@@ -155,12 +155,12 @@ def test_without_a_size_of_the_training_the_dark_regions_say_where_to_begin():
     assert estimate_scale(Eye(), drawn(60)) == pytest.approx(60, rel=0.15)
 
 
-def test_a_picture_too_large_for_its_cells_is_refused_before_it_fills_the_memory():
+def test_an_image_too_large_for_its_cells_is_refused_before_it_fills_the_memory():
     with pytest.raises(InputError, match=r"1280 x 960 pixels with cells of 1 would be enlarged 40.0 times.*put the cell size right"):
         to_working_scale(drawn(85), 1)
 
 
-def test_other_sizes_are_those_of_pictures_with_enough_cells():
+def test_other_sizes_are_those_of_images_with_enough_cells():
     def squares(count, size):
         return np.tile([0, 0, size, size / 2], (count, 1))
 
@@ -171,14 +171,14 @@ def test_other_sizes_are_those_of_pictures_with_enough_cells():
     assert unusual_cell_sizes([squares(20, 85), squares(20, 190), squares(20, 40)], [85, 45]).tolist() == [190]
 
 
-def annotated(*sides: float) -> Picture:
+def annotated(*sides: float) -> AnnotatedImage:
     corner = np.zeros((len(sides), 2))
     drawn = np.concatenate([corner, corner + np.array(sides)[:, None]], axis=1).astype(np.float32)
     ids, ignored = np.zeros(len(sides), dtype=np.int64), np.zeros(len(sides), dtype=bool)
-    return Picture("a.png", Path("a.png"), (1280, 960), "a", drawn, ids, ignored)
+    return AnnotatedImage("a.png", Path("a.png"), (1280, 960), "a", drawn, ids, ignored)
 
 
-def test_an_annotated_picture_of_another_microscope_has_its_own_size():
+def test_an_annotated_image_of_another_microscope_has_its_own_size():
     assert annotated_cell_size(annotated(*[41] * 20, *[90] * 3), 85) == 41
     assert annotated_cell_size(annotated(*[170] * 20), 85) == 170
     for usual in (annotated(*[75] * 20), annotated(*[170] * 5), annotated()):
@@ -187,8 +187,8 @@ def test_an_annotated_picture_of_another_microscope_has_its_own_size():
     assert 1280 * 960 * (WORKING_CELL_SIZE / specks) ** 2 == pytest.approx(MAX_ENLARGED_PIXELS)
 
 
-def together(*pictures: Picture) -> AnnotationSet:
-    return AnnotationSet(LabelSet(("cell",)), pictures)
+def together(*images: AnnotatedImage) -> AnnotationSet:
+    return AnnotationSet(LabelSet(("cell",)), images)
 
 
 @pytest.mark.parametrize("small", [9, 11])
@@ -204,9 +204,9 @@ def test_at_one_magnification_it_is_the_median_of_all_cells(sides):
     assert together(*own).median_cell_size == np.median(np.concatenate([cell_sizes(p.cells_xyxy) for p in own]))
 
 
-def with_leukocytes(reds: list[float], leukocytes: list[float], data_set: str = "") -> Picture:
-    picture = annotated(*reds, *leukocytes)
-    return replace(picture, class_ids=np.repeat([0, 1], [len(reds), len(leukocytes)]), data_set=data_set)
+def with_leukocytes(reds: list[float], leukocytes: list[float], data_set: str = "") -> AnnotatedImage:
+    image = annotated(*reds, *leukocytes)
+    return replace(image, class_ids=np.repeat([0, 1], [len(reds), len(leukocytes)]), data_set=data_set)
 
 
 def test_red_cells_say_the_size_where_the_labels_name_them():
@@ -220,7 +220,7 @@ def test_red_cells_say_the_size_where_the_labels_name_them():
     assert AnnotationSet(labels, (few, only_leukocytes)).median_cell_size == 100
 
 
-def test_each_data_set_has_its_own_size_and_a_picture_of_another_magnification_keeps_its_own():
+def test_each_data_set_has_its_own_size_and_an_image_of_another_magnification_keeps_its_own():
     labels = LabelSet(("red", "leukocyte"), red_cells=("red",))
     bangkok = [
         with_leukocytes([41] * 20, [], "bangkok"),
@@ -251,16 +251,16 @@ def test_a_one_stage_input_holds_the_same_field_whatever_was_put_together(factor
     assert input_size(make_config({}, "test"), together(*fields)) == (512, 640)
 
 
-def test_a_training_picture_is_shown_in_its_own_size(sample, six_classes, tmp_path):
+def test_a_training_image_is_shown_in_its_own_size(sample, six_classes, tmp_path):
     from malaria_cells.data.annotations import load_annotations
     from malaria_cells.proposals.learned.training_images import prepared
 
-    picture = load_annotations(sample / "training.json", six_classes).pictures[0]
-    pixels = cv2.imread(str(picture.path))
+    image = load_annotations(sample / "training.json", six_classes).images[0]
+    pixels = cv2.imread(str(image.path))
     cv2.imwrite(str(tmp_path / "small.png"), cv2.resize(pixels, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA))
-    small = replace(picture, path=tmp_path / "small.png", boxes_xyxy=picture.boxes_xyxy * np.float32(0.4))
-    usual = float(np.median(cell_sizes(picture.cells_xyxy)))
-    as_it_is, shrunk = (prepared(p, annotated_cell_size(p, usual), 1.0, "none") for p in (picture, small))
+    small = replace(image, path=tmp_path / "small.png", boxes_xyxy=image.boxes_xyxy * np.float32(0.4))
+    usual = float(np.median(cell_sizes(image.cells_xyxy)))
+    as_it_is, shrunk = (prepared(p, annotated_cell_size(p, usual), 1.0, "none") for p in (image, small))
     assert shrunk.boxes_xyxy == pytest.approx(as_it_is.boxes_xyxy, abs=0.5)
     assert shrunk.pixels.shape == as_it_is.pixels.shape
 
@@ -272,17 +272,17 @@ def shipped():
 
 @pytest.mark.parametrize("factor", [0.4, 0.6, 1.9, 3.0])
 def test_the_shipped_model_finds_as_many_cells_at_any_magnification(factor, shipped, repository):
-    picture = read_picture(repository / "docs/images/smear.jpg")
-    other = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
-    counted, again = (shipped.count(shipped.detect(p)).red_cells for p in (picture, other))
+    image = read_image(repository / "docs/images/smear.jpg")
+    other = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+    counted, again = (shipped.count(shipped.detect(p)).red_cells for p in (image, other))
     assert again == pytest.approx(counted, rel=0.1)
 
 
 def test_the_size_can_be_set(repository, tmp_path, caplog):
-    picture = cv2.resize(cv2.imread(str(repository / "docs/images/smear.jpg")), None, fx=2.5, fy=2.5)
-    cv2.imwrite(str(tmp_path / "large.png"), picture)
+    image = cv2.resize(cv2.imread(str(repository / "docs/images/smear.jpg")), None, fx=2.5, fy=2.5)
+    cv2.imwrite(str(tmp_path / "large.png"), image)
     assert main(["run", "--image", str(tmp_path / "large.png"), "--output", str(tmp_path / "own")]) == 0
-    assert "pixels wide in 1 of 1 picture, " in caplog.text
+    assert "pixels wide in 1 of 1 image, " in caplog.text
     wrong = CellDetector.load(shipped_folder(), cell_size=600).detect(tmp_path / "large.png")
     right = CellDetector.load(shipped_folder()).detect(tmp_path / "large.png")
     assert (wrong.data["counted_as"] >= 0).sum() < 0.5 * (right.data["counted_as"] >= 0).sum()
@@ -290,10 +290,10 @@ def test_the_size_can_be_set(repository, tmp_path, caplog):
         CellDetector.load(shipped_folder(), cell_size=-3)
 
 
-def recall(detector, pictures, follows):
+def recall(detector, images, follows):
     """Fraction of the annotated cells that have a candidate on them, by the learned proposer alone."""
     proposer = replace(detector.proposer, follows=follows, views=1)
-    seen = [(p, proposer(detector.prepared(read_picture(p.path)))) for p in pictures]
+    seen = [(p, proposer(detector.prepared(read_image(p.path)))) for p in images]
     best = np.concatenate([boxes.iou_matrix(p.cells_xyxy, found).max(axis=1, initial=0) for p, found in seen])
     return float((best >= 0.5).mean())
 
@@ -312,7 +312,7 @@ def test_following_makes_no_laboratory_worse(name, gains, laboratories, reposito
     written = (("RBC", "red blood cell"), ("WBC", "leukocyte"), ("Platelets", "platelet")) if name == "bccd" else ()
     labels = LabelSet(("red blood cell",), (*others, "difficult"), (), ("red blood cell",), written)
     known = load_annotations(folder if name == "bccd" else folder / "annotations.json", labels, root=folder)
-    pictures = [p for p in known.pictures if len(p.cells_xyxy)][::25][:5]
+    images = [p for p in known.images if len(p.cells_xyxy)][::25][:5]
     detector, _ = load_detector(repository / "pretrained" / "vivax")
-    followed, not_followed = (recall(detector, pictures, follows) for follows in (True, False))
+    followed, not_followed = (recall(detector, images, follows) for follows in (True, False))
     assert followed >= not_followed - 0.02 + gains

@@ -1,4 +1,4 @@
-"""Scoring by an annotation that was made for something else: other classes, other names, more pictures than the part."""
+"""Scoring by an annotation that was made for something else: other classes, other names, more images than the part."""
 
 import json
 import logging
@@ -27,9 +27,9 @@ def test_categories_are_ignored_and_mapped_on_request(tmp_path, six_classes):
     ):
         read_truth(request(tmp_path), tmp_path, ["0.png"], six_classes)
     wanted = request(tmp_path, label_map={"RBC": "red blood cell"}, ignore_labels=["platelet"])
-    (picture,) = read_truth(wanted, tmp_path, ["0.png"], six_classes).pictures
-    assert picture.class_ids.tolist() == [0, -1, 3]
-    assert picture.ignore.tolist() == [False, True, False]
+    (image,) = read_truth(wanted, tmp_path, ["0.png"], six_classes).images
+    assert image.class_ids.tolist() == [0, -1, 3]
+    assert image.ignore.tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize(
@@ -93,16 +93,16 @@ def split(tmp_path, **lists):
         ({"test": ["images\\1.jpg"]}, ["1.jpg"], ["1.jpg"]),
     ],
 )
-def test_a_split_means_the_pictures_that_its_names_fit_longest(tmp_path, lists, keys, kept):
+def test_a_split_means_the_images_that_its_names_fit_longest(tmp_path, lists, keys, kept):
     assert of_part(tmp_path, keys, split(tmp_path, **lists), "test") == kept
 
 
 @pytest.mark.parametrize(
     ("lists", "message"),
     [
-        ({"test": ["1.jpg"]}, r"'1\.jpg' fits several pictures .*\(a/1\.jpg, b/1\.jpg\)"),
+        ({"test": ["1.jpg"]}, r"'1\.jpg' fits several images .*\(a/1\.jpg, b/1\.jpg\)"),
         ({"train": ["1.jpg"]}, r"holds the lists 'train', expected 'test'; name one of them with --part"),
-        ({"test": ["9.jpg"]}, r"none of the 2 pictures is in its 'test' part; first name: 9\.jpg"),
+        ({"test": ["9.jpg"]}, r"none of the 2 images is in its 'test' part; first name: 9\.jpg"),
         ({"test": ["a/1.jpg"], "train": ["a/1.jpg"]}, r"'a/1\.jpg' is in 'test' and in another list"),
         ({"test": [1]}, r"'test' holds 1; expected names"),
         ({}, "holds no list, expected 'test'"),
@@ -113,9 +113,9 @@ def test_splits_that_do_not_say_which(tmp_path, lists, message):
         of_part(tmp_path, ["a/1.jpg", "b/1.jpg"], split(tmp_path, **lists), "test")
 
 
-def test_names_without_a_picture_are_counted(tmp_path, caplog):
+def test_names_without_an_image_are_counted(tmp_path, caplog):
     assert of_part(tmp_path, ["1.jpg"], split(tmp_path, test=["1.jpg", "8.jpg", "9.jpg"]), "test") == ["1.jpg"]
-    assert "2 of 3 names of its 'test' part fit no picture" in caplog.text
+    assert "2 of 3 names of its 'test' part fit no image" in caplog.text
     assert "first: 8.jpg" in caplog.text
 
 
@@ -131,7 +131,7 @@ def test_a_map_in_the_config_counts_in_every_part(tmp_path):
         load_data_set(make_config(values | {"labels": ["ring"]}, "test"))
     mapped = {"label_map": {"Ring form": "ring", "RF": "ring", "R": "ring"}}
     data = load_data_set(make_config(values | mapped | {"labels": ["ring"]}, "test"))
-    assert data.all_pictures.class_counts.tolist() == [13]
+    assert data.all_images.class_counts.tolist() == [13]
     assert load_data_set(make_config(values | mapped | {"labels": None}, "test")).train.labels.names == ("ring",)
 
 
@@ -147,4 +147,4 @@ def test_the_home_folder_is_known_in_paths(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     assert main(["run", "--image=~/none", "--output", "~/out", "--model=~/m"]) == 2
-    assert f"{tmp_path / 'none'}: no such picture" in capsys.readouterr().err
+    assert f"{tmp_path / 'none'}: no such image" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Photographs that a start model has learned from are known by their names."""
+"""Images that a start model has learned from are known by their names."""
 
 import json
 import shutil
@@ -44,13 +44,13 @@ def test_what_a_model_and_those_before_it_learned_from(tmp_path):
     assert seen_in(tmp_path / "nothing", []) == []
 
 
-def test_photographs_that_the_start_model_has_seen_are_counted_and_named(tmp_path, caplog):
+def test_images_that_the_start_model_has_seen_are_counted_and_named(tmp_path, caplog):
     slides(tmp_path / "set", NAMES)
-    pictures = load(tmp_path / "set").all_pictures
-    stem = pictures.pictures[0].path.stem
-    test = replace(pictures, pictures=pictures.pictures[:2])
-    rest = replace(pictures, pictures=pictures.pictures[2:])
-    folder = start(tmp_path / "m", train=[f"other/images/{stem.upper()}.JPG"], test=[p.path.name for p in pictures.pictures[1:]])
+    images = load(tmp_path / "set").all_images
+    stem = images.images[0].path.stem
+    test = replace(images, images=images.images[:2])
+    rest = replace(images, images=images.images[2:])
+    folder = start(tmp_path / "m", train=[f"other/images/{stem.upper()}.JPG"], test=[p.path.name for p in images.images[1:]])
     assert say_seen(folder, {"validation": rest, "test": test}) == {"seen_before": {"test": 1}}
     assert "1 of 2 images of the test part have file names of images that" in caplog.text
     assert "too confident" not in caplog.text
@@ -74,12 +74,12 @@ def test_what_the_models_before_saw_is_no_part_of_a_split(tmp_path):
 
 def test_no_data_set_is_left_out_that_the_start_model_was_trained_on(start_with_list, tmp_path):
     slides(tmp_path / "set", NAMES)
-    pictures = load(tmp_path / "set").all_pictures
+    images = load(tmp_path / "set").all_images
     with pytest.raises(
         InputError, match=r"start_from: \S+: was trained on images with the file names of 12 of 12 images .*start_from=null"
     ):
-        crossvalidate_sets._check_unseen(make_config({"start_from": str(start_with_list)}, "c.yaml"), pictures)
-    crossvalidate_sets._check_unseen(make_config({}, "c.yaml"), pictures)
+        crossvalidate_sets._check_unseen(make_config({"start_from": str(start_with_list)}, "c.yaml"), images)
+    crossvalidate_sets._check_unseen(make_config({}, "c.yaml"), images)
 
 
 @pytest.mark.parametrize("name", ["a" * 300, "a\0b"])

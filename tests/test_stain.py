@@ -40,7 +40,7 @@ def test_a_noisy_field_is_not_taken_for_red_cells_where_there_are_few(noise):
     assert np.log(found.density / Stain.of(smear()).density) == pytest.approx([0, 0, 0], abs=0.25)
 
 
-def test_cells_are_as_dark_whatever_the_size_of_the_photograph():
+def test_cells_are_as_dark_whatever_the_size_of_the_image():
     large = cv2.resize(smear(), None, fx=3, fy=3, interpolation=cv2.INTER_LINEAR)
     assert Stain.of(large).density == pytest.approx(Stain.of(smear()).density, abs=0.04)
 
@@ -66,23 +66,23 @@ def test_normalizing_again_changes_nothing_more():
     assert np.abs(normalized(once, "density").astype(int) - once).mean() < 3
 
 
-def test_a_patch_is_changed_as_its_photograph():
-    picture = smear()
-    whole = normalized(picture, "density")
-    part = with_stain(picture[100:200, 50:150], Stain.of(picture), "density")
+def test_a_patch_is_changed_as_its_image():
+    image = smear()
+    whole = normalized(image, "density")
+    part = with_stain(image[100:200, 50:150], Stain.of(image), "density")
     assert (part == whole[100:200, 50:150]).all()
 
 
 @pytest.mark.parametrize("fill", [0, 128, 255])
-def test_an_empty_photograph_stays_without_stain(fill):
+def test_an_empty_image_stays_without_stain(fill):
     empty = np.full((60, 80, 3), fill, dtype=np.uint8)
     assert Stain.of(empty).density is None
     assert normalized(empty, "density").shape == empty.shape
 
 
-def test_none_is_the_photograph_itself():
-    picture = smear()
-    assert normalized(picture, "none") is picture
+def test_none_is_the_image_itself():
+    image = smear()
+    assert normalized(image, "none") is image
 
 
 def test_recipes_and_stores_of_before_keep_their_names():

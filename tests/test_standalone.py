@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from malaria_cells.data import boxes, stain
-from malaria_cells.data.images import read_picture, refusal
+from malaria_cells.data.images import read_image, refusal
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.patches import resize
 from malaria_cells.data.sample import Slide, render_smear
@@ -43,11 +43,11 @@ def check_same(cells, found, names):
     assert np.array([c.score for c in cells]) == pytest.approx(found.confidence, abs=1e-4)
 
 
-@pytest.mark.parametrize("second_look", [False, True])
+@pytest.mark.parametrize("refiner", [False, True])
 @pytest.mark.parametrize("nms", ["agnostic", "class"])
-@pytest.mark.parametrize(("n_labels", "rejects"), [(1, True), (2, True), (2, False), (6, True), (6, False)])
-def test_it_finds_what_the_package_finds(n_labels, nms, second_look, rejects, noise, tmp_path):
-    save_export(tmp_path, n_labels, second_look, rejects, nms=nms, tta=4, infected_threshold=0.3)
+@pytest.mark.parametrize(("n_labels", "has_background"), [(1, True), (2, True), (2, False), (6, True), (6, False)])
+def test_it_finds_what_the_package_finds(n_labels, nms, refiner, has_background, noise, tmp_path):
+    save_export(tmp_path, n_labels, refiner, has_background, nms=nms, tta=4, infected_threshold=0.3)
     detector = load_detector(tmp_path)[0].with_cell_size(CELL_SIZE)
     found = detector.detect(noise)
     assert 100 < len(found) < 300
@@ -56,11 +56,11 @@ def test_it_finds_what_the_package_finds(n_labels, nms, second_look, rejects, no
 
 
 @pytest.mark.parametrize("size_hw", [(30, 20), (60, 1200), (3, 900)])  # of a patch or two, of several tiles, of a line
-def test_pictures_of_any_size(size_hw, tmp_path):
-    picture = np.random.default_rng(1).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
-    save_export(tmp_path, 2, sigmoid=True, rejects=False)
+def test_images_of_any_size(size_hw, tmp_path):
+    image = np.random.default_rng(1).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+    save_export(tmp_path, 2, sigmoid=True, has_background=False)
     detector = load_detector(tmp_path)[0].with_cell_size(CELL_SIZE)
-    check_same(standalone.find_cells(picture, standalone.load(tmp_path)), detector.detect(picture), detector.labels.names)
+    check_same(standalone.find_cells(image, standalone.load(tmp_path)), detector.detect(image), detector.labels.names)
 
 
 def test_cells_of_another_size_by_name(noise, tmp_path):
@@ -70,29 +70,29 @@ def test_cells_of_another_size_by_name(noise, tmp_path):
 
 
 def smear(seed):
-    """A rendered photograph, 500 x 400."""
+    """A rendered image, 500 x 400."""
     rng = np.random.default_rng(seed)
-    return render_smear(Slide.draw(rng), rng, (500, 400)).picture
+    return render_smear(Slide.draw(rng), rng, (500, 400)).image
 
 
 @pytest.mark.parametrize("how", ["none", "clear_field", "density"])
-def test_it_brings_pictures_to_the_look_that_the_package_does(how, noise, repository):
+def test_it_brings_images_to_the_look_that_the_package_does(how, noise, repository):
     flat = np.full((90, 90, 3), 128, dtype=np.uint8)
     three = flat.copy()
     three[:30], three[30:60] = 90, 200
-    large = read_picture(repository / "docs/images/smear.jpg")
-    for picture in (noise, flat, three, large, *map(smear, range(6))):
-        assert np.array_equal(standalone.in_common_look(picture, how), stain.normalized(picture, how))
+    large = read_image(repository / "docs/images/smear.jpg")
+    for image in (noise, flat, three, large, *map(smear, range(6))):
+        assert np.array_equal(standalone.in_common_look(image, how), stain.normalized(image, how))
 
 
 def test_it_finds_what_the_package_finds_in_another_stain(tmp_path):
     save_export(tmp_path, 6, stain="density")
-    picture = smear(7)
+    image = smear(7)
     detector = load_detector(tmp_path)[0].with_cell_size(CELL_SIZE)
-    found = detector.detect(picture)
+    found = detector.detect(image)
     assert len(found) > 20
-    check_same(standalone.find_cells(picture, standalone.load(tmp_path)), found, detector.labels.names)
-    assert not np.array_equal(replace(detector, stain="none").detect(picture).confidence, found.confidence)
+    check_same(standalone.find_cells(image, standalone.load(tmp_path)), found, detector.labels.names)
+    assert not np.array_equal(replace(detector, stain="none").detect(image).confidence, found.confidence)
 
 
 def about(labels, settings):
@@ -133,10 +133,10 @@ def test_it_decides_as_the_package_does(labels, settings, count, seed):
     )
 
 
-@pytest.mark.parametrize("findings", [None, InfectionSigmoid((False, True, True, False), 0.7, -1.3)])
-def test_it_calibrates_as_the_package_does(findings):
-    calibration = Calibration(0.8, 0.6, (0.3, -2.0, -3.1, -0.2), findings)
-    fit = vars(calibration) | {"findings": vars(findings) if findings else None}
+@pytest.mark.parametrize("infection", [None, InfectionSigmoid((False, True, True, False), 0.7, -1.3)])
+def test_it_calibrates_as_the_package_does(infection):
+    calibration = Calibration(0.8, 0.6, (0.3, -2.0, -3.1, -0.2), infection)
+    fit = vars(calibration) | {"infection": vars(infection) if infection else None}
     p = np.random.default_rng(0).dirichlet(np.full(4, 0.2), 100).astype(np.float32)
     assert np.allclose(standalone.calibrated(p, fit), calibration(p), atol=1e-6)
 
@@ -174,7 +174,7 @@ def test_it_imports_neither_keras_nor_the_package():
 def test_which_models_run_alone(tmp_path):
     description = save_export(tmp_path, 2)
     assert runs_alone(description)
-    whole = replace(description, rejects=False, proposals="watershed", cell_size=None)
+    whole = replace(description, has_background=False, proposals="watershed", cell_size=None)
     assert runs_alone(whole)
     for other in (
         replace(description, proposals="watershed"),
@@ -199,21 +199,21 @@ def run_example(folder, *arguments, hidden=()):
 HIDDEN = ("keras", "tensorflow", "malaria_cells", "supervision", "scipy")
 
 
-def test_as_a_command_it_goes_on_behind_a_broken_picture(noise, tmp_path):
+def test_as_a_command_it_goes_on_behind_a_broken_image(noise, tmp_path):
     description = save_export(tmp_path / "model", 6, True)
     write_example(tmp_path / "model", description)
     (tmp_path / "a").mkdir()
     Image.fromarray(noise).save(tmp_path / "a" / "x, 1.png")
     Image.fromarray(noise[::-1]).save(tmp_path / "x, 1.png")
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     paths = [tmp_path / "a" / "x, 1.png", tmp_path / "broken.png", tmp_path / "x, 1.png"]
     done = run_example(tmp_path / "model", *paths, "--cell-size", CELL_SIZE, hidden=HIDDEN)
     assert done.returncode == 3
     assert f"error: {tmp_path / 'broken.png'}: cannot be read as JPEG, PNG" in done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     detector = load_detector(tmp_path / "model")[0].with_cell_size(CELL_SIZE)
-    for path, picture in ((paths[0], noise), (paths[2], noise[::-1])):
-        found = detector.detect(np.ascontiguousarray(picture))
+    for path, image in ((paths[0], noise), (paths[2], noise[::-1])):
+        found = detector.detect(np.ascontiguousarray(image))
         own = [row for row in rows if row["image"] == str(path)]
         assert [row["label"] for row in own] == found.data["class_name"].tolist()
         assert [float(row["score"]) for row in own] == pytest.approx(found.confidence, abs=1e-4)
@@ -221,9 +221,9 @@ def test_as_a_command_it_goes_on_behind_a_broken_picture(noise, tmp_path):
 
 
 @pytest.mark.parametrize("hidden", [HIDDEN, ()])
-def test_a_model_of_whole_pictures_names_each_picture(hidden, noise, tmp_path):
-    """By itself, and by the package where the picture is seen in several crops."""
-    description = save_export(tmp_path, 2, True, rejects=False, tta=4)
+def test_a_model_of_whole_images_names_each_image(hidden, noise, tmp_path):
+    """By itself, and by the package where the image is seen in several crops."""
+    description = save_export(tmp_path, 2, True, has_background=False, tta=4)
     (tmp_path / "proposer.onnx").unlink()
     scan = None if hidden else {"runs": 2, "scan": 4}
     about_it = (tmp_path / "model.yaml").read_text().replace("proposals: learned", "proposals: watershed")
@@ -241,7 +241,7 @@ def test_a_model_of_whole_pictures_names_each_picture(hidden, noise, tmp_path):
     assert row["label"] == own.labels.names[p.argmax()]
 
 
-@pytest.mark.parametrize("content", [None, "[]", "a: b: c", "second_look: null", "labels: {names: [a]}"])
+@pytest.mark.parametrize("content", [None, "[]", "a: b: c", "refiner: null", "labels: {names: [a]}"])
 def test_a_folder_without_a_model(content, tmp_path):
     if content is not None:
         (tmp_path / "model.yaml").write_text(content)
@@ -310,22 +310,22 @@ REFUSED = {
     "stack.tif": lambda path: Image.fromarray(RGB).save(path, save_all=True, append_images=[Image.fromarray(RGB)]),
     "white_is_zero.tif": lambda path: Image.fromarray(RGB[..., 0]).save(path, tiffinfo={262: 0}),
     "bits.tif": lambda path: Image.fromarray(RGB[..., 0] > 99).save(path),
-    "text.jpg": lambda path: path.write_text("no picture"),
+    "text.jpg": lambda path: path.write_text("no image"),
     "missing.jpg": lambda path: None,
 }
 
 
 @pytest.mark.parametrize("name", READ)
-def test_it_reads_pictures_as_the_package_does(name, tmp_path):
+def test_it_reads_images_as_the_package_does(name, tmp_path):
     READ[name](tmp_path / name)
-    assert (standalone.read_picture(tmp_path / name) == read_picture(tmp_path / name)).all()
+    assert (standalone.read_image(tmp_path / name) == read_image(tmp_path / name)).all()
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_it_refuses_what_it_would_read_wrongly(name, tmp_path):
     REFUSED[name](tmp_path / name)
     with pytest.raises(standalone.UnreadableError, match=name):
-        standalone.read_picture(tmp_path / name)
+        standalone.read_image(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_it_refuses_what_it_would_read_wrongly(name, tmp_path):
     [(80, 0.9, None), (150, 0.9, "150 pixels wide, 80 are the model"), (80, 0.2, "only 10 of 150"), (None, 0.9, "under 10 cells")],
 )
 def test_it_says_where_cells_are_of_another_size(size, sure, said):
-    """In the pictures that the package would look at again in their own size."""
+    """In the images that the package would look at again in their own size."""
     found = np.array([[0, 0, size, size]] * 150 if size else [], dtype=np.float32).reshape(-1, 4)
     proposal_scores = np.full(len(found), sure)
     proposal_scores[:10] = 0.9
@@ -341,16 +341,16 @@ def test_it_says_where_cells_are_of_another_size(size, sure, said):
     assert note is None if said is None else said in note
 
 
-def test_the_example_by_the_package_brings_whole_pictures_to_the_look_of_the_training(noise, tmp_path):
+def test_the_example_by_the_package_brings_whole_images_to_the_look_of_the_training(noise, tmp_path):
     seen = []
 
     def classify(patches, *_):
         seen.append(patches[0])
         return np.array([[0.2, 0.8]])
 
-    classify.labels, classify.image_size_hw, classify.second_look_size_hw = LabelSet(("a", "b")), (16, 16), None
+    classify.labels, classify.image_size_hw, classify.refiner_size_hw = LabelSet(("a", "b")), (16, 16), None
     detector = TwoStageDetector(Proposer(), classify, settings=DetectionSettings(), stain="density")
     Image.fromarray(noise).save(tmp_path / "a.png")
-    (row,) = by_package.rows_of(tmp_path / "a.png", detector, SimpleNamespace(rejects=False, scan=None))
+    (row,) = by_package.rows_of(tmp_path / "a.png", detector, SimpleNamespace(has_background=False, scan=None))
     assert row[1:] == ["b", "0.2000", "0.8000"]
     assert np.array_equal(seen[0], resize(stain.normalized(noise, "density"), (16, 16)))

@@ -41,10 +41,10 @@ def start_folder(untrained_model, tmp_path_factory):
     second = build_classifier("compact", (48, 48), 7, 0.0)
     folder = tmp_path_factory.mktemp("start") / "start"
     folder.mkdir()
-    described = replace(description, proposals="learned", second_look="compact", second_look_size_hw=(48, 48), context=1.5)
+    described = replace(description, proposals="learned", refiner="compact", refiner_size_hw=(48, 48), context=1.5)
     save_model(folder, [first, second], described, centre_network.build())
     (folder / "config.yaml").write_text(
-        make_config({"epochs": 10, "second_look": {"model": "compact", "epochs": 5, "learning_rate": 0.002}}, "test").to_yaml()
+        make_config({"epochs": 10, "refiner": {"model": "compact", "epochs": 5, "learning_rate": 0.002}}, "test").to_yaml()
     )
     return folder
 
@@ -57,7 +57,7 @@ def test_what_is_not_set_is_the_start_models(start_folder):
     config = resolved(start_folder)
     assert (config.model, config.image_size, config.context) == ("compact", (32, 32), 1.5)
     assert config.learning_rate == pytest.approx(0.3 * Config().learning_rate)
-    look = config.second_look
+    look = config.refiner
     assert (look.model, look.image_size, look.weights) == ("compact", (48, 48), "none")
     assert (look.epochs, look.learning_rate) == (6, pytest.approx(0.0006))
     assert config.score_threshold == 0
@@ -70,8 +70,8 @@ def test_what_is_not_set_is_the_start_models(start_folder):
 def test_what_is_set_counts(start_folder):
     """Even where it is set to what is usual."""
     labels = ["red blood cell", "ring", "platelet"]
-    config = resolved(start_folder, image_size=[64, 64], context=1.25, learning_rate=0.002, labels=labels, second_look=None, tta=1)
-    assert (config.image_size, config.context, config.learning_rate, config.second_look) == ((64, 64), 1.25, 0.002, None)
+    config = resolved(start_folder, image_size=[64, 64], context=1.25, learning_rate=0.002, labels=labels, refiner=None, tta=1)
+    assert (config.image_size, config.context, config.learning_rate, config.refiner) == ((64, 64), 1.25, 0.002, None)
     assert (config.labels, config.infected, config.red_cells) == (labels, ["ring"], ["red blood cell"])
 
 
@@ -108,7 +108,7 @@ def test_a_resolved_config_is_read_back_as_it_is(start_folder, tmp_path):
 def test_another_classifier_begins_anew_and_the_network_that_finds_cells_goes_on(start_folder, settings, six_classes, caplog):
     config = resolved(start_folder, **settings)
     assert config.start_from == str(start_folder)
-    assert (config.context, config.learning_rate, config.second_look) == (Config().context, Config().learning_rate, None)
+    assert (config.context, config.learning_rate, config.refiner) == (Config().context, Config().learning_rate, None)
     assert config.score_threshold == 0
     key, value = next(iter(settings.items()))
     assert f"only its proposal network is fine-tuned; the classifier is trained from scratch (`{key}: {str(value).lower()}`)" in caplog.text
@@ -136,9 +136,9 @@ def test_a_start_model_of_which_nothing_goes_on_is_left_out_and_that_is_said(sta
     assert f"start_from: {start_folder} is ignored, since {why}; all networks are trained from scratch" in caplog.text
 
 
-def test_beside_a_classifier_that_is_trained_from_scratch_no_second_look_goes_on(start_folder, six_classes):
+def test_beside_a_classifier_that_is_trained_from_scratch_no_refiner_goes_on(start_folder, six_classes):
     look = {"model": "compact", "weights": "none", "epochs": 1, "learning_rate": 0.1}
-    config = resolved(start_folder, model="vgg", image_size=[40, 40], second_look=look)
+    config = resolved(start_folder, model="vgg", image_size=[40, 40], refiner=look)
     assert start_classifiers(find_start(start_folder), config, six_classes, 7) == [None, None]
 
 
@@ -148,10 +148,10 @@ def test_labels_by_other_names_are_left_to_be_asked_about(start_folder):
     assert (config.infected_labels, config.red_cell_labels) == (None, None)
 
 
-def test_another_second_look_begins_anew_beside_a_first_that_goes_on(start_folder, six_classes):
+def test_another_refiner_begins_anew_beside_a_first_that_goes_on(start_folder, six_classes):
     look = {"model": "lite", "weights": "none", "epochs": 1, "learning_rate": 0.1}
-    config = resolved(start_folder, second_look=look)
-    assert (config.image_size, config.second_look.model, config.second_look.image_size) == ((32, 32), "lite", None)
+    config = resolved(start_folder, refiner=look)
+    assert (config.image_size, config.refiner.model, config.refiner.image_size) == ((32, 32), "lite", None)
     first, second = start_classifiers(find_start(start_folder), config, six_classes, 7)
     assert first is not None
     assert second is None
@@ -229,11 +229,11 @@ def test_networks_of_every_look_begin_with_the_start_models(start_folder, six_cl
     config = resolved(start_folder, image_size=[40, 40])
     first, second = start_classifiers(find_start(start_folder), config, six_classes, 7)
     assert (first.input_shape[1:3], second.input_shape[1:3]) == ((40, 40), (48, 48))
-    for model, file in ((first, "classifier.keras"), (second, "second_look.keras")):
+    for model, file in ((first, "classifier.keras"), (second, "refiner.keras")):
         before = load_network(start_folder / file)
         assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), before.get_weights(), strict=True))
     assert start_proposer(find_start(start_folder)).output_shape[-1] == 5
-    added = resolved(start_folder, second_look=None)
+    added = resolved(start_folder, refiner=None)
     assert len(start_classifiers(find_start(start_folder), added, six_classes, 7)) == 1
     # Of other things than cells the last layer alone begins anew.
     (other, _) = start_classifiers(find_start(start_folder), config, LabelSet(("cat", "dog")), 3)
@@ -272,11 +272,11 @@ def test_leaving_out_one_data_set_after_another_begins_with_the_start_model_too(
     (tmp_path / "c.yaml").write_text(f"{{start_from: {start_folder}, test_size: 0, labels: [ring]}}")
     asked = []
 
-    def stop(name, config, data, resume):
+    def stop(name, config, data, **_):
         asked.append(config)
         raise InputError("enough")
 
     monkeypatch.setattr(crossvalidate_sets, "train_data_set", stop)
     with pytest.raises(InputError, match="enough"):
         crossvalidate_sets.crossvalidate_sets(tmp_path / "c.yaml", [sets], tmp_path / "out")
-    assert (asked[0].image_size, asked[0].context, asked[0].second_look.model) == ((32, 32), 1.5, "compact")
+    assert (asked[0].image_size, asked[0].context, asked[0].refiner.model) == ((32, 32), 1.5, "compact")

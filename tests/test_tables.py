@@ -8,8 +8,8 @@ import pytest
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.data.annotations import csv_table, load_annotations
-from malaria_cells.data.annotations.source import RawPicture, Source
-from tests.conftest import write_picture
+from malaria_cells.data.annotations.source import RawImage, Source
+from tests.conftest import write_image
 
 
 def source_of(folder, text, name="t.csv", encoding="utf-8"):
@@ -19,7 +19,7 @@ def source_of(folder, text, name="t.csv", encoding="utf-8"):
 
 
 def read(folder, text, **more):
-    """Pictures and notes of a table that is recognised."""
+    """Images and notes of a table that is recognised."""
     source = source_of(folder, text, **more)
     assert csv_table.recognises(source)
     return csv_table.read(source), [line.split(": ", 1)[1] for line in source.issues.lines("x")]
@@ -30,8 +30,8 @@ def refused(folder, text, message, **more):
         csv_table.read(source_of(folder, text, **more))
 
 
-def boxes(picture):
-    return list(zip(picture.categories, picture.boxes_xyxy.tolist(), strict=True))
+def boxes(image):
+    return list(zip(image.categories, image.boxes_xyxy.tolist(), strict=True))
 
 
 BOX = ("a.png", [("ring", [18, 14, 46, 42])])
@@ -56,34 +56,34 @@ BOX = ("a.png", [("ring", [18, 14, 46, 42])])
     ],
 )
 def test_tables_of_boxes_in_many_dialects(tmp_path, text):
-    (picture,), _ = read(tmp_path, text)
-    assert (picture.name, [(c, np.round(b, 6).tolist()) for c, b in boxes(picture)]) == BOX
-    assert not picture.whole
+    (image,), _ = read(tmp_path, text)
+    assert (image.name, [(c, np.round(b, 6).tolist()) for c, b in boxes(image)]) == BOX
+    assert not image.whole
 
 
-def test_one_box_a_picture_is_still_a_box(tmp_path):
-    write_picture(tmp_path / "a.png")
+def test_one_box_an_image_is_still_a_box(tmp_path):
+    write_image(tmp_path / "a.png")
     source_of(tmp_path, "filename,width,height,class,xmin,ymin,xmax,ymax\na.png,100,80,ring,18,14,46,42\n")
     found = load_annotations(tmp_path / "t.csv", None)
     assert not found.whole
-    assert found.pictures[0].boxes_xyxy.tolist() == [[18, 14, 46, 42]]
+    assert found.images[0].boxes_xyxy.tolist() == [[18, 14, 46, 42]]
 
 
 def test_declared_sizes_and_parts(tmp_path):
     text = "filename,width,height,class,xmin,ymin,xmax,ymax,split\na.png,200,150,ring,1,2,30,40,train\nb.png,10,20,rbc,1,2,3,4,Valid\n"
-    pictures, notes = read(tmp_path, text)
-    assert [(p.size_wh, p.part) for p in pictures] == [((200, 150), "train"), ((10, 20), "validation")]
+    images, notes = read(tmp_path, text)
+    assert [(p.size_wh, p.part) for p in images] == [((200, 150), "train"), ((10, 20), "validation")]
     assert notes == []
-    pictures, notes = read(tmp_path, text.replace("Valid", "slide 3"))
-    assert [p.part for p in pictures] == [None, None]
+    images, notes = read(tmp_path, text.replace("Valid", "slide 3"))
+    assert [p.part for p in images] == [None, None]
     assert notes == ["1 column not read; first: split"]
-    refused(tmp_path, text + "a.png,200,150,ring,1,2,31,41,test\n", "picture 'a.png' has rows with several sizes or parts")
+    refused(tmp_path, text + "a.png,200,150,ring,1,2,31,41,test\n", "image 'a.png' has rows with several sizes or parts")
 
 
-def test_pictures_without_cells(tmp_path):
+def test_images_without_cells(tmp_path):
     for text in ("image,label,xmin,ymin,xmax,ymax\na.png,ring,1,2,30,40\nb.png,,,,,\n", "a.png,1,2,30,40,ring\nb.png,,,,,\n"):
-        pictures, _ = read(tmp_path, text)
-        assert [(p.name, len(p.boxes_xyxy), p.whole) for p in pictures] == [("a.png", 1, False), ("b.png", 0, False)]
+        images, _ = read(tmp_path, text)
+        assert [(p.name, len(p.boxes_xyxy), p.whole) for p in images] == [("a.png", 1, False), ("b.png", 0, False)]
     refused(
         tmp_path, "image,label,xmin,ymin,xmax,ymax\na.png,ring,N/A,N/A,N/A,N/A\n", r"t\.csv: line 2 has the label 'ring' and no box; leave"
     )
@@ -103,7 +103,7 @@ def test_pictures_without_cells(tmp_path):
         ("image,label,x1,y1,x2,y2,x3,y3,x4,y4", "x1"),
     ],
 )
-def test_half_a_box_never_becomes_a_label_of_the_whole_picture(tmp_path, header, named):
+def test_half_a_box_never_becomes_a_label_of_the_whole_image(tmp_path, header, named):
     row = ",".join(["a.png", *["5"] * header.count(",")])
     assert not csv_table.recognises(source_of(tmp_path, f"{header}\n{row}\n"))
     refused(tmp_path, f"{header}\n{row}\n", rf"found the columns {header.replace(',', ', ')}, of which .*{named}.* seem to be of boxes")
@@ -112,8 +112,8 @@ def test_half_a_box_never_becomes_a_label_of_the_whole_picture(tmp_path, header,
 def test_fractions_need_the_size(tmp_path):
     text = "ImageID,Source,LabelName,XMin,XMax,YMin,YMax\na,x,ring,0.1,0.3,0.2,0.5\n"
     refused(tmp_path, text, r"t\.csv: its boxes are fractions of 1 \(line 2 has \[0.1, 0.2, 0.3, 0.5\]\); write pixels, or add")
-    (picture,), _ = read(tmp_path, "image,label,xmin,ymin,xmax,ymax\na.png,ring,0,0,1,1\n")  # whole numbers are pixels
-    assert picture.boxes_xyxy.tolist() == [[0, 0, 1, 1]]
+    (image,), _ = read(tmp_path, "image,label,xmin,ymin,xmax,ymax\na.png,ring,0,0,1,1\n")  # whole numbers are pixels
+    assert image.boxes_xyxy.tolist() == [[0, 0, 1, 1]]
 
 
 def test_x_and_y_are_a_corner_and_that_is_said(tmp_path):
@@ -130,16 +130,16 @@ def test_rows_that_repeat_and_rows_that_contradict(tmp_path):
     refused(
         tmp_path,
         "image,label\na.png,ring\nb.png,x\na.png,rbc\n",
-        r"picture 'a\.png' is listed twice with labels 'ring' and 'rbc' \(lines 2 and 4\)",
+        r"image 'a\.png' is listed twice with labels 'ring' and 'rbc' \(lines 2 and 4\)",
     )
     refused(
         tmp_path,
         "image,label,area\na.png,ring,600\na.png,ring,610\n",
-        "lines 2 and 3 are of one picture .* differ in 'area'",
+        "lines 2 and 3 are of one image .* differ in 'area'",
     )
     box = "a.png,ring,1,2,30,40\n"
-    (picture,), notes = read(tmp_path, f"image,label,xmin,ymin,xmax,ymax\n{box}a.png,rbc,1,2,30,40\n{box}")
-    assert picture.categories == ["ring", "rbc"]
+    (image,), notes = read(tmp_path, f"image,label,xmin,ymin,xmax,ymax\n{box}a.png,rbc,1,2,30,40\n{box}")
+    assert image.categories == ["ring", "rbc"]
     assert notes == ["1 row that repeats another, left out; first: a.png (line 4)"]
 
 
@@ -149,31 +149,31 @@ def test_rows_that_repeat_and_rows_that_contradict(tmp_path):
 def test_encodings_separators_and_blank_lines(tmp_path, encoding, separator, end):
     lines = [["Filename", "Class"], ["z 0 ü.png", "red blood cell"], ["", ""], ["z 1.png", " ring "]]
     text = end.join(["", *(separator.join(line) for line in lines), "", ""])
-    pictures, _ = read(tmp_path, text, encoding=encoding)
-    assert [(p.name, p.categories) for p in pictures] == [("z 0 ü.png", ["red blood cell"]), ("z 1.png", ["ring"])]
-    assert all(p.whole for p in pictures)
+    images, _ = read(tmp_path, text, encoding=encoding)
+    assert [(p.name, p.categories) for p in images] == [("z 0 ü.png", ["red blood cell"]), ("z 1.png", ["ring"])]
+    assert all(p.whole for p in images)
 
 
 def test_other_habits_of_spreadsheets(tmp_path):
-    pictures, _ = read(tmp_path, 'sep=;\nfilename;label\n"a; b.png";"5"" ring"\n')
-    assert [(p.name, p.categories) for p in pictures] == [("a; b.png", ['5" ring'])]
-    pictures, notes = read(tmp_path, ",filename,label,score,comment\n0,a.png,ring,0.5,x\n1,b.png,rbc,0.1,\n")
-    assert [p.name for p in pictures] == ["a.png", "b.png"]
+    images, _ = read(tmp_path, 'sep=;\nfilename;label\n"a; b.png";"5"" ring"\n')
+    assert [(p.name, p.categories) for p in images] == [("a; b.png", ['5" ring'])]
+    images, notes = read(tmp_path, ",filename,label,score,comment\n0,a.png,ring,0.5,x\n1,b.png,rbc,0.1,\n")
+    assert [p.name for p in images] == ["a.png", "b.png"]
     assert notes == ["2 columns not read; first: score, comment"]
-    pictures, _ = read(tmp_path, "image_id,path,label\n7,sub/a.png,ring\n")
-    assert pictures[0].name == "sub/a.png"
+    images, _ = read(tmp_path, "image_id,path,label\n7,sub/a.png,ring\n")
+    assert images[0].name == "sub/a.png"
 
 
 def test_one_column_for_each_class(tmp_path):
     (a, b), _ = read(tmp_path, "filename, ring, red blood cell\na.png,0,1\nb.png,1.0,0.0\n")
     assert (a.categories, b.categories, a.whole) == (["red blood cell"], ["ring"], True)
     for row, said in (("1,1", "1 for ring, rbc"), ("0,0", "1 for none")):
-        with pytest.raises(InputError, match=rf"line 3 has {said} of its classes; a picture as a whole has one class"):
+        with pytest.raises(InputError, match=rf"line 3 has {said} of its classes; an image as a whole has one class"):
             read(tmp_path, f"filename,ring,rbc\na.png,0,1\nb.png,{row}\n")
     refused(
         tmp_path,
         "filename,ring,rbc\na.png,0.2,0.8\n",
-        r"found the columns filename, ring, rbc; expected one for the picture .* and one for the label",
+        r"found the columns filename, ring, rbc; expected one for the image .* and one for the label",
     )
 
 
@@ -195,9 +195,9 @@ def test_one_column_for_each_class(tmp_path):
             "a.png,ring\nb.png,rbc\n",
             "found the columns a.png, ring; its first line seems to be a row; write the names of the columns above it",
         ),
-        ("", r"found the columns \(none\); expected one for the picture"),
+        ("", r"found the columns \(none\); expected one for the image"),
         ("image,label,Label\na.png,ring,rbc\n", "has the column 'Label' twice"),
-        ("a,b\n1,2\n", "found the columns a, b; expected one for the picture .* and one for the label"),
+        ("a,b\n1,2\n", "found the columns a, b; expected one for the image .* and one for the label"),
         ("image,label\na.png,ring\0\n", "holds zero bytes"),
         ("image,label\na.png," + "x" * 140_000 + "\n", "line 2 is no row of a table .field larger than field limit"),
         ("x" * 140_000 + "\n", "line 1 is no row of a table .field larger than field limit"),
@@ -252,10 +252,10 @@ def test_text_with_letters_lost_or_added(tmp_path, text):
         try:
             with np.errstate(over="ignore", invalid="ignore"):
                 csv_table.recognises(source)
-                pictures = csv_table.read(source)
+                images = csv_table.read(source)
         except InputError as error:
             said = str(error)
         if said:
             assert said.startswith(str(source.path))
         else:
-            assert all(isinstance(p, RawPicture) and len(p.categories) == len(p.boxes_xyxy) for p in pictures)
+            assert all(isinstance(p, RawImage) and len(p.categories) == len(p.boxes_xyxy) for p in images)

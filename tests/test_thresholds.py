@@ -1,4 +1,4 @@
-"""Operating thresholds, chosen on validation pictures."""
+"""Operating thresholds, chosen on validation images."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import supervision as sv
 
-from malaria_cells.data.annotations import Picture
+from malaria_cells.data.annotations import AnnotatedImage
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.training.thresholds import _best_cell_threshold, _middle_of_best
 
@@ -34,9 +34,9 @@ def test_thresholds_are_chosen_on_validation(six_classes, monkeypatch):
     p[:2] = [0.35, 0, 0, 0.65, 0, 0, 0]
     p[2] = [0.7, 0, 0, 0.3, 0, 0, 0]  # a healthy cell that looks a little like a ring
     ids = np.array([ring] * 2 + [red] * 8)
-    truth = Picture("a.png", Path("a.png"), (640, 64), "a.png", squares[:10], ids, np.zeros(10, dtype=bool))
+    truth = AnnotatedImage("a.png", Path("a.png"), (640, 64), "a.png", squares[:10], ids, np.zeros(10, dtype=bool))
     monkeypatch.setattr(TwoStageDetector, "predict", lambda *_: (squares, p, None))
-    monkeypatch.setattr(thresholds, "read_picture", lambda _: None)
+    monkeypatch.setattr(thresholds, "read_image", lambda _: None)
     untuned = TwoStageDetector(Proposer(cell_size=40), classifier(six_classes), settings=DetectionSettings())
     detector, found = thresholds.choose_thresholds(untuned, AnnotationSet(six_classes, (truth,)))
     assert 0.3 < detector.settings.cell_threshold <= 0.8
@@ -55,7 +55,7 @@ def test_what_lies_on_an_ignore_region_is_no_false_cell():
     crowd = np.array([[40 * i, 110, 40 * i + 30, 140] for i in range(20)], dtype=np.float32)
     region = np.array([[0, 100, 800, 150]], dtype=np.float32)
     ignore = np.array([False] * 10 + [True])
-    truth = Picture("a.png", Path("a.png"), (800, 200), "a.png", np.concatenate([cells, region]), np.where(ignore, -1, 0), ignore)
+    truth = AnnotatedImage("a.png", Path("a.png"), (800, 200), "a.png", np.concatenate([cells, region]), np.where(ignore, -1, 0), ignore)
     objectness = np.array([0.25] * 10 + [0.7] * 20)
     found = sv.Detections(xyxy=np.concatenate([cells, crowd]), class_id=np.zeros(30, int), data={"objectness": objectness})
     assert _best_cell_threshold([truth], [found]) <= 0.25
@@ -66,7 +66,7 @@ def test_what_lies_on_an_ignore_region_is_no_false_cell():
 
 
 def crowded(overlap, labels, monkeypatch):
-    """A picture of six pairs of cells that overlap by so much (IoU), all found, and on each first cell of a pair a shifted box more."""
+    """An image of six pairs of cells that overlap by so much (IoU), all found, and on each first cell of a pair a shifted box more."""
     from malaria_cells.inference.detector import DetectionSettings, TwoStageDetector
     from malaria_cells.proposals import Proposer
     from malaria_cells.training import thresholds
@@ -81,9 +81,9 @@ def crowded(overlap, labels, monkeypatch):
     p[:12, 0], p[12:, 0] = 0.99, 0.9
     p[:, -1] = 1 - p[:, 0]
     ids = np.zeros(12, dtype=int)
-    truth = Picture("a.png", Path("a.png"), (640, 64), "a.png", boxes_xyxy[:12], ids, np.zeros(12, dtype=bool))
+    truth = AnnotatedImage("a.png", Path("a.png"), (640, 64), "a.png", boxes_xyxy[:12], ids, np.zeros(12, dtype=bool))
     monkeypatch.setattr(TwoStageDetector, "predict", lambda *_: (boxes_xyxy, p, None))
-    monkeypatch.setattr(thresholds, "read_picture", lambda _: None)
+    monkeypatch.setattr(thresholds, "read_image", lambda _: None)
     return TwoStageDetector(Proposer(cell_size=40), classifier(labels), settings=DetectionSettings()), truth
 
 
@@ -100,7 +100,7 @@ def test_the_overlap_is_chosen_by_how_crowded_cells_lie(six_classes, monkeypatch
 
 
 def test_each_data_set_has_its_say(six_classes, monkeypatch):
-    """Nine pictures of one laboratory would do with any overlap; the one of another needs 0.6 or more."""
+    """Nine images of one laboratory would do with any overlap; the one of another needs 0.6 or more."""
     from malaria_cells.data.annotations import AnnotationSet
     from malaria_cells.training.thresholds import choose_thresholds
 
@@ -108,7 +108,7 @@ def test_each_data_set_has_its_say(six_classes, monkeypatch):
     apart = replace(truth, boxes_xyxy=truth.boxes_xyxy[:6], class_ids=truth.class_ids[:6], ignore=truth.ignore[:6], data_set="apart")
     predictions = detector.predict(None)
     few = predictions[0][:6], predictions[1][:6], None
-    pictures = [replace(apart, key=f"{i}.png") for i in range(9)] + [replace(truth, data_set="crowded")]
-    by_key = {p.key: few if p.data_set == "apart" else predictions for p in pictures}
-    chosen, _ = choose_thresholds(detector, AnnotationSet(six_classes, tuple(pictures)), by_key, overlap=True)
+    images = [replace(apart, key=f"{i}.png") for i in range(9)] + [replace(truth, data_set="crowded")]
+    by_key = {p.key: few if p.data_set == "apart" else predictions for p in images}
+    chosen, _ = choose_thresholds(detector, AnnotationSet(six_classes, tuple(images)), by_key, overlap=True)
     assert chosen.settings.nms_iou >= 0.6

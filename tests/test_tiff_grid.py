@@ -9,14 +9,14 @@ import tifffile
 from PIL import Image, ImageCms
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.data.images import picture_size, read_picture
+from malaria_cells.data.images import image_size, read_image
 
 HEIGHT, WIDTH = 21, 37
 COLOURS = {"minisblack": 1, "miniswhite": 1, "palette": 1, "rgb": 3, "ycbcr": 3, "separated": 4}
 LOSSLESS = (None, "lzw", "deflate", "packbits", "zstd", "lzma")
 OF_IMAGES = ("jpeg", "jpeg2000", "webp")
 NOT_READ = ("jpegxr", "jpegxl", "lerc", "png")
-UNDO = {  # how an upright picture is stored for each orientation
+UNDO = {  # how an upright image is stored for each orientation
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -141,13 +141,13 @@ def test_every_cell_is_right_or_refused(tmp_path, photometric, compression):
         except (ValueError, TypeError, NotImplementedError, KeyError, RuntimeError):
             continue  # there is no such TIFF
         try:
-            found = read_picture(path)
+            found = read_image(path)
         except InputError as error:
             refused.append(cell)
             if "export" not in str(error):
                 wrong.append((cell, str(error)))
             continue
-        size = picture_size(path)
+        size = image_size(path)
         off = np.abs(found - meant) if found.shape == meant.shape else np.array([np.inf])
         if size != (WIDTH, HEIGHT) or (off.mean() > 6 if compression == "jpeg" else off.max() > 1.5):
             wrong.append((cell, size, off.max()))
@@ -170,10 +170,10 @@ def test_transparency_is_laid_on_white(tmp_path, bits, planes, colours, kind):
     tifffile.imwrite(tmp_path / "p.tif", stored, photometric=photometric, planarconfig=planes, extrasamples=[kind], metadata=None)
     if kind == "unspecified" and colours == 1:
         with pytest.raises(InputError, match=r"its 2 colour channels are grey values of one page.*merge the channels to RGB"):
-            read_picture(tmp_path / "p.tif")
+            read_image(tmp_path / "p.tif")
         return
     meant = 255 * (part if kind == "unspecified" else part * opacity + 1 - opacity)
-    np.testing.assert_allclose(read_picture(tmp_path / "p.tif"), np.broadcast_to(meant, (HEIGHT, WIDTH, 3)), atol=1.3)
+    np.testing.assert_allclose(read_image(tmp_path / "p.tif"), np.broadcast_to(meant, (HEIGHT, WIDTH, 3)), atol=1.3)
 
 
 @pytest.mark.parametrize("planes", ["contig", "separate"])
@@ -182,7 +182,7 @@ def test_grey_channels_of_one_page_are_to_be_merged(tmp_path, planes):
     stored = np.moveaxis(stored, 2, 0) if planes == "separate" else stored
     tifffile.imwrite(tmp_path / "p.tif", stored, photometric="minisblack", planarconfig=planes, metadata=None)
     with pytest.raises(InputError, match=r"its 3 colour channels are grey values of one page.*merge the channels to RGB"):
-        read_picture(tmp_path / "p.tif")
+        read_image(tmp_path / "p.tif")
 
 
 @pytest.mark.parametrize("writer", ["ome", "imagej"])
@@ -190,10 +190,10 @@ def test_grey_channels_of_one_page_are_to_be_merged(tmp_path, planes):
     ("axes", "advice"),
     [
         ("CYX", r"its 3 colour channels are pages of their own \(3 pages of 37 x 21 pixels\); merge the channels to RGB"),
-        ("ZYX", r"a stack of 3 pages of 37 x 21 pixels; save each as a picture of its own"),
-        ("TYX", r"a stack of 3 pages of 37 x 21 pixels; save each as a picture of its own"),
+        ("ZYX", r"a stack of 3 pages of 37 x 21 pixels; save each as an image of its own"),
+        ("TYX", r"a stack of 3 pages of 37 x 21 pixels; save each as an image of its own"),
         ("ZCYX", r"its 3 colour channels are pages of their own \(6 pages of 37 x 21 pixels\); merge the channels to RGB"),
-        ("ZYXS", r"a stack of 2 pages of 37 x 21 pixels; save each as a picture of its own"),
+        ("ZYXS", r"a stack of 2 pages of 37 x 21 pixels; save each as an image of its own"),
     ],
 )
 def test_channels_are_to_be_merged_and_stacks_to_be_taken_apart(tmp_path, writer, axes, advice):
@@ -202,7 +202,7 @@ def test_channels_are_to_be_merged_and_stacks_to_be_taken_apart(tmp_path, writer
     values = np.broadcast_to(page if axes.endswith("S") else page[..., 0], (*shape, *page.shape[: len(axes) - len(shape)])).copy()
     options = {"ome": {"ome": True, "photometric": "rgb" if axes.endswith("S") else "minisblack"}, "imagej": {"imagej": True}}[writer]
     tifffile.imwrite(tmp_path / "p.tif", values, metadata={"axes": axes}, **options)
-    for reader in (read_picture, picture_size):
+    for reader in (read_image, image_size):
         with pytest.raises(InputError, match=advice):
             reader(tmp_path / "p.tif")
 
@@ -213,7 +213,7 @@ def test_channels_are_to_be_merged_and_stacks_to_be_taken_apart(tmp_path, writer
 def test_one_page_in_colour_of_a_microscopes_program_is_read(tmp_path, options):
     page = ramps().astype(np.uint8)
     tifffile.imwrite(tmp_path / "p.tif", page, **options)
-    np.testing.assert_array_equal(read_picture(tmp_path / "p.tif"), page)
+    np.testing.assert_array_equal(read_image(tmp_path / "p.tif"), page)
 
 
 @pytest.mark.parametrize(
@@ -229,17 +229,17 @@ def test_a_stack_behind_one_header_is_refused(tmp_path, options):
     values = np.repeat(ramps()[None, ..., 0].astype(np.uint8), 4, axis=0)
     tifffile.imwrite(tmp_path / "p.tif", values, **({"photometric": "minisblack"} | options))
     with pytest.raises(InputError, match="a stack of 4 pages of 37 x 21 pixels"):
-        read_picture(tmp_path / "p.tif")
+        read_image(tmp_path / "p.tif")
 
 
 def test_channels_behind_one_header_are_refused(tmp_path):
     values = np.repeat(ramps()[None, ..., 0].astype(np.uint8), 4, axis=0)
     tifffile.imwrite(tmp_path / "p.tif", values, imagej=True, truncate=True, metadata={"axes": "CYX"})
     with pytest.raises(InputError, match=r"its 4 colour channels are pages of their own \(4 pages of 37 x 21 pixels\); merge the channels"):
-        read_picture(tmp_path / "p.tif")
+        read_image(tmp_path / "p.tif")
 
 
-def test_the_largest_page_is_the_picture_wherever_it_is(tmp_path):
+def test_the_largest_page_is_the_image_wherever_it_is(tmp_path):
     page = ramps(40, 60).astype(np.uint8)
     with tifffile.TiffWriter(tmp_path / "first.tif") as tiff:
         tiff.write(page[::4, ::4], photometric="rgb", subfiletype=1, metadata=None)
@@ -249,13 +249,13 @@ def test_the_largest_page_is_the_picture_wherever_it_is(tmp_path):
         tiff.write(page[::2, ::2], photometric="rgb", subfiletype=1, metadata=None)
         tiff.write(page[::4, ::4], photometric="rgb", subfiletype=1, metadata=None)
     for name in ("first.tif", "pyramid.tif"):
-        np.testing.assert_array_equal(read_picture(tmp_path / name), page)
-        assert picture_size(tmp_path / name) == (60, 40)
+        np.testing.assert_array_equal(read_image(tmp_path / name), page)
+        assert image_size(tmp_path / name) == (60, 40)
     with tifffile.TiffWriter(tmp_path / "two.tif") as tiff:
         tiff.write(page, photometric="rgb", metadata=None)
         tiff.write(page[:35], photometric="rgb", metadata=None)
-    with pytest.raises(InputError, match=r"2 pages of which none is a thumbnail \(60 x 40 pixels, 60 x 35\); save each as a picture"):
-        read_picture(tmp_path / "two.tif")
+    with pytest.raises(InputError, match=r"2 pages of which none is a thumbnail \(60 x 40 pixels, 60 x 35\); save each as an image"):
+        read_image(tmp_path / "two.tif")
 
 
 def test_a_raw_file_of_a_camera_is_none_of_its_previews(tmp_path):
@@ -263,7 +263,7 @@ def test_a_raw_file_of_a_camera_is_none_of_its_previews(tmp_path):
         tiff.write(ramps(10, 20).astype(np.uint8), photometric="rgb", subfiletype=1, subifds=1, metadata=None)
         tiff.write(ramps(40, 60)[..., 0].astype(np.uint16), photometric="cfa", metadata=None)
     with pytest.raises(InputError, match="it is a raw file of a camera; develop it"):
-        read_picture(tmp_path / "p.tif")
+        read_image(tmp_path / "p.tif")
 
 
 @pytest.mark.parametrize(
@@ -285,9 +285,9 @@ def test_what_another_library_writes_is_what_it_meant(tmp_path, mode, compressio
     meant = np.asarray(source if mode == "LAB" else image.convert("RGB")).astype(int)
     if (mode, compression) == ("LAB", "jpeg"):
         with pytest.raises(InputError, match="export it as RGB"):
-            read_picture(tmp_path / "p.tif")
+            read_image(tmp_path / "p.tif")
         return
-    off = np.abs(read_picture(tmp_path / "p.tif") - meant)
+    off = np.abs(read_image(tmp_path / "p.tif") - meant)
     assert off.mean() < 2
     assert off.max() <= {"LAB": 30, "YCbCr": 8}.get(
         mode, 3 if compression == "jpeg" else 0
@@ -299,7 +299,7 @@ def test_palettes_of_every_scale(tmp_path):
     meant = np.random.default_rng(0).integers(0, 256, (256, 3))
     for factor in (1, 256, 257):
         tifffile.imwrite(tmp_path / "p.tif", values, photometric="palette", colormap=(meant.T * factor).astype(np.uint16), metadata=None)
-        np.testing.assert_array_equal(read_picture(tmp_path / "p.tif"), meant[values])
+        np.testing.assert_array_equal(read_image(tmp_path / "p.tif"), meant[values])
 
 
 def test_values_of_a_camera_are_refused_in_every_colour_and_sense(tmp_path):
@@ -307,7 +307,7 @@ def test_values_of_a_camera_are_refused_in_every_colour_and_sense(tmp_path):
     for photometric, stored in (("rgb", values), ("minisblack", values[..., 0]), ("miniswhite", values[..., 0])):
         tifffile.imwrite(tmp_path / "p.tif", stored, photometric=photometric, metadata=None)
         with pytest.raises(InputError, match="16 bits or more, but its values are so small"):
-            read_picture(tmp_path / "p.tif")
+            read_image(tmp_path / "p.tif")
     tifffile.imwrite(tmp_path / "p.tif", values.astype(np.int16) - 9, photometric="rgb", metadata=None)
     with pytest.raises(InputError, match="its values go down to -9, below 0; export it with 8 bits"):
-        read_picture(tmp_path / "p.tif")
+        read_image(tmp_path / "p.tif")

@@ -16,7 +16,7 @@ from malaria_cells.data.patches import PatchStore
 from malaria_cells.fitting.metrics import MacroF1
 from malaria_cells.fitting.run_state import RunState, folder_of
 from malaria_cells.models import build_classifier
-from malaria_cells.training.cascade import train_further, train_looks, with_hard_examples
+from malaria_cells.training.cascade import train_classifiers, train_further, with_hard_examples
 from malaria_cells.training.fit_classifier import Trained, TrainingData, train_classifier
 
 
@@ -102,7 +102,7 @@ def test_a_training_goes_on_with_more_rows_from_where_it_ended(tmp_path, monkeyp
     unknown = np.flatnonzero(store.class_ids == 2)
     run = RunState.start(tmp_path / "run", config)
     data = TrainingData(store, known[:100], known[100:], 3)
-    trained = train_looks(data, NO_FINDING, config, run)
+    trained = train_classifiers(data, NO_FINDING, config, run)
     before = [np.array(w) for w in trained[0].model.get_weights()]
     (further,) = train_further(trained, data, NO_FINDING, unknown, config, run)
     assert len(further.history) == 2
@@ -122,16 +122,16 @@ def test_what_the_first_look_takes_for_a_finding_and_is_none_is_drawn_as_a_class
     store, is_infected = make_store(n=60), np.array([False, False, True])
     rows = np.arange(40)
     data = TrainingData(store, rows, None, 3)
-    fraction = np.where(np.arange(60) % 4 == 0, 0.3, 0.0).astype(np.float32)  # of a finding, in every fourth
+    fraction = np.where(np.arange(60) % 4 == 0, 0.3, 0.0).astype(np.float32)  # infected, in every fourth
 
-    def seen(networks, store, rows, views, finding):
-        assert networks == ["the first look"]
+    def seen(networks, store, rows, views, is_infected):
+        assert networks == ["the first classifier"]
         assert views == 1
         return np.stack([1 - fraction[rows], np.zeros_like(fraction[rows]), fraction[rows]], axis=1)
 
     monkeypatch.setattr("malaria_cells.training.cascade.predict_rows", seen)
     monkeypatch.setattr("malaria_cells.training.cascade.inference_function", lambda model: model)
-    first = Trained("the first look", [], 0, np.ones(3) / 3)
+    first = Trained("the first classifier", [], 0, np.ones(3) / 3)
     expected = np.where((rows % 4 == 0) & (store.class_ids[rows] != 2), 3, store.class_ids[rows])
     assert (expected == 3).sum() > 3
     np.testing.assert_array_equal(with_hard_examples(data, first, is_infected, settings()).sampling_groups, expected)
@@ -190,7 +190,7 @@ def test_loss_and_validation_loss_weigh_the_classes_alike(balance, monkeypatch):
 
 
 def test_few_validation_steps_see_every_class_and_all_of_the_set(monkeypatch):
-    """Not its first pictures by name: those are one slide's."""
+    """Not its first images by name: those are one slide's."""
     ids = np.tile(np.repeat([0, 1, 2], [800, 160, 40]), 2)
     rows, _ = validation_of(settings(validation_steps=4, batch_size=16), ids, monkeypatch)
     assert len(rows) == 4 * 64

@@ -17,7 +17,7 @@ from malaria_cells.results.scored_by import said_of_labels
 from malaria_cells.results.training_report import figures_by_data_set as section
 from malaria_cells.training.thresholds import _best_cell_threshold
 from tests.conftest import write_bbbc041
-from tests.test_evaluation import LABELS, detections, picture, random_case
+from tests.test_evaluation import LABELS, detections, image, random_case
 from tests.test_scoring import request
 
 RED, LEUKOCYTE, RING, SCHIZONT = range(4)
@@ -25,14 +25,14 @@ CELLS = [[10, 10, 50, 50], [100, 10, 140, 50], [200, 10, 240, 50]]
 ELSEWHERE = [[10, 200, 50, 240], [100, 200, 140, 240]]
 
 
-def everything(pictures, found):
-    matches = class_matches(pictures, found, LABELS, average_precision(pictures, found, LABELS).ap50)
-    return detection_metrics(pictures, found, LABELS, None), matches, confusion(pictures, found, LABELS).tolist()
+def everything(images, found):
+    matches = class_matches(images, found, LABELS, average_precision(images, found, LABELS).ap50)
+    return detection_metrics(images, found, LABELS, None), matches, confusion(images, found, LABELS).tolist()
 
 
 def test_what_nobody_looked_for_changes_no_figure():
     """Leukocytes and schizonts where nobody annotated any: the figures are those without them."""
-    truth = replace(picture(CELLS, [RED, RED, RING]), unannotated=(LEUKOCYTE, SCHIZONT))
+    truth = replace(image(CELLS, [RED, RED, RING]), unannotated=(LEUKOCYTE, SCHIZONT))
     plain = detections(CELLS, [RED, RED, RING], [0.9, 0.8, 0.7])
     more = detections([*CELLS, *ELSEWHERE], [RED, RED, RING, LEUKOCYTE, SCHIZONT], [0.9, 0.8, 0.7, 0.95, 0.95])
     assert everything([truth], [more]) == everything([truth], [plain])
@@ -47,16 +47,16 @@ def test_what_nobody_looked_for_changes_no_figure():
 
 
 def test_on_a_cell_that_is_annotated_as_another_it_is_wrong():
-    truth = replace(picture(CELLS, [RED, RED, RING]), unannotated=(LEUKOCYTE, SCHIZONT))
+    truth = replace(image(CELLS, [RED, RED, RING]), unannotated=(LEUKOCYTE, SCHIZONT))
     found = detections(CELLS, [RED, SCHIZONT, RING], [0.9, 0.8, 0.7])
     assert error_rates([truth], [found], LABELS).false_alarms == 1
     assert confusion([truth], [found], LABELS)[RED, SCHIZONT] == 1
 
 
 def test_a_set_without_a_class_says_nothing_of_that_class():
-    """Of two laboratories one annotates rings: the AP of rings is that of its pictures, wherever the other's rings lie."""
-    first = picture(CELLS, [RED, RING, RING], "a.png")
-    other = replace(picture(CELLS, [RED, RED, RED], "b.png"), unannotated=(RING,))
+    """Of two laboratories one annotates rings: the AP of rings is that of its images, wherever the other's rings lie."""
+    first = image(CELLS, [RED, RING, RING], "a.png")
+    other = replace(image(CELLS, [RED, RED, RED], "b.png"), unannotated=(RING,))
     in_first = detections(CELLS, [RED, RING, RED], [0.9, 0.6, 0.7])
     in_other = detections([*CELLS, *ELSEWHERE], [RED, RING, RED, RING, RING], [0.9] * 5)
     both, alone = average_precision([first, other], [in_first, in_other], LABELS), average_precision([first], [in_first], LABELS)
@@ -65,7 +65,7 @@ def test_a_set_without_a_class_says_nothing_of_that_class():
 
 
 def test_further_labels_of_such_a_detection_are_no_false_alarms_either():
-    truth = replace(picture(CELLS, [RED, RED, RED]), unannotated=(LEUKOCYTE,))
+    truth = replace(image(CELLS, [RED, RED, RED]), unannotated=(LEUKOCYTE,))
     found = detections([*CELLS, ELSEWHERE[0]], [RED, RED, RED, LEUKOCYTE], [0.5, 0.5, 0.5, 0.6])
     scores = np.zeros((4, 4))
     scores[:, RED] = [0.5, 0.5, 0.5, 0.55]
@@ -76,16 +76,16 @@ def test_further_labels_of_such_a_detection_are_no_false_alarms_either():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_what_is_annotated_everywhere_is_scored_as_ever(seed):
-    pictures, found = random_case(seed)
-    assert everything([replace(p, unannotated=()) for p in pictures], found) == everything(pictures, found)
+    images, found = random_case(seed)
+    assert everything([replace(p, unannotated=()) for p in images], found) == everything(images, found)
     # No class left unasked but one that was never predicted: nothing changes.
     found = [d[d.class_id != SCHIZONT] for d in found]
-    pictures = [replace(p, class_ids=np.where(p.class_ids == SCHIZONT, RING, p.class_ids)) for p in pictures]
-    assert everything([replace(p, unannotated=(SCHIZONT,)) for p in pictures], found) == everything(pictures, found)
+    images = [replace(p, class_ids=np.where(p.class_ids == SCHIZONT, RING, p.class_ids)) for p in images]
+    assert everything([replace(p, unannotated=(SCHIZONT,)) for p in images], found) == everything(images, found)
 
 
 def test_the_cell_threshold_is_not_chosen_by_them():
-    truth = replace(picture(CELLS, [RED, RED, RED]), unannotated=(LEUKOCYTE,))
+    truth = replace(image(CELLS, [RED, RED, RED]), unannotated=(LEUKOCYTE,))
     found = detections([*CELLS, *ELSEWHERE], [RED, RED, RED, LEUKOCYTE, LEUKOCYTE], [0.9] * 5)
     found.data["objectness"] = np.array([0.3, 0.3, 0.3, 0.5, 0.5], dtype=np.float32)
     low = _best_cell_threshold([truth], [found])
@@ -113,7 +113,7 @@ def test_run_is_told_which_labels_were_annotated(untrained_model, tmp_path, caps
 
 def test_false_alarms_of_labels_that_no_annotation_has_are_pointed_out(tmp_path, six_classes):
     write_bbbc041(tmp_path, {"0.png": [("red blood cell", 1, 1, 30, 30), ("ring", 40, 40, 70, 70)]})
-    truth = list(read_truth(request(tmp_path), tmp_path, ["0.png"], six_classes).pictures)
+    truth = list(read_truth(request(tmp_path), tmp_path, ["0.png"], six_classes).images)
     found = detections([[1, 1, 30, 30], [40, 1, 60, 30]], [0, 1], [0.9, 0.9], n_classes=7, labels=six_classes)
     said = said_of_labels(truth, [found], six_classes)
     assert said.startswith("in no annotation, so that each is a false alarm: leukocyte (1 in all)")
@@ -121,7 +121,7 @@ def test_false_alarms_of_labels_that_no_annotation_has_are_pointed_out(tmp_path,
     assert said_of_labels(truth, [found[:1]], six_classes) == ""
 
 
-def test_whole_pictures_know_no_such_labels(untrained_model, tmp_path):
+def test_whole_images_know_no_such_labels(untrained_model, tmp_path):
     from malaria_cells.app.commands.run import run
 
     write_bbbc041(tmp_path, {"0.png": [("ring", 1, 1, 30, 30)]})
@@ -130,13 +130,13 @@ def test_whole_pictures_know_no_such_labels(untrained_model, tmp_path):
 
 
 def test_figures_by_data_set_are_those_of_each_alone():
-    pictures, found = random_case(1, n_pictures=4)
-    pictures = [replace(p, data_set="ba"[i % 2]) for i, p in enumerate(pictures)]
-    figures = figures_by_data_set(AnnotationSet(LABELS, tuple(pictures)), {p.key: d for p, d in zip(pictures, found, strict=True)})
+    images, found = random_case(1, n_images=4)
+    images = [replace(p, data_set="ba"[i % 2]) for i, p in enumerate(images)]
+    figures = figures_by_data_set(AnnotationSet(LABELS, tuple(images)), {p.key: d for p, d in zip(images, found, strict=True)})
     assert list(figures) == ["a", "b"]
-    rates = error_rates(pictures[1::2], found[1::2], LABELS)
-    alone = detection_metrics(pictures[1::2], found[1::2], LABELS, None)
+    rates = error_rates(images[1::2], found[1::2], LABELS)
+    alone = detection_metrics(images[1::2], found[1::2], LABELS, None)
     assert figures["a"] == alone | {"counts": asdict(rates)}
     table = section(figures)
     assert [row[:2] for row in table.rows] == [("a", "2"), ("b", "2")]
-    assert table.columns[:3] == ("data set", "photographs", "mAP50")
+    assert table.columns[:3] == ("data set", "images", "mAP50")

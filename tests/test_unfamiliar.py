@@ -1,4 +1,4 @@
-"""Cells of an unfamiliar photograph are judged beside each other."""
+"""Cells of an unfamiliar image are judged beside each other."""
 
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ def answers(infected: np.ndarray, leukocyte: float = 0.1, background: float = 0.
     return np.stack([red, np.full(len(red), leukocyte), infected * 2 / 3, infected / 3, np.full(len(red), background)], axis=1)
 
 
-def test_what_shifts_all_cells_of_a_photograph_alike_changes_nothing():
+def test_what_shifts_all_cells_of_an_image_alike_changes_nothing():
     rng = np.random.default_rng(0)
     own = rng.normal(-4, 1, 40)
     is_red = np.ones(40, dtype=bool)
@@ -44,7 +44,7 @@ def test_what_shifts_all_cells_of_a_photograph_alike_changes_nothing():
     assert np.median(here) == pytest.approx(0, abs=1e-9)
 
 
-def test_a_photograph_of_few_red_cells_has_no_median():
+def test_an_image_of_few_red_cells_has_no_median():
     is_red = np.arange(20) < FEWEST_RED_CELLS - 1
     assert relative_evidence(np.zeros(20), is_red) is None
     assert relative_evidence(np.zeros(20), np.arange(20) < FEWEST_RED_CELLS) is not None
@@ -133,19 +133,19 @@ def shades(patches: np.ndarray) -> np.ndarray:
 class Grid(Proposer):
     """Proposes one row of boxes."""
 
-    def candidates(self, picture):
+    def candidates(self, image):
         left = 20 * np.arange(CELLS, dtype=np.float32)
         return np.stack([left, np.zeros(CELLS, dtype=np.float32), left + 20, np.full(CELLS, 20, dtype=np.float32)], axis=1), None
 
 
 class Verdict:
-    """Stands for what the training photographs look like."""
+    """Stands for what the training images look like."""
 
     def __init__(self, level):
         self.level = level
 
     def judge(self, values):
-        return Familiarity(self.level, 2.0, findings_known=self.level == FAMILIAR)
+        return Familiarity(self.level, 2.0, infection_known=self.level == FAMILIAR)
 
 
 def detector_of(level: str, unfamiliar: UnfamiliarSigmoid | None = SIGMOID) -> TwoStageDetector:
@@ -155,22 +155,22 @@ def detector_of(level: str, unfamiliar: UnfamiliarSigmoid | None = SIGMOID) -> T
     return TwoStageDetector(Grid(), classifier, unfamiliar=unfamiliar, settings=settings, **known)
 
 
-def photograph() -> np.ndarray:
+def scene() -> np.ndarray:
     """Twenty cells alike, of which one is darker."""
-    picture = np.full((20, 20 * CELLS, 3), 128, dtype=np.uint8)
-    picture[:, 60:80] = 40
-    return picture
+    image = np.full((20, 20 * CELLS, 3), 128, dtype=np.uint8)
+    image[:, 60:80] = 40
+    return image
 
 
-def test_a_familiar_photograph_is_seen_as_ever():
-    own, without = detector_of(FAMILIAR).predict(photograph()), detector_of(FAMILIAR, None).predict(photograph())
+def test_a_familiar_image_is_seen_as_ever():
+    own, without = detector_of(FAMILIAR).predict(scene()), detector_of(FAMILIAR, None).predict(scene())
     assert np.array_equal(own.probabilities, without.probabilities)
     assert own.familiarity.level == FAMILIAR
     assert without.familiarity is None
 
 
 def test_on_an_unfamiliar_one_the_usual_cell_is_healthy_and_the_dark_one_is_not():
-    plain, beside = detector_of(UNUSUAL, None).predict(photograph()), detector_of(UNUSUAL).predict(photograph())
+    plain, beside = detector_of(UNUSUAL, None).predict(scene()), detector_of(UNUSUAL).predict(scene())
     infected = beside.probabilities[:, 2:4].sum(axis=1) / 0.8
     usual = np.delete(np.arange(CELLS), 3)
     assert (plain.probabilities[usual, 2:4].sum(axis=1) > 0.3).all()  # by the network alone every cell is a suspect
@@ -180,25 +180,25 @@ def test_on_an_unfamiliar_one_the_usual_cell_is_healthy_and_the_dark_one_is_not(
 
 def test_the_verdict_goes_with_the_detections():
     detector = detector_of(UNUSUAL)
-    found = detector.detect(photograph())
+    found = detector.detect(scene())
     verdict = getattr(found, FAMILIARITY)[1]
     assert verdict.level == UNUSUAL
-    assert detector.familiarity(photograph(), found) is verdict
-    assert detector_of(FAMILIAR).familiarity(photograph(), found).level == FAMILIAR  # another model has a verdict of its own
-    other = detector_of(FAMILIAR).detect(photograph())
-    assert len(sv.Detections.merge([found, other])) == len(found) + len(other)  # also of pictures with other verdicts
+    assert detector.familiarity(scene(), found) is verdict
+    assert detector_of(FAMILIAR).familiarity(scene(), found).level == FAMILIAR  # another model has a verdict of its own
+    other = detector_of(FAMILIAR).detect(scene())
+    assert len(sv.Detections.merge([found, other])) == len(found) + len(other)  # also of images with other verdicts
 
 
 def test_evidence_is_measured_on_annotated_red_cells(tmp_path):
     import cv2
 
-    from malaria_cells.data.annotations import AnnotationSet, Picture
+    from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 
-    cv2.imwrite(str(tmp_path / "a.png"), photograph())
+    cv2.imwrite(str(tmp_path / "a.png"), scene())
     boxes, class_ids = Grid().candidates(None)[0], np.zeros(CELLS, dtype=np.int64)
     class_ids[3], class_ids[4] = 2, 1
-    picture = Picture("a.png", tmp_path / "a.png", (20 * CELLS, 20), "a", boxes[:-1], class_ids[:-1], np.zeros(CELLS - 1, dtype=bool))
-    evidence = measured_evidence(detector_of(UNUSUAL), AnnotationSet(LABELS, (picture,)))
+    image = AnnotatedImage("a.png", tmp_path / "a.png", (20 * CELLS, 20), "a", boxes[:-1], class_ids[:-1], np.zeros(CELLS - 1, dtype=bool))
+    evidence = measured_evidence(detector_of(UNUSUAL), AnnotationSet(LABELS, (image,)))
     assert len(evidence.relative) == CELLS - 2  # neither the leukocyte nor what is in no box
     assert evidence.is_infected.sum() == 1
     assert evidence.relative[evidence.is_infected] > 1
@@ -221,17 +221,15 @@ def test_labels_without_both_kinds_stay_as_they_are(infected, red):
     labels = LabelSet(("red blood cell", "leukocyte", "ring", "schizont"), (), infected, red)
     detector = detector_of(UNUSUAL)
     detector = replace(detector, classifier=replace(detector.classifier, labels=labels))
-    assert np.array_equal(
-        detector.predict(photograph()).probabilities, replace(detector, unfamiliar=None).predict(photograph()).probabilities
-    )
+    assert np.array_equal(detector.predict(scene()).probabilities, replace(detector, unfamiliar=None).predict(scene()).probabilities)
 
 
-def test_a_photograph_of_few_cells_stays_as_it_is():
-    narrow = photograph()[:, :80]
+def test_an_image_of_few_cells_stays_as_it_is():
+    narrow = scene()[:, :80]
 
     class Four(Grid):
-        def candidates(self, picture):
-            return super().candidates(picture)[0][:4], None
+        def candidates(self, image):
+            return super().candidates(image)[0][:4], None
 
     detector = replace(detector_of(UNUSUAL), proposer=Four())
     assert np.array_equal(detector.predict(narrow).probabilities, replace(detector, unfamiliar=None).predict(narrow).probabilities)
@@ -245,9 +243,9 @@ def test_the_closest_look_is_the_second_in_its_own_size_and_by_several_views():
         return shades(patches)
 
     detector = detector_of(UNUSUAL)
-    classifier = replace(detector.classifier, second_look=second, second_look_size_hw=(28, 28))
+    classifier = replace(detector.classifier, refiner=second, refiner_size_hw=(28, 28))
     detector = replace(detector, classifier=classifier).with_settings(tta=4)
-    detector.predict(photograph())
+    detector.predict(scene())
     assert {shape[1:] for shape in asked} == {(28, 28, 3)}
     assert (CELLS, 28, 28, 3) in asked  # all candidates once
     assert (4 * 10, 28, 28, 3) in asked  # the ten most suspicious in four views

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.data.images import list_pictures, walk_files
+from malaria_cells.data.images import list_images, walk_files
 
 
 def put(root: Path, *names: str) -> None:
@@ -31,7 +31,7 @@ def test_hidden_folders_and_those_of_other_programs_are_not_searched(tmp_path):
     put(tmp_path, "a.png", "._a.png", ".git/b.png", "sub/.thumbnails/c.png", "__MACOSX/d.png", "sub/@eaDir/e.png", "$RECYCLE.BIN/f.png")
     assert names(tmp_path) == ["a.png"]
     assert [p.name for p in walk_files(tmp_path / ".git")] == ["b.png"]  # named by a person
-    assert list_pictures(tmp_path)[1] == ["a.png"]
+    assert list_images(tmp_path)[1] == ["a.png"]
 
 
 def test_links_to_folders_are_followed_for_each_name(tmp_path):

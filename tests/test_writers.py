@@ -8,9 +8,9 @@ from PIL import Image
 
 from malaria_cells.app.cli import main
 from malaria_cells.data.annotations import load_annotations
-from malaria_cells.data.images import read_picture
+from malaria_cells.data.images import read_image
 from malaria_cells.data.writers import WRITERS
-from tests.conftest import bbbc041_entry, write_bbbc041, write_picture
+from tests.conftest import bbbc041_entry, write_bbbc041, write_image
 
 OBJECTS = {
     "images/a/x.png": [("ring", 5, 6, 30, 41), ("red blood cell", 40, 1, 99, 79)],
@@ -28,25 +28,25 @@ def content(annotations):
     names = annotations.labels.names
     return sorted(
         (p.path.read_bytes(), sorted((names[c], *b.round(2).tolist()) for c, b in zip(p.cell_class_ids, p.cells_xyxy, strict=True)))
-        for p in annotations.pictures
+        for p in annotations.images
     )
 
 
 @pytest.mark.parametrize("form", list(WRITERS))
 def test_round_trip_to_pixel_accuracy(source, tmp_path, form, capsys):
     assert main(["convert", str(source), str(tmp_path / form), "--to", form]) == 0
-    assert "3 pictures, 3 boxes of 3 classes" in capsys.readouterr().out
+    assert "3 images, 3 boxes of 3 classes" in capsys.readouterr().out
     assert content(load_annotations(tmp_path / form, None)) == content(load_annotations(source, None))
 
 
 @pytest.mark.parametrize(("form", "expected"), [("coco", [False, True]), ("voc", [False, True]), ("yolo", [False])])
 def test_ignore_regions(tmp_path, form, expected, capsys):
-    write_picture(tmp_path / "s" / "images" / "a.jpg")
+    write_image(tmp_path / "s" / "images" / "a.jpg")
     crowd = {"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [{"id": 1, "name": "cell"}]}
     boxes = [{"image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 20], "iscrowd": i} for i in (0, 1)]
     (tmp_path / "s" / "annotations.json").write_text(json.dumps(crowd | {"annotations": boxes}))
     assert main(["convert", str(tmp_path / "s"), str(tmp_path / form), "--to", form]) == 0
-    found = load_annotations(tmp_path / form, None).pictures[0]
+    found = load_annotations(tmp_path / form, None).images[0]
     assert found.ignore.tolist() == expected
     assert ("1 ignore regions, which YOLO cannot say, were left out" in capsys.readouterr().out) == (form == "yolo")
 
@@ -58,10 +58,10 @@ def test_parts_survive(tmp_path, form):
     bccd(tmp_path / "BCCD")
     assert main(["convert", str(tmp_path / "BCCD"), str(tmp_path / form), "--to", form]) == 0
     found = load_annotations(tmp_path / form, None)
-    assert sorted(p.part for p in found.pictures) == ["test", "train", "train", "train", "train", "validation"]
+    assert sorted(p.part for p in found.images) == ["test", "train", "train", "train", "train", "validation"]
 
 
-def test_pictures_that_exif_turns_are_written_upright(tmp_path):
+def test_images_that_exif_turns_are_written_upright(tmp_path):
     image = Image.fromarray(np.arange(100 * 80 * 3, dtype=np.uint8).reshape(80, 100, 3))
     exif = image.getexif()
     exif[0x0112] = 6
@@ -86,15 +86,15 @@ def test_converting_writes_whole_or_not_at_all(source, tmp_path, capsys):
     assert not (tmp_path / "new").exists()
 
 
-def test_labels_of_whole_pictures_have_no_boxes_to_convert(tmp_path, capsys):
+def test_labels_of_whole_images_have_no_boxes_to_convert(tmp_path, capsys):
     for name in ("NORMAL", "PNEUMONIA"):
-        write_picture(tmp_path / "s" / name / "a.png")
+        write_image(tmp_path / "s" / name / "a.png")
     assert main(["convert", str(tmp_path / "s"), str(tmp_path / "coco"), "--to", "coco"]) == 2
-    assert "its labels are of whole pictures" in capsys.readouterr().err
+    assert "its labels are of whole images" in capsys.readouterr().err
 
 
-def odd_pictures(folder):
-    """Pictures that programs show differently, and plain ones; their sizes by name."""
+def odd_images(folder):
+    """Images that programs show differently, and plain ones; their sizes by name."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True)
 
@@ -115,20 +115,20 @@ def odd_pictures(folder):
 
 
 @pytest.mark.parametrize("form", list(WRITERS))
-def test_every_picture_is_written_with_the_pixels_that_are_read(tmp_path, form, capsys):
+def test_every_image_is_written_with_the_pixels_that_are_read(tmp_path, form, capsys):
     originals = tmp_path / "s" / "images"
-    sizes = odd_pictures(originals)
+    sizes = odd_images(originals)
     source = write_coco(tmp_path / "s", {f"images/{name}": size for name, size in sizes.items()})
     assert main(["convert", str(source), str(tmp_path / form), "--to", form]) == 0
-    written = [p.path for p in load_annotations(tmp_path / form, None).pictures]
+    written = [p.path for p in load_annotations(tmp_path / form, None).images]
     said = capsys.readouterr().out
-    assert "6 pictures written upright as PNG with 8 bits, since not every program shows the original alike; first: images/deep.png" in said
-    meant = {read_picture(originals / name).tobytes() for name in sizes}
+    assert "6 images written upright as PNG with 8 bits, since not every program shows the original alike; first: images/deep.png" in said
+    meant = {read_image(originals / name).tobytes() for name in sizes}
     assert len(written) == len(meant) == 8
-    assert {read_picture(path).tobytes() for path in written} == meant
+    assert {read_image(path).tobytes() for path in written} == meant
     for path in written:  # as a program does that knows of nothing
         with Image.open(path) as shown:
-            assert np.asarray(shown.convert("RGB")).tobytes() == read_picture(path).tobytes()
+            assert np.asarray(shown.convert("RGB")).tobytes() == read_image(path).tobytes()
     kept = [path.read_bytes() for path in written if path.suffix == ".jpg"]
     assert kept == [(originals / "plain.jpg").read_bytes()]
 

@@ -72,36 +72,36 @@ def save_classifier(path, size_hw, n_classes, seed, sigmoid=False):
     _save(path, nodes, {"weights": weights, "grey": np.float32(128)}, [None, *size_hw, 3], [None, units])
 
 
-def save_export(folder, n_labels, second_look=False, rejects=True, sigmoid=False, stain="none", **settings):
+def save_export(folder, n_labels, refiner=False, has_background=True, sigmoid=False, stain="none", **settings):
     """Write a folder as `malaria-cells export --format onnx` does; its description is returned."""
     labels, size_hw, closer_hw = LABELS[n_labels], (12, 12), (16, 16)
-    n_classes = n_labels + rejects
-    infected = (*labels.is_infected.tolist(), *([False] * rejects))
-    findings = InfectionSigmoid(infected, 0.8, 0.6) if any(infected) else None
+    n_classes = n_labels + has_background
+    infected = (*labels.is_infected.tolist(), *([False] * has_background))
+    infection = InfectionSigmoid(infected, 0.8, 0.6) if any(infected) else None
     ratio = np.random.default_rng(3).normal(size=n_classes) / 2
     description = ModelDescription(
         labels=labels,
         model="compact",
-        rejects=rejects,
+        has_background=has_background,
         image_size_hw=size_hw,
         context=1.25,
         cell_size=CELL_SIZE,
         proposals="learned",
         box_margins={},
         settings=replace(DetectionSettings(score_threshold=0.02, proposal_weight=0.3), **settings),
-        calibration=Calibration(0.9, 0.6, tuple(ratio.tolist()), findings),
+        calibration=Calibration(0.9, 0.6, tuple(ratio.tolist()), infection),
         fingerprints={},
         seed=0,
         proposer_tta=4,
-        second_look="lite" if second_look else None,
-        second_look_size_hw=closer_hw if second_look else None,
+        refiner="lite" if refiner else None,
+        refiner_size_hw=closer_hw if refiner else None,
         stain=stain,
     )
     folder.mkdir(exist_ok=True)
     save_proposer(folder / "proposer.onnx")
     save_classifier(folder / "classifier.onnx", size_hw, n_classes, 1, sigmoid)
-    if second_look:
-        save_classifier(folder / "second_look.onnx", closer_hw, n_classes, 2, sigmoid)
-    names = ["classifier", *(["second_look"] if second_look else [])]
+    if refiner:
+        save_classifier(folder / "refiner.onnx", closer_hw, n_classes, 2, sigmoid)
+    names = ["classifier", *(["refiner"] if refiner else [])]
     save_description(folder, [exported_network(folder, name, "onnx") for name in names], description)
     return description

@@ -23,7 +23,7 @@ EXPLAINED = 300  # pixels a side
 
 
 class CellDetector:
-    """A trained detector, ready for pictures.
+    """A trained detector, ready for images.
 
     Examples:
         >>> from malaria_cells import CellDetector
@@ -46,7 +46,7 @@ class CellDetector:
         Args:
             folder: as ``train.py`` or ``malaria-cells export`` wrote it; None: the shipped model, as `run.py` uses it.
             engine: ``keras``, ``onnx``, ``openvino``, ``litert`` or ``savedmodel``; None: what the folder holds.
-            cell_size: median longer side of a cell in your pictures in pixels; None: as in the training, or a picture's own where
+            cell_size: median longer side of a cell in your images in pixels; None: as in the training, or an image's own where
                 it is plainly another.
 
         Raises:
@@ -60,11 +60,11 @@ class CellDetector:
         """
         folder = shipped() if folder is None else Path(folder)
         detector, description = load_detector(folder, engine)
-        if not description.rejects:
-            raise InputError(f"{folder}: classifies whole pictures and detects no cells; use run.py --mode classify")
+        if not description.has_background:
+            raise InputError(f"{folder}: classifies whole images and detects no cells; use run.py --mode classify")
         if cell_size is not None:
             if not isinstance(detector, TwoStageDetector):
-                raise InputError(f"cell_size: {folder} is a {description.detector} detector, which fits whole pictures to its input")
+                raise InputError(f"cell_size: {folder} is a {description.detector} detector, which fits whole images to its input")
             detector = detector.with_cell_size(cell_size)
         return cls(detector, folder)
 
@@ -73,11 +73,11 @@ class CellDetector:
         """Names of the classes; `class_id` of a detection is an index into them."""
         return self._detector.labels.names
 
-    def detect(self, picture: str | Path | np.ndarray) -> sv.Detections:
-        """Find and name the cells of one picture.
+    def detect(self, image: str | Path | np.ndarray) -> sv.Detections:
+        """Find and name the cells of one image.
 
         Args:
-            picture: a file, or uint8 RGB (H, W, 3), upright, values 0 to 255.
+            image: a file, or uint8 RGB (H, W, 3), upright, values 0 to 255.
 
         Returns:
             Detections, best score first: ``xyxy``, float32 (n, 4), pixels, right and bottom exclusive; ``confidence``, float32
@@ -94,21 +94,21 @@ class CellDetector:
             >>> found.xyxy.shape[1], found.data["probabilities"].shape[1]
             (4, 8)
         """
-        if isinstance(picture, np.ndarray):
-            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
-                raise InputError(f"picture: expected uint8 RGB (H, W, 3), found {picture.dtype} {picture.shape}; see read_picture")
-        elif not isinstance(picture, str | os.PathLike):
-            raise InputError(f"picture: expected a file or a NumPy array, found {type(picture).__name__}; numpy.asarray may make one of it")
-        return self._detector.detect(picture)
+        if isinstance(image, np.ndarray):
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+                raise InputError(f"image: expected uint8 RGB (H, W, 3), found {image.dtype} {image.shape}; see read_image")
+        elif not isinstance(image, str | os.PathLike):
+            raise InputError(f"image: expected a file or a NumPy array, found {type(image).__name__}; numpy.asarray may make one of it")
+        return self._detector.detect(image)
 
-    def detect_each(self, pictures: Iterable[str | Path | np.ndarray]) -> Iterator[sv.Detections]:
-        """Find and name the cells of many pictures: in their order, some at once, which takes a fifth less time than a loop.
+    def detect_each(self, images: Iterable[str | Path | np.ndarray]) -> Iterator[sv.Detections]:
+        """Find and name the cells of many images: in their order, some at once, which takes a fifth less time than a loop.
 
         Args:
-            pictures: each as for `detect`; taken as they are needed, so that a generator fills no memory.
+            images: each as for `detect`; taken as they are needed, so that a generator fills no memory.
 
         Raises:
-            InputError: as `detect`, when it is the picture's turn; the pictures before have been handed out.
+            InputError: as `detect`, when it is the image's turn; the images before have been handed out.
 
         Examples:
             >>> detector = CellDetector.load("pretrained/thin_smear")
@@ -116,11 +116,11 @@ class CellDetector:
             >>> detector.count(*found).red_cells == 3 * detector.count(found[0]).red_cells
             True
         """
-        for _, detecting in imap_ordered(self.detect, pictures):
+        for _, detecting in imap_ordered(self.detect, images):
             yield detecting.result()
 
     def count(self, *detections: sv.Detections) -> Count:
-        """Count the cells of one or more pictures.
+        """Count the cells of one or more images.
 
         Returns:
             ``by_label``, int (n_labels,); ``infected`` and ``red_cells``; ``parasitemia``, a fraction of 1, or None without
@@ -135,34 +135,34 @@ class CellDetector:
         labels = self._detector.labels
         return total((count_detected(found, labels) for found in detections), labels)
 
-    def familiarity(self, picture: np.ndarray, detections: sv.Detections) -> Familiarity | None:
-        """How like the training photographs a picture is; None of a model that does not know what those look like.
+    def familiarity(self, image: np.ndarray, detections: sv.Detections) -> Familiarity | None:
+        """How like the training images an image is; None of a model that does not know what those look like.
 
         Args:
-            picture: uint8 RGB (H, W, 3), see `read_picture`.
+            image: uint8 RGB (H, W, 3), see `read_image`.
             detections: what `detect` found in it, all of them.
 
         Returns:
             ``level``: ``familiar``, ``unusual`` or ``unlike anything learned``; the ``reason`` in words; ``distance`` and ``nearest``;
-            ``findings_known``, whether the data sets that it is like have infected cells; and ``is_as_learned``, whether it is familiar and
-            they have. A parasitemia of the last level means nothing.
+            ``infection_known``, whether the data sets that it is like have infected cells; and ``is_as_learned``, whether it is
+            familiar and they have. A parasitemia of the last level means nothing.
 
         Examples:
-            >>> from malaria_cells import read_picture
-            >>> detector, picture = CellDetector.load("pretrained/thin_smear"), read_picture("docs/images/smear.jpg")
-            >>> verdict = detector.familiarity(picture, detector.detect(picture))
+            >>> from malaria_cells import read_image
+            >>> detector, image = CellDetector.load("pretrained/thin_smear"), read_image("docs/images/smear.jpg")
+            >>> verdict = detector.familiarity(image, detector.detect(image))
             >>> verdict is None or verdict.level in {"familiar", "unusual", "unlike anything learned"}
             True
         """
-        return self._detector.familiarity(picture, detections)
+        return self._detector.familiarity(image, detections)
 
     def interval(self, counted: Count, *familiarities: Familiarity | None) -> tuple[float, float] | None:
         """95 % interval of the parasitemia, fractions of 1, the detector's own errors included (see `Count.interval`).
 
         Args:
-            counted: cells of one or more pictures.
+            counted: cells of one or more images.
             familiarities: theirs. With one that is not as learned the interval is that of laboratories that the training left out; where
-                errors there were not measured it is None, but for familiar photographs.
+                errors there were not measured it is None, but for familiar images.
 
         Examples:
             >>> detector = CellDetector.load("pretrained/thin_smear")
@@ -172,26 +172,26 @@ class CellDetector:
         """
         return counted.interval(self._detector.errors_for(*familiarities))
 
-    def draw(self, picture: np.ndarray, detections: sv.Detections) -> np.ndarray:
-        """Draw the counted cells on a copy of a picture, uint8 RGB (H, W, 3), infected ones standing out.
+    def draw(self, image: np.ndarray, detections: sv.Detections) -> np.ndarray:
+        """Draw the counted cells on a copy of an image, uint8 RGB (H, W, 3), infected ones standing out.
 
         Examples:
-            >>> from malaria_cells import read_picture
-            >>> detector, picture = CellDetector.load("pretrained/thin_smear"), read_picture("docs/images/smear.jpg")
-            >>> detector.draw(picture, detector.detect(picture)).shape == picture.shape
+            >>> from malaria_cells import read_image
+            >>> detector, image = CellDetector.load("pretrained/thin_smear"), read_image("docs/images/smear.jpg")
+            >>> detector.draw(image, detector.detect(image)).shape == image.shape
             True
         """
-        return draw_detections(picture, detections, self._detector.labels)
+        return draw_detections(image, detections, self._detector.labels)
 
     @cached_property
     def _explainer(self) -> Explainer:
         return Explainer.load(self._folder)
 
-    def explain(self, picture: np.ndarray, box_xyxy: np.ndarray, label: str) -> np.ndarray:
+    def explain(self, image: np.ndarray, box_xyxy: np.ndarray, label: str) -> np.ndarray:
         """Draw what of a cell speaks for a label, by Grad-CAM (see `explain`).
 
         Args:
-            picture: uint8 RGB (H, W, 3).
+            image: uint8 RGB (H, W, 3).
             box_xyxy: of the cell, (4,), pixels.
             label: one of `labels`.
 
@@ -202,12 +202,12 @@ class CellDetector:
             InputError: an unknown label; a one-stage or exported detector, which has no classifier to ask.
 
         Examples:
-            >>> from malaria_cells import read_picture
-            >>> detector, picture = CellDetector.load("pretrained/thin_smear"), read_picture("docs/images/smear.jpg")
-            >>> detector.explain(picture, detector.detect(picture).xyxy[0], "ring").shape
+            >>> from malaria_cells import read_image
+            >>> detector, image = CellDetector.load("pretrained/thin_smear"), read_image("docs/images/smear.jpg")
+            >>> detector.explain(image, detector.detect(image).xyxy[0], "ring").shape
             (300, 300, 3)
         """
         if label not in self.labels:
             raise InputError(f"label: '{label}' is not one of {', '.join(self.labels)}")
-        patch = crop_boxes(picture, np.asarray(box_xyxy)[None], self._explainer.context, (EXPLAINED, EXPLAINED))
-        return self._explainer.overlays(patch, label, [Stain.of(picture)])[0]
+        patch = crop_boxes(image, np.asarray(box_xyxy)[None], self._explainer.context, (EXPLAINED, EXPLAINED))
+        return self._explainer.overlays(patch, label, [Stain.of(image)])[0]

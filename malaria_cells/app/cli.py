@@ -24,7 +24,7 @@ DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0 done, 1 a file or folder that could not be written or read, 2 wrong request, 3 some pictures failed, 130 interrupted.
+    0 done, 1 a file or folder that could not be written or read, 2 wrong request, 3 some images failed, 130 interrupted.
     """
     parser = _parser()
     options = parser.parse_args(_with_values_joined(sys.argv[1:] if arguments is None else arguments))
@@ -68,7 +68,7 @@ def script(command: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="malaria-cells", description="Finds and names blood cells in photographs of stained smears.")
+    parser = argparse.ArgumentParser(prog="malaria-cells", description="Finds and names blood cells in images of stained smears.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in (
         _add_train,
@@ -107,7 +107,7 @@ def _add_overrides(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_annotation(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--images", type=Path, metavar="FOLDER", help="folder of the pictures (default: the annotation's own folder)")
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="folder of the images (default: the annotation's own folder)")
     parser.add_argument("--format", default="auto", help="form of the annotation (default: recognised by content)")
 
 
@@ -140,9 +140,9 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         values["label_map"] = _one_map(values["label_map"])
         return run(RunRequest(**values))
 
-    parser = _command(commands, "run", "Detect cells in pictures, or classify pictures.", run)
+    parser = _command(commands, "run", "Detect cells in images, or classify images.", run)
     parser.add_argument("--model", type=Path, help="model folder, or .keras or .h5 classifier (default: the shipped pretrained/thin_smear)")
-    parser.add_argument("--image", required=True, help="picture, directory (searched recursively), or glob in quotes")
+    parser.add_argument("--image", required=True, help="image, directory (searched recursively), or glob in quotes")
     parser.add_argument("--output", type=Path, default=Path("results"), help="folder for the results (default: %(default)s)")
     parser.add_argument(
         "--mode",
@@ -161,7 +161,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         help="labels of the model that the annotators marked wherever they saw one; a detection of another label on no annotated cell is "
         "neither right nor wrong (default: all); may be repeated",
     )
-    parser.add_argument("--split", type=Path, metavar="FILE", help='JSON {"test": [pictures], ..}; work on the pictures of one part only')
+    parser.add_argument("--split", type=Path, metavar="FILE", help='JSON {"test": [images], ..}; work on the images of one part only')
     parser.add_argument("--part", default="test", help="which part of --split (default: %(default)s)")
     parser.add_argument(
         "--score-threshold", type=_fraction, metavar="S", help="leave out detections scored lower, 0 to 1 (default: the model's)"
@@ -176,7 +176,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         "--cell-size",
         type=_cell_size,
         metavar="PIXELS",
-        help="median longer side of a cell in these pictures (default: the model's, or a picture's own where it is plainly another)",
+        help="median longer side of a cell in these images (default: the model's, or an image's own where it is plainly another)",
     )
     parser.add_argument("--engine", choices=ENGINES, help="what runs the networks (default: what MODEL holds them for; see export)")
     parser.add_argument("--labels", metavar="A,B,..", help="class names of a bare .keras or .h5 model")
@@ -190,10 +190,10 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         "--input-divisor", type=_divisor, metavar="N", help="divide pixels by N first, in place of --input-range: 255 is 0,1"
     )
     parser.add_argument(
-        "--review", type=_count, metavar="N", help="write the N most doubtful cells as a sheet, and their pictures to correct and train on"
+        "--review", type=_count, metavar="N", help="write the N most doubtful cells as a sheet, and their images to correct and train on"
     )
     parser.add_argument(
-        "--force", action="store_true", help="give a parasitemia of photographs that are unlike anything the model has learned, too"
+        "--force", action="store_true", help="give a parasitemia of images that are unlike anything the model has learned, too"
     )
     parser.add_argument("--compare", action="store_true", help="draw what is annotated beside what is detected (needs --annotations)")
 
@@ -208,8 +208,8 @@ def _add_adapt(commands: argparse._SubParsersAction) -> None:
         values["label_map"] = _one_map(values["label_map"]) or {}
         return adapt(AdaptRequest(**values))
 
-    parser = _command(commands, "adapt", "Go on from a trained model with a few annotated photographs.", adapt)
-    parser.add_argument("data", type=Path, help="annotation file, data set folder, or corrected review of run.py: 5 to 40 photographs")
+    parser = _command(commands, "adapt", "Go on from a trained model with a few annotated images.", adapt)
+    parser.add_argument("data", type=Path, help="annotation file, data set folder, or corrected review of run.py: 5 to 40 images")
     parser.add_argument("--from", dest="model", type=Path, required=True, metavar="MODEL", help="model folder to go on from")
     parser.add_argument("--output", type=Path, required=True, help="folder of the new model")
     _add_annotation(parser)
@@ -218,7 +218,7 @@ def _add_adapt(commands: argparse._SubParsersAction) -> None:
         "--infected-labels", type=_names, metavar="A,B,..", help="those that are infected red cells (default: as the model)"
     )
     _add_label_meanings(parser, "categories of no interest", "labels")
-    parser.add_argument("--group", metavar="HOW", help="what keeps photographs of one slide together, as the key `group` of a config")
+    parser.add_argument("--group", metavar="HOW", help="what keeps images of one slide together, as the key `group` of a config")
     parser.add_argument("--old-data", type=Path, metavar="DATA", help="config or folder of what MODEL was trained on, to learn from too")
     parser.add_argument("--minutes", type=_minutes, default=10.0, help="that it may take (default: %(default)g)")
 
@@ -234,13 +234,13 @@ def _add_crossvalidate(commands: argparse._SubParsersAction) -> None:
             return crossvalidate_sets(options.config, options.set, options.output)
         return crossvalidate(options.config, options.set, options.folds or FOLDS, options.output)
 
-    parser = _command(commands, "crossvalidate", "Train and score a recipe on every fold of the training pictures.", crossvalidate)
+    parser = _command(commands, "crossvalidate", "Train and score a recipe on every fold of the training images.", crossvalidate)
     _add_recipe(parser)
     parser.add_argument(
         "--by",
         choices=("fold", "data_set"),
         default="fold",
-        help="what is left out and scored on: folds of the pictures, or one of `data_sets` after another (default: %(default)s)",
+        help="what is left out and scored on: folds of the images, or one of `data_sets` after another (default: %(default)s)",
     )
     parser.add_argument("--folds", type=int, choices=range(2, 21), metavar="K", help=f"2 to 20 (default: {FOLDS})")
     parser.add_argument(
@@ -274,7 +274,7 @@ def _add_explore(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--config", type=Path, help="take data set, labels and patch size from a config")
     _add_overrides(parser)
     _add_annotation(parser)
-    parser.add_argument("--output", type=Path, default=Path("results/explore"), help="folder for the pictures (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("results/explore"), help="folder for the images (default: %(default)s)")
     parser.add_argument("--augment", metavar="POLICY", help="show what an augmentation policy does to sixteen patches")
 
 
@@ -284,7 +284,7 @@ def _add_page(commands: argparse._SubParsersAction) -> None:
 
         return page(options.model, options.models, options.review, options.address, options.port)
 
-    parser = _command(commands, "page", "Open the page: drop photographs, see cells, correct labels.", page)
+    parser = _command(commands, "page", "Open the page: drop images, see cells, correct labels.", page)
     parser.add_argument("--model", type=Path, help="model folder that is chosen at first (default: the shipped pretrained/thin_smear)")
     parser.add_argument("--models", type=Path, default=Path("models"), help="folder of further models to offer (default: %(default)s)")
     parser.add_argument(
@@ -303,7 +303,7 @@ def _add_gallery(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "gallery", "Write sheets and animations of the cells of each class.", gallery)
     parser.add_argument("source", type=Path, help="annotation file, data set folder, or results of run.py")
     _add_annotation(parser)
-    parser.add_argument("--output", type=Path, default=Path("results/gallery"), help="folder for the pictures (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("results/gallery"), help="folder for the images (default: %(default)s)")
     parser.add_argument("--count", type=_count, default=100, help="cells of a class at most (default: %(default)s)")
     parser.add_argument("--explain", action="store_true", help="also draw where a model looks (Grad-CAM)")
     parser.add_argument("--model", type=Path, help="with --explain: the model folder (default: the shipped pretrained/thin_smear)")
@@ -320,7 +320,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--format", choices=FORMATS, required=True, help="what to write it for")
     parser.add_argument("--int8", action="store_true", help="eight-bit weights and activations: smaller, faster, a little less exact")
     parser.add_argument(
-        "--image", help="with --int8 for onnx, openvino: pictures that ranges are fitted to (default: those it was trained on)"
+        "--image", help="with --int8 for onnx, openvino: images that ranges are fitted to (default: those it was trained on)"
     )
     parser.add_argument("--output", type=Path, help="folder to write (default: a subfolder of the model, named by the format)")
 
@@ -346,9 +346,9 @@ def _add_sample(commands: argparse._SubParsersAction) -> None:
 
     parser = _command(commands, "sample", "Render a data set of thin blood smears.", sample)
     parser.add_argument("folder", type=Path, help="folder to write")
-    parser.add_argument("--training", type=_count, default=40, help="training pictures (default: %(default)s)")
-    parser.add_argument("--test", type=_count, default=16, help="test pictures (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=42, help="same seed, same pictures (default: %(default)s)")
+    parser.add_argument("--training", type=_count, default=40, help="training images (default: %(default)s)")
+    parser.add_argument("--test", type=_count, default=16, help="test images (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=42, help="same seed, same images (default: %(default)s)")
 
 
 def _add_keys(commands: argparse._SubParsersAction) -> None:
@@ -406,7 +406,7 @@ def _one_map(lists: list[list[tuple[str, str]]]) -> dict[str, str] | None:
 
 
 def _at_home(options: argparse.Namespace) -> None:
-    """Put the home folder in the place of ``~`` in every path: a shell leaves it in --image=~/pictures, and in quotes."""
+    """Put the home folder in the place of ``~`` in every path: a shell leaves it in --image=~/images, and in quotes."""
     for name, value in vars(options).items():
         is_path = isinstance(value, Path) or (name == "image" and isinstance(value, str))
         if is_path and str(value).startswith("~") and not os.path.lexists(value):

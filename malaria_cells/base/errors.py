@@ -11,10 +11,10 @@ class InputError(ValueError):
     it without a traceback and ends with exit code 2.
 
     Examples:
-        >>> raise InputError("photo.jpg: no such picture")
+        >>> raise InputError("photo.jpg: no such image")
         Traceback (most recent call last):
         ...
-        malaria_cells.InputError: photo.jpg: no such picture
+        malaria_cells.InputError: photo.jpg: no such image
     """
 
     __module__ = "malaria_cells"  # where programs import it from, and what a traceback names

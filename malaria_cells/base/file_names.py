@@ -1,4 +1,4 @@
-"""Names of files made from other names: of classes, of photographs. No two become one, on any system.
+"""Names of files made from other names: of classes, of images. No two become one, on any system.
 
 Some systems compare names without regard to case, and all Apple's without regard to the Unicode form of a letter; Windows
 drops dots and spaces at the end and keeps some names for its devices; no system takes more than 255 bytes.
@@ -73,7 +73,7 @@ def inside(path: str) -> str:
     """
     parts = re.split(r"[/\\]", path)
     if not path or path.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[/\\]", path) or ".." in parts or "\0" in path:
-        raise InputError(f"'{printable(path)}': leads outside the folder that is written; name the picture by its path below the data set")
+        raise InputError(f"'{printable(path)}': leads outside the folder that is written; name the image by its path below the data set")
     return path
 
 

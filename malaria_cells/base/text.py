@@ -4,8 +4,8 @@
 def number_of(n: int, what: str) -> str:
     """A count with its noun.
 
-    >>> number_of(1, "picture"), number_of(1200, "cell"), number_of(2, "box")
-    ('1 picture', '1,200 cells', '2 boxes')
+    >>> number_of(1, "image"), number_of(1200, "cell"), number_of(2, "box")
+    ('1 image', '1,200 cells', '2 boxes')
     """
     return f"{n:,} {what}" + ("" if n == 1 else "es" if what.endswith("x") else "s")
 

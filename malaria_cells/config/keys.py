@@ -30,14 +30,14 @@ HeightWidth = Annotated[tuple[Pixels, Pixels], BeforeValidator(_as_tuple)]
 
 
 class ScanSettings(Settings):
-    """Test-time augmentation of whole pictures: `scan` overlapping crops, each augmented `runs` times."""
+    """Test-time augmentation of whole images: `scan` overlapping crops, each augmented `runs` times."""
 
     runs: Count
     scan: Count
 
 
-class SecondLook(Settings):
-    """A second classifier for cells in which the first has a hint of a finding; all else of its recipe is the first one's."""
+class Refiner(Settings):
+    """A second classifier for cells in which the first has a hint of an infection; all else of its recipe is the first one's."""
 
     model: str = "lite"
     weights: FolderOrFile = "none"
@@ -62,8 +62,8 @@ class Anchors(Settings):
 _OF_ONE_SET = {
     "annotations": "name it in the set's own entry of data_sets, as `annotations`",
     "split_file": "name it in the set's own entry of data_sets, as `split`",
-    "test_annotations": "name the test pictures of each set in its own entry of data_sets, by a `split` file",
-    "corrections": "list the corrected pictures as a set of their own, and take the same photographs out of the other set",
+    "test_annotations": "name the test images of each set in its own entry of data_sets, by a `split` file",
+    "corrections": "list the corrected images as a set of their own, and take the same images out of the other set",
 }
 
 
@@ -215,7 +215,7 @@ class Config(Settings):
     )
     early_stopping: Count | None = Field(6, description="Epochs without a better val_macro_f1 before training stops; null: never.")
 
-    second_look: SecondLook | None = Field(
+    refiner: Refiner | None = Field(
         None,
         description="Second classifier for two_stage: {model, weights, freeze, epochs, learning_rate, image_size, augmentation}. It "
         "scores again the cells to which the first classifier gives an infection probability of at least 0.1, and the two "
@@ -303,9 +303,9 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _cells_and_shares(self) -> "Config":
-        for key, look in zip(("image_size", "second_look.image_size"), self.looks, strict=False):
-            if min(look.image_size) < 16:
-                raise ValueError(f"{key}: {list(look.image_size)} is under 16 pixels; a patch that small shows no parasite")
+        for key, recipe in zip(("image_size", "refiner.image_size"), self.classifiers, strict=False):
+            if min(recipe.image_size) < 16:
+                raise ValueError(f"{key}: {list(recipe.image_size)} is under 16 pixels; a patch that small shows no parasite")
         return self
 
     @model_validator(mode="after")
@@ -321,9 +321,9 @@ class Config(Settings):
         return self
 
     @property
-    def looks(self) -> tuple["Config", ...]:
-        """The recipes of the classifiers: this one and, if there is a second look, that one's."""
-        return (self, self.model_copy(update=self.second_look.model_dump(exclude_none=True))) if self.second_look else (self,)
+    def classifiers(self) -> tuple["Config", ...]:
+        """The recipes of the classifiers: this one and, if there is a refiner, that one's."""
+        return (self, self.model_copy(update=self.refiner.model_dump(exclude_none=True))) if self.refiner else (self,)
 
     @property
     def infected(self) -> list[str]:

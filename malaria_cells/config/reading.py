@@ -1,6 +1,7 @@
 """From a YAML file and ``--set key=value`` to a checked `Config`."""
 
 import datetime as dt
+import logging
 import numbers
 import re
 from collections.abc import Collection
@@ -13,6 +14,9 @@ from malaria_cells.base.errors import InputError, nearest
 from malaria_cells.base.yaml_text import load_yaml, parse_yaml
 from malaria_cells.config.keys import Config
 
+log = logging.getLogger(__name__)
+
+FORMER_KEYS = {"second_look": "refiner"}  # keys that went by another name
 MAX_PROBLEMS = 10  # lines of one message
 MAX_SHOWN = 100  # characters of a value
 _UNION_MEMBER = re.compile(r"(function-after|function-before|constrained-|list\[|tuple\[|nullable)|^(str|int|float|ScanSettings|\[key\])$")
@@ -23,7 +27,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
 
     Args:
         path: the YAML file; its `start_from` may be relative to its folder.
-        overrides: strings ``key=value``; the value is read as YAML, and a key inside a key is written as in ``second_look.epochs=8``.
+        overrides: strings ``key=value``; the value is read as YAML, and a key inside a key is written as in ``refiner.epochs=8``.
 
     Raises:
         InputError: no such file, no YAML, an unknown key (the nearest known one is named), a value of the wrong type.
@@ -34,7 +38,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     content = load_yaml(path)
     if not isinstance(content, dict | None):
         raise InputError(f"{path}: found a {type(content).__name__}, expected keys with values such as 'epochs: 12'")
-    content = dict(content or {})
+    content = _with_present_names(dict(content or {}), str(path))
     start = content.get("start_from")
     if isinstance(start, str) and not _is_folder(Path(start)) and _is_folder(path.parent / start):
         content["start_from"] = str(path.parent / start)  # so that the shipped config can be used from any folder
@@ -62,6 +66,7 @@ def make_config(values: dict[str, Any], source: str, overriding: Collection[str]
         InputError: an unknown key or a wrong value.
     """
     overridden = [tuple(key.split(".")) for key in overriding]
+    values = _with_present_names(values, source)
     unnamed = [key for key in values if not isinstance(key, str)]
     if unnamed:
         raise InputError(f"{source}: unknown key {_shown(unnamed[0])}; the keys are listed in docs/config.md")
@@ -75,13 +80,28 @@ def make_config(values: dict[str, Any], source: str, overriding: Collection[str]
     raise InputError("\n".join(shown + more))
 
 
+def _with_present_names(values: dict[str, Any], source: str) -> dict[str, Any]:
+    """The settings with the present names of keys that had others."""
+    for former, present in FORMER_KEYS.items():
+        if former in values and present in values:
+            raise InputError(f"{source}: {former} is the former name of {present}, which is given too; leave {former} out")
+        if former in values:
+            log.info(f"{source}: {former} is called {present} now; the former name goes on working")
+    return {FORMER_KEYS.get(key, key): value for key, value in values.items()}
+
+
+def _present_name(key: str) -> str:
+    outer, dot, inner = key.partition(".")
+    return FORMER_KEYS.get(outer, outer) + dot + inner
+
+
 def _parse_overrides(overrides: list[str]) -> dict[str, Any]:
     values = {}
     for text in overrides:
         key, separator, value = text.partition("=")
         if not separator:
             raise InputError(f"--set {text}: expected key=value, for example --set epochs=3")
-        values[key.strip()] = parse_yaml(value, f"--set {text if len(text) <= MAX_SHOWN else key.strip()}")
+        values[_present_name(key.strip())] = parse_yaml(value, f"--set {text if len(text) <= MAX_SHOWN else key.strip()}")
     return values
 
 
@@ -119,7 +139,7 @@ def _lay_over(content: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _known_keys() -> list[str]:
-    """Every key, and those inside keys, as in second_look.model."""
+    """Every key, and those inside keys, as in refiner.model."""
     keys = list(Config.model_fields)
     for key, field in Config.model_fields.items():
         for part in _parts(field.annotation):

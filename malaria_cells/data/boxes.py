@@ -1,4 +1,4 @@
-"""Box arrays. One form throughout: xyxy, float32, pixels of the upright picture, right and bottom exclusive."""
+"""Box arrays. One form throughout: xyxy, float32, pixels of the upright image, right and bottom exclusive."""
 
 import numpy as np
 
@@ -47,7 +47,7 @@ def areas(boxes_xyxy: np.ndarray) -> np.ndarray:
 
 
 def clip(boxes_xyxy: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
-    """Clip boxes to a picture of `size_wh` pixels: a new float32 (n, 4)."""
+    """Clip boxes to an image of `size_wh` pixels: a new float32 (n, 4)."""
     limit = np.array([*size_wh, *size_wh], dtype=np.float32)
     return np.clip(np.asarray(boxes_xyxy, dtype=np.float32).reshape(-1, 4), 0, limit)
 
@@ -59,7 +59,7 @@ def cell_sizes(boxes_xyxy: np.ndarray) -> np.ndarray:
 
 
 def median_size(boxes_xyxy: np.ndarray) -> float | None:
-    """Median longer side in pixels; None of fewer than `ENOUGH` boxes, which may all be of the larger cells of a picture."""
+    """Median longer side in pixels; None of fewer than `ENOUGH` boxes, which may all be of the larger cells of an image."""
     sizes = cell_sizes(boxes_xyxy)
     return float(np.median(sizes)) if len(sizes) >= ENOUGH else None
 
@@ -68,7 +68,7 @@ def squares_around(boxes_xyxy: np.ndarray, context: float) -> np.ndarray:
     """Whole-pixel squares centred on boxes, the side being the longer side times `context`.
 
     Returns:
-        int64 (n, 4); they may leave the picture, and have at least one pixel.
+        int64 (n, 4); they may leave the image, and have at least one pixel.
     """
     boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
     side = np.maximum(np.rint(np.max(boxes[:, 2:] - boxes[:, :2], axis=1, initial=0) * context), 1)[:, None]

@@ -7,7 +7,7 @@ import numpy as np
 import supervision as sv
 
 from malaria_cells.data import boxes
-from malaria_cells.data.annotations import Picture
+from malaria_cells.data.annotations import AnnotatedImage
 from malaria_cells.data.labels import LabelSet
 
 
@@ -16,19 +16,19 @@ def categories(labels: LabelSet) -> list[dict[str, Any]]:
     return [{"id": i, "name": name} for i, name in enumerate(labels.names, start=1)]
 
 
-def images(sizes_wh: Mapping[str, tuple[int, int]]) -> list[dict[str, Any]]:
+def image_rows(sizes_wh: Mapping[str, tuple[int, int]]) -> list[dict[str, Any]]:
     """COCO's ``images``, ids from 1 in the mapping's order."""
     return [{"id": i, "file_name": key, "width": w, "height": h} for i, (key, (w, h)) in enumerate(sizes_wh.items(), start=1)]
 
 
-def truth(pictures: list[Picture], labels: LabelSet) -> dict[str, Any]:
-    """Annotated pictures as a COCO data set; an ignore region becomes one crowd of every category.
+def truth(images: list[AnnotatedImage], labels: LabelSet) -> dict[str, Any]:
+    """Annotated images as a COCO data set; an ignore region becomes one crowd of every category.
 
     COCO's evaluation disregards ``ignore`` and honours ``iscrowd``: detections inside a crowd are neither hits nor misses.
     """
     annotations: list[dict[str, Any]] = []
-    for image_id, picture in enumerate(pictures, start=1):
-        for box, class_id, ignore in zip(picture.boxes_xyxy.tolist(), picture.class_ids.tolist(), picture.ignore.tolist(), strict=True):
+    for image_id, image in enumerate(images, start=1):
+        for box, class_id, ignore in zip(image.boxes_xyxy.tolist(), image.class_ids.tolist(), image.ignore.tolist(), strict=True):
             for category in range(1, len(labels) + 1) if ignore else [class_id + 1]:
                 annotations.append(
                     {
@@ -42,14 +42,14 @@ def truth(pictures: list[Picture], labels: LabelSet) -> dict[str, Any]:
                 )
     return {
         "info": {},
-        "images": images({p.key: p.size_wh for p in pictures}),
+        "images": image_rows({p.key: p.size_wh for p in images}),
         "annotations": annotations,
         "categories": categories(labels),
     }
 
 
 def results(detections: list[sv.Detections]) -> list[dict[str, Any]]:
-    """Detections, one entry a picture in the order of the image ids, as COCO results with ids and areas.
+    """Detections, one entry an image in the order of the image ids, as COCO results with ids and areas.
 
     A detection that has ``data["label_scores"]`` comes once more for each further label that is not out of the question, since
     COCO's evaluation ranks each label by itself; such a row names the detection's first one, ``further_label_of``. Those that say

@@ -11,9 +11,9 @@ from malaria_cells.data.dataset import DataSet
 
 
 def data_record(data: DataSet) -> dict[str, Any]:
-    """Hashes of annotation and files, and the keys of the pictures, by part; JSON-ready.
+    """Hashes of annotation and files, and the keys of the images, by part; JSON-ready.
 
-    Reads every picture's file once.
+    Reads every image's file once.
     """
     return {name: _of_part(part) for name, part in data.all_parts.items()}
 
@@ -21,19 +21,19 @@ def data_record(data: DataSet) -> dict[str, Any]:
 def _of_part(part: AnnotationSet) -> dict[str, Any]:
     digest = hashlib.blake2b(digest_size=16)
     with ThreadPoolExecutor() as pool:
-        for content in pool.map(files.file_hash, (p.path for p in part.pictures)):
+        for content in pool.map(files.file_hash, (p.path for p in part.images)):
             digest.update(content)
-    return {"annotation": part.fingerprint, "files": digest.hexdigest(), "pictures": [p.key for p in part.pictures]}
+    return {"annotation": part.fingerprint, "files": digest.hexdigest(), "images": [p.key for p in part.images]}
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Say for each part of two records what of it is another; an empty list where nothing is.
 
     Examples:
-        >>> old = {"train": {"annotation": "a", "files": "b", "pictures": ["1.jpg", "2.jpg"]}}
-        >>> new = {"train": {"annotation": "c", "files": "d", "pictures": ["1.jpg", "3.jpg", "4.jpg"]}}
+        >>> old = {"train": {"annotation": "a", "files": "b", "images": ["1.jpg", "2.jpg"]}}
+        >>> new = {"train": {"annotation": "c", "files": "d", "images": ["1.jpg", "3.jpg", "4.jpg"]}}
         >>> differences(old, new)
-        ['the train part has 2 new pictures (3.jpg ..) and lacks 1 picture (2.jpg)']
+        ['the train part has 2 new images (3.jpg ..) and lacks 1 image (2.jpg)']
         >>> differences(old, old)
         []
     """
@@ -44,13 +44,13 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 def _difference(before: dict[str, Any] | None, now: dict[str, Any] | None) -> str:
     if before is None or now is None:
         return "is new" if before is None else "is no longer there"
-    new = sorted(set(now["pictures"]) - set(before["pictures"]))
-    gone = sorted(set(before["pictures"]) - set(now["pictures"]))
-    moved = [f"has {_named(new, 'new picture')}"] if new else []
-    moved += [f"lacks {_named(gone, 'picture')}"] if gone else []
+    new = sorted(set(now["images"]) - set(before["images"]))
+    gone = sorted(set(before["images"]) - set(now["images"]))
+    moved = [f"has {_named(new, 'new image')}"] if new else []
+    moved += [f"lacks {_named(gone, 'image')}"] if gone else []
     if moved:
         return " and ".join(moved)
-    changed = [what for key, what in (("annotation", "annotation"), ("files", "picture files")) if before[key] != now[key]]
+    changed = [what for key, what in (("annotation", "annotation"), ("files", "image files")) if before[key] != now[key]]
     return f"has other {' and '.join(changed)}" if changed else ""
 
 

@@ -1,4 +1,4 @@
-"""Several data sets as one: each read by itself, its pictures named after it, and what its annotators did not mark said."""
+"""Several data sets as one: each read by itself, its images named after it, and what its annotators did not mark said."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ import numpy as np
 from malaria_cells.base.errors import InputError, nearest
 from malaria_cells.base.text import number_of
 from malaria_cells.config import Config, OneSet, names_of
-from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.set_reading import SetAsRead, read_set
 
@@ -69,7 +69,7 @@ def errors_named(name: str) -> Iterator[None]:
 def read_members(found: Sequence[Member], labels: LabelSet) -> dict[str, SetAsRead]:
     """Read every data set, by its name.
 
-    Of several, keys and groups begin with the set's name, and the pictures know the set, its weight and the classes that were not
+    Of several, keys and groups begin with the set's name, and the images know the set, its weight and the classes that were not
     annotated in it.
 
     Args:
@@ -90,13 +90,13 @@ def read_members(found: Sequence[Member], labels: LabelSet) -> dict[str, SetAsRe
 
 def _named(read: SetAsRead, name: str, entry: OneSet, labels: LabelSet) -> SetAsRead:
     one_of = _one_of(entry, labels)
-    if one_of and not read.pictures.whole:
+    if one_of and not read.images.whole:
         category = next(category for category, meant in entry.label_map.items() if not isinstance(meant, str))
-        raise InputError(f"label_map: {category} is a list, which is for pictures of single cells; these have boxes: map to one label")
-    unannotated = _unannotated(read.pictures, entry, labels)
+        raise InputError(f"label_map: {category} is a list, which is for images of single cells; these have boxes: map to one label")
+    unannotated = _unannotated(read.images, entry, labels)
 
     def renamed(annotations: AnnotationSet) -> AnnotationSet:
-        pictures = tuple(
+        images = tuple(
             replace(
                 _of_one_class(p, one_of, len(labels)),
                 key=f"{name}/{p.key}",
@@ -105,9 +105,9 @@ def _named(read: SetAsRead, name: str, entry: OneSet, labels: LabelSet) -> SetAs
                 unannotated=unannotated,
                 weight=float(entry.weight),
             )
-            for p in annotations.pictures
+            for p in annotations.images
         )
-        return replace(annotations, labels=labels, pictures=pictures)
+        return replace(annotations, labels=labels, images=images)
 
     return replace(read, rest=renamed(read.rest), test=None if read.test is None else renamed(read.test))
 
@@ -123,13 +123,13 @@ def _one_of(entry: OneSet, labels: LabelSet) -> list[tuple[int, ...]]:
     return [tuple(labels.names.index(label) for label in meant) for meant in entry.one_of.values()]
 
 
-def _of_one_class(picture: Picture, one_of: list[tuple[int, ...]], n_labels: int) -> Picture:
-    """A picture of a single cell whose label stands for several classes: it has the id of the first, and knows the others."""
-    ids = picture.class_ids
+def _of_one_class(image: AnnotatedImage, one_of: list[tuple[int, ...]], n_labels: int) -> AnnotatedImage:
+    """An image of a single cell whose label stands for several classes: it has the id of the first, and knows the others."""
+    ids = image.class_ids
     if not len(ids) or ids[0] < n_labels:
-        return picture
+        return image
     classes = one_of[int(ids[0]) - n_labels]
-    return replace(picture, class_ids=np.full_like(ids, classes[0]), one_of=classes)
+    return replace(image, class_ids=np.full_like(ids, classes[0]), one_of=classes)
 
 
 def _unannotated(annotations: AnnotationSet, entry: OneSet, labels: LabelSet) -> tuple[int, ...]:
@@ -166,10 +166,10 @@ def joined(parts: Iterable[AnnotationSet | None], labels: LabelSet) -> Annotatio
     there = [part for part in parts if part is not None]
     if len(there) == 1:
         return there[0]
-    pictures = sorted((p for part in there for p in part.pictures), key=lambda p: p.key)
+    images = sorted((p for part in there for p in part.images), key=lambda p: p.key)
     issues = tuple(dict.fromkeys(line for part in there for line in part.issues))
     read_as = "; ".join(dict.fromkeys(part.read_as for part in there if part.read_as))
-    return AnnotationSet(labels, tuple(pictures), issues, read_as)
+    return AnnotationSet(labels, tuple(images), issues, read_as)
 
 
 def split_beside(annotations: AnnotationSet, first: set[str], second: set[str], split: Split) -> tuple[AnnotationSet, AnnotationSet]:
@@ -179,37 +179,37 @@ def split_beside(annotations: AnnotationSet, first: set[str], second: set[str], 
         annotations: of one data set.
         first: groups that are in the first part; those that are put there are added.
         second: likewise of the second part.
-        split: parts the pictures of all other groups.
+        split: parts the images of all other groups.
 
     Raises:
         InputError: as `split`.
     """
-    free = [p for p in annotations.pictures if p.group not in first and p.group not in second]
+    free = [p for p in annotations.images if p.group not in first and p.group not in second]
     placed = len(free) < len(annotations)
-    kept = [p.key for p in annotations.pictures if p.group in first]
-    held_out = [p.key for p in annotations.pictures if p.group in second]
+    kept = [p.key for p in annotations.images if p.group in first]
+    held_out = [p.key for p in annotations.images if p.group in second]
     if placed and len({p.group for p in free}) < 2:
         kept += [p.key for p in free]
     else:
-        halves = split(replace(annotations, pictures=tuple(free)))
-        kept += [p.key for p in halves[0].pictures]
-        held_out += [p.key for p in halves[1].pictures]
+        halves = split(replace(annotations, images=tuple(free)))
+        kept += [p.key for p in halves[0].images]
+        held_out += [p.key for p in halves[1].images]
     parts = annotations.subset(kept), annotations.subset(held_out)
-    first |= groups_of(parts[0].pictures)
-    second |= groups_of(parts[1].pictures)
+    first |= groups_of(parts[0].images)
+    second |= groups_of(parts[1].images)
     return parts
 
 
-def groups_of(pictures: Iterable[Picture]) -> set[str]:
-    """The groups of pictures."""
-    return {p.group for p in pictures}
+def groups_of(images: Iterable[AnnotatedImage]) -> set[str]:
+    """The groups of images."""
+    return {p.group for p in images}
 
 
 def said_of_unannotated(annotations: AnnotationSet) -> list[str]:
     """A line for each data set that lacks classes: which its annotators did not mark."""
     lines = []
     for name, own in annotations.by_data_set().items():
-        missing = own.pictures[0].unannotated
+        missing = own.images[0].unannotated
         if missing:
             said = ", ".join(annotations.labels.names[i] for i in missing)
             lines.append(f"{name}: does not annotate {said}: unknown there, not background")

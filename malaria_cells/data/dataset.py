@@ -1,4 +1,4 @@
-"""From a configuration to the annotated pictures of the training, validation and test parts."""
+"""From a configuration to the annotated images of the training, validation and test parts."""
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -9,23 +9,23 @@ from malaria_cells.config import Config
 from malaria_cells.data.annotations import AnnotationSet, found_categories
 from malaria_cells.data.corrections import with_corrections
 from malaria_cells.data.data_sets import errors_named, groups_of, joined, members, read_members, split_beside
-from malaria_cells.data.duplicates import same_photographs
+from malaria_cells.data.duplicates import same_images
 from malaria_cells.data.labels import warn_of_meanings
 from malaria_cells.data.leaks import check_apart, check_copies, together
 from malaria_cells.data.set_reading import SetAsRead, beside, label_set, load, own_parts, set_folder, training_file
 from malaria_cells.data.single_cell_sets import parted
-from malaria_cells.data.splits import draw_pictures, split_pictures
+from malaria_cells.data.splits import draw_images, split_images
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """The three parts; no group of pictures is in two of them, however they were split.
+    """The three parts; no group of images is in two of them, however they were split.
 
     Attributes:
         train: what weights are fitted to.
         validation: what everything is chosen on: the best epoch, calibration, thresholds.
         test: never looked at while choosing; None where the config wants none.
-        single_cells: pictures of single cells, which teach classifiers alone beside photographs; None: none, or there is nothing else.
+        single_cells: images of single cells, which teach classifiers alone beside images; None: none, or there is nothing else.
     """
 
     train: AnnotationSet
@@ -48,15 +48,15 @@ class DataSet:
         return self.parts | ({} if self.single_cells is None else {"single-cell": self.single_cells})
 
     @property
-    def all_pictures(self) -> AnnotationSet:
+    def all_images(self) -> AnnotationSet:
         """All parts together."""
-        pictures = tuple(p for part in self.parts.values() for p in part.pictures)
-        return replace(self.train, pictures=tuple(sorted(pictures, key=lambda p: p.key)))
+        images = tuple(p for part in self.parts.values() for p in part.images)
+        return replace(self.train, images=tuple(sorted(images, key=lambda p: p.key)))
 
     @property
     def all_cut(self) -> AnnotationSet:
         """All parts and the single cells: all that patches are cut from."""
-        return joined([self.all_pictures, self.single_cells], self.train.labels)
+        return joined([self.all_images, self.single_cells], self.train.labels)
 
 
 def with_labels(config: Config) -> Config:
@@ -82,13 +82,13 @@ def with_labels(config: Config) -> Config:
 def load_data_set(config: Config) -> DataSet:
     """Read the data set that a config names and split it; of several sets each by itself, and then they are joined.
 
-    The test part is, in this order: the pictures of `test_annotations`; the ``test`` list of `split_file`; what the data
+    The test part is, in this order: the images of `test_annotations`; the ``test`` list of `split_file`; what the data
     set itself calls its test part (VOC's ImageSets, YOLO's data.yaml); a random fraction `test_size` of the groups. The
-    validation part is the data set's own, or drawn from the rest. Copies of one photograph count as one group where parts are drawn,
+    validation part is the data set's own, or drawn from the rest. Copies of one image count as one group where parts are drawn,
     in whatever set they are. `train_size` thins the training part alone.
 
     Raises:
-        InputError: absent data set (names the commands that provide one), a group or photograph on two sides, or whatever the
+        InputError: absent data set (names the commands that provide one), a group or image on two sides, or whatever the
             readers find wrong.
     """
     config = with_labels(config)
@@ -102,22 +102,22 @@ def load_data_set(config: Config) -> DataSet:
     rest, test = _test_parts(sets, config)
     if config.corrections is not None:
         rest = with_corrections(rest, test, _corrected(config), config.corrections)
-        check_apart(beside(rest, test), f"corrections: {config.corrections}", "Leave such pictures out of the corrections")
+        check_apart(beside(rest, test), f"corrections: {config.corrections}", "Leave such images out of the corrections")
     drawn = config.test_size > 0 and any(own.test is None for own in sets.values())
     train, validation = _validation_parts(rest, sets, config, "do without a test (`test_size: 0`)" if drawn else "")
     if config.train_size is not None and train.whole:
-        train = draw_pictures(train, config.train_size, config.random_state)
+        train = draw_images(train, config.train_size, config.random_state)
     return DataSet(train, validation, test, single_cells)
 
 
 def _without_copies_apart(sets: dict[str, SetAsRead]) -> dict[str, SetAsRead]:
-    """The sets, with one group for all copies of a photograph.
+    """The sets, with one group for all copies of an image.
 
     Raises:
         InputError: copies are in two parts that sets name.
     """
-    pictures = [p for own in sets.values() for p in own.pictures.pictures]
-    photographs = [[pictures[i].key for i in copies] for copies in same_photographs(pictures)]
+    images = [p for own in sets.values() for p in own.images.images]
+    copied = [[images[i].key for i in copies] for copies in same_images(images)]
     labels = next(iter(sets.values())).rest.labels
     by_part: dict[str, list[AnnotationSet]] = defaultdict(list)
     for own in sets.values():
@@ -126,14 +126,14 @@ def _without_copies_apart(sets: dict[str, SetAsRead]) -> dict[str, SetAsRead]:
             for part, annotations in (parts | beside(None, own.test)).items():
                 by_part[part].append(annotations)
     source = next(iter(sets.values())).source if len(sets) == 1 else "data_sets"
-    check_copies({part: joined(several, labels) for part, several in by_part.items()}, photographs, source)
-    if len(sets) == 1:  # no copy of a picture of the test part is in the rest, whose groups alone matter then
-        return {name: replace(own, rest=together(own.rest, photographs)) for name, own in sets.items()}
-    grouped = together(joined([own.pictures for own in sets.values()], labels), photographs)
-    group_of = {p.key: p.group for p in grouped.pictures}
+    check_copies({part: joined(several, labels) for part, several in by_part.items()}, copied, source)
+    if len(sets) == 1:  # no copy of an image of the test part is in the rest, whose groups alone matter then
+        return {name: replace(own, rest=together(own.rest, copied)) for name, own in sets.items()}
+    grouped = together(joined([own.images for own in sets.values()], labels), copied)
+    group_of = {p.key: p.group for p in grouped.images}
 
     def regrouped(annotations: AnnotationSet) -> AnnotationSet:
-        return replace(annotations, pictures=tuple(replace(p, group=group_of[p.key]) for p in annotations.pictures))
+        return replace(annotations, images=tuple(replace(p, group=group_of[p.key]) for p in annotations.images))
 
     return {
         name: replace(own, rest=regrouped(own.rest), test=None if own.test is None else regrouped(own.test)) for name, own in sets.items()
@@ -143,19 +143,19 @@ def _without_copies_apart(sets: dict[str, SetAsRead]) -> dict[str, SetAsRead]:
 def _test_parts(sets: dict[str, SetAsRead], config: Config) -> tuple[AnnotationSet, AnnotationSet | None]:
     """What may be trained on and the test part of all sets: first those that sets name, then a fraction of each other set."""
     named = [own for own in sets.values() if own.test is not None]
-    for_training = {p.group for own in named for p in own.rest.pictures}
-    for_test = {p.group for own in named if own.test is not None for p in own.test.pictures}
+    for_training = {p.group for own in named for p in own.rest.images}
+    for_test = {p.group for own in named if own.test is not None for p in own.test.images}
     parts: list[tuple[AnnotationSet, AnnotationSet | None]] = []
     for name, own in sets.items():
         if own.test is not None:
             parts.append((own.rest, own.test))
             continue
-        if config.test_size == 0:  # copies of what another set tests on are no training pictures
+        if config.test_size == 0:  # copies of what another set tests on are no training images
             parts.append(_without_groups(own.rest, for_test))
             continue
         with errors_named(name):
             parts.append(
-                split_beside(own.rest, for_training, for_test, partial(split_pictures, fraction=config.test_size, seed=config.random_state))
+                split_beside(own.rest, for_training, for_test, partial(split_images, fraction=config.test_size, seed=config.random_state))
             )
     labels = parts[0][0].labels
     tests = [test for _, test in parts if test is not None]
@@ -163,11 +163,11 @@ def _test_parts(sets: dict[str, SetAsRead], config: Config) -> tuple[AnnotationS
 
 
 def _without_groups(rest: AnnotationSet, groups: set[str]) -> tuple[AnnotationSet, AnnotationSet | None]:
-    """The pictures of other groups, and those of these groups, or None where there are none."""
-    held_out = {p.key for p in rest.pictures if p.group in groups}
+    """The images of other groups, and those of these groups, or None where there are none."""
+    held_out = {p.key for p in rest.images if p.group in groups}
     if not held_out:
         return rest, None
-    return rest.subset({p.key for p in rest.pictures} - held_out), rest.subset(held_out)
+    return rest.subset({p.key for p in rest.images} - held_out), rest.subset(held_out)
 
 
 def _validation_parts(rest: AnnotationSet, sets: dict[str, SetAsRead], config: Config, advice: str) -> tuple[AnnotationSet, AnnotationSet]:
@@ -178,9 +178,9 @@ def _validation_parts(rest: AnnotationSet, sets: dict[str, SetAsRead], config: C
     for name, own in by_set.items():
         if len(own) > 1:
             check_apart(own, f"{sets[name].training}, whose own parts count")
-            for_training |= groups_of(own["train"].pictures)
-            for_validation |= groups_of(own["validation"].pictures)
-    split = partial(split_pictures, fraction=config.validation_size, seed=config.random_state, advice=advice)
+            for_training |= groups_of(own["train"].images)
+            for_validation |= groups_of(own["validation"].images)
+    split = partial(split_images, fraction=config.validation_size, seed=config.random_state, advice=advice)
     parts = []
     for name, own in by_set.items():
         if len(own) > 1:

@@ -1,4 +1,4 @@
-"""Sees that nothing of the test or validation part is in training: no slide, and no photograph under another name."""
+"""Sees that nothing of the test or validation part is in training: no slide, and no image under another name."""
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ MOST_SHOWN = 5  # pairs of copies in a message
 _PARTS = {"train": "training", "validation": "validation", "test": "test"}
 
 
-ADVICE = "Move its pictures to one side (in split_file, in test_annotations, or in the data set's own parts)"
+ADVICE = "Move its images to one side (in split_file, in test_annotations, or in the data set's own parts)"
 
 
 def check_apart(parts: Mapping[str, AnnotationSet], source: str, advice: str = ADVICE) -> None:
@@ -22,16 +22,16 @@ def check_apart(parts: Mapping[str, AnnotationSet], source: str, advice: str = A
 
     Args:
         parts: by name.
-        source: what put the pictures into their parts, for the error.
+        source: what put the images into their parts, for the error.
         advice: what to do about it.
 
     Raises:
-        InputError: a group is on two sides: names it, the parts and a picture of it in either.
+        InputError: a group is on two sides: names it, the parts and an image of it in either.
     """
     seen: dict[str, tuple[str, str]] = {}
     straddling: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {}
     for part, annotations in parts.items():
-        for p in annotations.pictures:
+        for p in annotations.images:
             first = seen.setdefault(p.group, (part, p.key))
             if first[0] != part:
                 straddling.setdefault(p.group, (first, (part, p.key)))
@@ -40,28 +40,28 @@ def check_apart(parts: Mapping[str, AnnotationSet], source: str, advice: str = A
     group, ((part, key), (other_part, other_key)) = next(iter(straddling.items()))
     more = f", as {'is' if len(straddling) == 2 else 'are'} {len(straddling) - 1:,} more" if len(straddling) > 1 else ""
     if group == key == other_key:
-        what = f"'{key}' is in {_PARTS[part]} and in {_PARTS[other_part]}{more}; a picture belongs to one part"
+        what = f"'{key}' is in {_PARTS[part]} and in {_PARTS[other_part]}{more}; an image belongs to one part"
         raise InputError(f"{source}: {what}: take it out of one of them")
     raise InputError(
         f"{source}: the group (slide) '{group}' is in {_PARTS[part]} ('{key}') and in {_PARTS[other_part]} ('{other_key}'){more}; "
-        f"a picture or group belongs to one part, or the scores flatter. {advice}, or, if the name does not tell a slide, change `group`"
+        f"an image or group belongs to one part, or the scores flatter. {advice}, or, if the name does not tell a slide, change `group`"
     )
 
 
-def check_copies(parts: Mapping[str, AnnotationSet], photographs: Iterable[Collection[str]], source: str) -> None:
-    """See that no photograph is in two parts under two names.
+def check_copies(parts: Mapping[str, AnnotationSet], images: Iterable[Collection[str]], source: str) -> None:
+    """See that no image is in two parts under two names.
 
     Args:
         parts: by name; keys are of one part each.
-        photographs: keys of the pictures that are one photograph, one collection a photograph.
-        source: what put the pictures into their parts, for the error.
+        images: keys of the images that are one image, one collection an image.
+        source: what put the images into their parts, for the error.
 
     Raises:
         InputError: copies are on two sides: names them and their parts.
     """
-    part_of = {p.key: part for part, annotations in parts.items() for p in annotations.pictures}
+    part_of = {p.key: part for part, annotations in parts.items() for p in annotations.images}
     straddling = []
-    for copies in photographs:
+    for copies in images:
         by_part: dict[str, str] = {}
         for key in copies:
             if key in part_of:
@@ -71,27 +71,26 @@ def check_copies(parts: Mapping[str, AnnotationSet], photographs: Iterable[Colle
     if straddling:
         shown = ", ".join(straddling[:MOST_SHOWN]) + (f" and {len(straddling) - MOST_SHOWN:,} more" if len(straddling) > MOST_SHOWN else "")
         raise InputError(
-            f"{source}: {number_of(len(straddling), 'photograph')} under two names in two parts, so that the scores flatter: {shown}. "
+            f"{source}: {number_of(len(straddling), 'image')} under two names in two parts, so that the scores flatter: {shown}. "
             "Take one of each out of the annotation or its part, or put both into one part"
         )
 
 
-def together(annotations: AnnotationSet, photographs: Iterable[Sequence[str]]) -> AnnotationSet:
-    """The same pictures, with one group for those that are one photograph and for all that share a group with them.
+def together(annotations: AnnotationSet, images: Iterable[Sequence[str]]) -> AnnotationSet:
+    """The same images, with one group for those that are one image and for all that share a group with them.
 
     Args:
-        annotations: pictures that are to be split.
-        photographs: keys of the pictures that are one photograph, one collection a photograph; others are not looked at.
+        annotations: images that are to be split.
+        images: keys of the images that are one image, one collection an image; others are not looked at.
     """
-    by_key = {p.key: p for p in annotations.pictures}
-    copies = [[key for key in keys if key in by_key] for keys in photographs]
+    by_key = {p.key: p for p in annotations.images}
+    copies = [[key for key in keys if key in by_key] for keys in images]
     copies = [keys for keys in copies if len(keys) > 1]
     if not copies:
         return annotations
     first, second, *_ = copies[0]
     log.warning(
-        f"{number_of(len(copies), 'photograph')} under two names or more, first '{first}' and '{second}'; "
-        "copies are kept on one side of a split"
+        f"{number_of(len(copies), 'image')} under two names or more, first '{first}' and '{second}'; copies are kept on one side of a split"
     )
     joined: dict[str, str] = {}
 
@@ -103,4 +102,4 @@ def together(annotations: AnnotationSet, photographs: Iterable[Sequence[str]]) -
     for keys in copies:
         groups = sorted({name_of(by_key[key].group) for key in keys})
         joined |= dict.fromkeys(groups[1:], groups[0])
-    return replace(annotations, pictures=tuple(replace(p, group=name_of(p.group)) for p in annotations.pictures))
+    return replace(annotations, images=tuple(replace(p, group=name_of(p.group)) for p in annotations.images))

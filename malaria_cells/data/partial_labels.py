@@ -1,7 +1,7 @@
 """Partial labels: what a data set does not annotate is unknown there, not background, and a label may stand for several classes.
 
 A patch without an annotated cell is background only where every class is annotated. Elsewhere it is background or one of the
-classes that its data set leaves out, and a classifier is told no more than that: one of a set of classes. So is it of a picture of a
+classes that its data set leaves out, and a classifier is told no more than that: one of a set of classes. So is it of an image of a
 single cell whose label says less than the classes do, as ``infected`` does of the stage. The loss is the negative
 logarithm of the set's probability, the sum of its classes' (Jin and Ghahramani 2002, "Learning with multiple labels", NIPS 15;
 Cour, Sapp and Taskar 2011, "Learning from partial labels", JMLR 12, 1501-1536). A set has an id after those of all classes.
@@ -9,7 +9,7 @@ Cour, Sapp and Taskar 2011, "Learning from partial labels", JMLR 12, 1501-1536).
 
 import numpy as np
 
-from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 
 Sets = tuple[tuple[int, ...], ...]  # class ids of each set, ascending
 EM_STEPS = 200  # steps of `split_counts`; a few are enough where background is known from other data sets
@@ -18,45 +18,45 @@ EM_STEPS = 200  # steps of `split_counts`; a few are enough where background is 
 def class_sets(annotations: AnnotationSet) -> Sets:
     """The distinct sets of classes of which no more is known than that a patch shows one of them.
 
-    Of a place without a box they are background (``n_labels``) and what was not annotated; of a single cell `Picture.one_of`.
-    Empty where every picture has all classes annotated and every label stands for one.
+    Of a place without a box they are background (``n_labels``) and what was not annotated; of a single cell `AnnotatedImage.one_of`.
+    Empty where every image has all classes annotated and every label stands for one.
     """
     background_class_id = len(annotations.labels)
-    of_background = {_set_of(p, background_class_id) for p in annotations.pictures if p.unannotated}
-    return tuple(sorted(of_background | {_cells_set(p) for p in annotations.pictures if p.one_of}))
+    of_background = {_set_of(p, background_class_id) for p in annotations.images if p.unannotated}
+    return tuple(sorted(of_background | {_cells_set(p) for p in annotations.images if p.one_of}))
 
 
-def background_id(picture: Picture, background_class_id: int, sets: Sets) -> int:
+def background_id(image: AnnotatedImage, background_class_id: int, sets: Sets) -> int:
     """Class id of a region without a box: `background_class_id`, or the id of a set of classes where some are not annotated.
 
     The id of set k is ``background_class_id + 1 + k``.
 
     Args:
-        picture: its `unannotated` says which.
+        image: its `unannotated` says which.
         background_class_id: class id of background, after those of the labels.
-        sets: by `class_sets`, of which one is the picture's.
+        sets: by `class_sets`, of which one is the image's.
     """
-    return background_class_id + 1 + sets.index(_set_of(picture, background_class_id)) if picture.unannotated else background_class_id
+    return background_class_id + 1 + sets.index(_set_of(image, background_class_id)) if image.unannotated else background_class_id
 
 
-def cell_ids(picture: Picture, background_class_id: int, sets: Sets) -> np.ndarray:
-    """Class ids of a picture's cells, int64 (n,): `Picture.cell_class_ids`, or of a single cell that may be of several classes their set's.
+def cell_ids(image: AnnotatedImage, background_class_id: int, sets: Sets) -> np.ndarray:
+    """Class ids of an image's cells, int64 (n,); a single cell that may be of several classes has the id of their set.
 
     Args:
-        picture: its `one_of` says which.
+        image: its `one_of` says which.
         background_class_id: class id of background, after those of the labels.
         sets: by `class_sets`.
     """
-    ids = picture.cell_class_ids
-    return np.full_like(ids, background_class_id + 1 + sets.index(_cells_set(picture))) if picture.one_of else ids
+    ids = image.cell_class_ids
+    return np.full_like(ids, background_class_id + 1 + sets.index(_cells_set(image))) if image.one_of else ids
 
 
-def _set_of(picture: Picture, background_class_id: int) -> tuple[int, ...]:
-    return (*sorted(set(picture.unannotated)), background_class_id)
+def _set_of(image: AnnotatedImage, background_class_id: int) -> tuple[int, ...]:
+    return (*sorted(set(image.unannotated)), background_class_id)
 
 
-def _cells_set(picture: Picture) -> tuple[int, ...]:
-    return tuple(sorted(set(picture.one_of)))
+def _cells_set(image: AnnotatedImage) -> tuple[int, ...]:
+    return tuple(sorted(set(image.one_of)))
 
 
 def allowed_classes(sets: Sets, n_classes: int) -> np.ndarray:

@@ -73,7 +73,7 @@ def say_seen(folder: Path, parts: Mapping[str, AnnotationSet], named: str = "sta
         InputError: see `learned_from`.
     """
     known = _known(folder)
-    seen = {part: _among(known, [p.key for p in annotations.pictures]) for part, annotations in parts.items()}
+    seen = {part: _among(known, [p.key for p in annotations.images]) for part, annotations in parts.items()}
     seen = {part: keys for part, keys in seen.items() if keys}
     for part, keys in seen.items():
         log.warning(f"{named}: {warning_of_seen(folder, part, len(keys), len(parts[part]))} (first: {keys[0]})")

@@ -1,4 +1,4 @@
-"""From one data set's place to its pictures: what may be trained on, and the test part where anything names one."""
+"""From one data set's place to its images: what may be trained on, and the test part where anything names one."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ class SetAsRead:
     """One data set, with the parts that it, or a file beside it, names.
 
     Attributes:
-        rest: the pictures that may be trained on, those of a validation part of its own among them.
+        rest: the images that may be trained on, those of a validation part of its own among them.
         test: the test part, or None where nothing names one.
         source: what named the parts, for errors.
         training: the annotation file or folder, for errors.
@@ -36,9 +36,9 @@ class SetAsRead:
     training: Path
 
     @property
-    def pictures(self) -> AnnotationSet:
-        """All pictures."""
-        return self.rest if self.test is None else replace(self.rest, pictures=(*self.rest.pictures, *self.test.pictures))
+    def images(self) -> AnnotationSet:
+        """All images."""
+        return self.rest if self.test is None else replace(self.rest, images=(*self.rest.images, *self.test.images))
 
 
 def label_set(config: Config) -> LabelSet:
@@ -70,7 +70,7 @@ def read_set(config: Config, key: str = "train_images") -> SetAsRead:
 
 
 def _named_test(config: Config, root: Path, training: Path) -> tuple[AnnotationSet, AnnotationSet | None, str]:
-    """The pictures that may be trained on, the test part where anything names one, and what did."""
+    """The images that may be trained on, the test part where anything names one, and what did."""
     everything = load(config, root, training)
     test_file = _file(root, config.test_annotations, TEST_NAMES)
     if test_file is not None:
@@ -95,19 +95,19 @@ def beside(rest: AnnotationSet | None, test: AnnotationSet | None) -> dict[str, 
 
 def own_parts(annotations: AnnotationSet) -> dict[str, AnnotationSet]:
     """Training and validation where the data set itself says which is which; else all in one."""
-    if not any(p.part == "validation" for p in annotations.pictures):
+    if not any(p.part == "validation" for p in annotations.images):
         return {"train": annotations}
     return {name: _part(annotations, name) for name in ("train", "validation")}
 
 
 def _part(annotations: AnnotationSet, *parts: str) -> AnnotationSet:
-    """Pictures that the data set itself puts into these parts; those that it puts nowhere are for training."""
-    return annotations.subset(p.key for p in annotations.pictures if (p.part or "train") in parts)
+    """Images that the data set itself puts into these parts; those that it puts nowhere are for training."""
+    return annotations.subset(p.key for p in annotations.images if (p.part or "train") in parts)
 
 
 def _own_test(annotations: AnnotationSet) -> list[str]:
-    """The pictures that the data set itself puts into its test part."""
-    return [p.key for p in annotations.pictures if p.part == "test"]
+    """The images that the data set itself puts into its test part."""
+    return [p.key for p in annotations.images if p.part == "test"]
 
 
 def _without_own_test(everything: AnnotationSet, named: Path) -> AnnotationSet:
@@ -115,7 +115,7 @@ def _without_own_test(everything: AnnotationSet, named: Path) -> AnnotationSet:
     own = _own_test(everything)
     if own:
         log.warning(
-            f"{named} is the test part: {number_of(len(own), 'picture')} of the part that the data set itself calls test "
+            f"{named} is the test part: {number_of(len(own), 'image')} of the part that the data set itself calls test "
             f"left out of training; first: {own[0]}"
         )
     return _part(everything, "train", "validation")
@@ -126,10 +126,10 @@ def _for_training(rest: AnnotationSet, split_file: Path) -> AnnotationSet:
     own = _own_test(rest)
     if own:
         log.warning(
-            f"{split_file}: its list for training counts, which has {number_of(len(own), 'picture')} "
+            f"{split_file}: its list for training counts, which has {number_of(len(own), 'image')} "
             f"of the part that the data set itself calls test; first: {own[0]}"
         )
-    return replace(rest, pictures=tuple(replace(p, part=None) if p.part == "test" else p for p in rest.pictures))
+    return replace(rest, images=tuple(replace(p, part=None) if p.part == "test" else p for p in rest.images))
 
 
 def set_folder(config: Config, key: str = "train_images") -> Path:
@@ -162,7 +162,7 @@ def training_file(config: Config, root: Path) -> Path:
 def _file(root: Path, named: str | None, usual: tuple[str, ...]) -> Path | None:
     if named is not None:
         path = Path(named)
-        # Beside the pictures, or from here: both are what people write.
+        # Beside the images, or from here: both are what people write.
         return path if path.exists() or not (root / named).exists() else root / named
     return next((root / name for name in usual if (root / name).is_file()), None)
 
@@ -170,10 +170,10 @@ def _file(root: Path, named: str | None, usual: tuple[str, ...]) -> Path | None:
 def _load_test(config: Config, root: Path, path: Path) -> AnnotationSet:
     if not path.is_dir():
         return load(config, root, path)
-    # A folder of its own has names of its own, which may be those of training pictures: the folder's name keeps them apart.
+    # A folder of its own has names of its own, which may be those of training images: the folder's name keeps them apart.
     test = load(config, path, _file(path, None, TEST_NAMES) or path)
-    named = tuple(replace(p, key=f"{path.name}/{p.key}", group=group_below(path.name, p)) for p in test.pictures)
-    return replace(test, pictures=named)
+    named = tuple(replace(p, key=f"{path.name}/{p.key}", group=group_below(path.name, p)) for p in test.images)
+    return replace(test, images=named)
 
 
 def load(config: Config, root: Path | None, path: Path) -> AnnotationSet:

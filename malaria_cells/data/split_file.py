@@ -1,4 +1,4 @@
-"""Files that say which picture is in which part: JSON ``{"train": [names], "test": [names]}``."""
+"""Files that say which image is in which part: JSON ``{"train": [names], "test": [names]}``."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ from malaria_cells.data.annotations.matching import match_names
 log = logging.getLogger(__name__)
 
 
-FORM = '{"train": [pictures], "test": [pictures]}'
+FORM = '{"train": [images], "test": [images]}'
 
 
 def read_parts(path: Path, option: str = "") -> dict[str, list[str]]:
@@ -40,17 +40,17 @@ def read_parts(path: Path, option: str = "") -> dict[str, list[str]]:
     for part, names in lists.items():
         wrong = [name for name in names if not isinstance(name, str)]
         if wrong:
-            raise InputError(f"{named}: '{part}' holds {excerpt(wrong[0])}; expected names of pictures")
+            raise InputError(f"{named}: '{part}' holds {excerpt(wrong[0])}; expected names of images")
     return lists
 
 
 def read_split(path: Path, annotations: AnnotationSet) -> tuple[AnnotationSet, AnnotationSet]:
     """Part a set as a JSON file ``{"train": [names], "test": [names]}`` says; a list ``validation`` is taken into the first.
 
-    Names are keys, or the ends of paths. Pictures that no list names are left out, with a warning.
+    Names are keys, or the ends of paths. Images that no list names are left out, with a warning.
 
     Raises:
-        InputError: no such file, no such form, a name that fits no picture or several, a picture on both sides.
+        InputError: no such file, no such form, a name that fits no image or several, an image on both sides.
     """
     lists = read_parts(path)
     for part in ("train", "test"):
@@ -60,19 +60,19 @@ def read_split(path: Path, annotations: AnnotationSet) -> tuple[AnnotationSet, A
     matched = match_names((name for names in parts.values() for name in names), whole_paths(annotations))
     for name, keys in matched.items():
         if len(keys) != 1:
-            what = "fits no picture" if not keys else f"fits several pictures ({keys[0]}, {keys[1]})"
+            what = "fits no image" if not keys else f"fits several images ({keys[0]}, {keys[1]})"
             raise InputError(f"{path}: '{name}' {what} of the annotation")
     chosen = {part: {matched[name][0] for name in names} for part, names in parts.items()}
     both = sorted(chosen["train"] & chosen["test"])
     if both:
-        raise InputError(f"{path}: '{both[0]}' is in train and in test; a picture belongs to one part")
+        raise InputError(f"{path}: '{both[0]}' is in train and in test; an image belongs to one part")
     named = chosen["train"] | chosen["test"]
-    unnamed = [p.key for p in annotations.pictures if p.key not in named]
+    unnamed = [p.key for p in annotations.images if p.key not in named]
     if unnamed:
-        log.warning(f"{path}: {number_of(len(unnamed), 'annotated picture')} in no list of it, left out; first: {unnamed[0]}")
+        log.warning(f"{path}: {number_of(len(unnamed), 'annotated image')} in no list of it, left out; first: {unnamed[0]}")
     return annotations.subset(chosen["train"]), annotations.subset(chosen["test"])
 
 
 def whole_paths(annotations: AnnotationSet) -> dict[str, str]:
-    """The absolute paths of the pictures, by key."""
-    return {p.key: p.path.absolute().as_posix() if p.path is not None else p.key for p in annotations.pictures}
+    """The absolute paths of the images, by key."""
+    return {p.key: p.path.absolute().as_posix() if p.path is not None else p.key for p in annotations.images}

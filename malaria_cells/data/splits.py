@@ -1,4 +1,4 @@
-"""Splits by picture or group (slide), never by cell."""
+"""Splits by image or group (slide), never by cell."""
 
 import logging
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 CANDIDATES = 300
 
 
-def split_pictures(annotations: AnnotationSet, fraction: float, seed: int, advice: str = "") -> tuple[AnnotationSet, AnnotationSet]:
+def split_images(annotations: AnnotationSet, fraction: float, seed: int, advice: str = "") -> tuple[AnnotationSet, AnnotationSet]:
     """Part a set in two, groups whole, with every class in both parts where the data allow it.
 
     Of `CANDIDATES` seeded random splits of the groups, the one is taken that misses the fewest classes in either part,
@@ -35,8 +35,8 @@ def split_pictures(annotations: AnnotationSet, fraction: float, seed: int, advic
     group_ids, counts = _groups(annotations)
     n = len(counts)
     if n < 2:
-        what = f"{number_of(len(annotations), 'picture')} of {number_of(n, 'group')}"
-        helps = ["add pictures", *(["change `group`"] if len(annotations) > n else []), *([advice] if advice else [])]
+        what = f"{number_of(len(annotations), 'image')} of {number_of(n, 'group')}"
+        helps = ["add images", *(["change `group`"] if len(annotations) > n else []), *([advice] if advice else [])]
         raise InputError(f"{what} cannot be split, which needs two: {', or '.join(helps)}")
     held_out = min(max(round(fraction * n), 1), n - 1)
     shuffles = GroupShuffleSplit(n_splits=CANDIDATES, test_size=held_out, random_state=seed)
@@ -45,11 +45,11 @@ def split_pictures(annotations: AnnotationSet, fraction: float, seed: int, advic
         row[second] = True
     best = chosen[_best_candidate(chosen, counts)]
     in_second = best[group_ids]
-    parts = [[p.key for p, second in zip(annotations.pictures, in_second, strict=True) if second == part] for part in (False, True)]
+    parts = [[p.key for p, second in zip(annotations.images, in_second, strict=True) if second == part] for part in (False, True)]
     return annotations.subset(parts[0]), annotations.subset(parts[1])
 
 
-def fold_pictures(annotations: AnnotationSet, folds: int, seed: int, split_again: bool = True) -> list[AnnotationSet]:
+def fold_images(annotations: AnnotationSet, folds: int, seed: int, split_again: bool = True) -> list[AnnotationSet]:
     """Part a set in folds of as many groups each, to within one, groups whole.
 
     Of `CANDIDATES` seeded random ways, the one is taken that leaves the fewest classes out of a fold, and of those the one
@@ -70,8 +70,8 @@ def fold_pictures(annotations: AnnotationSet, folds: int, seed: int, split_again
     if n < folds or n - -(-n // folds) < 1 + split_again:
         possible = {1: "", 2: "", 3: "ask for 3, "}.get(n, f"ask for 2 to {n}, ")
         raise InputError(
-            f"{folds} folds: {number_of(n, 'group')} of pictures are too few, since what is not held out is split again; "
-            f"{possible}add pictures, or change `group`"
+            f"{folds} folds: {number_of(n, 'group')} of images are too few, since what is not held out is split again; "
+            f"{possible}add images, or change `group`"
         )
     rng = np.random.default_rng(seed)
     fold_of = rng.permuted(np.tile(np.arange(n) % folds, (CANDIDATES, 1)), axis=1)
@@ -86,21 +86,21 @@ def fold_pictures(annotations: AnnotationSet, folds: int, seed: int, split_again
                 f"'{name}' is in {np.count_nonzero(found)} of {folds} folds only: {int(found.sum())} cells, which lie in few groups"
             )
     held_out = fold_of[best][group_ids]
-    return [annotations.subset(p.key for p, k in zip(annotations.pictures, held_out, strict=True) if k == fold) for fold in range(folds)]
+    return [annotations.subset(p.key for p, k in zip(annotations.images, held_out, strict=True) if k == fold) for fold in range(folds)]
 
 
-def draw_pictures(annotations: AnnotationSet, per_class: int, seed: int) -> AnnotationSet:
-    """Draw at most `per_class` pictures of each class of a set whose labels are of whole pictures.
+def draw_images(annotations: AnnotationSet, per_class: int, seed: int) -> AnnotationSet:
+    """Draw at most `per_class` images of each class of a set whose labels are of whole images.
 
     A class that has fewer is taken whole, with a warning.
     """
     rng = np.random.default_rng(seed)
-    class_ids = np.array([p.class_ids[0] for p in annotations.pictures])
+    class_ids = np.array([p.class_ids[0] for p in annotations.images])
     keys = []
     for class_id, name in enumerate(annotations.labels.names):
-        own = [p.key for p, c in zip(annotations.pictures, class_ids, strict=True) if c == class_id]
+        own = [p.key for p, c in zip(annotations.images, class_ids, strict=True) if c == class_id]
         if len(own) < per_class:
-            log.warning(f"train_size: '{name}' has {len(own)} pictures, {per_class} were asked for; all are taken")
+            log.warning(f"train_size: '{name}' has {len(own)} images, {per_class} were asked for; all are taken")
         keys += rng.permutation(own)[:per_class].tolist()
     return annotations.subset(keys)
 
@@ -116,10 +116,10 @@ def _best_candidate(chosen: np.ndarray, counts: np.ndarray) -> int:
 
 
 def _groups(annotations: AnnotationSet) -> tuple[np.ndarray, np.ndarray]:
-    """The group of each picture, int (n_pictures,), and the cells of each class in each group, float (n_groups, n_labels)."""
-    groups, group_ids = np.unique([p.group for p in annotations.pictures], return_inverse=True)
+    """The group of each image, int (n_images,), and the cells of each class in each group, float (n_groups, n_labels)."""
+    groups, group_ids = np.unique([p.group for p in annotations.images], return_inverse=True)
     counts = np.zeros((len(groups), len(annotations.labels)))
-    np.add.at(counts, group_ids, annotations.class_counts_by_picture)
+    np.add.at(counts, group_ids, annotations.class_counts_by_image)
     return group_ids, counts
 
 

@@ -1,10 +1,10 @@
-"""Brings photographs of different lamps, cameras and stains to one look, so that a network need not learn each.
+"""Brings images of different lamps, cameras and stains to one appearance, so that a network need not learn each.
 
 A pixel's optical density is the logarithm of the clear field's light over its own (Beer and Lambert's law), channel by channel.
-``clear_field`` makes the clear field of every photograph equally white, as a white balance does. ``density`` also scales the densities
+``clear_field`` makes the clear field of every image equally white, as a white balance does. ``density`` also scales the densities
 so that the median one of the stained area, which in a thin smear is that of red cells, is `RED_CELL`: what Reinhard et al. 2001 (IEEE
 Computer Graphics and Applications 21(5), 34-41) do to colours by their means and deviations, done to densities by one factor a channel.
-Both are a table of 256 values a channel, measured on the photograph itself.
+Both are a table of 256 values a channel, measured on the image itself.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Normalization = Literal["none", "clear_field", "density"]
 
 WHITE = 225.0  # grey value of the clear field afterwards; brighter specks keep some room
 RED_CELL = (0.35, 0.6, 0.3)  # natural optical density of red, green and blue that red cells have afterwards: about the median laboratory's
-SAMPLED = 60_000  # pixels that are measured, evenly over the photograph: not averaged, which would mix small cells with the field
+SAMPLED = 60_000  # pixels that are measured, evenly over the image: not averaged, which would mix small cells with the field
 CLEAR = 97  # percentile of a channel that is taken for the clear field: even crowded fields have some gaps
 DIMMEST = 30.0  # grey value; a darker clear field is taken for this one, so that noise is not enlarged
 STAINED = (0.05, 0.45)  # natural optical density from which a pixel is stained, at least and at most
@@ -32,7 +32,7 @@ DARKEST = 1 / 255  # transmission that a black pixel is taken for
 
 @dataclass(frozen=True)
 class Stain:
-    """What a photograph's light and stain are.
+    """What an image's light and stain are.
 
     Attributes:
         white: grey value of the clear field by channel, float32 (3,).
@@ -43,10 +43,10 @@ class Stain:
     density: np.ndarray | None
 
     @staticmethod
-    def of(picture: np.ndarray) -> "Stain":
-        """Measure a photograph, uint8 RGB (H, W, 3)."""
-        step = max(int(np.sqrt(picture.shape[0] * picture.shape[1] / SAMPLED)), 1)
-        pixels = picture[::step, ::step].reshape(-1, 3)
+    def of(image: np.ndarray) -> "Stain":
+        """Measure an image, uint8 RGB (H, W, 3)."""
+        step = max(int(np.sqrt(image.shape[0] * image.shape[1] / SAMPLED)), 1)
+        pixels = image[::step, ::step].reshape(-1, 3)
         white = np.maximum(np.percentile(pixels, CLEAR, axis=0), DIMMEST).astype(np.float32)
         return Stain(white, _red_cell_density(-np.log(np.clip(pixels / white, DARKEST, 1))))
 
@@ -79,17 +79,17 @@ def _hill(smooth: np.ndarray) -> int:
     return int(np.where(is_hill, inner, 0).argmax()) + 1 if is_hill.any() else 0
 
 
-def normalized(picture: np.ndarray, how: Normalization) -> np.ndarray:
-    """A photograph in the common look: uint8 RGB (H, W, 3); the photograph itself for ``none``."""
-    return picture if how == "none" else with_stain(picture, Stain.of(picture), how)
+def normalized(image: np.ndarray, how: Normalization) -> np.ndarray:
+    """An image in the common appearance: uint8 RGB (H, W, 3); the image itself for ``none``."""
+    return image if how == "none" else with_stain(image, Stain.of(image), how)
 
 
 def with_stain(pixels: np.ndarray, stain: Stain, how: Normalization) -> np.ndarray:
-    """Pixels of a photograph, or of a part of it, in the common look.
+    """Pixels of an image, or of a part of it, in the common appearance.
 
     Args:
         pixels: uint8 RGB (.., 3).
-        stain: of the photograph that they are from.
+        stain: of the image that they are from.
         how: what is done.
     """
     if how == "none":

@@ -1,6 +1,6 @@
 """Average precision by COCO's rules (Lin et al. 2014, arXiv:1405.0312), by faster-coco-eval.
 
-The cap on detections is raised to the fullest picture: COCO's own of 100 hides cells, since most thin-smear fields hold
+The cap on detections is raised to the fullest image: COCO's own of 100 hides cells, since most thin-smear fields hold
 more. Cells that annotators left out count as false positives; that is in the nature of the data and should be said beside
 the figures.
 """
@@ -12,7 +12,7 @@ import supervision as sv
 from faster_coco_eval import COCO, COCOeval_faster
 
 from malaria_cells.data import coco_rows
-from malaria_cells.data.annotations import Picture
+from malaria_cells.data.annotations import AnnotatedImage
 from malaria_cells.data.labels import IGNORED, LabelSet
 from malaria_cells.evaluation.unscored import without_unknown
 
@@ -39,25 +39,25 @@ class AveragePrecision:
     curve50: np.ndarray
 
 
-def average_precision(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet) -> AveragePrecision:
-    """COCO's average precision of each class; a picture in which a class was not annotated is left out of that class's.
+def average_precision(images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet) -> AveragePrecision:
+    """COCO's average precision of each class; an image in which a class was not annotated is left out of that class's.
 
     Args:
-        pictures: the truth.
-        detections: one entry a picture, in the same order; ranked under every label for which they have ``data["label_scores"]``.
+        images: the truth.
+        detections: one entry an image, in the same order; ranked under every label for which they have ``data["label_scores"]``.
         labels: what the class ids of both refer to.
     """
-    n = [int(c) for c in sum((np.bincount(p.cell_class_ids, minlength=len(labels)) for p in pictures), np.zeros(len(labels)))]
-    rows = coco_rows.results(without_unknown(pictures, detections))
-    results = [r for r in rows if r["category_id"] - 1 not in pictures[r["image_id"] - 1].unannotated]
+    n = [int(c) for c in sum((np.bincount(p.cell_class_ids, minlength=len(labels)) for p in images), np.zeros(len(labels)))]
+    rows = coco_rows.results(without_unknown(images, detections))
+    results = [r for r in rows if r["category_id"] - 1 not in images[r["image_id"] - 1].unannotated]
     if not results or not sum(n):
         nothing = [0.0 if c else None for c in n]
         return AveragePrecision(nothing, nothing, nothing, nothing, n, np.zeros((len(n), 101)))
-    truth = COCO(coco_rows.truth(pictures, labels), print_function=_silent)
+    truth = COCO(coco_rows.truth(images, labels), print_function=_silent)
     # loadRes writes into what it is given and expects only these keys.
     predicted = truth.loadRes([{k: r[k] for k in ("image_id", "category_id", "bbox", "score")} for r in results])
     evaluation = COCOeval_faster(truth, predicted, iouType="bbox", print_function=_silent)
-    fullest = max(max(len(d) for d in detections), max(len(p.boxes_xyxy) for p in pictures), 100)
+    fullest = max(max(len(d) for d in detections), max(len(p.boxes_xyxy) for p in images), 100)
     evaluation.params.maxDets = [1, 10, fullest]
     evaluation.evaluate()
     evaluation.accumulate()
@@ -87,20 +87,20 @@ def mean_present(values: list[float | None]) -> float | None:
     return float(np.mean(present)) if present else None
 
 
-def cell_figures(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet) -> AveragePrecision:
+def cell_figures(images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet) -> AveragePrecision:
     """Average precision of cells, whatever their class."""
-    return as_one_class(pictures, detections, np.ones(len(labels), dtype=bool))
+    return as_one_class(images, detections, np.ones(len(labels), dtype=bool))
 
 
-def as_one_class(pictures: list[Picture], detections: list[sv.Detections], members: np.ndarray) -> AveragePrecision:
+def as_one_class(images: list[AnnotatedImage], detections: list[sv.Detections], members: np.ndarray) -> AveragePrecision:
     """Average precision with the member classes, bool (n_labels,), taken as one, and all else left out; each cell by its first label."""
     one = LabelSet(("cell",))
     merged = []
-    for p in pictures:
+    for p in images:
         kept = p.ignore | members[p.class_ids]
         ids = np.where(p.ignore[kept], IGNORED, 0)
         merged.append(replace(p, boxes_xyxy=p.boxes_xyxy[kept], class_ids=ids, ignore=p.ignore[kept], unannotated=()))
-    found = [d[members[d.class_id]] if len(d) else d for d in without_unknown(pictures, detections)]
+    found = [d[members[d.class_id]] if len(d) else d for d in without_unknown(images, detections)]
     return average_precision(merged, [_with_class(d, 0) for d in found], one)
 
 

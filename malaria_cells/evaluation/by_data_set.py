@@ -8,7 +8,7 @@ import supervision as sv
 
 from malaria_cells.base.progress import progress
 from malaria_cells.data.annotations import AnnotationSet
-from malaria_cells.data.images import read_picture
+from malaria_cells.data.images import read_image
 from malaria_cells.evaluation import detection_metrics, error_rates
 from malaria_cells.inference.detector import Detector
 
@@ -32,14 +32,14 @@ def at(metrics: Any, path: tuple[str, ...]) -> float | None:
 
 
 def has_named_sets(annotations: AnnotationSet | None) -> bool:
-    """Whether the pictures come from sets with names, which a config lists as `data_sets`."""
-    return annotations is not None and any(p.data_set for p in annotations.pictures)
+    """Whether the images come from sets with names, which a config lists as `data_sets`."""
+    return annotations is not None and any(p.data_set for p in annotations.images)
 
 
 def detected_by_data_set(detector: Detector, annotations: AnnotationSet) -> dict[str, dict[str, Any]]:
-    """Detect in pictures of several data sets, and score each set by itself."""
-    pictures = progress(annotations.pictures, len(annotations), "test", "image")
-    return figures_by_data_set(annotations, {p.key: detector.detect(read_picture(p.path)) for p in pictures})
+    """Detect in images of several data sets, and score each set by itself."""
+    images = progress(annotations.images, len(annotations), "test", "image")
+    return figures_by_data_set(annotations, {p.key: detector.detect(read_image(p.path)) for p in images})
 
 
 def figures_by_data_set(annotations: AnnotationSet, found: Mapping[str, sv.Detections]) -> dict[str, dict[str, Any]]:
@@ -47,7 +47,7 @@ def figures_by_data_set(annotations: AnnotationSet, found: Mapping[str, sv.Detec
 
     Args:
         annotations: the truth.
-        found: detections by the key of their picture.
+        found: detections by the key of their image.
 
     Returns:
         As `detection_metrics`, and ``counts``: infected cells, those found, healthy cells and false alarms, from which rates of several
@@ -57,7 +57,7 @@ def figures_by_data_set(annotations: AnnotationSet, found: Mapping[str, sv.Detec
 
 
 def _figures(annotations: AnnotationSet, found: Mapping[str, sv.Detections]) -> dict[str, Any]:
-    pictures, labels = list(annotations.pictures), annotations.labels
-    own = [found[p.key] for p in pictures]
-    counts = {"counts": asdict(error_rates(pictures, own, labels))} if labels.is_infected.any() else {}
-    return detection_metrics(pictures, own, labels, None) | counts
+    images, labels = list(annotations.images), annotations.labels
+    own = [found[p.key] for p in images]
+    counts = {"counts": asdict(error_rates(images, own, labels))} if labels.is_infected.any() else {}
+    return detection_metrics(images, own, labels, None) | counts

@@ -5,7 +5,7 @@ from typing import Any
 
 import supervision as sv
 
-from malaria_cells.data.annotations import Picture
+from malaria_cells.data.annotations import AnnotatedImage
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation.average_precision import AveragePrecision, as_one_class, average_precision, cell_figures, mean_present
 from malaria_cells.evaluation.matches import cell_matches, infected_figures, micro_f1, parasitemia_errors
@@ -25,13 +25,13 @@ class Score:
 
 
 def detection_metrics(
-    pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, seconds_per_image: float | None
+    images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet, seconds_per_image: float | None
 ) -> dict[str, Any]:
-    """What detections are worth by annotated pictures: the content of ``metrics.json``.
+    """What detections are worth by annotated images: the content of ``metrics.json``.
 
     Args:
-        pictures: the truth.
-        detections: one entry a picture, in the same order, with ``data["counted_as"]`` (see `CellDetector.detect`).
+        images: the truth.
+        detections: one entry an image, in the same order, with ``data["counted_as"]`` (see `CellDetector.detect`).
         labels: the classes.
         seconds_per_image: as measured, or None.
 
@@ -39,37 +39,37 @@ def detection_metrics(
         >>> from pathlib import Path
         >>> import numpy as np
         >>> box, ids = np.array([[10, 10, 50, 50]], dtype=np.float32), np.array([0])
-        >>> truth = Picture("a.png", Path("a.png"), (100, 80), "a.png", box, ids, np.array([False]))
+        >>> truth = AnnotatedImage("a.png", Path("a.png"), (100, 80), "a.png", box, ids, np.array([False]))
         >>> found = sv.Detections(xyxy=box + 2, class_id=ids, confidence=np.array([0.9]), data={"counted_as": ids})
         >>> detection_metrics([truth], [found], LabelSet(("cell",)), None)["mAP50"]
         1.0
     """
-    return score(pictures, detections, labels, seconds_per_image).metrics
+    return score(images, detections, labels, seconds_per_image).metrics
 
 
-def score(pictures: list[Picture], detections: list[sv.Detections], labels: LabelSet, seconds_per_image: float | None) -> Score:
+def score(images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet, seconds_per_image: float | None) -> Score:
     """Score a detection.
 
     Args:
-        pictures: the truth.
-        detections: one entry a picture, in the same order, with ``data["counted_as"]`` (see `TwoStageDetector.detect`).
+        images: the truth.
+        detections: one entry an image, in the same order, with ``data["counted_as"]`` (see `TwoStageDetector.detect`).
         labels: the classes.
         seconds_per_image: as measured, or None.
     """
-    by_class = average_precision(pictures, detections, labels)
-    cell = cell_figures(pictures, detections, labels)
+    by_class = average_precision(images, detections, labels)
+    cell = cell_figures(images, detections, labels)
     metrics: dict[str, Any] = {
-        "images": len(pictures),
+        "images": len(images),
         "seconds_per_image": seconds_per_image,
         "mAP": mean_present(by_class.ap),
         "mAP50": mean_present(by_class.ap50),
         "mAP75": mean_present(by_class.ap75),
         "per_class": {name: {"AP": by_class.ap[i], "AP50": by_class.ap50[i], "n": by_class.n[i]} for i, name in enumerate(labels.names)},
-        "cell": {"AP50": cell.ap50[0], "recall50": cell.recall50[0], **cell_matches(pictures, detections)},
-        "micro_f1": micro_f1(pictures, detections, labels),
+        "cell": {"AP50": cell.ap50[0], "recall50": cell.recall50[0], **cell_matches(images, detections)},
+        "micro_f1": micro_f1(images, detections, labels),
     }
     if labels.is_infected.any():
-        ap50 = as_one_class(pictures, detections, labels.is_infected).ap50[0]
-        metrics["infected"] = infected_figures(pictures, detections, labels) | {"AP50": ap50}
-        metrics["parasitemia"] = parasitemia_errors(pictures, detections, labels)
+        ap50 = as_one_class(images, detections, labels.is_infected).ap50[0]
+        metrics["infected"] = infected_figures(images, detections, labels) | {"AP50": ap50}
+        metrics["parasitemia"] = parasitemia_errors(images, detections, labels)
     return Score(metrics, by_class)

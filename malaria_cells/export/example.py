@@ -12,7 +12,7 @@ def runs_alone(description: ModelDescription) -> bool:
     """Whether a model's example needs the engine and small libraries alone, and not this package (see `standalone`)."""
     if description.detector != "two_stage":
         return False
-    if not description.rejects:
+    if not description.has_background:
         return description.scan is None
     return description.proposals == "learned" and description.cell_size is not None
 

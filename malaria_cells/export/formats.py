@@ -1,4 +1,4 @@
-"""One Keras network in the form of another engine, with a free batch size and, for the proposer, a free picture size."""
+"""One Keras network in the form of another engine, with a free batch size and, for the proposer, a free image size."""
 
 import contextlib
 import io
@@ -32,7 +32,7 @@ def export_network(model: Any, path: Path, form: str, int8: bool = False, exampl
         int8: whether weights and activations become eight-bit integers (post-training quantisation, Jacob et al. 2018,
             arXiv:1712.05877).
         examples: inputs of the network as it will meet them, float32 (b, H, W, 3) each, which the ranges of activations are
-            fitted to; needed for the forms of `FITTED`. LiteRT finds the ranges anew for each picture.
+            fitted to; needed for the forms of `FITTED`. LiteRT finds the ranges anew for each image.
 
     Raises:
         InputError: a form that cannot be quantised, or a library is not installed.
@@ -109,7 +109,7 @@ def _litert(model: Any, target: Path, int8: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         _savedmodel(model, Path(folder))
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serve"])
-        # Without examples the ranges of activations are found as it runs: three milliseconds a photograph slower than fitted
+        # Without examples the ranges of activations are found as it runs: three milliseconds an image slower than fitted
         # ones, and as exact as float, where those cost two points of infected F1.
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         target.write_bytes(converter.convert())

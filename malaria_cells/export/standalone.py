@@ -1,12 +1,12 @@
-"""Finds the cells of photographs without Keras.
+"""Finds the cells of images without Keras.
 
-    python example.py PICTURE .. > cells.csv
+    python example.py IMAGE .. > cells.csv
 
 It lies beside exported networks and ``model.yaml``, which holds labels, thresholds and calibration, and needs the engine, NumPy,
-OpenCV, Pillow and PyYAML alone. It finds what `malaria-cells run --model THIS_FOLDER` finds, but for photographs of another
-magnification (cells are taken to be as large as in the training, and a note says where they seem not to be) and for photographs
-like none of the training's with infected cells: it does not know which these are and sees all alike. A model of whole pictures
-names each picture instead.
+OpenCV, Pillow and PyYAML alone. It finds what `malaria-cells run --model THIS_FOLDER` finds, but for images of another
+magnification (cells are taken to be as large as in the training, and a note says where they seem not to be) and for images
+like none of the training's with infected cells: it does not know which these are and sees all alike. A model of whole images
+names each image instead.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from PIL import Image, ImageOps
 # The proposer's input; pixels, but for the last two.
 CELL, STRIDE, MULTIPLE, PADDING, RECEPTIVE_RADIUS, TILE = 40.0, 4, 16, 16, 64, 1280  # see the package
 MIN_SCORE, MAX_LOG_SIZE = 0.1, 1.5
-MOST_PIXELS, MAX_PIXELS = 1_000_000_000, 400_000_000  # of an enlarged picture, and of a file
+MOST_PIXELS, MAX_PIXELS = 1_000_000_000, 400_000_000  # of an enlarged image, and of a file
 # When a cell's probabilities are asked for again, and the views that are averaged then: quarter turns, mirrored from 4 on.
 HINT, CERTAIN, VIEWS, BATCH = 0.1, 0.95, (0, 6, 1, 7, 2, 4, 3, 5), 256
 SMALLEST = 1e-7  # probability whose logarithm is taken
@@ -33,13 +33,13 @@ CONTAINMENT, NESTED_DECAY = 0.8, 0.3  # fraction of a box inside another, and it
 # As in the estimation of the cell size: accepted ratios of the median size, the score from which a detection counts, and their number.
 CONCLUSIVE, CONFIDENT, ENOUGH = (0.85, 1.2), 0.4, 10
 SIZE_TOLERANCE, MIN_CONSISTENT = 1.4, 0.3  # largest ratio of a size to the expected one, and the fraction of detections that must fit
-# The common look that pictures are brought to: see the package's module `stain`.
+# The common appearance that images are brought to: see the package's module `stain`.
 WHITE, RED_CELL, CLEAR, DIMMEST, DARKEST = 225.0, (0.35, 0.6, 0.3), 97, 30.0, 1 / 255
 SAMPLED, STAINED, FEWEST, BINS, ALIKE, GAINS = 60_000, (0.05, 0.45), 200, 40, 0.25, (0.25, 4.0)
 SMOOTH = np.exp(-0.5 * (np.arange(-6, 7) / 1.5) ** 2)  # a Gaussian, over the bins of a histogram
-MIRRORS: tuple[tuple[int, ...], ...] = ((), (1, 2), (1,), (2,))  # axes that each look of the proposer flips
+MIRRORS: tuple[tuple[int, ...], ...] = ((), (1, 2), (1,), (2,))  # axes that each view of the proposer flips
 # Keys of model.yaml; those of its `labels` come second.
-NEEDED = ("rejects", "image_size_hw", "context", "cell_size", "proposals", "settings", "calibration", "proposer_tta", "second_look")
+NEEDED = ("has_background", "image_size_hw", "context", "cell_size", "proposals", "settings", "calibration", "proposer_tta", "refiner")
 LABELS = ("names", "infected", "red_cells")
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
 
@@ -47,7 +47,7 @@ Network = Callable[[np.ndarray], np.ndarray]
 
 
 class UnreadableError(Exception):
-    """A picture that would be read wrongly, or a folder that holds no exported model."""
+    """An image that would be read wrongly, or a folder that holds no exported model."""
 
 
 class Cell(NamedTuple):
@@ -65,7 +65,7 @@ class Model:
 
     about: dict[str, Any]
     proposer: Network | None
-    looks: list[Network]
+    classifiers: list[Network]
 
     @property
     def infected(self) -> np.ndarray:
@@ -83,7 +83,7 @@ def load(folder: Path) -> Model:
         raise UnreadableError(f"{file}: missing or damaged ({error!r}); export the model again") from error
     if absent:
         raise UnreadableError(f"{file}: missing or damaged (no {absent[0]}); export the model again")
-    names = ["classifier", *(["second_look"] if about["second_look"] else [])]
+    names = ["classifier", *([Path(about["refiner_file"]).stem] if about["refiner"] else [])]
     try:
         proposer = open_network(folder, "proposer") if about["proposals"] == "learned" else None
         return Model(about, proposer, [open_network(folder, name) for name in names])
@@ -128,8 +128,8 @@ def open_network(folder: Path, name: str) -> Network:
     raise UnreadableError(f"{folder}: holds no network {name} of ONNX, OpenVINO, LiteRT or TensorFlow; export the model again")
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """Read an upright picture as uint8 RGB (H, W, 3): of 8 bits, one page and no transparency; others are refused."""
+def read_image(path: Path) -> np.ndarray:
+    """Read an upright image as uint8 RGB (H, W, 3): of 8 bits, one page and no transparency; others are refused."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             fault = _fault(image)
@@ -142,13 +142,13 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 def _fault(image: Image.Image) -> str | None:
-    """Say what of a picture would come out wrong, from its header and its transparency."""
+    """Say what of an image would come out wrong, from its header and its transparency."""
     if image.size[0] * image.size[1] > MAX_PIXELS:
         return f"{image.size[0]} x {image.size[1]} pixels are over {MAX_PIXELS:,}"
     if image.mode not in {"L", "RGB", "P", "RGBA", "LA"} or any(";16" in str(tile) for tile in getattr(image, "tile", [])):
-        return f"it has more than 8 bits a colour, or is no grey or RGB picture (mode {image.mode})"
-    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # the further pictures of a camera's JPEG are previews
-        return f"it holds {getattr(image, 'n_frames', 1)} pictures"
+        return f"it has more than 8 bits a colour, or is no grey or RGB image (mode {image.mode})"
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # the further images of a camera's JPEG are previews
+        return f"it holds {getattr(image, 'n_frames', 1)} images"
     if image.format == "TIFF":
         tags = getattr(image, "tag_v2", {})
         bits, photometric, planes = tags.get(258, (1,)), tags.get(262), tags.get(284, 1)
@@ -159,30 +159,30 @@ def _fault(image: Image.Image) -> str | None:
     return None
 
 
-def find_cells(picture: np.ndarray, model: Model, cell_size: float | None = None) -> list[Cell]:
-    """Find and name the cells of a picture.
+def find_cells(image: np.ndarray, model: Model, cell_size: float | None = None) -> list[Cell]:
+    """Find and name the cells of an image.
 
     Args:
-        picture: uint8 RGB (H, W, 3).
+        image: uint8 RGB (H, W, 3).
         model: with a proposer.
         cell_size: median longer side of a cell in pixels; None: as in the training.
     """
-    picture = in_common_look(picture, model.about.get("stain", "none"))
-    boxes, proposal_scores = propose(picture, model, cell_size)
-    return decide(boxes, probabilities_in(picture, boxes, model), proposal_scores, model)
+    image = in_common_look(image, model.about.get("stain", "none"))
+    boxes, proposal_scores = propose(image, model, cell_size)
+    return decide(boxes, probabilities_in(image, boxes, model), proposal_scores, model)
 
 
-def in_common_look(picture: np.ndarray, how: str) -> np.ndarray:
-    """Bring a picture, uint8 RGB (H, W, 3), to the common light (``clear_field``) and stain (``density``) of `stain` in ``model.yaml``."""
+def in_common_look(image: np.ndarray, how: str) -> np.ndarray:
+    """Bring an image, uint8 RGB (H, W, 3), to the common light (``clear_field``) and stain (``density``) of `stain` in ``model.yaml``."""
     if how == "none":
-        return picture
-    step = max(int(np.sqrt(picture.shape[0] * picture.shape[1] / SAMPLED)), 1)
-    pixels = picture[::step, ::step].reshape(-1, 3)
+        return image
+    step = max(int(np.sqrt(image.shape[0] * image.shape[1] / SAMPLED)), 1)
+    pixels = image[::step, ::step].reshape(-1, 3)
     white = np.maximum(np.percentile(pixels, CLEAR, axis=0), DIMMEST).astype(np.float32)
     density = red_cell_density(-np.log(np.clip(pixels / white, DARKEST, 1))) if how == "density" else None
     gain = np.ones(3) if density is None else np.clip(np.array(RED_CELL) / np.maximum(density, 1e-3), *GAINS)
     table = np.rint(np.clip(WHITE * np.clip(np.arange(256)[:, None] / white, DARKEST, None) ** gain, 0, 255)).astype(np.uint8)
-    return cv2.LUT(np.ascontiguousarray(picture), table[:, None]).reshape(picture.shape)
+    return cv2.LUT(np.ascontiguousarray(image), table[:, None]).reshape(image.shape)
 
 
 def red_cell_density(densities: np.ndarray) -> np.ndarray | None:
@@ -226,16 +226,16 @@ def lower_of_three(levels: np.ndarray) -> float:
     return float(low[spread.argmax()])
 
 
-def propose(picture: np.ndarray, model: Model, cell_size: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+def propose(image: np.ndarray, model: Model, cell_size: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Where cells may be, xyxy (n, 4), and their proposal scores, (n,): peaks of a heat map, which is of cells of `CELL` pixels."""
     factor = CELL / (cell_size or model.about["cell_size"])
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     if height * width * factor**2 > MOST_PIXELS * 1.01:
         raise UnreadableError(
             f"{width} x {height} pixels would be enlarged {factor:.1f} times, to over {MOST_PIXELS:,}; put the cell size right"
         )
     fy, fx = max(factor, 1 / height), max(factor, 1 / width)
-    small = cv2.resize(picture, None, fx=fx, fy=fy, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    small = cv2.resize(image, None, fx=fx, fy=fy, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
     below, right = (PADDING + -(n + 2 * PADDING) % MULTIPLE for n in small.shape[:2])
     padded = cv2.copyMakeBorder(small, PADDING, below, PADDING, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
     grid = in_tiles(padded, model)
@@ -251,7 +251,7 @@ def propose(picture: np.ndarray, model: Model, cell_size: float | None = None) -
 
 
 def in_tiles(padded: np.ndarray, model: Model) -> np.ndarray:
-    """The proposer's answer to a picture of any size, (H / STRIDE, W / STRIDE, 5), put together from overlapping tiles of a large one."""
+    """The proposer's answer to an image of any size, (H / STRIDE, W / STRIDE, 5), put together from overlapping tiles of a large one."""
     height, width = padded.shape[:2]
     if max(height, width) <= TILE + RECEPTIVE_RADIUS:
         return seen_mirrored(padded, model)
@@ -269,7 +269,7 @@ def in_tiles(padded: np.ndarray, model: Model) -> np.ndarray:
 def seen_mirrored(pixels: np.ndarray, model: Model) -> np.ndarray:
     """The mean of what the proposer sees in pixels (H, W, 3) and in their mirror images."""
     if model.proposer is None:
-        raise UnreadableError("this model names whole pictures and finds no cells")
+        raise UnreadableError("this model names whole images and finds no cells")
     views = []
     for axes in MIRRORS[: model.about["proposer_tta"]]:
         grid = np.flip(model.proposer(np.ascontiguousarray(np.flip(pixels[None], axes), dtype=np.float32)), axes).copy()
@@ -280,39 +280,39 @@ def seen_mirrored(pixels: np.ndarray, model: Model) -> np.ndarray:
     return np.mean(views, axis=0)
 
 
-def resize(picture: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+def resize(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     """Resize uint8 (H, W, 3), averaging where it shrinks."""
-    shrinks = picture.shape[0] >= size_hw[0] and picture.shape[1] >= size_hw[1]
-    return cv2.resize(picture, tuple(size_hw[::-1]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    shrinks = image.shape[0] >= size_hw[0] and image.shape[1] >= size_hw[1]
+    return cv2.resize(image, tuple(size_hw[::-1]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def probabilities_in(picture: np.ndarray, boxes: np.ndarray, model: Model) -> np.ndarray:
-    """Calibrated probabilities of what is in each box, (n, n_classes): squares around them, reflected at the picture's border."""
+def probabilities_in(image: np.ndarray, boxes: np.ndarray, model: Model) -> np.ndarray:
+    """Calibrated probabilities of what is in each box, (n, n_classes): squares around them, reflected at the image's border."""
     side = np.maximum(np.rint((boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0).astype(np.float64) * model.about["context"]), 1).astype(
         int
     )
     corner = np.rint((boxes[:, :2].astype(np.float64) + boxes[:, 2:]) / 2 - side[:, None] / 2).astype(int)
     margin = int(side.max(initial=0)) + 1
-    wide = cv2.copyMakeBorder(picture, margin, margin, margin, margin, cv2.BORDER_REFLECT_101)
+    wide = cv2.copyMakeBorder(image, margin, margin, margin, margin, cv2.BORDER_REFLECT_101)
     squares = [wide[b + margin : b + margin + s, a + margin : a + margin + s] for (a, b), s in zip(corner, side, strict=True)]
     return probabilities_of(squares, model)
 
 
 def probabilities_of(patches: list[np.ndarray], model: Model) -> np.ndarray:
-    """Calibrated probabilities of patches of any size: by one look; where it has a hint of an infection, by both and by more views."""
+    """Calibrated probabilities of patches of any size: by both classifiers and in more views where the first has a hint of an infection."""
     names, size_hw = model.about["labels"]["names"], model.about["image_size_hw"]
     infected, views = model.infected, model.about["settings"]["tta"]
     if not patches:
-        return np.zeros((0, len(names) + model.about["rejects"]), dtype=np.float32)
+        return np.zeros((0, len(names) + model.about["has_background"]), dtype=np.float32)
     seen = np.stack([resize(patch, size_hw) for patch in patches])
-    p = np.array(_in_batches(model.looks[0], seen))
+    p = np.array(_in_batches(model.classifiers[0], seen))
     needs_refinement = p[:, : len(names)][:, infected].sum(axis=1) >= HINT if infected.any() else p.max(axis=1) < CERTAIN
     again = np.flatnonzero(needs_refinement)
-    if len(again) and (views > 1 or len(model.looks) > 1):
-        answers = [_averaged(model.looks[0], seen[again], views)]
-        if len(model.looks) > 1:
-            closer_hw = model.about["second_look_size_hw"] or size_hw
-            answers.append(_averaged(model.looks[1], np.stack([resize(patches[i], closer_hw) for i in again]), views))
+    if len(again) and (views > 1 or len(model.classifiers) > 1):
+        answers = [_averaged(model.classifiers[0], seen[again], views)]
+        if len(model.classifiers) > 1:
+            closer_hw = model.about["refiner_size_hw"] or size_hw
+            answers.append(_averaged(model.classifiers[1], np.stack([resize(patches[i], closer_hw) for i in again]), views))
         p[again] = np.mean(answers, axis=0)
     return calibrated(p, model.about["calibration"])
 
@@ -332,16 +332,16 @@ def calibrated(p: np.ndarray, fit: dict[str, Any]) -> np.ndarray:
     """Probabilities that mean what they say: of each class, then of any infection; float32 (n, n_classes)."""
     log_p = np.log(np.clip(p.astype(np.float64), SMALLEST, 1)) / fit["temperature"] + fit["shift"] * np.array(fit["log_prior_ratio"])
     log_p -= np.logaddexp.reduce(log_p, axis=1, keepdims=True)
-    if fit["findings"]:
-        sick = np.array(fit["findings"]["classes"])
-        finding, rest = (np.logaddexp.reduce(log_p[:, part], axis=1, keepdims=True) for part in (sick, ~sick))
-        logit = fit["findings"]["slope"] * (finding - rest) + fit["findings"]["offset"]
-        log_p += np.where(sick, -np.logaddexp(0, -logit) - finding, -np.logaddexp(0, logit) - rest)
+    if fit["infection"]:
+        sick = np.array(fit["infection"]["classes"])
+        sick_log_p, rest = (np.logaddexp.reduce(log_p[:, part], axis=1, keepdims=True) for part in (sick, ~sick))
+        logit = fit["infection"]["slope"] * (sick_log_p - rest) + fit["infection"]["offset"]
+        log_p += np.where(sick, -np.logaddexp(0, -logit) - sick_log_p, -np.logaddexp(0, logit) - rest)
     return np.exp(log_p).astype(np.float32)
 
 
 def decide(boxes: np.ndarray, probabilities: np.ndarray, proposal_scores: np.ndarray, model: Model) -> list[Cell]:
-    """Label, reject, suppress and count: the cells of a picture, best score first."""
+    """Label, reject, suppress and count: the cells of an image, best score first."""
     names, rule, infected = model.about["labels"]["names"], model.about["settings"], model.infected
     p = probabilities[:, : len(names)]
     objectness = (p.sum(axis=1) * proposal_scores ** rule["proposal_weight"]).astype(np.float32)
@@ -355,10 +355,10 @@ def decide(boxes: np.ndarray, probabilities: np.ndarray, proposal_scores: np.nda
         score[kept], objectness[kept] = score[kept] * decay, objectness[kept] * decay
         kept = kept[score[kept] >= rule["score_threshold"]]
         kept = kept[np.argsort(-score[kept], kind="stable")]
-    finding = infected[label] & (score >= rule["infected_threshold"])
+    is_counted_infected = infected[label] & (score >= rule["infected_threshold"])
     healthy = label if infected.all() else np.where(infected, -1, p.astype(np.float64)).argmax(axis=1)
-    counted = np.where(infected[label] & ~finding, healthy, label)
-    counts = finding | (objectness >= rule["cell_threshold"])
+    counted = np.where(infected[label] & ~is_counted_infected, healthy, label)
+    counts = is_counted_infected | (objectness >= rule["cell_threshold"])
     return [Cell(names[label[i]], float(score[i]), names[counted[i]] if counts[i] else None, tuple(boxes[i].tolist())) for i in kept]
 
 
@@ -423,42 +423,42 @@ def note_on_size(boxes: np.ndarray, proposal_scores: np.ndarray, usual: float) -
 
 
 def rows_of(path: Path, model: Model, cell_size: float | None) -> Iterator[list[Any]]:
-    """Rows of the table for a picture; a note on the cells' size goes to the standard error."""
-    picture = in_common_look(read_picture(path), model.about.get("stain", "none"))
-    if not model.about["rejects"]:
-        p = probabilities_of([picture], model)[0]
+    """Rows of the table for an image; a note on the cells' size goes to the standard error."""
+    image = in_common_look(read_image(path), model.about.get("stain", "none"))
+    if not model.about["has_background"]:
+        p = probabilities_of([image], model)[0]
         yield [path, model.about["labels"]["names"][p.argmax()], *(f"{v:.4f}" for v in p)]
         return
-    boxes, proposal_scores = propose(picture, model, cell_size)
+    boxes, proposal_scores = propose(image, model, cell_size)
     note = note_on_size(boxes, proposal_scores, cell_size or model.about["cell_size"])
     if note:
         print(
             f"{path}: {note}; this example does not look again in another size: name it by --cell-size PIXELS, or use malaria-cells run",
             file=sys.stderr,
         )
-    for label, score, counted_as, box in decide(boxes, probabilities_in(picture, boxes, model), proposal_scores, model):
+    for label, score, counted_as, box in decide(boxes, probabilities_in(image, boxes, model), proposal_scores, model):
         yield [path, label, f"{score:.4f}", *(f"{v:.1f}" for v in box), counted_as or ""]
 
 
 def main() -> int:
-    """Print a table of the pictures named: 0, or 2 where the request or the model is wrong, 3 where a picture cannot be read."""
+    """Print a table of the images named: 0, or 2 where the request or the model is wrong, 3 where an image cannot be read."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     parser.add_argument("--cell-size", type=float, help="median longer side of a cell in pixels (default: as in the training)")
     options = parser.parse_args()
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     write, code = csv.writer(sys.stdout, lineterminator="\n"), 0
     try:
         model = load(Path(__file__).parent)
-        if options.cell_size is not None and not (0 < options.cell_size < np.inf and model.about["rejects"]):
+        if options.cell_size is not None and not (0 < options.cell_size < np.inf and model.about["has_background"]):
             raise UnreadableError(f"--cell-size {options.cell_size}: expected pixels, of a model that finds cells")
         names = model.about["labels"]["names"]
-        found = ["score", "x_min", "y_min", "x_max", "y_max", "counted_as"] if model.about["rejects"] else names
+        found = ["score", "x_min", "y_min", "x_max", "y_max", "counted_as"] if model.about["has_background"] else names
         write.writerow(["image", "label", *found])
     except UnreadableError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for path in options.pictures:
+    for path in options.images:
         try:
             write.writerows(list(rows_of(path, model, options.cell_size)))
         except UnreadableError as error:

@@ -120,7 +120,7 @@ class RunState:
             data: what it would be trained on now (`data_record`).
 
         Raises:
-            InputError: none there, or its config or its pictures differ.
+            InputError: none there, or its config or its images differ.
         """
         _restore_backup(folder, config)
         if not (folder / CONFIG).is_file():

@@ -53,13 +53,13 @@ class Calibration:
         temperature: over 1 softens, under 1 sharpens.
         shift: how much of the difference in class priors is applied, 0 to 1.
         log_prior_ratio: log of (fraction in life / fraction shown in training) for each class, (n_classes,).
-        findings: applied after them; None where there was nothing to fit it to.
+        infection: applied after them; None where there was nothing to fit it to.
     """
 
     temperature: Annotated[float, Field(gt=0)]
     shift: float
     log_prior_ratio: tuple[float, ...]
-    findings: InfectionSigmoid | None = None
+    infection: InfectionSigmoid | None = None
 
     @staticmethod
     def none(n_classes: int) -> "Calibration":
@@ -74,7 +74,7 @@ class Calibration:
         """The same in logarithms: float64 (n, n_classes)."""
         logits = np.log(np.clip(probabilities.astype(np.float64), SMALLEST, 1))
         found = log_softmax(logits / self.temperature + self.shift * np.array(self.log_prior_ratio), axis=1)
-        return found if self.findings is None else self.findings(found)
+        return found if self.infection is None else self.infection(found)
 
 
 def fit_calibration(
@@ -119,7 +119,7 @@ def fit_calibration(
     found = surely[class_ids[known]]
     if len(set(found.tolist())) < 2:
         return calibration
-    return replace(calibration, findings=_fit_sigmoid(calibration.log_probabilities(probabilities[known]), found, is_infected))
+    return replace(calibration, infection=_fit_sigmoid(calibration.log_probabilities(probabilities[known]), found, is_infected))
 
 
 def _fit_sigmoid(log_probabilities: np.ndarray, found: np.ndarray, is_infected: np.ndarray) -> InfectionSigmoid:

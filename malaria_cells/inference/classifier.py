@@ -25,28 +25,28 @@ class PatchClassifier:
 
     Attributes:
         labels: the classes.
-        rejects: whether there is one more class after the labels: background.
+        has_background: whether there is one more class after the labels: background.
         image_size_hw: height and width of its input in pixels.
         context: side of the square to cut around a box, as a multiple of the box's longer side.
         calibration: applied to the network's output.
         network: from uint8 or float patches (n, H, W, 3) to its raw output, (n, c) or (n, 1) for one sigmoid unit.
-        second_look: a network of the same kind that is asked about what is uncertain to the first (`tta.needs_refinement`), or None.
-        second_look_size_hw: of its input; None: as the first's.
+        refiner: a network of the same kind that is asked about what is uncertain to the first (`tta.needs_refinement`), or None.
+        refiner_size_hw: of its input; None: as the first's.
     """
 
     labels: LabelSet
-    rejects: bool
+    has_background: bool
     image_size_hw: tuple[int, int]
     context: float
     calibration: Calibration
     network: Network
-    second_look: Network | None = None
-    second_look_size_hw: tuple[int, int] | None = None
+    refiner: Network | None = None
+    refiner_size_hw: tuple[int, int] | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the probability columns."""
-        return (*self.labels.names, BACKGROUND) if self.rejects else self.labels.names
+        return (*self.labels.names, BACKGROUND) if self.has_background else self.labels.names
 
     def __call__(self, patches: np.ndarray, views: int = 1, crop_for_refiner: CropForRefiner | None = None) -> np.ndarray:
         """Calibrated probabilities.
@@ -54,7 +54,7 @@ class PatchClassifier:
         Args:
             patches: uint8 (n, H, W, 3), n may be 0.
             views: views averaged for each patch that is uncertain, 1 to 8 (see `tta`).
-            crop_for_refiner: cuts what is uncertain again, in the size of the second look; None: the patches are resized to it.
+            crop_for_refiner: cuts what is uncertain again, in the size of the refiner; None: the patches are resized to it.
 
         Returns:
             float32 (n, n_classes), rows sum to 1.
@@ -62,12 +62,12 @@ class PatchClassifier:
         if len(patches) == 0:
             return np.zeros((0, len(self.class_names)), dtype=np.float32)
         is_infected = infected_classes(self.labels, len(self.class_names))
-        if crop_for_refiner is None and self.second_look_size_hw is not None:
-            crop_for_refiner = partial(_resized, patches, self.second_look_size_hw)
-        return self.calibration(raw_probabilities(self.network, self.second_look, patches, views, is_infected, crop_for_refiner))
+        if crop_for_refiner is None and self.refiner_size_hw is not None:
+            crop_for_refiner = partial(_resized, patches, self.refiner_size_hw)
+        return self.calibration(raw_probabilities(self.network, self.refiner, patches, views, is_infected, crop_for_refiner))
 
     def closest(self, patches: np.ndarray, views: int) -> np.ndarray:
-        """What the second look, or the only one, gives for patches of its size, not calibrated: float32 (n, n_classes).
+        """What the refiner, or the only one, gives for patches of its size, not calibrated: float32 (n, n_classes).
 
         Args:
             patches: uint8 (n, H, W, 3), n may be 0.
@@ -75,7 +75,7 @@ class PatchClassifier:
         """
         if len(patches) == 0:
             return np.zeros((0, len(self.class_names)), dtype=np.float32)
-        return np.array(averaged(partial(_in_batches, self.second_look or self.network), patches, views))
+        return np.array(averaged(partial(_in_batches, self.refiner or self.network), patches, views))
 
 
 def _resized(patches: np.ndarray, size_hw: tuple[int, int], rows: np.ndarray) -> np.ndarray:
@@ -84,7 +84,7 @@ def _resized(patches: np.ndarray, size_hw: tuple[int, int], rows: np.ndarray) ->
 
 def raw_probabilities(
     network: Network,
-    second_look: Network | None,
+    refiner: Network | None,
     patches: np.ndarray,
     views: int,
     is_infected: np.ndarray,
@@ -94,22 +94,22 @@ def raw_probabilities(
 
     Args:
         network: see `PatchClassifier`.
-        second_look: likewise.
+        refiner: likewise.
         patches: uint8 (n, H, W, 3), n at least 1.
         views: averaged for each patch that is uncertain.
         is_infected: bool (n_classes,), see `tta.needs_refinement`.
-        crop_for_refiner: see `PatchClassifier.__call__`; None: the second look is shown the patches themselves.
+        crop_for_refiner: see `PatchClassifier.__call__`; None: the refiner is shown the patches themselves.
     """
     found = _in_batches(network, patches)
     again = np.flatnonzero(needs_refinement(found, is_infected))
-    if len(again) and (views > 1 or second_look is not None):
-        looks = [averaged(partial(_in_batches, network), patches[again], views)]
-        if second_look is not None:
-            looks.append(
-                averaged(partial(_in_batches, second_look), patches[again] if crop_for_refiner is None else crop_for_refiner(again), views)
+    if len(again) and (views > 1 or refiner is not None):
+        answers = [averaged(partial(_in_batches, network), patches[again], views)]
+        if refiner is not None:
+            answers.append(
+                averaged(partial(_in_batches, refiner), patches[again] if crop_for_refiner is None else crop_for_refiner(again), views)
             )
         found = np.array(found)
-        found[again] = np.mean(looks, axis=0)
+        found[again] = np.mean(answers, axis=0)
     return found
 
 

@@ -21,10 +21,10 @@ class ErrorRates:
         infected: annotated infected red cells.
         found: those of them that it found.
         healthy: annotated healthy red cells.
-        false_alarms: findings on no infected cell.
-        misses_vary: variance of the fraction of missed infected cells from photograph to photograph, beyond chance.
+        false_alarms: detections counted as infected on no infected cell.
+        misses_vary: variance of the fraction of missed infected cells from image to image, beyond chance.
         alarms_vary: the same of the fraction of false alarms among healthy cells.
-        misses_differ: variance of the fraction of missed cells from laboratory to laboratory, which more photographs do not average out.
+        misses_differ: variance of the fraction of missed cells from laboratory to laboratory, which more images do not average out.
         alarms_differ: the same of the fraction of false alarms.
         measured: whether anything is known; if not, there is no interval.
     """
@@ -59,13 +59,13 @@ UNMEASURED = ErrorRates(0, 0, 0, 0, measured=False)
 
 @dataclass(frozen=True)
 class Count:
-    """Cells of one picture, or of several.
+    """Cells of one image, or of several.
 
     Attributes:
         by_label: int64 (n_labels,).
         infected: infected red cells.
         red_cells: all red cells, the infected ones included.
-        photographs: number of photographs that they were counted in.
+        images: number of images that they were counted in.
 
     Examples:
         >>> counted = Count(np.array([96, 3, 1]), infected=4, red_cells=100)
@@ -79,7 +79,7 @@ class Count:
     by_label: np.ndarray
     infected: int
     red_cells: int
-    photographs: int = 1
+    images: int = 1
 
     @property
     def parasitemia(self) -> float | None:
@@ -92,8 +92,8 @@ class Count:
         With the detector's error rates it is that of Lang and Reiczigel (2014, Preventive Veterinary Medicine 113(1),
         13-22, section 2): of the fraction that is truly infected, given that cells are a sample, that some infected ones are
         missed and some healthy ones taken for infected, and that the rates of both were themselves measured on few cells.
-        To the variances of both rates those between photographs and laboratories are added (see `extra_variance` and
-        `elsewhere`): a photograph has rates of its own. It is widened, where it must be, to hold the fraction that was counted.
+        To the variances of both rates those between images and laboratories are added (see `extra_variance` and
+        `elsewhere`): an image has rates of its own. It is widened, where it must be, to hold the fraction that was counted.
         Without error rates, or with too few cells to know them, it is Wilson's (1927, JASA 22(158)), which knows of sampling alone.
         """
         if not self.red_cells or (errors is not None and not errors.measured):
@@ -112,7 +112,7 @@ class Count:
     def interval_in_words(self, errors: ErrorRates | None) -> str:
         """Its interval in percent (see `interval`); nothing without red cells, and a sentence where errors were not measured."""
         if self.red_cells and errors is not None and not errors.measured:
-            return "no interval, since errors on such photographs were not measured"
+            return "no interval, since errors on such images were not measured"
         found = self.interval(errors)
         return "" if found is None else f"95 % interval {100 * found[0]:.2f} to {100 * found[1]:.2f} %"
 
@@ -134,7 +134,7 @@ class Count:
             self.by_label + other.by_label,
             self.infected + other.infected,
             self.red_cells + other.red_cells,
-            self.photographs + other.photographs,
+            self.images + other.images,
         )
 
 
@@ -150,7 +150,7 @@ def counted_ids(found: sv.Detections) -> np.ndarray:
 
 
 def count_detected(found: sv.Detections, labels: LabelSet) -> Count:
-    """Count the detected cells of one picture."""
+    """Count the detected cells of one image."""
     return count(counted_ids(found), labels)
 
 
@@ -162,7 +162,7 @@ def total(counts: Iterable[Count], labels: LabelSet) -> Count:
 def counted_as(detections: sv.Detections, labels: LabelSet, infected_threshold: float, cell_threshold: float) -> np.ndarray:
     """The label that each detection is counted as: int64 (n,), -1 for one that is not counted.
 
-    A detection with an infected label is a finding if its score reaches `infected_threshold`. If not, it is counted as its
+    A detection with an infected label is counted as infected if its score reaches `infected_threshold`. If not, it is counted as its
     most probable label that is not infected; that, like any other detection, only if its ``data["objectness"]``, the
     probability that it is a cell, reaches `cell_threshold`.
     """
@@ -178,7 +178,7 @@ def counted_as(detections: sv.Detections, labels: LabelSet, infected_threshold: 
 
 
 def _lang_reiczigel(counted: Count, errors: ErrorRates) -> tuple[float, float]:
-    positive, n, photographs = counted.infected, counted.red_cells, max(counted.photographs, 1)
+    positive, n, images = counted.infected, counted.red_cells, max(counted.images, 1)
     z = float(norm.ppf(0.975))
     right_alarms = max(errors.healthy - errors.false_alarms, 0)
     sensitivity = (errors.found + 1) / (errors.infected + 2)
@@ -190,21 +190,21 @@ def _lang_reiczigel(counted: Count, errors: ErrorRates) -> tuple[float, float]:
     miss = sensitivity * (1 - sensitivity) / errors.infected
     alarm = specificity * (1 - specificity) / errors.healthy
     shift = 2 * z**2 * (fraction * miss - (1 - fraction) * alarm)
-    miss += errors.misses_vary / photographs + errors.misses_differ
-    alarm += errors.alarms_vary / photographs + errors.alarms_differ
+    miss += errors.misses_vary / images + errors.misses_differ
+    alarm += errors.alarms_vary / images + errors.alarms_differ
     spread = z * np.sqrt(p * (1 - p) / n_adjusted + fraction**2 * miss + (1 - fraction) ** 2 * alarm) / informed
     low, high = np.clip([fraction + shift - spread, fraction + shift + spread], 0, 1)
     return float(low), float(high)
 
 
 def extra_variance(events: np.ndarray, trials: np.ndarray) -> float:
-    """Variance of a rate between photographs, or laboratories, beyond what chance makes in so many trials; 0 where there is none.
+    """Variance of a rate between images, or laboratories, beyond what chance makes in so many trials; 0 where there is none.
 
     The estimate by moments with weights by trials (Kleinman 1973, JASA 68(341), 46-54, eq. 2.3), as of a beta-binomial distribution.
 
     Args:
-        events: in each photograph, int (n,); more than trials, as false alarms can be, count as all of them.
-        trials: in each photograph, int (n,); those without any are left out.
+        events: in each image, int (n,); more than trials, as false alarms can be, count as all of them.
+        trials: in each image, int (n,); those without any are left out.
     """
     events, trials = (np.asarray(a, dtype=np.float64)[np.asarray(trials) > 0] for a in (events, trials))
     if len(trials) < 2:

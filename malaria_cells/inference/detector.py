@@ -1,4 +1,4 @@
-"""Photograph in, cells out: proposals, classifier, rejection, non-maximum suppression."""
+"""Image in, cells out: proposals, classifier, rejection, non-maximum suppression."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import supervision as sv
 from pydantic import Field
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.data.images import read_picture
+from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.patches import crop_boxes
 from malaria_cells.data.stain import Normalization, normalized
@@ -33,7 +33,7 @@ from malaria_cells.proposals import Proposer
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
-FAMILIARITY = "_malaria_cells_familiarity"  # attribute of detections: what judged their picture, and the verdict
+FAMILIARITY = "_malaria_cells_familiarity"  # attribute of detections: what judged their image, and the verdict
 UNDER = 0.999  # of the operating threshold: what a further infected label scores at most
 
 
@@ -45,7 +45,7 @@ class DetectionSettings:
         nms: ``agnostic`` (one label a cell) or ``class``.
         nms_iou: overlap from which the lower-scored box is suppressed.
         score_threshold: detections scored lower are dropped.
-        infected_threshold: operating threshold: the score from which an infected label is a finding.
+        infected_threshold: operating threshold: the score from which a cell is counted as infected.
         cell_threshold: operating threshold of the rest: the probability of being a cell at all from which one is counted.
         candidate_threshold: probability of any infection from which a cell is labelled with its stage at all; lower
             than the operating threshold, so that a ranking has something to rank.
@@ -85,10 +85,10 @@ class Detector(ABC):
 
     Attributes:
         settings: thresholds.
-        errors: how often it was right about the validation pictures' red cells; None where that is not known.
+        errors: how often it was right about the validation images' red cells; None where that is not known.
         errors_elsewhere: the same by data set, each measured by a training that left it out; None where that is not known.
-        known: what photographs of the training look like; None in models of before that was stored.
-        measured_cell_size: median longer side of a cell in the training pictures in pixels, which `known` was measured by.
+        known: what images of the training look like; None in models of before that was stored.
+        measured_cell_size: median longer side of a cell in the training images in pixels, which `known` was measured by.
     """
 
     settings: DetectionSettings = field(kw_only=True)
@@ -103,21 +103,21 @@ class Detector(ABC):
         """The classes."""
 
     @abstractmethod
-    def predict(self, picture: np.ndarray) -> Predictions:
+    def predict(self, image: np.ndarray) -> Predictions:
         """Run the networks on an image.
 
         Args:
-            picture: uint8 RGB (H, W, 3).
+            image: uint8 RGB (H, W, 3).
 
         Returns:
             The arguments of `decide`.
         """
 
-    def detect(self, picture: np.ndarray | str | Path) -> sv.Detections:
-        """Detect the cells of one picture.
+    def detect(self, image: np.ndarray | str | Path) -> sv.Detections:
+        """Detect the cells of one image.
 
         Args:
-            picture: uint8 RGB (H, W, 3), or a file.
+            image: uint8 RGB (H, W, 3), or a file.
 
         Returns:
             Detections, best score first, with ``data["probabilities"]``, float32 (n, n_classes), the background class last;
@@ -128,9 +128,9 @@ class Detector(ABC):
         Raises:
             InputError: a file that cannot be read.
         """
-        if not isinstance(picture, np.ndarray):
-            picture = read_picture(Path(picture))
-        return self.decide(*self.predict(picture))
+        if not isinstance(image, np.ndarray):
+            image = read_image(Path(image))
+        return self.decide(*self.predict(image))
 
     def decide(
         self,
@@ -175,15 +175,15 @@ class Detector(ABC):
         )
         found.data["counted_as"] = counted_as(found, labels, self.settings.infected_threshold, self.settings.cell_threshold)
         if familiarity is not None:
-            # No part of the detections' data: those of several pictures can still be merged.
+            # No part of the detections' data: those of several images can still be merged.
             setattr(found, FAMILIARITY, (self.known, familiarity))
         return found
 
-    def familiarity(self, picture: np.ndarray, found: sv.Detections) -> Familiarity | None:
-        """How like the training photographs a picture is; None where the model does not know what those look like.
+    def familiarity(self, image: np.ndarray, found: sv.Detections) -> Familiarity | None:
+        """How like the training images an image is; None where the model does not know what those look like.
 
         Args:
-            picture: uint8 RGB (H, W, 3).
+            image: uint8 RGB (H, W, 3).
             found: what `detect` gave for it, unsure detections included.
         """
         judged_by, verdict = getattr(found, FAMILIARITY, (None, None))
@@ -191,12 +191,12 @@ class Detector(ABC):
             return verdict
         if self.known is None or self.measured_cell_size is None:
             return None
-        return self.known.judge(measure(picture, found, self.labels, self.measured_cell_size))
+        return self.known.judge(measure(image, found, self.labels, self.measured_cell_size))
 
     def errors_for(self, *familiarities: Familiarity | None) -> ErrorRates | None:
-        """Error rates to expect on photographs: those of the validation part or, if not all are as learned, those elsewhere.
+        """Error rates to expect on images: those of the validation part or, if not all are as learned, those elsewhere.
 
-        Where those were not measured, familiar photographs have those of the validation part, even if no infected cell was seen in such.
+        Where those were not measured, familiar images have those of the validation part, even if no infected cell was seen in such.
         """
         if all(f is None or f.is_as_learned for f in familiarities):
             return self.errors
@@ -209,7 +209,7 @@ class Detector(ABC):
         """Scores for ranking by label: of what is not the label that a cell has, 0 below the score threshold; (n, n_labels)."""
         own = np.eye(len(self.labels), dtype=bool)[class_ids]
         further = np.where(by_label >= self.settings.score_threshold, by_label, 0)
-        # A cell is a finding once, also to who compares scores with the operating threshold without looking whose they are.
+        # A cell counts as infected once, also to who compares scores with the operating threshold without looking whose they are.
         further[:, self.labels.is_infected] = further[:, self.labels.is_infected].clip(max=UNDER * self.settings.infected_threshold)
         if self.settings.nms == "class":  # else no two boxes overlap by as much
             further[repeated(boxes_xyxy, class_ids, len(self.labels), self.settings.nms_iou)] = 0
@@ -225,10 +225,10 @@ class TwoStageDetector(Detector):
     """Candidate boxes, then a classifier of the patch in each.
 
     Attributes:
-        proposer: from a picture to candidate boxes.
+        proposer: from an image to candidate boxes.
         classifier: from patches to probabilities.
-        stain: what is done to a photograph before both see it, see `stain`.
-        unfamiliar: what evidence means on photographs like none with infected cells in the training; None: what it means on others.
+        stain: what is done to an image before both see it, see `stain`.
+        unfamiliar: what evidence means on images like none with infected cells in the training; None: what it means on others.
     """
 
     proposer: Proposer
@@ -241,30 +241,30 @@ class TwoStageDetector(Detector):
         """The classes."""
         return self.classifier.labels
 
-    def predict(self, picture: np.ndarray) -> Predictions:
+    def predict(self, image: np.ndarray) -> Predictions:
         """Candidates, class probabilities, and proposal scores; see `Detector.predict`."""
-        prepared = self.prepared(picture)
+        prepared = self.prepared(image)
         candidates, proposal_scores = self.proposer.candidates(prepared)
         seen = Predictions(candidates, self.classify(prepared, candidates), proposal_scores)
         if self.unfamiliar is None or self.known is None or not applies_to(self.labels):
             return seen
-        verdict = self.familiarity(picture, self.decide(*seen))
-        if verdict is not None and not verdict.findings_known:
+        verdict = self.familiarity(image, self.decide(*seen))
+        if verdict is not None and not verdict.infection_known:
             closely, relative = self._beside_each_other(prepared, seen)
             if relative is not None:
                 seen = seen._replace(probabilities=corrected(seen.probabilities, closely, relative, self.unfamiliar, self.labels))
         return seen._replace(familiarity=verdict)
 
-    def evidence(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Candidates of a picture, float32 (n, 4), and how much more like a finding each is than the median red cell, float64 (n,).
+    def evidence(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Candidates of an image, float32 (n, 4), and how much more like an infected cell each is than the median red cell, float64 (n,).
 
         The candidates with the highest proposal scores come first. The second is None where the labels hold no infected red cell, or where
-        the picture shows too few red cells (`relative_evidence`).
+        the image shows too few red cells (`relative_evidence`).
 
         Args:
-            picture: uint8 RGB (H, W, 3).
+            image: uint8 RGB (H, W, 3).
         """
-        prepared = self.prepared(picture)
+        prepared = self.prepared(image)
         candidates, proposal_scores = self.proposer.candidates(prepared)
         if proposal_scores is not None:
             order = np.argsort(-proposal_scores, kind="stable")
@@ -276,28 +276,28 @@ class TwoStageDetector(Detector):
         ]
 
     def _beside_each_other(self, prepared: np.ndarray, seen: Predictions) -> tuple[np.ndarray, np.ndarray | None]:
-        """What the closest look gives for every candidate, not calibrated, and its evidence (`relative_evidence`).
+        """What the last classifier gives for every candidate, not calibrated, and its evidence (`relative_evidence`).
 
-        The first look's hint is not asked: elsewhere it misses one infected cell in four, and sees one in half of the healthy ones.
+        The first classifier's hint is not asked: elsewhere it misses one infected cell in four, and sees one in half of the healthy ones.
         """
         is_red_cell = red_cell(seen.probabilities, self.labels) >= IS_RED_CELL
-        size_hw = self.classifier.second_look_size_hw or self.classifier.image_size_hw
+        size_hw = self.classifier.refiner_size_hw or self.classifier.image_size_hw
         patches = crop_boxes(prepared, seen.boxes_xyxy, self.classifier.context, size_hw)
         closely = self.classifier.closest(patches, 1)
         again = most_suspect(np.where(is_red_cell, log_ratio(closely, self.labels), -np.inf))
         closely[again] = self.classifier.closest(patches[again], self.settings.tta)
         return closely, relative_evidence(log_ratio(closely, self.labels), is_red_cell)
 
-    def prepared(self, picture: np.ndarray) -> np.ndarray:
-        """A photograph, uint8 RGB (H, W, 3), as the proposer and the classifier are to be shown it."""
-        return normalized(picture, self.stain)
+    def prepared(self, image: np.ndarray) -> np.ndarray:
+        """An image, uint8 RGB (H, W, 3), as the proposer and the classifier are to be shown it."""
+        return normalized(image, self.stain)
 
     def with_proposals(self, method: str) -> Self:
         """A copy that finds candidates by another method."""
         return replace(self, proposer=replace(self.proposer, method=method))
 
     def with_cell_size(self, cell_size: float) -> Self:
-        """A copy for pictures whose median cell has a longer side of `cell_size` pixels, whatever the pictures seem to show.
+        """A copy for images whose median cell has a longer side of `cell_size` pixels, whatever the images seem to show.
 
         Raises:
             InputError: that is no size.
@@ -306,11 +306,11 @@ class TwoStageDetector(Detector):
             raise InputError(f"cell_size: found {cell_size}, expected the median longer side of a cell in pixels")
         return replace(self, proposer=replace(self.proposer, cell_size=cell_size, follows=False))
 
-    def classify(self, picture: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
-        """Probabilities of each box of a picture that is `prepared`: float32 (n, n_classes)."""
-        context, size_hw = self.classifier.context, self.classifier.second_look_size_hw
-        crop_for_refiner = None if size_hw is None else lambda rows: crop_boxes(picture, boxes_xyxy[rows], context, size_hw)
-        return self.classifier(crop_boxes(picture, boxes_xyxy, context, self.classifier.image_size_hw), self.settings.tta, crop_for_refiner)
+    def classify(self, image: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
+        """Probabilities of each box of an image that is `prepared`: float32 (n, n_classes)."""
+        context, size_hw = self.classifier.context, self.classifier.refiner_size_hw
+        crop_for_refiner = None if size_hw is None else lambda rows: crop_boxes(image, boxes_xyxy[rows], context, size_hw)
+        return self.classifier(crop_boxes(image, boxes_xyxy, context, self.classifier.image_size_hw), self.settings.tta, crop_for_refiner)
 
 
 def objectness_of(probabilities: np.ndarray, n_labels: int, proposal_scores: np.ndarray | None, weight: float) -> np.ndarray:
@@ -324,7 +324,7 @@ def label_and_score(probabilities: np.ndarray, labels: LabelSet, candidate_thres
 
     A cell whose probability of being infected, with any stage, reaches `candidate_threshold` is labelled with its most
     probable stage. The score for a stage is the geometric mean of the probability of infection and that of the stage: the
-    first ranks findings, the second stages. Any other cell has its most probable label; the score is that label's probability.
+    first ranks infected cells, the second stages. Any other cell has its most probable label; the score is that label's probability.
 
     Args:
         probabilities: float (n, n_classes); a background class after the labels does not count.

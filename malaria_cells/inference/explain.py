@@ -22,7 +22,7 @@ from malaria_cells.inference.model_description import CLASSIFIER, load_descripti
 from malaria_cells.inference.model_folder import load_network
 
 FEWEST_PLACES = 16  # a side, of the last layer that is taken: a ring's dot has a twentieth of its cell's diameter
-MOST_COLOURS = 4  # tensors of more channels are maps, not pictures
+MOST_COLOURS = 4  # tensors of more channels are maps, not images
 STRENGTH = 0.65  # opacity of the hottest place of an overlay
 
 
@@ -95,7 +95,7 @@ class Explainer:
         context: side of the square that the classifier sees, by the longer side of a cell's box.
         image_size_hw: of its input.
         cam: of its network.
-        stain: what is done to a photograph before the classifier sees it.
+        stain: what is done to an image before the classifier sees it.
     """
 
     labels: LabelSet
@@ -106,7 +106,7 @@ class Explainer:
 
     @classmethod
     def load(cls, folder: Path) -> "Explainer":
-        """Load from a model folder; the first look is explained, not the second.
+        """Load from a model folder; the first classifier is explained, not the second.
 
         Raises:
             InputError: no model folder, a one-stage detector, an exported one, or a network without convolutions.
@@ -125,7 +125,7 @@ class Explainer:
         Args:
             patches: uint8 (n, H, W, 3) of any size, cut with `context`.
             label: one of the labels.
-            stains: of the photographs that the patches are from, n of them; of no use, and may be none, where `stain` is ``none``.
+            stains: of the images that the patches are from, n of them; of no use, and may be none, where `stain` is ``none``.
         """
         if len(patches) == 0:
             return patches

@@ -22,20 +22,20 @@ from malaria_cells.inference.classifier import Network
 from malaria_cells.inference.counting import LARGEST, ErrorRates
 from malaria_cells.inference.detector import DetectionSettings
 from malaria_cells.inference.familiarity import FamiliarityModel
+from malaria_cells.inference.former_names import with_present_names
 from malaria_cells.inference.unfamiliar import UnfamiliarSigmoid
 from malaria_cells.models.stored.checksums import checksums
 from malaria_cells.proposals import Margins, Method
 
 FORMAT_VERSION = 2
 CLASSIFIER = "classifier.keras"
-SECOND_LOOK = "second_look.keras"
 ONE_STAGE = "detector.keras"
 ABOUT = "model.yaml"
 # Keys that models of older versions lack.
 NEWER = {
     "proposer_tta",
-    "second_look",
-    "second_look_size_hw",
+    "refiner",
+    "refiner_size_hw",
     "stain",
     "cell_sizes",
     "adapted_from",
@@ -43,11 +43,12 @@ NEWER = {
     "errors_elsewhere",
     "terms",
     "unfamiliar",
+    "refiner_file",
 }
 Positive = Annotated[float, Field(gt=0)]
 CellSize = Annotated[float, Field(ge=1)]  # pixels
 Pixels = Annotated[int, Field(gt=0, le=4096)]
-MAX_SCAN = 1000  # crops of a picture, and augmented views of each
+MAX_SCAN = 1000  # crops of an image, and augmented views of each
 LIBRARIES = ("malaria-cells", "tensorflow", "keras", "numpy", "opencv-python-headless", "pillow", "scikit-learn")
 
 
@@ -58,10 +59,10 @@ class ModelDescription:
     Attributes:
         labels: the classes.
         model: name of the architecture.
-        rejects: whether the network has a background class after the labels.
+        has_background: whether the network has a background class after the labels.
         image_size_hw: the classifier's input in pixels.
         context: side of the square cut around a box, as a multiple of its longer side.
-        cell_size: median longer side of a cell in the training pictures in pixels; None where there were no boxes.
+        cell_size: median longer side of a cell in the training images in pixels; None where there were no boxes.
         proposals: method that finds candidates.
         box_margins: see `proposals.Proposer`.
         settings: thresholds and the rest of the decision.
@@ -69,23 +70,24 @@ class ModelDescription:
         fingerprints: of data and config, by name.
         seed: `random_state` of the training.
         detector: ``two_stage``, or a kind of `models.one_stage`, whose input `image_size_hw` is then.
-        errors: how often the detector was right about the validation pictures, or None.
-        scan: `runs` and `scan` of a test-time augmentation of whole pictures, or None.
-        proposer_tta: mirror images of a picture that the learned proposals are averaged over, 1, 2 or 4.
-        second_look: name of the architecture that looks again where the first has a hint of a finding, or None.
-        second_look_size_hw: its input in pixels; None: as the classifier's.
-        stain: what is done to a photograph before any network sees it, see `stain`.
+        errors: how often the detector was right about the validation images, or None.
+        scan: `runs` and `scan` of a test-time augmentation of whole images, or None.
+        proposer_tta: mirror images of an image that the learned proposals are averaged over, 1, 2 or 4.
+        refiner: name of the architecture of the refiner, or None.
+        refiner_size_hw: its input in pixels; None: as the classifier's.
+        stain: what is done to an image before any network sees it, see `stain`.
         cell_sizes: as `cell_size`, of each data set by its name where several were trained on.
         adapted_from: `name` and `fingerprint` of the model that the training went on from, or None.
         errors_elsewhere: as `errors`, by data set, each measured by a training that left it out; or None.
-        familiarity: what photographs of the training look like, or None.
-        unfamiliar: what evidence means on photographs like none with infected cells, measured by trainings that left sets out; or None.
+        familiarity: what images of the training look like, or None.
+        unfamiliar: what evidence means on images like none with infected cells, measured by trainings that left sets out; or None.
         terms: what the weights may be used for, in words; None: nobody has said.
+        refiner_file: name of its network's file, which was another in folders of before 2026-11-28.
     """
 
     labels: LabelSet
     model: str
-    rejects: bool
+    has_background: bool
     image_size_hw: tuple[Pixels, Pixels]
     context: Positive
     cell_size: CellSize | None
@@ -99,8 +101,8 @@ class ModelDescription:
     errors: ErrorRates | None = None
     detector: Literal["two_stage", "yolo", "retinanet"] = "two_stage"
     proposer_tta: Literal[1, 2, 4] = 1
-    second_look: str | None = None
-    second_look_size_hw: tuple[Pixels, Pixels] | None = None
+    refiner: str | None = None
+    refiner_size_hw: tuple[Pixels, Pixels] | None = None
     stain: Normalization = "none"
     cell_sizes: dict[str, CellSize] = field(default_factory=dict)
     adapted_from: dict[str, str] | None = None
@@ -108,13 +110,14 @@ class ModelDescription:
     familiarity: FamiliarityModel | None = None
     unfamiliar: UnfamiliarSigmoid | None = None
     terms: str | None = None
+    refiner_file: Literal["refiner.keras", "second_look.keras"] = "refiner.keras"
 
     @property
     def files(self) -> tuple[str, ...]:
         """Names of the main networks' files."""
         if self.detector != "two_stage":
             return (ONE_STAGE,)
-        return (CLASSIFIER, SECOND_LOOK) if self.second_look else (CLASSIFIER,)
+        return (CLASSIFIER, self.refiner_file) if self.refiner else (CLASSIFIER,)
 
 
 def save_description(folder: Path, networks: Sequence[Network], description: ModelDescription) -> None:
@@ -174,6 +177,7 @@ def load_whole_description(folder: Path) -> tuple[ModelDescription, Kept]:
     if version != FORMAT_VERSION:
         raise InputError(f"{path}: format {str(version)[:20]}, this version reads {FORMAT_VERSION}; {_way_out(version)}")
     try:
+        content = with_present_names(content)
         _check_numbers(content)
         description = _description(content)
         return description, _kept(content)
@@ -231,10 +235,10 @@ def _description(content: dict[str, Any]) -> ModelDescription:
         if absent:
             raise KeyError(*sorted(absent))
     description = TypeAdapter(ModelDescription).validate_python(content)
-    calibration, n_classes = description.calibration, len(description.labels) + description.rejects
+    calibration, n_classes = description.calibration, len(description.labels) + description.has_background
     for key, values in (
         ("log_prior_ratio", calibration.log_prior_ratio),
-        ("findings.classes", calibration.findings.classes if calibration.findings else None),
+        ("infection.classes", calibration.infection.classes if calibration.infection else None),
     ):
         if values is not None and len(values) != n_classes:
             raise ValueError(f"calibration.{key} has {len(values)} values, there are {n_classes} classes")
@@ -255,7 +259,7 @@ def file_fingerprint(text: str) -> str:
 
 def golden_output(networks: Sequence[Network], description: ModelDescription) -> np.ndarray:
     """What networks answer to fixed pixels, averaged: float32 (4, k); of a one-stage detector, that of four grid cells."""
-    sizes_hw = [description.image_size_hw, description.second_look_size_hw or description.image_size_hw]
+    sizes_hw = [description.image_size_hw, description.refiner_size_hw or description.image_size_hw]
     number = 4 if description.detector == "two_stage" else 1
     answers = [
         network(np.random.default_rng(0).integers(0, 256, (number, *size_hw, 3), dtype=np.uint8))

@@ -1,7 +1,7 @@
 """A trained model on disk: everything a prediction needs, checked at load.
 
-``classifier.keras`` holds the network (``detector.keras`` a one-stage one), ``second_look.keras`` one that looks again where
-the first has a hint of a finding, ``model.yaml`` all the rest. Loading runs no code from the folder (Keras' own layers alone, see
+``classifier.keras`` holds the network (``detector.keras`` a one-stage one), ``refiner.keras`` the refiner, which is asked where
+the first has a hint of an infection, ``model.yaml`` all the rest. Loading runs no code from the folder (Keras' own layers alone, see
 `architecture`; no pickles; a SavedModel only by name and if it does nothing but compute, see `saved_model`) and compares the
 networks' answer on fixed pixels, and the checksums of their files, with those from when they were saved. A folder that `export` wrote
 holds the networks in another form and the same ``model.yaml``.
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from malaria_cells.base.errors import InputError, nearest, reason
+from malaria_cells.base.shipped import shipped_path
 from malaria_cells.base.tensorflow_setup import to_inference_function
 from malaria_cells.inference.classifier import Network, PatchClassifier, inference_function
 from malaria_cells.inference.detector import Detector, TwoStageDetector
@@ -46,7 +47,7 @@ def save_model(folder: Path, networks: Sequence[Any], description: ModelDescript
 
     Args:
         folder: where to.
-        networks: the Keras models of the classifier and the second look, or that of a one-stage detector.
+        networks: the Keras models of the classifier and the refiner, or that of a one-stage detector.
         description: the rest.
         proposer: the Keras model of the learned proposals (`models.centres`), or None.
     """
@@ -88,7 +89,7 @@ def shipped() -> Path:
     Raises:
         InputError: the package was installed without it.
     """
-    found = Path(__file__).parents[1] / "pretrained" / "thin_smear"
+    found = shipped_path("pretrained", "thin_smear")
     if not found.exists():
         raise InputError("--model: name a model; the shipped one is in the repository's pretrained/thin_smear, which is not here")
     return found
@@ -133,11 +134,11 @@ def load_detector(folder: Path, engine: str | None = None) -> tuple[Detector, Mo
 
 
 def _in_use(path: Path, model: Any) -> Network:
-    """A Keras model as one graph, if it is of one picture and one answer."""
+    """A Keras model as one graph, if it is of one image and one answer."""
     try:
         return proposal_inference_function(model) if path.name == PROPOSER else inference_function(model)
     except Exception as error:  # Keras and TensorFlow raise whatever stops a layer
-        raise InputError(f"{path}: expected a network of one picture and one answer; it cannot be used so: {reason(error)}") from error
+        raise InputError(f"{path}: expected a network of one image and one answer; it cannot be used so: {reason(error)}") from error
 
 
 def _check_answers(folder: Path, main: Sequence[Network], description: ModelDescription, golden: np.ndarray) -> None:
@@ -156,23 +157,22 @@ def _check_answers(folder: Path, main: Sequence[Network], description: ModelDesc
     if found.shape != golden.shape or not np.abs(found - golden).max() <= tolerance:
         raise InputError(f"{folder}: the network of {files} does not answer as when it was saved; it is not that of {ABOUT}")
     n = len(description.labels)
-    expected = (
-        {4 + n} if description.detector != "two_stage" else {n + description.rejects} | ({1} if n + description.rejects == 2 else set())
-    )
+    n_classes = n + description.has_background
+    expected = {4 + n} if description.detector != "two_stage" else {n_classes} | ({1} if n_classes == 2 else set())
     if found.shape[1] not in expected:
         raise InputError(
-            f"{folder / ABOUT}: labels: {n} names{' and background' if description.rejects else ''} are not what the network of {files} "
-            f"tells apart, whose answers have {found.shape[1]} columns; put them right, copy or train the model again"
+            f"{folder / ABOUT}: labels: {n} names{' and background' if description.has_background else ''} are not what the network of "
+            f"{files} tells apart, whose answers have {found.shape[1]} columns; put them right, copy or train the model again"
         )
 
 
 def _check_centres(folder: Path, centres: CentreNetwork) -> None:
-    """See that the network of the learned proposals gives what it should for a small picture."""
+    """See that the network of the learned proposals gives what it should for a small image."""
     name = Path(PROPOSER).stem
     try:
         grid = centres(np.full((1, 4 * STRIDE * MULTIPLE, 4 * STRIDE * MULTIPLE, 3), 200, dtype=np.uint8))
     except Exception as error:  # each engine raises its own
-        raise InputError(f"{folder}: its {name} cannot be given a picture ({reason(error)}); copy or train the model again") from error
+        raise InputError(f"{folder}: its {name} cannot be given an image ({reason(error)}); copy or train the model again") from error
     if grid.shape != (1, 4 * MULTIPLE, 4 * MULTIPLE, 5) or not np.isfinite(grid).all():
         raise InputError(
             f"{folder}: its {name} answers {grid.shape}, or with what is no number; expected 5 values for each place, as a network of "
@@ -211,13 +211,13 @@ def assemble(description: ModelDescription, networks: Sequence[Network], centres
     """Put a detector together from a description, the networks of `ModelDescription.files`, and one of learned proposals."""
     classifier = PatchClassifier(
         description.labels,
-        description.rejects,
+        description.has_background,
         description.image_size_hw,
         description.context,
         description.calibration,
         networks[0],
         networks[1] if len(networks) > 1 else None,
-        description.second_look_size_hw,
+        description.refiner_size_hw,
     )
     proposer = Proposer(
         description.proposals,
@@ -242,5 +242,5 @@ def _shared(description: ModelDescription) -> dict[str, Any]:
 
 
 def proposal_inference_function(model) -> CentreNetwork:  # type: ignore[no-untyped-def]
-    """Wrap the Keras model of the learned proposals as one graph for pictures of any size."""
+    """Wrap the Keras model of the learned proposals as one graph for images of any size."""
     return to_inference_function(model, (1, None, None, 3))

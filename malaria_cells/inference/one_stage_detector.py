@@ -17,7 +17,7 @@ MOST_PLACES = 5000
 
 @dataclass(frozen=True)
 class OneStageDetector(Detector):
-    """One network for the whole picture.
+    """One network for the whole image.
 
     Attributes:
         network: from uint8 pixels (1, H, W, 3) of `size_hw` to (1, n, 4 + n_labels): xyxy in its pixels and scores.
@@ -34,23 +34,23 @@ class OneStageDetector(Detector):
         """The classes."""
         return self.label_set
 
-    def predict(self, picture: np.ndarray) -> Predictions:
+    def predict(self, image: np.ndarray) -> Predictions:
         """The best boxes, `MOST_PLACES` at most, with a score of `LEAST_SCORE` or more, scores as probabilities; see `Detector.predict`."""
-        canvas, scale = letterbox(picture, self.size_hw)
+        canvas, scale = letterbox(image, self.size_hw)
         answer = self.network(canvas[None])[0]
         scores = answer[:, 4:].max(axis=1)
         best = np.argsort(-scores, kind="stable")[:MOST_PLACES]
         answer = answer[best[scores[best] >= LEAST_SCORE]]
-        found = boxes.clip(answer[:, :4] / scale, (picture.shape[1], picture.shape[0]))
+        found = boxes.clip(answer[:, :4] / scale, (image.shape[1], image.shape[0]))
         has_area = (found[:, 2:] - found[:, :2] >= 1).all(axis=1)
         return Predictions(found[has_area], as_probabilities(answer[has_area, 4:]))
 
 
-def letterbox(picture: np.ndarray, size_hw: tuple[int, int]) -> tuple[np.ndarray, float]:
-    """Scale a picture to fit and fill up with black on the right and below: uint8 (*size_hw, 3), and the scale."""
-    scale = min(size_hw[0] / picture.shape[0], size_hw[1] / picture.shape[1])
-    width, height = (min(max(round(n * scale), 1), limit) for n, limit in zip(picture.shape[1::-1], size_hw[::-1], strict=True))
-    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+def letterbox(image: np.ndarray, size_hw: tuple[int, int]) -> tuple[np.ndarray, float]:
+    """Scale an image to fit and fill up with black on the right and below: uint8 (*size_hw, 3), and the scale."""
+    scale = min(size_hw[0] / image.shape[0], size_hw[1] / image.shape[1])
+    width, height = (min(max(round(n * scale), 1), limit) for n, limit in zip(image.shape[1::-1], size_hw[::-1], strict=True))
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     canvas = np.zeros((*size_hw, 3), dtype=np.uint8)
     canvas[:height, :width] = small
     return canvas, scale

@@ -2,7 +2,7 @@
 
 A patch is seen in up to eight views, flips and quarter turns, if the first leaves a suspicion: most cells are plainly healthy,
 and the few that are not deserve more than one look. A whole
-picture may be scanned instead: overlapping crops of the model's input size, each seen several times under flips, zoom and
+image may be scanned instead: overlapping crops of the model's input size, each seen several times under flips, zoom and
 contrast, as Kaggle's plant-disease notebooks do it.
 """
 
@@ -70,36 +70,36 @@ CONTRAST = (0.8, 1.2)
 
 
 def scanned(
-    predict: Callable[[np.ndarray], np.ndarray], picture: np.ndarray, size_hw: tuple[int, int], runs: int, scan: int, seed: int
+    predict: Callable[[np.ndarray], np.ndarray], image: np.ndarray, size_hw: tuple[int, int], runs: int, scan: int, seed: int
 ) -> np.ndarray:
-    """Mean probabilities over `scan` crops of a picture, each seen `runs` times: float (c,); one call of `predict`.
+    """Mean probabilities over `scan` crops of an image, each seen `runs` times: float (c,); one call of `predict`.
 
     Args:
         predict: from patches (n, h, w, 3) to probabilities (n, c).
-        picture: uint8 RGB (H, W, 3).
+        image: uint8 RGB (H, W, 3).
         size_hw: of the crops in pixels.
         runs: times that each crop is seen.
         scan: number of crops.
         seed: same seed, same answer.
     """
     rng = np.random.default_rng(seed)
-    views = [varied(crop, rng) for crop in crops(picture, size_hw, scan) for _ in range(runs)]
+    views = [varied(crop, rng) for crop in crops(image, size_hw, scan) for _ in range(runs)]
     return predict(np.stack(views)).mean(axis=0)
 
 
-def crops(picture: np.ndarray, size_hw: tuple[int, int], count: int) -> list[np.ndarray]:
-    """Crops at even distances from corner to corner, overlapping as they must; a smaller picture is enlarged to fit first."""
+def crops(image: np.ndarray, size_hw: tuple[int, int], count: int) -> list[np.ndarray]:
+    """Crops at even distances from corner to corner, overlapping as they must; a smaller image is enlarged to fit first."""
     height, width = size_hw
-    enlarge = max(height / picture.shape[0], width / picture.shape[1], 1.0)
+    enlarge = max(height / image.shape[0], width / image.shape[1], 1.0)
     if enlarge > 1:
-        picture = resize(picture, (max(round(picture.shape[0] * enlarge), height), max(round(picture.shape[1] * enlarge), width)))
+        image = resize(image, (max(round(image.shape[0] * enlarge), height), max(round(image.shape[1] * enlarge), width)))
     rows = max(int(np.sqrt(count)), 1)
     columns = -(-count // rows)
     tops, lefts = (
         np.linspace(0, n, k).round().astype(int) if k > 1 else [n // 2]
-        for n, k in zip((picture.shape[0] - height, picture.shape[1] - width), (rows, columns), strict=True)
+        for n, k in zip((image.shape[0] - height, image.shape[1] - width), (rows, columns), strict=True)
     )
-    found = [picture[top : top + height, left : left + width] for top in tops for left in lefts]
+    found = [image[top : top + height, left : left + width] for top in tops for left in lefts]
     return found[:count]
 
 

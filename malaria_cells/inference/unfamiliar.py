@@ -1,7 +1,7 @@
-"""Cells of a photograph from a laboratory whose infected cells the training has not seen, judged beside each other.
+"""Cells of an image from a laboratory whose infected cells the training has not seen, judged beside each other.
 
-There a network's answers are off by much the same for all cells of a photograph. Most red cells of a thin smear are healthy, whatever its
-stain and its microscope: how much more like a finding a cell is than the photograph's median red cell means more there than the answer
+There a network's answers are off by much the same for all cells of an image. Most red cells of a thin smear are healthy, whatever its
+stain and its microscope: how much more like an infected cell a cell is than the image's median red cell means more there than the answer
 itself. What it means, in probability, is a sigmoid that is measured on laboratories which trainings left out.
 """
 
@@ -18,7 +18,7 @@ from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.calibration import SMALLEST
 from malaria_cells.inference.counting import LARGEST
 
-FEWEST_RED_CELLS = 5  # of a photograph: the median of fewer says too little
+FEWEST_RED_CELLS = 5  # of an image: the median of fewer says too little
 IS_RED_CELL = 0.5  # probability of being a red cell, infected or not, from which a candidate counts for the median
 AGAIN = 0.1  # fraction of the candidates that are seen in all views: the most suspicious ones
 FEWEST_AGAIN = 10  # number of candidates that are seen in all views at least
@@ -27,7 +27,7 @@ WEAK_PENALTY = 1e4  # of the logistic regression: its C, large enough that the p
 
 @dataclass(frozen=True)
 class UnfamiliarSigmoid:
-    """From the evidence for an infection, counted from the median red cell of its photograph, to a probability.
+    """From the evidence for an infection, counted from the median red cell of its image, to a probability.
 
     Platt 1999, "Probabilistic outputs for support vector machines", as `calibration.InfectionSigmoid`.
 
@@ -84,7 +84,7 @@ def log_ratio(probabilities: np.ndarray, labels: LabelSet) -> np.ndarray:
 
 
 def relative_evidence(evidence: np.ndarray, is_red_cell: np.ndarray) -> np.ndarray | None:
-    """Evidence counted from that of the photograph's median red cell; None with fewer than `FEWEST_RED_CELLS`.
+    """Evidence counted from that of the image's median red cell; None with fewer than `FEWEST_RED_CELLS`.
 
     Args:
         evidence: of each candidate, float (n,).
@@ -107,8 +107,8 @@ def corrected(
     """Divide the probability of being a red cell anew between infected and healthy; that of anything else stays.
 
     Args:
-        probabilities: as for a familiar photograph, float (n, n_classes).
-        closely: what the closest look gave, not calibrated, float (n, n_classes): it says which stage.
+        probabilities: as for a familiar image, float (n, n_classes).
+        closely: what the last classifier gave, not calibrated, float (n, n_classes): it says which stage.
         relative: see `relative_evidence`.
         sigmoid: from that to the probability of being infected.
         labels: the classes.

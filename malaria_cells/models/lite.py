@@ -2,7 +2,7 @@
 
 EfficientNet-Lite (github.com/tensorflow/tpu, models/official/efficientnet/lite) is EfficientNet (Tan and Le 2019,
 arXiv:1905.11946) without squeeze-and-excitation and with ReLU6. Its later stages hold four fifths of the parameters and
-see whole pictures; a patch of one cell is small, and what tells its stage is texture. Features of stride 8 are pooled beside
+see whole images; a patch of one cell is small, and what tells its stage is texture. Features of stride 8 are pooled beside
 those of stride 16, in which a ring's dot is lost among what lies around it. Of keras-cv's network.
 """
 
@@ -10,11 +10,12 @@ from pathlib import Path
 
 import keras
 
+from malaria_cells.base.shipped import shipped_path
 from malaria_cells.models.layers import head
 from malaria_cells.models.weights import load_backbone
 
 FINER, LAST = "block3b_add", "block5c_add"  # of strides 8 and 16
-WEIGHTS = Path(__file__).parents[2] / "pretrained" / "imagenet" / "lite.weights.h5"
+WEIGHTS = shipped_path("pretrained", "imagenet", "lite.weights.h5")
 
 
 def build(image_size_hw: tuple[int, int], n_classes: int, dropout: float, weights: str = "none", freeze: bool = False) -> keras.Model:

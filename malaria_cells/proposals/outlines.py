@@ -38,12 +38,12 @@ def round_boxes(field: Field) -> np.ndarray:
     )
     circles = np.zeros((0, 3), dtype=np.float32) if found is None else found.reshape(-1, 3)
     centre, radius = circles[:, :2], circles[:, 2:]
-    return field.to_picture(np.concatenate([centre - radius, centre + radius], axis=1))
+    return field.to_image(np.concatenate([centre - radius, centre + radius], axis=1))
 
 
 def nucleus_boxes(field: Field) -> np.ndarray:
     """Squares of several sizes around each large dark nucleus: float32 (n, 4), xyxy."""
-    red = transmission(field.picture[..., 0].astype(np.float32), field.cell, 0.03)
+    red = transmission(field.image[..., 0].astype(np.float32), field.cell, 0.03)
     closing = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * int(0.12 * field.cell) + 1,) * 2)
     dark = cv2.morphologyEx((red < NUCLEUS_TRANSMISSION).astype(np.uint8), cv2.MORPH_CLOSE, closing)
     _, _, stats, _ = cv2.connectedComponentsWithStats(dark)
@@ -54,4 +54,4 @@ def nucleus_boxes(field: Field) -> np.ndarray:
     centre = np.stack([left + width / 2, top + height / 2], axis=1)[is_nucleus]
     half = np.maximum(np.array(CELLS_AROUND_NUCLEUS)[:, None] * field.cell, longer[is_nucleus]).reshape(-1, 1) / 2
     centre = np.tile(centre, (len(CELLS_AROUND_NUCLEUS), 1))
-    return field.to_picture(np.concatenate([centre - half, centre + half], axis=1))
+    return field.to_image(np.concatenate([centre - half, centre + half], axis=1))

@@ -7,10 +7,10 @@ STEP = 0.25  # distance of two squares, as a fraction of the side
 
 
 def sliding_boxes(shape_hw: tuple[int, ...], cell_size: float) -> np.ndarray:
-    """Squares on a grid: float32 (n, 4), xyxy in pixels, inside the picture, its border reached on every side.
+    """Squares on a grid: float32 (n, 4), xyxy in pixels, inside the image, its border reached on every side.
 
     Args:
-        shape_hw: height and width of the picture in pixels.
+        shape_hw: height and width of the image in pixels.
         cell_size: median longer side of a cell in pixels.
     """
     height, width = shape_hw[:2]

@@ -19,12 +19,12 @@ PALLOR_EXTENT = 0.62  # at least, area by bounding box: a disc has 0.785, a tria
 SMOOTHING = 0.045  # of the distance map, standard deviation in cell sizes: more parts less
 SPACING = 0.2  # least distance of two cells' centres, in cell sizes
 LARGEST = 2.0  # longer side of a part, in cell sizes: a larger one is a cluster, whose cells have outlines of their own
-FALLBACK_CELL_SHARE = 1 / 14  # of the shorter side, where a picture shows no cell: a 100x oil field
+FALLBACK_CELL_SHARE = 1 / 14  # of the shorter side, where an image shows no cell: a 100x oil field
 
 
 def watershed_boxes(field: Field) -> np.ndarray:
-    """Boxes of the parts: float32 (n, 4), xyxy in pixels of the field's picture."""
-    return field.to_picture(_region_boxes(part(foreground(field), field.cell), field.cell))
+    """Boxes of the parts: float32 (n, 4), xyxy in pixels of the field's image."""
+    return field.to_image(_region_boxes(part(foreground(field), field.cell), field.cell))
 
 
 def foreground(field: Field) -> np.ndarray:
@@ -47,14 +47,14 @@ def part(mask: np.ndarray, cell: float) -> np.ndarray:
     return watershed(-smooth, seeds, mask=mask)
 
 
-def estimate_cell_size(picture: np.ndarray) -> float:
-    """Usual diameter of the cells of a picture in pixels: twice the median height of the distance map's maxima.
+def estimate_cell_size(image: np.ndarray) -> float:
+    """Usual diameter of the cells of an image in pixels: twice the median height of the distance map's maxima.
 
     Args:
-        picture: uint8 RGB (H, W, 3).
+        image: uint8 RGB (H, W, 3).
     """
-    shorter = min(picture.shape[:2])
-    field = Field.of(picture, FALLBACK_CELL_SHARE * shorter)
+    shorter = min(image.shape[:2])
+    field = Field.of(image, FALLBACK_CELL_SHARE * shorter)
     distance = cv2.distanceTransform(foreground(field).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     smooth = cv2.GaussianBlur(distance, (0, 0), 1)
     peaks = peak_local_max(smooth, min_distance=max(int(field.cell / 4), 1), threshold_abs=2, exclude_border=True)
@@ -80,7 +80,7 @@ def _fill_pallor(mask: np.ndarray, transmission: np.ndarray, cell: float) -> np.
 def _region_boxes(regions: np.ndarray, cell: float) -> np.ndarray:
     slices = [s for s in ndimage.find_objects(regions) if s is not None]
     found = np.array([[x.start, y.start, x.stop, y.stop] for y, x in slices], dtype=np.float32).reshape(-1, 4)
-    # Under a third of the usual size it is a platelet or dirt, unless the picture's border cuts it.
+    # Under a third of the usual size it is a platelet or dirt, unless the image's border cuts it.
     size = np.min(found[:, 2:] - found[:, :2], axis=1, initial=np.inf)
     at_border = (found[:, :2] <= 1).any(axis=1) | (found[:, 2:] >= np.array(regions.shape[::-1]) - 1).any(axis=1)
     is_cluster = np.max(found[:, 2:] - found[:, :2], axis=1, initial=0) > LARGEST * cell

@@ -9,7 +9,7 @@ from PIL import Image
 from malaria_cells.base import files
 from malaria_cells.base.progress import progress
 from malaria_cells.data.annotations import AnnotationSet
-from malaria_cells.data.images import read_picture
+from malaria_cells.data.images import read_image
 from malaria_cells.data.patches import crop_boxes
 from malaria_cells.data.stain import Stain
 from malaria_cells.results.style import figure, short
@@ -28,7 +28,7 @@ class Cells:
         name: of the class.
         total: how many there are in the data set; `patches` may be fewer.
         patches: uint8 RGB (n, H, W, 3).
-        stains: of the photographs that the patches are from, n of them, or none where they were not measured.
+        stains: of the images that the patches are from, n of them, or none where they were not measured.
     """
 
     name: str
@@ -38,21 +38,21 @@ class Cells:
 
 
 def cut_cells(annotations: AnnotationSet, count: int, context: float, side: int = SIDE, stained: bool = False) -> list[Cells]:
-    """Up to `count` cells of each class, spread evenly over the pictures, each picture decoded once.
+    """Up to `count` cells of each class, spread evenly over the images, each image decoded once.
 
     Args:
         annotations: the data set.
         count: cells of a class at most.
         context: side of the square shown, by the longer side of the box.
         side: of the patches in pixels.
-        stained: whether the stain of the photographs is measured.
+        stained: whether the stain of the images is measured.
 
     Returns:
         An entry for each class that occurs.
     """
-    class_ids = np.concatenate([p.cell_class_ids for p in annotations.pictures])
-    picture_ids = np.concatenate([np.full(len(p.cells_xyxy), i) for i, p in enumerate(annotations.pictures)])
-    every = np.concatenate([p.cells_xyxy for p in annotations.pictures])
+    class_ids = np.concatenate([p.cell_class_ids for p in annotations.images])
+    image_ids = np.concatenate([np.full(len(p.cells_xyxy), i) for i, p in enumerate(annotations.images)])
+    every = np.concatenate([p.cells_xyxy for p in annotations.images])
     chosen = {}
     for class_id in range(len(annotations.labels)):
         own = np.flatnonzero(class_ids == class_id)
@@ -61,19 +61,19 @@ def cut_cells(annotations: AnnotationSet, count: int, context: float, side: int 
     wanted = np.concatenate([*chosen.values(), np.zeros(0, dtype=np.int64)])
     patches: dict[int, np.ndarray] = {}
     stains: dict[int, Stain] = {}
-    shown = np.unique(picture_ids[wanted])
+    shown = np.unique(image_ids[wanted])
     for i in progress(shown, len(shown), "cutting cells", "image"):
-        rows = wanted[picture_ids[wanted] == i]
-        picture = read_picture(annotations.pictures[i].path)
-        patches |= dict(zip(rows.tolist(), crop_boxes(picture, every[rows], context, (side, side)), strict=True))
+        rows = wanted[image_ids[wanted] == i]
+        image = read_image(annotations.images[i].path)
+        patches |= dict(zip(rows.tolist(), crop_boxes(image, every[rows], context, (side, side)), strict=True))
         if stained:
-            stains |= dict.fromkeys(rows.tolist(), Stain.of(picture))
+            stains |= dict.fromkeys(rows.tolist(), Stain.of(image))
     names = annotations.labels.names
     found = []
     for c, rows in chosen.items():
         own = rows.tolist()
-        of_photographs = [stains[row] for row in own] if stained else []
-        found.append(Cells(names[c], int((class_ids == c).sum()), np.stack([patches[row] for row in own]), of_photographs))
+        of_images = [stains[row] for row in own] if stained else []
+        found.append(Cells(names[c], int((class_ids == c).sum()), np.stack([patches[row] for row in own]), of_images))
     return found
 
 

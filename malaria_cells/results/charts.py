@@ -16,7 +16,7 @@ def class_fractions(counts: dict[str, np.ndarray], names: tuple[str, ...], path:
     Args:
         counts: int (n_labels,), by the name of what was counted: a part, or annotated and detected.
         names: of the classes.
-        path: picture to write.
+        path: image to write.
     """
     height = 0.8 / len(counts)
     places = np.arange(len(names))
@@ -47,7 +47,7 @@ def precision_recall(curves: dict[str, tuple[np.ndarray, np.ndarray]], labels: L
     Args:
         curves: recall and precision, float (k,) each, by class; names of classes, of which some may be missing.
         labels: for the colours.
-        path: picture to write.
+        path: image to write.
     """
     colours = class_colours(labels, labels.is_healthy_red_cell)
     styles = ("-", "--", "-.", ":")
@@ -80,11 +80,11 @@ def reliability_diagram(found: Reliability, path: Path, what: str) -> None:
 
 
 def parasitemia_chart(rows: list[tuple[str, float, float, float, float | None]], path: Path) -> None:
-    """Parasitemia of each picture with its interval.
+    """Parasitemia of each image with its interval.
 
     Args:
         rows: name, parasitemia, lower and upper end as fractions of 1, and the annotated parasitemia or None.
-        path: picture to write.
+        path: image to write.
     """
     names = [short(row[0]) for row in rows]
     fraction, low, high = (100 * np.array([row[i] for row in rows], dtype=float) for i in (1, 2, 3))

@@ -1,29 +1,29 @@
-"""Annotation and detection side by side on the photograph."""
+"""Annotation and detection side by side on the image."""
 
 import cv2
 import numpy as np
 import supervision as sv
 
-from malaria_cells.data.annotations import Picture
+from malaria_cells.data.annotations import AnnotatedImage
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.results.overlay import draw_detections
 
-GAP = 8  # pixels between the halves, on a picture 1280 wide
+GAP = 8  # pixels between the halves, on an image 1280 wide
 PAPER, INK = 255, (40, 40, 40)
 
 
-def compared(picture: np.ndarray, truth: Picture, found: sv.Detections, labels: LabelSet, with_red_cells: bool) -> np.ndarray:
+def compared(image: np.ndarray, truth: AnnotatedImage, found: sv.Detections, labels: LabelSet, with_red_cells: bool) -> np.ndarray:
     """Draw the annotation on the left and the counted detections on the right, each under its name and number of boxes.
 
     Args:
-        picture: uint8 RGB (H, W, 3).
+        image: uint8 RGB (H, W, 3).
         truth: its annotation; ignore regions are not drawn.
         found: its detections, with ``data["counted_as"]``.
         labels: the classes.
         with_red_cells: whether healthy red cells are drawn; in a crowded field they hide the rest.
 
     Returns:
-        uint8 RGB, as wide as two pictures and a gap, and higher by a line of text.
+        uint8 RGB, as wide as two images and a gap, and higher by a line of text.
     """
     healthy = labels.is_healthy_red_cell
     annotated = sv.Detections(xyxy=truth.cells_xyxy, class_id=truth.cell_class_ids)
@@ -31,9 +31,9 @@ def compared(picture: np.ndarray, truth: Picture, found: sv.Detections, labels: 
     if not with_red_cells:
         annotated = annotated[~healthy[truth.cell_class_ids]]
         counted = counted[~healthy[counted.data["counted_as"]]] if len(counted) else counted
-    unit = max(picture.shape[:2]) / 1280
+    unit = max(image.shape[:2]) / 1280
     halves = [
-        _under_a_line(draw_detections(picture, shown, labels), f"{name}: {len(shown)} boxes", unit)
+        _under_a_line(draw_detections(image, shown, labels), f"{name}: {len(shown)} boxes", unit)
         for name, shown in (("annotated", annotated), ("detected", counted))
     ]
     gap = np.full((halves[0].shape[0], max(round(GAP * unit), 2), 3), PAPER, dtype=np.uint8)

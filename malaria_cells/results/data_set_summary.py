@@ -1,4 +1,4 @@
-"""A data set in pictures: some photographs with their boxes, and how large and how many the boxes are."""
+"""A data set in images: some images with their boxes, and how large and how many the boxes are."""
 
 from pathlib import Path
 
@@ -6,22 +6,22 @@ import numpy as np
 import supervision as sv
 
 from malaria_cells.data import boxes
-from malaria_cells.data.annotations import AnnotationSet, Picture
-from malaria_cells.data.images import read_picture
+from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
+from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.results.overlay import draw_detections
 from malaria_cells.results.style import QUIET, class_colours, figure, short
 
 
-def annotated_pictures(annotations: AnnotationSet, count: int, path: Path) -> None:
-    """The photographs that show most classes, with the annotated boxes; ignore regions are left out.
+def annotated_images(annotations: AnnotationSet, count: int, path: Path) -> None:
+    """The images that show most classes, with the annotated boxes; ignore regions are left out.
 
     Args:
         annotations: the data set.
-        count: how many photographs.
+        count: how many images.
         path: PNG to write.
     """
-    shown = annotations.class_counts_by_picture
+    shown = annotations.class_counts_by_image
     quiet = _common(annotations)
     order = np.lexsort((-shown.sum(axis=1), -(shown > 0).sum(axis=1)))[:count]
     columns = min(2, len(order))
@@ -30,9 +30,9 @@ def annotated_pictures(annotations: AnnotationSet, count: int, path: Path) -> No
         for ax in axes.ravel():
             ax.axis("off")
         for ax, i in zip(axes.ravel(), order, strict=False):
-            picture = annotations.pictures[i]
-            ax.imshow(_drawn(picture, annotations.labels, quiet))
-            ax.set_title(f"{short(picture.key)}: {len(picture.cells_xyxy)} boxes", fontsize=9)
+            image = annotations.images[i]
+            ax.imshow(_drawn(image, annotations.labels, quiet))
+            ax.set_title(f"{short(image.key)}: {len(image.cells_xyxy)} boxes", fontsize=9)
 
 
 def _common(annotations: AnnotationSet) -> np.ndarray:
@@ -41,21 +41,21 @@ def _common(annotations: AnnotationSet) -> np.ndarray:
     return counts > 0.5 * counts.sum()
 
 
-def _drawn(picture: Picture, labels: LabelSet, quiet: np.ndarray) -> np.ndarray:
-    ids = picture.cell_class_ids
-    found = sv.Detections(xyxy=picture.cells_xyxy, class_id=ids)
-    return draw_detections(read_picture(picture.path), found, labels, quiet)
+def _drawn(image: AnnotatedImage, labels: LabelSet, quiet: np.ndarray) -> np.ndarray:
+    ids = image.cell_class_ids
+    found = sv.Detections(xyxy=image.cells_xyxy, class_id=ids)
+    return draw_detections(read_image(image.path), found, labels, quiet)
 
 
 def box_figures(annotations: AnnotationSet, path: Path) -> None:
-    """Sizes of the boxes by class, and boxes a picture.
+    """Sizes of the boxes by class, and boxes an image.
 
     Args:
         annotations: the data set.
         path: PNG to write.
     """
-    sizes = np.concatenate([boxes.cell_sizes(p.cells_xyxy) for p in annotations.pictures])
-    ids = np.concatenate([p.cell_class_ids for p in annotations.pictures])
+    sizes = np.concatenate([boxes.cell_sizes(p.cells_xyxy) for p in annotations.images])
+    ids = np.concatenate([p.cell_class_ids for p in annotations.images])
     colours = class_colours(annotations.labels, _common(annotations))
     present = [(i, n) for i, n in enumerate(annotations.labels.names) if (ids == i).any()]
     with figure(path, 11, 3.8, columns=2, width_ratios=(3, 2)) as (left, right):
@@ -66,5 +66,5 @@ def box_figures(annotations: AnnotationSet, path: Path) -> None:
             box.set(facecolor=colours[name], alpha=0.6)
         left.set_yticks(range(1, len(present) + 1), [short(name) for _, name in present])
         left.set(title="Longer side of the boxes", xlabel="pixels (box: half of them; whiskers: 5 to 95 %)", xlim=(0, None))
-        right.hist(annotations.class_counts_by_picture.sum(axis=1), bins=20, color=QUIET)
-        right.set(title="Boxes a picture", xlabel="boxes", ylabel="pictures")
+        right.hist(annotations.class_counts_by_image.sum(axis=1), bins=20, color=QUIET)
+        right.set(title="Boxes an image", xlabel="boxes", ylabel="images")

@@ -1,4 +1,4 @@
-"""One page of HTML that needs nothing beside it: pictures are inlined, so it opens offline and can be mailed and printed."""
+"""One page of HTML that needs nothing beside it: images are inlined, so it opens offline and can be mailed and printed."""
 
 import base64
 import importlib.metadata
@@ -31,7 +31,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class Inlined:
-    """A picture within the page.
+    """An image within the page.
 
     Attributes:
         source: its data as a URL.
@@ -46,14 +46,14 @@ class Inlined:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: a title, a sentence, a table, pictures; each may be missing but the title.
+    """A part of the page: a title, a sentence, a table, images; each may be missing but the title.
 
     A cell of a table that is one of `BADGES` is shown as a badge of its colour.
     """
 
     title: str
     text: str = ""
-    pictures: tuple[Inlined, ...] = ()
+    images: tuple[Inlined, ...] = ()
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
 
@@ -96,8 +96,8 @@ def plot(draw: Callable[[Path], None], alt: str, caption: str = "", suffix: str 
     return Inlined(_url(content, TYPES[suffix]), alt, caption)
 
 
-def photograph(pixels: np.ndarray, width: int, alt: str, caption: str = "") -> Inlined:
-    """Inline a photograph, uint8 RGB (H, W, 3), as a JPEG at most `width` pixels wide."""
+def inlined_image(pixels: np.ndarray, width: int, alt: str, caption: str = "") -> Inlined:
+    """Inline an image, uint8 RGB (H, W, 3), as a JPEG at most `width` pixels wide."""
     image = Image.fromarray(pixels)
     if image.width > width:
         image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)

@@ -18,13 +18,13 @@ NAMES = (*TABLES, "counts.csv", "detections.json", "failed.csv", "metrics.json",
 ANNOTATED = "annotated"
 COMPARED = "compared"
 WITHOUT_RED_CELLS = "_without_red_cells"
-# A file in the output and in each folder of drawn pictures while a run is at work: it stays where the run is killed, and says that what
+# A file in the output and in each folder of drawn images while a run is at work: it stays where the run is killed, and says that what
 # lies beside it is a run's. In the output it is the lock, too.
 UNFINISHED = ".unfinished_malaria_cells_run"
 
 
 def drawn_names(keys: Iterable[str]) -> dict[str, str]:
-    """The path, without ``.png``, of each picture below `ANNOTATED` and `COMPARED`: its key, if that is not too long or another's."""
+    """The path, without ``.png``, of each image below `ANNOTATED` and `COMPARED`: its key, if that is not too long or another's."""
     keys = list(keys)
 
     def files_of(name: str) -> tuple[str, str]:
@@ -33,7 +33,7 @@ def drawn_names(keys: Iterable[str]) -> dict[str, str]:
     return dict(zip(keys, distinct(keys, files_of, LONGEST - len(f"{WITHOUT_RED_CELLS}.png")), strict=True))
 
 
-def check_output(folder: Path, pictures: Iterable[Path]) -> None:
+def check_output(folder: Path, images: Iterable[Path]) -> None:
     """See that a run may write into a folder: `clear` will remove files in it.
 
     Raises:
@@ -54,9 +54,9 @@ def check_output(folder: Path, pictures: Iterable[Path]) -> None:
     if theirs and not _has_table(folder) and not (folder / UNFINISHED).is_file():
         raise InputError(f"--output {folder}: holds {theirs[0]}, which no run wrote and which would be written over; {advice}")
     resolved = [place.resolve() for place in drawn]
-    for picture in pictures if drawn else ():
-        if any(picture.resolve().is_relative_to(place) for place in resolved):
-            raise InputError(f"--output {folder}: {picture} is to be read and would be written over; name another --output")
+    for image in images if drawn else ():
+        if any(image.resolve().is_relative_to(place) for place in resolved):
+            raise InputError(f"--output {folder}: {image} is to be read and would be written over; name another --output")
 
 
 @contextmanager
@@ -105,13 +105,13 @@ def clear(folder: Path) -> None:
 
 
 def begin_drawn(folder: Path) -> None:
-    """Make a folder of drawn pictures that is known as a run's own from its beginning."""
+    """Make a folder of drawn images that is known as a run's own from its beginning."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / UNFINISHED).touch()
 
 
 def _clear_drawn(folder: Path) -> None:
-    """Remove pictures and then empty folders: what else a person has put there stays."""
+    """Remove images and then empty folders: what else a person has put there stays."""
     for place, _, names in os.walk(folder, topdown=False):
         for name in names:
             if name.endswith(".png"):

@@ -1,4 +1,4 @@
-"""Detections drawn on the photograph, infected cells standing out."""
+"""Detections drawn on the image, infected cells standing out."""
 
 import numpy as np
 import supervision as sv
@@ -6,19 +6,19 @@ import supervision as sv
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.results.style import class_colours, short
 
-# Names more than these are kept inside the picture only, not off one another: supervision compares every name with every other, a
+# Names more than these are kept inside the image only, not off one another: supervision compares every name with every other, a
 # hundred times over, which takes 38 seconds for 2,000 of them.
 MOST_SPREAD = 100
 
 
-def draw_detections(picture: np.ndarray, detections: sv.Detections, labels: LabelSet, quiet: np.ndarray | None = None) -> np.ndarray:
-    """Draw the boxes that are counted on a copy of a picture.
+def draw_detections(image: np.ndarray, detections: sv.Detections, labels: LabelSet, quiet: np.ndarray | None = None) -> np.ndarray:
+    """Draw the boxes that are counted on a copy of an image.
 
     Cells of quiet classes, by default healthy red cells, get a thin quiet box; every other cell a thick coloured one with
-    its name and score. Line widths follow the size of the picture.
+    its name and score. Line widths follow the size of the image.
 
     Args:
-        picture: uint8 RGB (H, W, 3).
+        image: uint8 RGB (H, W, 3).
         detections: the cells, with ``data["counted_as"]``; without it, their class ids are what they are drawn as.
         labels: the classes.
         quiet: bool (n_labels,), the classes that are not looked at.
@@ -26,10 +26,10 @@ def draw_detections(picture: np.ndarray, detections: sv.Detections, labels: Labe
     Returns:
         uint8 RGB (H, W, 3).
     """
-    scene = np.ascontiguousarray(picture[..., ::-1])  # supervision draws in OpenCV's order of channels
+    scene = np.ascontiguousarray(image[..., ::-1])  # supervision draws in OpenCV's order of channels
     quiet_classes = labels.is_healthy_red_cell if quiet is None else quiet
     palette = sv.ColorPalette.from_hex(list(class_colours(labels, quiet_classes).values()))
-    unit = max(picture.shape[0], picture.shape[1]) / 1280
+    unit = max(image.shape[0], image.shape[1]) / 1280
     class_ids = np.asarray(detections.data.get("counted_as", detections.class_id), dtype=np.int64)
     counted = class_ids >= 0
     scores = None if detections.confidence is None else detections.confidence[counted]
@@ -42,7 +42,7 @@ def draw_detections(picture: np.ndarray, detections: sv.Detections, labels: Labe
         text_scale=0.5 * unit,
         text_thickness=max(round(unit), 1),
         text_padding=max(round(4 * unit), 2),
-        smart_position=True,  # names stay within the picture and off one another
+        smart_position=True,  # names stay within the image and off one another
     )
     scene = thin.annotate(scene, shown[is_quiet])
     loud = shown[~is_quiet]

@@ -11,11 +11,11 @@ CLASSIFIER_PANELS = {"loss": "Loss", "macro_f1": "Macro F1"}
 
 
 def training_curves(courses: list[LearningCurve], path: Path, panels: dict[str, str] = CLASSIFIER_PANELS) -> None:
-    """Two figures by epoch, the best epoch marked; those of a second look beside them, dashed.
+    """Two figures by epoch, the best epoch marked; those of a refiner beside them, dashed.
 
     Args:
         courses: one or two.
-        path: picture to write.
+        path: image to write.
         panels: title by key.
     """
     with figure(path, 9, 3.6, columns=2) as axes:
@@ -23,10 +23,10 @@ def training_curves(courses: list[LearningCurve], path: Path, panels: dict[str, 
             for number, course in enumerate(courses):
                 epochs = np.arange(1, len(course.history) + 1)
                 shown = {"marker": "o", "markersize": 3, "linestyle": "--" if number else "-"}
-                second = ", second look" if number else ""
+                second = ", refiner" if number else ""
                 ax.plot(epochs, [row[key] for row in course.history], color=QUIET, label=f"training (augmented){second}", **shown)
                 validation = [row[f"val_{key}"] for row in course.history if f"val_{key}" in row]
-                if validation:  # nothing is compared on where all photographs are trained on
+                if validation:  # nothing is compared on where all images are trained on
                     ax.plot(epochs, validation, color=PALETTE[1], label=f"validation{second}", **shown)
                 ax.axvline(course.best_epoch + 1, color=PALETTE[0], linestyle=":", label=f"kept: epoch {course.best_epoch + 1}{second}")
             ax.set(title=title, xlabel="epoch")
@@ -43,7 +43,7 @@ def confusion_matrix(counts: np.ndarray, names: tuple[str, ...], title: str, pat
         counts: int (n, n), rows true, columns predicted.
         names: of the columns.
         title: says of what.
-        path: picture to write.
+        path: image to write.
         rows: their names; None: those of the columns.
     """
     counts = np.asarray(counts)

@@ -1,6 +1,6 @@
 """The most doubtful cells of a run: a sheet to look at, a table, and a data set to correct in an annotation tool.
 
-The data set is COCO with the pictures beside it. It holds every counted cell of the pictures that have a doubtful one, not
+The data set is COCO with the images beside it. It holds every counted cell of the images that have a doubtful one, not
 the doubtful alone, so that a corrected copy is a complete annotation of them and can be trained on (`corrections`).
 """
 
@@ -14,8 +14,8 @@ import supervision as sv
 from scipy.stats import entropy
 
 from malaria_cells.base import files
-from malaria_cells.data.annotations import AnnotationSet, Picture
-from malaria_cells.data.images import read_picture
+from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
+from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.patches import crop_boxes
 from malaria_cells.data.writers import WRITERS
@@ -32,7 +32,7 @@ class DoubtfulCell:
     """A detection whose label is in doubt.
 
     Attributes:
-        key: of its picture.
+        key: of its image.
         index: of the detection in it.
         doubt: 0 to 1.
     """
@@ -76,7 +76,7 @@ def write_review(folder: Path, results: dict[str, sv.Detections], root: Path, la
 
     Args:
         folder: where to.
-        results: detections by the key of their picture.
+        results: detections by the key of their image.
         root: folder that the keys are relative to.
         labels: the classes.
         count: of doubtful cells.
@@ -89,17 +89,19 @@ def write_review(folder: Path, results: dict[str, sv.Detections], root: Path, la
         return 0
     keys = sorted({cell.key for cell in cells})
     with files.replacing_folder(folder, "doubtful.csv") as beside:
-        WRITERS["coco"](AnnotationSet(labels, tuple(_as_picture(key, root / key, results[key]) for key in keys)), beside)
+        WRITERS["coco"](AnnotationSet(labels, tuple(_as_image(key, root / key, results[key]) for key in keys)), beside)
         _write_table(beside / "doubtful.csv", cells, results, labels)
         draw_sheet(beside / "sheet.png", cells, results, {key: root / key for key in keys}, labels)
     return len(cells)
 
 
-def _as_picture(key: str, path: Path, found: sv.Detections) -> Picture:
+def _as_image(key: str, path: Path, found: sv.Detections) -> AnnotatedImage:
     counted = found.data["counted_as"] >= 0
     class_ids = found.data["counted_as"][counted]
-    pixels = read_picture(path)
-    return Picture(key, path, (pixels.shape[1], pixels.shape[0]), key, found.xyxy[counted], class_ids, np.zeros(len(class_ids), dtype=bool))
+    pixels = read_image(path)
+    return AnnotatedImage(
+        key, path, (pixels.shape[1], pixels.shape[0]), key, found.xyxy[counted], class_ids, np.zeros(len(class_ids), dtype=bool)
+    )
 
 
 def _write_table(path: Path, cells: list[DoubtfulCell], results: dict[str, sv.Detections], labels: LabelSet) -> None:
@@ -114,15 +116,13 @@ def _write_table(path: Path, cells: list[DoubtfulCell], results: dict[str, sv.De
             writer.writerow((number, cell.key, label, f"{cell.doubt:.4f}", *box, *fractions))
 
 
-def draw_sheet(
-    path: Path, cells: list[DoubtfulCell], results: dict[str, sv.Detections], pictures: dict[str, Path], labels: LabelSet
-) -> None:
-    """Draw doubtful cells with their two likeliest labels; `pictures` are the photographs' files by key."""
+def draw_sheet(path: Path, cells: list[DoubtfulCell], results: dict[str, sv.Detections], images: dict[str, Path], labels: LabelSet) -> None:
+    """Draw doubtful cells with their two likeliest labels; `images` are the images' files by key."""
     patches: dict[DoubtfulCell, np.ndarray] = {}
     for key in {cell.key for cell in cells}:
         own = [cell for cell in cells if cell.key == key]
         cells_xyxy = results[key].xyxy[[cell.index for cell in own]]
-        patches |= dict(zip(own, crop_boxes(read_picture(pictures[key]), cells_xyxy, CONTEXT, (SHOWN, SHOWN)), strict=True))
+        patches |= dict(zip(own, crop_boxes(read_image(images[key]), cells_xyxy, CONTEXT, (SHOWN, SHOWN)), strict=True))
     rows = -(-len(cells) // COLUMNS)
     with figure(path, COLUMNS * 1.6, rows * 1.95 + 0.5, rows=rows, columns=COLUMNS, squeeze=False) as axes:
         for ax in axes.flat:

@@ -14,8 +14,8 @@ import supervision as sv
 from malaria_cells.base import files
 from malaria_cells.base.text import excerpt, number_of, rounded
 from malaria_cells.data import coco_rows
-from malaria_cells.data.annotations import AnnotationSet, Picture
-from malaria_cells.data.images import read_picture
+from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
+from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation import ClassMatches, Score, class_matches, classification_metrics, interval_coverage, score
 from malaria_cells.inference.classifier import PatchClassifier
@@ -40,11 +40,11 @@ class Finished:
     """What has been worked through so far.
 
     Attributes:
-        results: by picture key, in order.
-        failed: reason by picture key.
-        not_drawn: reason by the key of pictures that have results, of which no picture with boxes could be written.
-        familiarity: by picture key, of those in `results`; None where the model does not know what its training looked like.
-        seconds: for the pictures in `results`, reading included.
+        results: by image key, in order.
+        failed: reason by image key.
+        not_drawn: reason by the key of images that have results, of which no image with boxes could be written.
+        familiarity: by image key, of those in `results`; None where the model does not know what its training looked like.
+        seconds: for the images in `results`, reading included.
         interrupted: whether a person stopped the run.
     """
 
@@ -58,12 +58,12 @@ class Finished:
 
     @property
     def exit_code(self) -> int:
-        """130 interrupted, 3 some pictures failed, 0 all done."""
+        """130 interrupted, 3 some images failed, 0 all done."""
         return 130 if self.interrupted else 3 if self.reasons else 0
 
     @property
     def reasons(self) -> dict[str, str]:
-        """Why pictures failed, by their keys; those with results that could not be drawn among them."""
+        """Why images failed, by their keys; those with results that could not be drawn among them."""
         return self.failed | {key: f"is in the tables, but could not be drawn: {why}" for key, why in self.not_drawn.items()}
 
 
@@ -74,26 +74,26 @@ class DetectionOutput:
     Attributes:
         folder: where to; tables of an earlier run in it are replaced.
         detector: for its labels and thresholds.
-        pictures: folder that the pictures' keys are relative to.
+        images: folder that the images' keys are relative to.
         names: see `drawn_names`.
-        force: whether photographs that are unlike anything learned get a parasitemia, too.
+        force: whether images that are unlike anything learned get a parasitemia, too.
     """
 
     folder: Path
     detector: Detector
-    pictures: Path
+    images: Path
     names: dict[str, str]
     force: bool = False
 
     @staticmethod
-    def start(folder: Path, detector: Detector, pictures: Path, keys: Iterable[str], force: bool = False) -> "DetectionOutput":
+    def start(folder: Path, detector: Detector, images: Path, keys: Iterable[str], force: bool = False) -> "DetectionOutput":
         """Begin: what an earlier run left in the folder under these names goes, so that all tables belong together."""
         clear(folder)
         begin_drawn(folder / ANNOTATED)
-        return DetectionOutput(folder, detector, pictures, drawn_names(keys), force)
+        return DetectionOutput(folder, detector, images, drawn_names(keys), force)
 
     def drawn(self, key: str) -> Path:
-        """Where a picture with boxes is."""
+        """Where an image with boxes is."""
         return self.folder / ANNOTATED / f"{self.names[key]}.png"
 
     @property
@@ -101,9 +101,9 @@ class DetectionOutput:
         """The classes."""
         return self.detector.labels
 
-    def picture(self, key: str, picture: np.ndarray, found: sv.Detections) -> None:
+    def image(self, key: str, image: np.ndarray, found: sv.Detections) -> None:
         """Write ``annotated/<image>.png``."""
-        scene = draw_detections(picture, found, self.labels)
+        scene = draw_detections(image, found, self.labels)
         _write_png(self.drawn(key), scene)
 
     def tables(self, finished: Finished, truth: AnnotationSet | None) -> Score | None:
@@ -117,13 +117,13 @@ class DetectionOutput:
         return self._score(finished, truth.subset(results)) if truth is not None else None
 
     def compare(self, finished: Finished, truth: AnnotationSet) -> None:
-        """Write ``compared/<image>.png`` and the same ``_without_red_cells`` for every picture that is annotated."""
+        """Write ``compared/<image>.png`` and the same ``_without_red_cells`` for every image that is annotated."""
         versions = {"": True, WITHOUT_RED_CELLS: False} if self.labels.is_red_cell.any() else {"": True}
-        shown = [p for p in truth.pictures if p.key in finished.results]
+        shown = [p for p in truth.images if p.key in finished.results]
         if shown:
             begin_drawn(self.folder / COMPARED)
         for p in shown:
-            pixels = read_picture(p.path)
+            pixels = read_image(p.path)
             for suffix, with_red_cells in versions.items():
                 scene = compared(pixels, p, finished.results[p.key], self.labels, with_red_cells)
                 _write_png(self.folder / COMPARED / f"{self.names[p.key]}{suffix}.png", scene)
@@ -132,7 +132,7 @@ class DetectionOutput:
 
     def review(self, finished: Finished, count: int, model: Path) -> None:
         """Write the most doubtful cells as a sheet and a data set to correct."""
-        n = write_review(self.folder / FOLDER, finished.results, self.pictures, self.labels, count)
+        n = write_review(self.folder / FOLDER, finished.results, self.images, self.labels, count)
         if n:
             folder = self.folder / FOLDER
             print(f"{n} doubtful cells: {folder}")
@@ -143,25 +143,25 @@ class DetectionOutput:
             print("review: no cell was counted, there is nothing to review")
 
     def _score(self, finished: Finished, truth: AnnotationSet) -> Score:
-        """Write and say the figures of the pictures that are annotated."""
-        results, pictures = finished.results, list(truth.pictures)
-        found = [results[p.key] for p in pictures]
+        """Write and say the figures of the images that are annotated."""
+        results, images = finished.results, list(truth.images)
+        found = [results[p.key] for p in images]
         seconds = round(finished.seconds / len(results), 4) if results else None
-        scored = score(pictures, found, self.labels, seconds)
+        scored = score(images, found, self.labels, seconds)
         metrics = scored.metrics
         if self.labels.is_infected.any():
-            metrics["interval_coverage"] = self._coverage(pictures, finished)
+            metrics["interval_coverage"] = self._coverage(images, finished)
         without = scored_without(truth, self.labels)
         files.write_json(self.folder / "metrics.json", metrics | without)
         self._say_metrics(metrics)
         if "ignored_labels" in without:
-            regions = number_of(sum(int(p.ignore.sum()) for p in pictures), "region")
+            regions = number_of(sum(int(p.ignore.sum()) for p in images), "region")
             print(f"ignored, so that they are neither hit nor miss: {', '.join(without['ignored_labels'])} ({regions} in all)")
-        said = said_of_labels(pictures, found, self.labels)
+        said = said_of_labels(images, found, self.labels)
         if said:
             print(said)
         ap50 = [metrics["per_class"][name]["AP50"] for name in self.labels.names]
-        self._matches(class_matches(pictures, found, self.labels, ap50))
+        self._matches(class_matches(images, found, self.labels, ap50))
         return scored
 
     def _rows(self, results: dict[str, sv.Detections]) -> Iterable[tuple]:
@@ -170,21 +170,21 @@ class DetectionOutput:
                 box = (f"{v:.1f}" for v in found.xyxy[i])
                 yield key, self.labels.names[found.class_id[i]], f"{found.confidence[i]:.4f}", *box
 
-    def _coverage(self, pictures: list[Picture], finished: Finished) -> dict[str, Any]:
-        """How often intervals hold the annotated parasitemia, of the photographs for which one is given; the others are counted."""
-        errors = [self.errors_of(p.key, finished) for p in pictures]
+    def _coverage(self, images: list[AnnotatedImage], finished: Finished) -> dict[str, Any]:
+        """How often intervals hold the annotated parasitemia, of the images for which one is given; the others are counted."""
+        errors = [self.errors_of(p.key, finished) for p in images]
         own = self.verdicts(finished)
-        with_one = [(p, e) for p, e in zip(pictures, errors, strict=True) if p.key in own.given and (e is None or e.measured)]
+        with_one = [(p, e) for p, e in zip(images, errors, strict=True) if p.key in own.given and (e is None or e.measured)]
         found = [finished.results[p.key] for p, _ in with_one]
         coverage = interval_coverage([p for p, _ in with_one], found, self.labels, [e for _, e in with_one])
-        return coverage | {"without_interval": len(pictures) - len(with_one)}
+        return coverage | {"without_interval": len(images) - len(with_one)}
 
     def errors_of(self, key: str, finished: Finished) -> ErrorRates | None:
-        """The error rates to expect on one picture."""
+        """The error rates to expect on one image."""
         return self.detector.errors_for(finished.familiarity.get(key))
 
     def verdicts(self, finished: Finished) -> Verdicts:
-        """What is to be said of the pictures' familiarity, and which of them are given a parasitemia."""
+        """What is to be said of the images' familiarity, and which of them are given a parasitemia."""
         return Verdicts.of(self.detector, finished.results, finished.familiarity, self.force)
 
     def _counts(self, finished: Finished) -> tuple[tuple[str, ...], list[tuple]]:
@@ -198,7 +198,7 @@ class DetectionOutput:
             familiarity = finished.familiarity.get(key)
             said = (familiarity.level, familiarity.reason) if familiarity else ("", "")
             row = _count_row(self.labels, count_detected(found, self.labels), self.errors_of(key, finished), key in verdicts.given)
-            # The last row alone has that name: a picture of it is named from its folder on.
+            # The last row alone has that name: an image of it is named from its folder on.
             rows.append((f"./{key}" if key == TOTAL else key, *row, *said))
         rows.append((TOTAL, *_count_row(self.labels, verdicts.together, verdicts.errors, True), "", verdicts.sentence))
         return columns, rows
@@ -206,8 +206,8 @@ class DetectionOutput:
     def _coco(self, finished: Finished) -> dict[str, Any]:
         keys = sorted(finished.results)
         return {
-            "info": {"pictures": self.pictures.as_posix()},
-            "images": coco_rows.images({key: finished.sizes_wh[key] for key in keys}),
+            "info": {"folder": self.images.as_posix()},
+            "images": coco_rows.image_rows({key: finished.sizes_wh[key] for key in keys}),
             "annotations": coco_rows.results([finished.results[key] for key in keys]),
             "categories": coco_rows.categories(self.labels),
         }
@@ -229,28 +229,28 @@ class DetectionOutput:
         print(f"cell recall {rounded(cell['recall50'])} at any score, {rounded(cell['recall'])} as counted", end="")
         if "infected" in metrics:
             print(f"  infected F1 {rounded(metrics['infected']['f1'])}", end="")
-        print(f"  on {number_of(metrics['images'], 'annotated picture')}")
+        print(f"  on {number_of(metrics['images'], 'annotated image')}")
 
     def say(self, finished: Finished) -> None:
         """Tell where things are."""
         verdicts = self.verdicts(finished)
         detections = number_of(sum(map(len, finished.results.values())), "detection")
         counted = "" if len(verdicts.given) == len(finished.results) else f"{len(verdicts.given):,} of "
-        print(f"{counted}{number_of(len(finished.results), 'picture')}: {verdicts.together.in_words(self.labels, verdicts.errors)}")
+        print(f"{counted}{number_of(len(finished.results), 'image')}: {verdicts.together.in_words(self.labels, verdicts.errors)}")
         if verdicts.sentence:
             print(verdicts.sentence)
         print(f"counts: {self.folder / 'counts.csv'}   {detections}, unsure ones too: {self.folder / 'detections.csv'}")
         if finished.results:
-            print(f"pictures with boxes: {self.folder / ANNOTATED}")
+            print(f"images with boxes: {self.folder / ANNOTATED}")
         renamed = [key for key in finished.results if self.names[key] != key]
         if renamed:
             other = f"{self.names[renamed[0]]}.png"
-            print(f"{number_of(len(renamed), 'picture')} drawn under another name, since theirs is too long or taken; first: {other}")
+            print(f"{number_of(len(renamed), 'image')} drawn under another name, since theirs is too long or taken; first: {other}")
         _say_ending(self.folder, finished, self.labels.names)
 
 
 def write_classification(folder: Path, classifier: PatchClassifier, finished: Finished, truth: AnnotationSet | None) -> None:
-    """Write ``predictions.csv``, and ``metrics.json`` where each picture has one true label."""
+    """Write ``predictions.csv``, and ``metrics.json`` where each image has one true label."""
     clear(folder)
     names = classifier.class_names
     rows = []
@@ -261,13 +261,13 @@ def write_classification(folder: Path, classifier: PatchClassifier, finished: Fi
     _write_csv(folder / "predictions.csv", ("image", "label", "score", *(f"p_{name}" for name in names)), rows)
     _write_failed(folder, finished.reasons)
     if truth is not None:
-        scored = [p for p in truth.pictures if p.key in finished.results]
+        scored = [p for p in truth.images if p.key in finished.results]
         class_ids = np.array([p.cell_class_ids[0] for p in scored], dtype=np.int64)
         probabilities = np.array([finished.results[p.key] for p in scored]).reshape(-1, len(names))
         files.write_json(
             folder / "metrics.json", classification_metrics(class_ids, probabilities, names) | scored_without(truth, classifier.labels)
         )
-    print(f"{number_of(len(rows), 'picture')} classified: {folder / 'predictions.csv'}")
+    print(f"{number_of(len(rows), 'image')} classified: {folder / 'predictions.csv'}")
     _say_ending(folder, finished, names)
 
 
@@ -307,6 +307,6 @@ def _say_ending(folder: Path, finished: Finished, labels: Iterable[str]) -> None
         n, first = number_of(len(formulas), "name"), excerpt(formulas[0])
         print(f"{n} in the tables begin with =, +, - or @, as a formula does; first: {first}; import them into a spreadsheet as text")
     if finished.reasons:
-        print(f"{number_of(len(finished.reasons), 'picture')} failed: {folder / 'failed.csv'}")
+        print(f"{number_of(len(finished.reasons), 'image')} failed: {folder / 'failed.csv'}")
     if finished.interrupted:
         print("interrupted: the tables hold what was finished")

@@ -6,21 +6,21 @@ import numpy as np
 import supervision as sv
 
 from malaria_cells.base.text import number_of, rounded
-from malaria_cells.data.annotations import Picture
-from malaria_cells.data.images import read_picture
+from malaria_cells.data.annotations import AnnotatedImage
+from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation import AveragePrecision, error_analysis
 from malaria_cells.inference.counting import Count, ErrorRates, count
 from malaria_cells.inference.familiarity import LEVELS, Familiarity
 from malaria_cells.results import charts
 from malaria_cells.results.compare import compared
-from malaria_cells.results.document import Headline, Section, photograph, plot
+from malaria_cells.results.document import Headline, Section, inlined_image, plot
 from malaria_cells.results.plots import confusion_matrix
 from malaria_cells.results.review import draw_sheet, most_doubtful
 
-COMPARED_WIDTH = 1800  # pixels of two photographs side by side
+COMPARED_WIDTH = 1800  # pixels of two images side by side
 DOUBTFUL = 24
-MOST_ROWS = 60  # pictures in the chart of parasitemia
+MOST_ROWS = 60  # images in the chart of parasitemia
 NOT_FOUND, NOT_ANNOTATED = "not found", "not annotated"
 
 
@@ -41,13 +41,13 @@ def headline_of(metrics: dict) -> list[Headline]:
         found.append(Headline("False alarms", "none" if alarms is None else f"{alarms:.1f}", "per 1,000 healthy red cells"))
         error = metrics["parasitemia"]["mean_absolute_error"]
         text = "unknown" if error is None else f"{100 * error:.2f} points"
-        found.append(Headline("Parasitemia, error", text, "mean absolute difference from the annotated percentage, by picture"))
+        found.append(Headline("Parasitemia, error", text, "mean absolute difference from the annotated percentage, by image"))
     return found
 
 
-def counted_headline(total: Count, errors: ErrorRates | None, labels: LabelSet, pictures: int) -> list[Headline]:
-    """What was counted in all pictures together, or in those of them that are not left out."""
-    where = "all pictures" if total.photographs == pictures else f"{total.photographs:,} of {number_of(pictures, 'picture')}"
+def counted_headline(total: Count, errors: ErrorRates | None, labels: LabelSet, images: int) -> list[Headline]:
+    """What was counted in all images together, or in those of them that are not left out."""
+    where = "all images" if total.images == images else f"{total.images:,} of {number_of(images, 'image')}"
     found = [Headline("Cells counted", f"{int(total.by_label.sum()):,}", f"in {where}, at the operating thresholds")]
     if labels.is_infected.any() and total.parasitemia is not None:
         meaning = f"{total.infected:,} of {total.red_cells:,} red cells; {total.interval_in_words(errors)}"
@@ -72,9 +72,9 @@ def precision_recall(by_class: AveragePrecision, labels: LabelSet) -> Section:
     return Section("Precision and recall", text, (drawn,))
 
 
-def confusion(pictures: list[Picture], found: list[sv.Detections], labels: LabelSet) -> Section:
+def confusion(images: list[AnnotatedImage], found: list[sv.Detections], labels: LabelSet) -> Section:
     """Annotated against counted."""
-    counts = error_analysis.confusion(pictures, found, labels)
+    counts = error_analysis.confusion(images, found, labels)
     rows, columns = (*labels.names, NOT_ANNOTATED), (*labels.names, NOT_FOUND)
     title = f"{counts[:-1].sum():,} annotated cells"
     drawn = plot(lambda path: confusion_matrix(counts, columns, title, path, rows), "annotated classes against detected ones")
@@ -85,28 +85,28 @@ def confusion(pictures: list[Picture], found: list[sv.Detections], labels: Label
     return Section("What is taken for what", text, (drawn,))
 
 
-def reliability(pictures: list[Picture], found: list[sv.Detections]) -> Section:
+def reliability(images: list[AnnotatedImage], found: list[sv.Detections]) -> Section:
     """Whether scores are what they promise."""
-    points = error_analysis.score_reliability(pictures, found)
+    points = error_analysis.score_reliability(images, found)
     text = "Of detections scored 0.8, eight in ten should be right. Below the line scores promise too much, above it too little."
     drawn = plot(lambda path: charts.reliability_diagram(points, path, "detections"), "fraction that was right against the score")
     return Section("Are the scores honest?", text, (drawn,))
 
 
-def best_median_worst(pictures: list[Picture], found: list[sv.Detections], labels: LabelSet) -> Section:
-    """The annotation beside the detection, for three photographs chosen by F1."""
-    f1 = error_analysis.f1_by_picture(pictures, found, labels)
+def best_median_worst(images: list[AnnotatedImage], found: list[sv.Detections], labels: LabelSet) -> Section:
+    """The annotation beside the detection, for three images chosen by F1."""
+    f1 = error_analysis.f1_by_image(images, found, labels)
     order = [int(i) for i in np.argsort(-f1, kind="stable") if not np.isnan(f1[i])]
     if not order:
-        return Section("Annotation beside detection", "No photograph here has a cell.")
+        return Section("Annotation beside detection", "No image here has a cell.")
     places = {0: "best", len(order) // 2: "median", len(order) - 1: "worst"}
     shown = []
     for place, word in places.items():
-        p = pictures[order[place]]
-        scene = compared(read_picture(p.path), p, found[order[place]], labels, with_red_cells=True)
+        p = images[order[place]]
+        scene = compared(read_image(p.path), p, found[order[place]], labels, with_red_cells=True)
         caption = f"The {word}: {p.key}, F1 {f1[order[place]]:.3f}. Annotated on the left, detected on the right."
-        shown.append(photograph(scene, COMPARED_WIDTH, f"{word} photograph with annotated and detected boxes", caption))
-    text = f"Three of {len(pictures)} photographs by F1 of all their cells: the best, the median and the worst."
+        shown.append(inlined_image(scene, COMPARED_WIDTH, f"{word} image with annotated and detected boxes", caption))
+    text = f"Three of {len(images)} images by F1 of all their cells: the best, the median and the worst."
     return Section("Annotation beside detection", text, tuple(shown))
 
 
@@ -121,30 +121,30 @@ def doubtful(results: dict[str, sv.Detections], paths: dict[str, Path], labels: 
 
 
 def not_familiar(familiarity: dict[str, Familiarity | None]) -> Section | None:
-    """The photographs that are not like those of the training, the least familiar first; None where there are none."""
+    """The images that are not like those of the training, the least familiar first; None where there are none."""
     rows = [(f.distance, key, f) for key, f in familiarity.items() if f is not None and not f.is_as_learned]
     if not rows:
         return None
     rows.sort(key=lambda row: (-LEVELS.index(row[2].level), -row[0], row[1]))
     text = (
-        "The model has learned from other photographs than these, or from such ones without an infected cell, and may be wrong about them "
-        "by more than it knows. Their intervals are those of laboratories that the training left out, where that was measured; photographs "
+        "The model has learned from other images than these, or from such ones without an infected cell, and may be wrong about them "
+        "by more than it knows. Their intervals are those of laboratories that the training left out, where that was measured; images "
         "that are unlike anything learned are given no parasitemia unless it was asked for."
     )
     table = tuple((key, f.level, f.reason, f"{distance:.1f}") for distance, key, f in rows)
-    return Section("Photographs unlike those of the training", text, columns=("picture", "familiarity", "reason", "distance"), rows=table)
+    return Section("Images unlike those of the training", text, columns=("image", "familiarity", "reason", "distance"), rows=table)
 
 
 def parasitemia(
-    counts: dict[str, Count], labels: LabelSet, errors: dict[str, ErrorRates | None], truth: dict[str, Picture]
+    counts: dict[str, Count], labels: LabelSet, errors: dict[str, ErrorRates | None], truth: dict[str, AnnotatedImage]
 ) -> Section | None:
-    """Parasitemia by picture as a chart, with the annotated one where there is a truth; None where nothing can be infected.
+    """Parasitemia by image as a chart, with the annotated one where there is a truth; None where nothing can be infected.
 
     Args:
-        counts: by picture key.
+        counts: by image key.
         labels: the classes.
-        errors: error rates to expect, by picture key.
-        truth: annotated pictures by key.
+        errors: error rates to expect, by image key.
+        truth: annotated images by key.
     """
     if not labels.is_infected.any():
         return None
@@ -156,16 +156,16 @@ def parasitemia(
         annotated = count(truth[key].cell_class_ids, labels).parasitemia if key in truth else None
         rows.append((key, known[key].parasitemia or 0.0, low, high, annotated))
     if not rows:
-        return Section("Parasitemia by picture", "No picture has a red cell.")
-    chosen = "" if len(rows) == len(counts) else f" Shown are the {len(rows)} highest of {len(counts)} pictures; counts.csv has all."
+        return Section("Parasitemia by image", "No image has a red cell.")
+    chosen = "" if len(rows) == len(counts) else f" Shown are the {len(rows)} highest of {len(counts)} images; counts.csv has all."
     text = (
         "Infected red cells by all red cells. The interval holds the cells that happened to be in the field"
-        + (", and the detector's own errors, as measured on photographs that it had not learned." if any(errors.values()) else ".")
+        + (", and the detector's own errors, as measured on images that it had not learned." if any(errors.values()) else ".")
         + (" Where no interval is drawn none is known." if any(e is not None and not e.measured for e in errors.values()) else "")
         + chosen
     )
-    drawn = plot(lambda path: charts.parasitemia_chart(rows, path), "parasitemia of each picture with its interval")
-    return Section("Parasitemia by picture", text, (drawn,))
+    drawn = plot(lambda path: charts.parasitemia_chart(rows, path), "parasitemia of each image with its interval")
+    return Section("Parasitemia by image", text, (drawn,))
 
 
 def _percent(value: float | None) -> str:

@@ -36,7 +36,7 @@ def short(name: str) -> str:
 
 @contextmanager
 def figure(path: Path, width: float, height: float, rows: int = 1, columns: int = 1, **grid: Any) -> Iterator:
-    """Yield axes to draw on; the picture is written to `path`, whole or not at all.
+    """Yield axes to draw on; the image is written to `path`, whole or not at all.
 
     Args:
         path: ends in .png, .jpg or .svg.
@@ -60,7 +60,7 @@ def figure(path: Path, width: float, height: float, rows: int = 1, columns: int 
         "axes.grid": False,
         "legend.frameon": False,
         "text.parse_math": False,  # a name with two dollar signs is no formula
-        "svg.hashsalt": "malaria_cells",  # same picture, same bytes
+        "svg.hashsalt": "malaria_cells",  # same image, same bytes
     }
     with mpl.rc_context(look):
         drawing = Figure(figsize=(width, height), layout="constrained")

@@ -54,7 +54,7 @@ def _write_report(folder: Path, name: str, trained: TrainingResult) -> None:
     document = Document(f"Model {name}", _networks(config), trained.command or _command(name, config))
     document.facts = [
         ("Data", _sources(config)),
-        *((part.capitalize(), f"{len(a):,} pictures, {int(a.class_counts.sum()):,} {_noun(a)}") for part, a in data.parts.items()),
+        *((part.capitalize(), f"{len(a):,} images, {int(a.class_counts.sum()):,} {_noun(a)}") for part, a in data.parts.items()),
         *_single_cells(config, data),
         ("Split", "by the data set itself" if config.group is None else f"by group: {config.group}"),
         ("Seed", str(config.random_state)),
@@ -84,7 +84,7 @@ def _write_report(folder: Path, name: str, trained: TrainingResult) -> None:
 
 
 def _single_cells(config: Config, data: DataSet) -> list[tuple[str, str]]:
-    """What taught beside the photographs; a detector of one stage learns from these alone."""
+    """What taught beside the images; a detector of one stage learns from these alone."""
     said = said_of_single_cells(data.single_cells) if config.detector == "two_stage" else []
     return [("Single cells", line) for line in said]
 
@@ -130,13 +130,13 @@ def _honesty(c: ClassifiedPart) -> Section:
 
 
 def _detector_sections(d: DetectedPart, labels: LabelSet) -> list[Section]:
-    pictures = list(d.annotations.pictures)
-    results = {p.key: found for p, found in zip(pictures, d.found, strict=True)}
-    where = f"Photographs of the {d.part} part, by which the thresholds were chosen. " if d.part == "validation" else ""
+    images = list(d.annotations.images)
+    results = {p.key: found for p, found in zip(images, d.found, strict=True)}
+    where = f"Images of the {d.part} part, by which the thresholds were chosen. " if d.part == "validation" else ""
     counts = {key: count_detected(found, labels) for key, found in results.items()}
-    by_picture = sections.parasitemia(counts, labels, dict.fromkeys(counts, d.errors), {p.key: p for p in pictures})
-    found = [sections.best_median_worst(pictures, d.found, labels), *([by_picture] if by_picture else [])]
-    found.append(sections.doubtful(results, {p.key: p.path for p in pictures}, labels))
+    by_image = sections.parasitemia(counts, labels, dict.fromkeys(counts, d.errors), {p.key: p for p in images})
+    found = [sections.best_median_worst(images, d.found, labels), *([by_image] if by_image else [])]
+    found.append(sections.doubtful(results, {p.key: p.path for p in images}, labels))
     return [replace(section, text=where + section.text) for section in found]
 
 
@@ -149,11 +149,11 @@ def _sources(config: Config) -> str:
 def _networks(config: Config) -> str:
     if config.detector != "two_stage":
         return config.detector
-    return config.model + (f", and {config.second_look.model} for a second look" if config.second_look else "")
+    return config.model + (f", and {config.refiner.model} for a refiner" if config.refiner else "")
 
 
 def _epochs_kept(courses: list[LearningCurve]) -> list[tuple[str, str]]:
-    names = ("Epochs", "Epochs of the second look")
+    names = ("Epochs", "Epochs of the refiner")
     return [(name, f"{len(c.history)}, of which epoch {c.best_epoch + 1} was kept") for name, c in zip(names, courses, strict=False)]
 
 
@@ -161,7 +161,7 @@ def _further(courses: list[LearningCurve]) -> list[tuple[str, str]]:
     if not courses:
         return []
     epochs = " and ".join(str(len(c.history)) for c in courses)
-    return [("Trained further", f"{epochs} epochs with the validation pictures, whose figures here are from before")]
+    return [("Trained further", f"{epochs} epochs with the validation images, whose figures here are from before")]
 
 
 def _command(name: str, config: Config) -> str:
@@ -177,5 +177,5 @@ def figures_by_data_set(figures: Mapping[str, Mapping[str, Any]]) -> Section:
     rows = tuple(
         (name, f"{own['images']:,}", *(rounded(at(own, path), "") for path in DETECTION.values())) for name, own in figures.items()
     )
-    text = "Photographs of the test part, which nothing was chosen by. What a set does not annotate is not asked there."
-    return Section("Figures by data set", text, columns=("data set", "photographs", *DETECTION), rows=rows)
+    text = "Images of the test part, which nothing was chosen by. What a set does not annotate is not asked there."
+    return Section("Figures by data set", text, columns=("data set", "images", *DETECTION), rows=rows)

@@ -1,4 +1,4 @@
-"""What is said of photographs that are not like those of the training: how many, which first, and what is counted of them."""
+"""What is said of images that are not like those of the training: how many, which first, and what is counted of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from malaria_cells.inference.familiarity import FAMILIAR, UNLIKE, UNUSUAL, Famil
 
 @dataclass(frozen=True)
 class Verdicts:
-    """The familiarity of several photographs, together.
+    """The familiarity of several images, together.
 
     Attributes:
-        given: keys of the photographs that are given a parasitemia, or counted at all where nothing can be infected.
-        together: cells of those photographs.
+        given: keys of the images that are given a parasitemia, or counted at all where nothing can be infected.
+        together: cells of those images.
         errors: error rates to expect on all of them.
         sentence: how many are unusual, unlike anything learned, or from where no infected cell was seen; empty where none is.
     """
@@ -31,13 +31,13 @@ class Verdicts:
     def of(
         detector: Detector, results: Mapping[str, sv.Detections], familiarity: Mapping[str, Familiarity | None], force: bool = False
     ) -> "Verdicts":
-        """Judge photographs together.
+        """Judge images together.
 
         Args:
             detector: for its labels and error rates.
             results: detections by key.
-            familiarity: by key; of a photograph that is not in it nothing is known, and it is counted.
-            force: whether photographs that are unlike anything learned are counted.
+            familiarity: by key; of an image that is not in it nothing is known, and it is counted.
+            force: whether images that are unlike anything learned are counted.
         """
         by_level = {level: [key for key in sorted(results) if _level(familiarity.get(key)) == level] for level in (UNUSUAL, UNLIKE)}
         has_infected = bool(detector.labels.is_infected.any())
@@ -51,8 +51,8 @@ class Verdicts:
                 reason = first.reason if first else ""
                 consequence = _consequence(level, bool(left_out), has_infected)
                 verb = "is" if len(keys) == 1 else "are"
-                parts.append(f"{number_of(len(keys), 'photograph')} {verb} {level}: {consequence}; first: {keys[0]} ({reason})")
-        strange = [key for key in sorted(results) if (own := familiarity.get(key)) and own.level == FAMILIAR and not own.findings_known]
+                parts.append(f"{number_of(len(keys), 'image')} {verb} {level}: {consequence}; first: {keys[0]} ({reason})")
+        strange = [key for key in sorted(results) if (own := familiarity.get(key)) and own.level == FAMILIAR and not own.infection_known]
         if strange:
             verb = "looks" if len(strange) == 1 else "look"
             is_measured = detector.errors_for(familiarity[strange[0]]) is not detector.errors
@@ -62,7 +62,7 @@ class Verdicts:
                 else "how many it misses there is not known"
             )
             parts.append(
-                f"{number_of(len(strange), 'photograph')} {verb} like those of laboratories whose infected cells the model has never seen: "
+                f"{number_of(len(strange), 'image')} {verb} like those of laboratories whose infected cells the model has never seen: "
                 f"{rates}; first: {strange[0]}"
             )
         return Verdicts(given, together, detector.errors_for(*(familiarity.get(key) for key in given)), ". ".join(parts))
@@ -74,5 +74,5 @@ def _level(familiarity: Familiarity | None) -> str | None:
 
 def _consequence(level: str, is_left_out: bool, has_infected: bool) -> str:
     if level == UNLIKE and is_left_out:
-        return "no parasitemia is given there, and the total leaves such photographs out (run.py --force counts them all the same)"
+        return "no parasitemia is given there, and the total leaves such images out (run.py --force counts them all the same)"
     return f"{'the parasitemia' if has_infected else 'the counts'} there may be far off"

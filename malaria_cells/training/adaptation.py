@@ -1,8 +1,8 @@
-"""Goes on from a trained model with a few annotated photographs, and measures what comes of it by cross-validation over them.
+"""Goes on from a trained model with a few annotated images, and measures what comes of it by cross-validation over them.
 
-The networks of a fold never see the photographs that they are asked about. Afterwards the networks are trained on all of them:
-no photograph is wasted on validation. Weights between those before and after (`transfer.averaged_weights`) forget less than those
-after; which fraction of the new ones is taken, the photographs out of fold decide.
+The networks of a fold never see the images that they are asked about. Afterwards the networks are trained on all of them:
+no image is wasted on validation. Weights between those before and after (`transfer.averaged_weights`) forget less than those
+after; which fraction of the new ones is taken, the images out of fold decide.
 """
 
 import sys
@@ -17,12 +17,12 @@ import tensorflow as tf
 
 from malaria_cells.base.progress import progress
 from malaria_cells.config import Config
-from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.candidates import Candidates, label_candidates
-from malaria_cells.data.images import read_picture
+from malaria_cells.data.images import read_image
 from malaria_cells.data.partial_labels import background_id, class_sets
 from malaria_cells.data.patches import Cropping, PatchStore, build_patch_store
-from malaria_cells.data.splits import fold_pictures
+from malaria_cells.data.splits import fold_images
 from malaria_cells.data.stain import normalized
 from malaria_cells.evaluation import cell_figures
 from malaria_cells.fitting.run_state import RunState
@@ -31,15 +31,15 @@ from malaria_cells.inference.detector import Predictions, TwoStageDetector
 from malaria_cells.proposals import Proposer
 from malaria_cells.proposals.learned.training import Schedule, train_proposer
 from malaria_cells.proposals.learned.training_images import Preprocessing
-from malaria_cells.training.budget import FIRST_EPOCHS, SECOND_EPOCHS, Budget, Plan
-from malaria_cells.training.cascade import train_looks
+from malaria_cells.training.budget import CLASSIFIER_EPOCHS, REFINER_EPOCHS, Budget, Plan
+from malaria_cells.training.cascade import train_classifiers
 from malaria_cells.training.few import FRACTIONS, OutOfFold, nearest_of_best
 from malaria_cells.training.fit_classifier import Trained, TrainingData, predict_rows
 from malaria_cells.training.transfer import averaged_weights
 
 PROPOSER_BATCH = 8  # crops a step
 AP_WORTH = 0.003  # of cell AP50: see `few.WORTH`
-MOST_COMPARED = 16  # photographs in which proposers are compared
+MOST_COMPARED = 16  # images in which proposers are compared
 Found = tuple[np.ndarray, np.ndarray]
 
 
@@ -69,88 +69,88 @@ class Exchangeable:
 
 @dataclass
 class Adaptation:
-    """The photographs, the networks to begin with, and where their trainings are recorded.
+    """The images, the networks to begin with, and where their trainings are recorded.
 
     Attributes:
-        pictures: annotated photographs.
-        old: photographs of what the start model was trained on, in all trainings and never asked about; may be empty.
+        images: annotated images.
+        old: images of what the start model was trained on, in all trainings and never asked about; may be empty.
         config: the recipe.
         plan: of steps.
         budget: of time.
         proposer: the network that finds cells, with the start model's weights.
-        looks: the networks of the classifiers, with the start model's weights.
+        classifiers: the networks of the classifiers, with the start model's weights.
         folder: for what is needed while it works.
     """
 
-    pictures: AnnotationSet
+    images: AnnotationSet
     old: AnnotationSet
     config: Config
     plan: Plan
     budget: Budget
     proposer: keras.Model
-    looks: list[keras.Model]
+    classifiers: list[keras.Model]
     folder: Path
 
     def __post_init__(self) -> None:
         self.centres = Exchangeable(self.proposer, (1, None, None, 3))
-        self.networks = [Exchangeable(m, (None, *m.input_shape[1:3], 3)) for m in self.looks]
+        self.networks = [Exchangeable(m, (None, *m.input_shape[1:3], 3)) for m in self.classifiers]
         self.found: dict[str, Found] = {}
         self.runs = 0
 
     @property
     def cell_size(self) -> float:
-        """Usual longer side of a cell in the photographs in pixels."""
-        return self.pictures.median_cell_size
+        """Usual longer side of a cell in the images in pixels."""
+        return self.images.median_cell_size
 
-    def trained_proposer(self, pictures: AnnotationSet, name: str) -> list[np.ndarray]:
-        """Weights of the proposer after a training on photographs, and on the old ones."""
+    def trained_proposer(self, images: AnnotationSet, name: str) -> list[np.ndarray]:
+        """Weights of the proposer after a training on images, and on the old ones."""
         self.centres.take(self.centres.start, 1)
-        together = replace(pictures, pictures=pictures.pictures + self.old.pictures)
+        together = replace(images, images=images.images + self.old.images)
         schedule = Schedule(1, self.budget.steps(name), PROPOSER_BATCH)
         preprocessing = Preprocessing(self.config.stain_normalization, self.config.proposer_augmentation)
         model = train_proposer(together, schedule, preprocessing, self.config.random_state, self.proposer)
         return model.get_weights()
 
     def proposals_out_of_fold(self) -> tuple[float, dict[str, float]]:
-        """Find candidates in every photograph by a proposer that was not trained on it, and keep them in `found`.
+        """Find candidates in every image by a proposer that was not trained on it, and keep them in `found`.
 
         Returns:
             The fraction of new weights by which cells are found best, and the average precision of cells by fraction.
         """
-        halves = fold_pictures(self.pictures, 2, self.config.random_state, split_again=False)
+        halves = fold_images(self.images, 2, self.config.random_state, split_again=False)
         weights = []
         for number, half in enumerate(halves, start=1):
-            print(f"training the proposer without half of the photographs, {number} of 2", file=sys.stderr)
-            weights.append(self.trained_proposer(_without(self.pictures, half), "proposer fold"))
-        compared = [(p, w) for half, w in zip(halves, weights, strict=True) for p in half.pictures[: -(-MOST_COMPARED // 2)]]
+            print(f"training the proposer without half of the images, {number} of 2", file=sys.stderr)
+            weights.append(self.trained_proposer(_without(self.images, half), "proposer fold"))
+        compared = [(p, w) for half, w in zip(halves, weights, strict=True) for p in half.images[: -(-MOST_COMPARED // 2)]]
         precision = []
         for fraction in FRACTIONS:
             found = [self._candidates(p, w, fraction) for p, w in compared]
             own = [_as_cells(*f) for f in found]
-            precision.append(cell_figures([p for p, _ in compared], own, self.pictures.labels).ap50[0] or 0.0)
+            precision.append(cell_figures([p for p, _ in compared], own, self.images.labels).ap50[0] or 0.0)
         best = nearest_of_best([-value for value in precision], AP_WORTH)
-        every = [(p, w) for half, w in zip(halves, weights, strict=True) for p in half.pictures]
+        every = [(p, w) for half, w in zip(halves, weights, strict=True) for p in half.images]
         for p, w in progress(every, len(every), "finding candidates", "image"):
             self.found[p.key] = self._candidates(p, w, best)
         self.centres.take(self.centres.start, 1)
-        for p in self.old.pictures:
+        for p in self.old.images:
             self.found[p.key] = self._candidates(p, self.centres.start, 0)
         return best, {str(fraction): round(value, 4) for fraction, value in zip(FRACTIONS, precision, strict=True)}
 
-    def _pixels(self, picture: Picture) -> np.ndarray:
-        return normalized(read_picture(picture.path), self.config.stain_normalization)
+    def _pixels(self, image: AnnotatedImage) -> np.ndarray:
+        return normalized(read_image(image.path), self.config.stain_normalization)
 
-    def _candidates(self, picture: Picture, weights: list[np.ndarray], fraction: float) -> Found:
+    def _candidates(self, image: AnnotatedImage, weights: list[np.ndarray], fraction: float) -> Found:
         self.centres.take(weights, fraction)
         find = Proposer("learned", self.cell_size, network=self.centres, views=self.config.proposer_tta)
-        return find.candidates(self._pixels(picture))
+        return find.candidates(self._pixels(image))
 
     def stores(self) -> tuple[PatchStore, PatchStore | None]:
-        """The patches of all photographs, as the looks want them."""
-        together = replace(self.pictures, pictures=tuple(sorted(self.pictures.pictures + self.old.pictures, key=lambda p: p.key)))
+        """The patches of all images, as the classifiers want them."""
+        together = replace(self.images, images=tuple(sorted(self.images.images + self.old.images, key=lambda p: p.key)))
         background_class_id, sets = len(together.labels), class_sets(together)
         labelled: dict[str, Candidates] = {
-            p.key: label_candidates(p, *self.found[p.key], background_id(p, background_class_id, sets)) for p in together.pictures
+            p.key: label_candidates(p, *self.found[p.key], background_id(p, background_class_id, sets)) for p in together.images
         }
 
         def cut(size_hw: tuple[int, int]) -> PatchStore:
@@ -159,51 +159,51 @@ class Adaptation:
             )
             return build_patch_store(together, cropping, self.folder / "patches", labelled)
 
-        last = self.config.looks[-1].image_size
+        last = self.config.classifiers[-1].image_size
         return cut(self.config.image_size), cut(last) if last != self.config.image_size else None
 
-    def trained_looks(self, data: TrainingData, is_infected: np.ndarray, name: str) -> tuple[list[Trained], list[RunState]]:
+    def trained_classifiers(self, data: TrainingData, is_infected: np.ndarray, name: str) -> tuple[list[Trained], list[RunState]]:
         """The classifiers after a training on some rows."""
         for network in self.networks:
             network.take(network.start, 1)
         steps = self.budget.steps(name)
-        changes: dict[str, Any] = {"epochs": FIRST_EPOCHS, "steps_per_epoch": steps, "schedule": "cosine", "kept_weights": "last"}
-        if self.config.second_look is not None:
-            changes["second_look"] = self.config.second_look.model_copy(update={"epochs": SECOND_EPOCHS})
+        changes: dict[str, Any] = {"epochs": CLASSIFIER_EPOCHS, "steps_per_epoch": steps, "schedule": "cosine", "kept_weights": "last"}
+        if self.config.refiner is not None:
+            changes["refiner"] = self.config.refiner.model_copy(update={"epochs": REFINER_EPOCHS})
         config = self.config.model_copy(update=changes | {"early_stopping": None})
         self.runs += 1
         run = RunState.start(self.folder / f"run{self.runs}", config)
-        trained = train_looks(data, is_infected, config, run, self.looks)
+        trained = train_classifiers(data, is_infected, config, run, self.classifiers)
         return trained, [run.part(number) for number in range(len(trained))]
 
-    def looks_out_of_fold(
+    def classifiers_out_of_fold(
         self, stores: tuple[PatchStore, PatchStore | None], n_classes: int, views: int
     ) -> tuple[OutOfFold, list[tuple[AnnotationSet, list[Any]]]]:
-        """Classify the candidates of every photograph by networks that were not trained on it.
+        """Classify the candidates of every image by networks that were not trained on it.
 
         Args:
-            stores: of all photographs.
+            stores: of all images.
             n_classes: number of classes, including the background class.
             views: averaged for each patch that is uncertain.
 
         Returns:
-            What they say; and for each fold its photographs and the weights of its networks.
+            What they say; and for each fold its images and the weights of its networks.
         """
         store, refiner_store = stores
-        is_infected = infected_classes(self.pictures.labels, n_classes)
-        folds = fold_pictures(self.pictures, self.plan.folds, self.config.random_state, split_again=False)
+        is_infected = infected_classes(self.images.labels, n_classes)
+        folds = fold_images(self.images, self.plan.folds, self.config.random_state, split_again=False)
         every = np.arange(len(store))
         rows, seen, shown, kept = [], [], [], []
         for number, fold in enumerate(folds, start=1):
-            print(f"training the classifiers without a part of the photographs, {number} of {len(folds)}", file=sys.stderr)
+            print(f"training the classifiers without a part of the images, {number} of {len(folds)}", file=sys.stderr)
             own = store.rows_of(fold)
             data = TrainingData(store, np.setdiff1d(every, own), None, n_classes, refiner_store=refiner_store)
-            trained, _ = self.trained_looks(data, is_infected, "fold")
+            trained, _ = self.trained_classifiers(data, is_infected, "fold")
             weights = [t.model.get_weights() for t in trained]
             met = own[store.proposed[own]] if store.proposed[own].any() else own
             by_fraction = []
             for fraction in FRACTIONS:
-                self.take_looks(weights, fraction)
+                self.take_classifiers(weights, fraction)
                 by_fraction.append(predict_rows(self.networks, store, met, views, is_infected, refiner_store))
             rows.append(met)
             seen.append(by_fraction)
@@ -213,7 +213,7 @@ class Adaptation:
         pooled = [np.concatenate([by_fraction[i] for by_fraction in seen]) for i in range(len(FRACTIONS))]
         return OutOfFold(store.class_ids[together], pooled, np.mean(shown, axis=0), is_infected), kept
 
-    def take_looks(self, weights: list[list[np.ndarray]], fraction: float) -> None:
+    def take_classifiers(self, weights: list[list[np.ndarray]], fraction: float) -> None:
         """Let the classifiers answer by a fraction of new weights."""
         for network, own in zip(self.networks, weights, strict=True):
             network.take(own, fraction)
@@ -221,24 +221,24 @@ class Adaptation:
     def predictions_out_of_fold(
         self, detector: TwoStageDetector, folds: list[tuple[AnnotationSet, list[Any]]], fraction: float
     ) -> dict[str, Predictions]:
-        """What each photograph's own networks, not trained on it, see in it, by its key.
+        """What each image's own networks, not trained on it, see in it, by its key.
 
         Args:
             detector: whose classifier's networks are those of this adaptation.
-            folds: see `looks_out_of_fold`.
+            folds: see `classifiers_out_of_fold`.
             fraction: of the new weights.
         """
         predictions: dict[str, Predictions] = {}
         for fold, weights in folds:
-            self.take_looks(weights, fraction)
-            for p in fold.pictures:
+            self.take_classifiers(weights, fraction)
+            for p in fold.images:
                 candidates, proposal_scores = self.found[p.key]
                 predictions[p.key] = Predictions(candidates, detector.classify(self._pixels(p), candidates), proposal_scores)
         return predictions
 
 
-def _without(pictures: AnnotationSet, left_out: AnnotationSet) -> AnnotationSet:
-    return pictures.subset({p.key for p in pictures.pictures} - {p.key for p in left_out.pictures})
+def _without(images: AnnotationSet, left_out: AnnotationSet) -> AnnotationSet:
+    return images.subset({p.key for p in images.images} - {p.key for p in left_out.images})
 
 
 def _as_cells(boxes_xyxy: np.ndarray, proposal_scores: np.ndarray) -> sv.Detections:

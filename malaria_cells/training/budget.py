@@ -1,10 +1,14 @@
-"""Steps of the trainings of an adaptation, by the number of photographs; fewer where the machine is too slow for the time allowed."""
+"""Steps of the trainings of an adaptation, by the number of images; fewer where the machine is too slow for the time allowed."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-PROPOSER_STEP, FIRST_STEP, SECOND_STEP = 0.25, 0.12, 0.35  # seconds on two cores: 8 crops of 256 x 256, 64 patches of 80 x 80, of 112 x 112
+PROPOSER_STEP, CLASSIFIER_STEP, REFINER_STEP = (
+    0.25,
+    0.12,
+    0.35,
+)  # seconds on two cores: 8 crops of 256 x 256, 64 patches of 80 x 80, of 112 x 112
 TRACING = 10.0  # seconds until a training of a network takes its first step
 LEAST = 0.2  # fraction of the usual steps that is taken in any case
 
@@ -29,7 +33,7 @@ class Stage:
 class Budget:
     """Follows how long stages take, and gives later ones fewer steps where they would not end in time.
 
-    On a machine that is fast enough the steps depend on the number of photographs alone.
+    On a machine that is fast enough the steps depend on the number of images alone.
 
     Args:
         seconds: that all of it may take.
@@ -76,55 +80,55 @@ class Plan:
     Attributes:
         folds: of the cross-validation of the classifiers; the proposer has two.
         proposer: steps of its last training; a fold's has `OF_A_FOLD` of them.
-        first: steps an epoch of the first look, whose epochs are `FIRST_EPOCHS`.
-        pictures: photographs, old ones counted.
+        first: steps an epoch of the first classifier, whose epochs are `CLASSIFIER_EPOCHS`.
+        images: images, old ones counted.
     """
 
     folds: int
     proposer: int
     first: int
-    pictures: int
+    images: int
 
 
-FIRST_EPOCHS, SECOND_EPOCHS = 5, 2
+CLASSIFIER_EPOCHS, REFINER_EPOCHS = 5, 2
 OF_A_FOLD = 0.5
 MOST_FOLDS, FOLDS_OF_MANY = 5, 3
-FEW = 12  # photographs, from a larger number of which fewer folds are made
-CANDIDATES = 1.0  # seconds to look for candidates in a photograph and to classify them, all looks of it together
+FEW = 12  # images, from a larger number of which fewer folds are made
+CANDIDATES = 1.0  # seconds to look for candidates in an image and to classify them, by all classifiers
 
 
-def plan_of(pictures: int, groups: int, old: int = 0) -> Plan:
+def plan_of(images: int, groups: int, old: int = 0) -> Plan:
     """The usual plan.
 
     Args:
-        pictures: annotated photographs.
+        images: annotated images.
         groups: of them, which are kept together.
-        old: photographs of what the start model was trained on, to train on too.
+        old: images of what the start model was trained on, to train on too.
     """
-    folds = MOST_FOLDS if pictures <= FEW else FOLDS_OF_MANY
-    return Plan(min(folds, groups), min(120 + 8 * pictures, 280), min(30 + 2 * pictures, 60), pictures + old)
+    folds = MOST_FOLDS if images <= FEW else FOLDS_OF_MANY
+    return Plan(min(folds, groups), min(120 + 8 * images, 280), min(30 + 2 * images, 60), images + old)
 
 
-def stages_of(plan: Plan, second_look: bool) -> list[Stage]:
+def stages_of(plan: Plan, refiner: bool) -> list[Stage]:
     """The stages of an adaptation in their order."""
-    seconds_per_step = FIRST_EPOCHS * FIRST_STEP + (SECOND_EPOCHS * SECOND_STEP if second_look else 0)
-    tracing = TRACING * (2 if second_look else 1)
+    seconds_per_step = CLASSIFIER_EPOCHS * CLASSIFIER_STEP + (REFINER_EPOCHS * REFINER_STEP if refiner else 0)
+    tracing = TRACING * (2 if refiner else 1)
 
     def proposer(name: str, fraction: float) -> Stage:
         steps = round(fraction * plan.proposer)
         return Stage(name, steps, steps * PROPOSER_STEP, TRACING)
 
-    def looks(name: str, fraction: float) -> Stage:
+    def classifiers(name: str, fraction: float) -> Stage:
         steps = max(round(fraction * plan.first), 1)
         return Stage(name, steps, steps * seconds_per_step, tracing)
 
     return [
-        Stage("start", 0, 0, 10 + CANDIDATES * plan.pictures),
+        Stage("start", 0, 0, 10 + CANDIDATES * plan.images),
         *[proposer("proposer fold", OF_A_FOLD)] * 2,
-        Stage("candidates", 0, 0, CANDIDATES * plan.pictures),
-        *[looks("fold", OF_A_FOLD)] * plan.folds,
-        Stage("thresholds", 0, 0, CANDIDATES * plan.pictures),
+        Stage("candidates", 0, 0, CANDIDATES * plan.images),
+        *[classifiers("fold", OF_A_FOLD)] * plan.folds,
+        Stage("thresholds", 0, 0, CANDIDATES * plan.images),
         proposer("proposer", 1.0),
-        looks("looks", 1.0),
+        classifiers("classifiers", 1.0),
         Stage("report", 0, 0, 20),
     ]

@@ -14,12 +14,12 @@ from malaria_cells.base.progress import progress
 from malaria_cells.base.text import excerpt
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotationSet
-from malaria_cells.data.images import read_picture
+from malaria_cells.data.images import read_image
 from malaria_cells.inference.counting import ErrorRates
 from malaria_cells.inference.detector import Detector, TwoStageDetector
 from malaria_cells.inference.unfamiliar import Evidence, UnfamiliarSigmoid, applies_to, fit_unfamiliar
 
-MOST_PHOTOGRAPHS = 40  # of a data set that evidence is measured on
+MOST_IMAGES = 40  # of a data set that evidence is measured on
 ERRORS, SIGMOID = "errors_by_data_set", "unfamiliar"  # keys of the file
 
 
@@ -67,22 +67,22 @@ def read_elsewhere(path: str | None) -> dict[str, Any]:
 
 
 def measured_evidence(detector: Detector, left_out: AnnotationSet) -> Evidence | None:
-    """What the detector sees of the annotated red cells of photographs, infected or not; None where it knows no evidence.
+    """What the detector sees of the annotated red cells of images, infected or not; None where it knows no evidence.
 
     Args:
         detector: of a training that left them out.
-        left_out: the photographs, with their annotation; of more than `MOST_PHOTOGRAPHS` so many, evenly.
+        left_out: the images, with their annotation; of more than `MOST_IMAGES` so many, evenly.
     """
     if not isinstance(detector, TwoStageDetector) or not applies_to(left_out.labels):
         return None
-    labels, pictures = left_out.labels, left_out.pictures[:: math.ceil(len(left_out) / MOST_PHOTOGRAPHS)]
+    labels, images = left_out.labels, left_out.images[:: math.ceil(len(left_out) / MOST_IMAGES)]
     relative, is_infected = [np.zeros(0)], [np.zeros(0, dtype=bool)]
-    for picture in progress(pictures, len(pictures), "looking closely", "image"):
-        candidates, seen = detector.evidence(read_picture(picture.path))
+    for image in progress(images, len(images), "looking closely", "image"):
+        candidates, seen = detector.evidence(read_image(image.path))
         if seen is None:
             continue
-        matched = boxes.match(candidates, picture.cells_xyxy)
-        class_ids = np.where(matched >= 0, np.append(picture.cell_class_ids, -1)[matched], -1)
+        matched = boxes.match(candidates, image.cells_xyxy)
+        class_ids = np.where(matched >= 0, np.append(image.cell_class_ids, -1)[matched], -1)
         known = (class_ids >= 0) & labels.is_red_cell[class_ids]
         relative.append(seen[known])
         is_infected.append(labels.is_infected[class_ids[known]])
@@ -90,7 +90,7 @@ def measured_evidence(detector: Detector, left_out: AnnotationSet) -> Evidence |
 
 
 def as_elsewhere(detector: Detector, evidence: dict[str, Evidence], left_out: str) -> Detector | None:
-    """The detector, taking evidence on unfamiliar photographs for what it means in all other laboratories that were left out in turn.
+    """The detector, taking evidence on unfamiliar images for what it means in all other laboratories that were left out in turn.
 
     Returns:
         None where the others do not say what it means: none of them has infected cells.

@@ -1,4 +1,4 @@
-"""What is decided from few photographs: how far calibration and thresholds follow them, and how far the start model's stay."""
+"""What is decided from few images: how far calibration and thresholds follow them, and how far the start model's stay."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ def trust(n_infected: int) -> float:
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Patches that a proposer found in photographs, seen by classifiers that were not trained on these.
+    """Patches that a proposer found in images, seen by classifiers that were not trained on these.
 
     Attributes:
         class_ids: true classes, int64 (n,).
@@ -96,7 +96,7 @@ def carried_over(
         raw: probabilities of patches that are not calibrated, float (n, n_classes).
         is_infected: bool (n_classes,); some are, some are not.
     """
-    before, now = (infection_log_odds(replace(c, findings=None).log_probabilities(raw), is_infected) for c in (start, fitted))
+    before, now = (infection_log_odds(replace(c, infection=None).log_probabilities(raw), is_infected) for c in (start, fitted))
     steepness = fitted.temperature / start.temperature
     suspicious = np.argsort(-now)[: max(round(SUSPICIOUS * len(now)), 1)]
     offset = float(np.median((before - steepness * now)[suspicious]))
@@ -112,13 +112,13 @@ def blended_calibration(fitted: Calibration, carried: InfectionSigmoid | None, n
         carried: the start model's Platt scaling, see `carried_over`; None where no class, or every class, is infected.
         n_infected: number of annotated infected cells.
     """
-    fraction, own = trust(n_infected), fitted.findings
+    fraction, own = trust(n_infected), fitted.infection
     if carried is None:
         return fitted
     if own is None or fraction == 0:
-        return replace(fitted, findings=carried)
+        return replace(fitted, infection=carried)
     slope, offset = (_blended(own, carried, key, fraction) for key in ("slope", "offset"))
-    return replace(fitted, findings=InfectionSigmoid(own.classes, slope, offset))
+    return replace(fitted, infection=InfectionSigmoid(own.classes, slope, offset))
 
 
 def blended_settings(chosen: DetectionSettings, start: DetectionSettings, n_infected: int, n_cells: int) -> DetectionSettings:

@@ -54,7 +54,7 @@ class TrainingData:
         validation_rows: int64 (m,), rows to compare epochs on; None: with `kept_weights` as last there is nothing to compare.
         n_classes: number of classes, including the background class.
         sampling_groups: int64 (n,), what counts as a class where rows to fit to are drawn by class; None: `drawn_by_label`.
-        refiner_store: the same rows in the size of a second look; None: in that of the first.
+        refiner_store: the same rows in the size of a refiner; None: in that of the first.
     """
 
     store: PatchStore
@@ -162,7 +162,7 @@ def predict_rows(
     """Class probabilities of rows of a store as networks give them, not calibrated: float32 (n, n_classes), in their order.
 
     Args:
-        networks: for the first look and, if there is one, the second (see `classifier.inference_function`).
+        networks: for the first classifier and, if there is one, the second (see `classifier.inference_function`).
         store: the patches.
         rows: int64 (n,).
         views: averaged for each patch that is uncertain.
@@ -191,7 +191,7 @@ def _sampler(data: TrainingData, config: Config) -> tuple[Sampler, np.ndarray]:
     if by_class:
         sampling_groups = data.drawn_by_label if data.sampling_groups is None else data.sampling_groups
     weights = _row_weights(store, rows)
-    strata = store.picture_sets[store.picture_ids[rows]] if by_class and store.picture_sets is not None else None
+    strata = store.image_sets[store.image_ids[rows]] if by_class and store.image_sets is not None else None
     sampler = Sampler(
         rows, sampling_groups, config.batch_size, config.steps_per_epoch, power if by_class else None, config.random_state, weights, strata
     )
@@ -262,5 +262,5 @@ def _prior_ratio(class_ids: np.ndarray, allowed: np.ndarray, shown: np.ndarray) 
 
 def _row_weights(store: PatchStore, rows: np.ndarray) -> np.ndarray | None:
     """How often rows are shown, relative to others: float64 (n,); None: all alike."""
-    weights = store.picture_weights
-    return None if weights is None or (weights == weights[0]).all() else weights[store.picture_ids[rows]]
+    weights = store.image_weights
+    return None if weights is None or (weights == weights[0]).all() else weights[store.image_ids[rows]]

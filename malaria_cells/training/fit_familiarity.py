@@ -1,4 +1,4 @@
-"""What a training stores for later: what its photographs look like, and how often the detector errs at home and elsewhere."""
+"""What a training stores for later: what its images look like, and how often the detector errs at home and elsewhere."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ import supervision as sv
 
 from malaria_cells.base.progress import progress
 from malaria_cells.data.annotations import AnnotationSet
-from malaria_cells.data.images import read_picture
+from malaria_cells.data.images import read_image
 from malaria_cells.evaluation import interval_coverage
 from malaria_cells.inference.counting import ErrorRates
 from malaria_cells.inference.detector import Detector
@@ -16,32 +16,32 @@ from malaria_cells.inference.familiarity import FamiliarityModel, appearance, fi
 from malaria_cells.inference.familiarity.signals import SIGNALS
 from malaria_cells.training.elsewhere import read_elsewhere
 
-MOST_PHOTOGRAPHS = 100  # training photographs of each data set that are measured: more tell no more
+MOST_IMAGES = 100  # training images of each data set that are measured: more tell no more
 
 
 def fit_familiarity(
     train: AnnotationSet, validation: AnnotationSet, found: list[sv.Detections], cell_size: float | None
 ) -> FamiliarityModel | None:
-    """What the photographs of a training look like; None where labels are of whole pictures.
+    """What the images of a training look like; None where labels are of whole images.
 
-    Light, stain, focus and size are those of training and validation photographs, whose cells are annotated; what the networks make of a
-    photograph is measured on validation photographs alone, since they know the others.
+    Light, stain, focus and size are those of training and validation images, whose cells are annotated; what the networks make of a
+    image is measured on validation images alone, since they know the others.
 
     Args:
-        train: the training part; may be empty where all photographs were cross-validated.
+        train: the training part; may be empty where all images were cross-validated.
         validation: the validation part.
-        found: what the trained detector finds in each validation picture.
+        found: what the trained detector finds in each validation image.
         cell_size: of the model.
     """
     if cell_size is None or validation.whole or not len(validation):
         return None
-    seen = [p for own in train.by_data_set().values() for p in own.pictures[:: math.ceil(len(own) / MOST_PHOTOGRAPHS)]]
+    seen = [p for own in train.by_data_set().values() for p in own.images[:: math.ceil(len(own) / MOST_IMAGES)]]
     total = len(seen) + len(validation)
-    reading = iter(progress([*seen, *validation.pictures], total, "measuring what photographs look like", "image"))
-    appearances = [appearance(read_picture(next(reading).path), p.cells_xyxy, cell_size) for p in seen]
+    reading = iter(progress([*seen, *validation.images], total, "measuring what images look like", "image"))
+    appearances = [appearance(read_image(next(reading).path), p.cells_xyxy, cell_size) for p in seen]
     labels = validation.labels
-    validated = [measure(read_picture(p.path), detected, labels, cell_size) for p, detected in zip(reading, found, strict=True)]
-    sets, validated_sets = [p.data_set for p in seen], [p.data_set for p in validation.pictures]
+    validated = [measure(read_image(p.path), detected, labels, cell_size) for p, detected in zip(reading, found, strict=True)]
+    sets, validated_sets = [p.data_set for p in seen], [p.data_set for p in validation.images]
     without = sets_without_infected(train, validation)
     return fit(np.array(appearances).reshape(len(seen), len(SIGNALS)), sets, np.array(validated), validated_sets, without)
 
@@ -64,7 +64,7 @@ def learned_from(
         detector: with its thresholds and error rates.
         train: the training part.
         validation: the validation part.
-        found: what it finds in each validation picture.
+        found: what it finds in each validation image.
         elsewhere: see `elsewhere.read_elsewhere`.
     """
     familiarity = fit_familiarity(train, validation, found, detector.measured_cell_size)
@@ -80,5 +80,5 @@ def validated_coverage(validation: AnnotationSet, found: list[sv.Detections], er
     """`evaluation.interval_coverage` of the validation part, as ``metrics.json`` holds it; empty where nothing can be infected."""
     if not validation.labels.is_infected.any():
         return {}
-    pictures = list(validation.pictures)
-    return {"interval_coverage": interval_coverage(pictures, found, validation.labels, [errors] * len(pictures))}
+    images = list(validation.images)
+    return {"interval_coverage": interval_coverage(images, found, validation.labels, [errors] * len(images))}

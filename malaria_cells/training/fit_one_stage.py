@@ -1,4 +1,4 @@
-"""Trains a one-stage detector (see `models.one_stage`): annotated pictures in, fitted network and its history out."""
+"""Trains a one-stage detector (see `models.one_stage`): annotated images in, fitted network and its history out."""
 
 import warnings
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from malaria_cells.base.progress import progress
 from malaria_cells.config import Config
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.dataset import DataSet
-from malaria_cells.data.images import read_picture
+from malaria_cells.data.images import read_image
 from malaria_cells.data.pipeline import class_weights
 from malaria_cells.fitting.callbacks import LearningRate, ProgressLines, StateCheckpoint
 from malaria_cells.fitting.fit import fit
@@ -31,7 +31,7 @@ KEPT_CHECKPOINTS = 3
 
 @dataclass(frozen=True)
 class LetterboxedImages:
-    """Pictures as the network sees them.
+    """Images as the network sees them.
 
     Attributes:
         pixels: uint8 (n, H, W, 3).
@@ -49,7 +49,7 @@ def input_size(config: Config, train: AnnotationSet) -> tuple[int, int]:
     wanted = config.detector_size
     if wanted is None:
         factors = WORKING_CELL_SIZE / np.array(annotated_cell_sizes(train, train.median_cell_size))
-        width, height = np.median(np.array([p.size_wh for p in train.pictures]) * factors[:, None], axis=0)
+        width, height = np.median(np.array([p.size_wh for p in train.images]) * factors[:, None], axis=0)
         wanted = (min(round(height), LARGEST), min(round(width), LARGEST))
     height, width = (max(-(-n // one_stage_networks.MULTIPLE), 1) * one_stage_networks.MULTIPLE for n in wanted)
     return height, width
@@ -72,7 +72,7 @@ def train_one_stage(data: DataSet, config: Config, run: RunState) -> tuple[keras
     keras.utils.set_random_seed(config.random_state)
     size_hw = input_size(config, data.train)
     n_labels = len(data.train.labels)
-    most = max(len(p.cells_xyxy) for part in (data.train, data.validation) for p in part.pictures)
+    most = max(len(p.cells_xyxy) for part in (data.train, data.validation) for p in part.images)
     train, validation = (_letterboxed(part, size_hw, most) for part in (data.train, data.validation))
     model = one_stage_networks.build(config.detector, size_hw, n_labels, config.anchors.model_dump())
     steps = config.steps_per_epoch or -(-len(data.train) // config.detector_batch)
@@ -116,7 +116,7 @@ def _weights(data: DataSet, config: Config) -> np.ndarray:
     n_labels = len(data.train.labels)
     if config.balance == "none":
         return np.ones(n_labels, dtype=np.float32)
-    return np.sqrt(class_weights(np.concatenate([p.cell_class_ids for p in data.train.pictures]), n_labels))
+    return np.sqrt(class_weights(np.concatenate([p.cell_class_ids for p in data.train.images]), n_labels))
 
 
 def _letterboxed(part: AnnotationSet, size_hw: tuple[int, int], most: int) -> LetterboxedImages:
@@ -124,8 +124,8 @@ def _letterboxed(part: AnnotationSet, size_hw: tuple[int, int], most: int) -> Le
     pixels = np.zeros((n, *size_hw, 3), dtype=np.uint8)
     boxes = np.full((n, most, 4), NO_BOX, dtype=np.float32)
     class_ids = np.full((n, most), NO_BOX, dtype=np.float32)
-    for i, p in enumerate(progress(part.pictures, n, "preparing pictures", "image")):
-        pixels[i], scale = letterbox(read_picture(p.path), size_hw)
+    for i, p in enumerate(progress(part.images, n, "preparing images", "image")):
+        pixels[i], scale = letterbox(read_image(p.path), size_hw)
         k = len(p.cells_xyxy)
         boxes[i, :k], class_ids[i, :k] = p.cells_xyxy * scale, p.cell_class_ids
     return LetterboxedImages(pixels, boxes, class_ids)
@@ -167,7 +167,7 @@ def _signature(images: LetterboxedImages):  # type: ignore[no-untyped-def]
 
 
 def _turned(images: LetterboxedImages, i: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A picture mirrored or not in both directions, its colours moved; and its boxes."""
+    """An image mirrored or not in both directions, its colours moved; and its boxes."""
     pixels, boxes = images.pixels[i].astype(np.float32), images.boxes_xyxy[i].copy()
     height, width = pixels.shape[:2]
     real = boxes[:, 2] > boxes[:, 0]

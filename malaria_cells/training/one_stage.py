@@ -29,10 +29,10 @@ def train_one_stage_into(folder: Path, config: Config, data: DataSet, run: RunSt
     from malaria_cells.training.thresholds import choose_thresholds
 
     if data.train.whole:
-        raise InputError(f"detector: {config.detector} wants boxes; these labels are of whole pictures, set detector: two_stage")
+        raise InputError(f"detector: {config.detector} wants boxes; these labels are of whole images, set detector: two_stage")
     if data.single_cells is not None:
-        single = number_of(len(data.single_cells), "picture")
-        log.warning(f"detector: {config.detector} learns from photographs alone; {single} of single cells left out")
+        single = number_of(len(data.single_cells), "image")
+        log.warning(f"detector: {config.detector} learns from images alone; {single} of single cells left out")
     model, size_hw = train_one_stage(data, config, run)
     description = _description(config, data, size_hw)
     detector, found = choose_thresholds(assemble_one_stage(description, inference_function(model)), data.validation)
@@ -40,12 +40,12 @@ def train_one_stage_into(folder: Path, config: Config, data: DataSet, run: RunSt
     metrics: dict[str, Any] = {"best_epoch": (run.best_epoch or 0) + 1, "epochs": len(run.history)}
     detected = {"validation": found}
     if data.test is not None:
-        test = data.test.pictures
+        test = data.test.images
         detected["test"] = [detector.detect(p.path) for p in progress(test, len(test), "test", "image")]
     for part, in_part in detected.items():
-        metrics[part] = detection_metrics(list(data.parts[part].pictures), in_part, data.train.labels, None)
+        metrics[part] = detection_metrics(list(data.parts[part].images), in_part, data.train.labels, None)
     if data.test is not None and has_named_sets(data.test):
-        found_by_key = {p.key: d for p, d in zip(data.test.pictures, detected["test"], strict=True)}
+        found_by_key = {p.key: d for p, d in zip(data.test.images, detected["test"], strict=True)}
         metrics["by_data_set"] = figures_by_data_set(data.test, found_by_key)
     metrics["validation"] |= validated_coverage(data.validation, found, detector.errors)
     keep_record(folder, config, data, metrics, [run])
@@ -69,7 +69,7 @@ def _description(config: Config, data: DataSet, size_hw: tuple[int, int]):  # ty
     return ModelDescription(
         labels=data.train.labels,
         model=config.detector,
-        rejects=True,
+        has_background=True,
         image_size_hw=size_hw,
         context=1.0,
         cell_size=data.train.median_cell_size,

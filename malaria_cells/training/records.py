@@ -15,7 +15,7 @@ from malaria_cells.fitting.run_state import RunState
 def keep_record(folder: Path, config: Config, data: DataSet, metrics: dict[str, Any], runs: list[RunState]) -> None:
     """Write ``config.yaml``, ``metrics.json``, ``split.json`` and ``history.csv``, and keep checkpoints and event files.
 
-    A model that began with another one also lists that one's photographs, so that a third one's test part is known from them.
+    A model that began with another one also lists that one's images, so that a third one's test part is known from them.
 
     Args:
         folder: of the model.
@@ -26,7 +26,7 @@ def keep_record(folder: Path, config: Config, data: DataSet, metrics: dict[str, 
     """
     files.write_text(folder / "config.yaml", config.to_yaml())
     files.write_json(folder / "metrics.json", metrics)
-    parts = {part: [p.key for p in annotations.pictures] for part, annotations in data.parts.items()}
+    parts = {part: [p.key for p in annotations.images] for part, annotations in data.parts.items()}
     before = learned_from(Path(config.start_from)) if config.start_from else []
     files.write_json(folder / SPLIT, parts | ({SEEN: before} if before else {}))
     for run in runs:

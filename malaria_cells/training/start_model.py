@@ -8,7 +8,7 @@ from typing import Any
 from malaria_cells.base.errors import InputError, reason
 from malaria_cells.base.text import excerpt
 from malaria_cells.config import PARASITES, Config, load_config
-from malaria_cells.config.keys import LONGEST_TERMS, SecondLook
+from malaria_cells.config.keys import LONGEST_TERMS, Refiner
 from malaria_cells.data.labels import RED_BLOOD_CELL
 from malaria_cells.inference.model_description import ABOUT, ModelDescription, file_fingerprint, load_description
 from malaria_cells.inference.model_folder import PROPOSER
@@ -16,7 +16,7 @@ from malaria_cells.inference.model_folder import PROPOSER
 log = logging.getLogger(__name__)
 
 RATE = 0.3  # of the usual learning rate, where a training goes on from a model
-# Settings of a recipe that hold for other photographs too.
+# Settings of a recipe that hold for other images too.
 HABITS: tuple[str, ...] = (
     "augmentation",
     "label_smoothing",
@@ -29,7 +29,7 @@ HABITS: tuple[str, ...] = (
     "optimizer",
 )
 HABITS += ("proposer_augmentation", "background_per_image", "batch_size", "min_box_size", "precision", "learning_rate")
-SECOND_RATE = 0.001  # learning rate of a second look whose model folder does not say how it was trained
+REFINER_RATE = 0.001  # learning rate of a refiner whose model folder does not say how it was trained
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def find_start(folder: Path, key: str = "start_from") -> StartModel:
     if not is_there:
         raise InputError(f"{key}: {folder}: no such folder; expected a model folder, as training writes one below `output_models`")
     description, _ = load_description(folder)
-    other = "train it on the new photographs from the beginning instead"
+    other = "train it on the new images from the beginning instead"
     if description.detector != "two_stage":
         raise InputError(f"{key}: {folder} is a model of detector {description.detector}; a training goes on from two_stage alone: {other}")
     absent = [file for file in (*description.files, PROPOSER) if not (folder / file).is_file()]
@@ -132,13 +132,13 @@ def with_start(config: Config) -> Config:
         )
     own = {key: value for key, value in own.items() if key not in config.model_fields_set}
     if another is None:
-        own["second_look"] = _second_look(config, start)
+        own["refiner"] = _refiner(config, start)
     own |= _labels(config, start) | {"terms": _terms(config, start)}
     return config.model_copy(update=own)
 
 
 def fine_tuned(config: Config, start: StartModel) -> list[bool]:
-    """For each classifier of a config (`Config.looks`), whether it is fine-tuned; else it is trained from scratch.
+    """For each classifier of a config (`Config.classifiers`), whether it is fine-tuned; else it is trained from scratch.
 
     Beside a first classifier that is trained from scratch the second one is, too.
 
@@ -146,18 +146,18 @@ def fine_tuned(config: Config, start: StartModel) -> list[bool]:
         config: as `with_start` returns it.
         start: the start model.
     """
-    kinds = (start.description.model, start.description.second_look)
-    same = [_difference(look, kind) is None for look, kind in zip(config.looks, kinds, strict=False)]
+    kinds = (start.description.model, start.description.refiner)
+    same = [_difference(recipe, kind) is None for recipe, kind in zip(config.classifiers, kinds, strict=False)]
     return [each and same[0] for each in same]
 
 
-def _difference(look: Config, kind: str | None) -> str | None:
+def _difference(recipe: Config, kind: str | None) -> str | None:
     """The setting by which a classifier is another one than the start model's, of the architecture `kind`; None: it is the same."""
-    if look.model != kind:
-        return f"model: {look.model}"
-    if look.weights not in (None, "none"):
-        return f"weights: {look.weights}"
-    return "adapt_normalization: true" if look.adapt_normalization else None
+    if recipe.model != kind:
+        return f"model: {recipe.model}"
+    if recipe.weights not in (None, "none"):
+        return f"weights: {recipe.weights}"
+    return "adapt_normalization: true" if recipe.adapt_normalization else None
 
 
 def _without(config: Config, why: str) -> Config:
@@ -201,25 +201,25 @@ def _labels(config: Config, start: StartModel) -> dict[str, Any]:
     return own
 
 
-def _second_look(config: Config, start: StartModel) -> SecondLook | None:
+def _refiner(config: Config, start: StartModel) -> Refiner | None:
     described = start.description
-    if "second_look" in config.model_fields_set:
-        look = config.second_look
-        if look is None or look.model != described.second_look or look.image_size is not None:
-            return look
-        return look.model_copy(update={"image_size": described.second_look_size_hw})
-    if described.second_look is None:
+    if "refiner" in config.model_fields_set:
+        recipe = config.refiner
+        if recipe is None or recipe.model != described.refiner or recipe.image_size is not None:
+            return recipe
+        return recipe.model_copy(update={"image_size": described.refiner_size_hw})
+    if described.refiner is None:
         return None
     before = _recipe(start)
-    epochs, rate, augmentation = config.epochs, SECOND_RATE, None
-    if before is not None and before.second_look is not None:
-        look = before.second_look
-        epochs, rate, augmentation = max(round(look.epochs * config.epochs / before.epochs), 1), look.learning_rate, look.augmentation
-    return SecondLook(
-        model=described.second_look,
+    epochs, rate, augmentation = config.epochs, REFINER_RATE, None
+    if before is not None and before.refiner is not None:
+        recipe = before.refiner
+        epochs, rate, augmentation = max(round(recipe.epochs * config.epochs / before.epochs), 1), recipe.learning_rate, recipe.augmentation
+    return Refiner(
+        model=described.refiner,
         epochs=epochs,
         learning_rate=RATE * rate,
-        image_size=described.second_look_size_hw,
+        image_size=described.refiner_size_hw,
         augmentation=augmentation,
     )
 

@@ -17,7 +17,7 @@ from malaria_cells.data.augment import check_policy
 from malaria_cells.data.data_record import data_record
 from malaria_cells.data.data_sets import said_of_unannotated
 from malaria_cells.data.dataset import DataSet
-from malaria_cells.data.single_cell_sets import said_of_labels_not_in_photographs, said_of_single_cells
+from malaria_cells.data.single_cell_sets import said_of_labels_not_in_images, said_of_single_cells
 from malaria_cells.evaluation.by_data_set import DETECTION, at, has_named_sets
 from malaria_cells.fitting import run_state
 from malaria_cells.fitting.claim import check_folder, check_place, claimed
@@ -63,7 +63,7 @@ def train_claimed(name: str, config: Config, data: DataSet, resume: bool, report
     if run_state.is_finished(place, folder / ABOUT):
         run_state.RunState(place).finish()
     files.check_replaceable(folder, ABOUT)
-    # A detector of one stage learns from photographs alone.
+    # A detector of one stage learns from images alone.
     _describe(data if config.detector == "two_stage" else replace(data, single_cells=None))
     begin = run_state.RunState.resume if resume else run_state.RunState.start
     run = begin(place, config, data_record(data))
@@ -86,9 +86,9 @@ def train_claimed(name: str, config: Config, data: DataSet, resume: bool, report
 def check_request(config: Config) -> None:
     """See that the config can be followed, as far as that does not depend on the data."""
     read_elsewhere(config.elsewhere)
-    for look in config.looks:
-        check_model_name(look.model)
-        check_policy(look.augmentation)
+    for recipe in config.classifiers:
+        check_model_name(recipe.model)
+        check_policy(recipe.augmentation)
     output = Path(config.output_models)
     check_place(output, config.name or None)
     if config.detector == "two_stage":
@@ -105,10 +105,10 @@ def check_cells(data: DataSet) -> None:
     """
     for name, part in (("training", data.train), ("validation", data.validation)):
         if part.class_counts.sum() == 0:
-            advice = "annotate more pictures, or check `labels`, `ignore_labels` and the annotation by `malaria-cells explore`"
-            raise InputError(f"no labelled cell in the {name} part ({number_of(len(part), 'picture')}); {advice}")
+            advice = "annotate more images, or check `labels`, `ignore_labels` and the annotation by `malaria-cells explore`"
+            raise InputError(f"no labelled cell in the {name} part ({number_of(len(part), 'image')}); {advice}")
     if data.test is not None and data.test.class_counts.sum() == 0:
-        log.warning(f"no labelled cell in the test part ({number_of(len(data.test), 'picture')}); only false alarms can be seen there")
+        log.warning(f"no labelled cell in the test part ({number_of(len(data.test), 'image')}); only false alarms can be seen there")
 
 
 def _describe(data: DataSet) -> None:
@@ -117,14 +117,14 @@ def _describe(data: DataSet) -> None:
     if has_named_sets(data.train):
         rows = [row for part, whole in rows for row in [(part, whole), *((f"  {n}", own) for n, own in whole.by_data_set().items())]]
     width = max(12, *(len(row) + 1 for row, _ in rows))
-    print(f"{'':{width}}{'pictures':>9}" + "".join(f"  {n:>{max(len(n), 6)}}" for n in names))
+    print(f"{'':{width}}{'images':>9}" + "".join(f"  {n:>{max(len(n), 6)}}" for n in names))
     for row, annotations in rows:
         counts = zip(names, annotations.class_counts, strict=True)
         print(f"{row:{width}}{len(annotations):>9}" + "".join(f"  {c:>{max(len(n), 6)}}" for n, c in counts))
     for line in (*said_of_single_cells(data.single_cells), *said_of_unannotated(data.train), *measured(data.train)):
         print(line)
     sys.stdout.flush()
-    for line in said_of_labels_not_in_photographs(data.train, data.single_cells):
+    for line in said_of_labels_not_in_images(data.train, data.single_cells):
         log.warning(line)
 
 
@@ -133,10 +133,10 @@ def _say_done(folder: Path, metrics: dict[str, Any], seconds: float) -> None:
     f = metrics[part]
     if "mAP50" in f:
         figures = f"mAP50 {rounded(f['mAP50'])}, cell AP50 {rounded(f['cell']['AP50'])}"
-        print(f"{part}: {figures} on {number_of(f['images'], 'picture')} ({seconds:.0f} s)")
+        print(f"{part}: {figures} on {number_of(f['images'], 'image')} ({seconds:.0f} s)")
     else:
         print(f"{part}: accuracy {f['accuracy']:.3f}, macro F1 {f['macro_f1']:.3f} on {f['patches']:,} patches ({seconds:.0f} s)")
     for name, own in metrics.get("by_data_set", {}).items():
         figures = ", ".join(f"{heading} {rounded(at(own, path))}" for heading, path in DETECTION.items() if at(own, path) is not None)
-        print(f"  {name}: {figures} on {number_of(own['images'], 'picture')}")
-    print(f"model: {folder}\nnext:  python run.py --model {folder} --image PICTURES")
+        print(f"  {name}: {figures} on {number_of(own['images'], 'image')}")
+    print(f"model: {folder}\nnext:  python run.py --model {folder} --image IMAGES")

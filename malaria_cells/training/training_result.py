@@ -58,14 +58,14 @@ class ClassifiedPart:
 
 @dataclass(frozen=True)
 class DetectedPart:
-    """Photographs of a part with what the trained detector finds in them.
+    """Images of a part with what the trained detector finds in them.
 
     Attributes:
         part: its name.
-        annotations: the photographs.
-        found: detections, one entry a photograph.
+        annotations: the images.
+        found: detections, one entry an image.
         errors: of the detector.
-        metrics: `evaluation.detection_metrics`, or None where only the photographs are shown.
+        metrics: `evaluation.detection_metrics`, or None where only the images are shown.
     """
 
     part: str
@@ -82,12 +82,12 @@ class TrainingResult:
     Attributes:
         config: as resolved.
         data: the parts.
-        courses: of the trainings: of the first look and, if there is one, of the second.
+        courses: of the trainings: of the first classifier and, if there is one, of the second.
         metrics: the content of ``metrics.json``.
         panels: columns of the history that are drawn, title by key; None: those of a classifier.
-        classified: of the classifier of a two-stage detector or of whole pictures, else None.
-        detected: None where whole pictures are classified.
-        further: of the trainings further with the validation pictures, if there were any.
+        classified: of the classifier of a two-stage detector or of whole images, else None.
+        detected: None where whole images are classified.
+        further: of the trainings further with the validation images, if there were any.
         command: how to make it again; None: by ``train.py`` and the folder's config.
         examples: patches that were trained on, uint8 (n, H, W, 3) by class, if the config asks for them.
     """
@@ -105,4 +105,4 @@ class TrainingResult:
 
     def size_of(self, part: str) -> int:
         """Number of images of a part, or of all parts for one that is made of folds of them."""
-        return len(self.data.parts[part]) if part in self.data.parts else len(self.data.all_pictures)
+        return len(self.data.parts[part]) if part in self.data.parts else len(self.data.all_images)

@@ -83,7 +83,7 @@ class Classes:
 def classes_of(start: StartModel, labels: LabelSet, n_classes: int) -> Classes:
     """The classes of a start model, and of a training with `n_classes`, which counts the background class if there is one."""
     described = start.description
-    before = (*described.labels.names, BACKGROUND) if described.rejects else described.labels.names
+    before = (*described.labels.names, BACKGROUND) if described.has_background else described.labels.names
     return Classes(before, (*labels.names, BACKGROUND) if n_classes > len(labels) else labels.names)
 
 
@@ -103,14 +103,14 @@ def start_classifiers(start: StartModel, config: Config, labels: LabelSet, n_cla
     """
     classes = classes_of(start, labels, n_classes)
     described = start.description
-    sizes_hw = (described.image_size_hw, described.second_look_size_hw or described.image_size_hw)
+    sizes_hw = (described.image_size_hw, described.refiner_size_hw or described.image_size_hw)
     found: list[keras.Model | None] = []
-    for number, (look, is_same) in enumerate(zip(config.looks, fine_tuned(config, start), strict=True)):
+    for number, (recipe, is_same) in enumerate(zip(config.classifiers, fine_tuned(config, start), strict=True)):
         if not is_same:
             found.append(None)
             continue
         before = load_network(start.folder / described.files[number])
-        found.append(_network(before, sizes_hw[number], look, classes, str(start.folder / described.files[number])))
+        found.append(_network(before, sizes_hw[number], recipe, classes, str(start.folder / described.files[number])))
     return found
 
 
@@ -129,20 +129,20 @@ def start_proposer(start: StartModel) -> keras.Model:
     return model
 
 
-def _network(before: keras.Model, size_hw: tuple[int, int], look: Config, classes: Classes, source: str) -> keras.Model:
+def _network(before: keras.Model, size_hw: tuple[int, int], recipe: Config, classes: Classes, source: str) -> keras.Model:
     def build(image_size_hw: tuple[int, int]) -> keras.Model:
-        return build_classifier(look.model, image_size_hw, len(classes.now), look.dropout, "none", look.freeze)
+        return build_classifier(recipe.model, image_size_hw, len(classes.now), recipe.dropout, "none", recipe.freeze)
 
     built = build(size_hw)
-    transfer(before, built, classes, look.random_state, source)
+    transfer(before, built, classes, recipe.random_state, source)
     check_same(before, built, classes, source)
-    if look.image_size == size_hw:
+    if recipe.image_size == size_hw:
         return built
-    other = build(look.image_size)
+    other = build(recipe.image_size)
     if [v.shape for v in other.weights] != [v.shape for v in built.weights]:
         raise InputError(
-            f"image_size: {list(look.image_size)}: the layers of '{look.model}' depend on the size of its input, so that it can go on from "
-            f"{source} in that one's size alone, {list(size_hw)}"
+            f"image_size: {list(recipe.image_size)}: the layers of '{recipe.model}' depend on the size of its input, so that it can go on "
+            f"from {source} in that one's size alone, {list(size_hw)}"
         )
     other.set_weights(built.get_weights())
     return other

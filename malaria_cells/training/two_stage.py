@@ -11,10 +11,10 @@ from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.progress import progress
 from malaria_cells.config import Config
-from malaria_cells.data.annotations import Picture
+from malaria_cells.data.annotations import AnnotatedImage
 from malaria_cells.data.candidates import Candidates, label_candidates
 from malaria_cells.data.dataset import DataSet
-from malaria_cells.data.images import read_picture
+from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import BACKGROUND
 from malaria_cells.data.partial_labels import background_id, class_sets
 from malaria_cells.data.patches import Cropping, PatchStore, build_patch_store
@@ -35,7 +35,7 @@ EXAMPLES = 10  # of each class in the sheet of training data
 def train_two_stage_into(folder: Path, config: Config, data: DataSet, run: RunState) -> TrainingResult:
     """Train, choose thresholds, write the model folder but for its report."""
     from malaria_cells.inference.model_folder import load_detector, save_model
-    from malaria_cells.training.cascade import train_further, train_looks
+    from malaria_cells.training.cascade import train_classifiers, train_further
     from malaria_cells.training.fit_classifier import TrainingData, predict_rows
     from malaria_cells.training.fit_familiarity import validated_coverage
 
@@ -46,22 +46,22 @@ def train_two_stage_into(folder: Path, config: Config, data: DataSet, run: RunSt
     proposer = _proposer(config, data, run, start) if config.proposals == "learned" and _wants_detection(config, data) else None
     candidates = _candidates(proposer, data, config) if proposer is not None else {}
     store, refiner_store = _stores(config, data, candidates)
-    rejects = config.background_per_image > 0 and bool((store.class_ids[store.rows_of(data.all_pictures)] >= store.n_labels).any())
-    _check_single_cells(rejects, data)
-    names = (*data.train.labels.names, BACKGROUND) if rejects else data.train.labels.names
+    has_background = config.background_per_image > 0 and bool((store.class_ids[store.rows_of(data.all_images)] >= store.n_labels).any())
+    _check_single_cells(has_background, data)
+    names = (*data.train.labels.names, BACKGROUND) if has_background else data.train.labels.names
     rows = _rows(store, data, config)
     training_data = TrainingData(store, rows["train"], rows["validation"], len(names), refiner_store=refiner_store)
     is_infected = infected_classes(data.train.labels, len(names))
     starts = _starts(start, config, data, len(names))
-    trained = train_looks(training_data, is_infected, config, run, starts)
+    trained = train_classifiers(training_data, is_infected, config, run, starts)
     views = config.tta if isinstance(config.tta, int) else 1
     networks = [inference_function(t.model) for t in trained]
     raw = {"validation": predict_rows(networks, store, rows["validation"], views, is_infected, refiner_store)}
     allowed = training_data.allowed
     calibration = fit_calibration(raw["validation"], store.class_ids[rows["validation"]], trained[0].training_prior, is_infected, allowed)
-    described = _description(config, data, store, rejects, calibration)
+    described = _description(config, data, store, has_background, calibration)
     description, detected = replace(described, adapted_from=start.record if start else None), None
-    if rejects:
+    if has_background:
         description, found = _with_thresholds(description, networks, proposer, data, config)
         detected = DetectedPart("validation", data.validation, found, description.errors)
     further = train_further(trained, training_data, is_infected, store.rows_of(data.validation), config, run) if config.refit else []
@@ -77,7 +77,7 @@ def train_two_stage_into(folder: Path, config: Config, data: DataSet, run: RunSt
     if detected is not None:
         metrics["validation"] |= validated_coverage(data.validation, detected.found, detected.errors)
     save_model(folder, [t.model for t in further or trained], description, proposer)
-    if rejects and data.test is not None and has_named_sets(data.test):
+    if has_background and data.test is not None and has_named_sets(data.test):
         metrics["by_data_set"] = detected_by_data_set(load_detector(folder)[0], data.test)
     keep_record(folder, config, data, metrics, [run.part(number) for number in range(len(trained) + len(further))])
     return TrainingResult(
@@ -93,7 +93,7 @@ def train_two_stage_into(folder: Path, config: Config, data: DataSet, run: RunSt
 
 
 def _starts(start: StartModel | None, config: Config, data: DataSet, n_classes: int) -> list[Any]:
-    """The networks that the looks begin with; none where the training begins anew."""
+    """The networks that the classifiers begin with; none where the training begins anew."""
     from malaria_cells.training.transfer import start_classifiers
 
     return [] if start is None else start_classifiers(start, config, data.train.labels, n_classes)
@@ -104,13 +104,13 @@ def _seen_before(start: StartModel | None, data: DataSet) -> dict[str, Any]:
     return {} if start is None else say_seen(start.folder, judged)
 
 
-def _check_single_cells(rejects: bool, data: DataSet) -> None:
+def _check_single_cells(has_background: bool, data: DataSet) -> None:
     """See that there is a class for background where a label stands for several: such labels have ids after it."""
-    single = () if data.single_cells is None else data.single_cells.pictures
-    if not rejects and any(p.one_of for p in single):
+    single = () if data.single_cells is None else data.single_cells.images
+    if not has_background and any(p.one_of for p in single):
         raise InputError(
             "background_per_image: a list in label_map of data_sets wants a class for background, and there is no patch of it; expected 1 "
-            "or more and photographs with room between the boxes, or one label in the list's place"
+            "or more and images with room between the boxes, or one label in the list's place"
         )
 
 
@@ -118,8 +118,10 @@ def _check_classifiers(config: Config, data: DataSet, start: StartModel | None) 
     """Build the classifiers and forget them: what cannot be built is said before the minutes or hours of what is trained first."""
     from malaria_cells.models import build_classifier
 
-    for look in config.looks:
-        build_classifier(look.model, look.image_size, len(data.train.labels) + 1, look.dropout, look.weights or "none", look.freeze)
+    for recipe in config.classifiers:
+        build_classifier(
+            recipe.model, recipe.image_size, len(data.train.labels) + 1, recipe.dropout, recipe.weights or "none", recipe.freeze
+        )
     if start is not None:
         from malaria_cells.training.transfer import classes_of, said_of
 
@@ -153,35 +155,35 @@ def _wants_detection(config: Config, data: DataSet) -> bool:
 
 
 def _candidates(proposer, data: DataSet, config: Config) -> dict[str, Candidates]:  # type: ignore[no-untyped-def]
-    """What the proposer finds in every picture at one look, labelled by the annotation; boxes less exact than in use do no harm.
+    """What the proposer finds in every image at one recipe, labelled by the annotation; boxes less exact than in use do no harm.
 
-    The annotation says how large the cells of each picture are.
+    The annotation says how large the cells of each image are.
     """
     from malaria_cells.inference.model_folder import proposal_inference_function
     from malaria_cells.proposals import Proposer
     from malaria_cells.proposals.learned.scale import annotated_cell_sizes
 
-    network, everything = proposal_inference_function(proposer), data.all_pictures
+    network, everything = proposal_inference_function(proposer), data.all_images
     background_class_id, sets = len(everything.labels), class_sets(data.all_cut)
     sizes = annotated_cell_sizes(everything, data.train.median_cell_size)
 
-    def of(picture: Picture, cell_size: float) -> Candidates:
+    def of(image: AnnotatedImage, cell_size: float) -> Candidates:
         find = Proposer("learned", cell_size, network=network, follows=False)
-        found = find.candidates(normalized(read_picture(picture.path), config.stain_normalization))
-        return label_candidates(picture, *found, background_id(picture, background_class_id, sets))
+        found = find.candidates(normalized(read_image(image.path), config.stain_normalization))
+        return label_candidates(image, *found, background_id(image, background_class_id, sets))
 
-    sized = zip(everything.pictures, sizes, strict=True)
+    sized = zip(everything.images, sizes, strict=True)
     return {p.key: of(p, size) for p, size in progress(sized, len(everything), "finding candidates", "image")}
 
 
 def _stores(config: Config, data: DataSet, candidates: dict[str, Candidates]) -> tuple[PatchStore, PatchStore | None]:
-    """The patches of the first look and, if they are of another size, those of the second: the same cells in the same rows."""
+    """The patches of the first classifier and, if they are of another size, those of the second: the same cells in the same rows."""
 
     def cut(size_hw: tuple[int, int]) -> PatchStore:
         cropping = Cropping(size_hw, config.context, config.background_per_image, config.random_state, config.stain_normalization)
         return build_patch_store(data.all_cut, cropping, Path(config.patch_cache), candidates)
 
-    last = config.looks[-1].image_size
+    last = config.classifiers[-1].image_size
     return cut(config.image_size), cut(last) if last != config.image_size else None
 
 
@@ -218,7 +220,7 @@ def _with_thresholds(description, networks: list[Network], proposer, data: DataS
     return replace(description, **learned_from(detector, data.train, data.validation, found, config.elsewhere)), found
 
 
-def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool, calibration: Calibration):  # type: ignore[no-untyped-def]
+def _description(config: Config, data: DataSet, store: PatchStore, has_background: bool, calibration: Calibration):  # type: ignore[no-untyped-def]
     from malaria_cells.inference.detector import DetectionSettings
     from malaria_cells.inference.model_description import ModelDescription, file_fingerprint
 
@@ -229,11 +231,11 @@ def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool
     return ModelDescription(
         labels=data.train.labels,
         model=config.model,
-        rejects=rejects,
+        has_background=has_background,
         image_size_hw=config.image_size,
         context=config.context,
         cell_size=None if data.train.whole else data.train.median_cell_size,
-        proposals=config.proposals if rejects else "watershed",
+        proposals=config.proposals if has_background else "watershed",
         box_margins={},
         settings=settings,
         calibration=calibration,
@@ -241,8 +243,8 @@ def _description(config: Config, data: DataSet, store: PatchStore, rejects: bool
         seed=config.random_state,
         scan=scan,
         proposer_tta=config.proposer_tta,
-        second_look=config.second_look.model if config.second_look else None,
-        second_look_size_hw=config.second_look.image_size if config.second_look else None,
+        refiner=config.refiner.model if config.refiner else None,
+        refiner_size_hw=config.refiner.image_size if config.refiner else None,
         stain=config.stain_normalization,
         terms=config.terms,
         cell_sizes=data.train.median_cell_sizes if data.train.is_of_several_sets and not data.train.whole else {},
@@ -255,5 +257,5 @@ def _curves(trainings: list[Any]) -> list[LearningCurve]:
 
 def _epochs(trained: list[Any], further: list[Any]) -> dict[str, Any]:
     first, *second = ({"best_epoch": t.best_epoch + 1, "epochs": len(t.history)} for t in trained)
-    figures: dict[str, Any] = first | ({"second_look": second[0]} if second else {})
+    figures: dict[str, Any] = first | ({"refiner": second[0]} if second else {})
     return figures | ({"refit": {"epochs": [len(t.history) for t in further]}} if further else {})

@@ -1,4 +1,4 @@
-"""``adapt``: a trained model and a few annotated photographs in, a model for such photographs out."""
+"""``adapt``: a trained model and a few annotated images in, a model for such images out."""
 
 import logging
 import shlex
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
-from malaria_cells.app.commands.adapt_data import AdaptRequest, Photographs, config_of, photographs, say_photographs
+from malaria_cells.app.commands.adapt_data import AdaptationImages, AdaptRequest, config_of, images, say_images
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.progress import progress
@@ -34,19 +34,19 @@ from malaria_cells.training.training_result import ClassifiedPart, DetectedPart,
 
 log = logging.getLogger(__name__)
 
-MANY = 60  # photographs from which a training with `start_from` serves better
+MANY = 60  # images from which a training with `start_from` serves better
 PART = "cross-validation"
-WORSE = 0.01  # of an average precision, by which the new model may be worse on its photographs before that is warned of
+WORSE = 0.01  # of an average precision, by which the new model may be worse on its images before that is warned of
 
 
 def adapt(request: AdaptRequest) -> int:
-    """Go on from a model with a few annotated photographs and write the new model's folder.
+    """Go on from a model with a few annotated images and write the new model's folder.
 
     Returns:
         Exit code.
 
     Raises:
-        InputError: the request or the photographs are wrong; nothing is written then.
+        InputError: the request or the images are wrong; nothing is written then.
     """
     start = find_start(request.model, "--from")
     output, name = request.output.parent, request.output.name
@@ -54,18 +54,16 @@ def adapt(request: AdaptRequest) -> int:
     files.check_replaceable(request.output, ABOUT)
     _check_apart(request)
     config = config_of(request, start)
-    found = photographs(request, config)
-    say_photographs(found, start)
+    found = images(request, config)
+    say_images(found, start)
     seen = say_seen(start.folder, {PART: found.annotated}, "--from")
     if len(found.annotated) > MANY:
-        log.warning(
-            f"{len(found.annotated)} photographs are many: train.py with `start_from: {request.model}` takes longer and learns more"
-        )
+        log.warning(f"{len(found.annotated)} images are many: train.py with `start_from: {request.model}` takes longer and learns more")
     with claimed(output, name, resume=False):
         start_tensorflow()
         with files.replacing_folder(request.output, ABOUT) as beside, files.scratch_folder(request.output) as folder:
             _Work(request, start, config, found, seen).into(beside, folder)
-    print(f"model: {request.output}\nnext:  python run.py --model {request.output} --image PICTURES")
+    print(f"model: {request.output}\nnext:  python run.py --model {request.output} --image IMAGES")
     return 0
 
 
@@ -85,7 +83,7 @@ class _Work:
     request: AdaptRequest
     start: StartModel
     config: Config
-    found: Photographs
+    found: AdaptationImages
     seen: dict[str, dict[str, int]]
 
     @property
@@ -103,15 +101,15 @@ class _Work:
         annotated, before = self.found.annotated, self.start.description
         n_classes = len(self.labels) + 1
         names = (*self.labels.names, BACKGROUND)
-        plan = plan_of(len(annotated), len({p.group for p in annotated.pictures}), len(self.found.old))
-        budget = Budget(60 * self.request.minutes, stages_of(plan, self.config.second_look is not None))
+        plan = plan_of(len(annotated), len({p.group for p in annotated.images}), len(self.found.old))
+        budget = Budget(60 * self.request.minutes, stages_of(plan, self.config.refiner is not None))
         figures = {"before": self._before()}
-        looks = transfer.start_classifiers(self.start, self.config, self.labels, n_classes)
+        classifiers = transfer.start_classifiers(self.start, self.config, self.labels, n_classes)
         proposer = transfer.start_proposer(self.start)
-        work = Adaptation(annotated, self.found.old, self.config, plan, budget, proposer, looks, work_folder)
+        work = Adaptation(annotated, self.found.old, self.config, plan, budget, proposer, classifiers, work_folder)
         proposer_fraction, precisions = work.proposals_out_of_fold()
         stores = work.stores()
-        seen, folds = work.looks_out_of_fold(stores, n_classes, before.settings.tta)
+        seen, folds = work.classifiers_out_of_fold(stores, n_classes, before.settings.tta)
         fraction, losses = seen.best_fraction()
         raw, fitted = seen.calibrated(fraction)
         n_cells, n_infected = int(annotated.class_counts.sum()), int(annotated.class_counts[self.labels.is_infected].sum())
@@ -123,28 +121,28 @@ class _Work:
         chosen, _ = choose_thresholds(detector, annotated, predictions)
         settings = few.blended_settings(chosen.settings, before.settings, n_infected, n_cells)
         detector = detector.with_settings(**asdict(settings))
-        detected = [detector.decide(*predictions[p.key]) for p in annotated.pictures]
+        detected = [detector.decide(*predictions[p.key]) for p in annotated.images]
         figures["after"] = _figures(annotated, detected)
         known = fit_familiarity(self.found.old, annotated, detected, description.cell_size)
         description = replace(description, settings=settings, errors=self._errors(detected, n_infected), familiarity=known)
 
         new_proposer = work.trained_proposer(annotated, "proposer")
         data = TrainingData(stores[0], np.arange(len(stores[0])), None, n_classes, refiner_store=stores[1])
-        trained, runs = work.trained_looks(data, seen.is_infected, "looks")
+        trained, runs = work.trained_classifiers(data, seen.is_infected, "classifiers")
         work.centres.take(new_proposer, proposer_fraction)
-        work.take_looks([t.model.get_weights() for t in trained], fraction)
-        save_model(folder, work.looks, description, work.proposer)
+        work.take_classifiers([t.model.get_weights() for t in trained], fraction)
+        save_model(folder, work.classifiers, description, work.proposer)
 
         lines = few.said_of_few(self.labels, n_infected, n_cells)
         probabilities = calibration(raw)
         classified = ClassifiedPart.scored(PART, names, seen.class_ids, probabilities, seen.is_infected)
-        measured = detection_metrics(list(annotated.pictures), detected, self.labels, None)
+        measured = detection_metrics(list(annotated.images), detected, self.labels, None)
         found = DetectedPart(PART, annotated, detected, description.errors, measured)
         parts = DataSet(annotated, annotated.subset(()), self.found.test)
         about: dict[str, Any] = {
             "adapted_from": self.start.record,
-            "photographs": len(annotated),
-            "old_photographs": len(self.found.old),
+            "images": len(annotated),
+            "old_images": len(self.found.old),
             "folds": plan.folds,
             "share_of_new_weights": {"proposer": proposer_fraction, "classifiers": fraction},
             **self.seen,
@@ -175,27 +173,27 @@ class _Work:
             return None
         before = self.start.description.calibration
         columns = transfer.classes_of(self.start, self.labels, len(is_infected)).columns_before
-        return few.carried_over(before.findings, few.start_in_new_classes(before, columns, is_infected), fitted, raw, is_infected)
+        return few.carried_over(before.infection, few.start_in_new_classes(before, columns, is_infected), fitted, raw, is_infected)
 
     def _before(self) -> dict[str, float | None] | None:
-        """The start model's figures on the photographs; None where it has labels that the new one lacks."""
+        """The start model's figures on the images; None where it has labels that the new one lacks."""
         detector, description = load_detector(self.start.folder)
         names = description.labels.names
         if any(name not in self.labels.names for name in names):
             return None
         ids = np.array([self.labels.names.index(name) for name in names] + [-1])
-        pictures = self.found.annotated.pictures
-        detected = [detector.detect(p.path) for p in progress(pictures, len(pictures), "detecting as before", "image")]
+        images = self.found.annotated.images
+        detected = [detector.detect(p.path) for p in progress(images, len(images), "detecting as before", "image")]
         for d in detected:
             d.class_id, d.data["counted_as"] = ids[d.class_id], ids[d.data["counted_as"]]
         return _figures(self.found.annotated, detected)
 
     def _description(self, patches: str, like: ModelDescription) -> ModelDescription:
-        config, look = self.config, self.config.second_look
+        config, refiner = self.config, self.config.refiner
         return replace(
             like,
             labels=self.labels,
-            rejects=True,
+            has_background=True,
             image_size_hw=config.image_size,
             context=config.context,
             cell_size=self.found.annotated.median_cell_size,
@@ -211,8 +209,8 @@ class _Work:
             scan=None,
             stain=config.stain_normalization,
             errors=None,
-            second_look=look.model if look else None,
-            second_look_size_hw=look.image_size if look else None,
+            refiner=refiner.model if refiner else None,
+            refiner_size_hw=refiner.image_size if refiner else None,
             adapted_from=self.start.record,
         )
 
@@ -222,14 +220,14 @@ class _Work:
 
         if not self.labels.is_infected.any():
             return None
-        own, before = error_rates(list(self.found.annotated.pictures), detected, self.labels), self.start.description.errors
+        own, before = error_rates(list(self.found.annotated.images), detected, self.labels), self.start.description.errors
         if n_infected >= MIN_INFECTED or before is None:
             return own
         return replace(own, infected=before.infected, found=before.found)
 
     def _say(self, figures: dict[str, Any], lines: list[str], budget: Budget) -> None:
         before, after = figures["before"], figures["after"]
-        print(f"{number_of(len(self.found.annotated), 'photograph')} seen by networks that were not trained on them:")
+        print(f"{number_of(len(self.found.annotated), 'image')} seen by networks that were not trained on them:")
         for key, name in NAMES.items():
             if after[key] is not None:
                 was = f"{rounded(before[key])} before, " if before else ""
@@ -243,8 +241,8 @@ class _Work:
         ]
         if worse:
             log.warning(
-                f"{' and '.join(worse)} of the new model: lower than {self.request.model} has on these photographs; look at report.html, "
-                "annotate more photographs, or go on using that model"
+                f"{' and '.join(worse)} of the new model: lower than {self.request.model} has on these images; look at report.html, "
+                "annotate more images, or go on using that model"
             )
         if budget.least_fraction < 1:
             log.warning(
@@ -258,15 +256,15 @@ NAMES = {"cell_AP50": "cell AP50", "infected_AP50": "infected AP50", "infected_f
 
 
 def _figures(annotated: AnnotationSet, detected: list[sv.Detections]) -> dict[str, float | None]:
-    pictures, labels = list(annotated.pictures), annotated.labels
+    images, labels = list(annotated.images), annotated.labels
     figures: dict[str, float | None] = {
-        "cell_AP50": cell_figures(pictures, detected, labels).ap50[0],
+        "cell_AP50": cell_figures(images, detected, labels).ap50[0],
         "infected_AP50": None,
         "infected_f1": None,
     }
     if annotated.class_counts[labels.is_infected].sum():
-        figures["infected_AP50"] = as_one_class(pictures, detected, labels.is_infected).ap50[0]
-        figures["infected_f1"] = infected_figures(pictures, detected, labels)["f1"]
+        figures["infected_AP50"] = as_one_class(images, detected, labels.is_infected).ap50[0]
+        figures["infected_f1"] = infected_figures(images, detected, labels)["f1"]
     return figures
 
 

@@ -1,4 +1,4 @@
-"""The photographs that a model is adapted to, their labels among them: the model's, and what is new."""
+"""The images that a model is adapted to, their labels among them: the model's, and what is new."""
 
 import logging
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ from malaria_cells.training.start_model import RATE, StartModel, habits_of, with
 
 log = logging.getLogger(__name__)
 
-OLD = "old"  # begins the keys of photographs that the start model was trained on
+OLD = "old"  # begins the keys of images that the start model was trained on
 YAML = (".yaml", ".yml")
 MOST_SAID = 10  # names in a message
 
@@ -28,17 +28,17 @@ class AdaptRequest:
     """What a person asked for.
 
     Attributes:
-        data: annotated photographs: a file or a folder.
+        data: annotated images: a file or a folder.
         model: folder of the model to go on from.
         output: folder of the new model.
-        images: folder of the photographs, where `data` is a file that lies elsewhere.
+        images: folder of the images, where `data` is a file that lies elsewhere.
         format: form of the annotation, or ``auto``.
         labels: all class names of the new model; None: the model's and those that are new in the data.
         infected_labels: those that are infected red cells; None: as the model has it, and the usual names of parasites.
         ignore_labels: further categories that are ignore regions.
         label_map: names of the annotation, and the labels that they stand for.
         group: see the key of the configuration.
-        old_data: config or folder of photographs that the model was trained on.
+        old_data: config or folder of images that the model was trained on.
         minutes: that all of it may take.
     """
 
@@ -57,13 +57,13 @@ class AdaptRequest:
 
 
 @dataclass(frozen=True)
-class Photographs:
+class AdaptationImages:
     """What is adapted to.
 
     Attributes:
-        annotated: the photographs.
+        annotated: the images.
         test: what the data set itself calls its test part, which is left alone; or None.
-        old: photographs that the start model was trained on; may be empty.
+        old: images that the start model was trained on; may be empty.
     """
 
     annotated: AnnotationSet
@@ -72,18 +72,16 @@ class Photographs:
 
 
 def config_of(request: AdaptRequest, start: StartModel) -> Config:
-    """The recipe: the start model's, at a lower rate; with the photographs and all labels.
+    """The recipe: the start model's, at a lower rate; with the images and all labels.
 
     Raises:
         InputError: no such data, no label in it, or a label of which it is not clear what it means.
     """
     if not request.data.exists():
-        raise InputError(
-            f"{request.data}: no such file or folder; expected annotated photographs, such as a folder that run.py --review wrote"
-        )
+        raise InputError(f"{request.data}: no such file or folder; expected annotated images, such as a folder that run.py --review wrote")
     root = request.images or (request.data if request.data.is_dir() else request.data.parent)
     if not root.is_dir():
-        raise InputError(f"--images {root}: no such folder of pictures")
+        raise InputError(f"--images {root}: no such folder of images")
     annotation = request.data if request.data != root else None
     found = load_annotations(request.data, None, root=request.images, annotation_format=request.format, warn=False)
     named = list(zip(found.labels.names, found.class_counts, strict=True))
@@ -132,7 +130,7 @@ def labels_for(found: list[str], request: AdaptRequest, known: LabelSet) -> list
         )
     meant = [request.label_map.get(name, name) for name in found]
     if not [name for name in meant if name not in ignored]:
-        raise InputError(f"{request.data}: holds no annotated cell; annotate all cells of a few photographs")
+        raise InputError(f"{request.data}: holds no annotated cell; annotate all cells of a few images")
     new = [name for name in dict.fromkeys(meant) if name not in labels and name not in ignored]
     asked = {name: guess for name in new if (guess := likely(name, (*labels, *sorted(ignored)))) is not None}
     if asked:
@@ -151,32 +149,32 @@ def labels_for(found: list[str], request: AdaptRequest, known: LabelSet) -> list
     return labels + new
 
 
-def photographs(request: AdaptRequest, config: Config) -> Photographs:
+def images(request: AdaptRequest, config: Config) -> AdaptationImages:
     """Read them.
 
     Raises:
         InputError: too few, none with a cell, or as the readers find.
     """
     data = load_data_set(config)
-    together = tuple(sorted(data.train.pictures + data.validation.pictures, key=lambda p: p.key))
-    annotated = replace(data.train, pictures=together)
+    together = tuple(sorted(data.train.images + data.validation.images, key=lambda p: p.key))
+    annotated = replace(data.train, images=together)
     if annotated.whole:
-        raise InputError(f"{request.data}: its labels are of whole pictures; a detector is adapted to pictures whose cells have boxes")
+        raise InputError(f"{request.data}: its labels are of whole images; a detector is adapted to images whose cells have boxes")
     if not annotated.class_counts.sum():
-        raise InputError(f"{request.data}: no annotated cell in {number_of(len(annotated), 'photograph')}; annotate all cells of a few")
+        raise InputError(f"{request.data}: no annotated cell in {number_of(len(annotated), 'image')}; annotate all cells of a few")
     if data.test is not None:
         log.warning(
-            f"{request.data}: {number_of(len(data.test), 'photograph')} of its own test part left out; "
+            f"{request.data}: {number_of(len(data.test), 'image')} of its own test part left out; "
             "run.py --annotations with --split scores the new model on them"
         )
     old = _old(request.old_data, config, len(annotated)) if request.old_data else ()
-    return Photographs(annotated, data.test, replace(annotated, pictures=old))
+    return AdaptationImages(annotated, data.test, replace(annotated, images=old))
 
 
 def _old(path: Path, config: Config, most: int) -> tuple[Any, ...]:
-    """As many old photographs as there are new ones, with keys of their own; categories that the labels lack are ignore regions."""
+    """As many old images as there are new ones, with keys of their own; categories that the labels lack are ignore regions."""
     if not path.exists():
-        raise InputError(f"--old-data {path}: no such file or folder; name a training's config, or a folder of annotated photographs")
+        raise InputError(f"--old-data {path}: no such file or folder; name a training's config, or a folder of annotated images")
     own: dict[str, Any] = {"labels": config.labels, "infected_labels": config.infected_labels, "red_cell_labels": config.red_cell_labels}
     if path.is_file() and path.suffix.lower() in YAML:
         theirs = with_labels(load_config(path))
@@ -185,7 +183,7 @@ def _old(path: Path, config: Config, most: int) -> tuple[Any, ...]:
         theirs = Config().model_copy(update={"train_images": str(path), "test_size": 0.0})
         names = {name: name for name in found_categories(path)}
     else:
-        raise InputError(f"--old-data {path}: expected a training's config (*.yaml), or a folder of annotated photographs")
+        raise InputError(f"--old-data {path}: expected a training's config (*.yaml), or a folder of annotated images")
     known = set(config.labels or ())
     absent = sorted({meant for meant in names.values() if meant not in known and meant not in config.ignore_labels})
     asked = [name for name in absent if likely(name, sorted(known)) is not None]
@@ -201,9 +199,9 @@ def _old(path: Path, config: Config, most: int) -> tuple[Any, ...]:
         own |= {"data_sets": [_with_labels_alone(entry, known) for entry in theirs.data_sets]}
     data = load_data_set(theirs.model_copy(update=own))
     if data.single_cells is not None:
-        single = number_of(len(data.single_cells), "picture")
-        log.warning(f"--old-data {path}: {single} of single cells left out; a model is adapted with photographs alone")
-    every = data.train.pictures + data.validation.pictures
+        single = number_of(len(data.single_cells), "image")
+        log.warning(f"--old-data {path}: {single} of single cells left out; a model is adapted with images alone")
+    every = data.train.images + data.validation.images
     chosen = sorted(np.random.default_rng(config.random_state).permutation(len(every))[:most].tolist())
     drawn = [every[i] for i in chosen]
     return tuple(replace(p, key=f"{OLD}/{p.key}", group=f"{OLD}/{p.group}", part=None, data_set=OLD) for p in drawn)
@@ -219,11 +217,11 @@ def _with_labels_alone(entry: OneSet, known: set[str]) -> OneSet:
     return entry.model_copy(update={"label_map": label_map, "annotated_labels": annotated})
 
 
-def say_photographs(found: Photographs, start: StartModel) -> None:
+def say_images(found: AdaptationImages, start: StartModel) -> None:
     """Say how many of what there are, which labels are new, and ask about their meaning."""
     annotated, known = found.annotated, start.description.labels
     counts = ", ".join(f"{name} {n:,}" for name, n in zip(annotated.labels.names, annotated.class_counts, strict=True) if n)
-    print(f"{number_of(len(annotated), 'photograph')}, {number_of(int(annotated.class_counts.sum()), 'cell')}: {counts}")
+    print(f"{number_of(len(annotated), 'image')}, {number_of(int(annotated.class_counts.sum()), 'cell')}: {counts}")
     new = [name for name in annotated.labels.names if name not in known.names]
     if new:
         infected = [name for name in new if name in annotated.labels.infected]
@@ -233,5 +231,5 @@ def say_photographs(found: Photographs, start: StartModel) -> None:
     gone = [name for name in known.names if name not in annotated.labels.names]
     if gone:
         print(f"labels that the new model does not have: {', '.join(gone)}")
-    if len(found.old.pictures):
-        print(f"{number_of(len(found.old), 'photograph')} of what the model was trained on, too")
+    if len(found.old.images):
+        print(f"{number_of(len(found.old), 'image')} of what the model was trained on, too")

@@ -1,4 +1,4 @@
-"""A network's file alone, as other people give it: what it takes and gives is looked at before any picture is."""
+"""A network's file alone, as other people give it: what it takes and gives is looked at before any image is."""
 
 import logging
 import re
@@ -24,14 +24,14 @@ SIGMOIDS = {"sigmoid", "hard_sigmoid"}
 SCALING = {"Rescaling", "Normalization"}
 PASSING = {"Reshape", "Flatten", "Dropout", "Identity", "ActivityRegularization"}  # layers that leave what a probability is
 TOLERANCE = 1e-2  # by which the sum of probabilities may differ from 1; half precision's by a thousandth
-PROBE = 4  # pictures of noise, and as many of one grey
+PROBE = 4  # images of noise, and as many of one grey
 
 
 def bare_detector(request: RunRequest, model: Path) -> TwoStageDetector:
     """Load a classifier from a file of Keras; its labels come from --labels, from what lies beside it, or are numbered.
 
     Raises:
-        InputError: it cannot be loaded, does not take one picture, or does not give the probabilities of classes.
+        InputError: it cannot be loaded, does not take one image, or does not give the probabilities of classes.
     """
     from malaria_cells.config import Config
     from malaria_cells.data.set_reading import label_set
@@ -52,10 +52,10 @@ def bare_detector(request: RunRequest, model: Path) -> TwoStageDetector:
     in_use, answers = _probe(model, network, scaled, size_hw)
     if _gives_logits(model, last, answers):
         in_use = inference_function(network, scaled, is_logits=True)
-    rejects = names[-1] == BACKGROUND
+    has_background = names[-1] == BACKGROUND
     classifier = PatchClassifier(
-        label_set(Config(labels=names[:-1] if rejects else names)),
-        rejects,
+        label_set(Config(labels=names[:-1] if has_background else names)),
+        has_background,
         size_hw,
         context,
         Calibration.none(n_classes),
@@ -67,26 +67,26 @@ def bare_detector(request: RunRequest, model: Path) -> TwoStageDetector:
 def _check_input(model: Path, network: Any) -> None:
     if len(network.inputs) != 1:
         shapes = ", ".join(str(tuple(each.shape)) for each in network.inputs)
-        raise InputError(f"{model}: expected a model of one input, a picture; found {len(network.inputs)} inputs: {shapes}")
+        raise InputError(f"{model}: expected a model of one input, an image; found {len(network.inputs)} inputs: {shapes}")
     shape = tuple(network.inputs[0].shape)
-    found = f"{model}: expected a model of one picture of fixed size and three channels, (None, H, W, 3); found input shape {shape}"
+    found = f"{model}: expected a model of one image of fixed size and three channels, (None, H, W, 3); found input shape {shape}"
     if len(shape) != 4:
         raise InputError(found)
     if shape[1] in {1, 3, 4} and shape[3] not in {1, 3, 4}:
         raise InputError(f"{found}, channels first; build it anew with data_format='channels_last', copy its weights, and save that")
     if shape[3] == 1:
         raise InputError(
-            f"{found}, grey pictures; these are in colour, which tells parasites from cells: train it on colour, or put a layer "
+            f"{found}, grey images; these are in colour, which tells parasites from cells: train it on colour, or put a layer "
             "that makes one channel of three in front of it, Conv2D(1, 1, use_bias=False) with the weights 0.299, 0.587 and 0.114"
         )
     if shape[3] != 3:
-        raise InputError(f"{found}; pictures have the channels red, green and blue")
+        raise InputError(f"{found}; images have the channels red, green and blue")
     if None in shape[1:3]:
         raise InputError(f"{found}; fix the size that it was trained with, by keras.Input((H, W, 3)) in front of it, and save that")
 
 
 def _checked_outputs(model: Path, network: Any) -> int:
-    """The number of outputs for one picture."""
+    """The number of outputs for one image."""
     expected = f"{model}: expected a classifier, whose one output is a probability for each class, (None, n)"
     if len(network.outputs) != 1:
         shapes = ", ".join(f"{each.name} {tuple(each.shape)}" for each in network.outputs)
@@ -105,7 +105,7 @@ def _names(request: RunRequest, model: Path, n_classes: int) -> tuple[list[str],
     names, source, context = request.labels, "--labels", CONTEXT
     if names is None and (model.parent / ABOUT).is_file():
         description, _ = load_description(model.parent)
-        names = [*description.labels.names, *([BACKGROUND] if description.rejects else [])]
+        names = [*description.labels.names, *([BACKGROUND] if description.has_background else [])]
         source, context = str(model.parent / ABOUT), description.context
     if names is None and (model.parent / LABELS_FILE).is_file():
         names, source = _of_labels_file(model.parent / LABELS_FILE), str(model.parent / LABELS_FILE)
@@ -165,7 +165,7 @@ def _layers(network: Any) -> Iterator[Any]:
 
 
 def _probe(model: Path, network: Any, scaled: InputRange, size_hw: tuple[int, ...]) -> tuple[Network, np.ndarray]:
-    """The network as one graph, and its answers to pictures of noise and of even grey, float (n, k)."""
+    """The network as one graph, and its answers to images of noise and of even grey, float (n, k)."""
     rng = np.random.default_rng(0)
     greys = np.linspace(0, 255, PROBE).astype(np.uint8)[:, None, None, None]
     pixels = np.concatenate([rng.integers(0, 256, (PROBE, *size_hw, 3), dtype=np.uint8), np.broadcast_to(greys, (PROBE, *size_hw, 3))])
@@ -173,7 +173,7 @@ def _probe(model: Path, network: Any, scaled: InputRange, size_hw: tuple[int, ..
         in_use = inference_function(network, scaled)
         answers = in_use(pixels)
     except Exception as error:  # TensorFlow raises whatever stops a layer
-        raise InputError(f"{model}: cannot be given a picture of {size_hw[0]} x {size_hw[1]} pixels: {reason(error)}") from error
+        raise InputError(f"{model}: cannot be given an image of {size_hw[0]} x {size_hw[1]} pixels: {reason(error)}") from error
     if not np.isfinite(answers).all():
         raise InputError(f"{model}: answers with what is no number (NaN or infinite); its training diverged, or pixels need --input-range")
     return in_use, answers
@@ -198,8 +198,8 @@ def _gives_logits(model: Path, last: str, answers: np.ndarray) -> bool:
         return False
     if last in SIGMOIDS and within:
         log.warning(
-            f"{model}: its {n} outputs are sigmoids, each for itself, which do not sum to 1; a picture gets one label here, so they are "
-            "divided by their sum: a picture of none of the classes is not to be seen"
+            f"{model}: its {n} outputs are sigmoids, each for itself, which do not sum to 1; an image gets one label here, so they are "
+            "divided by their sum: an image of none of the classes is not to be seen"
         )
         return False
     if last == "linear":
@@ -207,7 +207,7 @@ def _gives_logits(model: Path, last: str, answers: np.ndarray) -> bool:
         return True
     low, high = float(answers.min()), float(answers.max())
     raise InputError(
-        f"{model}: its {n} outputs are no probabilities: they go from {low:.3g} to {high:.3g} on pictures of noise, behind the activation "
+        f"{model}: its {n} outputs are no probabilities: they go from {low:.3g} to {high:.3g} on images of noise, behind the activation "
         f"{last}; expected a softmax as its last layer"
     )
 

@@ -13,16 +13,16 @@ def convert(request: AnnotationRequest, target: Path, form: str) -> int:
     """Read an annotation, write it to the folder `target`, and say what the form could not hold.
 
     Raises:
-        InputError: no annotation known, labels of whole pictures, or a folder in the way.
+        InputError: no annotation known, labels of whole images, or a folder in the way.
     """
     files.check_replaceable(target, None)
     annotations = request.read()
     if annotations.whole:
-        raise InputError(f"{request.source}: its labels are of whole pictures; there are no boxes that {form} could hold")
+        raise InputError(f"{request.source}: its labels are of whole images; there are no boxes that {form} could hold")
     with files.replacing_folder(target, None) as beside:
         left_out = WRITERS[form](annotations, beside)
     for line in left_out:
         print(line)
     cells = int(annotations.class_counts.sum())
-    print(f"{number_of(len(annotations), 'picture')}, {cells:,} boxes of {len(annotations.labels)} classes: {target}")
+    print(f"{number_of(len(annotations), 'image')}, {cells:,} boxes of {len(annotations.labels)} classes: {target}")
     return 0

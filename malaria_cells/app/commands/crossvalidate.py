@@ -14,7 +14,7 @@ from malaria_cells.config import Config, load_config
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.data.seen_before import say_seen
-from malaria_cells.data.splits import fold_pictures, split_pictures
+from malaria_cells.data.splits import fold_images, split_images
 from malaria_cells.evaluation import detection_metrics
 from malaria_cells.evaluation.by_data_set import DETECTION, at
 from malaria_cells.inference.model_description import ABOUT, file_fingerprint, load_description
@@ -35,7 +35,7 @@ _CLASSIFICATION: dict[str, tuple[str, ...]] = {
 def crossvalidate(config_path: Path, overrides: list[str], folds: int, output: Path) -> int:
     """Train once a fold on the other folds, and score on it; a fold that was trained before is scored again only.
 
-    The folds are made of the training and validation pictures; each training draws its own validation part from what it
+    The folds are made of the training and validation images; each training draws its own validation part from what it
     has, to choose thresholds by. A test part is left alone, so that recipes can be compared as often as one likes.
 
     Args:
@@ -52,16 +52,16 @@ def crossvalidate(config_path: Path, overrides: list[str], folds: int, output: P
     """
     config = with_start(with_labels(load_config(config_path, overrides))).model_copy(update={"output_models": str(output)})
     data = load_data_set(config)
-    keys = {p.key for part in (data.train, data.validation) for p in part.pictures}
-    everything = data.all_pictures.subset(keys)
+    keys = {p.key for part in (data.train, data.validation) for p in part.images}
+    everything = data.all_images.subset(keys)
     start = start_of(config)
     seen = {} if start is None else say_seen(start.folder, {"cross-validated": everything})
     scored: list[dict[str, Any]] = []
-    for number, held_out in enumerate(fold_pictures(everything, folds, config.random_state), start=1):
+    for number, held_out in enumerate(fold_images(everything, folds, config.random_state), start=1):
         name = f"fold{number}"
-        print(f"fold {number} of {folds}: {len(held_out)} pictures held out", flush=True)
-        rest = everything.subset(keys - {p.key for p in held_out.pictures})
-        train, validation = split_pictures(rest, config.validation_size, config.random_state)
+        print(f"fold {number} of {folds}: {len(held_out)} images held out", flush=True)
+        rest = everything.subset(keys - {p.key for p in held_out.images})
+        train, validation = split_images(rest, config.validation_size, config.random_state)
         of_fold = config.model_copy(update={"name": name})
         parts = DataSet(train, validation, held_out, data.single_cells)
         if not is_trained(output / name, of_fold, parts):
@@ -80,18 +80,18 @@ def is_trained(folder: Path, config: Config, parts: DataSet) -> bool:
     made_of = load_description(folder)[0].fingerprints
     wanted = {"config": file_fingerprint(config.to_yaml())} | {part: found.fingerprint for part, found in parts.all_parts.items()}
     if any(made_of.get(key) != value for key, value in wanted.items()):
-        raise InputError(f"{folder}: holds a model of another recipe or other pictures; choose another --output, or remove it")
+        raise InputError(f"{folder}: holds a model of another recipe or other images; choose another --output, or remove it")
     print(f"{folder}: trained before")
     return True
 
 
 def _score(folder: Path, held_out: AnnotationSet) -> dict[str, Any]:
     detector, description = load_detector(folder)
-    if not description.rejects:
+    if not description.has_background:
         return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["test"]
-    pictures = list(held_out.pictures)
-    found = [detector.detect(p.path) for p in progress(pictures, len(pictures), "detecting", "image")]
-    return detection_metrics(pictures, found, held_out.labels, None)
+    images = list(held_out.images)
+    found = [detector.detect(p.path) for p in progress(images, len(images), "detecting", "image")]
+    return detection_metrics(images, found, held_out.labels, None)
 
 
 def _figures(scored: list[dict[str, Any]]) -> dict[str, list[float | None]]:
@@ -103,7 +103,7 @@ def _figures(scored: list[dict[str, Any]]) -> dict[str, list[float | None]]:
 def _mean_and_error(values: list[float | None]) -> tuple[float, float | None] | None:
     """Mean over the folds that have the figure, and its standard error; None where none has it.
 
-    The error is a little too small: any two trainings share most of their pictures (Bengio and Grandvalet 2004, JMLR 5, 1089-1105).
+    The error is a little too small: any two trainings share most of their images (Bengio and Grandvalet 2004, JMLR 5, 1089-1105).
     """
     present = [v for v in values if v is not None]
     if not present:

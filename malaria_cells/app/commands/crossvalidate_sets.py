@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 def crossvalidate_sets(config_path: Path, overrides: list[str], output: Path) -> int:
     """Train once a data set on the training parts of all others, and score on it; what was trained before is not trained again.
 
-    Thresholds are chosen on the validation parts of the others. A set is scored on its test part, or where it has none on all its pictures.
-    Evidence for an infection means on its unfamiliar photographs what it means, to the trainings that left those out, on the other sets'.
+    Thresholds are chosen on the validation parts of the others. A set is scored on its test part, or where it has none on all its images.
+    Evidence for an infection means on its unfamiliar images what it means, to the trainings that left those out, on the other sets'.
 
     Args:
         config_path: the recipe, with `data_sets`.
@@ -50,13 +50,13 @@ def crossvalidate_sets(config_path: Path, overrides: list[str], output: Path) ->
     every_name = names_of(config.data_sets)
     config = with_start(with_labels(config)).model_copy(update={"output_models": str(output)})
     data = load_data_set(config)
-    names = _of_photographs(data, every_name)
-    _check_unseen(config, data.all_pictures)
+    names = _of_images(data, every_name)
+    _check_unseen(config, data.all_images)
     scored: list[dict[str, Any]] = []
     left_out: dict[str, AnnotationSet] = {}
     for name in names:
         parts, part = _leaving_out(data, name)
-        print(f"without {name}: scored on {_said(part)}, {number_of(len(_test(parts)), 'picture')}", flush=True)
+        print(f"without {name}: scored on {_said(part)}, {number_of(len(_test(parts)), 'image')}", flush=True)
         folder, of_others = output / f"without_{name}", _of_others(config, every_name, name)
         if not is_trained(folder, of_others, parts):
             train_data_set(folder.name, of_others, parts, resume=False, report=write_training_files)
@@ -70,7 +70,7 @@ def crossvalidate_sets(config_path: Path, overrides: list[str], output: Path) ->
         name = row["left_out"]
         detector = as_elsewhere(load_detector(output / f"without_{name}")[0], evidence, name)
         if detector is not None:
-            print(f"without {name}: scored again, unfamiliar photographs as the other data sets have it", flush=True)
+            print(f"without {name}: scored again, unfamiliar images as the other data sets have it", flush=True)
             row |= detected_by_data_set(detector, left_out[name])[name]
     _write(output, scored, len(names), overrides, evidence)
     return _tell(output, scored, names)
@@ -83,8 +83,8 @@ def _tell(output: Path, scored: list[dict[str, Any]], names: list[str]) -> int:
 
 
 def _to_fit_to(data: DataSet, scored_on: AnnotationSet, name: str) -> AnnotationSet:
-    """The photographs of a set that it is not scored on, or all where it has no test part."""
-    rest = data.all_pictures.subset({p.key for p in data.all_pictures.pictures if p.data_set == name} - {p.key for p in scored_on.pictures})
+    """The images of a set that it is not scored on, or all where it has no test part."""
+    rest = data.all_images.subset({p.key for p in data.all_images.images if p.data_set == name} - {p.key for p in scored_on.images})
     return rest if len(rest) else scored_on
 
 
@@ -100,43 +100,43 @@ def _write(output: Path, scored: list[dict[str, Any]], folds: int, overrides: li
     files.write_json(output / TABLE, summary(scored, folds, overrides) | {"by": "data_set"} | content_of(errors, evidence))
 
 
-def _check_unseen(config: Config, pictures: AnnotationSet) -> None:
+def _check_unseen(config: Config, images: AnnotationSet) -> None:
     """See that the start model, if there is one, was not trained on a data set that is to be left out."""
     start = start_of(config)
-    seen = [] if start is None else seen_in(start.folder, [p.key for p in pictures.pictures])
+    seen = [] if start is None else seen_in(start.folder, [p.key for p in images.images])
     if seen:
         raise InputError(
             f"start_from: {config.start_from}: was trained on images with the file names of {len(seen):,} of "
-            f"{number_of(len(pictures), 'image')} (first: {seen[0]}), so that no data set would be left out; train from scratch "
+            f"{number_of(len(images), 'image')} (first: {seen[0]}), so that no data set would be left out; train from scratch "
             "(`--set start_from=null`)"
         )
 
 
-def _of_photographs(data: DataSet, names: list[str]) -> list[str]:
-    """The sets that can be left out: no detector is scored on pictures of single cells, which teach in every training."""
-    found = {p.data_set for p in data.all_pictures.pictures}
+def _of_images(data: DataSet, names: list[str]) -> list[str]:
+    """The sets that can be left out: no detector is scored on images of single cells, which teach in every training."""
+    found = {p.data_set for p in data.all_images.images}
     if len(found) < 2:
-        raise InputError("data_sets: --by data_set leaves out one set of photographs after another; found one, expected two or more")
+        raise InputError("data_sets: --by data_set leaves out one set of images after another; found one, expected two or more")
     single = [name for name in names if name not in found]
     if single:
-        log.warning(f"{', '.join(single)}: pictures of single cells, never left out")
+        log.warning(f"{', '.join(single)}: images of single cells, never left out")
     return [name for name in names if name in found]
 
 
 def _leaving_out(data: DataSet, name: str) -> tuple[DataSet, str]:
-    """The training and validation parts of the others, with the pictures that the set is scored on as test part, and which these are."""
-    own_test = [] if data.test is None else [p.key for p in data.test.pictures if p.data_set == name]
-    everything = data.all_pictures
-    test = everything.subset(own_test or [p.key for p in everything.pictures if p.data_set == name])
-    others = {part: _others(found, name, groups_of(test.pictures)) for part, found in data.parts.items() if part != "test"}
+    """The training and validation parts of the others, with the images that the set is scored on as test part, and which these are."""
+    own_test = [] if data.test is None else [p.key for p in data.test.images if p.data_set == name]
+    everything = data.all_images
+    test = everything.subset(own_test or [p.key for p in everything.images if p.data_set == name])
+    others = {part: _others(found, name, groups_of(test.images)) for part, found in data.parts.items() if part != "test"}
     return DataSet(others["train"], others["validation"], test, data.single_cells), "test" if own_test else "all"
 
 
 def _others(annotations: AnnotationSet, name: str, held_out: set[str]) -> AnnotationSet:
-    copies = [p.key for p in annotations.pictures if p.data_set != name and p.group in held_out]
+    copies = [p.key for p in annotations.images if p.data_set != name and p.group in held_out]
     if copies:
-        log.warning(f"{name}: {number_of(len(copies), 'picture')} of other sets are the same photographs, left out; first: {copies[0]}")
-    return annotations.subset(p.key for p in annotations.pictures if p.data_set != name and p.group not in held_out)
+        log.warning(f"{name}: {number_of(len(copies), 'image')} of other sets are the same images, left out; first: {copies[0]}")
+    return annotations.subset(p.key for p in annotations.images if p.data_set != name and p.group not in held_out)
 
 
 def _test(parts: DataSet) -> AnnotationSet:
@@ -144,7 +144,7 @@ def _test(parts: DataSet) -> AnnotationSet:
 
 
 def _said(part: str) -> str:
-    return "its test part" if part == "test" else "all its pictures, since it has no test part"
+    return "its test part" if part == "test" else "all its images, since it has no test part"
 
 
 def _of_others(config: Config, names: list[str], left_out: str) -> Config:

@@ -26,7 +26,7 @@ CHUNK = 1 << 20
 TRIES = 5
 TIMEOUT = 60  # seconds without a byte
 LARGE = 1 << 30  # bytes that any archive may unpack to
-MOST_RATIO = 100  # times its own size that a larger one may: tables reach 20, pictures 1
+MOST_RATIO = 100  # times its own size that a larger one may: tables reach 20, images 1
 LONGEST_NAME = 255  # bytes, of most file systems
 # Whatever a damaged archive makes zipfile and its decoders raise; RuntimeError is an encrypted one, or a compression that is not there.
 BROKEN = (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, IndexError, OSError, struct.error, zlib.error, lzma.LZMAError)
@@ -70,13 +70,13 @@ ARCHIVES = {
     "nih": Archive(
         "https://data.lhncbc.nlm.nih.gov/public/Malaria/cell_images.zip",
         "Parasitized",
-        "NIH malaria cells: 27,558 pictures of single cells, infected or not, P. falciparum, public domain (Rajaraman et al. 2018)",
+        "NIH malaria cells: 27,558 images of single cells, infected or not, P. falciparum, public domain (Rajaraman et al. 2018)",
         "python train.py --config=configs/nih.yaml",
     ),
     "ena24": Archive(
         "https://storage.googleapis.com/public-datasets-lila/ena24/ena24.zip",
         "annotations.json",
-        "ENA24: 10,000 camera-trap pictures, boxed animals of 23 species, CDLA-permissive (Yousif et al. 2019); 3.6 GB",
+        "ENA24: 10,000 camera-trap images, boxed animals of 23 species, CDLA-permissive (Yousif et al. 2019); 3.6 GB",
         "python train.py --config=configs/ena24.yaml",
         extras={"annotations.json": "https://storage.googleapis.com/public-datasets-lila/ena24/ena24.json"},
     ),
@@ -89,13 +89,13 @@ ARCHIVES = {
     "pneumonia": Archive(
         "https://data.mendeley.com/public-files/datasets/rscbjbr9sj/files/f12eaf6d-6023-432f-acc9-80c9d7393433/file_downloaded",
         "train",
-        "Chest X-rays: 5,856 pictures, normal or pneumonia, CC BY 4.0 (Kermany et al. 2018, doi 10.17632/rscbjbr9sj.2); 1.2 GB",
+        "Chest X-rays: 5,856 images, normal or pneumonia, CC BY 4.0 (Kermany et al. 2018, doi 10.17632/rscbjbr9sj.2); 1.2 GB",
         "python train.py --config=configs/pneumonia.yaml",
     ),
     "cassava": Archive(
         "https://www.kaggle.com/api/v1/competitions/data/download-all/cassava-leaf-disease-classification",
         "train.csv",
-        "Cassava leaves: 21,397 pictures of five classes; needs a Kaggle token (Mwebaze et al. 2019); 6 GB",
+        "Cassava leaves: 21,397 images of five classes; needs a Kaggle token (Mwebaze et al. 2019); 6 GB",
         "python train.py --config=configs/cassava.yaml",
         rules="https://www.kaggle.com/competitions/cassava-leaf-disease-classification/rules",
     ),
@@ -141,7 +141,7 @@ def _provide_sample(folder: Path) -> None:
         except ImportError as error:
             raise InputError(f"sample: rendering needs the installed package ({error}); run `make install` first") from error
         write_sample(folder, training=40, test=16, seed=42)
-        print(f"{folder}: 40 training and 16 test pictures rendered")
+        print(f"{folder}: 40 training and 16 test images rendered")
     print(f"next:  python train.py --config=config.yaml --set train_images={folder}")
 
 
@@ -293,7 +293,7 @@ def _check_members(zipped: zipfile.ZipFile) -> None:
     members = zipped.infolist()
     size, packed = sum(m.file_size for m in members), sum(m.compress_size for m in members)
     if size > max(LARGE, MOST_RATIO * packed):
-        raise InputError(f"the archive's {packed:,} bytes would unpack to {size:,}, as no pictures do; nothing was unpacked")
+        raise InputError(f"the archive's {packed:,} bytes would unpack to {size:,}, as no images do; nothing was unpacked")
     checksums: dict[str, int] = {}
     for member in members:
         if checksums.setdefault(member.filename, member.CRC) != member.CRC:

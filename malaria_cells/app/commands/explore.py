@@ -1,4 +1,4 @@
-"""``explore``: what a data set holds, in figures and pictures."""
+"""``explore``: what a data set holds, in figures and images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from malaria_cells.training.start_model import with_start
 
 EXAMPLES = 12  # patches of each class
 AUGMENTED = 16  # patches that a policy is shown on
-SHOWN_PICTURES = 4
+SHOWN_IMAGES = 4
 NO_BACKGROUND = 0
 MOST_LINES = 6  # of what was left out or mended, in front of the figures; the others follow behind them
 
@@ -33,7 +33,7 @@ class AnnotationRequest:
 
     Attributes:
         source: annotation file or data set folder.
-        images: folder of the pictures; None: the annotation's own folder.
+        images: folder of the images; None: the annotation's own folder.
         form: name of its form, or ``auto``.
     """
 
@@ -53,7 +53,7 @@ class AnnotationRequest:
         if not self.source.exists():
             raise InputError(f"{self.source}: no such file or folder")
         if self.images is not None and not self.images.is_dir():
-            raise InputError(f"--images {self.images}: no such folder; name the one that the pictures are in")
+            raise InputError(f"--images {self.images}: no such folder; name the one that the images are in")
         return load_annotations(self.source, None, root=self.images, annotation_format=self.form, warn=warn)
 
 
@@ -64,7 +64,7 @@ def explore(request: AnnotationRequest | None, config_path: Path | None, overrid
         request: annotation file or data set folder; None: as the config says.
         config_path: config to take data set, labels and cropping from; None: labels are the categories found.
         overrides: ``key=value`` for the config.
-        output: folder for the pictures.
+        output: folder for the images.
         policy: augmentation to show on sixteen patches, or None.
 
     Raises:
@@ -80,7 +80,7 @@ def explore(request: AnnotationRequest | None, config_path: Path | None, overrid
         config = load_config(config_path, [*overrides, *([f"train_images={request.source}", "data_sets=null"] if request else [])])
         config = with_start(with_labels(config))
         data = load_data_set(config)
-        annotations, single = data.all_pictures, said_of_single_cells(data.single_cells)
+        annotations, single = data.all_images, said_of_single_cells(data.single_cells)
         size, context, cache, stain = config.image_size, config.context, Path(config.patch_cache), config.stain_normalization
     else:
         annotations = request.read(warn=False)  # type: ignore[union-attr]
@@ -103,20 +103,20 @@ def summary(annotations: AnnotationSet) -> list[str]:
     """The figures, as lines of text."""
     counts = annotations.class_counts
     total = int(counts.sum())
-    ignored = sum(int(p.ignore.sum()) for p in annotations.pictures)
-    what = "pictures labelled as a whole" if annotations.whole else "boxes"
+    ignored = sum(int(p.ignore.sum()) for p in annotations.images)
+    what = "images labelled as a whole" if annotations.whole else "boxes"
     regions = f", {number_of(ignored, 'ignore region')}" if ignored else ""
-    lines = [f"{number_of(len(annotations), 'picture')}, {total:,} {what}{regions}"]
-    sizes = {p.size_wh for p in annotations.pictures}
+    lines = [f"{number_of(len(annotations), 'image')}, {total:,} {what}{regions}"]
+    sizes = {p.size_wh for p in annotations.images}
     shown = ", ".join(f"{w} x {h}" for w, h in sorted(sizes)[:3])
-    lines.append(f"picture sizes: {shown}" + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""))
-    parts = {part: sum((p.part or "train") == part for p in annotations.pictures) for part in ("train", "validation", "test")}
-    if any(p.part for p in annotations.pictures):
+    lines.append(f"image sizes: {shown}" + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""))
+    parts = {part: sum((p.part or "train") == part for p in annotations.images) for part in ("train", "validation", "test")}
+    if any(p.part for p in annotations.images):
         lines.append("the data set's own parts: " + ", ".join(f"{name} {n}" for name, n in parts.items() if n))
     lines += ["", *_class_table(annotations)]
     if not annotations.whole:
-        each = annotations.class_counts_by_picture.sum(axis=1)
-        lines += ["", f"boxes a picture: median {np.median(each):g}, most {each.max()}, pictures without any {int((each == 0).sum())}"]
+        each = annotations.class_counts_by_image.sum(axis=1)
+        lines += ["", f"boxes an image: median {np.median(each):g}, most {each.max()}, images without any {int((each == 0).sum())}"]
         lines += [*_other_magnifications(annotations), *said_of_unannotated(annotations), *measured(annotations)]
     if len(annotations.issues) > MOST_LINES:
         lines += ["", "left out or mended, all lines:", *(f"  {line}" for line in annotations.issues)]
@@ -125,34 +125,34 @@ def summary(annotations: AnnotationSet) -> list[str]:
 
 def _other_magnifications(annotations: AnnotationSet) -> list[str]:
     usual = annotations.median_cell_size
-    other = unusual_cell_sizes((annotations.sizing_cells(p) for p in annotations.pictures), [usual])
+    other = unusual_cell_sizes((annotations.sizing_cells(p) for p in annotations.images), [usual])
     if not len(other):
         return []
     sizes = f"{other.min():.0f} to {other.max():.0f}" if round(other.min()) < round(other.max()) else f"{other.max():.0f}"
-    which = f"in {len(other):,} of {number_of(len(annotations), 'picture')} the median cell has {sizes} px, in the others {usual:.0f}"
-    return [f"magnifications: {which}; learned proposals are shown each picture in its own size"]
+    which = f"in {len(other):,} of {number_of(len(annotations), 'image')} the median cell has {sizes} px, in the others {usual:.0f}"
+    return [f"magnifications: {which}; learned proposals are shown each image in its own size"]
 
 
 def _class_table(annotations: AnnotationSet) -> list[str]:
     names, counts = annotations.labels.names, annotations.class_counts
     width = max(len(n) for n in names)
-    every = np.concatenate([p.cells_xyxy for p in annotations.pictures])
-    ids = np.concatenate([p.cell_class_ids for p in annotations.pictures])
-    lines = [f"{'class':{width}}  {'count':>8}  {'fraction':>8}  {'pictures':>8}  {'size, median (5 to 95 %)':>26}  {'area, median':>12}"]
+    every = np.concatenate([p.cells_xyxy for p in annotations.images])
+    ids = np.concatenate([p.cell_class_ids for p in annotations.images])
+    lines = [f"{'class':{width}}  {'count':>8}  {'fraction':>8}  {'images':>8}  {'size, median (5 to 95 %)':>26}  {'area, median':>12}"]
     for i, name in enumerate(names):
         own = every[ids == i]
-        pictures = int((annotations.class_counts_by_picture[:, i] > 0).sum())
+        images = int((annotations.class_counts_by_image[:, i] > 0).sum())
         size = area = ""
         if len(own):
             low, middle, high = np.percentile(boxes.cell_sizes(own), [5, 50, 95])
             size, area = f"{middle:.0f} px ({low:.0f} to {high:.0f})", f"{np.median(boxes.areas(own)):,.0f}"
         fraction = counts[i] / max(counts.sum(), 1)
-        lines.append(f"{name:{width}}  {counts[i]:>8,}  {fraction:>8.2%}  {pictures:>8,}  {size:>26}  {area:>12}")
+        lines.append(f"{name:{width}}  {counts[i]:>8,}  {fraction:>8.2%}  {images:>8,}  {size:>26}  {area:>12}")
     return lines
 
 
 def _draw(annotations: AnnotationSet, cropping: Cropping, cache: Path, output: Path, policy: str | None) -> None:
-    from malaria_cells.results.data_set_summary import annotated_pictures, box_figures
+    from malaria_cells.results.data_set_summary import annotated_images, box_figures
     from malaria_cells.results.sheet import patch_sheet
 
     store = build_patch_store(annotations, cropping, cache)
@@ -160,14 +160,14 @@ def _draw(annotations: AnnotationSet, cropping: Cropping, cache: Path, output: P
     patch_sheet(shown, f"{len(store):,} examples, a few of each class", output / "patches.png")
     written = ["patches.png"]
     if not annotations.whole:
-        annotated_pictures(annotations, SHOWN_PICTURES, output / "pictures.png")
+        annotated_images(annotations, SHOWN_IMAGES, output / "images.png")
         box_figures(annotations, output / "boxes.png")
-        written += ["pictures.png", "boxes.png"]
+        written += ["images.png", "boxes.png"]
     if policy is not None:
         name = f"augmentation_{policy}.png"
         patch_sheet(_augmented(store.patches, store.class_ids, policy), f"augmentation: {policy}", output / name)
         written.append(name)
-    print(f"\npictures: {', '.join(str(output / name) for name in written)}")
+    print(f"\nimages: {', '.join(str(output / name) for name in written)}")
 
 
 def _augmented(patches: np.ndarray, class_ids: np.ndarray, policy: str) -> dict[str, np.ndarray]:

@@ -13,12 +13,11 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.base.progress import progress
 from malaria_cells.config import load_config
 from malaria_cells.data.dataset import load_data_set
-from malaria_cells.data.images import list_pictures, read_picture
+from malaria_cells.data.images import list_images, read_image
 from malaria_cells.inference.classifier import Network
 from malaria_cells.inference.engines import SAVED_MODEL, exported_network, find_exported
 from malaria_cells.inference.model_description import (
     ABOUT,
-    SECOND_LOOK,
     ModelDescription,
     golden_output,
     load_whole_description,
@@ -27,15 +26,15 @@ from malaria_cells.inference.model_description import (
 from malaria_cells.inference.model_folder import GOLDEN_TOLERANCE, PROPOSER, load_detector, load_network
 from malaria_cells.models.stored.checksums import check_checksums
 
-PICTURES = 40  # that eight-bit ranges are fitted to
+IMAGES = 40  # that eight-bit ranges are fitted to
 PATCHES = 8  # of each of them, spread evenly, and as many of the rarest kind
 # Left in float32 by --int8: on IML-Malaria's validation part OpenVINO's eight-bit proposer lost two points of cell AP50,
 # whichever of nncf's presets made it, and saved a tenth of the time; those of the other formats lost nothing. With fitted ranges
-# the second look cost two points of infected F1 on validation and test together; it sees few cells, and LiteRT's lost nothing.
-LEFT_EXACT = {("openvino", "proposer"), ("openvino", "second_look"), ("onnx", "second_look")}
+# the refiner cost two points of infected F1 on validation and test together; it sees few cells, and LiteRT's lost nothing.
+LEFT_EXACT = {("openvino", "proposer"), ("openvino", "refiner"), ("onnx", "refiner")}
 
 # Names of what exports hold, of those that earlier versions wrote, too; Python leaves the last where an example was imported.
-_NETWORKS = r"(classifier|second_look|proposer|detector)(\.onnx|\.onnx\.data|\.xml|\.bin|\.tflite)?"
+_NETWORKS = r"(classifier|refiner|proposer|detector)(\.onnx|\.onnx\.data|\.xml|\.bin|\.tflite)?"
 _WRITTEN = re.compile(rf"{_NETWORKS}|example\.py|cells\.py|model\.yaml|config\.yaml|split\.json|__pycache__")
 
 
@@ -46,14 +45,14 @@ def export(model: Path, form: str, int8: bool, image: str | None, output: Path |
         model: folder that training wrote.
         form: one of `export.FORMATS`.
         int8: whether to quantise.
-        image: pictures that the ranges of eight-bit numbers are fitted to, for `export.FITTED`; None: those it was trained on.
+        image: images that the ranges of eight-bit numbers are fitted to, for `export.FITTED`; None: those it was trained on.
         output: folder to write; None: a subfolder of `model` named by the form.
 
     Returns:
         Exit code.
 
     Raises:
-        InputError: no such model, or one whose networks answer otherwise than when saved; a form that cannot be quantised; pictures
+        InputError: no such model, or one whose networks answer otherwise than when saved; a form that cannot be quantised; images
             or a library missing; `output` is somebody's own.
     """
     from malaria_cells.export import EXAMPLE, FITTED, QUANTIZED, export_network, runs_alone, write_example
@@ -69,11 +68,11 @@ def export(model: Path, form: str, int8: bool, image: str | None, output: Path |
     if learned:  # the answers of the others are compared
         check_checksums(model, kept.files, [Path(PROPOSER).stem], ABOUT)
     detector = load_detector(model)[0] if int8 else None  # its answers are compared with those of the training; without int8 below
-    examples = _examples(detector, _pictures(model, image)) if form in FITTED and detector is not None else {}
+    examples = _examples(detector, _images(model, image)) if form in FITTED and detector is not None else {}
     with files.replacing_folder(output, EXAMPLE) as beside:
         for name in names:
             stem = Path(name).stem
-            met = examples.get("classifier" if name == SECOND_LOOK else stem)
+            met = examples.get("classifier" if name == description.refiner_file else stem)
             export_network(load_network(model / name), beside / stem, form, int8 and (form, stem) not in LEFT_EXACT, met)
         classifiers = [Path(file).stem for file in description.files]
         exported = [exported_network(beside, stem, form) for stem in classifiers]
@@ -86,8 +85,8 @@ def export(model: Path, form: str, int8: bool, image: str | None, output: Path |
                 shutil.copyfile(model / extra, beside / extra)
     size = sum(f.stat().st_size for f in output.rglob("*") if f.is_file())
     by_name = f" --engine {form}" if form == SAVED_MODEL else ""  # which is loaded only so
-    print(f"{output}: {size / 2**20:.1f} MiB\nnext:  python run.py --model {output}{by_name} --image PICTURES")
-    print(f"or, without Keras{'' if runs_alone(description) else ', but with this package'}:  python {output / EXAMPLE} PICTURE")
+    print(f"{output}: {size / 2**20:.1f} MiB\nnext:  python run.py --model {output}{by_name} --image IMAGES")
+    print(f"or, without Keras{'' if runs_alone(description) else ', but with this package'}:  python {output / EXAMPLE} IMAGE")
     return 0
 
 
@@ -122,40 +121,40 @@ def _check_answers(model: Path, exported: Sequence[Network], description: ModelD
         )
 
 
-def _pictures(model: Path, image: str | None) -> list[Path]:
+def _images(model: Path, image: str | None) -> list[Path]:
     if image is not None:
-        root, keys = list_pictures(image)
+        root, keys = list_images(image)
         paths = [root / key for key in keys]
     else:
         try:
-            paths = [p.path for p in load_data_set(load_config(model / "config.yaml")).train.pictures]
+            paths = [p.path for p in load_data_set(load_config(model / "config.yaml")).train.images]
         except InputError as error:
             raise InputError(
-                f"--int8: fits the ranges of numbers to pictures; those the model was trained on are not here ({error}). "
-                "Name some with --image PICTURES"
+                f"--int8: fits the ranges of numbers to images; those the model was trained on are not here ({error}). "
+                "Name some with --image IMAGES"
             ) from error
-    return paths[:: max(len(paths) // PICTURES, 1)][:PICTURES]
+    return paths[:: max(len(paths) // IMAGES, 1)][:IMAGES]
 
 
 def _examples(detector: Any, paths: list[Path]) -> dict[str, list[np.ndarray]]:
-    """What each network meets in these pictures, by its name: float32 (1, H, W, 3) each."""
+    """What each network meets in these images, by its name: float32 (1, H, W, 3) each."""
     from malaria_cells.data.patches import crop_boxes
     from malaria_cells.inference.one_stage_detector import OneStageDetector, letterbox
     from malaria_cells.proposals.learned.prediction import padded, to_working_scale
 
     found: dict[str, list[np.ndarray]] = {"classifier": [], "proposer": [], "detector": []}
-    for path in progress(paths, len(paths), "reading pictures for --int8", "image"):
-        picture = read_picture(path)
+    for path in progress(paths, len(paths), "reading images for --int8", "image"):
+        image = read_image(path)
         if isinstance(detector, OneStageDetector):
-            found["detector"].append(letterbox(picture, detector.size_hw)[0])
+            found["detector"].append(letterbox(image, detector.size_hw)[0])
             continue
         if detector.proposer.network is not None:
-            found["proposer"].append(padded(to_working_scale(detector.prepared(picture), detector.proposer.cell_size)))
-        picture = detector.prepared(picture)
-        candidates, _ = detector.proposer.candidates(picture)
+            found["proposer"].append(padded(to_working_scale(detector.prepared(image), detector.proposer.cell_size)))
+        image = detector.prepared(image)
+        candidates, _ = detector.proposer.candidates(image)
         if len(candidates):
-            chosen = _usual_and_rare(detector.classify(picture, candidates))
-            cut = crop_boxes(picture, candidates[chosen], detector.classifier.context, detector.classifier.image_size_hw)
+            chosen = _usual_and_rare(detector.classify(image, candidates))
+            cut = crop_boxes(image, candidates[chosen], detector.classifier.context, detector.classifier.image_size_hw)
             found["classifier"] += list(cut)
     return {name: [pixels[None].astype(np.float32) for pixels in own] for name, own in found.items()}
 

@@ -11,7 +11,7 @@ from malaria_cells.app.commands.explore import AnnotationRequest
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.file_names import LONGEST, distinct, stem_of_label
 from malaria_cells.base.text import excerpt
-from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.explain import Explainer
 from malaria_cells.inference.model_folder import shipped
@@ -39,7 +39,7 @@ def gallery(request: AnnotationRequest, output: Path, count: int, model: Path | 
 
     source = request.source
     annotations = detected_cells(source / DETECTIONS) if (source / DETECTIONS).is_file() else request.read()
-    if not sum(len(p.cells_xyxy) for p in annotations.pictures):
+    if not sum(len(p.cells_xyxy) for p in annotations.images):
         raise InputError(f"{source}: holds no cell that could be shown")
     stems = _stems(annotations.labels)
     _check_output(output, stems.values())
@@ -89,33 +89,33 @@ def detected_cells(path: Path) -> AnnotationSet:
     """The counted cells of a run's ``detections.json``, as what they are counted as.
 
     Raises:
-        InputError: the file is of an older version, or the photographs are not where they were.
+        InputError: the file is of an older version, or the images are not where they were.
     """
     try:
         content = json.loads(path.read_bytes())
-        root = Path(content["info"]["pictures"])
+        root = Path(content["info"]["folder"])
         labels = LabelSet(tuple(c["name"] for c in content["categories"]))
-        by_picture: dict[int, list[dict]] = {image["id"]: [] for image in content["images"]}
+        by_image: dict[int, list[dict]] = {entry["id"]: [] for entry in content["images"]}
         for row in content["annotations"]:
             if row["counted_as"] is not None:
-                by_picture[row["image_id"]].append(row)
-        pictures = tuple(_counted_cells(image, by_picture[image["id"]], root, len(labels)) for image in content["images"])
+                by_image[row["image_id"]].append(row)
+        images = tuple(_counted_cells(entry, by_image[entry["id"]], root, len(labels)) for entry in content["images"])
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"{path}: not a file that this version's run.py wrote ({excerpt(error)}); run the detection again") from error
-    for picture in pictures:
-        if not picture.path.is_file():
-            raise InputError(f"{path}: {picture.path}: the photograph is not there any more; put it back or run the detection again")
-    return AnnotationSet(labels, pictures)
+    for image in images:
+        if not image.path.is_file():
+            raise InputError(f"{path}: {image.path}: the image is not there any more; put it back or run the detection again")
+    return AnnotationSet(labels, images)
 
 
-def _counted_cells(image: dict, rows: list[dict], root: Path, n_labels: int) -> Picture:
+def _counted_cells(entry: dict, rows: list[dict], root: Path, n_labels: int) -> AnnotatedImage:
     xywh = np.array([row["bbox"] for row in rows], dtype=np.float32).reshape(-1, 4)
     xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
     ids = np.array([row["counted_as"] - 1 for row in rows], dtype=np.int64)
     if not np.isfinite(xyxy).all() or (ids < 0).any() or (ids >= n_labels).any():
-        raise ValueError(f"{image['file_name']}: a box or its class is none")
-    key = image["file_name"]
-    return Picture(key, root / key, (image["width"], image["height"]), key, xyxy, ids, np.zeros(len(ids), dtype=bool))
+        raise ValueError(f"{entry['file_name']}: a box or its class is none")
+    key = entry["file_name"]
+    return AnnotatedImage(key, root / key, (entry["width"], entry["height"]), key, xyxy, ids, np.zeros(len(ids), dtype=bool))
 
 
 def _explainer(folder: Path | None, labels: LabelSet) -> Explainer:

@@ -42,7 +42,7 @@ def load(request: RunRequest, model: Path) -> Loaded:
         if given:
             raise InputError(f"{given[0]}: is for a bare .keras or .h5 file; {model} is a model folder, whose {ABOUT} says it")
         detector, description = load_detector(model, request.engine)
-        detects, scan, seed, terms = description.rejects, description.scan, description.seed, description.terms
+        detects, scan, seed, terms = description.has_background, description.scan, description.seed, description.terms
         if description.detector != "two_stage":
             only_two_stage = {"--proposals": request.proposals, "--tta": request.tta, "--cell-size": request.cell_size}
             refused = [flag for flag, value in only_two_stage.items() if value is not None]
@@ -63,6 +63,6 @@ def load(request: RunRequest, model: Path) -> Loaded:
         detector = detector.with_proposals(request.proposals)
     if request.cell_size is not None and isinstance(detector, TwoStageDetector):
         detector = detector.with_cell_size(request.cell_size)
-    if request.mode == "detect" and isinstance(detector, TwoStageDetector) and not detector.classifier.rejects:
+    if request.mode == "detect" and isinstance(detector, TwoStageDetector) and not detector.classifier.has_background:
         log.warning(f"--mode detect: {model} has no background class, so every proposal is reported as a cell")
     return Loaded(detector, detector.labels, detects, scan if request.tta is None else None, seed, terms)

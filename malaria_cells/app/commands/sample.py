@@ -12,7 +12,5 @@ def sample(folder: Path, training: int, test: int, seed: int) -> int:
         InputError: the folder holds something else than a sample.
     """
     write_sample(folder, training, test, seed)
-    print(
-        f"{training} training and {test} test pictures: {folder}\nnext:  python train.py --config=config.yaml --set train_images={folder}"
-    )
+    print(f"{training} training and {test} test images: {folder}\nnext:  python train.py --config=config.yaml --set train_images={folder}")
     return 0

@@ -1,1 +1,1 @@
-"""The page in a browser: photographs in, cells, counts and corrections out. Streamlit's part is `app` alone."""
+"""The page in a browser: images in, cells, counts and corrections out. Streamlit's part is `app` alone."""

@@ -1,4 +1,4 @@
-"""The page's button that adapts the model to the corrected photographs: in a process of its own, while the page goes on."""
+"""The page's button that adapts the model to the corrected images: in a process of its own, while the page goes on."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from malaria_cells.base.text import number_of
 from malaria_cells.data.annotations import load_annotations
 from malaria_cells.inference.model_description import ABOUT
 
-FEWEST = 5  # corrected photographs that the button waits for
+FEWEST = 5  # corrected images that the button waits for
 EVERY = 2.0  # seconds between two looks how far it is
 LAST = 4000  # characters of what it says, which are looked at
 WANTED = "wanted model"  # key of the session: the folder to switch to
@@ -67,8 +67,8 @@ def new_folder(models: Path, model: str) -> Path:
     return models / f"{name}-adapted{number}"
 
 
-def corrected_photographs(review: Path) -> int:
-    """How many photographs a review folder holds; 0 where it holds none that can be read."""
+def corrected_images(review: Path) -> int:
+    """How many images a review folder holds; 0 where it holds none that can be read."""
     if not (review / ANNOTATIONS).is_file():
         return 0
     try:
@@ -89,12 +89,12 @@ def panel(review: Path, model: str, models: Path) -> None:
     if str(review) in _jobs():
         _progress(str(review))
         return
-    n = corrected_photographs(review)
+    n = corrected_images(review)
     if n < FEWEST:
-        st.caption(f"From {FEWEST} corrected photographs on, the model can be adapted to them; {plain(str(review))} holds {n}.")
+        st.caption(f"From {FEWEST} corrected images on, the model can be adapted to them; {plain(str(review))} holds {n}.")
         return
-    st.caption("The model goes on from these photographs, whose cells should all be right; it takes some ten minutes.")
-    if st.button(f"Adapt the model to {number_of(n, 'corrected photograph')}", key="adapt"):
+    st.caption("The model goes on from these images, whose cells should all be right; it takes some ten minutes.")
+    if st.button(f"Adapt the model to {number_of(n, 'corrected image')}", key="adapt"):
         output = new_folder(models, model)
         said = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  the process writes to it as long as it lives
         program = [sys.executable, "-m", "malaria_cells", *command_of(review, model, output)]

@@ -12,7 +12,7 @@ import supervision as sv
 
 from malaria_cells.app.page import adapting, panels, view
 from malaria_cells.app.page.markdown import plain
-from malaria_cells.app.page.photographs import MOST_MEGABYTES, SAMPLE, Photograph, counted_cells, read_upload, sample_smear
+from malaria_cells.app.page.uploads import MOST_MEGABYTES, SAMPLE, UploadedImage, counted_cells, read_upload, sample_smear
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.file_names import distinct, printable
 from malaria_cells.inference.counting import Count, count_detected
@@ -26,8 +26,8 @@ def _load(folder: str, changed: float) -> Detector:
     """The detector of a model folder; `changed` is when its description was last written."""
     del changed
     detector, description = load_detector(Path(folder))
-    if not description.rejects:
-        raise InputError(f"{folder} classifies whole pictures and detects no cells; name another model folder")
+    if not description.has_background:
+        raise InputError(f"{folder} classifies whole images and detects no cells; name another model folder")
     return detector
 
 
@@ -41,37 +41,37 @@ def main(models: list[str], review: Path, home: Path = Path("models")) -> None:
     """
     st.set_page_config(page_title="malaria_cells", page_icon=":microscope:", layout="wide")
     st.title("Cells of a blood smear")
-    st.caption("Photographs stay on this machine. A research tool, not a medical device.")
+    st.caption("Images stay on this machine. A research tool, not a medical device.")
     folder, uploads = _inputs(models)
     try:
         detector = _load(folder, panels.changed(folder))
     except InputError as error:
         st.error(plain(str(error)))
         return
-    photographs = _photographs(detector, folder, uploads)
-    if not photographs:
-        st.info("Drop one or more photographs above, or try the sample.")
+    images = _images(detector, folder, uploads)
+    if not images:
+        st.info("Drop one or more images above, or try the sample.")
         return
     infected, cell, classes = _settings(detector)
     chosen = detector.with_settings(infected_threshold=infected, cell_threshold=cell)
-    found = {p.name: chosen.decide(*p.predictions) for p in photographs}
+    found = {p.name: chosen.decide(*p.predictions) for p in images}
     counts = {name: count_detected(detections, detector.labels) for name, detections in found.items()}
-    shown = _choice(photographs)
-    _figures(chosen, counts, shown, Verdicts.of(chosen, found, {p.name: p.familiarity for p in photographs}))
+    shown = _choice(images)
+    _figures(chosen, counts, shown, Verdicts.of(chosen, found, {p.name: p.familiarity for p in images}))
     cells = counted_cells(found[shown.name])
     if not len(cells):
-        st.warning("No cell is found in this photograph at these thresholds. Lower them, or look whether it is a smear at all.")
+        st.warning("No cell is found in this image at these thresholds. Lower them, or look whether it is a smear at all.")
         st.image(shown.pixels, width="stretch", caption=plain(shown.name))
     else:
         visible = cells[np.isin(cells.class_id, [detector.labels.names.index(n) for n in classes])]
         left, right = st.columns([3, 2], gap="medium")
         with left:
-            picked = _picture(shown, visible, detector)
+            picked = _image(shown, visible, detector)
             panels.sheet(shown, cells, detector)
         with right:
             panels.mix(chosen, counts[shown.name])
             panels.one_cell(shown, cells, picked, folder, detector, review)
-    panels.downloads(chosen, photographs, shown, folder)
+    panels.downloads(chosen, images, shown, folder)
     adapting.panel(review, folder, home)
 
 
@@ -89,7 +89,7 @@ def _inputs(models: list[str]) -> tuple[str, list[tuple[str, bytes]]]:
         )
     with left:
         files = st.file_uploader(
-            f"Photographs (up to {MOST_MEGABYTES} MB each)", accept_multiple_files=True, key="files", max_upload_size=MOST_MEGABYTES
+            f"Images (up to {MOST_MEGABYTES} MB each)", accept_multiple_files=True, key="files", max_upload_size=MOST_MEGABYTES
         )
         if st.toggle("Use a sample", key="sample", help="A rendered smear, to see what the page does."):
             return folder, [(SAMPLE, sample_smear())]
@@ -97,15 +97,15 @@ def _inputs(models: list[str]) -> tuple[str, list[tuple[str, bytes]]]:
 
 
 def _with_own_names(uploads: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-    """The photographs, each with a name that can be a file's: two of one name, from two folders, are told apart by a number."""
+    """The images, each with a name that can be a file's: two of one name, from two folders, are told apart by a number."""
     names = [printable(re.split(r"[/\\]", name)[-1]) for name, _ in uploads]
     own = distinct(names, numbered="{stem} ({number}){suffix}")
     return [(name, content) for name, (_, content) in zip(own, uploads, strict=True)]
 
 
-def _photographs(detector: Detector, folder: str, uploads: list[tuple[str, bytes]]) -> list[Photograph]:
-    """The readable photographs, each content looked at once by each model; what is not dropped any more is forgotten."""
-    known: dict[str, Photograph] = st.session_state.setdefault("known", {})
+def _images(detector: Detector, folder: str, uploads: list[tuple[str, bytes]]) -> list[UploadedImage]:
+    """The readable images, each content looked at once by each model; what is not dropped any more is forgotten."""
+    known: dict[str, UploadedImage] = st.session_state.setdefault("known", {})
     start = f"{folder}|{panels.changed(folder)}|".encode()
     keys = [hashlib.blake2b(start + content).hexdigest() for _, content in uploads]
     for key in set(known) - set(keys):
@@ -116,14 +116,14 @@ def _photographs(detector: Detector, folder: str, uploads: list[tuple[str, bytes
         try:
             pixels = read_upload(name, content)
             predictions = detector.predict(pixels)
-            known[key] = Photograph(name, content, pixels, predictions, detector.familiarity(pixels, detector.decide(*predictions)))
+            known[key] = UploadedImage(name, content, pixels, predictions, detector.familiarity(pixels, detector.decide(*predictions)))
         except InputError as error:
             st.error(plain(str(error)))
         if bar:
             bar.progress((i + 1) / len(new), f"Detecting cells: {i + 1} of {len(new)}")
     if bar:
         bar.empty()
-    # Two files of one content are two photographs here, as they are to run.py.
+    # Two files of one content are two images here, as they are to run.py.
     return [replace(known[key], name=name) for key, (name, _) in zip(keys, uploads, strict=True) if key in known]
 
 
@@ -145,14 +145,14 @@ def _settings(detector: Detector) -> tuple[float, float, list[str]]:
     return infected, cell, list(shown)
 
 
-def _choice(photographs: list[Photograph]) -> Photograph:
-    if len(photographs) == 1:
-        return photographs[0]
-    name = st.selectbox("Photograph", [p.name for p in photographs], key="photograph")
-    return next(p for p in photographs if p.name == name)
+def _choice(images: list[UploadedImage]) -> UploadedImage:
+    if len(images) == 1:
+        return images[0]
+    name = st.selectbox("Image", [p.name for p in images], key="image")
+    return next(p for p in images if p.name == name)
 
 
-def _figures(detector: Detector, counts: dict[str, Count], shown: Photograph, verdicts: Verdicts) -> None:
+def _figures(detector: Detector, counts: dict[str, Count], shown: UploadedImage, verdicts: Verdicts) -> None:
     own = counts[shown.name]
     panels.familiarity(shown.familiarity)
     columns = st.columns(4)
@@ -165,21 +165,21 @@ def _figures(detector: Detector, counts: dict[str, Count], shown: Photograph, ve
         columns[3].caption(own.interval_in_words(detector.errors_for(shown.familiarity)) if is_given else "unlike anything learned")
     if len(counts) > 1:
         which = f"All {len(counts)}" if len(verdicts.given) == len(counts) else f"{len(verdicts.given)} of {len(counts)}"
-        st.markdown(f"{which} photographs: {plain(verdicts.together.in_words(detector.labels, verdicts.errors))}")
+        st.markdown(f"{which} images: {plain(verdicts.together.in_words(detector.labels, verdicts.errors))}")
         if verdicts.sentence:
             st.caption(plain(verdicts.sentence))
 
 
-def _picture(photograph: Photograph, cells: sv.Detections, detector: Detector) -> int | None:
-    """Draw the photograph; the index of the cell that was clicked, or None."""
-    figure = view.photograph_figure(photograph.pixels, cells, detector.labels)
-    height, width = photograph.pixels.shape[:2]
+def _image(image: UploadedImage, cells: sv.Detections, detector: Detector) -> int | None:
+    """Draw the image; the index of the cell that was clicked, or None."""
+    figure = view.image_figure(image.pixels, cells, detector.labels)
+    height, width = image.pixels.shape[:2]
     # The figure has the height that it needs on a laptop; on a phone it is narrower, and the rest below it is cut off.
     st.html(f"<style>@media (max-width: 640px) {{ .st-key-smear {{ max-height: {95 * height / width:.0f}vw; overflow: hidden }} }}</style>")
     with st.container(key="smear"):
         event = st.plotly_chart(
             figure,
-            key=f"picture {photograph.name}",
+            key=f"image {image.name}",
             on_select="rerun",
             selection_mode="points",
             config={"scrollZoom": True, "displaylogo": False},

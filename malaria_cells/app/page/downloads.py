@@ -5,7 +5,7 @@ import io
 import tempfile
 from pathlib import Path
 
-from malaria_cells.app.page.photographs import Photograph
+from malaria_cells.app.page.uploads import UploadedImage
 from malaria_cells.inference.detector import Detector
 from malaria_cells.results.document import NAME
 from malaria_cells.results.output_folder import drawn_names
@@ -20,39 +20,39 @@ TYPES = {
 }
 
 
-def file_of(name: str, detector: Detector, photographs: list[Photograph], model: str, terms: str | None = None) -> bytes:
+def file_of(name: str, detector: Detector, images: list[UploadedImage], model: str, terms: str | None = None) -> bytes:
     """The content of one of the files of `TYPES`.
 
     Args:
         name: of the file.
         detector: with the thresholds as they are set on the page.
-        photographs: what they are of.
+        images: what they are of.
         model: named in the report.
         terms: of the model's weights, said in the report.
     """
     finished = Finished()
-    for p in photographs:
+    for p in images:
         finished.results[p.name] = detector.decide(*p.predictions)
         finished.familiarity[p.name] = p.familiarity
         finished.sizes_wh[p.name] = (p.pixels.shape[1], p.pixels.shape[0])
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        pictures, results = Path(folder) / "pictures", Path(folder) / "results"
-        output = DetectionOutput.start(results, detector, pictures, finished.results)
+        source, results = Path(folder) / "images", Path(folder) / "results"
+        output = DetectionOutput.start(results, detector, source, finished.results)
         output.tables(finished, None)
         if name == NAME:
-            pictures.mkdir()
-            for p in photographs:  # the report shows some photographs and cells
-                (pictures / p.name).write_bytes(p.content)
-                output.picture(p.name, p.pixels, finished.results[p.name])
-            facts = [("Photographs", f"{len(photographs)} on the page"), ("Model", model)]
+            source.mkdir()
+            for p in images:  # the report shows some images and cells
+                (source / p.name).write_bytes(p.content)
+                output.image(p.name, p.pixels, finished.results[p.name])
+            facts = [("Images", f"{len(images)} on the page"), ("Model", model)]
             facts += [("Terms of the model", terms)] if terms is not None else []
             write_run_report(output, finished, None, None, facts, f"malaria-cells page --model {model}")
         return (results / name).read_bytes()
 
 
-def annotated_png(detector: Detector, photograph: Photograph) -> bytes:
-    """The photograph with boxes: a PNG file's content."""
+def annotated_png(detector: Detector, image: UploadedImage) -> bytes:
+    """The image with boxes: a PNG file's content."""
     with tempfile.TemporaryDirectory() as folder:
-        output = DetectionOutput(Path(folder), detector, Path(folder), drawn_names([photograph.name]))
-        output.picture(photograph.name, photograph.pixels, detector.decide(*photograph.predictions))
-        return output.drawn(photograph.name).read_bytes()
+        output = DetectionOutput(Path(folder), detector, Path(folder), drawn_names([image.name]))
+        output.image(image.name, image.pixels, detector.decide(*image.predictions))
+        return output.drawn(image.name).read_bytes()

@@ -1,4 +1,4 @@
-"""The photograph as a figure that can be zoomed and clicked, the sheet of cells, and the mix of stages."""
+"""The image as a figure that can be zoomed and clicked, the sheet of cells, and the mix of stages."""
 
 import html
 
@@ -8,11 +8,11 @@ import supervision as sv
 
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.patches import crop_boxes
-from malaria_cells.results.document import photograph
+from malaria_cells.results.document import inlined_image
 from malaria_cells.results.overlay import draw_detections
 from malaria_cells.results.style import class_colours
 
-SHOWN_WIDTH = 1600  # pixels of the photograph in the browser; enough to zoom in to a cell
+SHOWN_WIDTH = 1600  # pixels of the image in the browser; enough to zoom in to a cell
 COLUMN_WIDTH = 660  # pixels of its column on a laptop
 TALLEST = 900
 CELL = 150  # pixels a side of a cell in the sheet
@@ -20,8 +20,8 @@ CONTEXT = 1.5  # of it, by the longer side of the box
 EDGE = 6  # white around a cell, so that neighbours in a row do not touch
 
 
-def photograph_figure(pixels: np.ndarray, cells: sv.Detections, labels: LabelSet) -> go.Figure:
-    """The photograph with boxes, and over each cell a mark that can be pointed at and clicked.
+def image_figure(pixels: np.ndarray, cells: sv.Detections, labels: LabelSet) -> go.Figure:
+    """The image with boxes, and over each cell a mark that can be pointed at and clicked.
 
     Args:
         pixels: uint8 RGB (H, W, 3).
@@ -30,7 +30,7 @@ def photograph_figure(pixels: np.ndarray, cells: sv.Detections, labels: LabelSet
     """
     height, width = pixels.shape[:2]
     scene = draw_detections(pixels, cells, labels)
-    source = photograph(scene, SHOWN_WIDTH, "").source
+    source = inlined_image(scene, SHOWN_WIDTH, "").source
     figure = go.Figure()
     figure.add_layout_image(source=source, xref="x", yref="y", x=0, y=0, sizex=width, sizey=height, sizing="stretch", layer="below")
     centre = (cells.xyxy[:, :2] + cells.xyxy[:, 2:]) / 2 if len(cells) else np.zeros((0, 2))
@@ -49,7 +49,7 @@ def photograph_figure(pixels: np.ndarray, cells: sv.Detections, labels: LabelSet
     height_shown = round(min(COLUMN_WIDTH * height / width, TALLEST))
     # The same revision keeps the zoom when a threshold redraws the boxes.
     figure.update_layout(margin={"l": 0, "r": 0, "t": 0, "b": 0}, showlegend=False, height=height_shown)
-    figure.update_layout(dragmode="pan", hovermode="closest", uirevision="photograph")
+    figure.update_layout(dragmode="pan", hovermode="closest", uirevision="image")
     figure.update_xaxes(visible=False, range=[0, width], constrain="domain")
     figure.update_yaxes(visible=False, range=[height, 0], scaleanchor="x", constrain="domain", constraintoward="top")
     return figure
@@ -70,7 +70,7 @@ def stage_mix(by_label: np.ndarray, labels: LabelSet) -> go.Figure:
     return figure
 
 
-def cell_pictures(pixels: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
+def cell_images(pixels: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
     """Cells with their surroundings and a white edge: uint8 RGB (n, `CELL`, `CELL`, 3)."""
     inner = CELL - 2 * EDGE
     cut = crop_boxes(pixels, boxes_xyxy, CONTEXT, (inner, inner))

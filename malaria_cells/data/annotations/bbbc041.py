@@ -1,9 +1,9 @@
-"""BBBC041's JSON (Ljosa et al., Nature Methods 2012): a list of pictures with boxes in rows and columns."""
+"""BBBC041's JSON (Ljosa et al., Nature Methods 2012): a list of images with boxes in rows and columns."""
 
 import numpy as np
 
 from malaria_cells.data.annotations.format import Form
-from malaria_cells.data.annotations.source import RawPicture, Source, declared_size, malformed, numbers
+from malaria_cells.data.annotations.source import RawImage, Source, declared_size, malformed, numbers
 
 FORM = Form(
     name="bbbc041",
@@ -24,25 +24,25 @@ def recognises(source: Source) -> bool:
     return isinstance(content, list) and bool(content) and isinstance(content[0], dict) and isinstance(content[0].get("image"), dict)
 
 
-def read(source: Source) -> list[RawPicture]:
-    """Read every picture.
+def read(source: Source) -> list[RawImage]:
+    """Read every image.
 
     Raises:
         InputError: a part of the format is missing.
     """
     try:
-        return [_read_picture(source, entry) for entry in source.json]
+        return [_read_image(source, entry) for entry in source.json]
     except (KeyError, TypeError, AttributeError) as error:
         raise malformed(source.path, _EXPECTED, error) from error
 
 
-def _read_picture(source: Source, entry: dict) -> RawPicture:
+def _read_image(source: Source, entry: dict) -> RawImage:
     image, objects = entry["image"], entry["objects"]
     name = image["pathname"].lstrip("/")
     shape = image.get("shape")
     corners = [(o["bounding_box"]["minimum"], o["bounding_box"]["maximum"]) for o in objects]
     coordinates = [numbers(source.path, name, low["c"], low["r"], high["c"], high["r"]) for low, high in corners]
-    return RawPicture(
+    return RawImage(
         name=name,
         categories=[o["category"] for o in objects],
         boxes_xyxy=np.array(coordinates, dtype=np.float64).reshape(-1, 4),

@@ -1,4 +1,4 @@
-"""A folder a class, whole pictures being the examples: ``cell_images/Parasitized``, ``chest_xray/train/NORMAL``."""
+"""A folder a class, whole images being the examples: ``cell_images/Parasitized``, ``chest_xray/train/NORMAL``."""
 
 import re
 from dataclasses import dataclass, replace
@@ -8,15 +8,15 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.data.annotations.class_names import why_no_classes
 from malaria_cells.data.annotations.format import Form
 from malaria_cells.data.annotations.parts import PARTS, part_named
-from malaria_cells.data.annotations.source import RawPicture, Source, whole_picture
-from malaria_cells.data.images import UNREADABLE_SUFFIXES, is_picture
+from malaria_cells.data.annotations.source import RawImage, Source, whole_image
+from malaria_cells.data.images import UNREADABLE_SUFFIXES, is_image
 
 FORM = Form(
     name="folders",
     title="a folder a class",
-    recognised_by="two or more folders of pictures whose names are classes, with or without `train`, `val` and `test` above them",
+    recognised_by="two or more folders of images whose names are classes, with or without `train`, `val` and `test` above them",
     exported_by="Kaggle, NIH malaria cells, Keras' `image_dataset_from_directory`",
-    not_read="files that are no pictures",
+    not_read="files that are no images",
 )
 
 _BY_SETTING = "If each folder does hold the examples of one class, say so: `annotation_format: folders` (--format folders)."
@@ -30,7 +30,7 @@ class _Layout:
 
 
 def recognises(source: Source) -> bool:
-    """Whether it is a folder without pictures of its own that has at least two folders of pictures, whose names can be classes."""
+    """Whether it is a folder without images of its own that has at least two folders of images, whose names can be classes."""
     return source.path.is_dir() and isinstance(_layout(source), _Layout)
 
 
@@ -42,35 +42,35 @@ def describe(source: Source) -> str:
 
 
 def why_not(source: Source) -> str:
-    """Why the folders of pictures that are there were not taken for classes; nothing where there are none."""
+    """Why the folders of images that are there were not taken for classes; nothing where there are none."""
     layout = _layout(source)
     return layout if isinstance(layout, str) else ""
 
 
-def read(source: Source) -> list[RawPicture]:
-    """Read every picture below every folder; the folder's name is the category. What is left out is counted.
+def read(source: Source) -> list[RawImage]:
+    """Read every image below every folder; the folder's name is the category. What is left out is counted.
 
     Raises:
-        InputError: there are no folders of pictures, though the user said so.
+        InputError: there are no folders of images, though the user said so.
     """
     layout = _layout(source)
     if isinstance(layout, str):  # the user said that it is such a folder, so that names decide nothing
         layout = _layout(source, trusted=True)
     if isinstance(layout, str):
-        raise InputError(f"{source.path}: holds no folders of pictures, one for each class. {layout}".strip())
+        raise InputError(f"{source.path}: holds no folders of images, one for each class. {layout}".strip())
     found = []
     for path in source.files:
         key = path.relative_to(source.path).as_posix()
         folder = next((parent for parent in path.parents if parent in layout.classes), None)
         if any(again in path.parents for again in layout.again):
             source.issues.note("file", "of a folder that holds the classes' folders once more, left out", key)
-        elif is_picture(path) and folder is not None:
+        elif is_image(path) and folder is not None:
             category, part = layout.classes[folder]
-            found.append(replace(whole_picture(key, category), part=part))
-        elif is_picture(path):
-            source.issues.note("picture", "in no class's folder, left out", key)
+            found.append(replace(whole_image(key, category), part=part))
+        elif is_image(path):
+            source.issues.note("image", "in no class's folder, left out", key)
         elif path.suffix.lower() not in UNREADABLE_SUFFIXES:  # those are told of for every form
-            source.issues.note("file", "that cannot be a picture, skipped", key)
+            source.issues.note("file", "that cannot be an image, skipped", key)
     for group in layout.groups:
         source.issues.note(
             "folder", "with the folders of all classes in it, taken for no class; `group` can keep it on one side of a split", group.name
@@ -86,17 +86,17 @@ def _layout(source: Source, trusted: bool = False) -> _Layout | str:
         trusted: the user said that folders are classes, so that their names are not judged.
     """
     base = source.path
-    folders = _with_pictures(source, base)
-    while len(folders) == 1 and not _own_pictures(source, base) and _with_pictures(source, folders[0]):
-        base, folders = folders[0], _with_pictures(source, folders[0])
+    folders = _with_images(source, base)
+    while len(folders) == 1 and not _own_images(source, base) and _with_images(source, folders[0]):
+        base, folders = folders[0], _with_images(source, folders[0])
     if len(folders) < 2:
         return ""
-    children = {folder: _with_pictures(source, folder) for folder in folders}
+    children = {folder: _with_images(source, folder) for folder in folders}
     again = _again(folders, children)
     folders = [folder for folder in folders if folder not in again]
     names = ", ".join(f"'{folder.name}'" for folder in folders[:4])
-    if _own_pictures(source, base) and not trusted:
-        return f"Pictures lie beside its folders {names}, which were therefore not taken for classes. {_BY_SETTING}"
+    if _own_images(source, base) and not trusted:
+        return f"Images lie beside its folders {names}, which were therefore not taken for classes. {_BY_SETTING}"
     if all(_part(folder.name) for folder in folders) and (not trusted or any(children.values())):
         return _in_parts(folders, children, names, trusted)
     inner = [{child.name for child in children[folder]} for folder in folders]
@@ -135,9 +135,9 @@ def _again(folders: list[Path], children: dict[Path, list[Path]]) -> tuple[Path,
     return tuple(again)
 
 
-def _with_pictures(source: Source, folder: Path) -> list[Path]:
-    return [child for child in source.picture_folders.get(folder, ()) if not child.name.startswith("__")]
+def _with_images(source: Source, folder: Path) -> list[Path]:
+    return [child for child in source.image_folders.get(folder, ()) if not child.name.startswith("__")]
 
 
-def _own_pictures(source: Source, folder: Path) -> bool:
-    return folder in source.own_picture_folders
+def _own_images(source: Source, folder: Path) -> bool:
+    return folder in source.own_image_folders

@@ -9,7 +9,7 @@ _NEVER = words(
     "ann anns annotated groundtruth inference mask masks output outputs overlay overlays pics prediction predictions results runs "
     "segmentation segmentations thumbnails"
 )
-# Words that name no class where all folders are called by them alone: sizes, states and kinds of pictures.
+# Words that name no class where all folders are called by them alone: sizes, states and kinds of images.
 _RATHER_NOT = words(
     "apr aug augmented bmp box cropped crops dec feb film films full gif gray grey high highres input inputs jan jpeg jpg jul jun "
     "labeled labelled large low lowres mar may new normalized nov oct old original originals png processed raw res rgb sep small "
@@ -18,7 +18,7 @@ _RATHER_NOT = words(
 # Words that are counted up where slides, patients or days have a folder each, by digits or by letters.
 _SERIES = words(
     "batch camera case center centre clinic date day dir donor exp experiment field fold folder fov frame group hospital image img "
-    "lab laboratory microscope operator part patient photo picture plate reader run sample scan series session site slide smear "
+    "lab laboratory microscope operator part patient photo image plate reader run sample scan series session site slide smear "
     "subject tile user video week well"
 )
 # Words by which classes themselves are counted up.
@@ -40,7 +40,7 @@ def why_no_classes(names: list[str]) -> str:
     if never:
         return f"'{never[0]}' names none"
     if all(_words(name) and set(_words(name)) <= _RATHER_NOT for name in names):
-        return "they are called like kinds of pictures"
+        return "they are called like kinds of images"
     return "they look like slides, patients, days or sites, which are counted up" if _counted_up(names) else ""
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from malaria_cells.base.text import number_of, shortened
 from malaria_cells.data import boxes
 
-FARTHEST = 1e9  # pixels, more than any picture has and few enough for float32
+FARTHEST = 1e9  # pixels, more than any image has and few enough for float32
 
 
 @dataclass
@@ -32,13 +32,13 @@ class AnnotationIssues:
 def clean_boxes(
     boxes_xyxy: np.ndarray, size_wh: tuple[int, int], min_size: float, key: str, issues: AnnotationIssues
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Clip boxes to the picture and drop those that cannot be a cell.
+    """Clip boxes to the image and drop those that cannot be a cell.
 
     Args:
         boxes_xyxy: (n, 4) as read.
-        size_wh: the picture's width and height in pixels.
+        size_wh: the image's width and height in pixels.
         min_size: the shorter side that a box must have after clipping, in pixels.
-        key: the picture's key, for the examples.
+        key: the image's key, for the examples.
         issues: takes a note of every box that was clipped or dropped.
 
     Returns:
@@ -54,7 +54,7 @@ def clean_boxes(
         "with a coordinate that is not a number, dropped": ~finite,
         "with swapped corners, dropped": (extent < 0).any(axis=1),
         "without area, dropped": (extent == 0).any(axis=1),
-        "wholly outside the picture, dropped": side <= 0,
+        "wholly outside the image, dropped": side <= 0,
         f"under {min_size:g} pixels (min_box_size), dropped": side < min_size,
     }
     kept = np.ones(len(raw), dtype=bool)

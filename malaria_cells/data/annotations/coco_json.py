@@ -9,7 +9,7 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import excerpt
 from malaria_cells.data.annotations.format import Form
 from malaria_cells.data.annotations.outlines import outline_bounds
-from malaria_cells.data.annotations.source import RawPicture, Source, declared_size, malformed, numbers
+from malaria_cells.data.annotations.source import RawImage, Source, declared_size, malformed, numbers
 
 FORM = Form(
     name="coco",
@@ -30,25 +30,25 @@ def recognises(source: Source) -> bool:
     return isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
 
 
-def read(source: Source) -> list[RawPicture]:
-    """Read every picture; crowds are ignore regions, and where a box is missing the outline's is taken.
+def read(source: Source) -> list[RawImage]:
+    """Read every image; crowds are ignore regions, and where a box is missing the outline's is taken.
 
     Raises:
-        InputError: a part of the format is missing, or an id stands for two pictures or categories.
+        InputError: a part of the format is missing, or an id stands for two images or categories.
     """
     try:
         names = _by_id(source, "categories", "name")
         listed = {_id(image["id"]): image for image in source.json["images"]}
         _by_id(source, "images", "file_name")
         boxed = _boxed(source, listed)
-        pictures = [_read_picture(source, image, boxed[key], names) for key, image in listed.items()]
+        images = [_read_image(source, image, boxed[key], names) for key, image in listed.items()]
     except (KeyError, TypeError, AttributeError) as error:
         raise malformed(source.path, _EXPECTED, error) from error
-    _check_corners(source, pictures)
+    _check_corners(source, images)
     doubled = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
     for name in doubled:
         source.issues.note("category", "under several ids, taken as one class", str(name))
-    return pictures
+    return images
 
 
 def _id(value: Any) -> str:
@@ -73,7 +73,7 @@ def _boxed(source: Source, listed: dict[str, Any]) -> dict[str, list[dict]]:
     for annotation in source.json["annotations"]:
         key = _id(annotation["image_id"])
         if key not in listed:
-            source.issues.note("annotation", "of a picture that `images` does not list, left out", f"image_id {key}")
+            source.issues.note("annotation", "of an image that `images` does not list, left out", f"image_id {key}")
             continue
         name = str(listed[key]["file_name"])
         box = annotation.get("bbox") or _outline(source, annotation, listed[key], name)
@@ -105,7 +105,7 @@ def _outline(source: Source, annotation: dict, image: dict, name: str) -> list[f
     try:
         bounds = outline_bounds(annotation["segmentation"], declared_size(image.get("width"), image.get("height")))
     except (TypeError, ValueError) as error:
-        raise InputError(f"{source.path}: picture '{name}': {error}; export the boxes (`bbox`) with the outlines") from error
+        raise InputError(f"{source.path}: image '{name}': {error}; export the boxes (`bbox`) with the outlines") from error
     if bounds is None:
         source.issues.note("outline", "of fewer than three points or without a pixel, left out", name)
         return None
@@ -124,14 +124,14 @@ def _category(source: Source, annotation: dict, names: dict[str, str]) -> str:
     return names[key]
 
 
-def _check_corners(source: Source, pictures: list[RawPicture]) -> None:
-    """Refuse boxes that were written as two corners: as corner and size most of them would end outside of their pictures.
+def _check_corners(source: Source, images: list[RawImage]) -> None:
+    """Refuse boxes that were written as two corners: as corner and size most of them would end outside of their images.
 
     Raises:
         InputError: they are.
     """
     past = within = total = 0
-    for p in pictures:
+    for p in images:
         if p.size_wh is not None and len(p.boxes_xyxy):
             size = np.array(p.size_wh)
             written = p.boxes_xyxy[:, 2:] - p.boxes_xyxy[:, :2]  # the last two numbers as they stand
@@ -140,19 +140,19 @@ def _check_corners(source: Source, pictures: list[RawPicture]) -> None:
             total += len(p.boxes_xyxy)
     if total and past > total / 2 and within == total:
         raise InputError(
-            f"{source.path}: most boxes end outside of their pictures as [x, y, width, height] and none would as two corners; "
+            f"{source.path}: most boxes end outside of their images as [x, y, width, height] and none would as two corners; "
             "COCO's bbox is the upper left corner and the size: export it again, or subtract"
         )
 
 
-def _read_picture(source: Source, image: dict, annotations: list[dict], names: dict[str, str]) -> RawPicture:
+def _read_image(source: Source, image: dict, annotations: list[dict], names: dict[str, str]) -> RawImage:
     name = image["file_name"]
     corner_and_size = [numbers(source.path, name, *a["bbox"]) for a in annotations]
     if any(len(box) != 4 for box in corner_and_size):
-        raise TypeError(f"picture '{name}' has a bbox that is not four numbers")
+        raise TypeError(f"image '{name}' has a bbox that is not four numbers")
     boxes = np.array(corner_and_size, dtype=np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
-    return RawPicture(
+    return RawImage(
         name=name,
         categories=[_category(source, a, names) for a in annotations],
         boxes_xyxy=boxes,

@@ -1,11 +1,11 @@
-"""Finds out what the columns of a table mean: the picture, the label, the box, the picture's size and its part."""
+"""Finds out what the columns of a table mean: the image, the label, the box, the image's size and its part."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 # Plain names (see `plain`), the surest first: a path tells files of one name apart, the name of a class says more than its number.
-PICTURE = (
+IMAGE = (
     *("imagepath", "filepath", "imgpath", "path", "filename", "imagefilename", "imagename", "imgname", "imagefile", "file"),
     *("image", "img", "imageid", "idcode", "id"),
 )
@@ -33,7 +33,7 @@ CENTRE_AND_SIZE = tuple(
     for size in (("width", "height"), ("w", "h"), ("bboxwidth", "bboxheight"), ("boxwidth", "boxheight"))
 )
 SIZES = (("imagewidth", "imageheight"), ("imgwidth", "imgheight"), ("imagew", "imageh"), ("imgw", "imgh"), ("width", "height"))
-# Columns that hold boxes or outlines in one field, or rows of them; they are not read, and a table with them is none of whole pictures.
+# Columns that hold boxes or outlines in one field, or rows of them; they are not read, and a table with them is none of whole images.
 IN_ONE_FIELD = {
     "bbox",
     "box",
@@ -50,7 +50,7 @@ IN_ONE_FIELD = {
 _ANY_SIZE = {"width", "height", "w", "h", "left", "right", "top", "bottom"}  # say nothing of a box when they stand alone
 OF_BOXES = {name for scheme in (*CORNERS, *CORNER_AND_SIZE, *CENTRE_AND_SIZE) for name in scheme} - _ANY_SIZE | IN_ONE_FIELD | set(OUTLINE)
 _OF_OBJECTS = ("centroidx", "centroidy", "objectid", "objecttype")  # measurements of single cells, QuPath's for instance
-_MEANT = OF_BOXES | _ANY_SIZE | set(PICTURE) | set(LABEL) | set(PART) | {name for pair in SIZES for name in pair}
+_MEANT = OF_BOXES | _ANY_SIZE | set(IMAGE) | set(LABEL) | set(PART) | {name for pair in SIZES for name in pair}
 MISSING = {"", "na", "n/a", "#n/a", "nan", "null", "none", "-"}
 
 
@@ -69,18 +69,18 @@ class Columns:
 
     Attributes:
         names: all columns as written.
-        picture: the picture's path.
+        image: the image's path.
         label: the class.
         box: four columns of a box.
         kind: ``corners``, ``corner and size`` or ``centre and size``.
-        size: width and height of the picture.
+        size: width and height of the image.
         part: train, validation or test.
         left: columns of boxes that make no whole box.
         twice: columns whose meaning an earlier one of the same name has already.
     """
 
     names: list[str]
-    picture: int | None = None
+    image: int | None = None
     label: int | None = None
     box: tuple[int, ...] | None = None
     kind: str = ""
@@ -92,27 +92,27 @@ class Columns:
     @property
     def others(self) -> list[int]:
         """Columns with a name that mean none of these."""
-        used = {self.picture, self.label, self.part, *(self.box or ()), *(self.size or ())}
+        used = {self.image, self.label, self.part, *(self.box or ()), *(self.size or ())}
         return [i for i, name in enumerate(self.names) if i not in used and name]
 
 
-def columns_of(header: list[str], first: list[str], looks_like_picture: Iterable[bool]) -> Columns:
+def columns_of(header: list[str], first: list[str], looks_like_image: Iterable[bool]) -> Columns:
     """Read a header.
 
     Args:
         header: names of the columns.
         first: fields of the first row below it.
-        looks_like_picture: whether each of these could be the name of a picture: of several columns that may name it, such a one does.
+        looks_like_image: whether each of these could be the name of an image: of several columns that may name it, such a one does.
     """
     names = [name.strip() for name in header]
     at = {name: i for i, name in reversed(list(enumerate(map(plain, names))))}
-    may_name = [at[name] for name in PICTURE if name in at]
-    pictures = [i for i, looks in zip(range(len(first)), looks_like_picture, strict=False) if looks]
+    may_name = [at[name] for name in IMAGE if name in at]
+    images = [i for i, looks in zip(range(len(first)), looks_like_image, strict=False) if looks]
     box, kind = _box(at)
     size = next(((at[w], at[h]) for w, h in SIZES if w in at and h in at), None)
     return Columns(
         names,
-        picture=next((i for i in may_name if i in pictures), next(iter(may_name), None)),
+        image=next((i for i in may_name if i in images), next(iter(may_name), None)),
         label=next((at[name] for name in LABEL if name in at), None),
         box=box,
         kind=kind,

@@ -1,10 +1,10 @@
-"""CreateML's JSON (Apple): a list of pictures, boxes as centre and size in pixels."""
+"""CreateML's JSON (Apple): a list of images, boxes as centre and size in pixels."""
 
 from typing import Any
 
 from malaria_cells.data.annotations.format import Form
 from malaria_cells.data.annotations.shapes import Shapes, expect, faults_named
-from malaria_cells.data.annotations.source import RawPicture, Source, numbers
+from malaria_cells.data.annotations.source import RawImage, Source, numbers
 
 FORM = Form(
     name="createml",
@@ -20,7 +20,7 @@ _LISTS = ("annotations", "annotation")  # the latter in Apple's own examples
 
 
 def recognises(source: Source) -> bool:
-    """Whether the file holds a list whose first entry names a picture and has `annotations`, with `coordinates` where it has one."""
+    """Whether the file holds a list whose first entry names an image and has `annotations`, with `coordinates` where it has one."""
     content = source.json
     if not isinstance(content, list) or not content or not isinstance(content[0], dict):
         return False
@@ -30,17 +30,17 @@ def recognises(source: Source) -> bool:
     return named and (first is None or (isinstance(first, dict) and "coordinates" in first))
 
 
-def read(source: Source) -> list[RawPicture]:
-    """Read every picture.
+def read(source: Source) -> list[RawImage]:
+    """Read every image.
 
     Raises:
         InputError: a part of the format is missing.
     """
     with faults_named(source, _EXPECTED):
-        return [_read_picture(source, expect(entry, dict, "a picture's entry")) for entry in expect(source.json, list, "the file")]
+        return [_read_image(source, expect(entry, dict, "an image's entry")) for entry in expect(source.json, list, "the file")]
 
 
-def _read_picture(source: Source, entry: dict[str, Any]) -> RawPicture:
+def _read_image(source: Source, entry: dict[str, Any]) -> RawImage:
     name = expect(next((entry[key] for key in _NAMES if key in entry), None), str, "`image`")
     shapes = Shapes(source, name)
     with faults_named(source, _EXPECTED, name):
@@ -48,4 +48,4 @@ def _read_picture(source: Source, entry: dict[str, Any]) -> RawPicture:
             coordinates = expect(annotation, dict, "an annotation")["coordinates"]
             x, y, width, height = numbers(source.path, name, *(coordinates[k] for k in ("x", "y", "width", "height")))
             shapes.add(annotation["label"], x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-    return shapes.picture()
+    return shapes.image()

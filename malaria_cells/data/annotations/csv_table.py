@@ -1,4 +1,4 @@
-"""A table of pictures and labels beside their folder (cassava's ``train.csv``); with the columns of a box, a table of boxes."""
+"""A table of images and labels beside their folder (cassava's ``train.csv``); with the columns of a box, a table of boxes."""
 
 from pathlib import Path, PureWindowsPath
 
@@ -7,22 +7,22 @@ from malaria_cells.base.text import excerpt
 from malaria_cells.data.annotations.columns import CENTRE_AND_SIZE, CORNER_AND_SIZE, CORNERS, Columns, columns_of
 from malaria_cells.data.annotations.format import Form
 from malaria_cells.data.annotations.parts import part_named
-from malaria_cells.data.annotations.source import RawPicture, Source, is_number
-from malaria_cells.data.annotations.table_rows import boxes_of_rows, pictures_of_rows
+from malaria_cells.data.annotations.source import RawImage, Source, is_number
+from malaria_cells.data.annotations.table_rows import boxes_of_rows, images_of_rows
 from malaria_cells.data.annotations.tables import Row, read_table
-from malaria_cells.data.images import is_picture
+from malaria_cells.data.images import is_image
 
 FORM = Form(
     name="csv",
     title="table",
-    recognised_by="a table (comma, semicolon or tab) with a column for the picture and one for the label, or one of 0 and 1 for each "
+    recognised_by="a table (comma, semicolon or tab) with a column for the image and one for the label, or one of 0 and 1 for each "
     "class, with or without the columns of a box (`xmin` .. `ymax` and the like)",
     exported_by="Kaggle, Excel, TensorFlow, Roboflow, VoTT, makesense, keras-retinanet",
     not_read="other columns; boxes in fractions of 1 are refused where the table has no width and height",
     suffixes=(".csv", ".tsv"),
 )
 _EXPECTED = (
-    "one for the picture (image_id, image, filename, file_name, file, path, id, id_code and the like) and one for the label (label, class, "
+    "one for the image (image_id, image, filename, file_name, file, path, id, id_code and the like) and one for the label (label, class, "
     "category, target, diagnosis)"
 )
 # Rows of tools that write no header: keras-retinanet, makesense.
@@ -41,27 +41,27 @@ def recognises(source: Source) -> bool:
     if source.path.suffix.lower() not in FORM.suffixes or not source.path.is_file():
         return False
     columns, _ = _table(source.path, most=2)
-    if columns.picture is None or columns.left:
+    if columns.image is None or columns.left:
         return False
     if columns.label is not None:
         return True
     return bool(_one_hot(*_table(source.path)))
 
 
-def read(source: Source) -> list[RawPicture]:
+def read(source: Source) -> list[RawImage]:
     """Read every row.
 
     Raises:
-        InputError: columns for picture and label are not among those of the header, those of a box are not all there, or a row lacks
+        InputError: columns for image and label are not among those of the header, those of a box are not all there, or a row lacks
             something; names the line.
     """
     columns, rows = _table(source.path)
-    one_hot = _one_hot(columns, rows) if columns.picture is not None and columns.label is None else []
+    one_hot = _one_hot(columns, rows) if columns.image is not None and columns.label is None else []
     if columns.twice:
         raise InputError(f"{source.path}: has the column '{columns.twice[0][:60]}' twice, so that it is not clear which counts; rename one")
     if columns.left:
         raise InputError(f"{source.path}: {'; '.join(_incomplete(columns))}")
-    if columns.picture is None or (columns.label is None and not one_hot):
+    if columns.image is None or (columns.label is None and not one_hot):
         raise InputError(f"{source.path}: {'; '.join(_why_not(columns) or ())}")
     if columns.part is not None and not all(part_named(text) for row in rows if (text := _field(row, columns.part))):
         columns = Columns(**{**vars(columns), "part": None})  # a set of some other kind
@@ -69,7 +69,7 @@ def read(source: Source) -> list[RawPicture]:
     if not_read:
         source.issues.note("column", "not read", _shown_names(not_read[:5]), len(not_read))
     _check_lengths(source.path, columns, rows)
-    return boxes_of_rows(source, columns, rows) if columns.box else pictures_of_rows(source, columns, rows, one_hot)
+    return boxes_of_rows(source, columns, rows) if columns.box else images_of_rows(source, columns, rows, one_hot)
 
 
 def why_not(source: Source) -> tuple[str, str] | None:
@@ -87,17 +87,17 @@ def why_not(source: Source) -> tuple[str, str] | None:
 def _why_not(columns: Columns) -> tuple[str, str] | None:
     if {"BX", "BY", "Width", "Height"} <= set(columns.names):
         return (
-            "found measurements of ImageJ, whose labels name the picture and the region in one",
+            "found measurements of ImageJ, whose labels name the image and the region in one",
             "write a table with the columns filename, label, x, y, width, height from them",
         )
     if columns.names and columns.names[0].startswith("# Exported using VGG Image Annotator"):
         return "was written by VIA 3", "annotate in VIA 2, whose CSV and JSON are read, or export COCO"
     if columns.left:
         return _incomplete(columns)
-    if columns.picture is not None and columns.label is not None:
+    if columns.image is not None and columns.label is not None:
         return None
     found = f"found the columns {_shown_names(columns.names) or '(none)'}"
-    if any(_may_be_picture(name) for name in columns.names):
+    if any(_may_be_image(name) for name in columns.names):
         return found, "its first line seems to be a row; write the names of the columns above it, such as filename,label"
     return found, f"expected {_EXPECTED}"
 
@@ -117,18 +117,18 @@ def _table(path: Path, most: int | None = None) -> tuple[Columns, list[Row]]:
         if _fits(rows[0].fields, columns):
             return columns, rows
     second = rows[1].fields if len(rows) > 1 else []
-    return columns_of(rows[0].fields, second, map(_may_be_picture, second)), rows[1:]
+    return columns_of(rows[0].fields, second, map(_may_be_image, second)), rows[1:]
 
 
 def _fits(fields: list[str], columns: Columns) -> bool:
-    """Whether a first line is already a row of these columns: a picture, and a box or none."""
-    if len(fields) != len(columns.names) or columns.picture is None or columns.box is None or not _may_be_picture(fields[columns.picture]):
+    """Whether a first line is already a row of these columns: an image, and a box or none."""
+    if len(fields) != len(columns.names) or columns.image is None or columns.box is None or not _may_be_image(fields[columns.image]):
         return False
-    return all(is_number(fields[i]) for i in columns.box) or not any(f.strip() for i, f in enumerate(fields) if i != columns.picture)
+    return all(is_number(fields[i]) for i in columns.box) or not any(f.strip() for i, f in enumerate(fields) if i != columns.image)
 
 
-def _may_be_picture(text: str) -> bool:
-    return len(text) < 1024 and is_picture(Path(PureWindowsPath(text.strip()).name))
+def _may_be_image(text: str) -> bool:
+    return len(text) < 1024 and is_image(Path(PureWindowsPath(text.strip()).name))
 
 
 def _field(row: Row, i: int) -> str:

@@ -1,4 +1,4 @@
-"""CVAT's own XML 1.1 for images (docs.cvat.ai): all pictures of a task, with shapes in pixels."""
+"""CVAT's own XML 1.1 for images (docs.cvat.ai): all images of a task, with shapes in pixels."""
 
 from collections.abc import Callable
 from xml.etree.ElementTree import Element
@@ -9,14 +9,14 @@ from malaria_cells.data.annotations.format import Form
 from malaria_cells.data.annotations.outlines import Box, outline_bounds, points_bounds, turned_bounds
 from malaria_cells.data.annotations.parts import part_named
 from malaria_cells.data.annotations.shapes import Shapes, expect, faults_named
-from malaria_cells.data.annotations.source import RawPicture, Source, declared_size, numbers
+from malaria_cells.data.annotations.source import RawImage, Source, declared_size, numbers
 
 FORM = Form(
     name="cvat",
     title="CVAT for images 1.1",
     recognised_by="an XML file whose root is `<annotations>`, with `<image>`",
     exported_by="CVAT (CVAT for images 1.1)",
-    not_read="tags of whole pictures, points, lines, skeletons, cuboids, attributes, tracks of a video; outlines, masks, ellipses "
+    not_read="tags of whole images, points, lines, skeletons, cuboids, attributes, tracks of a video; outlines, masks, ellipses "
     "and turned boxes serve as their bounding boxes",
     suffixes=(".xml",),
 )
@@ -27,15 +27,15 @@ _WITHOUT_BOX = {"tag": "tag", "points": "point shape", "polyline": "line", "skel
 
 
 def recognises(source: Source) -> bool:
-    """Whether the root is `<annotations>` and holds a picture, a track or CVAT's `<meta>` with a task, project or job."""
+    """Whether the root is `<annotations>` and holds an image, a track or CVAT's `<meta>` with a task, project or job."""
     root = source.xml
     if root is None or root.tag != "annotations":
         return False
     return any(root.find(place) is not None for place in ("image", "track", "meta/task", "meta/project", "meta/job"))
 
 
-def read(source: Source) -> list[RawPicture]:
-    """Read every picture.
+def read(source: Source) -> list[RawImage]:
+    """Read every image.
 
     Raises:
         InputError: a part of the format is missing, or it holds the tracks of a video.
@@ -48,18 +48,18 @@ def read(source: Source) -> list[RawPicture]:
     images = root.findall("image")
     declared = root.findtext("meta/task/size")
     if declared is not None and declared.strip().isdecimal() and int(declared[:18]) != len(images):
-        source.issues.note("task", f"says that it has {declared.strip()[:18]} pictures and lists {len(images)}", source.path.name)
-    return [_read_picture(source, image) for image in images]
+        source.issues.note("task", f"says that it has {declared.strip()[:18]} images and lists {len(images)}", source.path.name)
+    return [_read_image(source, image) for image in images]
 
 
-def _read_picture(source: Source, image: Element) -> RawPicture:
+def _read_image(source: Source, image: Element) -> RawImage:
     with faults_named(source, _EXPECTED):
         shapes = Shapes(source, expect(image.get("name"), str, "the `name` of an <image>"))
     with faults_named(source, _EXPECTED, shapes.name):
         for shape in image:
             _read_shape(shapes, shape)
     part = part_named(image.get("subset") or "")
-    return shapes.picture(declared_size(image.get("width"), image.get("height")), part)
+    return shapes.image(declared_size(image.get("width"), image.get("height")), part)
 
 
 def _read_shape(shapes: Shapes, shape: Element) -> None:

@@ -15,17 +15,17 @@ from malaria_cells.data.annotations.parts import is_plain, part_of_path
 from malaria_cells.data.images import SUFFIXES, UNREADABLE_SUFFIXES
 
 Parts = tuple[str, ...]
-_UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")  # Label Studio puts eight digits in front of the names of uploaded pictures
+_UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")  # Label Studio puts eight digits in front of the names of uploaded images
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a name was written, which tells apart pictures that it fits equally well.
+    """Where a name was written, which tells apart images that it fits equally well.
 
     Attributes:
         folder: of the annotation file.
         part: of the data set, by the file's own place or content; None where that says none.
-        strict: the folder is the home of its pictures: a picture below a folder of another name, as that of another slide, is not meant.
+        strict: the folder is the home of its images: an image below a folder of another name, as that of another slide, is not meant.
     """
 
     folder: Path
@@ -107,7 +107,7 @@ class FileIndex:
         if len(fitting) > 1:
             name = "/".join(parts)
             raise InputError(
-                f"{name}: fits several pictures in {self.root} ({fitting[0]}, {fitting[1]}); write the path from {self.root} on, "
+                f"{name}: fits several images in {self.root} ({fitting[0]}, {fitting[1]}); write the path from {self.root} on, "
                 "or name the folder of one of them"
             )
         return fitting[0] if fitting else None

@@ -21,9 +21,9 @@ _BY_SUFFIX = {
     ),
     ".ndpa": ("is an annotation of Hamamatsu's NDP.view", "open the slide in QuPath and export its objects as GeoJSON"),
     ".qpdata": ("is a file of QuPath", "export its objects as GeoJSON (File > Export objects as GeoJSON)"),
-    ".qpproj": ("is a project of QuPath", "export each picture's objects as GeoJSON (File > Export objects as GeoJSON)"),
-    ".lif": ("is a file of Leica's microscopes", "export its pictures as TIFF"),
-    ".czi": ("is a file of Zeiss' microscopes", "export its pictures as TIFF"),
+    ".qpproj": ("is a project of QuPath", "export each image's objects as GeoJSON (File > Export objects as GeoJSON)"),
+    ".lif": ("is a file of Leica's microscopes", "export its images as TIFF"),
+    ".czi": ("is a file of Zeiss' microscopes", "export its images as TIFF"),
     ".ilp": ("is a project of ilastik", "export its objects as a table with the columns filename, label, xmin, ymin, xmax, ymax"),
     ".parquet": ("is a table in Parquet's form", "write it as CSV, for instance with pandas' to_csv"),
     ".feather": ("is a table in Feather's form", "write it as CSV, for instance with pandas' to_csv"),
@@ -64,7 +64,7 @@ def _of_json(content: Any) -> tuple[str, str] | None:
         if set(keys) <= entry.keys():
             return f"was written by {tool}", instead
     if {"image_id", "category_id", "bbox"} <= entry.keys():
-        return "is a list of COCO's results, which names neither pictures nor classes", "name the annotation that the results belong to"
+        return "is a list of COCO's results, which names neither images nor classes", "name the annotation that the results belong to"
     if isinstance(content, dict) and {"images", "annotations"} & content.keys():
         return (
             "is COCO without all of its three lists (images, annotations, categories)",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Form:
     """One form of annotation.
 
-    A reader is a module with ``FORM``, ``recognises(source) -> bool`` and ``read(source) -> list[RawPicture]``. Both functions are given
+    A reader is a module with ``FORM``, ``recognises(source) -> bool`` and ``read(source) -> list[RawImage]``. Both functions are given
     one file, or the folder where `suffixes` is empty. Recognising asks for positive evidence in the content; it never raises on a file
     of another form.
 
@@ -18,7 +18,7 @@ class Form:
         exported_by: tools and data sets that write it, as a table cell.
         not_read: parts of it that are not read, as a table cell.
         suffixes: endings of files that may hold it, in lower case; empty: the form is a whole folder.
-        per_picture: one file holds one picture, so that a folder of such files is one data set.
+        per_image: one file holds one image, so that a folder of such files is one data set.
     """
 
     name: str
@@ -27,4 +27,4 @@ class Form:
     exported_by: str
     not_read: str
     suffixes: tuple[str, ...] = ()
-    per_picture: bool = False
+    per_image: bool = False

@@ -1,9 +1,9 @@
-"""IML-Malaria's JSON (Arshad et al. 2022, arXiv:2102.08708): a list of pictures, boxes as corner and size in strings."""
+"""IML-Malaria's JSON (Arshad et al. 2022, arXiv:2102.08708): a list of images, boxes as corner and size in strings."""
 
 import numpy as np
 
 from malaria_cells.data.annotations.format import Form
-from malaria_cells.data.annotations.source import RawPicture, Source, malformed, numbers
+from malaria_cells.data.annotations.source import RawImage, Source, malformed, numbers
 
 FORM = Form(
     name="iml",
@@ -22,21 +22,21 @@ def recognises(source: Source) -> bool:
     return isinstance(content, list) and bool(content) and isinstance(content[0], dict) and "image_name" in content[0]
 
 
-def read(source: Source) -> list[RawPicture]:
-    """Read every picture.
+def read(source: Source) -> list[RawImage]:
+    """Read every image.
 
     Raises:
         InputError: a part of the format is missing.
     """
     try:
-        return [_read_picture(source, entry) for entry in source.json]
+        return [_read_image(source, entry) for entry in source.json]
     except (KeyError, TypeError) as error:
         raise malformed(source.path, _EXPECTED, error) from error
 
 
-def _read_picture(source: Source, entry: dict) -> RawPicture:
+def _read_image(source: Source, entry: dict) -> RawImage:
     name, objects = entry["image_name"], entry["objects"]
     corner_and_size = [numbers(source.path, name, *(o["bbox"][k] for k in "xywh")) for o in objects]
     boxes = np.array(corner_and_size, dtype=np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
-    return RawPicture(name=name, categories=[o["type"] for o in objects], boxes_xyxy=boxes)
+    return RawImage(name=name, categories=[o["type"] for o in objects], boxes_xyxy=boxes)

@@ -1,4 +1,4 @@
-"""Label Studio's JSON (labelstud.io): tasks with annotations in percent of the picture; JSON-MIN, a flatter form of it."""
+"""Label Studio's JSON (labelstud.io): tasks with annotations in percent of the image; JSON-MIN, a flatter form of it."""
 
 import math
 from collections import defaultdict
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import excerpt
 from malaria_cells.data.annotations.format import Form
-from malaria_cells.data.annotations.label_studio_names import picture_name
+from malaria_cells.data.annotations.label_studio_names import image_name
 from malaria_cells.data.annotations.outlines import Box, points_bounds, turned_bounds
 from malaria_cells.data.annotations.shapes import Shapes, expect, faults_named
-from malaria_cells.data.annotations.source import RawPicture, Source, declared_size, numbers, whole_picture
+from malaria_cells.data.annotations.source import RawImage, Source, declared_size, numbers, whole_image
 
 FORM = Form(
     name="label_studio",
@@ -33,7 +33,7 @@ _GEOMETRY = {"x", "y", "width", "height", "rotation", "radiusX", "radiusY", "poi
 
 @dataclass
 class _Annotated:
-    """A picture with the results of the annotation that counts, and with its choices."""
+    """An image with the results of the annotation that counts, and with its choices."""
 
     shapes: Shapes
     size_wh: tuple[int, int] | None
@@ -51,7 +51,7 @@ def recognises(source: Source) -> bool:
     return {"annotation_id", "annotator"} <= first.keys()
 
 
-def read(source: Source) -> list[RawPicture]:
+def read(source: Source) -> list[RawImage]:
     """Read every task that was annotated.
 
     Raises:
@@ -60,18 +60,18 @@ def read(source: Source) -> list[RawPicture]:
     with faults_named(source, _EXPECTED):
         tasks = [expect(task, dict, "a task") for task in expect(source.json, list, "the file")]
         chosen = _of_min(source, tasks) if tasks and "annotation_id" in tasks[0] else _of_tasks(source, tasks)
-        pictures = [_annotated(source, name, results) for name, results in chosen]
-    if not any(p.shapes.boxes for p in pictures) and pictures and all(len(p.choices) == 1 for p in pictures):
-        return [whole_picture(p.shapes.name, p.choices[0]) for p in pictures]
-    for picture in pictures:
-        if picture.choices:
-            picture.shapes.leave_out("choice", "of a picture or a region, not read", len(picture.choices))
-    return [p.shapes.picture(p.size_wh) for p in pictures]
+        images = [_annotated(source, name, results) for name, results in chosen]
+    if not any(p.shapes.boxes for p in images) and images and all(len(p.choices) == 1 for p in images):
+        return [whole_image(p.shapes.name, p.choices[0]) for p in images]
+    for image in images:
+        if image.choices:
+            image.shapes.leave_out("choice", "of an image or a region, not read", len(image.choices))
+    return [p.shapes.image(p.size_wh) for p in images]
 
 
 def _of_tasks(source: Source, tasks: list[dict]) -> Iterable[tuple[str, list]]:
     for task in tasks:
-        name = picture_name(source.path, expect(task["data"], dict, "`data`"))
+        name = image_name(source.path, expect(task["data"], dict, "`data`"))
         with faults_named(source, _EXPECTED, name):
             annotations = next((expect(task[key], list, f"`{key}`") for key in _LISTS if key in task), [])
             done = [a for a in annotations if not expect(a, dict, "an annotation").get("was_cancelled")]
@@ -80,17 +80,17 @@ def _of_tasks(source: Source, tasks: list[dict]) -> Iterable[tuple[str, list]]:
             if len(done) < len(annotations):
                 source.issues.note("annotation", "that was cancelled, left out", name, len(annotations) - len(done))
             if not done:
-                source.issues.note("picture", "without an annotation that is finished, left out", name)
+                source.issues.note("image", "without an annotation that is finished, left out", name)
                 continue
             yield name, expect(_latest(source, name, done)["result"], list, "`result`")
 
 
 def _of_min(source: Source, tasks: list[dict]) -> Iterable[tuple[str, list]]:
     """JSON-MIN has an entry an annotation, with the results below the names of the interface's controls."""
-    by_picture: dict[str, list[dict]] = defaultdict(list)
+    by_image: dict[str, list[dict]] = defaultdict(list)
     for task in tasks:
-        by_picture[picture_name(source.path, {key: value for key, value in task.items() if key not in _OF_MIN})].append(task)
-    for name, done in by_picture.items():
+        by_image[image_name(source.path, {key: value for key, value in task.items() if key not in _OF_MIN})].append(task)
+    for name, done in by_image.items():
         entry = _latest(source, name, done)
         results: list[dict] = []
         for key, value in entry.items():
@@ -105,7 +105,7 @@ def _of_min(source: Source, tasks: list[dict]) -> Iterable[tuple[str, list]]:
 def _latest(source: Source, name: str, annotations: list[dict]) -> dict:
     """The annotation that counts: the one that is marked as ground truth, else the one that was changed last."""
     if len(annotations) > 1:
-        source.issues.note("picture", "with several annotations, of which the ground truth or else the latest was taken", name)
+        source.issues.note("image", "with several annotations, of which the ground truth or else the latest was taken", name)
     marked = [a for a in annotations if a.get("ground_truth")]
     return max(
         enumerate(marked or annotations), key=lambda pair: (str(pair[1].get("updated_at") or pair[1].get("created_at") or ""), pair[0])
@@ -113,47 +113,47 @@ def _latest(source: Source, name: str, annotations: list[dict]) -> dict:
 
 
 def _annotated(source: Source, name: str, results: list) -> _Annotated:
-    picture = _Annotated(Shapes(source, name), None, [])
+    image = _Annotated(Shapes(source, name), None, [])
     with faults_named(source, _EXPECTED, name):
         labelled = {r.get("id") for r in results if isinstance(r, dict) and isinstance(r.get("value"), dict) and _labels(r["value"])}
         if (
             len({str(r.get("to_name")) for r in results if isinstance(r, dict) and isinstance(r.get("value"), dict) and "x" in r["value"]})
             > 1
         ):
-            raise TypeError("shapes of several pictures (to_name) are in one task; export COCO instead")
+            raise TypeError("shapes of several images (to_name) are in one task; export COCO instead")
         for result in results:
             if expect(result, dict, "a result").get("type") == "relation":
-                picture.shapes.leave_out("relation", "between cells, not read")
+                image.shapes.leave_out("relation", "between cells, not read")
                 continue
             value = expect(result["value"], dict, "`value`")
             if isinstance(value.get("choices"), list):
-                picture.choices += [expect(c, str, "a choice") for c in value["choices"]]
+                image.choices += [expect(c, str, "a choice") for c in value["choices"]]
             elif not _labels(value) and result.get("id") in labelled - {None}:  # a shape may come twice, once with its label
                 if value.keys() - _GEOMETRY:
-                    picture.shapes.leave_out("result", "beside the label of a region (a text or a rating), not read")
+                    image.shapes.leave_out("result", "beside the label of a region (a text or a rating), not read")
             else:
-                _read_shape(picture, result, value)
-    return picture
+                _read_shape(image, result, value)
+    return image
 
 
 def _labels(value: dict) -> list | None:
     return next((v for key, v in value.items() if key.endswith("labels") and isinstance(v, list) and v), None)
 
 
-def _read_shape(picture: _Annotated, result: dict, value: dict) -> None:
-    shapes, labels = picture.shapes, _labels(value)
+def _read_shape(image: _Annotated, result: dict, value: dict) -> None:
+    shapes, labels = image.shapes, _labels(value)
     if ("radiusX" not in value and "points" not in value and not {"x", "y", "width", "height"} <= value.keys()) or "sequence" in value:
         return shapes.leave_out("result", f"of the kind {excerpt(result.get('type'), 40)}, which has no box, left out")
     if labels is None or len(labels) != 1:
         return shapes.leave_out("region", "without a label, or with several, left out")
     if result.get("item_index"):
-        return shapes.leave_out("region", "of a further picture of the same task, left out")
+        return shapes.leave_out("region", "of a further image of the same task, left out")
     if result.get("image_rotation"):
         raise TypeError("was turned in Label Studio, so that it is not clear where its boxes are; turn it back there and export again")
     size = declared_size(result.get("original_width"), result.get("original_height"))
-    if size is None or (picture.size_wh and size != picture.size_wh):
+    if size is None or (image.size_wh and size != image.size_wh):
         raise TypeError("`original_width` and `original_height` are missing or differ, and boxes are in percent of them")
-    picture.size_wh = size
+    image.size_wh = size
     box = _bounds(shapes, value, size)
     return shapes.add(labels[0], *box) if box else shapes.leave_out("outline", "with fewer than three points, left out")
 
@@ -167,7 +167,7 @@ def _bounds(shapes: Shapes, value: dict, size_wh: tuple[int, int]) -> Box | None
     across, down = size_wh[0] / 100, size_wh[1] / 100
     degrees = numbers(shapes.source.path, shapes.name, value.get("rotation") or 0)[0]
     if degrees and not math.isfinite(degrees):
-        raise InputError(f"{shapes.source.path}: picture '{shapes.name}' has a box with the rotation {degrees}; expected degrees")
+        raise InputError(f"{shapes.source.path}: image '{shapes.name}' has a box with the rotation {degrees}; expected degrees")
     if degrees and "points" not in value:
         shapes.leave_out("turned box", "taken as its upright bounding box")
     if "points" in value:

@@ -1,4 +1,4 @@
-"""The name of a picture from the ways in which Label Studio refers to one."""
+"""The name of an image from the ways in which Label Studio refers to one."""
 
 import base64
 import re
@@ -9,31 +9,31 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import excerpt
 from malaria_cells.data.annotations.shapes import is_file
-from malaria_cells.data.images import is_picture
+from malaria_cells.data.images import is_image
 
 _USUAL_KEYS = ("image", "img", "picture", "photo", "image_url", "url")
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")  # the prefix that keeps uploaded files of one name apart
 
 
-def picture_name(annotation: Path, data: dict[str, Any]) -> str:
-    """The picture's path; one that is absolute has a root that is not known here.
+def image_name(annotation: Path, data: dict[str, Any]) -> str:
+    """The image's path; one that is absolute has a root that is not known here.
 
     Args:
-        annotation: the exported file. A picture beside it may keep the prefix that Label Studio gives to uploads, as in
+        annotation: the exported file. An image beside it may keep the prefix that Label Studio gives to uploads, as in
             ``ab12cd34-name.jpg``; where there is none of that name, the prefix is left out.
-        data: the task's data, of which one value refers to the picture.
+        data: the task's data, of which one value refers to the image.
 
     Raises:
-        InputError: no value, or several, may be a picture.
+        InputError: no value, or several, may be an image.
     """
     texts = {key: value for key, value in data.items() if isinstance(value, str) and value}
     usual = next((key for key in _USUAL_KEYS if key in texts), None)
-    fitting = [usual] if usual else [key for key, value in texts.items() if is_picture(Path(_path(value)))]
+    fitting = [usual] if usual else [key for key, value in texts.items() if is_image(Path(_path(value)))]
     if len(fitting) != 1:
-        raise InputError(f"{annotation}: a task has the data {excerpt(data, 120)}; expected the picture's path under the key `image`")
+        raise InputError(f"{annotation}: a task has the data {excerpt(data, 120)}; expected the image's path under the key `image`")
     name = _path(texts[fitting[0]])
     if not name.strip("/") or len(name) > 4096:
-        raise InputError(f"{annotation}: a task has the picture {excerpt(texts[fitting[0]])}; expected its path or address")
+        raise InputError(f"{annotation}: a task has the image {excerpt(texts[fitting[0]])}; expected its path or address")
     folder, slash, own = name.rpartition("/")
     if _UPLOADED.match(own) and "/upload" in f"/{folder}/":
         beside = annotation.parent

@@ -1,4 +1,4 @@
-"""LabelMe's JSON (Wada 2016, github.com/wkentaro/labelme): one file a picture, shapes as points in pixels."""
+"""LabelMe's JSON (Wada 2016, github.com/wkentaro/labelme): one file an image, shapes as points in pixels."""
 
 import math
 from pathlib import PureWindowsPath
@@ -8,17 +8,17 @@ from malaria_cells.base.text import excerpt
 from malaria_cells.data.annotations.format import Form
 from malaria_cells.data.annotations.outlines import Box, points_bounds
 from malaria_cells.data.annotations.shapes import Shapes, expect, faults_named, is_file
-from malaria_cells.data.annotations.source import RawPicture, Source, declared_size
+from malaria_cells.data.annotations.source import RawImage, Source, declared_size
 
 FORM = Form(
     name="labelme",
     title="LabelMe",
     recognised_by="a JSON file with `shapes` and `imagePath`",
     exported_by="LabelMe, AnyLabeling, X-AnyLabeling",
-    not_read="points, lines, flags, the picture inside the file; outlines, circles, masks and turned boxes serve as their bounding boxes, "
+    not_read="points, lines, flags, the image inside the file; outlines, circles, masks and turned boxes serve as their bounding boxes, "
     "and outlines of one label and group as one cell",
     suffixes=(".json",),
-    per_picture=True,
+    per_image=True,
 )
 _EXPECTED = '{"imagePath": .., "shapes": [{"label": .., "shape_type": "rectangle", "points": [[x, y], [x, y]]}]}'
 _LEAST_POINTS = {"rectangle": 2, "circle": 2, "polygon": 3, "mask": 2, "rotation": 3, "oriented_rectangle": 3}
@@ -32,8 +32,8 @@ def recognises(source: Source) -> bool:
     return isinstance(content, dict) and isinstance(content.get("shapes"), list) and "imagePath" in content
 
 
-def read(source: Source) -> list[RawPicture]:
-    """Read the one picture; without a name in the file it is named as the file.
+def read(source: Source) -> list[RawImage]:
+    """Read the one image; without a name in the file it is named as the file.
 
     Raises:
         InputError: a part of the format is missing.
@@ -47,17 +47,17 @@ def read(source: Source) -> list[RawPicture]:
         for shape in expect(content["shapes"], list, "`shapes`"):
             _read_shape(shapes, expect(shape, dict, "a shape"), groups)
         if any(expect(content.get("flags") or {}, dict, "`flags`").values()):
-            shapes.leave_out("flag", "of a whole picture, not read", sum(map(bool, content["flags"].values())))
-    return [shapes.picture(declared_size(content.get("imageWidth"), content.get("imageHeight")))]
+            shapes.leave_out("flag", "of a whole image, not read", sum(map(bool, content["flags"].values())))
+    return [shapes.image(declared_size(content.get("imageWidth"), content.get("imageHeight")))]
 
 
 def _name(source: Source, written: str) -> str:
-    """The picture's path; where it is not beside the file, but one of the file's own name is, both were renamed together."""
+    """The image's path; where it is not beside the file, but one of the file's own name is, both were renamed together."""
     beside, last = source.path.parent, PureWindowsPath(written)
     own = source.path.stem + last.suffix
     if own == last.name or not is_file(beside / own) or is_file(beside / last.name) or is_file(beside / last.as_posix()):
         return written
-    source.issues.note("picture", "that its file calls by another name, found by the file's own name", f"{own} ({excerpt(last.name, 60)})")
+    source.issues.note("image", "that its file calls by another name, found by the file's own name", f"{own} ({excerpt(last.name, 60)})")
     return own
 
 

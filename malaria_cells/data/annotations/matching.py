@@ -1,4 +1,4 @@
-"""Which pictures a list of names means, where the list was written with another folder in mind."""
+"""Which images a list of names means, where the list was written with another folder in mind."""
 
 import unicodedata
 from collections import defaultdict
@@ -9,15 +9,15 @@ _OWN_FOLDER = "images/"
 
 
 def match_names(names: Iterable[str], paths: Mapping[str, str]) -> dict[str, list[str]]:
-    r"""Find the pictures that names stand for; the time it takes grows with the number of either, not with their product.
+    r"""Find the images that names stand for; the time it takes grows with the number of either, not with their product.
 
-    A name that is a picture's key stands for that one. Else it stands for the pictures whose paths end with it in whole components,
+    A name that is an image's key stands for that one. Else it stands for the images whose paths end with it in whole components,
     but for those of which a longer name of the list is the end. A name of an absolute path, or below ``images/``, that fits nothing
     is tried again without its first folders, the fewest possible.
 
     Args:
         names: with any slashes, composed letters or not.
-        paths: whole paths of the pictures by their keys, which end with the keys.
+        paths: whole paths of the images by their keys, which end with the keys.
 
     Returns:
         Keys by name, as many lists as there are names: empty where nothing fits, two or more keys where it is ambiguous.

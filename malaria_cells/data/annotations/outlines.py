@@ -17,7 +17,7 @@ def outline_bounds(segmentation: Any, size_wh: tuple[int, int] | None) -> Box | 
     Args:
         segmentation: a list of polygons (flat lists ``[x1, y1, x2, y2, ..]``, or lists of points), one such flat list, or
             ``{"counts": .., "size": [height, width]}``.
-        size_wh: the picture's size in pixels, with which a mask's own is compared; None: it is not.
+        size_wh: the image's size in pixels, with which a mask's own is compared; None: it is not.
 
     Returns:
         Left, top, right and bottom in pixels, the latter two outside of it; None where the outline has no polygon of three points or
@@ -107,7 +107,7 @@ def _mask_bounds(mask: dict, size_wh: tuple[int, int] | None) -> Box | None:
     if not len(first):
         return None
     left, right = first // height, (behind - 1) // height
-    over = left < right  # a run that goes on in the next column touches the picture's lower and upper border
+    over = left < right  # a run that goes on in the next column touches the image's lower and upper border
     top, bottom = np.where(over, 0, first % height), np.where(over, height - 1, (behind - 1) % height)
     return float(left.min()), float(top.min()), float(right.max() + 1), float(bottom.max() + 1)
 
@@ -117,9 +117,9 @@ def _mask_size(size: Any, size_wh: tuple[int, int] | None) -> tuple[int, int]:
         raise TypeError("found a mask without its size; expected [height, width]")
     height, width = size
     if height * width > LARGEST_MASK:
-        raise TypeError("found a mask of more pixels than any picture has")
+        raise TypeError("found a mask of more pixels than any image has")
     if size_wh is not None and size_wh != (width, height):
-        raise TypeError(f"found a mask of {width} x {height} pixels in a picture of {size_wh[0]} x {size_wh[1]}")
+        raise TypeError(f"found a mask of {width} x {height} pixels in an image of {size_wh[0]} x {size_wh[1]}")
     return height, width
 
 

@@ -18,9 +18,9 @@ PARTS = {
 _BESIDE = words(
     "captions keypoints panoptic person stuff "
     "annotation annotations boxes bbox coco csv data dataset default gt image images img imgs instances json label labels obj "
-    "part set split subset txt voc xml yolo text texts picture pictures photos jpegimages"
+    "part set split subset txt voc xml yolo text texts image images photos jpegimages"
 )
-# Names of folders that hold annotation files alone, their pictures lying in a folder beside them.
+# Names of folders that hold annotation files alone, their images lying in a folder beside them.
 ANNOTATION_FOLDERS = frozenset({"annotation", "annotations", "label", "labels", "json", "xml", "xmls", "coco", "voc", "csv", "yolo"})
 
 

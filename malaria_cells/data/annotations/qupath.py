@@ -1,4 +1,4 @@
-"""QuPath's GeoJSON (Bankhead et al. 2017, Sci Rep 7:16878): one file a picture, outlines in pixels with a classification."""
+"""QuPath's GeoJSON (Bankhead et al. 2017, Sci Rep 7:16878): one file an image, outlines in pixels with a classification."""
 
 from typing import Any
 
@@ -6,17 +6,17 @@ from malaria_cells.base.text import excerpt
 from malaria_cells.data.annotations.format import Form
 from malaria_cells.data.annotations.outlines import points_bounds
 from malaria_cells.data.annotations.shapes import Shapes, expect, faults_named
-from malaria_cells.data.annotations.source import RawPicture, Source
+from malaria_cells.data.annotations.source import RawImage, Source
 
 FORM = Form(
     name="qupath",
     title="QuPath GeoJSON",
-    recognised_by="a GeoJSON `FeatureCollection`, or a list of `Feature`, with outlines; it is named as its picture",
+    recognised_by="a GeoJSON `FeatureCollection`, or a list of `Feature`, with outlines; it is named as its image",
     exported_by="QuPath (Export objects as GeoJSON)",
     not_read="objects without a classification (regions of interest), points, lines, measurements, nuclei inside cells; outlines serve as "
     "their bounding boxes",
     suffixes=(".json", ".geojson"),
-    per_picture=True,
+    per_image=True,
 )
 _EXPECTED = (
     '{"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[[x, y], ..]]}, '
@@ -30,8 +30,8 @@ def recognises(source: Source) -> bool:
     return isinstance(features, list) and (not features or (isinstance(features[0], dict) and features[0].get("type") == "Feature"))
 
 
-def read(source: Source) -> list[RawPicture]:
-    """Read the one picture, which is named as the file without its ending.
+def read(source: Source) -> list[RawImage]:
+    """Read the one image, which is named as the file without its ending.
 
     Raises:
         InputError: a part of the format is missing.
@@ -47,7 +47,7 @@ def read(source: Source) -> list[RawPicture]:
         shapes.leave_out(
             "annotation", "with a class beside detections, taken as a cell like them (a region of interest should have none)", annotations
         )
-    return [shapes.picture()]
+    return [shapes.image()]
 
 
 def _features(content: Any) -> Any:

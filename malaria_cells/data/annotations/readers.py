@@ -21,7 +21,7 @@ from malaria_cells.data.annotations import (
     yolo,
 )
 from malaria_cells.data.annotations.format import Form
-from malaria_cells.data.annotations.source import RawPicture, Source
+from malaria_cells.data.annotations.source import RawImage, Source
 
 
 class Reader(Protocol):
@@ -29,7 +29,7 @@ class Reader(Protocol):
 
     FORM: Form
     recognises: Callable[[Source], bool]
-    read: Callable[[Source], list[RawPicture]]
+    read: Callable[[Source], list[RawImage]]
 
 
 @runtime_checkable

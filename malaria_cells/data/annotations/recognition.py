@@ -11,16 +11,16 @@ from malaria_cells.data.annotations.file_index import folded
 from malaria_cells.data.annotations.format import Form
 from malaria_cells.data.annotations.parts import part_of_path
 from malaria_cells.data.annotations.readers import FORMAT_NAMES, FORMATS, FolderReader, Reader, reader_named
-from malaria_cells.data.annotations.source import RawPicture, Source
+from malaria_cells.data.annotations.source import RawImage, Source
 from malaria_cells.data.annotations.unrecognised import advice_on, below, no_form, several_forms
-from malaria_cells.data.images import is_picture
+from malaria_cells.data.images import is_image
 
 _OF_FOLDERS = tuple(reader for reader in FORMATS if not reader.FORM.suffixes)
 _SUFFIXES = frozenset(suffix for reader in FORMATS for suffix in reader.FORM.suffixes)
 
 TRAINING_NAMES = ("training.json", "annotations.json", "_annotations.coco.json", "data.yaml", "train.csv")
 TEST_NAMES = ("test.json",)
-# Files that lie beside pictures and are no annotation of them: our own splits and tables of detections, Label Studio's list of categories.
+# Files that lie beside images and are no annotation of them: our own splits and tables of detections, Label Studio's list of categories.
 _NO_ANNOTATIONS = frozenset(
     {
         "doubtful.csv",
@@ -54,14 +54,14 @@ class Recognised:
     issues: AnnotationIssues
 
     @property
-    def lists_pictures(self) -> bool:
-        """Whether the files list the data set's pictures, so that one that is not listed is left out."""
+    def lists_images(self) -> bool:
+        """Whether the files list the data set's images, so that one that is not listed is left out."""
         tested = {self.root / name for name in TEST_NAMES}
         return self.reader not in _OF_FOLDERS and not any(path.is_file() for path in tested)
 
-    def read(self) -> list[tuple[Source, RawPicture]]:
-        """All pictures of all files."""
-        return [(source, picture) for source in self.sources for picture in self.reader.read(source)]
+    def read(self) -> list[tuple[Source, RawImage]]:
+        """All images of all files."""
+        return [(source, image) for source in self.sources for image in self.reader.read(source)]
 
     def __str__(self) -> str:
         if isinstance(self.reader, FolderReader):
@@ -117,9 +117,9 @@ def _of_folder(root: Path, readers: tuple[Reader, ...], issues: AnnotationIssues
         raise InputError(no_form(folder, not_read, readers[0].FORM.name if len(readers) == 1 else None))
     ((name, sources),) = found.items()
     reader = reader_named(name)
-    sources = _chosen(root, sources, issues) if len(sources) > 1 and not reader.FORM.per_picture else sources
+    sources = _chosen(root, sources, issues) if len(sources) > 1 and not reader.FORM.per_image else sources
     for path, why in not_read.items():
-        if why and reader.FORM.per_picture and _may_hold(path, reader.FORM):  # a picture's cells must not be lost with a damaged file
+        if why and reader.FORM.per_image and _may_hold(path, reader.FORM):  # an image's cells must not be lost with a damaged file
             raise InputError(f"{path}: {why}")
         issues.note("file", "without an annotation of a known form, not read", f"{path.relative_to(root)}" + (f" ({why})" if why else ""))
     return Recognised(reader, tuple(sources), root, issues)
@@ -145,30 +145,30 @@ def _annotation_files(
             not_read[path] = ""
         elif len(readers) > 1 and "submission" in path.stem.lower().replace("_", ""):
             not_read[path] = "the example of a file to submit, whose labels are made up"
-        elif len(readers) > 1 and reader is csv_table and (why := _no_picture_of(source, files)):
+        elif len(readers) > 1 and reader is csv_table and (why := _no_image_of(source, files)):
             not_read[path] = why
         else:
             found[reader.FORM.name].append(source)
     return found, not_read
 
 
-def _no_picture_of(table: Source, files: list[Path]) -> str:
-    """Why a table is no annotation of a folder's pictures: no row names one of them. A list of classes has such columns, too."""
-    known = {folded(name) for path in files if is_picture(path) for name in (path.name, path.stem)}
+def _no_image_of(table: Source, files: list[Path]) -> str:
+    """Why a table is no annotation of a folder's images: no row names one of them. A list of classes has such columns, too."""
+    known = {folded(name) for path in files if is_image(path) for name in (path.name, path.stem)}
     try:
         rows = csv_table.read(Source(table.path))
     except InputError:  # it is told as the table is read, if nothing else is there to read
         return ""
     named = {folded(PurePosixPath(str(row.name).replace("\\", "/")).name) for row in rows}
     found = known & (named | {PurePosixPath(name).stem for name in named})
-    return "" if found or not known else "it names none of the folder's pictures"
+    return "" if found or not known else "it names none of the folder's images"
 
 
 def _chosen(root: Path, sources: list[Source], issues: AnnotationIssues) -> list[Source]:
     """Of several files of one form those that make up the data set; the others are noted.
 
     A file that is called as training annotations usually are counts before others, as do files that are named as a part before
-    those that are not, and COCO's ``instances`` before its ``person_keypoints`` of the same pictures. A config reads the
+    those that are not, and COCO's ``instances`` before its ``person_keypoints`` of the same images. A config reads the
     test's file by itself.
     """
     usual = {root / name for name in TRAINING_NAMES}
@@ -181,7 +181,7 @@ def _chosen(root: Path, sources: list[Source], issues: AnnotationIssues) -> list
         if source.path in tests:
             issues.note("annotation", "of the test part, read as `test_annotations` and not here", source.path.name)
         elif stem.startswith(("person_keypoints", "stuff", "panoptic")) and source.part in instances:
-            issues.note("file", "of the same pictures as an `instances` file, not read", below(root, source.path))
+            issues.note("file", "of the same images as an `instances` file, not read", below(root, source.path))
         elif source not in main and source.part is None and (main or any(other.part for other in sources)):
             issues.note("file", "not named as a part of the data set, not read; name it itself to read it", below(root, source.path))
         else:

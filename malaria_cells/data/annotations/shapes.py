@@ -1,4 +1,4 @@
-"""Helps the readers of drawing tools: gathers a picture's shapes as boxes, and names the picture in which something is wrong."""
+"""Helps the readers of drawing tools: gathers an image's shapes as boxes, and names the image in which something is wrong."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ import numpy as np
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import excerpt
-from malaria_cells.data.annotations.source import RawPicture, Source, numbers
+from malaria_cells.data.annotations.source import RawImage, Source, numbers
 
 T = TypeVar("T")
 _KINDS: dict[type, str] = {dict: "an object {..}", list: "a list [..]", str: "a text"}
@@ -40,8 +40,8 @@ def is_file(path: Path) -> bool:
 
 
 @contextmanager
-def faults_named(source: Source, expected: str, picture: Any = None) -> Iterator[None]:
-    """Turn what a missing or wrong part of a file raises into an error that names the file, the picture and the form expected.
+def faults_named(source: Source, expected: str, image: Any = None) -> Iterator[None]:
+    """Turn what a missing or wrong part of a file raises into an error that names the file, the image and the form expected.
 
     Raises:
         InputError: instead of a KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError or RecursionError.
@@ -52,17 +52,17 @@ def faults_named(source: Source, expected: str, picture: Any = None) -> Iterator
         raise
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         found = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
-        where = f"picture {excerpt(picture)}: " if picture is not None else ""
+        where = f"image {excerpt(image)}: " if image is not None else ""
         raise InputError(f"{source.path}: {where}{found}; expected {expected}") from error
 
 
 @dataclass
 class Shapes:
-    """The shapes of one picture, as boxes, while they are read.
+    """The shapes of one image, as boxes, while they are read.
 
     Attributes:
         source: the file, which takes notes of what is left out.
-        name: the picture's path as written.
+        name: the image's path as written.
         categories: one name a box.
         boxes: left, top, right, bottom of each.
     """
@@ -85,10 +85,10 @@ class Shapes:
         self.categories.append(category.strip())
 
     def leave_out(self, what: str, reason: str, count: int = 1) -> None:
-        """Count something of the picture that is not read, or not as it is."""
+        """Count something of the image that is not read, or not as it is."""
         self.source.issues.note(what, reason, self.name, count)
 
-    def picture(self, size_wh: tuple[int, int] | None = None, part: str | None = None) -> RawPicture:
+    def image(self, size_wh: tuple[int, int] | None = None, part: str | None = None) -> RawImage:
         """All that was taken."""
         boxes = np.array(self.boxes, dtype=np.float64).reshape(-1, 4)
-        return RawPicture(self.name, self.categories, boxes, size_wh=size_wh, part=part)
+        return RawImage(self.name, self.categories, boxes, size_wh=size_wh, part=part)

@@ -17,23 +17,23 @@ from defusedxml import DefusedXmlException
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import excerpt
 from malaria_cells.data.annotations.cleaning import AnnotationIssues
-from malaria_cells.data.images import is_picture, walk_files
+from malaria_cells.data.images import is_image, walk_files
 
 
 @dataclass(frozen=True)
-class RawPicture:
-    """One picture as its annotation file has it: nothing clipped, dropped or mapped yet.
+class RawImage:
+    """One image as its annotation file has it: nothing clipped, dropped or mapped yet.
 
     Attributes:
-        name: the picture's path as written.
+        name: the image's path as written.
         categories: one name a box.
         boxes_xyxy: float64 (n, 4), may hold NaN, swapped corners, or lie outside.
         ignore: bool (n,), regions that the format itself marks as not to be scored (COCO's crowds).
         size_wh: width and height as declared, if the format declares them.
         part: ``train``, ``validation`` or ``test``, if the format says so.
-        whole: the only category is of the picture as a whole; the box is without meaning.
-        relative: boxes are in fractions of the picture's width and height, not in pixels.
-        other_names: paths that the picture may have instead, tried in order where `name` leads to none.
+        whole: the only category is of the image as a whole; the box is without meaning.
+        relative: boxes are in fractions of the image's width and height, not in pixels.
+        other_names: paths that the image may have instead, tried in order where `name` leads to none.
     """
 
     name: str
@@ -47,9 +47,9 @@ class RawPicture:
     other_names: tuple[str, ...] = ()
 
 
-def whole_picture(name: str, category: str) -> RawPicture:
-    """A picture that is an example of a category as a whole."""
-    return RawPicture(name, [category], np.zeros((1, 4)), whole=True)
+def whole_image(name: str, category: str) -> RawImage:
+    """An image that is an example of a category as a whole."""
+    return RawImage(name, [category], np.zeros((1, 4)), whole=True)
 
 
 @dataclass(frozen=True)
@@ -72,24 +72,24 @@ class Source:
         return walk_files(self.path)
 
     @cached_property
-    def pictures(self) -> list[Path]:
-        """The pictures among `files`."""
-        return [path for path in self.files if is_picture(path)]
+    def images(self) -> list[Path]:
+        """The images among `files`."""
+        return [path for path in self.files if is_image(path)]
 
     @cached_property
-    def picture_folders(self) -> dict[Path, list[Path]]:
-        """For each folder the folders in it that have pictures, in them or below, sorted."""
+    def image_folders(self) -> dict[Path, list[Path]]:
+        """For each folder the folders in it that have images, in them or below, sorted."""
         tree: dict[Path, set[Path]] = defaultdict(set)
-        for folder in self.own_picture_folders:
+        for folder in self.own_image_folders:
             while folder != self.path:
                 tree[folder.parent].add(folder)
                 folder = folder.parent
         return {parent: sorted(children) for parent, children in tree.items()}
 
     @cached_property
-    def own_picture_folders(self) -> frozenset[Path]:
-        """The folders that pictures lie in directly."""
-        return frozenset(path.parent for path in self.pictures)
+    def own_image_folders(self) -> frozenset[Path]:
+        """The folders that images lie in directly."""
+        return frozenset(path.parent for path in self.images)
 
     @cached_property
     def json(self) -> Any:
@@ -169,16 +169,16 @@ def is_number(text: str) -> bool:
     return True
 
 
-def numbers(source: Path, picture: str, *values: Any) -> list[float]:
+def numbers(source: Path, image: str, *values: Any) -> list[float]:
     """Read coordinates that may be written as strings; None becomes NaN.
 
     Raises:
-        InputError: a value that is no number; names the file and the picture.
+        InputError: a value that is no number; names the file and the image.
     """
     try:
         return [float("nan") if v is None else float(v) for v in values]
     except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{source}: picture '{picture}' has a box with the coordinates {excerpt(values)}; expected four numbers") from None
+        raise InputError(f"{source}: image '{image}' has a box with the coordinates {excerpt(values)}; expected four numbers") from None
 
 
 def declared_size(width: Any, height: Any) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""The rows of a table as pictures: with a box in each row, or with a label of the whole picture."""
+"""The rows of a table as images: with a box in each row, or with a label of the whole image."""
 
 from collections import defaultdict
 
@@ -8,21 +8,21 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import excerpt
 from malaria_cells.data.annotations.columns import MISSING, Columns, plain
 from malaria_cells.data.annotations.parts import part_named
-from malaria_cells.data.annotations.source import RawPicture, Source, declared_size, whole_picture
+from malaria_cells.data.annotations.source import RawImage, Source, declared_size, whole_image
 from malaria_cells.data.annotations.tables import Row
 
 Boxes = dict[int, list[float] | None]  # by the identity of their row; None where it says that there is no cell
 
 
-def pictures_of_rows(source: Source, columns: Columns, rows: list[Row], one_hot: list[int]) -> list[RawPicture]:
-    """One picture a row, which is an example of its label as a whole.
+def images_of_rows(source: Source, columns: Columns, rows: list[Row], one_hot: list[int]) -> list[RawImage]:
+    """One image a row, which is an example of its label as a whole.
 
     Raises:
-        InputError: a row without a picture or a label, or a picture with two labels; names the lines.
+        InputError: a row without an image or a label, or an image with two labels; names the lines.
     """
     found: dict[str, tuple[str, Row]] = {}
     for row in rows:
-        name, label = _needed(source, columns, row, "picture"), _label(source, columns, row, one_hot)
+        name, label = _needed(source, columns, row, "image"), _label(source, columns, row, one_hot)
         if name not in found:
             found[name] = label, row
         elif found[name][0] == label:
@@ -31,19 +31,18 @@ def pictures_of_rows(source: Source, columns: Columns, rows: list[Row], one_hot:
         else:
             first, before = found[name]
             raise InputError(
-                f"{source.path}: picture '{name}' is listed twice with labels '{first}' and '{label}' "
+                f"{source.path}: image '{name}' is listed twice with labels '{first}' and '{label}' "
                 f"(lines {before.line} and {row.line}), "
                 "of which one can be right; remove the other"
             )
-    pictures = [(whole_picture(name, label), row) for name, (label, row) in found.items()]
+    images = [(whole_image(name, label), row) for name, (label, row) in found.items()]
     return [
-        RawPicture(p.name, p.categories, p.boxes_xyxy, size_wh=_size(columns, row), part=_part(columns, row), whole=True)
-        for p, row in pictures
+        RawImage(p.name, p.categories, p.boxes_xyxy, size_wh=_size(columns, row), part=_part(columns, row), whole=True) for p, row in images
     ]
 
 
 def _check_same(source: Source, columns: Columns, first: Row, second: Row) -> None:
-    """See that two rows of one picture and label are the same: else each may be of a cell, not of the picture.
+    """See that two rows of one image and label are the same: else each may be of a cell, not of the image.
 
     Raises:
         InputError: they differ in another column; names the lines.
@@ -51,34 +50,34 @@ def _check_same(source: Source, columns: Columns, first: Row, second: Row) -> No
     differing = [name for i, name in enumerate(columns.names) if name and _field(first, i) != _field(second, i)]
     if differing:
         raise InputError(
-            f"{source.path}: lines {first.line} and {second.line} are of one picture and label and differ in '{differing[0][:60]}': if "
-            "each is of a cell, the four columns of its box are needed; if it is of the whole picture, keep one"
+            f"{source.path}: lines {first.line} and {second.line} are of one image and label and differ in '{differing[0][:60]}': if "
+            "each is of a cell, the four columns of its box are needed; if it is of the whole image, keep one"
         )
 
 
-def boxes_of_rows(source: Source, columns: Columns, rows: list[Row]) -> list[RawPicture]:
-    """One box a row; a row with neither label nor box says that its picture has no cells.
+def boxes_of_rows(source: Source, columns: Columns, rows: list[Row]) -> list[RawImage]:
+    """One box a row; a row with neither label nor box says that its image has no cells.
 
     Raises:
-        InputError: a row that lacks something, or boxes in fractions of 1 without the picture's size; names the line.
+        InputError: a row that lacks something, or boxes in fractions of 1 without the image's size; names the line.
     """
-    by_picture: dict[str, list[Row]] = defaultdict(list)
+    by_image: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        by_picture[_needed(source, columns, row, "picture")].append(row)
+        by_image[_needed(source, columns, row, "image")].append(row)
     boxes: Boxes = {id(row): _box(source, columns, row) for row in rows}
     scaled = _are_fractions([box for box in boxes.values() if box])
     if columns.kind == "corner and size" and _looks_centred(columns, rows, boxes):
         raise InputError(
-            f"{source.path}: its x and y seem to be the centre of boxes: taken as a corner, boxes lie past the border of pictures; name "
+            f"{source.path}: its x and y seem to be the centre of boxes: taken as a corner, boxes lie past the border of images; name "
             "the columns x_center and y_center if they are, or correct the boxes"
         )
     if columns.kind == "corner and size" and plain(columns.names[(columns.box or (0,))[0]]) == "x":
         source.issues.note("table", "whose columns x and y are taken as the left upper corner of boxes", source.path.name)
-    pictures = []
-    for name, own in by_picture.items():
+    images = []
+    for name, own in by_image.items():
         sizes, parts = {_size(columns, row) for row in own}, {_part(columns, row) for row in own}
         if len(sizes) > 1 or len(parts) > 1:
-            raise InputError(f"{source.path}: picture '{name}' has rows with several sizes or parts (line {own[0].line} and below)")
+            raise InputError(f"{source.path}: image '{name}' has rows with several sizes or parts (line {own[0].line} and below)")
         size, part = sizes.pop(), parts.pop()
         if scaled and size is None:
             raise InputError(
@@ -88,8 +87,8 @@ def boxes_of_rows(source: Source, columns: Columns, rows: list[Row]) -> list[Raw
         boxed = _without_repeated(source, columns, own, boxes)
         corners = np.array([_corners(columns.kind, box) for box, _ in boxed], dtype=np.float64).reshape(-1, 4)
         categories = [label for _, label in boxed]
-        pictures.append(RawPicture(name, categories, corners * (size + size if scaled and size else 1), size_wh=size, part=part))
-    return pictures
+        images.append(RawImage(name, categories, corners * (size + size if scaled and size else 1), size_wh=size, part=part))
+    return images
 
 
 def _field(row: Row, i: int | None) -> str:
@@ -97,7 +96,7 @@ def _field(row: Row, i: int | None) -> str:
 
 
 def _needed(source: Source, columns: Columns, row: Row, what: str) -> str:
-    """The field for the picture or the label.
+    """The field for the image or the label.
 
     Raises:
         InputError: it is empty, or goes over several lines, as where a quote is missing.
@@ -126,7 +125,7 @@ def _label(source: Source, columns: Columns, row: Row, one_hot: list[int]) -> st
     chosen = [columns.names[i] for i in one_hot if _field(row, i).startswith("1")]
     if len(chosen) != 1:
         raise InputError(
-            f"{source.path}: line {row.line} has 1 for {', '.join(chosen) or 'none'} of its classes; a picture as a whole has one class"
+            f"{source.path}: line {row.line} has 1 for {', '.join(chosen) or 'none'} of its classes; an image as a whole has one class"
         )
     return chosen[0]
 
@@ -153,7 +152,7 @@ def _box(source: Source, columns: Columns, row: Row) -> list[float] | None:
         if label.lower() in MISSING:
             return None
         raise InputError(
-            f"{source.path}: line {row.line} has the label '{label[:60]}' and no box; leave the label empty where a picture has no cells, "
+            f"{source.path}: line {row.line} has the label '{label[:60]}' and no box; leave the label empty where an image has no cells, "
             "or write the box"
         )
     if _needed(source, columns, row, "label").lower() in MISSING:
@@ -174,7 +173,7 @@ def _corners(kind: str, box: list[float]) -> list[float]:
 
 
 def _are_fractions(boxes: list[list[float]]) -> bool:
-    """Whether coordinates are fractions of the picture: none is over 1, and some are not whole."""
+    """Whether coordinates are fractions of the image: none is over 1, and some are not whole."""
     values = np.array(boxes, dtype=np.float64)
     return bool(values.size and (values <= 1.001).all() and (values >= -0.001).all() and (values % 1 != 0).any())
 
@@ -201,6 +200,6 @@ def _without_repeated(source: Source, columns: Columns, rows: list[Row], boxes: 
         if box is None:
             continue
         if (label, *box) in found:
-            source.issues.note("row", "that repeats another, left out", f"{_field(row, columns.picture)} (line {row.line})")
+            source.issues.note("row", "that repeats another, left out", f"{_field(row, columns.image)} (line {row.line})")
         found.setdefault((label, *box), (box, label))
     return list(found.values())

@@ -8,7 +8,7 @@ from malaria_cells.data.annotations import class_folders, yolo
 from malaria_cells.data.annotations.foreign import name_of_tool
 from malaria_cells.data.annotations.readers import FORMAT_NAMES
 from malaria_cells.data.annotations.source import Source
-from malaria_cells.data.images import UNREADABLE_SUFFIXES, is_picture
+from malaria_cells.data.images import UNREADABLE_SUFFIXES, is_image
 
 
 def several_forms(root: Path, found: dict[str, list[Source]]) -> str:
@@ -27,9 +27,9 @@ def several_forms(root: Path, found: dict[str, list[Source]]) -> str:
 
 def no_form(folder: Source, not_read: dict[Path, str], asked: str | None) -> str:
     """The message for a folder in which no form was recognised, or not the one that was asked for."""
-    root, files, pictures = folder.path, folder.files, folder.pictures
-    seen = [f"{number_of(len(pictures), 'picture')} (first {below(root, pictures[0])})"] if pictures else ["no picture"]
-    endings = Counter(p.suffix.lower() or "no ending" for p in files if not is_picture(p))
+    root, files, images = folder.path, folder.files, folder.images
+    seen = [f"{number_of(len(images), 'image')} (first {below(root, images[0])})"] if images else ["no image"]
+    endings = Counter(p.suffix.lower() or "no ending" for p in files if not is_image(p))
     seen += [
         f"{n:,} {ending}" + (f" ({UNREADABLE_SUFFIXES[ending]})" if ending in UNREADABLE_SUFFIXES else "")
         for ending, n in endings.most_common(6)
@@ -41,7 +41,7 @@ def no_form(folder: Source, not_read: dict[Path, str], asked: str | None) -> str
         return "\n".join(
             [*lines, *(f"{line}." for line in told), "Without a form that is named (`annotation_format`, --format) all are tried."]
         )
-    for path in [p for p in files if not is_picture(p)][:200]:
+    for path in [p for p in files if not is_image(p)][:200]:
         advice = advice_on(Source(path))
         if advice and len(told) < 3:
             told.append(f"{below(root, path)}: {advice}")

@@ -11,7 +11,7 @@ from malaria_cells.base.text import excerpt
 from malaria_cells.data.annotations.format import Form
 from malaria_cells.data.annotations.outlines import Box, points_bounds, turned_bounds
 from malaria_cells.data.annotations.shapes import Shapes, expect, faults_named
-from malaria_cells.data.annotations.source import RawPicture, Source, numbers
+from malaria_cells.data.annotations.source import RawImage, Source, numbers
 from malaria_cells.data.annotations.tables import read_table
 
 FORM = Form(
@@ -30,11 +30,11 @@ _EXPECTED = (
 _COLUMNS = ("filename", "region_shape_attributes", "region_attributes")
 _USUAL_ATTRIBUTES = ("label", "class", "type", "category", "name", "cell")
 
-Entry = tuple[str, list[tuple[dict, dict]]]  # a picture's name, and its regions: attributes of the shape, attributes of the region
+Entry = tuple[str, list[tuple[dict, dict]]]  # an image's name, and its regions: attributes of the shape, attributes of the region
 
 
 def recognises(source: Source) -> bool:
-    """Whether the file holds pictures with `filename` and `regions`, or a table with VIA's columns."""
+    """Whether the file holds images with `filename` and `regions`, or a table with VIA's columns."""
     if source.path.suffix.lower() == ".csv":
         rows = read_table(source.path, most=1)
         return bool(rows) and set(_COLUMNS) <= set(_header(rows[0].fields))
@@ -42,8 +42,8 @@ def recognises(source: Source) -> bool:
     return bool(entries) and isinstance(entries[0], dict) and {"filename", "regions"} <= entries[0].keys()
 
 
-def read(source: Source) -> list[RawPicture]:
-    """Read every picture; the one attribute of regions that names classes is found out.
+def read(source: Source) -> list[RawImage]:
+    """Read every image; the one attribute of regions that names classes is found out.
 
     Raises:
         InputError: a part of the format is missing, or it is not clear which attribute names the classes.
@@ -51,7 +51,7 @@ def read(source: Source) -> list[RawPicture]:
     with faults_named(source, _EXPECTED):
         entries = list(_from_table(source) if source.path.suffix.lower() == ".csv" else _from_json(source))
         attribute = _attribute(source, [attributes for _, regions in entries for _, attributes in regions])
-    return [_read_picture(source, name, regions, attribute) for name, regions in entries]
+    return [_read_image(source, name, regions, attribute) for name, regions in entries]
 
 
 def _metadata(content: Any) -> dict:
@@ -63,7 +63,7 @@ def _metadata(content: Any) -> dict:
 
 def _from_json(source: Source) -> Iterable[Entry]:
     for entry in expect(source.json, dict, "the file") and _metadata(source.json).values():
-        name = expect(expect(entry, dict, "a picture's entry")["filename"], str, "`filename`")
+        name = expect(expect(entry, dict, "an image's entry")["filename"], str, "`filename`")
         with faults_named(source, _EXPECTED, name):
             regions = entry["regions"]
             _count_file_attributes(source, name, expect(entry.get("file_attributes") or {}, dict, "`file_attributes`"))
@@ -73,7 +73,7 @@ def _from_json(source: Source) -> Iterable[Entry]:
 
 def _count_file_attributes(source: Source, name: str, attributes: dict) -> None:
     if any(map(_is_given, attributes.values())):
-        source.issues.note("picture", "with attributes of the file, which are not read", name)
+        source.issues.note("image", "with attributes of the file, which are not read", name)
 
 
 def _region(shape: Any, attributes: Any) -> tuple[dict, dict]:
@@ -89,26 +89,26 @@ def _from_table(source: Source) -> Iterable[Entry]:
     header = _header(rows[0].fields) if rows else []
     if not set(_COLUMNS) <= set(header):
         raise TypeError(f"found the columns {', '.join(header) or '(none)'}")
-    pictures: dict[str, list[tuple[dict, dict]]] = {}
+    images: dict[str, list[tuple[dict, dict]]] = {}
     declared: dict[str, str] = {}
     for row in rows[1:]:
         fields = dict(zip(header, row.fields, strict=False))
         name = fields["filename"].strip()
         if not name or len(row.fields) < len(header):
             raise InputError(f"{source.path}: line {row.line} lacks {'filename' if not name else 'columns'}; found {excerpt(row.fields)}")
-        if name not in pictures:
+        if name not in images:
             _count_file_attributes(source, name, _parsed(source, row.line, fields.get("file_attributes", "")))
-        regions = pictures.setdefault(name, [])
+        regions = images.setdefault(name, [])
         declared[name] = fields.get("region_count", "").strip()
         shape = _parsed(source, row.line, fields["region_shape_attributes"])
         if shape:
             regions.append((shape, _parsed(source, row.line, fields["region_attributes"])))
-    for name, regions in pictures.items():
+    for name, regions in images.items():
         if declared[name].isdecimal() and int(declared[name][:9]) != len(regions):
             source.issues.note(
-                "picture", "with another number of rows than its region_count", f"{name} ({len(regions)} rows, not {declared[name]})"
+                "image", "with another number of rows than its region_count", f"{name} ({len(regions)} rows, not {declared[name]})"
             )
-    return pictures.items()
+    return images.items()
 
 
 def _parsed(source: Source, line: int, text: str) -> dict:
@@ -140,18 +140,18 @@ def _is_given(value: Any) -> bool:
     return any(value.values()) if isinstance(value, dict) else value not in (None, "")
 
 
-def _value(attributes: dict, name: str, picture: str) -> str | None:
+def _value(attributes: dict, name: str, image: str) -> str | None:
     """The class of a region; a checkbox's options are in an object, of which one is true."""
     value = attributes.get(name)
     if isinstance(value, dict):
         chosen = [option for option, is_chosen in value.items() if is_chosen]
         if len(chosen) > 1:
-            raise TypeError(f"a region of {excerpt(picture)} has several values of '{name}': {excerpt(chosen)}; choose one in VIA")
+            raise TypeError(f"a region of {excerpt(image)} has several values of '{name}': {excerpt(chosen)}; choose one in VIA")
         value = chosen[0] if chosen else None
     return None if value is None or value == "" else expect(value, str, f"the attribute '{name}' of a region")
 
 
-def _read_picture(source: Source, name: str, regions: list[tuple[dict, dict]], attribute: str | None) -> RawPicture:
+def _read_image(source: Source, name: str, regions: list[tuple[dict, dict]], attribute: str | None) -> RawImage:
     shapes = Shapes(source, name)
     with faults_named(source, _EXPECTED, name):
         for shape, attributes in regions:
@@ -162,7 +162,7 @@ def _read_picture(source: Source, name: str, regions: list[tuple[dict, dict]], a
                 shapes.leave_out("region", f"without a value of '{attribute}', left out")
             else:
                 shapes.add(category, *_bounds(shapes, expect(kind, str, "`name` of a shape"), shape))
-    return shapes.picture()
+    return shapes.image()
 
 
 def _bounds(shapes: Shapes, kind: str, shape: dict) -> Box:

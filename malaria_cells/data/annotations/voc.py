@@ -1,4 +1,4 @@
-"""Pascal VOC: an XML file a picture, ``ImageSets/Main/*.txt`` for the parts (Everingham et al. 2010, IJCV 88(2))."""
+"""Pascal VOC: an XML file an image, ``ImageSets/Main/*.txt`` for the parts (Everingham et al. 2010, IJCV 88(2))."""
 
 import re
 from functools import lru_cache
@@ -9,7 +9,7 @@ import numpy as np
 
 from malaria_cells.data.annotations.format import Form
 from malaria_cells.data.annotations.outlines import points_bounds
-from malaria_cells.data.annotations.source import RawPicture, Source, declared_size, malformed, numbers, read_text
+from malaria_cells.data.annotations.source import RawImage, Source, declared_size, malformed, numbers, read_text
 from malaria_cells.data.images import SUFFIXES
 
 FORM = Form(
@@ -19,7 +19,7 @@ FORM = Form(
     exported_by="LabelImg, Roboflow, CVAT, makesense, VOC's own sets; `ImageSets/Main` names the parts",
     not_read="turned boxes, poses; outlines (LabelMe's XML) serve as their bounding boxes; `difficult` objects are ignore regions",
     suffixes=(".xml",),
-    per_picture=True,
+    per_image=True,
 )
 _EXPECTED = "<annotation><filename/><object><name/><bndbox><xmin/><ymin/><xmax/><ymax/></bndbox></object></annotation>"
 # In the order in which they count: the later, the more.
@@ -32,7 +32,7 @@ def recognises(source: Source) -> bool:
     return root is not None and root.tag == "annotation"
 
 
-def read(source: Source) -> list[RawPicture]:
+def read(source: Source) -> list[RawImage]:
     """Read one XML file; objects marked `difficult` are ignore regions.
 
     Pixels count from 1 and both corners belong to the box, as in VOC's own development kit.
@@ -55,7 +55,7 @@ def read(source: Source) -> list[RawPicture]:
         source.issues.note("object", reason, name or path.name, sum(difficult))
     names = _names(path, root, name)
     return [
-        RawPicture(
+        RawImage(
             name=names[0],
             other_names=names[1:],
             categories=categories,
@@ -88,7 +88,7 @@ def _shape(source: Source, element: Element, name: str) -> list[float] | None:
 
 
 def _names(path: Path, root: Element, written: str) -> tuple[str, ...]:
-    """Paths that the picture may have, likeliest first.
+    """Paths that the image may have, likeliest first.
 
     Many sets were renamed after they were written: the XML's own stem is what the lists go by.
     """
@@ -110,7 +110,7 @@ def _part(path: Path) -> str | None:
 
 
 def _image_sets(folder: Path) -> dict[str, str]:
-    """Part of each picture, read once as long as the lists stay as they are."""
+    """Part of each image, read once as long as the lists stay as they are."""
     lists = {path.stem.lower(): path for path in folder.glob("*.[tT][xX][tT]") if path.stem.lower() in _PARTS}
     ordered = [lists[name] for name in _PARTS if name in lists]
     return _read_lists(tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in ordered))

@@ -1,10 +1,10 @@
-"""VoTT 2's JSON (Microsoft): an export of all pictures, or one ``*-asset.json`` a picture; boxes as left, top, width, height in pixels."""
+"""VoTT 2's JSON (Microsoft): an export of all images, or one ``*-asset.json`` an image; boxes as left, top, width, height in pixels."""
 
 from typing import Any
 
 from malaria_cells.data.annotations.format import Form
 from malaria_cells.data.annotations.shapes import Shapes, expect, faults_named
-from malaria_cells.data.annotations.source import RawPicture, Source, declared_size, numbers
+from malaria_cells.data.annotations.source import RawImage, Source, declared_size, numbers
 
 FORM = Form(
     name="vott",
@@ -13,7 +13,7 @@ FORM = Form(
     exported_by="VoTT 2 (VoTT JSON, or the assets of a project)",
     not_read="regions without a tag or with several; outlines serve as their bounding boxes",
     suffixes=(".json",),
-    per_picture=True,
+    per_image=True,
 )
 _EXPECTED = (
     '{"asset": {"name": .., "size": ..}, "regions": [{"tags": [..], "boundingBox": {"left": .., "top": .., "width": .., "height": ..}}]}'
@@ -21,20 +21,20 @@ _EXPECTED = (
 
 
 def recognises(source: Source) -> bool:
-    """Whether the file is a picture's `asset` with `regions`, or holds `assets` of which the first is."""
+    """Whether the file is an image's `asset` with `regions`, or holds `assets` of which the first is."""
     entries = _entries(source.json)
     return bool(entries) and all(_is_asset(entry) for entry in entries[:1])
 
 
-def read(source: Source) -> list[RawPicture]:
-    """Read every picture of the file.
+def read(source: Source) -> list[RawImage]:
+    """Read every image of the file.
 
     Raises:
         InputError: a part of the format is missing.
     """
     with faults_named(source, _EXPECTED):
         entries = [expect(entry, dict, "an asset") for entry in expect(_entries(source.json), list, "`assets`")]
-        return [_read_picture(source, entry) for entry in entries]
+        return [_read_image(source, entry) for entry in entries]
 
 
 def _is_asset(entry: Any) -> bool:
@@ -48,7 +48,7 @@ def _entries(content: Any) -> list:
     return list(assets.values()) if isinstance(assets, dict) else [content]
 
 
-def _read_picture(source: Source, entry: dict) -> RawPicture:
+def _read_image(source: Source, entry: dict) -> RawImage:
     asset = expect(entry["asset"], dict, "`asset`")
     shapes = Shapes(source, expect(asset["name"], str, "`name`"))
     with faults_named(source, _EXPECTED, shapes.name):
@@ -61,4 +61,4 @@ def _read_picture(source: Source, entry: dict) -> RawPicture:
             left, top, width, height = numbers(source.path, shapes.name, *(box[k] for k in ("left", "top", "width", "height")))
             shapes.add(tags[0], left, top, left + width, top + height)
         size = expect(asset.get("size") or {}, dict, "`size`")
-    return shapes.picture(declared_size(size.get("width"), size.get("height")))
+    return shapes.image(declared_size(size.get("width"), size.get("height")))

@@ -117,7 +117,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _darknet(folder: Source, names: Path) -> dict[str, Any]:
-    """The lists of pictures of each part: by Darknet's ``obj.data``, or by the lists' own names beside the class names."""
+    """The lists of images of each part: by Darknet's ``obj.data``, or by the lists' own names beside the class names."""
     beside = {path.name.lower(): path for path in folder.files if path.parent == names.parent}
     content: dict[str, Any] = {}
     if "obj.data" in beside:
@@ -126,12 +126,12 @@ def _darknet(folder: Source, names: Path) -> dict[str, Any]:
             if key in {"train", "valid", "val", "test"} and value:
                 content["val" if key == "valid" else key] = value
     for name, key in (("train.txt", "train"), ("val.txt", "val"), ("valid.txt", "val"), ("test.txt", "test")):
-        if name in beside and key not in content and _lists_pictures(beside[name]):
+        if name in beside and key not in content and _lists_images(beside[name]):
             content[key] = name
     return content
 
 
-def _lists_pictures(path: Path) -> bool:
+def _lists_images(path: Path) -> bool:
     first = next((line.strip() for line in read_text(path).splitlines() if line.strip()), "")
     return bool(re.search(r"\.\w{3,4}$", first))
 

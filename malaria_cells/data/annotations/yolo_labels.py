@@ -1,4 +1,4 @@
-"""YOLO's label texts: which text belongs to which picture, and what its lines say."""
+"""YOLO's label texts: which text belongs to which image, and what its lines say."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -25,11 +25,11 @@ _OTHER_TEXTS = (
     "valid",
     "test",
 )
-_FAR_OUTSIDE = 1.5  # fractions of the picture's side: a centre or side beyond it is in pixels or percent
+_FAR_OUTSIDE = 1.5  # fractions of the image's side: a centre or side beyond it is in pixels or percent
 
 
 def label_texts(files: Iterable[Path]) -> list[Path]:
-    """The texts that may be labels: a text that is called otherwise is one where it lies in the place of a picture's."""
+    """The texts that may be labels: a text that is called otherwise is one where it lies in the place of an image's."""
     return [path for path in files if path.suffix.lower() == ".txt"]
 
 
@@ -39,42 +39,42 @@ def is_other(text: Path) -> bool:
     return stem in _OTHER_TEXTS or stem.startswith("readme")
 
 
-def texts_of(pictures: list[Path], texts: list[Path], root: Path) -> dict[Path, Path]:
-    """Find the text of each picture: ``labels`` in the place of ``images``, or beside it, as ``a.txt`` or ``a.jpg.txt``.
+def texts_of(images: list[Path], texts: list[Path], root: Path) -> dict[Path, Path]:
+    """Find the text of each image: ``labels`` in the place of ``images``, or beside it, as ``a.txt`` or ``a.jpg.txt``.
 
     The case of letters may differ. Where that finds none, the text may lie in any folder, if the folders that say something (``slide1``,
-    but not ``images`` or ``labels``), the part and the stem are those of this picture alone.
+    but not ``images`` or ``labels``), the part and the stem are those of this image alone.
 
     Returns:
-        Picture: text; pictures without a text are not in it.
+        AnnotatedImage: text; images without a text are not in it.
     """
     by_place: dict[str, list[Path]] = defaultdict(list)
     for text in texts:
         by_place[text.as_posix().casefold()].append(text)
     found: dict[Path, Path] = {}
-    for picture in pictures:
-        fitting = (by_place.get(place.as_posix().casefold(), []) for place in _places(picture))
+    for image in images:
+        fitting = (by_place.get(place.as_posix().casefold(), []) for place in _places(image))
         own = next((candidates for candidates in fitting if candidates), [])
         if own:
-            found[picture] = next((t for t in own if t.stem in {picture.stem, picture.name}), own[0])
+            found[image] = next((t for t in own if t.stem in {image.stem, image.name}), own[0])
     taken = set(found.values())
     free_texts = _by_meaning([t for t in texts if t not in taken and not is_other(t)], root)
-    free_pictures = _by_meaning([p for p in pictures if p not in found], root)
-    for meaning, alike in free_pictures.items():
+    free_images = _by_meaning([p for p in images if p not in found], root)
+    for meaning, alike in free_images.items():
         if len(alike) == 1 and len(free_texts.get(meaning, ())) == 1:
             found[alike[0]] = free_texts[meaning][0]
     return found
 
 
-def _places(picture: Path) -> list[Path]:
+def _places(image: Path) -> list[Path]:
     folders = []
-    parts = list(picture.parent.parts)
+    parts = list(image.parent.parts)
     for i in range(len(parts) - 1, -1, -1):
         if parts[i].casefold() == "images":
             folders.append(Path(*parts[:i], "labels", *parts[i + 1 :]))
             break
-    folders.append(picture.parent)
-    return [folder / f"{name}.txt" for folder in folders for name in (picture.stem, picture.name)]
+    folders.append(image.parent)
+    return [folder / f"{name}.txt" for folder in folders for name in (image.stem, image.name)]
 
 
 def _by_meaning(paths: list[Path], root: Path) -> dict[tuple, list[Path]]:
@@ -113,7 +113,7 @@ def read_rows(path: Path, key_point_values: int = 0) -> list[tuple[int, list[flo
         key_point_values: numbers that follow a box where the set has key points (`kpt_shape` multiplied out).
 
     Returns:
-        Class number and box of each line: left, top, right, bottom in fractions of the picture's sides.
+        Class number and box of each line: left, top, right, bottom in fractions of the image's sides.
 
     Raises:
         InputError: a line that is not ``class x_centre y_centre width height`` or an outline, in fractions of 1.
@@ -139,7 +139,7 @@ def read_rows(path: Path, key_point_values: int = 0) -> list[tuple[int, list[flo
         if any(abs(value) > _FAR_OUTSIDE for value in rest[:4]):
             raise InputError(
                 f"{path}: line {number} is {excerpt(line)}, whose numbers look like pixels or percent; "
-                "expected fractions of the picture's width and height, 0 to 1: divide by them and write the texts again"
+                "expected fractions of the image's width and height, 0 to 1: divide by them and write the texts again"
             )
         rows.append((int(class_id), _bounds(rest, key_point_values)))
     return rows

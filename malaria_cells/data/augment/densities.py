@@ -1,8 +1,8 @@
-"""Other laboratories' photographs of the same cells: stain, lamp, focus, sensor and file are varied as physics has them.
+"""Other laboratories' images of the same cells: stain, lamp, focus, sensor and file are varied as physics has them.
 
 Stains are varied in optical density, where by Beer and Lambert's law a stain twice as strong is twice as dense and the clear field stays
 white (Tellez et al. 2019, Medical Image Analysis 58, 101544, section 3.2, vary it in the same domain). One function serves the crops of
-whole photographs and the patches of single cells.
+whole images and the patches of single cells.
 """
 
 import cv2
@@ -10,7 +10,7 @@ import numpy as np
 
 DARKEST = 1 / 255  # transmission that a black pixel is taken for
 STRENGTH, STRENGTH_BY_CHANNEL = 0.4, 0.25  # logarithms that densities are multiplied by at most, in all channels and in each
-FADED, FADING = 0.25, (0.0, 1.0)  # fraction of the pictures whose colours fade, and how far
+FADED, FADING = 0.25, (0.0, 1.0)  # fraction of the images whose colours fade, and how far
 WHITE = (0.88, 1.02)  # brightness of the clear field
 CAST = 0.08  # logarithm that each channel is multiplied by at most
 UNEVEN, SLOPE = 0.4, 0.15  # fraction that is lit unevenly, and by how much towards an edge
@@ -22,7 +22,7 @@ COMPRESSED, QUALITY = 0.2, (30, 90)  # fraction that was a JPEG, and its quality
 
 
 def varied(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One photograph, or a part of it, as another laboratory might have taken it.
+    """One image, or a part of it, as another laboratory might have taken it.
 
     Args:
         pixels: uint8 RGB (H, W, 3); black pixels, a frame say, are varied like others.

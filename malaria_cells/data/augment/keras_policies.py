@@ -10,7 +10,7 @@ from typing import Any
 # images (b, H, W, 3) float32 0..255, labels (b, c) float32 -> the same, changed
 BatchPolicy = Callable[[Any, Any], tuple[Any, Any]]
 
-CROP_FROM = 1.12  # a picture is enlarged by so much before a crop of its own size is taken at random
+CROP_FROM = 1.12  # an image is enlarged by so much before a crop of its own size is taken at random
 RAND_AUGMENT_MAGNITUDE = 0.3
 
 
@@ -45,7 +45,7 @@ def _rand_augment(image_size_hw: tuple[int, int], seed: int) -> BatchPolicy:  # 
     import tensorflow as tf
 
     layer = keras_cv.layers.RandAugment(value_range=(0, 255), augmentations_per_image=2, magnitude=RAND_AUGMENT_MAGNITUDE, seed=seed)
-    # keras-cv maps ten pictures at a time over one random state, so that which picture gets which draw is a race.
+    # keras-cv maps ten images at a time over one random state, so that which image gets which draw is a race.
     layer._map_fn = lambda augment, inputs: tf.map_fn(augment, inputs, parallel_iterations=1)
     return lambda images, labels: (layer(images, training=True), labels)
 

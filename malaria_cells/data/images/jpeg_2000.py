@@ -30,10 +30,10 @@ def size_inside(head: bytes) -> tuple[int, int] | None:
 
 
 def deep_jpeg_2000(file: IO[bytes], size_wh: tuple[int, int]) -> np.ndarray | None:
-    """Decode a picture of 9 to 16 bits; None: it has 8 or fewer.
+    """Decode an image of 9 to 16 bits; None: it has 8 or fewer.
 
     Args:
-        file: of the picture.
+        file: of the image.
         size_wh: what was checked to be no larger than is allowed.
 
     Returns:
@@ -59,7 +59,7 @@ def deep_jpeg_2000(file: IO[bytes], size_wh: tuple[int, int]) -> np.ndarray | No
             "JPEG 2000 of a kind that cannot be read (its colours are not all alike, or of over 16 bits); export it with 8 bits"
         )
     if size_inside(head) != size_wh:
-        raise UnreadableError("the picture is broken (its headers have two sizes); export or copy it again")
+        raise UnreadableError("the image is broken (its headers have two sizes); export or copy it again")
     file.seek(0)
     return _rgb(imagecodecs.jpeg2k_decode(file.read()), bits)
 

@@ -1,4 +1,4 @@
-"""The pictures of one file, a folder or a pattern, and what of it was left out."""
+"""The images of one file, a folder or a pattern, and what of it was left out."""
 
 import fnmatch
 import glob
@@ -9,18 +9,18 @@ from pathlib import Path
 
 from malaria_cells.base.errors import InputError, reason
 from malaria_cells.base.text import number_of
-from malaria_cells.data.images.names import SUFFIXES, UNREADABLE_SUFFIXES, is_picture
+from malaria_cells.data.images.names import SUFFIXES, UNREADABLE_SUFFIXES, is_image
 from malaria_cells.data.images.refusal import export_advice
 from malaria_cells.data.images.walking import Walk, is_searched, walked
 
 log = logging.getLogger(__name__)
 
 
-def list_pictures(where: str | Path) -> tuple[Path, list[str]]:
-    """Find the pictures of one file, a directory (recursively) or a glob.
+def list_images(where: str | Path) -> tuple[Path, list[str]]:
+    """Find the images of one file, a directory (recursively) or a glob.
 
     A path that exists is taken as it stands before it is taken for a pattern. Links to folders are followed; of several links to one
-    picture one is listed, and of the picture and a link to it the picture. What was left out is logged, one line a kind.
+    image one is listed, and of the image and a link to it the image. What was left out is logged, one line a kind.
 
     Args:
         where: a path, or a pattern with ``*``, ``?`` or ``[``; ``**`` crosses folders; a leading ``~`` is the home folder.
@@ -29,7 +29,7 @@ def list_pictures(where: str | Path) -> tuple[Path, list[str]]:
         The folder that keys are relative to, and the sorted keys (relative paths with forward slashes).
 
     Raises:
-        InputError: nothing is there, or nothing of it is a picture.
+        InputError: nothing is there, or nothing of it is an image.
     """
     try:
         path = _expanded(where)
@@ -40,14 +40,14 @@ def list_pictures(where: str | Path) -> tuple[Path, list[str]]:
         elif glob.has_magic(str(path)):
             root, walk = _matching(path)
         else:
-            raise InputError(f"{where}: no such picture or directory")
+            raise InputError(f"{where}: no such image or directory")
     except OSError as error:
-        raise InputError(f"{where}: cannot be searched ({error.strerror or reason(error)}); name a folder or a picture") from None
-    found = [p for p in walk.files if is_picture(p)]
+        raise InputError(f"{where}: cannot be searched ({error.strerror or reason(error)}); name a folder or an image") from None
+    found = [p for p in walk.files if is_image(p)]
     kept = _without_doubles([p for p in found if _is_text(p)], walk.linked)
     _tell_what_is_left_out(where, walk, [p for p in found if p not in kept])
     if not kept:
-        raise InputError(f"{where}: found no picture{_brackets(str(where))}; expected files ending in {', '.join(sorted(SUFFIXES))}")
+        raise InputError(f"{where}: found no image{_brackets(str(where))}; expected files ending in {', '.join(sorted(SUFFIXES))}")
     return root, sorted(p.relative_to(root).as_posix() for p in kept)
 
 
@@ -75,11 +75,11 @@ def _matching(pattern: Path) -> tuple[Path, Walk]:
     root, parts = _longest_folder(pattern)
     literal = [part.replace("[", "[[]") for part in parts]
     tried = (_fitting(root, wanted, fits) for fits in (fnmatch.fnmatch, _fits_in_any_case) for wanted in (parts, literal))
-    found = next((paths for paths in tried if any(is_picture(p) for p in paths)), [])
-    others = [p for p in _fitting(root, parts, _fits_in_any_case) if is_picture(p) and p.is_file() and p not in found]
+    found = next((paths for paths in tried if any(is_image(p) for p in paths)), [])
+    others = [p for p in _fitting(root, parts, _fits_in_any_case) if is_image(p) and p.is_file() and p not in found]
     if others:
         log.warning(
-            f"{pattern}: {number_of(len(others), 'picture')} left out that would match in other cases of the letters; first: {others[0]}"
+            f"{pattern}: {number_of(len(others), 'image')} left out that would match in other cases of the letters; first: {others[0]}"
         )
     files = [p for p in found if p.is_file()]
     return root, Walk(files, {p for p in files if _is_linked(p, root)}, [p for p in found if p.is_symlink() and not p.exists()])
@@ -145,11 +145,11 @@ def _tell_what_is_left_out(where: str | Path, walk: Walk, left_out: list[Path]) 
     unnamed = [p for p in left_out if not _is_text(p)]
     if unnamed:
         log.warning(
-            f"{where}: {number_of(len(unnamed), 'picture')} left out with a name that is no text; first: {str(unnamed[0])!a}; rename them"
+            f"{where}: {number_of(len(unnamed), 'image')} left out with a name that is no text; first: {str(unnamed[0])!a}; rename them"
         )
     doubles = [p for p in left_out if _is_text(p)]
     if doubles:
-        log.warning(f"{where}: {number_of(len(doubles), 'link')} left out, to pictures that are listed already; first: {doubles[0]}")
+        log.warning(f"{where}: {number_of(len(doubles), 'link')} left out, to images that are listed already; first: {doubles[0]}")
     if walk.broken:
         log.warning(f"{where}: {number_of(len(walk.broken), 'link')} left out, to nothing; first: {walk.broken[0]}")
     if walk.closed:

@@ -1,4 +1,4 @@
-"""Which files are pictures, by their names alone."""
+"""Which files are images, by their names alone."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ SUFFIXES = frozenset(
 )
 
 _RAW = "a raw file of a camera"
-# Suffix: name of the format. Files of these kinds are photographs that must be exported before they can be read.
+# Suffix: name of the format. Files of these kinds are images that must be exported before they can be read.
 UNREADABLE_SUFFIXES = {
     **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC of a telephone"),
     ".avif": "AVIF",
@@ -70,6 +70,6 @@ UNREADABLE_SUFFIXES = {
 }
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file's name ends like a picture's and is not hidden."""
+def is_image(path: Path) -> bool:
+    """Whether a file's name ends like an image's and is not hidden."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")

@@ -33,7 +33,7 @@ FORMATS = tuple(
     )
 )
 ORIENTATION_TAG = 0x0112
-_MORE_THAN_ONE_PICTURE = frozenset({"PNG", "WEBP", "GIF"})  # formats that hold animations; the further pictures of a JPEG are previews
+_MORE_THAN_ONE_IMAGE = frozenset({"PNG", "WEBP", "GIF"})  # formats that hold animations; the further images of a JPEG are previews
 _PLAIN_FORMATS = frozenset({"JPEG", "MPO", "PNG", "BMP", "WEBP"})
 _PLAIN_MODES = frozenset({"1", "L", "P", "RGB"})
 _TRANSPARENT_MODES = frozenset({"RGBA", "LA", "PA", "La", "RGBa"})
@@ -54,17 +54,17 @@ def opened(file: BinaryIO, start: bytes) -> ImageFile.ImageFile | None:
         file.seek(0)
         image = factory(file, "")
         check_size(image.size)
-        frames = getattr(image, "n_frames", 1) if name in _MORE_THAN_ONE_PICTURE else 1
+        frames = getattr(image, "n_frames", 1) if name in _MORE_THAN_ONE_IMAGE else 1
         if frames > 1:
             raise UnreadableError(
-                f"an animation of {frames} frames, of which one would stand for all; save the wanted one as a picture of its own"
+                f"an animation of {frames} frames, of which one would stand for all; save the wanted one as an image of its own"
             )
         return image
     return None
 
 
 def size(image: ImageFile.ImageFile) -> tuple[int, int]:
-    """Width and height of the upright picture."""
+    """Width and height of the upright image."""
     width, height = image.size
     return (height, width) if image.getexif().get(ORIENTATION_TAG) in SIDEWAYS else (width, height)
 
@@ -76,7 +76,7 @@ def orientation(image: ImageFile.ImageFile) -> int:
 
 
 def is_plain(image: ImageFile.ImageFile) -> bool:
-    """Whether no program can take the picture for another one: 8 bits, RGB or grey, upright as stored, nothing transparent."""
+    """Whether no program can take the image for another one: 8 bits, RGB or grey, upright as stored, nothing transparent."""
     deep = any(";16" in str(tile.args) for tile in image.tile)
     stored = image.format in _PLAIN_FORMATS and image.mode in _PLAIN_MODES and not deep and "transparency" not in image.info
     return stored and image.getexif().get(ORIENTATION_TAG, 1) == 1

@@ -1,4 +1,4 @@
-"""Why a picture is not read, and what can be done; the file's name is put in front by the reader."""
+"""Why an image is not read, and what can be done; the file's name is put in front by the reader."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ from malaria_cells.data.images.names import UNREADABLE_SUFFIXES
 MAX_PIXELS = 400_000_000
 READABLE = "JPEG, PNG, TIFF, JPEG 2000, BMP, WebP or GIF"
 
-_PHOTOGRAPHS = "export it as JPEG, PNG or TIFF with 8 bits from the program that shows it"
+_IMAGES = "export it as JPEG, PNG or TIFF with 8 bits from the program that shows it"
 _MICROSCOPES = "open it in its own program, or in Fiji with Bio-Formats or QuPath, and export it as TIFF or PNG with 8 bits in RGB"
 _ADVICE = {
     "HEIC of a telephone": "export it as JPEG, or set the camera to its most compatible format",
     "a raw file of a camera": "develop it in the camera's program and export it as TIFF or JPEG",
     "a video": "export the frames that are wanted as PNG",
 }
-# The first bytes of files that are taken for pictures, where they begin, and the name of the format.
+# The first bytes of files that are taken for images, where they begin, and the name of the format.
 _STARTS = (
     (0, b"%!PS", "PostScript"),
     (0, b"\xc5\xd0\xd3\xc6", "PostScript"),
@@ -38,11 +38,11 @@ SIGNATURE = 160  # bytes that are read to tell what a file is
 
 
 class UnreadableError(ValueError):
-    """A picture that is not read; its message has no file name."""
+    """An image that is not read; its message has no file name."""
 
 
 def export_advice(name: str) -> str:
-    """Return what to do with a picture of a format that is not read, by the format's name as in `UNREADABLE_SUFFIXES`.
+    """Return what to do with an image of a format that is not read, by the format's name as in `UNREADABLE_SUFFIXES`.
 
     Examples:
         >>> export_advice("a video")
@@ -51,26 +51,24 @@ def export_advice(name: str) -> str:
     if name in _ADVICE:
         return _ADVICE[name]
     return (
-        _MICROSCOPES
-        if " of " in name or name in {"a slide scanner's own format", "DICOM", "Zarr", "HDF5, as Imaris writes"}
-        else _PHOTOGRAPHS
+        _MICROSCOPES if " of " in name or name in {"a slide scanner's own format", "DICOM", "Zarr", "HDF5, as Imaris writes"} else _IMAGES
     )
 
 
 def unreadable(path: Path, start: bytes) -> str:
-    """Say what a file is that is no picture we read, by its first bytes or else by its name."""
+    """Say what a file is that is no image we read, by its first bytes or else by its name."""
     if not start:
-        return "not a picture that can be read: the file is empty; copy it again"
+        return "not an image that can be read: the file is empty; copy it again"
     name = next((name for at, magic, name in _STARTS if start[at : at + len(magic)] == magic), None)
     name = name or UNREADABLE_SUFFIXES.get(path.suffix.lower())
     if name is not None:
-        return f"not a picture that can be read: it is {name}; {export_advice(name)}"
+        return f"not an image that can be read: it is {name}; {export_advice(name)}"
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html")):
-        return "not a picture that can be read: it is a page of the web, as a failed download leaves; fetch it again"
+        return "not an image that can be read: it is a page of the web, as a failed download leaves; fetch it again"
     if text.startswith(b"version https://git-lfs"):
-        return "not a picture that can be read: it is a pointer of Git LFS; fetch the picture with `git lfs pull`"
-    return f"not a picture that can be read; expected {READABLE}"
+        return "not an image that can be read: it is a pointer of Git LFS; fetch the image with `git lfs pull`"
+    return f"not an image that can be read; expected {READABLE}"
 
 
 def refuse_raw(path: Path, start: bytes) -> None:
@@ -81,17 +79,17 @@ def refuse_raw(path: Path, start: bytes) -> None:
     """
     name = UNREADABLE_SUFFIXES.get(path.suffix.lower()) or ("a raw file of a camera" if start[8:10] == b"CR" else None)
     if name is not None:
-        raise UnreadableError(f"not a picture that can be read: it is {name}; {export_advice(name)}")
+        raise UnreadableError(f"not an image that can be read: it is {name}; {export_advice(name)}")
 
 
 def check_size(size_wh: tuple[int, int]) -> None:
-    """See that a picture has pixels, and not too many, before they are decoded.
+    """See that an image has pixels, and not too many, before they are decoded.
 
     Raises:
         UnreadableError: it has none, or more than `MAX_PIXELS`.
     """
     width, height = size_wh
     if width < 1 or height < 1:
-        raise UnreadableError(f"the picture is broken ({width} x {height} pixels); export or copy it again")
+        raise UnreadableError(f"the image is broken ({width} x {height} pixels); export or copy it again")
     if width * height > MAX_PIXELS:
         raise UnreadableError(f"{width} x {height} pixels; the limit is {MAX_PIXELS:,} pixels, cut it into parts")

@@ -21,7 +21,7 @@ def to_8_bits(values: np.ndarray, peak: int) -> np.ndarray:
     if peak == 255:
         return values
     if values.max(initial=0) > peak:
-        raise UnreadableError(f"the picture is broken (its values go up to {values.max():,}, over {peak:,}); export or copy it again")
+        raise UnreadableError(f"the image is broken (its values go up to {values.max():,}, over {peak:,}); export or copy it again")
     table = np.rint(np.arange(peak + 1) / (peak / 255)).astype(np.uint8)
     return table[values]
 
@@ -51,7 +51,7 @@ def check_brightness(values: np.ndarray) -> None:
 
 
 def check_opacity(most: float) -> None:
-    """See that a picture is not transparent everywhere: laid on white, nothing of it would be left.
+    """See that an image is not transparent everywhere: laid on white, nothing of it would be left.
 
     Args:
         most: opacity of its most opaque pixel, 0 to 1.
@@ -92,7 +92,7 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-# EXIF orientations 5 to 8 lay the picture on its side, so that width and height change places.
+# EXIF orientations 5 to 8 lay the image on its side, so that width and height change places.
 SIDEWAYS = frozenset({5, 6, 7, 8})
 _BOTTOM_FIRST = frozenset({3, 4, 7, 8})
 _RIGHT_FIRST = frozenset({2, 3, 6, 7})

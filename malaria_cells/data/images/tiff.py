@@ -1,4 +1,4 @@
-"""TIFF of microscopes, slide scanners and image editors, through tifffile: which page is the picture, and what its numbers mean."""
+"""TIFF of microscopes, slide scanners and image editors, through tifffile: which page is the image, and what its numbers mean."""
 
 import logging
 import math
@@ -18,7 +18,7 @@ from malaria_cells.data.images.tiff_samples import check_page, samples
 
 STARTS = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})  # both orders of bytes, classic and big
 _MOST_PAGES = 1000  # pages that are looked at; more are a stack in any case
-_MOST_SUB_PAGES = 16  # levels of a pyramid, and the previews beside a raw picture
+_MOST_SUB_PAGES = 16  # levels of a pyramid, and the previews beside a raw image
 _DNG_VERSION = 50706  # tag
 _REDUCED, _MASK = 1, 4  # flags of NewSubfileType
 
@@ -39,13 +39,13 @@ logging.getLogger("tifffile").addFilter(_quiet)
 
 
 def tiff_size(file: BinaryIO) -> tuple[int, int]:
-    """Width and height of the upright picture, from the headers alone.
+    """Width and height of the upright image, from the headers alone.
 
     Raises:
         UnreadableError: as `read_tiff`, as far as headers tell.
     """
     with _opened(file) as tiff:
-        page = _picture(tiff)
+        page = _image(tiff)
         width, height = page.imagewidth, page.imagelength
         return (height, width) if _orientation(page) in SIDEWAYS else (width, height)
 
@@ -57,17 +57,17 @@ def tiff_orientation(file: BinaryIO) -> int:
         UnreadableError: as `tiff_size`.
     """
     with _opened(file) as tiff:
-        return _orientation(_picture(tiff))
+        return _orientation(_image(tiff))
 
 
 def read_tiff(file: BinaryIO) -> np.ndarray:
-    """Decode the one picture of a file as upright uint8 RGB (H, W, 3).
+    """Decode the one image of a file as upright uint8 RGB (H, W, 3).
 
     Raises:
-        UnreadableError: a stack, colours or numbers that have no one meaning as a photograph, or parts that are missing.
+        UnreadableError: a stack, colours or numbers that have no one meaning as an image, or parts that are missing.
     """
     with _opened(file) as tiff:
-        page = _picture(tiff)
+        page = _image(tiff)
         return upright(rgb(page, samples(page, tiff.filehandle.size)), _orientation(page))
 
 
@@ -76,7 +76,7 @@ def _opened(file: BinaryIO) -> Iterator[TiffFile]:
     file.seek(0)
     _quiet.here.reading = True
     try:
-        with TiffFile(file, name="picture.tif") as tiff:
+        with TiffFile(file, name="image.tif") as tiff:
             yield tiff
     finally:
         _quiet.here.reading = False
@@ -87,23 +87,23 @@ def _orientation(page: TiffPage) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _picture(tiff: TiffFile) -> TiffPage:
+def _image(tiff: TiffFile) -> TiffPage:
     """The largest page; smaller ones are the thumbnails, labels and pyramids of scanners.
 
     Raises:
-        UnreadableError: several pages could be meant, or the largest one is no photograph that can be read.
+        UnreadableError: several pages could be meant, or the largest one is no image that can be read.
     """
     pages = list(_pages(tiff))
     if not pages:
-        raise UnreadableError("the picture is broken (a TIFF without a page); export or copy it again")
+        raise UnreadableError("the image is broken (a TIFF without a page); export or copy it again")
     within = [sub for page in pages for sub in _sub_pages(page)]
-    picture = max([*pages, *within], key=_area)
-    check_size((picture.imagewidth, picture.imagelength))
-    if picture.photometric in (PHOTOMETRIC.CFA, PHOTOMETRIC.LINEAR_RAW) or _DNG_VERSION in pages[0].tags:
+    image = max([*pages, *within], key=_area)
+    check_size((image.imagewidth, image.imagelength))
+    if image.photometric in (PHOTOMETRIC.CFA, PHOTOMETRIC.LINEAR_RAW) or _DNG_VERSION in pages[0].tags:
         raise UnreadableError("it is a raw file of a camera; develop it in the camera's program and export it as TIFF or JPEG")
-    _check_pages(pages[0], picture, [p for p in pages if p is not picture and not p.subfiletype & _MASK])
-    check_page(picture)
-    return picture
+    _check_pages(pages[0], image, [p for p in pages if p is not image and not p.subfiletype & _MASK])
+    check_page(image)
+    return image
 
 
 def _pages(tiff: TiffFile) -> Iterator[TiffPage]:
@@ -114,7 +114,7 @@ def _pages(tiff: TiffFile) -> Iterator[TiffPage]:
         except IndexError:
             break
         if page.offset in offsets:
-            raise UnreadableError("the picture is broken (its pages run in a circle); export or copy it again")
+            raise UnreadableError("the image is broken (its pages run in a circle); export or copy it again")
         offsets.add(page.offset)
         if isinstance(page, TiffPage):
             yield page
@@ -124,7 +124,7 @@ def _pages(tiff: TiffFile) -> Iterator[TiffPage]:
     if where and not tiff.is_ndpi:
         tiff.filehandle.seek(where)
         if any(tiff.filehandle.read(tiff.tiff.offsetsize)):
-            raise UnreadableError("the picture is broken (a page of it is missing); export or copy it again")
+            raise UnreadableError("the image is broken (a page of it is missing); export or copy it again")
 
 
 def _sub_pages(page: TiffPage) -> Iterator[TiffPage]:
@@ -139,24 +139,24 @@ def _area(page: TiffPage) -> int:
     return page.imagewidth * page.imagelength
 
 
-def _check_pages(first: TiffPage, picture: TiffPage, others: list[TiffPage]) -> None:
-    width, height = picture.imagewidth, picture.imagelength
+def _check_pages(first: TiffPage, image: TiffPage, others: list[TiffPage]) -> None:
+    width, height = image.imagewidth, image.imagelength
     alike = 1 + sum((p.imagewidth, p.imagelength) == (width, height) for p in others)
-    planes = max(alike, _planes_of_one_page(picture))
+    planes = max(alike, _planes_of_one_page(image))
     if planes > 1:
         count = f"{planes:,}" + (" or more" if len(others) + 1 == _MOST_PAGES else "")
-        channels = _channels(first) if picture.samplesperpixel == 1 else 1
+        channels = _channels(first) if image.samplesperpixel == 1 else 1
         if channels > 1:
             raise UnreadableError(
                 f"its {channels} colour channels are pages of their own ({count} pages of {width} x {height} pixels); "
                 "merge the channels to RGB (in ImageJ and Fiji: Image > Type > RGB Color) and save that"
             )
-        raise UnreadableError(f"a stack of {count} pages of {width} x {height} pixels; save each as a picture of its own")
+        raise UnreadableError(f"a stack of {count} pages of {width} x {height} pixels; save each as an image of its own")
     large = [p for p in others if not p.subfiletype & _REDUCED and _area(p) * 2 > width * height]
     if large:
         raise UnreadableError(
             f"{1 + len(large)} pages of which none is a thumbnail ({width} x {height} pixels, "
-            f"{large[0].imagewidth} x {large[0].imagelength}); save each as a picture of its own"
+            f"{large[0].imagewidth} x {large[0].imagelength}); save each as an image of its own"
         )
 
 

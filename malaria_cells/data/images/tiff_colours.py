@@ -36,14 +36,14 @@ def rgb(page: TiffPage, samples: np.ndarray) -> np.ndarray:
         uint8 (H, W, 3), not turned upright.
 
     Raises:
-        UnreadableError: numbers or colours of a kind that has no one meaning as a photograph.
+        UnreadableError: numbers or colours of a kind that has no one meaning as an image.
     """
     colours = _COLOURS.get(page.photometric)
     if colours is None:
         name = getattr(page.photometric, "name", page.photometric)
         raise UnreadableError(f"a TIFF of a kind that cannot be read (its colours are {name}); export it as RGB with 8 bits")
     if samples.shape[2] < colours:
-        raise UnreadableError("the picture is broken (fewer numbers a pixel than colours); export or copy it again")
+        raise UnreadableError("the image is broken (fewer numbers a pixel than colours); export or copy it again")
     alpha_at, premultiplied = _transparency(page, samples.shape[2], colours)
     values, peak = _whole_numbers(page, samples, colours)
     in_colour = _COLOUR_READERS[page.photometric](page, values[..., :colours], peak)
@@ -93,7 +93,7 @@ def _palette(page: TiffPage, values: np.ndarray, peak: int) -> np.ndarray:  # no
         raise UnreadableError("a TIFF of a kind that cannot be read (JPEG changes the numbers of a palette); export it as RGB with 8 bits")
     table = page.colormap
     if table is None or table.ndim != 2 or table.shape[0] != 3 or table.shape[1] <= int(values.max()):
-        raise UnreadableError("the picture is broken (its table of colours is too short); export or copy it again")
+        raise UnreadableError("the image is broken (its table of colours is too short); export or copy it again")
     # Most programs write 8 bits times 256 or 257, some as they are.
     colours = (table >> 8 if table.max() > 255 else table).astype(np.uint8)
     return colours.T[values[..., 0]]
@@ -137,7 +137,7 @@ def _fractions(page: TiffPage, code: int, otherwise: tuple[float, ...]) -> tuple
         return otherwise
     found = tuple(a / b for a, b in zip(value[::2], value[1::2], strict=True))
     if len(found) != len(otherwise):
-        raise UnreadableError("the picture is broken (numbers of its YCbCr colours are missing); export or copy it again")
+        raise UnreadableError("the image is broken (numbers of its YCbCr colours are missing); export or copy it again")
     return found
 
 

@@ -11,7 +11,7 @@ from malaria_cells.data.images.jpeg_2000 import size_inside
 from malaria_cells.data.images.refusal import MAX_PIXELS, UnreadableError
 
 _MOST_SAMPLES = 8  # of a pixel: four colours, and transparency of several kinds
-_ROUNDED_UP = 4096  # pixels by which tiles may be larger than their picture
+_ROUNDED_UP = 4096  # pixels by which tiles may be larger than their image
 _NAMES_OF_COMPRESSIONS = {
     1: "none",
     2: "CCITT RLE",
@@ -29,7 +29,7 @@ _NAMES_OF_COMPRESSIONS = {
     50000: "Zstandard",
     50001: "WebP",
 }
-_BITS_OF_IMAGES = {7: {8}, 33003: {8}, 33005: {8}, 34712: {8, 16}, 50001: {8}}  # that pictures inside have, for sure the same
+_BITS_OF_IMAGES = {7: {8}, 33003: {8}, 33005: {8}, 34712: {8, 16}, 50001: {8}}  # that images inside have, for sure the same
 _JPEG_2000 = frozenset({33003, 33005, 34712})
 _HEAD = 4096  # bytes that hold the header of a part
 _APERIO_YCBCR = 33003  # number of a compression
@@ -79,7 +79,7 @@ def samples(page: TiffPage, file_size: int) -> np.ndarray:
         if part is not None and page.bitspersample == 1:
             part = part.astype(bool)
         if part is None or part.dtype != found.dtype:
-            raise UnreadableError("the picture is broken (a part of it is missing or of another kind); export or copy it again")
+            raise UnreadableError("the image is broken (a part of it is missing or of another kind); export or copy it again")
         part = part[: depth - z, : height - y, : width - x]
         found[plane, z : z + part.shape[0], y : y + part.shape[1], x : x + part.shape[2]] = part
     return np.moveaxis(found[:, 0], 0, -2).reshape(height, width, -1)
@@ -105,16 +105,16 @@ def _check_parts(page: TiffPage, file_size: int) -> None:
     if page.is_tiled:
         sides = ((page.tilewidth, page.imagewidth), (page.tilelength, page.imagelength), (page.tiledepth, 1))
         if not all(0 < tile <= side + _ROUNDED_UP for tile, side in sides):
-            raise UnreadableError("the picture is broken (tiles that are larger than it); export or copy it again")
+            raise UnreadableError("the image is broken (tiles that are larger than it); export or copy it again")
     needed = math.prod(page.chunked)
     places = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     if needed > MAX_PIXELS or len(places) < needed or any(at <= 0 or size <= 0 for at, size in places[:needed]):
-        raise UnreadableError("the picture is broken (strips or tiles of it are missing); export or copy it again")
+        raise UnreadableError("the image is broken (strips or tiles of it are missing); export or copy it again")
     end = max(at + size for at, size in places[:needed])
     if page.compression == COMPRESSION.NONE and page.is_contiguous:  # some programs write wrong counts of bytes
         end = places[0][0] + math.prod(page.shaped) * (page.bitspersample // 8)
     if end > file_size:
-        raise UnreadableError(f"the picture is broken (cut off: {end - file_size:,} bytes are missing); copy it again")
+        raise UnreadableError(f"the image is broken (cut off: {end - file_size:,} bytes are missing); copy it again")
     if page.compression in _JPEG_2000:
         _check_jpeg_2000(page, places[:needed])
 
@@ -127,4 +127,4 @@ def _check_jpeg_2000(page: TiffPage, places: list[tuple[int, int]]) -> None:
         file.seek(at)
         found = size_inside(file.read(min(size, _HEAD)))
         if found is None or not (0 < found[0] <= width and 0 < found[1] <= height):
-            raise UnreadableError("the picture is broken (a part of it has another size than declared); export or copy it again")
+            raise UnreadableError("the image is broken (a part of it has another size than declared); export or copy it again")

@@ -15,20 +15,20 @@ from malaria_cells.data.sample.smear import SIZE_WH, Slide, Smear, render_smear
 
 FIELDS_PER_SLIDE = 4
 TRAINING, TEST = "training.json", "test.json"
-_PICTURE = re.compile(r"slide\d+_\d+\.jpg")
+_IMAGE = re.compile(r"slide\d+_\d+\.jpg")
 
 
 def write_sample(folder: Path, training: int, test: int, seed: int, size_wh: tuple[int, int] = SIZE_WH) -> None:
     """Render a data set; it appears whole or not at all.
 
-    Training and test pictures come from different slides, named in the files: ``images/slide03_2.jpg``.
+    Training and test images come from different slides, named in the files: ``images/slide03_2.jpg``.
 
     Args:
         folder: where to; an older sample there is replaced.
-        training: number of training pictures.
-        test: number of test pictures.
-        seed: same seed, same pictures.
-        size_wh: of the pictures in pixels.
+        training: number of training images.
+        test: number of test images.
+        seed: same seed, same images.
+        size_wh: of the images in pixels.
 
     Raises:
         InputError: the folder holds something else than a sample, which may look alike: a downloaded set.
@@ -49,8 +49,8 @@ def _is_sample(folder: Path) -> bool:
     """Whether there is nothing, or nothing but what this module writes."""
     if not folder.is_dir():
         return not folder.exists()
-    pictures = [p.name for p in (folder / "images").glob("*")]
-    return {p.name for p in folder.iterdir()} <= {"images", TRAINING, TEST} and all(map(_PICTURE.fullmatch, pictures))
+    images = [p.name for p in (folder / "images").glob("*")]
+    return {p.name for p in folder.iterdir()} <= {"images", TRAINING, TEST} and all(map(_IMAGE.fullmatch, images))
 
 
 def _fields(training: int, test: int) -> list[tuple[int, int]]:
@@ -62,12 +62,12 @@ def _write_field(folder: Path, part: int, number: int, seed: int, size_wh: tuple
     slide = Slide.draw(np.random.default_rng([seed, part, slide_number]))
     smear = render_smear(slide, np.random.default_rng([seed, part, slide_number, number]), size_wh)
     name = f"images/slide{part * 50 + slide_number + 1:02d}_{number % FIELDS_PER_SLIDE + 1}.jpg"
-    Image.fromarray(smear.picture).save(folder / name, quality=92)
+    Image.fromarray(smear.image).save(folder / name, quality=92)
     return _entry(name, smear, (folder / name).read_bytes())
 
 
 def _entry(name: str, smear: Smear, content: bytes) -> dict[str, Any]:
-    height, width = smear.picture.shape[:2]
+    height, width = smear.image.shape[:2]
     objects = [
         {"bounding_box": {"minimum": {"r": top, "c": left}, "maximum": {"r": bottom, "c": right}}, "category": label}
         for (left, top, right, bottom), label in zip(smear.boxes_xyxy.tolist(), smear.labels, strict=True)

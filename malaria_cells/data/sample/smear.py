@@ -55,12 +55,12 @@ class Smear:
     """A rendered field and what is in it.
 
     Attributes:
-        picture: uint8 RGB (H, W, 3).
-        boxes_xyxy: int64 (n, 4), pixels, right and bottom exclusive, inside the picture.
+        image: uint8 RGB (H, W, 3).
+        boxes_xyxy: int64 (n, 4), pixels, right and bottom exclusive, inside the image.
         labels: n names.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     boxes_xyxy: np.ndarray
     labels: tuple[str, ...]
 
@@ -89,8 +89,8 @@ def render_smear(slide: Slide, rng: np.random.Generator, size_wh: tuple[int, int
             boxes.append(box)
             labels.append(name)
     _dirt(density, radius, rng)
-    picture = _photograph(density, slide, rng)
-    return Smear(picture, np.array(boxes, dtype=np.int64).reshape(-1, 4), tuple(labels))
+    image = _image(density, slide, rng)
+    return Smear(image, np.array(boxes, dtype=np.int64).reshape(-1, 4), tuple(labels))
 
 
 def _names(count: int, parasitemia: float, rng: np.random.Generator) -> list[str]:
@@ -155,7 +155,7 @@ def _dirt(density: np.ndarray, radius: float, rng: np.random.Generator) -> None:
         _lay(density, (shape[..., None] * colour).astype(np.float32), shape, round(x), round(y))
 
 
-def _photograph(density: np.ndarray, slide: Slide, rng: np.random.Generator) -> np.ndarray:
+def _image(density: np.ndarray, slide: Slide, rng: np.random.Generator) -> np.ndarray:
     height, width = density.shape[:2]
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     x, y = x / width - rng.uniform(0.3, 0.7), y / height - rng.uniform(0.3, 0.7)

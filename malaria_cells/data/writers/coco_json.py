@@ -15,12 +15,12 @@ NO_CLASS = "ignore"
 
 def write(annotations: AnnotationSet, folder: Path) -> list[str]:
     """Write into an empty folder; returns what could not be said in this format, one line a kind."""
-    as_png = written_as_png(annotations.pictures)
-    names = short_keys([p.key for p in annotations.pictures], as_png=as_png)
+    as_png = written_as_png(annotations.images)
+    names = short_keys([p.key for p in annotations.images], as_png=as_png)
     rows: list[dict[str, Any]] = []
-    for image_id, picture in enumerate(annotations.pictures, start=1):
-        place(picture, folder / "images" / names[picture.key])
-        for box, class_id, ignore in zip(picture.boxes_xyxy.tolist(), picture.class_ids.tolist(), picture.ignore.tolist(), strict=True):
+    for image_id, image in enumerate(annotations.images, start=1):
+        place(image, folder / "images" / names[image.key])
+        for box, class_id, ignore in zip(image.boxes_xyxy.tolist(), image.class_ids.tolist(), image.ignore.tolist(), strict=True):
             left, top, right, bottom = box
             width, height = right - left, bottom - top
             rows.append(
@@ -34,11 +34,11 @@ def write(annotations: AnnotationSet, folder: Path) -> list[str]:
                 }
             )
     categories = coco_rows.categories(annotations.labels)
-    if any((p.class_ids == IGNORED).any() for p in annotations.pictures):
+    if any((p.class_ids == IGNORED).any() for p in annotations.images):
         categories.append({"id": len(annotations.labels) + 1, "name": _free(NO_CLASS, annotations.labels.names)})
-    sizes = {f"images/{names[p.key]}": p.size_wh for p in annotations.pictures}
+    sizes = {f"images/{names[p.key]}": p.size_wh for p in annotations.images}
     files.write_json(
-        folder / "annotations.json", {"info": {}, "images": coco_rows.images(sizes), "annotations": rows, "categories": categories}
+        folder / "annotations.json", {"info": {}, "images": coco_rows.image_rows(sizes), "annotations": rows, "categories": categories}
     )
     return renamed(names, as_png) + _parts(annotations)
 
@@ -50,7 +50,7 @@ def _free(name: str, taken: tuple[str, ...]) -> str:
 
 
 def _parts(annotations: AnnotationSet) -> list[str]:
-    parts = Counter(p.part for p in annotations.pictures if p.part)
+    parts = Counter(p.part for p in annotations.images if p.part)
     if len(parts) < 2:
         return []
     held = ", ".join(f"{name} {n}" for name, n in parts.items())

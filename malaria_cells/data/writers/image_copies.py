@@ -1,4 +1,4 @@
-"""Puts pictures where a format wants them."""
+"""Puts images where a format wants them."""
 
 import re
 import shutil
@@ -9,57 +9,57 @@ from PIL import Image
 
 from malaria_cells.base.file_names import distinct, folded, inside, printable
 from malaria_cells.base.text import number_of
-from malaria_cells.data.annotations import Picture
-from malaria_cells.data.images import is_read_alike, read_picture
+from malaria_cells.data.annotations import AnnotatedImage
+from malaria_cells.data.images import is_read_alike, read_image
 
 _OWN_FOLDERS = ("images", "JPEGImages")
 _OWN_LOWER = tuple(name.lower() for name in _OWN_FOLDERS)
 
 
-def place(picture: Picture, target: Path) -> None:
-    """Put a picture at `target`, so that every program shows the pixels that `read_picture` returns for it.
+def place(image: AnnotatedImage, target: Path) -> None:
+    """Put an image at `target`, so that every program shows the pixels that `read_image` returns for it.
 
-    A picture that all programs show alike is copied. Any other is written as PNG, with exactly the pixels of `read_picture`;
+    An image that all programs show alike is copied. Any other is written as PNG, with exactly the pixels of `read_image`;
     `written_as_png` tells which, so that it gets a name that ends so.
 
     Raises:
-        InputError: the picture cannot be read.
+        InputError: the image cannot be read.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    if is_read_alike(picture.path):
-        shutil.copyfile(picture.path, target)
+    if is_read_alike(image.path):
+        shutil.copyfile(image.path, target)
     else:
-        Image.fromarray(read_picture(picture.path)).save(target, format="PNG")
+        Image.fromarray(read_image(image.path)).save(target, format="PNG")
 
 
-def written_as_png(pictures: Iterable[Picture]) -> frozenset[str]:
-    """Keys of the pictures that programs show differently: turned by EXIF, transparent, of more than 8 bits, TIFF, JPEG 2000."""
-    return frozenset(p.key for p in pictures if not is_read_alike(p.path))
+def written_as_png(images: Iterable[AnnotatedImage]) -> frozenset[str]:
+    """Keys of the images that programs show differently: turned by EXIF, transparent, of more than 8 bits, TIFF, JPEG 2000."""
+    return frozenset(p.key for p in images if not is_read_alike(p.path))
 
 
 def short_keys(keys: list[str], label_files: bool = False, as_png: Collection[str] = ()) -> dict[str, str]:
-    """Keys without the picture folders that formats have themselves, unless two would become one.
+    """Keys without the image folders that formats have themselves, unless two would become one.
 
-    No two pictures get one name, on any system.
+    No two images get one name, on any system.
 
     Args:
-        keys: of the pictures.
-        label_files: each picture gets a label file of its stem, below the last folder ``images``; no two of these get one name either.
-        as_png: keys whose pictures get the suffix ``.png``.
+        keys: of the images.
+        label_files: each image gets a label file of its stem, below the last folder ``images``; no two of these get one name either.
+        as_png: keys whose images get the suffix ``.png``.
 
     Raises:
         InputError: a key leads outside the folder that is written.
     """
     wanted = [_short(inside(key)) for key in keys]
     if len({folded(name) for name in wanted}) < len(keys):
-        wanted = [_without_picture_folders(key) if label_files else key for key in keys]
+        wanted = [_without_image_folders(key) if label_files else key for key in keys]
     return _distinct(keys, _with_png(keys, wanted, as_png), label_files)
 
 
 def flat_names(keys: list[str], as_png: Collection[str] = ()) -> dict[str, str]:
-    """A name without folders for each key; folders go into the name where two pictures have the same.
+    """A name without folders for each key; folders go into the name where two images have the same.
 
-    Neither two pictures nor the label files of two get one name, on any system. The pictures of the keys `as_png` get that suffix.
+    Neither two images nor the label files of two get one name, on any system. The images of the keys `as_png` get that suffix.
 
     Raises:
         InputError: a key leads outside the folder that is written.
@@ -71,19 +71,19 @@ def flat_names(keys: list[str], as_png: Collection[str] = ()) -> dict[str, str]:
 
 
 def label_name(name: str, suffix: str = "") -> str:
-    """The name of the label file of a picture: its own with another suffix."""
+    """The name of the label file of an image: its own with another suffix."""
     folder, slash, file = name.rpartition("/")
     stem, _, old = file.rpartition(".")
     return folder + slash + (stem if stem and old else file) + suffix
 
 
 def renamed(names: dict[str, str], as_png: Collection[str] = ()) -> list[str]:
-    """Lines about the pictures whose names are others than before, and about those that were written as PNG; none where there are none."""
+    """Lines about the images whose names are others than before, and about those that were written as PNG; none where there are none."""
     lines = []
     if as_png:
         key = min(as_png)
         lines.append(
-            f"{number_of(len(as_png), 'picture')} written upright as PNG with 8 bits, since not every program shows the original alike; "
+            f"{number_of(len(as_png), 'image')} written upright as PNG with 8 bits, since not every program shows the original alike; "
             f"first: {printable(key)} is now {names[key]}"
         )
     meant = dict(zip(names, _with_png(list(names), list(names), as_png), strict=True))
@@ -91,7 +91,7 @@ def renamed(names: dict[str, str], as_png: Collection[str] = ()) -> list[str]:
     if changed:
         key, name = changed[0]
         lines.append(
-            f"{number_of(len(changed), 'picture')} got another name, so that no two files have one; first: {printable(key)} is now {name}"
+            f"{number_of(len(changed), 'image')} got another name, so that no two files have one; first: {printable(key)} is now {name}"
         )
     return lines
 
@@ -102,14 +102,14 @@ def _with_png(keys: list[str], names: list[str], as_png: Collection[str]) -> lis
 
 def _distinct(keys: list[str], wanted: list[str], label_files: bool) -> dict[str, str]:
     def files_of(name: str) -> tuple[str, ...]:
-        return (f"pictures/{name}", f"labels/{label_name(name, '.txt')}") if label_files else (f"pictures/{name}",)
+        return (f"images/{name}", f"labels/{label_name(name, '.txt')}") if label_files else (f"images/{name}",)
 
     # Hidden files and folders are not looked into by the readers of most programs.
     visible = [re.sub(r"(^|/)\.", r"\1_.", printable(name)) for name in wanted]
     return dict(zip(keys, distinct(visible, files_of), strict=True))
 
 
-def _without_picture_folders(key: str) -> str:
+def _without_image_folders(key: str) -> str:
     """The key with other names for such folders: of the last of them readers make the folder of the label files."""
     *folders, name = key.split("/")
     return "/".join([*(f"{part}_" if part.lower() in _OWN_LOWER else part for part in folders), name])

@@ -7,7 +7,7 @@ from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.file_names import printable
 from malaria_cells.base.text import excerpt
-from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.labels import IGNORED
 from malaria_cells.data.writers.image_copies import flat_names, label_name, place, renamed, written_as_png
 
@@ -17,19 +17,19 @@ NO_CLASS = "difficult"
 
 def write(annotations: AnnotationSet, folder: Path) -> list[str]:
     """Write into an empty folder; returns what could not be said in this format, one line a kind."""
-    as_png = written_as_png(annotations.pictures)
-    names = flat_names([p.key for p in annotations.pictures], as_png)
+    as_png = written_as_png(annotations.images)
+    names = flat_names([p.key for p in annotations.images], as_png)
     _check_labels(annotations.labels.names)
     lists: dict[str, list[str]] = {}
-    for picture in annotations.pictures:
-        name = names[picture.key]
-        place(picture, folder / "JPEGImages" / name)
-        tree = ET.ElementTree(_annotation(picture, name, annotations.labels.names))
+    for image in annotations.images:
+        name = names[image.key]
+        place(image, folder / "JPEGImages" / name)
+        tree = ET.ElementTree(_annotation(image, name, annotations.labels.names))
         ET.indent(tree)
         path = folder / "Annotations" / label_name(name, ".xml")
         path.parent.mkdir(parents=True, exist_ok=True)
         tree.write(path, encoding="utf-8")
-        for part in _LISTS[picture.part or "train"]:
+        for part in _LISTS[image.part or "train"]:
             lists.setdefault(part, []).append(label_name(name))
     for part, stems in lists.items():
         files.write_text(folder / "ImageSets" / "Main" / f"{part}.txt", "\n".join(stems) + "\n")
@@ -44,16 +44,16 @@ def _check_labels(labels: tuple[str, ...]) -> None:
 
 def _without_objects(annotations: AnnotationSet) -> list[str]:
     """VOC has no list of classes: one without an object is not in its files."""
-    used = {int(i) for p in annotations.pictures for i in p.class_ids}
+    used = {int(i) for p in annotations.images for i in p.class_ids}
     absent = [name for i, name in enumerate(annotations.labels.names) if i not in used]
     return [f"VOC lists no classes: of {', '.join(absent)}, which no box has, nothing was written"] if absent else []
 
 
-def _annotation(picture: Picture, name: str, labels: tuple[str, ...]) -> ET.Element:
+def _annotation(image: AnnotatedImage, name: str, labels: tuple[str, ...]) -> ET.Element:
     root = ET.Element("annotation")
     _add(root, folder="JPEGImages", filename=name)
-    _add(ET.SubElement(root, "size"), width=picture.size_wh[0], height=picture.size_wh[1], depth=3)
-    for box, class_id, ignore in zip(picture.boxes_xyxy.tolist(), picture.class_ids.tolist(), picture.ignore.tolist(), strict=True):
+    _add(ET.SubElement(root, "size"), width=image.size_wh[0], height=image.size_wh[1], depth=3)
+    for box, class_id, ignore in zip(image.boxes_xyxy.tolist(), image.class_ids.tolist(), image.ignore.tolist(), strict=True):
         found = ET.SubElement(root, "object")
         _add(found, name=NO_CLASS if class_id == IGNORED else labels[class_id], pose="Unspecified", truncated=0, difficult=int(ignore))
         left, top, right, bottom = box

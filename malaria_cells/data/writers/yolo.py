@@ -7,8 +7,8 @@ import yaml
 
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
-from malaria_cells.data.annotations import AnnotationSet, Picture
-from malaria_cells.data.images import SUFFIXES, is_picture
+from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
+from malaria_cells.data.images import SUFFIXES, is_image
 from malaria_cells.data.writers.image_copies import label_name, place, renamed, short_keys, written_as_png
 
 _PARTS = {"train": "train", "validation": "val", "test": "test"}
@@ -16,17 +16,17 @@ _PARTS = {"train": "train", "validation": "val", "test": "test"}
 
 def write(annotations: AnnotationSet, folder: Path) -> list[str]:
     """Write into an empty folder; returns what could not be said in this format, one line a kind."""
-    as_png = written_as_png(annotations.pictures)
-    names = short_keys([p.key for p in annotations.pictures], label_files=True, as_png=as_png)
+    as_png = written_as_png(annotations.images)
+    names = short_keys([p.key for p in annotations.images], label_files=True, as_png=as_png)
     _check_suffixes(names.values())
     ignored = 0
-    for picture in annotations.pictures:
-        part = _PARTS[picture.part or "train"]
-        place(picture, folder / "images" / part / names[picture.key])
-        label_file = folder / "labels" / part / label_name(names[picture.key], ".txt")
-        files.write_text(label_file, "".join(f"{line}\n" for line in _lines(picture)))
-        ignored += int(picture.ignore.sum())
-    present = {_PARTS[p.part or "train"] for p in annotations.pictures}
+    for image in annotations.images:
+        part = _PARTS[image.part or "train"]
+        place(image, folder / "images" / part / names[image.key])
+        label_file = folder / "labels" / part / label_name(names[image.key], ".txt")
+        files.write_text(label_file, "".join(f"{line}\n" for line in _lines(image)))
+        ignored += int(image.ignore.sum())
+    present = {_PARTS[p.part or "train"] for p in annotations.images}
     # Ultralytics wants a validation part; where there is none it is the training part.
     content = {"path": ".", "train": "images/train", "val": "images/val" if "val" in present else "images/train"}
     content |= {"test": "images/test"} if "test" in present else {}
@@ -37,16 +37,16 @@ def write(annotations: AnnotationSet, folder: Path) -> list[str]:
 
 def _check_suffixes(names: Iterable[str]) -> None:
     for name in names:
-        if not is_picture(Path(name)):
+        if not is_image(Path(name)):
             raise InputError(
-                f"{name}: YOLO's readers know pictures by their endings, and this is none of {', '.join(sorted(SUFFIXES))}; rename the file"
+                f"{name}: YOLO's readers know images by their endings, and this is none of {', '.join(sorted(SUFFIXES))}; rename the file"
             )
 
 
-def _lines(picture: Picture) -> list[str]:
-    width, height = picture.size_wh
+def _lines(image: AnnotatedImage) -> list[str]:
+    width, height = image.size_wh
     lines = []
-    for (left, top, right, bottom), class_id in zip(picture.cells_xyxy.tolist(), picture.cell_class_ids.tolist(), strict=True):
+    for (left, top, right, bottom), class_id in zip(image.cells_xyxy.tolist(), image.cell_class_ids.tolist(), strict=True):
         fractions = ((left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height)
         lines.append(" ".join([str(class_id), *(f"{s:.8f}" for s in fractions)]))
     return lines

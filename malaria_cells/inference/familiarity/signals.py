@@ -1,6 +1,6 @@
-"""Properties of a photograph by which it is compared with those of the training: light, stain, focus, cells, certainty.
+"""Properties of an image by which it is compared with those of the training: light, stain, focus, cells, certainty.
 
-All are measured on the photograph as it was taken, in a copy reduced to cells of `MEASURED_CELL` pixels, and on what any detector hands
+All are measured on the image as it was taken, in a copy reduced to cells of `MEASURED_CELL` pixels, and on what any detector hands
 on (boxes and probabilities), so that they are the same for every engine that runs the networks.
 """
 
@@ -30,12 +30,12 @@ _OPTICAL_DENSITY = -np.log10(np.maximum(np.arange(256), 1) / 255).astype(np.floa
 
 @dataclass(frozen=True)
 class Signal:
-    """One property, with the words for a photograph that differs in it.
+    """One property, with the words for an image that differs in it.
 
     Attributes:
         name: key in the file of a model.
         least_width: distance from the centre of a data set that is never called different, in the signal's unit.
-        of_networks: whether it depends on what the networks answered; else it is of the photograph and the places of its cells.
+        of_networks: whether it depends on what the networks answered; else it is of the image and the places of its cells.
         only_high: whether low values are as good as usual ones.
     """
 
@@ -63,34 +63,34 @@ NAMES = tuple(signal.name for signal in SIGNALS)
 OF_NETWORKS = np.array([signal.of_networks for signal in SIGNALS])
 
 
-def appearance(picture: np.ndarray, cells_xyxy: np.ndarray, cell_size: float) -> np.ndarray:
+def appearance(image: np.ndarray, cells_xyxy: np.ndarray, cell_size: float) -> np.ndarray:
     """The signals that need no network: float64 (len(SIGNALS),), NaN for the others.
 
     Args:
-        picture: uint8 RGB (H, W, 3).
+        image: uint8 RGB (H, W, 3).
         cells_xyxy: boxes of its cells, annotated or detected, (n, 4) pixels.
-        cell_size: median longer side of a cell in the training pictures in pixels.
+        cell_size: median longer side of a cell in the training images in pixels.
     """
-    return _of_picture(_Reduced.of(picture, cells_xyxy, cell_size), cell_size)
+    return _of_image(_Reduced.of(image, cells_xyxy, cell_size), cell_size)
 
 
-def measure(picture: np.ndarray, found: sv.Detections, labels: LabelSet, cell_size: float) -> np.ndarray:
+def measure(image: np.ndarray, found: sv.Detections, labels: LabelSet, cell_size: float) -> np.ndarray:
     """All signals: float64 (len(SIGNALS),).
 
     Args:
-        picture: uint8 RGB (H, W, 3).
+        image: uint8 RGB (H, W, 3).
         found: the detections of `Detector.detect`, unsure ones included.
         labels: the classes.
         cell_size: as in `appearance`.
     """
     if len(found) == 0:
-        values = appearance(picture, np.zeros((0, 4), dtype=np.float32), cell_size)
+        values = appearance(image, np.zeros((0, 4), dtype=np.float32), cell_size)
         values[OF_NETWORKS] = np.log(1 + AT_LEAST), 0.0, np.log(AT_LEAST)
         return values
     objectness = np.asarray(found.data["objectness"])
     is_cell = objectness >= IS_CELL
-    reduced = _Reduced.of(picture, found.xyxy[is_cell], cell_size)
-    values = _of_picture(reduced, cell_size)
+    reduced = _Reduced.of(image, found.xyxy[is_cell], cell_size)
+    values = _of_image(reduced, cell_size)
     p = np.asarray(found.data["probabilities"], dtype=np.float64)[is_cell, : len(labels)]
     p /= np.maximum(p.sum(axis=1, keepdims=True), 1e-9)
     is_red = labels.is_red_cell[p.argmax(axis=1)] if labels.is_red_cell.any() else np.ones(len(p), dtype=bool)
@@ -105,15 +105,15 @@ def measure(picture: np.ndarray, found: sv.Detections, labels: LabelSet, cell_si
 
 @dataclass(frozen=True)
 class _Reduced:
-    """The reduced copy of a photograph.
+    """The reduced copy of an image.
 
     Attributes:
         green: uint8 (h, w).
         clear: brightness of the clear field by channel, float (3,).
         stain: mean optical density of the stained pixels by channel, float (3,).
         stained: uint8 (h, w), 1 where stain absorbs light.
-        scale: of its pixels by the photograph's.
-        size: median longer side of the cells in the photograph's pixels; the model's where there are too few cells.
+        scale: of its pixels by the image's.
+        size: median longer side of the cells in the image's pixels; the model's where there are too few cells.
     """
 
     green: np.ndarray
@@ -124,11 +124,11 @@ class _Reduced:
     size: float
 
     @staticmethod
-    def of(picture: np.ndarray, cells_xyxy: np.ndarray, cell_size: float) -> "_Reduced":
+    def of(image: np.ndarray, cells_xyxy: np.ndarray, cell_size: float) -> "_Reduced":
         size = boxes.median_size(cells_xyxy) or cell_size
-        factor = min(MEASURED_CELL / size, MOST_SIDE / max(picture.shape[:2]))
-        height, width = (max(round(n * factor), 8) for n in picture.shape[:2])
-        small = picture
+        factor = min(MEASURED_CELL / size, MOST_SIDE / max(image.shape[:2]))
+        height, width = (max(round(n * factor), 8) for n in image.shape[:2])
+        small = image
         while small.shape[0] >= 2 * height and small.shape[1] >= 2 * width:  # halves, which OpenCV is fast at
             small = cv2.resize(small, (small.shape[1] // 2, small.shape[0] // 2), interpolation=cv2.INTER_AREA)
         small = cv2.resize(small, (width, height), interpolation=cv2.INTER_AREA)
@@ -142,7 +142,7 @@ class _Reduced:
         otsu, _ = cv2.threshold(levels, 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
         stained = (levels > max(otsu, 200 * LEAST_DENSITY)).astype(np.uint8)
         stain = np.array(cv2.mean(density, stained)[:3])
-        scale = np.array([width / picture.shape[1], height / picture.shape[0]] * 2)
+        scale = np.array([width / image.shape[1], height / image.shape[0]] * 2)
         return _Reduced(np.ascontiguousarray(small[..., 1]), clear, stain, stained, scale, size)
 
     def unexplained(self, cells_xyxy: np.ndarray, is_red: np.ndarray) -> float:
@@ -160,7 +160,7 @@ class _Reduced:
         return np.rint(cells_xyxy * self.scale).astype(int).tolist()
 
 
-def _of_picture(reduced: _Reduced, cell_size: float) -> np.ndarray:
+def _of_image(reduced: _Reduced, cell_size: float) -> np.ndarray:
     clear, stain = reduced.clear, reduced.stain
     total = max(float(stain.sum()), 1e-2)
     sharp = cv2.meanStdDev(cv2.Laplacian(reduced.green, cv2.CV_16S))[1].item() ** 2

@@ -1,4 +1,4 @@
-"""Differences between a photograph and those of the training, in words that a technician knows."""
+"""Differences between an image and those of the training, in words that a technician knows."""
 
 import math
 
@@ -12,7 +12,7 @@ _COLOURS = {
     "stain_red": ("the stain is bluer", "the stain is redder"),
     "stain_blue": ("the stain is yellower", "the stain is bluer"),
 }
-THAN = "than in the training photographs"
+THAN = "than in the training images"
 
 
 def difference(name: str, value: float, above: float) -> str:
@@ -20,18 +20,18 @@ def difference(name: str, value: float, above: float) -> str:
 
     Args:
         name: of the signal.
-        value: in the photograph.
+        value: in the image.
         above: how much more that is than in the nearest data set.
 
     >>> difference("size", 0.7, 0.7)
-    'cells are 2.0 times as large as in the training photographs'
+    'cells are 2.0 times as large as in the training images'
     >>> difference("unsure", 0.4, 0.3)
     'the networks are unsure of 40 % of the cells'
     """
     if name in _COLOURS:
         return f"{_COLOURS[name][above < 0]} {THAN}"
     if name == "size":
-        return f"cells are {math.exp(above):.1f} times as large as in the training photographs"
+        return f"cells are {math.exp(above):.1f} times as large as in the training images"
     if name == "focus":
         return "out of focus" if above < 0 else f"sharper or noisier {THAN}"
     if name == "unexplained":

@@ -21,9 +21,9 @@ FORBIDDEN = {
     "JaxLayer": CODE,
     "FlaxLayer": CODE,
     "TFSMLayer": "which loads another model from disk; save the network itself",
-    "StringLookup": "which reads a vocabulary of texts; expected a network of pictures",
-    "IntegerLookup": "which reads a vocabulary; expected a network of pictures",
-    "TextVectorization": "which reads a vocabulary of texts; expected a network of pictures",
+    "StringLookup": "which reads a vocabulary of texts; expected a network of images",
+    "IntegerLookup": "which reads a vocabulary; expected a network of images",
+    "TextVectorization": "which reads a vocabulary of texts; expected a network of images",
 }
 # Kinds of objects that only compute, by their names in `keras`.
 _KINDS = (
@@ -70,7 +70,7 @@ def check_architecture(content: Any) -> None:
             _check_object(part)
             objects += 1
         if objects > MAX_OBJECTS:
-            raise InputError(f"its architecture holds more than {MAX_OBJECTS:,} objects, which no network for pictures does")
+            raise InputError(f"its architecture holds more than {MAX_OBJECTS:,} objects, which no network for images does")
 
 
 def _parts(content: Any) -> Iterator[dict[str, Any] | str]:

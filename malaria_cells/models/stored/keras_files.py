@@ -71,7 +71,7 @@ def _load_keras3(path: Path):  # type: ignore[no-untyped-def]
         extra = sorted(names - {CONFIG, METADATA, WEIGHTS})
         if extra:
             raise InputError(
-                f"holds a file '{extra[0][:60]}'; expected {CONFIG}, {METADATA} and {WEIGHTS} alone, as networks of pictures have"
+                f"holds a file '{extra[0][:60]}'; expected {CONFIG}, {METADATA} and {WEIGHTS} alone, as networks of images have"
             )
         text = _read(archive, CONFIG, MAX_CONFIG)
         try:

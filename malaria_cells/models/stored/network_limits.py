@@ -9,7 +9,7 @@ import numpy as np
 
 from malaria_cells.base.errors import InputError
 
-MAX_TENSOR = 2**28  # values of one layer's output for one picture
+MAX_TENSOR = 2**28  # values of one layer's output for one image
 SPARE = 2**20  # values that a network may have beside those in its file
 _one_at_a_time = Lock()  # layers of every thread are counted
 
@@ -53,7 +53,7 @@ def _too_many(n_values: int) -> str:
 
 
 def check_network(model: Any) -> None:
-    """Refuse a network whose weights are no numbers, or whose layers give more for one picture than fits in memory.
+    """Refuse a network whose weights are no numbers, or whose layers give more for one image than fits in memory.
 
     Raises:
         InputError: such a network. The message does not name the file.
@@ -76,6 +76,6 @@ def _check_tensors(model: Any) -> None:
         for tensor in keras.tree.flatten(operation.output):
             size = int(np.prod([int(n) for n in tensor.shape[1:] if n is not None], dtype=object))
             if size > MAX_TENSOR:
-                raise InputError(f"its layer '{operation.name}' gives {size:,} values for one picture, which does not fit in memory")
+                raise InputError(f"its layer '{operation.name}' gives {size:,} values for one image, which does not fit in memory")
         if isinstance(operation, keras.Model):
             _check_tensors(operation)

@@ -50,38 +50,38 @@ def seen_mirrored(network: CentreNetwork, views: int) -> CentreNetwork:
     return lambda pixels: np.mean([mirrored(pixels, axes) for axes in _MIRRORS[:views]], axis=0)
 
 
-def to_working_scale(picture: np.ndarray, cell_size: float) -> np.ndarray:
+def to_working_scale(image: np.ndarray, cell_size: float) -> np.ndarray:
     """Resize an image, uint8 RGB, so that a cell of `cell_size` pixels gets `WORKING_CELL_SIZE`; small cells are enlarged.
 
     Raises:
         InputError: the result would have over `MOST_PIXELS`.
     """
     factor = WORKING_CELL_SIZE / cell_size
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     if height * width * factor**2 > MOST_PIXELS * 1.01:  # what rounding adds
         raise InputError(
             f"{width} x {height} pixels with cells of {cell_size:.0f} would be enlarged {factor:.1f} times, to over {MOST_PIXELS:,}; "
-            "put the cell size right, or cut the picture into parts"
+            "put the cell size right, or cut the image into parts"
         )
-    return rescale(picture, factor)
+    return rescale(image, factor)
 
 
-def learned_boxes(network: CentreNetwork, picture: np.ndarray, cell_size: float) -> tuple[np.ndarray, np.ndarray]:
+def learned_boxes(network: CentreNetwork, image: np.ndarray, cell_size: float) -> tuple[np.ndarray, np.ndarray]:
     """Candidates of an image.
 
     Args:
         network: the trained network.
-        picture: uint8 RGB (H, W, 3).
+        image: uint8 RGB (H, W, 3).
         cell_size: longer side of a typical cell in pixels of the image.
 
     Returns:
         Boxes, float32 (n, 4), xyxy in pixels of the image, and float32 (n,), their proposal scores, 0 to 1.
     """
-    small = to_working_scale(picture, cell_size)
+    small = to_working_scale(image, cell_size)
     height, width = small.shape[:2]
     grid = in_tiles(network, padded(small), STRIDE, MULTIPLE, RECEPTIVE_RADIUS)
     found, scores = decode(grid, (height, width))
-    return found * np.array([picture.shape[1] / width, picture.shape[0] / height] * 2, dtype=np.float32), scores
+    return found * np.array([image.shape[1] / width, image.shape[0] / height] * 2, dtype=np.float32), scores
 
 
 def padded(small: np.ndarray) -> np.ndarray:

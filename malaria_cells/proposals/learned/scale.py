@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from malaria_cells.data import boxes
-from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.proposals.learned.prediction import MIN_SCORE, WORKING_CELL_SIZE
 from malaria_cells.proposals.watershed import estimate_cell_size
 
@@ -119,14 +119,14 @@ class ScaleTrial:
 
 
 def detect_at_own_scale(
-    detect: Callable[[float], ScoredBoxes], detect_fast: Detect, picture: np.ndarray, reference: float, sizes: Sequence[float] = ()
+    detect: Callable[[float], ScoredBoxes], detect_fast: Detect, image: np.ndarray, reference: float, sizes: Sequence[float] = ()
 ) -> ScoredBoxes:
     """Candidates of an image at the scale of its own cells, if that is clearly better than the reference scale.
 
     Args:
         detect: from the longer side of a cell in pixels to boxes, float32 (n, 4), and proposal scores, float32 (n,).
         detect_fast: faster detection in a crop of the image, for the estimation.
-        picture: uint8 RGB (H, W, 3).
+        image: uint8 RGB (H, W, 3).
         reference: reference size, the longer side of a cell in the training images in pixels.
         sizes: reference sizes of the data sets of the training, if there were several.
 
@@ -134,17 +134,17 @@ def detect_at_own_scale(
         Boxes and scores, as `detect` returns them.
     """
     if len(sizes) > 1:
-        return detect(estimate_scale(detect_fast, picture, reference, sizes))
+        return detect(estimate_scale(detect_fast, image, reference, sizes))
     detections = detect(reference)
-    first = ScaleTrial(reference, detections, _area(picture))
+    first = ScaleTrial(reference, detections, _area(image))
     if first.is_conclusive:
         return detections
-    size = estimate_scale(detect_fast, picture, reference, first=first)
+    size = estimate_scale(detect_fast, image, reference, first=first)
     return detections if size == reference else detect(size)
 
 
 def estimate_scale(
-    detect_fast: Detect, picture: np.ndarray, reference: float | None = None, sizes: Sequence[float] = (), first: ScaleTrial | None = None
+    detect_fast: Detect, image: np.ndarray, reference: float | None = None, sizes: Sequence[float] = (), first: ScaleTrial | None = None
 ) -> float:
     """Estimate the longer side of the cells of an image in pixels by the network's detections.
 
@@ -153,23 +153,23 @@ def estimate_scale(
 
     Args:
         detect_fast: as in `detect_at_own_scale`.
-        picture: uint8 RGB (H, W, 3).
+        image: uint8 RGB (H, W, 3).
         reference: reference size in pixels; None: estimated from the dark regions of the image.
         sizes: as in `detect_at_own_scale`.
         first: a trial at the reference size that has been made already.
     """
     known = sorted(sizes or ([] if reference is None else [reference]), reverse=True)
-    start = reference or estimate_cell_size(picture)
-    least = _min_size(_area(picture), min(known, default=np.inf))
+    start = reference or estimate_cell_size(image)
+    least = _min_size(_area(image), min(known, default=np.inf))
     trials = {} if first is None else {first.size: first}
 
     def trial(size: float) -> ScaleTrial:
         if size not in trials:
-            crop = _central_crop(picture, size)
+            crop = _central_crop(image, size)
             trials[size] = ScaleTrial(size, detect_fast(crop, size), _area(crop))
         return trials[size]
 
-    for size in _sizes_to_try(known, start, least, min(picture.shape[:2]) / 2):
+    for size in _sizes_to_try(known, start, least, min(image.shape[:2]) / 2):
         if trial(size).is_conclusive:
             return _refined(trial, size, known, least)
     plausible = [each for each in trials.values() if each.is_plausible and (each.size in known or each.has_enough_cells)]
@@ -217,18 +217,18 @@ def _nearest_known(size: float, known: Sequence[float]) -> float:
     return min(near, key=lambda each: abs(math.log(size / each)), default=size)
 
 
-def annotated_cell_size(picture: Picture, reference: float, cells_xyxy: np.ndarray | None = None) -> float:
+def annotated_cell_size(image: AnnotatedImage, reference: float, cells_xyxy: np.ndarray | None = None) -> float:
     """Cell size of an annotated image in pixels: the reference size, or the image's own median if that is clearly different.
 
     Args:
-        picture: the annotated image; with few boxes the reference size is used.
+        image: the annotated image; with few boxes the reference size is used.
         reference: reference size, the longer side of a cell in the images of its data set in pixels.
         cells_xyxy: boxes that the size is measured on, see `AnnotationSet.sizing_cells`; None: all.
     """
-    own = boxes.median_size(picture.cells_xyxy if cells_xyxy is None else cells_xyxy)
+    own = boxes.median_size(image.cells_xyxy if cells_xyxy is None else cells_xyxy)
     if own is None or _is_reference(own, [reference]):
         return reference
-    return max(own, _min_size(math.prod(picture.size_wh), reference))
+    return max(own, _min_size(math.prod(image.size_wh), reference))
 
 
 def annotated_cell_sizes(annotations: AnnotationSet, reference: float) -> list[float]:
@@ -239,7 +239,7 @@ def annotated_cell_sizes(annotations: AnnotationSet, reference: float) -> list[f
         reference: reference size in pixels; where there are several data sets, each has its own instead.
     """
     by_set = annotations.median_cell_sizes if annotations.is_of_several_sets else {}
-    return [annotated_cell_size(p, by_set.get(p.data_set, reference), annotations.sizing_cells(p)) for p in annotations.pictures]
+    return [annotated_cell_size(p, by_set.get(p.data_set, reference), annotations.sizing_cells(p)) for p in annotations.images]
 
 
 def unusual_cell_sizes(boxes_xyxy: Iterable[np.ndarray], reference: Sequence[float]) -> np.ndarray:
@@ -253,19 +253,19 @@ def unusual_cell_sizes(boxes_xyxy: Iterable[np.ndarray], reference: Sequence[flo
     return np.array([size for size in sizes if size is not None and not _is_reference(size, reference)])
 
 
-def _central_crop(picture: np.ndarray, size: float) -> np.ndarray:
+def _central_crop(image: np.ndarray, size: float) -> np.ndarray:
     """The central part of an image that fills `FAST_PIXELS` pixels of the network's input."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     most = FAST_PIXELS * (size / WORKING_CELL_SIZE) ** 2
     side = math.sqrt(most)
     rows = round(min(height, max(side, most / width)))
     columns = round(min(width, max(side, most / height)))
     top, left = (height - rows) // 2, (width - columns) // 2
-    return picture[top : top + rows, left : left + columns]
+    return image[top : top + rows, left : left + columns]
 
 
-def _area(picture: np.ndarray) -> int:
-    return picture.shape[0] * picture.shape[1]
+def _area(image: np.ndarray) -> int:
+    return image.shape[0] * image.shape[1]
 
 
 def _min_size(pixels: int, reference: float) -> float:

@@ -1,4 +1,4 @@
-"""Trains the network of learned proposals: annotated pictures in, fitted network out (see `working_pictures` for what it is shown)."""
+"""Trains the network of learned proposals: annotated images in, fitted network out (see `working_images` for what it is shown)."""
 
 import math
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from malaria_cells.fitting.fit import fit
 from malaria_cells.proposals.learned import centre_network
 from malaria_cells.proposals.learned.prediction import STRIDE
 from malaria_cells.proposals.learned.targets import CHANNELS, centre_loss
-from malaria_cells.proposals.learned.training_images import CROP, Preprocessing, WorkingPicture, crop, working_pictures
+from malaria_cells.proposals.learned.training_images import CROP, Preprocessing, WorkingImage, crop, working_images
 
 RARE_FRACTION = 0.35  # of the crops are laid around a cell drawn by class; the network is else least sure of the rarest
 EMA_MOMENTUM = 0.99
@@ -26,49 +26,49 @@ SETTLED_BY = 400  # crops, by which statistics are measured anew after a trainin
 
 @dataclass(frozen=True)
 class Draws:
-    """Which picture a crop is of, and around which cell.
+    """Which image a crop is of, and around which cell.
 
     Attributes:
         fractions: float (n_sets,), how often each data set is drawn.
-        pictures: for each data set, int64 (n,), indices of its pictures, and float (n,), how often each is drawn.
-        by_class: for each data set and each class that it has, int64 (n, 2): index of the picture, and of the box in it.
+        images: for each data set, int64 (n,), indices of its images, and float (n,), how often each is drawn.
+        by_class: for each data set and each class that it has, int64 (n, 2): index of the image, and of the box in it.
     """
 
     fractions: np.ndarray
-    pictures: tuple[tuple[np.ndarray, np.ndarray], ...]
+    images: tuple[tuple[np.ndarray, np.ndarray], ...]
     by_class: tuple[tuple[np.ndarray, ...], ...]
 
     @staticmethod
     def of(train: AnnotationSet) -> "Draws":
         """From a training part; data sets without a cell teach only what is none."""
         sets = [np.array(own) for own in _indices_by_set(train)]
-        cells = np.array([sum(train.pictures[i].weight * max(len(train.pictures[i].cells_xyxy), 1) for i in own) for own in sets])
+        cells = np.array([sum(train.images[i].weight * max(len(train.images[i].cells_xyxy), 1) for i in own) for own in sets])
         fractions = cells**SET_POWER
-        weights = [np.array([train.pictures[i].weight for i in own]) for own in sets]
-        pictures = tuple((own, w / w.sum()) for own, w in zip(sets, weights, strict=True))
-        return Draws(fractions / fractions.sum(), pictures, tuple(tuple(_cells_by_class(train, own)) for own in sets))
+        weights = [np.array([train.images[i].weight for i in own]) for own in sets]
+        images = tuple((own, w / w.sum()) for own, w in zip(sets, weights, strict=True))
+        return Draws(fractions / fractions.sum(), images, tuple(tuple(_cells_by_class(train, own)) for own in sets))
 
     def draw(self, rng: np.random.Generator) -> tuple[int, int | None]:
-        """A picture, and a cell in it or None; where a cell is drawn, every class of its data set is equally likely."""
+        """An image, and a cell in it or None; where a cell is drawn, every class of its data set is equally likely."""
         which = int(rng.choice(len(self.fractions), p=self.fractions)) if len(self.fractions) > 1 else 0
         classes = self.by_class[which]
         if rng.uniform() < RARE_FRACTION and classes:
             cells = classes[rng.integers(len(classes))]
-            picture, box = cells[rng.integers(len(cells))]
-            return int(picture), int(box)
-        indices, weights = self.pictures[which]
+            image, box = cells[rng.integers(len(cells))]
+            return int(image), int(box)
+        indices, weights = self.images[which]
         even = bool((weights == weights[0]).all())
         return int(indices[rng.integers(len(indices))] if even else rng.choice(indices, p=weights)), None
 
 
 def _indices_by_set(train: AnnotationSet) -> Iterator[list[int]]:
-    names = [p.data_set for p in train.pictures]
+    names = [p.data_set for p in train.images]
     for name in dict.fromkeys(names):
         yield [i for i, own in enumerate(names) if own == name]
 
 
 def _cells_by_class(train: AnnotationSet, indices: np.ndarray) -> Iterator[np.ndarray]:
-    rows = [(i, j, c) for i in indices.tolist() for j, c in enumerate(train.pictures[i].cell_class_ids.tolist())]
+    rows = [(i, j, c) for i in indices.tolist() for j, c in enumerate(train.images[i].cell_class_ids.tolist())]
     table = np.array(rows, dtype=np.int64).reshape(-1, 3)
     for c in np.unique(table[:, 2]):
         yield table[table[:, 2] == c, :2]
@@ -92,10 +92,10 @@ class Schedule:
 def train_proposer(
     train: AnnotationSet, schedule: Schedule, preprocessing: Preprocessing, seed: int, start: keras.Model | None = None
 ) -> keras.Model:
-    """Fit a network to annotated pictures.
+    """Fit a network to annotated images.
 
     Args:
-        train: the training part alone; a picture of another magnification than its data set's is shown in its own.
+        train: the training part alone; an image of another magnification than its data set's is shown in its own.
         schedule: how long.
         preprocessing: stain normalisation and augmentation of the images.
         seed: of crops, augmentation and weights.
@@ -109,10 +109,10 @@ def train_proposer(
     warm_up = max(total // 20, 1)
     rate = keras.optimizers.schedules.CosineDecay(highest / 10, max(total - warm_up, 1), warmup_target=highest, warmup_steps=warm_up)
     model.compile(optimizer=keras.optimizers.AdamW(rate, use_ema=True, ema_momentum=EMA_MOMENTUM, clipnorm=5.0), loss=centre_loss)
-    pictures, draws = working_pictures(train, preprocessing.stain), Draws.of(train)
+    images, draws = working_images(train, preprocessing.stain), Draws.of(train)
 
     def batches(seed: int) -> tf.data.Dataset:
-        return _batches(pictures, draws, preprocessing.policy, seed).batch(schedule.batch_size).prefetch(4)
+        return _batches(images, draws, preprocessing.policy, seed).batch(schedule.batch_size).prefetch(4)
 
     fit(
         model,
@@ -126,11 +126,11 @@ def train_proposer(
     return model
 
 
-def _batches(pictures: list[WorkingPicture], draws: Draws, policy: str, seed: int) -> tf.data.Dataset:
+def _batches(images: list[WorkingImage], draws: Draws, policy: str, seed: int) -> tf.data.Dataset:
     def one(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng([seed, int(number)])
-        picture, around = draws.draw(rng)
-        return crop(pictures[picture], rng, policy, around)
+        image, around = draws.draw(rng)
+        return crop(images[image], rng, policy, around)
 
     def to_tensors(number):  # type: ignore[no-untyped-def]
         pixels, target = tf.numpy_function(one, [number], (tf.float32, tf.float32))

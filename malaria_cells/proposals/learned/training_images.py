@@ -1,8 +1,8 @@
-"""What the network of learned proposals is trained on: photographs at its working scale, and squares cut out of them with their targets.
+"""What the network of learned proposals is trained on: images at its working scale, and squares cut out of them with their targets.
 
 Annotators miss cells in crowds. A place that looks stained but lies in no box may be such a cell: its weight in the loss is cut to
 `UNMARKED_WEIGHT`, so that the network learns from the clear field what no cell is, and to nothing where there are classes that the
-annotators did not mark at all. Where the picture's edge cuts a cell off the weight is as high as the annotators are used to leave such
+annotators did not mark at all. Where the image's edge cuts a cell off the weight is as high as the annotators are used to leave such
 cells out (`habits.border_habit`). Ignore regions have no weight.
 """
 
@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 
 from malaria_cells.base.progress import progress
-from malaria_cells.data.annotations import AnnotationSet, Picture
+from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.augment import LABORATORIES, densities
-from malaria_cells.data.images import read_picture
+from malaria_cells.data.images import read_image
 from malaria_cells.data.stain import Normalization, normalized
 from malaria_cells.proposals.learned.habits import border_habit
 from malaria_cells.proposals.learned.prediction import PADDING, STRIDE, WORKING_CELL_SIZE, padded, to_working_scale
@@ -24,7 +24,7 @@ from malaria_cells.proposals.transmission import Field
 
 CROP = 256  # pixels at the working scale: some 40 cells of a crowded field
 UNMARKED_WEIGHT = 0.2
-CUT_OFF = 0.35  # a cell whose centre lies this near to the picture's edge, in cell sizes, is cut off by it
+CUT_OFF = 0.35  # a cell whose centre lies this near to the image's edge, in cell sizes, is cut off by it
 # A crop is laid around one cell to learn that one's box: it counts as so many. On the rendered sample's validation part 4 gives the best
 # boxes of all cells and 12 the best ones of rare cells; this lies between.
 DRAWN_COUNTS_AS = 8
@@ -45,8 +45,8 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
-class WorkingPicture:
-    """A training picture at the working scale.
+class WorkingImage:
+    """A training image at the working scale.
 
     Attributes:
         pixels: uint8 RGB (h, w, 3).
@@ -61,15 +61,15 @@ class WorkingPicture:
     weight: np.ndarray
 
 
-def working_pictures(train: AnnotationSet, stain: Normalization) -> list[WorkingPicture]:
-    """The pictures of a training part, in its order."""
+def working_images(train: AnnotationSet, stain: Normalization) -> list[WorkingImage]:
+    """The images of a training part, in its order."""
     at_edge = {name: _weight_at_edge(own) for name, own in train.by_data_set().items()}
-    sized = zip(train.pictures, annotated_cell_sizes(train, train.median_cell_size), strict=True)
-    return [prepared(p, size, at_edge[p.data_set], stain) for p, size in progress(sized, len(train), "preparing pictures", "image")]
+    sized = zip(train.images, annotated_cell_sizes(train, train.median_cell_size), strict=True)
+    return [prepared(p, size, at_edge[p.data_set], stain) for p, size in progress(sized, len(train), "preparing images", "image")]
 
 
 def _weight_at_edge(annotations: AnnotationSet) -> float:
-    """Fraction in the loss of what is stained, in no box, and cut off by the picture's edge.
+    """Fraction in the loss of what is stained, in no box, and cut off by the image's edge.
 
     All of it is a lesson where no such cell is annotated, and no more of one than in the middle where all are.
     """
@@ -78,65 +78,65 @@ def _weight_at_edge(annotations: AnnotationSet) -> float:
     return UNMARKED_WEIGHT + (1 - UNMARKED_WEIGHT) * left_out
 
 
-def prepared(picture: Picture, cell_size: float, weight_at_edge: float, stain: Normalization) -> WorkingPicture:
-    """One picture at the working scale, in its frame.
+def prepared(image: AnnotatedImage, cell_size: float, weight_at_edge: float, stain: Normalization) -> WorkingImage:
+    """One image at the working scale, in its frame.
 
     Args:
-        picture: its annotation.
+        image: its annotation.
         cell_size: longer side of its median cell in pixels.
         weight_at_edge: weight in the loss of stained areas outside boxes that the edge of the image cuts off.
         stain: what is done to its pixels first.
     """
-    small = to_working_scale(normalized(read_picture(picture.path), stain), cell_size)
+    small = to_working_scale(normalized(read_image(image.path), stain), cell_size)
     scale = np.float32(WORKING_CELL_SIZE / cell_size)
     field = Field.of(small, WORKING_CELL_SIZE)
     pixels = padded(small)
     short = [max(CROP - n, 0) for n in pixels.shape[:2]]
     if any(short):
         pixels = cv2.copyMakeBorder(pixels, 0, short[0], 0, short[1], cv2.BORDER_CONSTANT, value=(0, 0, 0))
-    boxes = picture.cells_xyxy * scale + PADDING
+    boxes = image.cells_xyxy * scale + PADDING
     lost = np.zeros(pixels.shape[:2], dtype=np.float32)  # weight in the loss that each pixel lacks
     stained = (field.transmission < field.threshold).astype(np.float32)
     rim = int(CUT_OFF * WORKING_CELL_SIZE)
     inner = np.s_[rim : small.shape[0] - rim, rim : small.shape[1] - rim]
-    photograph = lost[PADDING : PADDING + small.shape[0], PADDING : PADDING + small.shape[1]]
-    photograph[:] = stained * (1 - weight_at_edge)
-    photograph[inner] = stained[inner] * (1.0 if picture.unannotated else 1 - UNMARKED_WEIGHT)
+    inside = lost[PADDING : PADDING + small.shape[0], PADDING : PADDING + small.shape[1]]
+    inside[:] = stained * (1 - weight_at_edge)
+    inside[inner] = stained[inner] * (1.0 if image.unannotated else 1 - UNMARKED_WEIGHT)
     for left, top, right, bottom in np.rint(boxes).astype(int):
         lost[top:bottom, left:right] = 0
     size = (-(-pixels.shape[1] // STRIDE), -(-pixels.shape[0] // STRIDE))
     weight = 1 - cv2.resize(lost, size, interpolation=cv2.INTER_AREA)
-    return WorkingPicture(pixels, boxes, picture.ignored_xyxy * scale + PADDING, weight.astype(np.float32))
+    return WorkingImage(pixels, boxes, image.ignored_xyxy * scale + PADDING, weight.astype(np.float32))
 
 
-def crop(picture: WorkingPicture, rng: np.random.Generator, policy: str, around: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """A square of the picture, enlarged or shrunk a little, turned, mirrored, its colours moved; and its targets.
+def crop(image: WorkingImage, rng: np.random.Generator, policy: str, around: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """A square of the image, enlarged or shrunk a little, turned, mirrored, its colours moved; and its targets.
 
     Args:
-        picture: where from.
+        image: where from.
         rng: draws everything.
         policy: see `Preprocessing`.
         around: index of a cell that the square shall hold, anywhere in it; None: any square.
     """
-    height, width = picture.pixels.shape[:2]
+    height, width = image.pixels.shape[:2]
     side = int(min(CROP / rng.uniform(*SCALE_JITTER), height, width))
     top, left = int(rng.integers(0, height - side + 1)), int(rng.integers(0, width - side + 1))
     if around is not None:
-        x, y = picture.boxes_xyxy[around].reshape(2, 2).mean(axis=0) - rng.uniform(0.1, 0.9, 2) * side
+        x, y = image.boxes_xyxy[around].reshape(2, 2).mean(axis=0) - rng.uniform(0.1, 0.9, 2) * side
         top, left = int(np.clip(y, 0, height - side)), int(np.clip(x, 0, width - side))
     scale = CROP / side
-    pixels = cv2.resize(picture.pixels[top : top + side, left : left + side], (CROP, CROP), interpolation=cv2.INTER_LINEAR)
+    pixels = cv2.resize(image.pixels[top : top + side, left : left + side], (CROP, CROP), interpolation=cv2.INTER_LINEAR)
     grid = CROP // STRIDE
     low, high = (
         slice(top // STRIDE, max((top + side) // STRIDE, top // STRIDE + 1)),
         slice(left // STRIDE, max((left + side) // STRIDE, left // STRIDE + 1)),
     )
-    weight = cv2.resize(picture.weight[low, high], (grid, grid), interpolation=cv2.INTER_LINEAR)
+    weight = cv2.resize(image.weight[low, high], (grid, grid), interpolation=cv2.INTER_LINEAR)
     corner = np.array([left, top, left, top], dtype=np.float32)
-    importance = np.ones(len(picture.boxes_xyxy))
+    importance = np.ones(len(image.boxes_xyxy))
     if around is not None:
         importance[around] = DRAWN_COUNTS_AS
-    target = centre_targets((picture.boxes_xyxy - corner) * scale, importance, (picture.ignored_xyxy - corner) * scale, weight)
+    target = centre_targets((image.boxes_xyxy - corner) * scale, importance, (image.ignored_xyxy - corner) * scale, weight)
     return random_dihedral(_varied(pixels, rng, policy), target, rng)
 
 

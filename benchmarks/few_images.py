@@ -1,11 +1,11 @@
-"""How good is a model after it was adapted to 0, 5, 10, 20, 40 photographs of another laboratory? The curve on that one's test part.
+"""How good is a model after it was adapted to 0, 5, 10, 20, 40 images of another laboratory? The curve on that one's test part.
 
-    python benchmarks/few_photographs.py results/away/without_bbbc041 data/bbbc041 --output results/few
+    python benchmarks/few_images.py results/away/without_bbbc041 data/bbbc041 --output results/few
 
 The model must not have seen that laboratory: `crossvalidate --by data_set` makes such models. DATA is a folder with images, an annotation
-and a split.json, whose training list the photographs are drawn from, and whose test list is scored. Each count is drawn with each seed, the
-larger draws holding the smaller ones; models that are there are only scored. The table is written to few_photographs.json and
-few_photographs.md in the output folder, after each model.
+and a split.json, whose training list the images are drawn from, and whose test list is scored. Each count is drawn with each seed, the
+larger draws holding the smaller ones; models that are there are only scored. The table is written to few_images.json and
+few_images.md in the output folder, after each model.
 """
 
 import argparse
@@ -44,13 +44,13 @@ def labels_of(model: Path, data: Path) -> LabelSet:
 
 
 def drawn(train: AnnotationSet, count: int, seed: int) -> AnnotationSet:
-    """The first so many photographs of an order by a seed."""
+    """The first so many images of an order by a seed."""
     order = np.random.default_rng(seed).permutation(len(train))[:count]
-    return train.subset(train.pictures[i].key for i in order)
+    return train.subset(train.images[i].key for i in order)
 
 
 def adapted(model: Path, few: AnnotationSet, folder: Path, minutes: float) -> Path:
-    """The folder of the model that is made of one and a few photographs."""
+    """The folder of the model that is made of one and a few images."""
     made = folder / "model"
     if not (made / ABOUT).is_file():
         if not (folder / "data").exists():
@@ -65,17 +65,17 @@ def adapted(model: Path, few: AnnotationSet, folder: Path, minutes: float) -> Pa
 def scored(model: Path, test: AnnotationSet) -> dict[str, float | None]:
     """The figures of a model on the test part."""
     detector, _ = load_detector(model)
-    pictures = list(test.pictures)
-    found = [detector.detect(p.path) for p in progress(pictures, len(pictures), "detecting", "image")]
-    metrics = detection_metrics(pictures, found, test.labels, None)
+    images = list(test.images)
+    found = [detector.detect(p.path) for p in progress(images, len(images), "detecting", "image")]
+    metrics = detection_metrics(images, found, test.labels, None)
     return {name: metrics.get(part, {}).get(key) for name, (part, key) in FIGURES.items()}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Mean over seeds by count, as Markdown."""
-    lines = ["| photographs | models | " + " | ".join(FIGURES) + " |", "|---" * (len(FIGURES) + 2) + "|"]
-    for count in sorted({row["photographs"] for row in rows}):
-        own = [row for row in rows if row["photographs"] == count]
+    lines = ["| images | models | " + " | ".join(FIGURES) + " |", "|---" * (len(FIGURES) + 2) + "|"]
+    for count in sorted({row["images"] for row in rows}):
+        own = [row for row in rows if row["images"] == count]
         cells = []
         for name in FIGURES:
             values = [row[name] for row in own if row[name] is not None]
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=list(COUNTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--output", type=Path, default=Path("results/few_photographs"))
+    parser.add_argument("--output", type=Path, default=Path("results/few_images"))
     options = parser.parse_args()
     everything = load_annotations(options.data, labels_of(options.model, options.data))
     train, test = read_split(options.split or options.data / "split.json", everything)
@@ -102,15 +102,15 @@ def main() -> None:
     for count in options.counts:
         for seed in options.seeds[: 1 if count == 0 else None]:
             if count > len(train):
-                print(f"{count} photographs: {options.data} has {len(train)} to draw from")
+                print(f"{count} images: {options.data} has {len(train)} to draw from")
                 continue
-            folder = options.output / f"{count}_photographs_seed{seed}"
+            folder = options.output / f"{count}_images_seed{seed}"
             model = options.model if count == 0 else adapted(options.model, drawn(train, count, seed), folder, options.minutes)
-            rows.append({"photographs": count, "seed": seed, **scored(model, test)})
+            rows.append({"images": count, "seed": seed, **scored(model, test)})
             print(json.dumps(rows[-1]), flush=True)
-            about = {"model": str(options.model), "data": str(options.data), "test_photographs": len(test), "rows": rows}
-            files.write_json(options.output / "few_photographs.json", about)
-            files.write_text(options.output / "few_photographs.md", table(rows))
+            about = {"model": str(options.model), "data": str(options.data), "test_images": len(test), "rows": rows}
+            files.write_json(options.output / "few_images.json", about)
+            files.write_text(options.output / "few_images.md", table(rows))
     print(table(rows))
 
 

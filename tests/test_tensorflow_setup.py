@@ -12,7 +12,7 @@ from malaria_cells.base.tensorflow_setup import KEEPS_MEMORY, ONEDNN, choose_ker
 # Pages that the system has to clear in ten additions of 64 MiB each, after a first one.
 PAGES = """
 import resource
-from malaria_cells.engine import start_tensorflow
+from malaria_cells.base.tensorflow_setup import start_tensorflow
 start_tensorflow()
 import tensorflow as tf
 from tensorflow.python.util import _pywrap_util_port

@@ -1,8 +1,8 @@
-"""Makes the pictures of the documents anew.
+"""Makes the images of the documents anew.
 
     make demo test-page
     .venv/bin/malaria-cells gallery results/demo --explain --model models/demo
-    .venv/bin/python docs/pictures.py
+    .venv/bin/python docs/screenshots.py
 
 They show what the demonstration's model does on rendered smears; look at each before it is committed.
 """
@@ -27,7 +27,7 @@ DETECTED_MS = 90_000
 
 
 def jpeg(name: str, png: Path | io.BytesIO) -> None:
-    """Write one of the pictures."""
+    """Write one of the images."""
     Image.open(png).convert("RGB").save(IMAGES / f"{name}.jpg", quality=88)
 
 

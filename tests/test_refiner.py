@@ -8,6 +8,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+import yaml
 
 from malaria_cells.app.cli import main
 from malaria_cells.base.errors import InputError
@@ -22,7 +23,7 @@ from malaria_cells.models import build_classifier
 
 
 def looks(hints):
-    """A first look whose probability of class 1 is given, a second that says one half, and what the second was asked."""
+    """A first classifier whose probability of class 1 is given, a second that says one half, and what the second was asked."""
     asked = []
 
     def first(p):
@@ -54,22 +55,22 @@ def test_where_no_class_is_a_finding_the_uncertain_is_looked_at_again():
 
 
 def test_the_recipe_is_the_first_one_but_for_what_is_named():
-    config = make_config({"second_look": {"epochs": 3, "learning_rate": 0.001}, "dropout": 0.4, "weights": "none"}, "test")
-    first, second = config.looks
+    config = make_config({"refiner": {"epochs": 3, "learning_rate": 0.001}, "dropout": 0.4, "weights": "none"}, "test")
+    first, second = config.classifiers
     assert first is config
     assert (second.model, second.epochs, second.learning_rate, second.dropout) == ("lite", 3, 0.001, 0.4)
-    assert make_config({}, "test").looks == (make_config({}, "test"),)
-    larger = {"second_look": {"epochs": 3, "learning_rate": 0.001, "image_size": [96, 112]}}
-    assert [look.image_size for look in make_config(larger, "test").looks] == [(64, 64), (96, 112)]
-    assert [look.image_size for look in config.looks] == [(64, 64), (64, 64)]
-    mixed = {"augmentation": "slides", "second_look": {"epochs": 3, "learning_rate": 0.001, "augmentation": "slides+mixup"}}
-    assert [look.augmentation for look in make_config(mixed, "test").looks] == ["slides", "slides+mixup"]
-    assert [look.augmentation for look in config.looks] == ["stain", "stain"]
-    larger["second_look"]["image_size"] = [8, 112]
-    with pytest.raises(InputError, match=r"second_look\.image_size: \[8, 112\] is under 16 pixels"):
+    assert make_config({}, "test").classifiers == (make_config({}, "test"),)
+    larger = {"refiner": {"epochs": 3, "learning_rate": 0.001, "image_size": [96, 112]}}
+    assert [look.image_size for look in make_config(larger, "test").classifiers] == [(64, 64), (96, 112)]
+    assert [look.image_size for look in config.classifiers] == [(64, 64), (64, 64)]
+    mixed = {"augmentation": "slides", "refiner": {"epochs": 3, "learning_rate": 0.001, "augmentation": "slides+mixup"}}
+    assert [look.augmentation for look in make_config(mixed, "test").classifiers] == ["slides", "slides+mixup"]
+    assert [look.augmentation for look in config.classifiers] == ["stain", "stain"]
+    larger["refiner"]["image_size"] = [8, 112]
+    with pytest.raises(InputError, match=r"refiner\.image_size: \[8, 112\] is under 16 pixels"):
         make_config(larger, "test")
-    with pytest.raises(InputError, match=r"second_look\.epochs"):
-        make_config({"second_look": {"learning_rate": 0.001}}, "test")
+    with pytest.raises(InputError, match=r"refiner\.epochs"):
+        make_config({"refiner": {"learning_rate": 0.001}}, "test")
 
 
 def test_an_unfinished_second_training_goes_on(tmp_path):
@@ -103,7 +104,7 @@ def pair(request, untrained_model, tmp_path):
         variable.assign(np.random.default_rng(1).normal(0, 0.2, variable.shape))
     folder = tmp_path / "pair"
     folder.mkdir()
-    save_model(folder, [first, second], replace(description, second_look=description.model, second_look_size_hw=request.param))
+    save_model(folder, [first, second], replace(description, refiner=description.model, refiner_size_hw=request.param))
     return folder
 
 
@@ -111,32 +112,49 @@ def test_both_are_saved_and_loaded(pair):
     detector, _ = load_detector(pair)
     classifier = detector.classifier
     patches = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
-    size_hw = classifier.second_look_size_hw or (32, 32)
-    first, second = classifier.network(patches), classifier.second_look(np.stack([resize(patch, size_hw) for patch in patches]))
+    size_hw = classifier.refiner_size_hw or (32, 32)
+    first, second = classifier.network(patches), classifier.refiner(np.stack([resize(patch, size_hw) for patch in patches]))
     assert np.abs(first - second).max() > 0.01
     again = needs_refinement(first, infected_classes(classifier.labels, 7))
     assert again.any()
     expected = np.where(again[:, None], (first + second) / 2, first)
     assert classifier(patches) == pytest.approx(classifier.calibration(expected), abs=1e-5)
-    shutil.copyfile(pair / "classifier.keras", pair / "second_look.keras")
-    with pytest.raises(InputError, match=r"classifier\.keras and second_look\.keras does not answer as when it was saved"):
+    shutil.copyfile(pair / "classifier.keras", pair / "refiner.keras")
+    with pytest.raises(InputError, match=r"classifier\.keras and refiner\.keras does not answer as when it was saved"):
         load_detector(pair)
-    (pair / "second_look.keras").unlink()
-    with pytest.raises(InputError, match=r"second_look\.keras: no such file"):
+    (pair / "refiner.keras").unlink()
+    with pytest.raises(InputError, match=r"refiner\.keras: no such file"):
         load_detector(pair)
 
 
-def test_a_detector_cuts_suspects_out_of_the_picture(pair):
+def test_folders_with_the_former_names_of_keys_and_files_answer_alike(pair):
+    patches = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    expected = load_detector(pair)[0].classifier(patches)
+    path = pair / "model.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for former, present in (("rejects", "has_background"), ("second_look", "refiner"), ("second_look_size_hw", "refiner_size_hw")):
+        content[former] = content.pop(present)
+    content["calibration"]["findings"] = content["calibration"].pop("infection")
+    del content["refiner_file"]
+    content["files"]["second_look.keras"] = content["files"].pop("refiner.keras")
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    (pair / "refiner.keras").rename(pair / "second_look.keras")
+    detector, description = load_detector(pair)
+    assert description.refiner_file == "second_look.keras"
+    assert detector.classifier(patches) == pytest.approx(expected, abs=0)
+
+
+def test_a_detector_cuts_suspects_out_of_the_image(pair):
     """In the size of each look, not one from the other."""
     detector, _ = load_detector(pair)
-    picture = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
     cells = np.array([[20, 20, 120, 120], [60, 70, 150, 170]], dtype=np.float32)
     classifier = detector.classifier
-    size_hw = classifier.second_look_size_hw or classifier.image_size_hw
-    looks = (classifier.network, classifier.image_size_hw), (classifier.second_look, size_hw)
-    first, second = (look(crop_boxes(picture, cells, classifier.context, size)) for look, size in looks)
+    size_hw = classifier.refiner_size_hw or classifier.image_size_hw
+    looks = (classifier.network, classifier.image_size_hw), (classifier.refiner, size_hw)
+    first, second = (look(crop_boxes(image, cells, classifier.context, size)) for look, size in looks)
     assert needs_refinement(first, infected_classes(classifier.labels, 7)).all()
-    assert detector.classify(picture, cells) == pytest.approx(classifier.calibration((first + second) / 2), abs=1e-5)
+    assert detector.classify(image, cells) == pytest.approx(classifier.calibration((first + second) / 2), abs=1e-5)
 
 
 @pytest.mark.slow
@@ -144,13 +162,13 @@ def test_both_are_exported(pair):
     assert main(["export", "--model", str(pair), "--format", "onnx"]) == 0
     ours, theirs = (load_detector(pair, engine)[0].classifier for engine in ("keras", "onnx"))
     patches = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
-    assert theirs.second_look is not None
+    assert theirs.refiner is not None
     assert theirs(patches) == pytest.approx(ours(patches), abs=1e-4)
 
 
 def test_weights_of_the_second_that_are_not_there_are_missed_before_the_first_is_trained(repository, sample, tmp_path, capsys):
     settings = {"train_images": sample, "output_models": tmp_path / "models", "patch_cache": tmp_path / "cache", "name": "m"}
-    settings |= {"proposals": "watershed", "second_look": "{model: lite, weights: none.weights.h5, epochs: 1, learning_rate: 0.001}"}
+    settings |= {"proposals": "watershed", "refiner": "{model: lite, weights: none.weights.h5, epochs: 1, learning_rate: 0.001}"}
     sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     assert main(["train", f"--config={repository / 'configs/from_scratch.yaml'}", *sets]) == 2
     assert "none.weights.h5" in capsys.readouterr().err
@@ -163,24 +181,24 @@ def test_weights_of_the_second_that_are_not_there_are_missed_before_the_first_is
 def test_both_are_trained(repository, sample, tmp_path, capsys, size, refit):
     settings = {"train_images": sample, "output_models": tmp_path, "patch_cache": tmp_path / "cache", "name": "m", "tta": 2}
     settings |= {"epochs": 2, "steps_per_epoch": 4, "batch_size": 16, "image_size": "[32, 32]", "proposals": "watershed"}
-    settings |= {"second_look": f"{{model: lite, weights: imagenet, epochs: 1, learning_rate: 0.001{size}}}", "refit": refit}
+    settings |= {"refiner": f"{{model: lite, weights: imagenet, epochs: 1, learning_rate: 0.001{size}}}", "refit": refit}
     sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     assert main(["train", f"--config={repository / 'configs/from_scratch.yaml'}", *sets]) == 0
-    further = refit > 0  # both further and larger: the test of real photographs
+    further = refit > 0  # both further and larger: the test of real images
     said = capsys.readouterr().err
-    assert "training lite for the second look" in said
-    assert ("training lite further, with the validation pictures" in said) == further
+    assert "training lite for the refiner" in said
+    assert ("training lite further, with the validation images" in said) == further
     folder = tmp_path / "m"
-    assert {p.name for p in folder.glob("*.keras")} == {"classifier.keras", "second_look.keras"}
+    assert {p.name for p in folder.glob("*.keras")} == {"classifier.keras", "refiner.keras"}
     rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
     epochs = [("1", "1"), ("1", "2"), ("2", "1"), *[("3", "1"), ("4", "1")] * further]
     assert [(row["training"], row["epoch"]) for row in rows] == epochs
     assert [row["val_loss"] != "" for row in rows] == [True, True, True, *[False, False] * further]
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert metrics["second_look"] == {"best_epoch": 1, "epochs": 1}
+    assert metrics["refiner"] == {"best_epoch": 1, "epochs": 1}
     assert metrics.get("refit") == ({"epochs": [1, 1]} if further else None)
     report = (folder / "report.html").read_text()
-    assert "compact, and lite for a second look" in report
-    assert "Epochs of the second look" in report
-    assert ("1 and 1 epochs with the validation pictures" in report) == further
+    assert "compact, and lite for a refiner" in report
+    assert "Epochs of the refiner" in report
+    assert ("1 and 1 epochs with the validation images" in report) == further
     assert main(["run", "--model", str(folder), "--image", str(sample), "--output", str(tmp_path / "results")]) == 0

@@ -1,4 +1,4 @@
-"""Broken and malicious pictures: an array or one sentence that names the file, soon and in little memory."""
+"""Broken and malicious images: an array or one sentence that names the file, soon and in little memory."""
 
 import io
 import random
@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.data.images import picture_size, read_picture
+from malaria_cells.data.images import image_size, read_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 30, 3), dtype=np.uint8)
 
@@ -96,7 +96,7 @@ def test_whatever_is_damaged_an_array_or_a_sentence_comes_out(tmp_path, number):
     path = tmp_path / "p.tif"
     for _ in range(40):
         path.write_bytes(damaged(content, rng))
-        size, found = outcome(picture_size, path), outcome(read_picture, path)
+        size, found = outcome(image_size, path), outcome(read_image, path)
         if isinstance(found, str):
             assert found.startswith(f"{path}: ")
             continue
@@ -111,11 +111,11 @@ def test_a_tiff_that_is_cut_off_is_refused_or_whole(tmp_path, options):
     content = tiff(photometric="rgb", **options)
     path = tmp_path / "p.tif"
     path.write_bytes(content)
-    whole = read_picture(path)
+    whole = read_image(path)
     for length in range(8, len(content), 37):
         path.write_bytes(content[:length])
         try:
-            found = read_picture(path)
+            found = read_image(path)
         except InputError:
             continue
         np.testing.assert_array_equal(found, whole)
@@ -135,12 +135,12 @@ def patched(content, **values):
     ("change", "message"),
     [
         ({"ImageWidth": 10**9, "ImageLength": 10**9}, "1000000000 x 1000000000 pixels; the limit is"),
-        ({"ImageWidth": 20_000, "ImageLength": 20_000}, "the picture is broken"),
-        ({"ImageWidth": 0}, "the picture is broken"),
-        ({"ImageLength": 399_999_999, "ImageWidth": 1}, "the picture is broken"),
-        ({"RowsPerStrip": 0}, "the picture is broken|a stack"),
-        ({"SamplesPerPixel": 60_000}, "a TIFF of a kind that cannot be read|the picture is broken"),
-        ({"StripOffsets": 2**31}, "the picture is broken .cut off"),
+        ({"ImageWidth": 20_000, "ImageLength": 20_000}, "the image is broken"),
+        ({"ImageWidth": 0}, "the image is broken"),
+        ({"ImageLength": 399_999_999, "ImageWidth": 1}, "the image is broken"),
+        ({"RowsPerStrip": 0}, "the image is broken|a stack"),
+        ({"SamplesPerPixel": 60_000}, "a TIFF of a kind that cannot be read|the image is broken"),
+        ({"StripOffsets": 2**31}, "the image is broken .cut off"),
         ({"Compression": 60_000}, "a TIFF compressed by number 60000, which is not read; export it"),
         ({"PhotometricInterpretation": 999}, "a TIFF of a kind that cannot be read .its colours are 999.; export it as RGB"),
     ],
@@ -152,7 +152,7 @@ def test_headers_that_claim_too_much_are_refused_at_once(tmp_path, change, messa
     tracemalloc.start()
     began = time.process_time()
     with pytest.raises(InputError, match=message):
-        read_picture(path)
+        read_image(path)
     assert time.process_time() - began < 5
     assert tracemalloc.get_traced_memory()[1] < 50e6
     tracemalloc.stop()
@@ -165,7 +165,7 @@ def test_pages_that_run_in_a_circle_or_are_missing_are_refused(tmp_path):
             where, first = file.pages.next_page_offset, file.pages[0].offset
         struct.pack_into("<I", content, where, first if offset is None else offset)
         (tmp_path / "p.tif").write_bytes(content)
-        for reader in (read_picture, picture_size):
+        for reader in (read_image, image_size):
             with pytest.raises(InputError, match=message):
                 reader(tmp_path / "p.tif")
 
@@ -173,7 +173,7 @@ def test_pages_that_run_in_a_circle_or_are_missing_are_refused(tmp_path):
 def test_a_stack_of_thousands_is_counted_no_further_than_needed(tmp_path):
     tifffile.imwrite(tmp_path / "p.tif", np.zeros((1200, 2, 2), np.uint8), photometric="minisblack", metadata=None)
     with pytest.raises(InputError, match="a stack of 1,000 or more pages of 2 x 2 pixels"):
-        picture_size(tmp_path / "p.tif")
+        image_size(tmp_path / "p.tif")
 
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "mkfifo"), reason="a system without such files")
@@ -181,8 +181,8 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     import os
 
     os.mkfifo(tmp_path / "p.jpg")
-    with pytest.raises(InputError, match=r"p\.jpg: is no file; name a picture"):
-        read_picture(tmp_path / "p.jpg")
+    with pytest.raises(InputError, match=r"p\.jpg: is no file; name an image"):
+        read_image(tmp_path / "p.jpg")
 
 
 @pytest.mark.parametrize("form", ["tif", "jp2"])
@@ -195,11 +195,11 @@ def test_a_few_bytes_of_jpeg_2000_do_not_unfold_into_gigabytes(tmp_path, form):
     )
     path = tmp_path / f"p.{form}"
     path.write_bytes(whole)
-    assert read_picture(path).shape == (16, 16, 3)
+    assert read_image(path).shape == (16, 16, 3)
     content = bytearray(whole)
     start = content.index(b"\xff\x4f\xff\x51")
     for place in (8, 12, 24, 28):  # right, bottom, and the tile's
         struct.pack_into(">I", content, start + place, 60_000)
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"another size than declared|two sizes"):
-        read_picture(path)
+        read_image(path)

@@ -1,0 +1,32 @@
+"""Keys of ``model.yaml`` under their present names, so that model folders that were written before are read."""
+
+from typing import Any
+
+FORMER_REFINER = "second_look.keras"
+# Former and present name, by the keys on the way to them; None stands for each entry of a list.
+_RENAMED: tuple[tuple[tuple[str | None, ...], dict[str, str]], ...] = (
+    ((), {"rejects": "has_background", "second_look": "refiner", "second_look_size_hw": "refiner_size_hw"}),
+    (("calibration",), {"findings": "infection"}),
+    (("familiarity", "sets", None), {"photographs": "images", "has_findings": "has_infected_cells"}),
+)
+
+
+def with_present_names(content: dict[str, Any]) -> dict[str, Any]:
+    """The content of a ``model.yaml``, its keys renamed where they had another name; everything else as it is.
+
+    >>> with_present_names({"rejects": True, "second_look": None, "calibration": {"findings": 1}})
+    {'has_background': True, 'refiner': None, 'calibration': {'infection': 1}}
+    """
+    file = {"refiner_file": FORMER_REFINER} if content.get("second_look") else {}
+    for way, names in _RENAMED:
+        content = _renamed(content, way, names)
+    return file | content
+
+
+def _renamed(part: Any, way: tuple[str | None, ...], names: dict[str, str]) -> Any:
+    if not way:
+        return {names.get(key, key): value for key, value in part.items()} if isinstance(part, dict) else part
+    key, *rest = way
+    if key is None:
+        return [_renamed(entry, tuple(rest), names) for entry in part] if isinstance(part, list) else part
+    return {**part, key: _renamed(part[key], tuple(rest), names)} if isinstance(part, dict) and key in part else part
