@@ -92,7 +92,7 @@ def six_classes():
 
 @pytest.fixture(scope="session")
 def untrained_model(tmp_path_factory, six_classes) -> Path:
-    """A model folder whose network has random weights: right in form, wrong in content, made in seconds."""
+    """A model folder whose network has random weights: right in format, wrong in content, made in seconds."""
     import keras
 
     from malaria_cells.inference.calibration import Calibration

@@ -266,7 +266,7 @@ def test_a_split_file_that_a_test_annotation_outdoes_is_named(tmp_path, caplog):
     content = json.loads((tmp_path / "training.json").read_text())
     (tmp_path / "training.json").write_text(json.dumps(content[:4]))
     (tmp_path / "test.json").write_text(json.dumps(content[4:]))
-    with pytest.raises(InputError, match=r"data_sets: .*none\.json: expected a file of the form"):
+    with pytest.raises(InputError, match=r"data_sets: .*none\.json: expected a file of the format"):
         load([{"path": str(tmp_path), "split": "none.json"}])
     (tmp_path / "mine.json").write_text(json.dumps({"train": ["0.png", "1.png"], "test": ["2.png", "3.png"]}))
     data = load([{"path": str(tmp_path), "split": "mine.json"}])

@@ -61,7 +61,7 @@ def test_every_command_of_the_retraining_page_works(repository, tmp_path, monkey
 
 def test_the_table_of_forms_is_that_of_the_readers(repository):
     page = (repository / "docs" / "formats.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"<!-- forms: malaria-cells formats -->\n(.*?)<!-- end of forms -->", page, flags=re.DOTALL)
+    (block,) = re.findall(r"<!-- formats: malaria-cells formats -->\n(.*?)<!-- end of formats -->", page, flags=re.DOTALL)
     assert block == table(), "put what `malaria-cells formats` prints between the two marks"
 
 

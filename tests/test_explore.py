@@ -68,7 +68,7 @@ def test_wrong_requests(sample, capsys):
         ([], "name an annotation file or a data set folder"),
         (["gone"], "gone: no such file or folder"),
         ([str(sample), "--augment", "stian"], "did you mean 'stain'?"),
-        ([str(sample / "images")], "holds no annotation of a known form"),
+        ([str(sample / "images")], "holds no annotation of a known format"),
     ]:
         assert main(["explore", *arguments]) == 2
         assert message in capsys.readouterr().err

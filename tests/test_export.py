@@ -32,10 +32,10 @@ def model(repository, tmp_path_factory):
 def exported(model):
     """The folder of the shipped model for an engine, exported once."""
 
-    def folder(form):
-        if not (model / form).exists():
-            assert main(["export", "--model", str(model), "--format", form]) == 0
-        return model / form
+    def folder(format_name):
+        if not (model / format_name).exists():
+            assert main(["export", "--model", str(model), "--format", format_name]) == 0
+        return model / format_name
 
     return folder
 
@@ -76,21 +76,21 @@ def patches_of(detector, images, count):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", FORMATS)
-def test_an_engine_answers_as_keras(form, exported, keras_detector, smears):
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_an_engine_answers_as_keras(format_name, exported, keras_detector, smears):
     from malaria_cells.inference.model_folder import load_detector
 
-    detector, _ = load_detector(exported(form), form)
+    detector, _ = load_detector(exported(format_name), format_name)
     check_parity(keras_detector, detector, smears, patches_of(keras_detector, smears, 50))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ENGINES)
-def test_images_worked_on_at_once_are_answered_as_one_after_the_other(form, exported, model, smears):
+@pytest.mark.parametrize("format_name", ENGINES)
+def test_images_worked_on_at_once_are_answered_as_one_after_the_other(format_name, exported, model, smears):
     from malaria_cells.base.parallel import imap_ordered
     from malaria_cells.inference.model_folder import load_detector
 
-    detector, _ = load_detector(model if form == "keras" else exported(form), form)
+    detector, _ = load_detector(model if format_name == "keras" else exported(format_name), format_name)
     alone = [detector.detect(image) for image in smears]
     for (wanted, _), found in imap_ordered(lambda pair: detector.detect(pair[1]), zip(alone * 4, smears * 4, strict=True)):
         assert (found.result().xyxy == wanted.xyxy).all()
@@ -98,25 +98,25 @@ def test_images_worked_on_at_once_are_answered_as_one_after_the_other(form, expo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", FORMATS)
-def test_an_engine_answers_as_keras_on_real_images(form, exported, keras_detector, iml):
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_an_engine_answers_as_keras_on_real_images(format_name, exported, keras_detector, iml):
     from malaria_cells.data.images import read_image
     from malaria_cells.inference.model_folder import load_detector
 
     names = json.loads((iml / "split.json").read_text())["test"][:3]
     images = [read_image(iml / "images" / name.split("/")[-1]) for name in names]
-    detector, _ = load_detector(exported(form), form)
+    detector, _ = load_detector(exported(format_name), format_name)
     check_parity(keras_detector, detector, images, patches_of(keras_detector, images, 50))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", FORMATS)
-def test_the_example_runs_without_keras_and_finds_the_same(form, exported, keras_detector, repository):
-    """Beside TensorFlow itself, for its own form, no heavy package is there: neither Keras nor ours."""
-    hidden = ["keras", "malaria_cells", "supervision", "scipy", *([] if form == "savedmodel" else ["tensorflow"])]
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_the_example_runs_without_keras_and_finds_the_same(format_name, exported, keras_detector, repository):
+    """Beside TensorFlow itself, for its own format, no heavy package is there: neither Keras nor ours."""
+    hidden = ["keras", "malaria_cells", "supervision", "scipy", *([] if format_name == "savedmodel" else ["tensorflow"])]
     code = f"import sys, runpy; sys.modules.update(dict.fromkeys({hidden})); sys.argv = sys.argv[1:];"
     code += "sys.path[0] = sys.argv[0].rpartition('/')[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    command = [sys.executable, "-c", code, str(exported(form) / "example.py"), IMAGE]
+    command = [sys.executable, "-c", code, str(exported(format_name) / "example.py"), IMAGE]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--cell-size" not in done.stderr  # no note: the smear's cells are of the usual size
@@ -142,14 +142,14 @@ def test_int8_keeps_what_is_found(model, keras_detector, repository, sample, tmp
     from malaria_cells.data.images import read_image
     from malaria_cells.inference.model_folder import load_detector
 
-    for form in ("onnx", "openvino", "litert"):
-        folder = tmp_path / form
-        arguments = ["--format", form, "--int8", "--image", str(sample / "images" / "slide01*.jpg"), "--output", str(folder)]
+    for format_name in ("onnx", "openvino", "litert"):
+        folder = tmp_path / format_name
+        arguments = ["--format", format_name, "--int8", "--image", str(sample / "images" / "slide01*.jpg"), "--output", str(folder)]
         assert main(["export", "--model", str(model), *arguments]) == 0
         sizes = {f.stem: f.stat().st_size for f in folder.rglob("*") if f.suffix in {".onnx", ".bin", ".tflite"}}
         refiner = sizes.pop("refiner")
         assert sum(sizes.values()) < 1.2e6
-        assert refiner < (1e6 if form == "litert" else 3e6)  # elsewhere it is left exact
+        assert refiner < (1e6 if format_name == "litert" else 3e6)  # elsewhere it is left exact
         image = read_image(repository / IMAGE)
         wanted, found = keras_detector.detect(image), load_detector(folder)[0].detect(image)
         sure = wanted[wanted.confidence > 0.5]
@@ -184,15 +184,15 @@ def infected_f1_of_keras(infected_f1, model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["onnx", "openvino", "litert"])
-def test_int8_costs_less_than_a_point_of_infected_f1(form, model, infected_f1, infected_f1_of_keras, iml, tmp_path):
+@pytest.mark.parametrize("format_name", ["onnx", "openvino", "litert"])
+def test_int8_costs_less_than_a_point_of_infected_f1(format_name, model, infected_f1, infected_f1_of_keras, iml, tmp_path):
     split = json.loads((model / "split.json").read_text())
     (tmp_path / "images").mkdir()
     for name in split["train"][::5]:
         shutil.copy(iml / "images" / name.split("/")[-1], tmp_path / "images")
-    arguments = ["--format", form, "--int8", "--image", str(tmp_path / "images"), "--output", str(tmp_path / form)]
+    arguments = ["--format", format_name, "--int8", "--image", str(tmp_path / "images"), "--output", str(tmp_path / format_name)]
     assert main(["export", "--model", str(model), *arguments]) == 0
-    assert infected_f1(tmp_path / form) > infected_f1_of_keras - 0.01
+    assert infected_f1(tmp_path / format_name) > infected_f1_of_keras - 0.01
 
 
 @pytest.mark.slow

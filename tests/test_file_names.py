@@ -17,7 +17,7 @@ from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.writers import WRITERS, image_copies
 from tests.conftest import write_bbbc041, write_image
 
-# Few letters in many forms, so that names often meet: upper and lower case, composed and decomposed, the names that numbers give.
+# Few letters in many formats, so that names often meet: upper and lower case, composed and decomposed, the names that numbers give.
 PART = st.one_of(
     st.text(alphabet="aA\u00e4\u0308_2. \u212a\udcff", min_size=1, max_size=4).filter(lambda name: name.strip(". /") != ""),
     st.sampled_from(["images", "Images", "a", "a.png", "b" * 300]),
@@ -35,7 +35,7 @@ KEYS = st.lists(
 
 
 def one_a_file(paths):
-    """Whether each path can be a file of its own on a system that looks at neither case nor Unicode form."""
+    """Whether each path can be a file of its own on a system that looks at neither case nor Unicode format."""
     compared = [folded(path) for path in paths]
     folders = {"/".join(path.split("/")[:i]) for path in compared for i in range(1, path.count("/") + 1)}
     return len(set(compared)) == len(compared) and not folders & set(compared)
@@ -117,7 +117,7 @@ def boxes_by_colour(annotations):
     return found
 
 
-@pytest.mark.parametrize("form", ["coco", "voc", "yolo"])
+@pytest.mark.parametrize("format_name", ["coco", "voc", "yolo"])
 @pytest.mark.parametrize(
     "names",
     [
@@ -131,19 +131,19 @@ def boxes_by_colour(annotations):
     ],
     ids=["suffixes", "folders", "case", "unicode", "images", "spaces", "long"],
 )
-def test_as_many_images_and_boxes_are_read_as_were_written(tmp_path, form, names, capsys):
+def test_as_many_images_and_boxes_are_read_as_were_written(tmp_path, format_name, names, capsys):
     entries = {name: [("ring", 5, 5, 30 + i, 40)] * 1 + [("cell", 50, 5, 70 + i, 40)] * (i % 2) for i, name in enumerate(names)}
     path = write_bbbc041(tmp_path / "s", entries)
     for i, name in enumerate(names):
         write_image(tmp_path / "s" / name, value=100 + 20 * i)
     source = load_annotations(path, None)
-    assert main(["convert", str(path), str(tmp_path / "o"), "--to", form]) == 0
+    assert main(["convert", str(path), str(tmp_path / "o"), "--to", format_name]) == 0
     said = capsys.readouterr().out
     again = load_annotations(tmp_path / "o", None)
     assert boxes_by_colour(again) == boxes_by_colour(source)
-    if names[0] == "images/a.png" and form != "coco":
-        new = {"voc": "images_a_2.png", "yolo": "a_2.png"}[form]
-        number = {"voc": "2 images", "yolo": "1 image"}[form]
+    if names[0] == "images/a.png" and format_name != "coco":
+        new = {"voc": "images_a_2.png", "yolo": "a_2.png"}[format_name]
+        number = {"voc": "2 images", "yolo": "1 image"}[format_name]
         assert f"{number} got another name, so that no two files have one; first: images/a." in said
         assert any(p.key.endswith(new) for p in again.images)
     assert ("got another name" in said) == any(p.path.name not in {n.split("/")[-1] for n in names} for p in again.images)

@@ -240,7 +240,7 @@ def test_train_size_is_images_a_class(tmp_path, caplog):
 
 def test_a_folder_that_holds_nothing_known(tmp_path):
     write_image(tmp_path / "a.png")
-    with pytest.raises(InputError, match=r"holds no annotation of a known form; found 1 image \(first a\.png\)"):
+    with pytest.raises(InputError, match=r"holds no annotation of a known format; found 1 image \(first a\.png\)"):
         load_data_set(make_config({"train_images": str(tmp_path)}, "test"))
 
 

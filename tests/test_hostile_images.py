@@ -24,9 +24,9 @@ def tiff(pixels=PIXELS, **options):
     return buffer.getvalue()
 
 
-def pillow(form, mode="RGB", **options):
+def pillow(format_name, mode="RGB", **options):
     buffer = io.BytesIO()
-    Image.fromarray(PIXELS).convert(mode).save(buffer, form, **options)
+    Image.fromarray(PIXELS).convert(mode).save(buffer, format_name, **options)
     return buffer.getvalue()
 
 
@@ -56,7 +56,7 @@ def sources():
     yield tiff(np.dstack([PIXELS, grey]), photometric="separated")
     yield from (pillow("TIFF", "1", compression=c) for c in ("group3", "group4"))
     yield from (pillow("TIFF", "YCbCr", compression=c) for c in (None, "jpeg"))
-    yield from (pillow(form) for form in ("JPEG", "PNG", "BMP", "WEBP", "GIF", "JPEG2000"))
+    yield from (pillow(format_name) for format_name in ("JPEG", "PNG", "BMP", "WEBP", "GIF", "JPEG2000"))
     yield pillow("JPEG", "CMYK")
     yield pillow("PNG", "P", transparency=3)
 
@@ -185,15 +185,15 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
         read_image(tmp_path / "p.jpg")
 
 
-@pytest.mark.parametrize("form", ["tif", "jp2"])
-def test_a_few_bytes_of_jpeg_2000_do_not_unfold_into_gigabytes(tmp_path, form):
+@pytest.mark.parametrize("format_name", ["tif", "jp2"])
+def test_a_few_bytes_of_jpeg_2000_do_not_unfold_into_gigabytes(tmp_path, format_name):
     deep = np.zeros((16, 16), np.uint16) + 60_000
     whole = (
         tiff(deep, photometric="minisblack", compression="jpeg2000")
-        if form == "tif"
+        if format_name == "tif"
         else imagecodecs.jpeg2k_encode(deep, codecformat="jp2")
     )
-    path = tmp_path / f"p.{form}"
+    path = tmp_path / f"p.{format_name}"
     path.write_bytes(whole)
     assert read_image(path).shape == (16, 16, 3)
     content = bytearray(whole)

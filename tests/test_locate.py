@@ -1,4 +1,4 @@
-"""One finder for all forms: whatever the slashes, the case, the Unicode form and the machine that a name is from."""
+"""One finder for all formats: whatever the slashes, the case, the Unicode format and the machine that a name is from."""
 
 import contextlib
 import unicodedata

@@ -213,18 +213,18 @@ def test_retinanet_is_killed_goes_on_and_runs(sample, tmp_path, capsys, monkeypa
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "form"),
+    ("kind", "format_name"),
     # Both networks are of the same operations but for those of the anchors; the costlier one goes the way that most people go.
     [("yolo", "onnx"), ("yolo", "openvino"), ("yolo", "litert"), ("yolo", "savedmodel"), ("retinanet", "onnx")],
 )
-def test_an_exported_one_stage_network_answers_as_keras(kind, form, ready, tmp_path):
+def test_an_exported_one_stage_network_answers_as_keras(kind, format_name, ready, tmp_path):
     from malaria_cells.export import export_network
     from malaria_cells.inference.engines import exported_network
 
-    export_network(ready(kind), tmp_path / "detector", form)
+    export_network(ready(kind), tmp_path / "detector", format_name)
     canvas = np.random.default_rng(0).integers(0, 256, (1, *SIZE, 3), dtype=np.uint8)
     wanted = np.asarray(ready(kind)(canvas.astype(np.float32), training=False))
-    assert exported_network(tmp_path, "detector", form)(canvas) == pytest.approx(wanted, abs=1e-3)
+    assert exported_network(tmp_path, "detector", format_name)(canvas) == pytest.approx(wanted, abs=1e-3)
 
 
 def test_labels_of_a_one_stage_detector():

@@ -23,7 +23,7 @@ def source_of(folder, content, name="a.json"):
 def read(module, folder, content, name="a.json"):
     """Read with the first reader that recognises the file, which has to be the one given; returns images and notes."""
     source = source_of(folder, content, name)
-    fitting = [m for m in FORMATS if m.FORM.suffixes and source.path.suffix in m.FORM.suffixes and m.recognises(source)]
+    fitting = [m for m in FORMATS if m.FORMAT.suffixes and source.path.suffix in m.FORMAT.suffixes and m.recognises(source)]
     assert fitting == [module]
     return module.read(source), [line.split(": ", 1)[1] for line in source.issues.lines("x")]
 
@@ -590,7 +590,7 @@ def test_text_with_letters_lost_or_added(module, content, name, tmp_path):
         read_or_refused(module, path)
 
 
-@pytest.mark.parametrize("module", [m for m in FORMATS if ".json" in m.FORM.suffixes])
+@pytest.mark.parametrize("module", [m for m in FORMATS if ".json" in m.FORMAT.suffixes])
 @pytest.mark.parametrize(
     "content", [None, 1, ["x"], [], {}, [[]], [1], [None], [{}], {"a": 1}, {"a": []}, [{"a": 1}], {"type": []}, {"type": {}}]
 )

@@ -1,4 +1,4 @@
-"""The form of a folder is recognised by evidence in its content; what is not clear is an error that lists what was seen."""
+"""The format of a folder is recognised by evidence in its content; what is not clear is an error that lists what was seen."""
 
 import json
 import logging
@@ -111,7 +111,7 @@ def test_a_broken_file_of_one_image_is_an_error_and_a_broken_file_of_another_for
         write_image(tmp_path / f"{name}.jpg")
         voc(tmp_path / f"{name}.xml", f"{name}.jpg")
     (tmp_path / "old.json").write_text("{")
-    assert "1 file without an annotation of a known form, not read; first: old.json" in load_annotations(tmp_path, None).issues[0]
+    assert "1 file without an annotation of a known format, not read; first: old.json" in load_annotations(tmp_path, None).issues[0]
     (tmp_path / "b.xml").write_text("<annotation>")
     with pytest.raises(InputError, match=r"b\.xml: not valid XML"):
         load_annotations(tmp_path, None)
@@ -122,7 +122,7 @@ def test_several_forms_are_an_error_that_names_the_setting(tmp_path):
     voc(tmp_path / "a.xml", "a.jpg")
     coco(tmp_path / "coco.json", ["a.jpg"])
     with pytest.raises(
-        InputError, match=r"several forms \(voc: 1 file, first a\.xml; coco: 1 file, first coco\.json\).*`annotation_format`"
+        InputError, match=r"several formats \(voc: 1 file, first a\.xml; coco: 1 file, first coco\.json\).*`annotation_format`"
     ):
         load_annotations(tmp_path, None)
     assert load_annotations(tmp_path, None, annotation_format="voc").images[0].boxes_xyxy.tolist() == [PIXELS]
@@ -151,7 +151,7 @@ def test_a_folder_of_images_alone_is_told_what_was_seen(tmp_path):
     for name in ("a.jpg", "b.jpg", "c.HEIC", "notes.txt"):
         (tmp_path / name).write_bytes(b"")
     write_image(tmp_path / "a.jpg")
-    with pytest.raises(InputError, match=r"no annotation of a known form; found 2 images \(first a\.jpg\), 1 \.heic \(HEIC"):
+    with pytest.raises(InputError, match=r"no annotation of a known format; found 2 images \(first a\.jpg\), 1 \.heic \(HEIC"):
         load_annotations(tmp_path, None)
 
 
@@ -168,7 +168,7 @@ def folders_of(root: Path, *names: str) -> Path:
 def test_folders_that_are_no_classes(tmp_path, names):
     folders_of(tmp_path, *names)
     with pytest.raises(
-        InputError, match=r"holds no annotation of a known form.*\nIts folders '.*(parts of a data set|were not taken for classes)"
+        InputError, match=r"holds no annotation of a known format.*\nIts folders '.*(parts of a data set|were not taken for classes)"
     ):
         load_annotations(tmp_path, None)
     if set(names) - {"train", "valid", "val", "test"}:
@@ -534,7 +534,7 @@ def test_a_file_to_submit_and_a_list_of_classes_are_no_annotation(tmp_path):
     (tmp_path / "classes.csv").write_text("id,label\n10,ring\n11,rbc\n")
     found = load_annotations(tmp_path, None)
     assert sorted(p.key for p in found.images) == ["train/rbc/1.png", "train/ring/0.png"]
-    assert any("2 files without an annotation of a known form, not read; first: classes.csv" in line for line in found.issues)
+    assert any("2 files without an annotation of a known format, not read; first: classes.csv" in line for line in found.issues)
 
 
 @pytest.mark.parametrize("folder", ["slide1", "Dhaka"])

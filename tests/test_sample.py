@@ -15,12 +15,12 @@ def test_layout_is_bbbc041s(sample, six_classes, bbbc041_file):
     ours = json.loads((sample / "training.json").read_text())[0]
     genuine = json.loads(bbbc041_file.read_text())[0]
 
-    def form(value):
+    def format_name(value):
         if isinstance(value, dict):
-            return {key: form(v) for key, v in value.items()}
-        return form(value[0]) if isinstance(value, list) and value else type(value).__name__
+            return {key: format_name(v) for key, v in value.items()}
+        return format_name(value[0]) if isinstance(value, list) and value else type(value).__name__
 
-    assert form(ours) == form(genuine)
+    assert format_name(ours) == format_name(genuine)
 
 
 def test_reads_back_without_oddities(sample, six_classes):

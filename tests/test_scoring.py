@@ -121,15 +121,15 @@ def test_names_without_an_image_are_counted(tmp_path, caplog):
 
 def test_a_map_in_the_config_counts_in_every_part(tmp_path):
     slides(tmp_path / "set", NAMES[:8])
-    annotate(tmp_path / "set", NAMES[:8], label="Ring form")
+    annotate(tmp_path / "set", NAMES[:8], label="Ring format")
     slides(tmp_path / "set", NAMES[8:], "test.json")
     annotate(tmp_path / "set", NAMES[8:], "test.json", label="RF")
     slides(tmp_path / "corrected", ["new.png"])
     annotate(tmp_path / "corrected", ["new.png"], label="R")
     values = {"train_images": str(tmp_path / "set"), "corrections": str(tmp_path / "corrected")}
-    with pytest.raises(InputError, match=r"(?s)'Ring form' is in neither labels.*add label_map: \{Ring form: ring\}"):
+    with pytest.raises(InputError, match=r"(?s)'Ring format' is in neither labels.*add label_map: \{Ring format: ring\}"):
         load_data_set(make_config(values | {"labels": ["ring"]}, "test"))
-    mapped = {"label_map": {"Ring form": "ring", "RF": "ring", "R": "ring"}}
+    mapped = {"label_map": {"Ring format": "ring", "RF": "ring", "R": "ring"}}
     data = load_data_set(make_config(values | mapped | {"labels": ["ring"]}, "test"))
     assert data.all_images.class_counts.tolist() == [13]
     assert load_data_set(make_config(values | mapped | {"labels": None}, "test")).train.labels.names == ("ring",)

@@ -1,4 +1,4 @@
-"""What is written in another tool's form reads back as it was."""
+"""What is written in another tool's format reads back as it was."""
 
 import json
 
@@ -32,32 +32,32 @@ def content(annotations):
     )
 
 
-@pytest.mark.parametrize("form", list(WRITERS))
-def test_round_trip_to_pixel_accuracy(source, tmp_path, form, capsys):
-    assert main(["convert", str(source), str(tmp_path / form), "--to", form]) == 0
+@pytest.mark.parametrize("format_name", list(WRITERS))
+def test_round_trip_to_pixel_accuracy(source, tmp_path, format_name, capsys):
+    assert main(["convert", str(source), str(tmp_path / format_name), "--to", format_name]) == 0
     assert "3 images, 3 boxes of 3 classes" in capsys.readouterr().out
-    assert content(load_annotations(tmp_path / form, None)) == content(load_annotations(source, None))
+    assert content(load_annotations(tmp_path / format_name, None)) == content(load_annotations(source, None))
 
 
-@pytest.mark.parametrize(("form", "expected"), [("coco", [False, True]), ("voc", [False, True]), ("yolo", [False])])
-def test_ignore_regions(tmp_path, form, expected, capsys):
+@pytest.mark.parametrize(("format_name", "expected"), [("coco", [False, True]), ("voc", [False, True]), ("yolo", [False])])
+def test_ignore_regions(tmp_path, format_name, expected, capsys):
     write_image(tmp_path / "s" / "images" / "a.jpg")
     crowd = {"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [{"id": 1, "name": "cell"}]}
     boxes = [{"image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 20], "iscrowd": i} for i in (0, 1)]
     (tmp_path / "s" / "annotations.json").write_text(json.dumps(crowd | {"annotations": boxes}))
-    assert main(["convert", str(tmp_path / "s"), str(tmp_path / form), "--to", form]) == 0
-    found = load_annotations(tmp_path / form, None).images[0]
+    assert main(["convert", str(tmp_path / "s"), str(tmp_path / format_name), "--to", format_name]) == 0
+    found = load_annotations(tmp_path / format_name, None).images[0]
     assert found.ignore.tolist() == expected
-    assert ("1 ignore regions, which YOLO cannot say, were left out" in capsys.readouterr().out) == (form == "yolo")
+    assert ("1 ignore regions, which YOLO cannot say, were left out" in capsys.readouterr().out) == (format_name == "yolo")
 
 
-@pytest.mark.parametrize("form", ["voc", "yolo"])
-def test_parts_survive(tmp_path, form):
+@pytest.mark.parametrize("format_name", ["voc", "yolo"])
+def test_parts_survive(tmp_path, format_name):
     from tests.test_formats import bccd
 
     bccd(tmp_path / "BCCD")
-    assert main(["convert", str(tmp_path / "BCCD"), str(tmp_path / form), "--to", form]) == 0
-    found = load_annotations(tmp_path / form, None)
+    assert main(["convert", str(tmp_path / "BCCD"), str(tmp_path / format_name), "--to", format_name]) == 0
+    found = load_annotations(tmp_path / format_name, None)
     assert sorted(p.part for p in found.images) == ["test", "train", "train", "train", "train", "validation"]
 
 
@@ -114,13 +114,13 @@ def odd_images(folder):
     return {p.name: (32, 24) if "turned" not in p.name else (24, 32) for p in folder.iterdir()}
 
 
-@pytest.mark.parametrize("form", list(WRITERS))
-def test_every_image_is_written_with_the_pixels_that_are_read(tmp_path, form, capsys):
+@pytest.mark.parametrize("format_name", list(WRITERS))
+def test_every_image_is_written_with_the_pixels_that_are_read(tmp_path, format_name, capsys):
     originals = tmp_path / "s" / "images"
     sizes = odd_images(originals)
     source = write_coco(tmp_path / "s", {f"images/{name}": size for name, size in sizes.items()})
-    assert main(["convert", str(source), str(tmp_path / form), "--to", form]) == 0
-    written = [p.path for p in load_annotations(tmp_path / form, None).images]
+    assert main(["convert", str(source), str(tmp_path / format_name), "--to", format_name]) == 0
+    written = [p.path for p in load_annotations(tmp_path / format_name, None).images]
     said = capsys.readouterr().out
     assert "6 images written upright as PNG with 8 bits, since not every program shows the original alike; first: images/deep.png" in said
     meant = {read_image(originals / name).tobytes() for name in sizes}

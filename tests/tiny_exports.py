@@ -1,4 +1,4 @@
-"""Exported models that no training made: small ONNX networks with random weights, right in form and quick to run."""
+"""Exported models that no training made: small ONNX networks with random weights, right in format and quick to run."""
 
 from dataclasses import replace
 

@@ -87,7 +87,7 @@ class CellDetector:
             the label that it counts as at the operating thresholds, -1 for a mere suspicion.
 
         Raises:
-            InputError: a file that cannot be read, or an array of another form.
+            InputError: a file that cannot be read, or an array of another format.
 
         Examples:
             >>> found = CellDetector.load("pretrained/thin_smear").detect("docs/images/smear.jpg")

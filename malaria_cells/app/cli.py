@@ -108,7 +108,7 @@ def _add_overrides(parser: argparse.ArgumentParser) -> None:
 
 def _add_annotation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="folder of the images (default: the annotation's own folder)")
-    parser.add_argument("--format", default="auto", help="form of the annotation (default: recognised by content)")
+    parser.add_argument("--format", default="auto", help="format of the annotation (default: recognised by content)")
 
 
 def _annotation(options: argparse.Namespace):  # type: ignore[no-untyped-def]
@@ -334,7 +334,7 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "convert", "Write any annotation as COCO, VOC or YOLO.", convert)
     parser.add_argument("source", type=Path, help="annotation file or data set folder")
     parser.add_argument("target", type=Path, help="new folder to write")
-    parser.add_argument("--to", choices=("coco", "voc", "yolo"), required=True, help="form to write")
+    parser.add_argument("--to", choices=("coco", "voc", "yolo"), required=True, help="format to write")
     _add_annotation(parser)
 
 
@@ -368,7 +368,7 @@ def _add_formats(commands: argparse._SubParsersAction) -> None:
         print(table(), end="")
         return 0
 
-    _command(commands, "formats", "Print every form of annotation that is read, as Markdown.", formats)
+    _command(commands, "formats", "Print every format of annotation that is read, as Markdown.", formats)
 
 
 def _add_label_meanings(parser: argparse.ArgumentParser, ignored: str, labels: str) -> None:

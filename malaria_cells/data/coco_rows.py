@@ -1,4 +1,4 @@
-"""COCO's form of annotations and results, for scoring and for other tools."""
+"""COCO's format of annotations and results, for scoring and for other tools."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -12,7 +12,7 @@ from malaria_cells.data.annotations.matching import match_names
 log = logging.getLogger(__name__)
 
 
-FORM = '{"train": [images], "test": [images]}'
+FORMAT = '{"train": [images], "test": [images]}'
 
 
 def read_parts(path: Path, option: str = "") -> dict[str, list[str]]:
@@ -23,19 +23,19 @@ def read_parts(path: Path, option: str = "") -> dict[str, list[str]]:
         option: what named it, to stand before it in errors.
 
     Raises:
-        InputError: no such file, or another form; names the file.
+        InputError: no such file, or another format; names the file.
     """
     named = f"{option} {path}".strip()
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
-        raise InputError(f"{named}: expected a file of the form {FORM} ({error.strerror})") from None
+        raise InputError(f"{named}: expected a file of the format {FORMAT} ({error.strerror})") from None
     except RecursionError:
-        raise InputError(f"{named}: nested too deeply; expected {FORM}") from None
+        raise InputError(f"{named}: nested too deeply; expected {FORMAT}") from None
     except ValueError as error:
-        raise InputError(f"{named}: not valid JSON ({reason(error)}); expected {FORM}") from None
+        raise InputError(f"{named}: not valid JSON ({reason(error)}); expected {FORMAT}") from None
     if not isinstance(content, dict):
-        raise InputError(f"{named}: found {excerpt(content)}; expected {FORM}")
+        raise InputError(f"{named}: found {excerpt(content)}; expected {FORMAT}")
     lists = {part: names for part, names in content.items() if isinstance(names, list)}
     for part, names in lists.items():
         wrong = [name for name in names if not isinstance(name, str)]
@@ -50,12 +50,12 @@ def read_split(path: Path, annotations: AnnotationSet) -> tuple[AnnotationSet, A
     Names are keys, or the ends of paths. Images that no list names are left out, with a warning.
 
     Raises:
-        InputError: no such file, no such form, a name that fits no image or several, an image on both sides.
+        InputError: no such file, no such format, a name that fits no image or several, an image on both sides.
     """
     lists = read_parts(path)
     for part in ("train", "test"):
         if part not in lists:
-            raise InputError(f"{path}: holds no list '{part}'; expected {FORM}")
+            raise InputError(f"{path}: holds no list '{part}'; expected {FORMAT}")
     parts = {"train": [*lists["train"], *lists.get("validation", [])], "test": lists["test"]}
     matched = match_names((name for names in parts.values() for name in names), whole_paths(annotations))
     for name, keys in matched.items():

@@ -1,4 +1,4 @@
-"""One Keras network in the form of another engine, with a free batch size and, for the proposer, a free image size."""
+"""One Keras network in the format of another engine, with a free batch size and, for the proposer, a free image size."""
 
 import contextlib
 import io
@@ -22,37 +22,37 @@ FITTED = ("onnx", "openvino")  # those of them whose ranges are fitted to exampl
 Batches = list[np.ndarray]
 
 
-def export_network(model: Any, path: Path, form: str, int8: bool = False, examples: Batches | None = None) -> None:
+def export_network(model: Any, path: Path, format_name: str, int8: bool = False, examples: Batches | None = None) -> None:
     """Write a network.
 
     Args:
         model: a Keras model from pixels (b, H, W, 3) in 0..255; H and W may be None.
-        path: without the form's suffix.
-        form: one of `FORMATS`.
+        path: without the format's suffix.
+        format_name: one of `FORMATS`.
         int8: whether weights and activations become eight-bit integers (post-training quantisation, Jacob et al. 2018,
             arXiv:1712.05877).
         examples: inputs of the network as it will meet them, float32 (b, H, W, 3) each, which the ranges of activations are
-            fitted to; needed for the forms of `FITTED`. LiteRT finds the ranges anew for each image.
+            fitted to; needed for the formats of `FITTED`. LiteRT finds the ranges anew for each image.
 
     Raises:
-        InputError: a form that cannot be quantised, or a library is not installed.
+        InputError: a format that cannot be quantised, or a library is not installed.
     """
-    if form not in FORMATS:
-        raise InputError(f"format: {form} is unknown{nearest(form, FORMATS)}; expected one of {', '.join(FORMATS)}")
-    if int8 and form not in QUANTIZED:
-        raise InputError(f"--int8: a {form} is not quantised here; choose --format {', '.join(QUANTIZED)}, or leave --int8 out")
-    target = path.with_name(path.name + SUFFIXES[form])
+    if format_name not in FORMATS:
+        raise InputError(f"format: {format_name} is unknown{nearest(format_name, FORMATS)}; expected one of {', '.join(FORMATS)}")
+    if int8 and format_name not in QUANTIZED:
+        raise InputError(f"--int8: a {format_name} is not quantised here; choose --format {', '.join(QUANTIZED)}, or leave --int8 out")
+    target = path.with_name(path.name + SUFFIXES[format_name])
     try:
         with _quiet():
-            if form == "savedmodel":
+            if format_name == "savedmodel":
                 _savedmodel(model, target)
-            elif form == "litert":
+            elif format_name == "litert":
                 _litert(model, target, int8)
             else:
-                write: Callable = _onnx if form == "onnx" else _openvino
+                write: Callable = _onnx if format_name == "onnx" else _openvino
                 write(model, target, examples if int8 else None)
     except ModuleNotFoundError as error:
-        raise InputError(f"--format {form}: '{error.name}' is not installed; pip install 'malaria-cells[export]'") from error
+        raise InputError(f"--format {format_name}: '{error.name}' is not installed; pip install 'malaria-cells[export]'") from error
 
 
 def _signature(model: Any) -> list:
@@ -81,7 +81,7 @@ def _onnx(model: Any, target: Path, examples: Batches | None) -> None:
 def _openvino(model: Any, target: Path, examples: Batches | None) -> None:
     import openvino
 
-    with tempfile.TemporaryDirectory() as folder:  # Keras writes OpenVINO's form from its OpenVINO backend alone
+    with tempfile.TemporaryDirectory() as folder:  # Keras writes OpenVINO's format from its OpenVINO backend alone
         by_onnx = Path(folder) / "network.onnx"
         _onnx(model, by_onnx, None)
         network = openvino.Core().read_model(by_onnx)

@@ -4,7 +4,7 @@
 the first has a hint of an infection, ``model.yaml`` all the rest. Loading runs no code from the folder (Keras' own layers alone, see
 `architecture`; no pickles; a SavedModel only by name and if it does nothing but compute, see `saved_model`) and compares the
 networks' answer on fixed pixels, and the checksums of their files, with those from when they were saved. A folder that `export` wrote
-holds the networks in another form and the same ``model.yaml``.
+holds the networks in another format and the same ``model.yaml``.
 """
 
 import tempfile

@@ -118,7 +118,7 @@ def start_proposer(start: StartModel) -> keras.Model:
     """The start model's network of learned proposals, to be trained on.
 
     Raises:
-        InputError: it cannot be loaded, or its answers are not of the form that training works with.
+        InputError: it cannot be loaded, or its answers are not of the format that training works with.
     """
     model = load_network(start.folder / PROPOSER)
     expected = centre_network.build().output_shape

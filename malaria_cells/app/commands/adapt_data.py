@@ -32,7 +32,7 @@ class AdaptRequest:
         model: folder of the model to go on from.
         output: folder of the new model.
         images: folder of the images, where `data` is a file that lies elsewhere.
-        format: form of the annotation, or ``auto``.
+        format_name: format of the annotation, or ``auto``.
         labels: all class names of the new model; None: the model's and those that are new in the data.
         infected_labels: those that are infected red cells; None: as the model has it, and the usual names of parasites.
         ignore_labels: further categories that are ignore regions.
@@ -85,7 +85,7 @@ def config_of(request: AdaptRequest, start: StartModel) -> Config:
     annotation = request.data if request.data != root else None
     found = load_annotations(request.data, None, root=request.images, annotation_format=request.format, warn=False)
     named = list(zip(found.labels.names, found.class_counts, strict=True))
-    # Some forms have a category for ignore regions alone.
+    # Some formats have a category for ignore regions alone.
     ignored = [name for name, n in named if not n and name not in start.description.labels.names]
     values: dict[str, Any] = {
         "start_from": str(request.model),

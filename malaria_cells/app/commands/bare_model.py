@@ -129,7 +129,7 @@ def _names(request: RunRequest, model: Path, n_classes: int) -> tuple[list[str],
 
 
 def _of_labels_file(path: Path) -> list[str] | None:
-    """The labels of Teachable Machine, one a line behind its number; None where the file has another form."""
+    """The labels of Teachable Machine, one a line behind its number; None where the file has another format."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""``convert``: any annotation in, a data set in another tool's form out."""
+"""``convert``: any annotation in, a data set in another tool's format out."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from malaria_cells.base.text import number_of
 from malaria_cells.data.writers import WRITERS
 
 
-def convert(request: AnnotationRequest, target: Path, form: str) -> int:
-    """Read an annotation, write it to the folder `target`, and say what the form could not hold.
+def convert(request: AnnotationRequest, target: Path, format_name: str) -> int:
+    """Read an annotation, write it to the folder `target`, and say what the format could not hold.
 
     Raises:
         InputError: no annotation known, labels of whole images, or a folder in the way.
@@ -18,9 +18,9 @@ def convert(request: AnnotationRequest, target: Path, form: str) -> int:
     files.check_replaceable(target, None)
     annotations = request.read()
     if annotations.whole:
-        raise InputError(f"{request.source}: its labels are of whole images; there are no boxes that {form} could hold")
+        raise InputError(f"{request.source}: its labels are of whole images; there are no boxes that {format_name} could hold")
     with files.replacing_folder(target, None) as beside:
-        left_out = WRITERS[form](annotations, beside)
+        left_out = WRITERS[format_name](annotations, beside)
     for line in left_out:
         print(line)
     cells = int(annotations.class_counts.sum())

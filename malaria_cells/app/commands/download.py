@@ -309,7 +309,7 @@ def _check_members(zipped: zipfile.ZipFile) -> None:
 def _move_into_place(unpacked: Path, archive: Archive, folder: Path) -> None:
     found = sorted((p for p in unpacked.rglob(archive.marker) if "__MACOSX" not in p.parts), key=lambda p: len(p.parts))
     if not found:
-        raise InputError(f"{archive.url}: the archive holds no {archive.marker}; the data set may have changed its form")
+        raise InputError(f"{archive.url}: the archive holds no {archive.marker}; the data set may have changed its format")
     if folder.exists() and not any(folder.iterdir()):
         folder.rmdir()
     if folder.exists():

@@ -34,12 +34,12 @@ class AnnotationRequest:
     Attributes:
         source: annotation file or data set folder.
         images: folder of the images; None: the annotation's own folder.
-        form: name of its form, or ``auto``.
+        format_name: name of its format, or ``auto``.
     """
 
     source: Path
     images: Path | None = None
-    form: str = "auto"
+    format_name: str = "auto"
 
     def read(self, warn: bool = True) -> AnnotationSet:
         """Read it; the labels are the categories found.
@@ -54,7 +54,7 @@ class AnnotationRequest:
             raise InputError(f"{self.source}: no such file or folder")
         if self.images is not None and not self.images.is_dir():
             raise InputError(f"--images {self.images}: no such folder; name the one that the images are in")
-        return load_annotations(self.source, None, root=self.images, annotation_format=self.form, warn=warn)
+        return load_annotations(self.source, None, root=self.images, annotation_format=self.format_name, warn=warn)
 
 
 def explore(request: AnnotationRequest | None, config_path: Path | None, overrides: list[str], output: Path, policy: str | None) -> int:

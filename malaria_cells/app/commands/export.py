@@ -38,44 +38,44 @@ _NETWORKS = r"(classifier|refiner|proposer|detector)(\.onnx|\.onnx\.data|\.xml|\
 _WRITTEN = re.compile(rf"{_NETWORKS}|example\.py|cells\.py|model\.yaml|config\.yaml|split\.json|__pycache__")
 
 
-def export(model: Path, form: str, int8: bool, image: str | None, output: Path | None) -> int:
+def export(model: Path, format_name: str, int8: bool, image: str | None, output: Path | None) -> int:
     """Write a detector for another engine.
 
     Args:
         model: folder that training wrote.
-        form: one of `export.FORMATS`.
+        format_name: one of `export.FORMATS`.
         int8: whether to quantise.
         image: images that the ranges of eight-bit numbers are fitted to, for `export.FITTED`; None: those it was trained on.
-        output: folder to write; None: a subfolder of `model` named by the form.
+        output: folder to write; None: a subfolder of `model` named by the format.
 
     Returns:
         Exit code.
 
     Raises:
-        InputError: no such model, or one whose networks answer otherwise than when saved; a form that cannot be quantised; images
+        InputError: no such model, or one whose networks answer otherwise than when saved; a format that cannot be quantised; images
             or a library missing; `output` is somebody's own.
     """
     from malaria_cells.export import EXAMPLE, FITTED, QUANTIZED, export_network, runs_alone, write_example
 
     description, kept = load_whole_description(model)
-    if int8 and form not in QUANTIZED:
-        raise InputError(f"--int8: {form} is not quantised here; choose --format {', '.join(QUANTIZED)}, or leave --int8 out")
+    if int8 and format_name not in QUANTIZED:
+        raise InputError(f"--int8: {format_name} is not quantised here; choose --format {', '.join(QUANTIZED)}, or leave --int8 out")
     _check_trained(model, description.files)
-    output = output or model / (f"{form}-int8" if int8 else form)
+    output = output or model / (f"{format_name}-int8" if int8 else format_name)
     _check_output(output)
     learned = description.proposals == "learned" and description.detector == "two_stage"
     names = [*description.files, *([PROPOSER] if learned else [])]
     if learned:  # the answers of the others are compared
         check_checksums(model, kept.files, [Path(PROPOSER).stem], ABOUT)
     detector = load_detector(model)[0] if int8 else None  # its answers are compared with those of the training; without int8 below
-    examples = _examples(detector, _images(model, image)) if form in FITTED and detector is not None else {}
+    examples = _examples(detector, _images(model, image)) if format_name in FITTED and detector is not None else {}
     with files.replacing_folder(output, EXAMPLE) as beside:
         for name in names:
             stem = Path(name).stem
             met = examples.get("classifier" if name == description.refiner_file else stem)
-            export_network(load_network(model / name), beside / stem, form, int8 and (form, stem) not in LEFT_EXACT, met)
+            export_network(load_network(model / name), beside / stem, format_name, int8 and (format_name, stem) not in LEFT_EXACT, met)
         classifiers = [Path(file).stem for file in description.files]
-        exported = [exported_network(beside, stem, form) for stem in classifiers]
+        exported = [exported_network(beside, stem, format_name) for stem in classifiers]
         if not int8:
             _check_answers(model, exported, description, kept.golden)
         save_description(beside, exported, description)
@@ -84,7 +84,7 @@ def export(model: Path, form: str, int8: bool, image: str | None, output: Path |
             if (model / extra).is_file():
                 shutil.copyfile(model / extra, beside / extra)
     size = sum(f.stat().st_size for f in output.rglob("*") if f.is_file())
-    by_name = f" --engine {form}" if form == SAVED_MODEL else ""  # which is loaded only so
+    by_name = f" --engine {format_name}" if format_name == SAVED_MODEL else ""  # which is loaded only so
     print(f"{output}: {size / 2**20:.1f} MiB\nnext:  python run.py --model {output}{by_name} --image IMAGES")
     print(f"or, without Keras{'' if runs_alone(description) else ', but with this package'}:  python {output / EXAMPLE} IMAGE")
     return 0

@@ -1,4 +1,4 @@
-"""Readers of annotated images: one file a format, one in-memory form for all."""
+"""Readers of annotated images: one file a format, one in-memory format for all."""
 
 from malaria_cells.data.annotations.annotation_set import AnnotatedImage, AnnotationSet
 from malaria_cells.data.annotations.loading import found_categories, load_annotations

@@ -1,4 +1,4 @@
-"""The one in-memory form of annotated images that everything after the readers works on."""
+"""The one in-memory format of annotated images that everything after the readers works on."""
 
 import hashlib
 from collections.abc import Iterable
@@ -72,7 +72,7 @@ class AnnotationSet:
         labels: names and meanings of the classes.
         images: one entry an image, those without boxes included.
         issues: one line for each kind of fault that was met and mended or dropped, as it was warned of.
-        read_as: the form that was recognised, with its files, in words.
+        read_as: the format that was recognised, with its files, in words.
 
     Examples:
         >>> nothing = np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool)

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from malaria_cells.data.annotations.format import Form
+from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.source import RawImage, Source, declared_size, malformed, numbers
 
-FORM = Form(
+FORMAT = Format(
     name="bbbc041",
     title="BBBC041",
     recognised_by="a JSON list whose entries have `image` with `pathname`, and `objects`",

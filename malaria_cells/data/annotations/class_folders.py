@@ -6,12 +6,12 @@ from pathlib import Path
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.data.annotations.class_names import why_no_classes
-from malaria_cells.data.annotations.format import Form
+from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.parts import PARTS, part_named
 from malaria_cells.data.annotations.source import RawImage, Source, whole_image
 from malaria_cells.data.images import UNREADABLE_SUFFIXES, is_image
 
-FORM = Form(
+FORMAT = Format(
     name="folders",
     title="a folder a class",
     recognised_by="two or more folders of images whose names are classes, with or without `train`, `val` and `test` above them",
@@ -69,7 +69,7 @@ def read(source: Source) -> list[RawImage]:
             found.append(replace(whole_image(key, category), part=part))
         elif is_image(path):
             source.issues.note("image", "in no class's folder, left out", key)
-        elif path.suffix.lower() not in UNREADABLE_SUFFIXES:  # those are told of for every form
+        elif path.suffix.lower() not in UNREADABLE_SUFFIXES:  # those are told of for every format
             source.issues.note("file", "that cannot be an image, skipped", key)
     for group in layout.groups:
         source.issues.note(

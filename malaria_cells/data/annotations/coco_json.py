@@ -7,11 +7,11 @@ import numpy as np
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import excerpt
-from malaria_cells.data.annotations.format import Form
+from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.outlines import outline_bounds
 from malaria_cells.data.annotations.source import RawImage, Source, declared_size, malformed, numbers
 
-FORM = Form(
+FORMAT = Format(
     name="coco",
     title="COCO",
     recognised_by="a JSON file with the lists `images`, `annotations` and `categories`",

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from malaria_cells.data.annotations.format import Form
+from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.shapes import Shapes, expect, faults_named
 from malaria_cells.data.annotations.source import RawImage, Source, numbers
 
-FORM = Form(
+FORMAT = Format(
     name="createml",
     title="CreateML",
     recognised_by="a JSON list whose entries have `image` (or `imagefilename`) as a text, and `annotations`",

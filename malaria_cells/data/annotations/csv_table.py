@@ -5,14 +5,14 @@ from pathlib import Path, PureWindowsPath
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import excerpt
 from malaria_cells.data.annotations.columns import CENTRE_AND_SIZE, CORNER_AND_SIZE, CORNERS, Columns, columns_of
-from malaria_cells.data.annotations.format import Form
+from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.parts import part_named
 from malaria_cells.data.annotations.source import RawImage, Source, is_number
 from malaria_cells.data.annotations.table_rows import boxes_of_rows, images_of_rows
 from malaria_cells.data.annotations.tables import Row, read_table
 from malaria_cells.data.images import is_image
 
-FORM = Form(
+FORMAT = Format(
     name="csv",
     title="table",
     recognised_by="a table (comma, semicolon or tab) with a column for the image and one for the label, or one of 0 and 1 for each "
@@ -38,7 +38,7 @@ def recognises(source: Source) -> bool:
     Raises:
         InputError: a table that cannot be read at all: another encoding, a quote that is not closed.
     """
-    if source.path.suffix.lower() not in FORM.suffixes or not source.path.is_file():
+    if source.path.suffix.lower() not in FORMAT.suffixes or not source.path.is_file():
         return False
     columns, _ = _table(source.path, most=2)
     if columns.image is None or columns.left:
@@ -78,7 +78,7 @@ def why_not(source: Source) -> tuple[str, str] | None:
     Raises:
         InputError: the table cannot be read at all.
     """
-    if source.path.suffix.lower() not in {*FORM.suffixes, ".txt"}:
+    if source.path.suffix.lower() not in {*FORMAT.suffixes, ".txt"}:
         return None
     columns, _ = _table(source.path)
     return _why_not(columns)

@@ -5,13 +5,13 @@ from xml.etree.ElementTree import Element
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import excerpt
-from malaria_cells.data.annotations.format import Form
+from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.outlines import Box, outline_bounds, points_bounds, turned_bounds
 from malaria_cells.data.annotations.parts import part_named
 from malaria_cells.data.annotations.shapes import Shapes, expect, faults_named
 from malaria_cells.data.annotations.source import RawImage, Source, declared_size, numbers
 
-FORM = Form(
+FORMAT = Format(
     name="cvat",
     title="CVAT for images 1.1",
     recognised_by="an XML file whose root is `<annotations>`, with `<image>`",

@@ -36,7 +36,7 @@ class Origin:
 class FileIndex:
     """Files, to be looked up by where they are or by the ends of their paths.
 
-    Names are compared as they are, then in one Unicode form (macOS takes letters apart), then without regard to case. Whatever fits
+    Names are compared as they are, then in one Unicode normal form (macOS takes letters apart), then without regard to case. Whatever fits
     at the first of these steps counts.
 
     Args:
@@ -114,9 +114,9 @@ class FileIndex:
 
 
 def _fitting(candidates: list[Path], end: Parts, compared: Callable[[Path, int], Parts]) -> list[Path]:
-    for form in (str, composed, folded):
-        wanted = tuple(form(part) for part in end)
-        fitting = [p for p in candidates if tuple(form(part) for part in compared(p, len(end))) == wanted]
+    for normalize in (str, composed, folded):
+        wanted = tuple(normalize(part) for part in end)
+        fitting = [p for p in candidates if tuple(normalize(part) for part in compared(p, len(end))) == wanted]
         if fitting:
             return fitting
     return []
@@ -281,5 +281,5 @@ def composed(text: str) -> str:
 
 
 def folded(text: str) -> str:
-    """A text as it is compared without regard to case and Unicode form."""
+    """A text as it is compared without regard to case and Unicode normal form."""
     return composed(composed(text).casefold())

@@ -1,15 +1,15 @@
-"""What a reader says of the form that it reads; `docs/formats.md` has its table from here."""
+"""What a reader says of the format that it reads; `docs/formats.md` has its table from here."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Form:
-    """One form of annotation.
+class Format:
+    """One format of annotation.
 
-    A reader is a module with ``FORM``, ``recognises(source) -> bool`` and ``read(source) -> list[RawImage]``. Both functions are given
+    A reader is a module with ``FORMAT``, ``recognises(source) -> bool`` and ``read(source) -> list[RawImage]``. Both functions are given
     one file, or the folder where `suffixes` is empty. Recognising asks for positive evidence in the content; it never raises on a file
-    of another form.
+    of another format.
 
     Attributes:
         name: as in the config's `annotation_format`.
@@ -17,7 +17,7 @@ class Form:
         recognised_by: the evidence that is asked for, as a table cell.
         exported_by: tools and data sets that write it, as a table cell.
         not_read: parts of it that are not read, as a table cell.
-        suffixes: endings of files that may hold it, in lower case; empty: the form is a whole folder.
+        suffixes: endings of files that may hold it, in lower case; empty: the format is a whole folder.
         per_image: one file holds one image, so that a folder of such files is one data set.
     """
 

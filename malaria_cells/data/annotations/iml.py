@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from malaria_cells.data.annotations.format import Form
+from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.source import RawImage, Source, malformed, numbers
 
-FORM = Form(
+FORMAT = Format(
     name="iml",
     title="IML-Malaria",
     recognised_by="a JSON list whose entries have `image_name` and `objects`",

@@ -1,4 +1,4 @@
-"""Label Studio's JSON (labelstud.io): tasks with annotations in percent of the image; JSON-MIN, a flatter form of it."""
+"""Label Studio's JSON (labelstud.io): tasks with annotations in percent of the image; JSON-MIN, a flatter format of it."""
 
 import math
 from collections import defaultdict
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import excerpt
-from malaria_cells.data.annotations.format import Form
+from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.label_studio_names import image_name
 from malaria_cells.data.annotations.outlines import Box, points_bounds, turned_bounds
 from malaria_cells.data.annotations.shapes import Shapes, expect, faults_named
 from malaria_cells.data.annotations.source import RawImage, Source, declared_size, numbers, whole_image
 
-FORM = Form(
+FORMAT = Format(
     name="label_studio",
     title="Label Studio",
     recognised_by="a JSON list of tasks with `annotations` that have a `result` (JSON), or with `annotation_id` (JSON-MIN)",

@@ -5,12 +5,12 @@ from pathlib import PureWindowsPath
 from typing import Any
 
 from malaria_cells.base.text import excerpt
-from malaria_cells.data.annotations.format import Form
+from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.outlines import Box, points_bounds
 from malaria_cells.data.annotations.shapes import Shapes, expect, faults_named, is_file
 from malaria_cells.data.annotations.source import RawImage, Source, declared_size
 
-FORM = Form(
+FORMAT = Format(
     name="labelme",
     title="LabelMe",
     recognised_by="a JSON file with `shapes` and `imagePath`",

@@ -1,4 +1,4 @@
-"""From an annotation file or folder to an `AnnotationSet`: recognise the form, find the images, check every box."""
+"""From an annotation file or folder to an `AnnotationSet`: recognise the format, find the images, check every box."""
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -48,10 +48,10 @@ def load_annotations(
     images: Literal["required", "declared", "found"] = "required",
     warn: bool = True,
 ) -> AnnotationSet:
-    """Read an annotation file, or the folder of a data set, of any form known.
+    """Read an annotation file, or the folder of a data set, of any format known.
 
     Args:
-        path: the annotation file or folder; of a folder all files of its form are read together.
+        path: the annotation file or folder; of a folder all files of its format are read together.
         labels: class names to map categories to; None: the categories found, in alphabetical order.
         root: folder of the images; the annotation's own folder by default, or the one around it where that is called ``annotations`` or
             the like and holds no images. Keys are relative to it.
@@ -260,7 +260,7 @@ def _check_pixels(raw: list[RawImage], source: str) -> None:
     if len(finite) and finite.max() <= 1 and (finite[:, 2:] > finite[:, :2]).any():
         raise InputError(
             f"{source}: no coordinate of its boxes is over 1: they are fractions of the images' sizes; multiply them by width and "
-            "height, since this form counts pixels"
+            "height, since this format counts pixels"
         )
 
 

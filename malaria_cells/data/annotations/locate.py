@@ -1,4 +1,4 @@
-"""Finds the files that an annotation names: whatever the slashes, the case, the Unicode form and the machine it was written on."""
+"""Finds the files that an annotation names: whatever the slashes, the case, the Unicode normal form and the machine it was written on."""
 
 from functools import cached_property
 from pathlib import Path

@@ -3,12 +3,12 @@
 from typing import Any
 
 from malaria_cells.base.text import excerpt
-from malaria_cells.data.annotations.format import Form
+from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.outlines import points_bounds
 from malaria_cells.data.annotations.shapes import Shapes, expect, faults_named
 from malaria_cells.data.annotations.source import RawImage, Source
 
-FORM = Form(
+FORMAT = Format(
     name="qupath",
     title="QuPath GeoJSON",
     recognised_by="a GeoJSON `FeatureCollection`, or a list of `Feature`, with outlines; it is named as its image",

@@ -1,4 +1,4 @@
-"""All readers of annotations, a module a form; the list decides which forms there are and which one is asked first."""
+"""All readers of annotations, a module a format; the list decides which formats there are and which one is asked first."""
 
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
@@ -20,21 +20,21 @@ from malaria_cells.data.annotations import (
     vott,
     yolo,
 )
-from malaria_cells.data.annotations.format import Form
+from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.source import RawImage, Source
 
 
 class Reader(Protocol):
-    """A module that reads one form; see `Form`."""
+    """A module that reads one format; see `Format`."""
 
-    FORM: Form
+    FORMAT: Format
     recognises: Callable[[Source], bool]
     read: Callable[[Source], list[RawImage]]
 
 
 @runtime_checkable
 class FolderReader(Reader, Protocol):
-    """A reader of a form that is a whole folder."""
+    """A reader of a format that is a whole folder."""
 
     describe: Callable[[Source], str]  # what was found in it, for people
     why_not: Callable[[Source], str]  # why a folder that looks a little like it was not recognised; else nothing
@@ -57,24 +57,24 @@ FORMATS: tuple[Reader, ...] = (  # type: ignore[assignment]
     yolo,
     class_folders,
 )
-FORMAT_NAMES = tuple(reader.FORM.name for reader in FORMATS)
+FORMAT_NAMES = tuple(reader.FORMAT.name for reader in FORMATS)
 
 
 def reader_named(name: str) -> Reader:
-    """The reader of a form by the form's name.
+    """The reader of a format by the format's name.
 
     Raises:
-        InputError: no such form.
+        InputError: no such format.
     """
     for reader in FORMATS:
-        if name == reader.FORM.name:
+        if name == reader.FORMAT.name:
             return reader
     raise InputError(f"annotation_format: '{name}' is unknown{nearest(name, FORMAT_NAMES)}; expected auto, {', '.join(FORMAT_NAMES)}")
 
 
 def table() -> str:
-    """All forms as a table in Markdown, which `docs/formats.md` has."""
-    head = ["| form | `annotation_format` | recognised by | written by | not read |", "|---|---|---|---|---|"]
-    forms = [reader.FORM for reader in FORMATS]
-    rows = [f"| {f.title} | `{f.name}` | {f.recognised_by} | {f.exported_by} | {f.not_read} |" for f in forms]
+    """All formats as a table in Markdown, which `docs/formats.md` has."""
+    head = ["| format | `annotation_format` | recognised by | written by | not read |", "|---|---|---|---|---|"]
+    formats = [reader.FORMAT for reader in FORMATS]
+    rows = [f"| {f.title} | `{f.name}` | {f.recognised_by} | {f.exported_by} | {f.not_read} |" for f in formats]
     return "\n".join([*head, *rows]) + "\n"

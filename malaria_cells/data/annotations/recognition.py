@@ -1,4 +1,4 @@
-"""Decides what form of annotation a file or folder holds, by evidence in its content; where that is not clear, it says what it saw."""
+"""Decides what format of annotation a file or folder holds, by evidence in its content; where that is not clear, it says what it saw."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.data.annotations import class_folders, csv_table
 from malaria_cells.data.annotations.cleaning import AnnotationIssues
 from malaria_cells.data.annotations.file_index import folded
-from malaria_cells.data.annotations.format import Form
+from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.parts import part_of_path
 from malaria_cells.data.annotations.readers import FORMAT_NAMES, FORMATS, FolderReader, Reader, reader_named
 from malaria_cells.data.annotations.source import RawImage, Source
 from malaria_cells.data.annotations.unrecognised import advice_on, below, no_form, several_forms
 from malaria_cells.data.images import is_image
 
-_OF_FOLDERS = tuple(reader for reader in FORMATS if not reader.FORM.suffixes)
-_SUFFIXES = frozenset(suffix for reader in FORMATS for suffix in reader.FORM.suffixes)
+_OF_FOLDERS = tuple(reader for reader in FORMATS if not reader.FORMAT.suffixes)
+_SUFFIXES = frozenset(suffix for reader in FORMATS for suffix in reader.FORMAT.suffixes)
 
 TRAINING_NAMES = ("training.json", "annotations.json", "_annotations.coco.json", "data.yaml", "train.csv")
 TEST_NAMES = ("test.json",)
@@ -39,10 +39,10 @@ _NO_ANNOTATIONS = frozenset(
 
 @dataclass(frozen=True)
 class Recognised:
-    """The form of an annotation, and its files.
+    """The format of an annotation, and its files.
 
     Attributes:
-        reader: of the form.
+        reader: of the format.
         sources: the files, or the one folder, each with the part that its place names.
         root: the folder that was searched, or the file's own.
         issues: takes a note of everything that is mended or left out; the sources share it.
@@ -65,21 +65,21 @@ class Recognised:
 
     def __str__(self) -> str:
         if isinstance(self.reader, FolderReader):
-            return f"{self.reader.FORM.title}: {self.reader.describe(self.sources[0])}"
+            return f"{self.reader.FORMAT.title}: {self.reader.describe(self.sources[0])}"
         files = [source.path for source in self.sources]
         shown = ", ".join(p.relative_to(self.root).as_posix() if p.is_relative_to(self.root) else p.name for p in files[:3])
-        return f"{self.reader.FORM.title}: {shown}" + (f" and {len(files) - 3} more files" if len(files) > 3 else "")
+        return f"{self.reader.FORMAT.title}: {shown}" + (f" and {len(files) - 3} more files" if len(files) > 3 else "")
 
 
 def recognise(path: Path, annotation_format: str = "auto") -> Recognised:
-    """Find out what form a file or folder holds.
+    """Find out what format a file or folder holds.
 
     Args:
         path: an annotation file, or the folder of a data set.
         annotation_format: one of `FORMAT_NAMES`, or ``auto`` to look at the content.
 
     Raises:
-        InputError: no such path, an unknown form, no form, or several.
+        InputError: no such path, an unknown format, no format, or several.
     """
     if not path.exists():
         raise InputError(f"{path}: no such annotation file or folder")
@@ -93,13 +93,13 @@ def _of_file(path: Path, readers: tuple[Reader, ...], issues: AnnotationIssues) 
     if len(readers) == 1:  # named by the user, whose word counts; the reader says what is wrong
         return Recognised(readers[0], (source,), path.parent, issues)
     for reader in readers:
-        if _may_hold(path, reader.FORM) and reader.recognises(source):
+        if _may_hold(path, reader.FORMAT) and reader.recognises(source):
             return Recognised(reader, (source,), path.parent, issues)
     raise InputError(f"{path}: {advice_on(source) or 'not an annotation of a known format'}; expected one of {', '.join(FORMAT_NAMES)}")
 
 
-def _may_hold(path: Path, form: Form) -> bool:
-    return not form.suffixes or path.suffix.lower() in form.suffixes
+def _may_hold(path: Path, spec: Format) -> bool:
+    return not spec.suffixes or path.suffix.lower() in spec.suffixes
 
 
 def _of_folder(root: Path, readers: tuple[Reader, ...], issues: AnnotationIssues) -> Recognised:
@@ -110,25 +110,25 @@ def _of_folder(root: Path, readers: tuple[Reader, ...], issues: AnnotationIssues
         if reader not in _OF_FOLDERS or (reader is class_folders and found):  # folders called as classes are the least evidence
             continue
         if len(readers) == 1 or reader.recognises(folder):
-            found[reader.FORM.name] = [folder]
+            found[reader.FORMAT.name] = [folder]
     if len(found) > 1:
         raise InputError(several_forms(root, found))
     if not found:
-        raise InputError(no_form(folder, not_read, readers[0].FORM.name if len(readers) == 1 else None))
+        raise InputError(no_form(folder, not_read, readers[0].FORMAT.name if len(readers) == 1 else None))
     ((name, sources),) = found.items()
     reader = reader_named(name)
-    sources = _chosen(root, sources, issues) if len(sources) > 1 and not reader.FORM.per_image else sources
+    sources = _chosen(root, sources, issues) if len(sources) > 1 and not reader.FORMAT.per_image else sources
     for path, why in not_read.items():
-        if why and reader.FORM.per_image and _may_hold(path, reader.FORM):  # an image's cells must not be lost with a damaged file
+        if why and reader.FORMAT.per_image and _may_hold(path, reader.FORMAT):  # an image's cells must not be lost with a damaged file
             raise InputError(f"{path}: {why}")
-        issues.note("file", "without an annotation of a known form, not read", f"{path.relative_to(root)}" + (f" ({why})" if why else ""))
+        issues.note("file", "without an annotation of a known format, not read", f"{path.relative_to(root)}" + (f" ({why})" if why else ""))
     return Recognised(reader, tuple(sources), root, issues)
 
 
 def _annotation_files(
     root: Path, files: list[Path], readers: tuple[Reader, ...], issues: AnnotationIssues
 ) -> tuple[dict[str, list[Source]], dict[Path, str]]:
-    """The files of each form, and those that could hold an annotation but are of no form, with the reason if they are broken."""
+    """The files of each format, and those that could hold an annotation but are of no format, with the reason if they are broken."""
     found: dict[str, list[Source]] = defaultdict(list)
     not_read: dict[Path, str] = {}
     for path in files:
@@ -137,7 +137,7 @@ def _annotation_files(
         relative = path.relative_to(root)
         source = Source(path, issues, part_of_path(relative.parts[:-1], path.stem))
         try:
-            reader = next((r for r in readers if r.FORM.suffixes and _may_hold(path, r.FORM) and r.recognises(source)), None)
+            reader = next((r for r in readers if r.FORMAT.suffixes and _may_hold(path, r.FORMAT) and r.recognises(source)), None)
         except InputError as error:
             not_read[path] = str(error).removeprefix(f"{path}: ")
             continue
@@ -148,7 +148,7 @@ def _annotation_files(
         elif len(readers) > 1 and reader is csv_table and (why := _no_image_of(source, files)):
             not_read[path] = why
         else:
-            found[reader.FORM.name].append(source)
+            found[reader.FORMAT.name].append(source)
     return found, not_read
 
 
@@ -165,7 +165,7 @@ def _no_image_of(table: Source, files: list[Path]) -> str:
 
 
 def _chosen(root: Path, sources: list[Source], issues: AnnotationIssues) -> list[Source]:
-    """Of several files of one form those that make up the data set; the others are noted.
+    """Of several files of one format those that make up the data set; the others are noted.
 
     A file that is called as training annotations usually are counts before others, as do files that are named as a part before
     those that are not, and COCO's ``instances`` before its ``person_keypoints`` of the same images. A config reads the

@@ -41,7 +41,7 @@ def is_file(path: Path) -> bool:
 
 @contextmanager
 def faults_named(source: Source, expected: str, image: Any = None) -> Iterator[None]:
-    """Turn what a missing or wrong part of a file raises into an error that names the file, the image and the form expected.
+    """Turn what a missing or wrong part of a file raises into an error that names the file, the image and the format expected.
 
     Raises:
         InputError: instead of a KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError or RecursionError.

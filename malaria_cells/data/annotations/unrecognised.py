@@ -1,4 +1,4 @@
-"""What to say of a folder or file whose form is not clear: what was seen, what to export instead, which setting decides."""
+"""What to say of a folder or file whose format is not clear: what was seen, what to export instead, which setting decides."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,7 +12,7 @@ from malaria_cells.data.images import UNREADABLE_SUFFIXES, is_image
 
 
 def several_forms(root: Path, found: dict[str, list[Source]]) -> str:
-    """The message for a folder that holds annotations of several forms."""
+    """The message for a folder that holds annotations of several formats."""
     seen = "; ".join(
         f"{name}: {number_of(len(sources), 'file')}, first {below(root, sources[0].path)}"
         if sources[0].path != root
@@ -20,13 +20,13 @@ def several_forms(root: Path, found: dict[str, list[Source]]) -> str:
         for name, sources in found.items()
     )
     return (
-        f"{root}: holds annotations of several forms ({seen}). Name the form with `annotation_format` (--format), "
+        f"{root}: holds annotations of several formats ({seen}). Name the format with `annotation_format` (--format), "
         "or the file itself with `annotations` (on the command line in the place of the folder)"
     )
 
 
 def no_form(folder: Source, not_read: dict[Path, str], asked: str | None) -> str:
-    """The message for a folder in which no form was recognised, or not the one that was asked for."""
+    """The message for a folder in which no format was recognised, or not the one that was asked for."""
     root, files, images = folder.path, folder.files, folder.images
     seen = [f"{number_of(len(images), 'image')} (first {below(root, images[0])})"] if images else ["no image"]
     endings = Counter(p.suffix.lower() or "no ending" for p in files if not is_image(p))
@@ -37,15 +37,15 @@ def no_form(folder: Source, not_read: dict[Path, str], asked: str | None) -> str
     broken = [f"{below(root, path)}: {why}" for path, why in not_read.items() if why]
     told = broken[:2]
     if asked is not None:
-        lines = [f"{root}: holds no annotation of the form '{asked}'; found {', '.join(seen)}."]
+        lines = [f"{root}: holds no annotation of the format '{asked}'; found {', '.join(seen)}."]
         return "\n".join(
-            [*lines, *(f"{line}." for line in told), "Without a form that is named (`annotation_format`, --format) all are tried."]
+            [*lines, *(f"{line}." for line in told), "Without a format that is named (`annotation_format`, --format) all are tried."]
         )
     for path in [p for p in files if not is_image(p)][:200]:
         advice = advice_on(Source(path))
         if advice and len(told) < 3:
             told.append(f"{below(root, path)}: {advice}")
-    lines = [f"{root}: holds no annotation of a known form; found {', '.join(seen)}."]
+    lines = [f"{root}: holds no annotation of a known format; found {', '.join(seen)}."]
     lines += [f"{line}." for line in told]
     lines += [text for text in (yolo.why_not(folder), class_folders.why_not(folder)) if text]
     lines.append(

@@ -8,13 +8,13 @@ from typing import Any
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import excerpt
-from malaria_cells.data.annotations.format import Form
+from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.outlines import Box, points_bounds, turned_bounds
 from malaria_cells.data.annotations.shapes import Shapes, expect, faults_named
 from malaria_cells.data.annotations.source import RawImage, Source, numbers
 from malaria_cells.data.annotations.tables import read_table
 
-FORM = Form(
+FORMAT = Format(
     name="via",
     title="VIA",
     recognised_by="a JSON file whose entries have `filename` and `regions` (below `_via_img_metadata` in a project), or a CSV file with "

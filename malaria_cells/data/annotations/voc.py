@@ -7,12 +7,12 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from malaria_cells.data.annotations.format import Form
+from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.outlines import points_bounds
 from malaria_cells.data.annotations.source import RawImage, Source, declared_size, malformed, numbers, read_text
 from malaria_cells.data.images import SUFFIXES
 
-FORM = Form(
+FORMAT = Format(
     name="voc",
     title="Pascal VOC",
     recognised_by="XML files whose root is `<annotation>`",

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from malaria_cells.data.annotations.format import Form
+from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.shapes import Shapes, expect, faults_named
 from malaria_cells.data.annotations.source import RawImage, Source, declared_size, numbers
 
-FORM = Form(
+FORMAT = Format(
     name="vott",
     title="VoTT",
     recognised_by="a JSON file with `asset` and `regions`, or with `assets` that have them",

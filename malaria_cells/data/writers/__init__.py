@@ -1,4 +1,4 @@
-"""Annotated images written in the forms of other tools: one file a format, each with ``write(annotations, folder)``."""
+"""Annotated images written in the formats of other tools: one file a format, each with ``write(annotations, folder)``."""
 
 from malaria_cells.data.writers import coco_json, voc, yolo
 

@@ -2,7 +2,7 @@
 
 Keras 3 reads the weights of such files, but not the architecture beside them: its classes no longer know some of the
 arguments. Those are dropped, all of them being defaults that no longer can be changed, and both parts are laid into one
-file, which Keras' own reader of the old form then loads.
+file, which Keras' own reader of the old format then loads.
 """
 
 import inspect
