@@ -1,6 +1,7 @@
 # make demo         sample data, training, detection, in one go
 # make page         the page in a browser
 # make test         lint, types, the whole suite but for the browser
+# make test-quick   the tests that train nothing
 # make test-lowest  the quick tests with the oldest libraries that pyproject.toml admits
 # make test-page    the page in a real browser
 # make docs         the documentation as a site
@@ -11,7 +12,7 @@ BIN := .venv/bin
 LOWEST := .venv-lowest
 PIP := python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install demo page test test-lowest test-page docs figures clean
+.PHONY: install demo page test test-quick test-lowest test-page docs figures clean
 
 install: .venv/installed
 
@@ -60,8 +61,13 @@ figures: install
 test: .venv/installed-test
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/codespell
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not browser"
+
+# Without the tests that train.
+test-quick: .venv/installed-test
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser"
 
 # The lock file holds the newest libraries, this one the oldest. After a change of dependencies: make test-lowest MARKED="not browser"
 MARKED := not slow and not browser

@@ -171,7 +171,7 @@ def score_ultralytics(weights: Path, parts: "DataSet", minutes: float) -> Row:
 
     from malaria_cells.evaluation import detection_metrics
     from malaria_cells.inference.detector import DetectionSettings
-    from malaria_cells.inference.one_stage_detector import LEAST_SCORE, OneStageDetector
+    from malaria_cells.inference.one_stage_detector import MIN_SCORE, OneStageDetector
     from malaria_cells.training.thresholds import choose_thresholds
 
     network = YOLO(weights).model.fuse(verbose=False).eval()
@@ -185,7 +185,7 @@ def score_ultralytics(weights: Path, parts: "DataSet", minutes: float) -> Row:
     test = list(parts.test.images)
     width, height = test[0].size_wh
     size_hw = tuple(-(-n * LONGER_SIDE // max(width, height) // 32) * 32 for n in (height, width))  # its coarsest stride
-    settings = DetectionSettings(score_threshold=LEAST_SCORE)
+    settings = DetectionSettings(score_threshold=MIN_SCORE)
     detector, _ = choose_thresholds(OneStageDetector(places, size_hw, parts.train.labels, settings=settings), parts.validation)
     started = time.perf_counter()
     found = [detector.detect(p.path) for p in test]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from malaria_cells.app.api import CellDetector
+    from malaria_cells.app.library import evaluate, export_model, train
     from malaria_cells.base.errors import InputError
     from malaria_cells.data.annotations import AnnotationSet, load_annotations
     from malaria_cells.data.images import read_image
@@ -19,10 +20,24 @@ _PLACES = {
     "Count": "inference.counting",
     "InputError": "base.errors",
     "detection_metrics": "evaluation",
+    "evaluate": "app.library",
+    "export_model": "app.library",
     "load_annotations": "data.annotations",
     "read_image": "data.images",
+    "train": "app.library",
 }
-__all__ = ["AnnotationSet", "CellDetector", "Count", "InputError", "detection_metrics", "load_annotations", "read_image"]
+__all__ = [
+    "AnnotationSet",
+    "CellDetector",
+    "Count",
+    "InputError",
+    "detection_metrics",
+    "evaluate",
+    "export_model",
+    "load_annotations",
+    "read_image",
+    "train",
+]
 
 
 _FORMER = {"read_picture": "read_image"}  # names that went by another one

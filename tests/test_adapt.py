@@ -23,7 +23,7 @@ from malaria_cells.inference.detector import DetectionSettings
 from malaria_cells.inference.model_description import ABOUT, file_fingerprint, load_description
 from malaria_cells.inference.model_folder import load_detector, load_network, save_model, shipped
 from malaria_cells.training import few
-from malaria_cells.training.budget import LEAST, Budget, Plan, Stage, plan_of, stages_of
+from malaria_cells.training.budget import MIN_FRACTION, Budget, Plan, Stage, plan_of, stages_of
 from tests.conftest import write_bbbc041, write_image
 from tests.test_leaks import NAMES, slides
 
@@ -53,7 +53,7 @@ def test_a_slow_machine_takes_fewer_steps_and_ends_in_time(slower):
         taken += [steps] if steps else []
         now[0] += slower * (stage.fixed + (stage.of_steps * steps / stage.steps if steps else 0))
     assert taken == sorted(taken, reverse=True)
-    assert now[0] < 260 * 1.15 or taken[-1] == LEAST * 100
+    assert now[0] < 260 * 1.15 or taken[-1] == MIN_FRACTION * 100
     assert (budget.least_fraction < 1) == (min(taken) < 100)
 
 
@@ -111,9 +111,21 @@ def test_the_share_of_new_weights_is_that_by_which_classes_are_told_apart():
     rng = np.random.default_rng(0)
     ids = rng.choice(3, 400, p=[0.6, 0.2, 0.2])
     bad, good = np.full((400, 3), 1 / 3), 0.1 + 0.7 * np.eye(3)[ids]
-    for by_fraction, best in (([bad, bad, good], 1.0), ([bad, good, good], 0.5), ([good, good, good], 0.0)):
+    for by_fraction, best in (([bad] * 4 + [good], 1.0), ([bad, bad, good, good, good], 0.5), ([good] * 5, 0.0)):
         found = few.OutOfFold(ids, by_fraction, np.full(3, 1 / 3), np.array([False, True, False]))
         assert found.best_fraction()[0] == best
+
+
+def test_two_cells_of_a_rare_class_do_not_decide_the_share_of_new_weights():
+    ids = np.repeat([0, 1, 2], [300, 100, 2])
+    before = np.full((402, 3), 1 / 3)
+    after = 0.05 + 0.85 * np.eye(3)[ids]
+    after[-2:] = 0.98, 0.019, 0.001  # the new weights are wrong about both cells of the rare class, and right about all others
+    found = few.OutOfFold(ids, [before, before, after, after, after], np.full(3, 1 / 3), np.array([False, False, False]))
+    assert found.best_fraction()[0] == 0.5
+    raw, calibration = found.calibrated(0.5)
+    nll = -calibration.log_probabilities(raw)[np.arange(402), ids]
+    assert np.mean([nll[ids == c].mean() for c in range(3)]) > np.log(3)  # with equal weights the two cells would have decided
 
 
 def request(tmp_path, **changes):
@@ -143,14 +155,14 @@ CELL = [("red blood cell", 10, 10, 30, 30)]
     ("images", "spoil", "message"),
     [
         ({"a.png": CELL}, None, "1 image of 1 group cannot be split, which needs two: add images"),
-        ({"a.png": [], "b.png": []}, None, "holds no labelled cell"),
+        ({"a.png": [], "b.png": []}, None, "has no labelled cell"),
         ({"a.png": CELL, "b.png": CELL}, "b.png", "b.png"),
         (None, None, "data: no such file or folder; expected annotated images"),
-        ({"a.png": CELL, "b.png": CELL}, "taken", "is already there and holds no model.yaml"),
+        ({"a.png": CELL, "b.png": CELL}, "taken", "already exists and holds no model.yaml"),
         ({"a.png": CELL, "b.png": CELL}, "start", "--from: .*nowhere: no such folder"),
-        ({"a.png": CELL, "b.png": CELL}, "same", "is the model that is begun with"),
-        ({"a.png": CELL, "b.png": CELL}, "within", "lies in the model that is begun with"),
-        ({"a.png": CELL, "b.png": CELL}, "around", r"would be written over with \S*data in it, which is read"),
+        ({"a.png": CELL, "b.png": CELL}, "same", "is the start model's folder"),
+        ({"a.png": CELL, "b.png": CELL}, "within", "lies in the start model's folder"),
+        ({"a.png": CELL, "b.png": CELL}, "around", r"contains the input \S*data, which would be overwritten"),
     ],
     ids=["one", "no cell", "unreadable", "no data", "somebody's folder", "no model", "over itself", "within", "around its data"],
 )
@@ -195,7 +207,7 @@ def one_look(tmp_path_factory):
 def test_a_model_is_adapted(sample, one_look, tmp_path, monkeypatch, capsys):
     """Few images, few steps: the whole way, with a label that the model does not know."""
     monkeypatch.setattr(command, "plan_of", lambda images, groups, old: Plan(2, 2, 1, images + old))
-    monkeypatch.setattr("malaria_cells.proposals.learned.training.SETTLED_BY", 8)
+    monkeypatch.setattr("malaria_cells.proposals.learned.training.STATISTICS_CROPS", 8)
     entries = json.loads((sample / "training.json").read_text())[:4]
     entries[0]["objects"][0]["category"] = "debris"
     shutil.copytree(sample / "images", tmp_path / "data" / "images")
@@ -237,8 +249,8 @@ def test_old_data_may_have_single_cells_and_labels_that_the_new_model_lacks(tmp_
     for number, labels in enumerate((["ring", "schizont", "gametocyte"], None)):
         path = tmp_path / f"{number}.yaml"
         path.write_text(yaml.safe_dump({"data_sets": old, "labels": labels, "ignore_labels": [], "test_size": 0}))
-        assert {p.key.split("/")[1] for p in adapt_data._old(path, config, 4)} == {"lab"}
-        assert "gametocyte, schizont: no label of the new model" in caplog.text
+        assert {p.key.split("/")[1] for p in adapt_data._old_images(path, config, 4)} == {"lab"}
+        assert "gametocyte, schizont: not a label of the new model" in caplog.text
         assert f"--old-data {path}: 1 image of single cells left out" in caplog.text
 
 
@@ -255,7 +267,7 @@ def test_what_old_images_leave_out_is_unknown_in_an_adaptation_too(sample, six_c
     work.images = replace(known, images=(new,))
     work.old = replace(known, images=(replace(old, unannotated=(leukocyte,)),))
     work.config = make_config({"image_size": [16, 16], "background_per_image": 0}, "test")
-    work.found = {p.key: (nothing, np.array([0.2], dtype=np.float32)) for p in (new, old)}
+    work.candidates = {p.key: (nothing, np.array([0.2], dtype=np.float32)) for p in (new, old)}
     work.folder = tmp_path
     store, refiner_store = work.stores()
     assert refiner_store is None

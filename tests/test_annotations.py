@@ -114,7 +114,7 @@ def test_a_bare_name_that_fits_two_images_is_an_error(tmp_path, six_classes):
     for folder in ("x", "y"):
         write_image(tmp_path / folder / "a.png")
     (tmp_path / "training.json").write_text(json.dumps([bbbc041_entry("a.png", [])]))
-    with pytest.raises(InputError, match=r"a\.png: fits several images"):
+    with pytest.raises(InputError, match=r"a\.png: matches several images"):
         load_annotations(tmp_path / "training.json", six_classes)
 
 
@@ -171,7 +171,7 @@ def test_absolute_paths_of_another_machine_fit_by_their_longest_ending(tmp_path,
     (tmp_path / "here" / "train.csv").write_text(f"image,label\n{start}/y/a.png,ring\n{start}/b.png,ring\n")
     assert [p.key for p in load_annotations(tmp_path / "here" / "train.csv", six_classes).images] == ["b.png", "y/a.png"]
     (tmp_path / "here" / "train.csv").write_text(f"image,label\n{start}/a.png,ring\n")
-    with pytest.raises(InputError, match="fits several images"):
+    with pytest.raises(InputError, match="matches several images"):
         load_annotations(tmp_path / "here" / "train.csv", six_classes)
 
 
@@ -185,7 +185,7 @@ def test_image_list_finds_by_place_then_by_ending(tmp_path):
     assert elsewhere.find("b/a.png") == tmp_path / "copy" / "b" / "a.png"
     assert elsewhere.find("c/a.png") is None
     both = ImageList(tmp_path, ["data/images/b/a.png", "copy/b/a.png"], tmp_path / "other" / "test.json")
-    with pytest.raises(InputError, match="fits several images"):
+    with pytest.raises(InputError, match="matches several images"):
         both.find("b/a.png")
 
 

@@ -56,11 +56,11 @@ def segmentation():
         (lambda: classifier((16, 16, 1)), r"input shape \(None, 16, 16, 1\), grey images"),
         (lambda: classifier((16, 16, 4)), r"input shape \(None, 16, 16, 4\); images have the channels red, green and blue"),
         (lambda: classifier((3, 16, 16), data_format="channels_first"), r"\(None, 3, 16, 16\), channels first"),
-        (lambda: classifier((None, None, 3)), r"\(None, None, None, 3\); fix the size that it was trained with"),
+        (lambda: classifier((None, None, 3)), r"\(None, None, None, 3\); put keras\.Input\(\(H, W, 3\)\) with the size"),
         (two_inputs, r"one input, an image; found 2 inputs: \(None, 16, 16, 3\), \(None, 5\)"),
         (two_outputs, r"found 2 outputs: .*\(None, 3\), .*\(None, 1\)"),
-        (segmentation, r"output shape \(None, 16, 16, 2\), a map as of a segmentation"),
-        (lambda: classifier(activation="relu"), r"its 3 outputs are no probabilities: .* behind the activation relu"),
+        (segmentation, r"output shape \(None, 16, 16, 2\), a segmentation map"),
+        (lambda: classifier(activation="relu"), r"its 3 outputs are no probabilities: .* after the activation relu"),
         (lambda: classifier(outputs=1, activation=None), r"its one output has the activation linear, which is no probability"),
         (lambda: classifier(outputs=1, activation="softmax"), r"its one output has a softmax, which is always 1"),
     ],
@@ -91,7 +91,7 @@ def test_logits_get_a_softmax_and_a_line(within, tmp_path, caplog):
     logits = np.asarray(model(pixels.astype(np.float32)))
     wanted = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert found(pixels) == pytest.approx(wanted, abs=1e-5)
-    assert "its 3 outputs are taken for logits: a softmax makes probabilities" in caplog.text
+    assert "its 3 outputs are taken as logits and a softmax is applied" in caplog.text
 
 
 def test_probabilities_are_left_as_they_are_whatever_layer_makes_them(tmp_path, caplog):
@@ -103,12 +103,12 @@ def test_probabilities_are_left_as_they_are_whatever_layer_makes_them(tmp_path, 
     pixels = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
     assert loaded(model, tmp_path)(pixels) == pytest.approx(np.asarray(model(pixels.astype(np.float32))), abs=1e-5)
     assert "logits" not in caplog.text
-    assert "no layer of it scales pixels" not in caplog.text  # the layer is within a network within it
+    assert "none of its layers scales pixels" not in caplog.text  # the layer is within a network within it
 
 
 def test_independent_sigmoids_are_told(tmp_path, caplog):
     rows = loaded(classifier(activation="sigmoid"), tmp_path)(np.zeros((2, 16, 16, 3), np.uint8))
-    assert "its 3 outputs are sigmoids, each for itself, which do not sum to 1" in caplog.text
+    assert "its 3 outputs are independent sigmoids, which do not sum to 1" in caplog.text
     assert rows.sum(axis=1) == pytest.approx(1)
 
 
@@ -126,7 +126,7 @@ def test_pixels_are_in_the_range_that_is_asked_for(options, scaled, tmp_path, ca
     pixels = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
     found = loaded(model, tmp_path, **options)(pixels)
     assert found == pytest.approx(np.asarray(model(scaled(pixels.astype(np.float32)))), abs=1e-4)
-    assert "no layer of it scales pixels" not in caplog.text
+    assert "none of its layers scales pixels" not in caplog.text
 
 
 def test_the_range_is_said_on_the_command_line(tmp_path, capsys, caplog):
@@ -136,9 +136,9 @@ def test_the_range_is_said_on_the_command_line(tmp_path, capsys, caplog):
     assert main([*request, "--input-range", "-1,1", "--labels", "A,B,C"]) == 0
     assert not caplog.text
     assert main([*request, "--labels", "A,B,C"]) == 0
-    assert "if it had them from -1 to 1, as MobileNet and Teachable Machine, add --input-range=-1,1" in caplog.text
+    assert "if on values from -1 to 1, as are models of MobileNet and Teachable Machine, add --input-range=-1,1" in caplog.text
     assert main([*request, "--input-range", "0,1", "--input-divisor", "255"]) == 2
-    assert "--input-range and --input-divisor: both say how pixels are scaled; give one of them" in capsys.readouterr().err
+    assert "--input-range and --input-divisor: both define how pixels are scaled; give one of them" in capsys.readouterr().err
     for wrong in ("0", "-3", "nan"):
         with pytest.raises(SystemExit):
             main([*request, f"--input-divisor={wrong}"])
@@ -151,14 +151,14 @@ def test_a_request_says_its_range_so_that_it_can_be_typed(tmp_path):
 @pytest.mark.parametrize("options", [{"labels": ["A"]}, {"input_range": "0,1"}, {"input_divisor": 255.0}])
 def test_options_of_a_bare_file_are_refused_for_a_folder(options, untrained_model, tmp_path):
     with pytest.raises(
-        InputError, match=r"^--(labels|input-range|input-divisor): is for a bare \.keras or \.h5 file; .* is a model folder"
+        InputError, match=r"^--(labels|input-range|input-divisor): applies to a bare \.keras or \.h5 file only; .* is a model folder"
     ):
         load(RunRequest(image="none", output=tmp_path, **options), untrained_model)
 
 
 def test_labels_have_to_be_as_many_as_classes(tmp_path):
     model = classifier()
-    with pytest.raises(InputError, match=r"^--labels: found 2 names \(A, B\), .*m\.keras has 3 classes"):
+    with pytest.raises(InputError, match=r"^--labels: found 2 names \(A, B\), but .*m\.keras has 3 classes"):
         loaded(model, tmp_path, labels=["A", "B"])
     with pytest.raises(InputError, match=r"^--labels: name 2 of 3 is empty"):
         loaded(None, tmp_path, labels=["A", "", "C"])
@@ -168,23 +168,23 @@ def test_labels_of_teachable_machine_are_taken_where_they_fit(tmp_path, caplog):
     model = classifier(rescaled=False)
     (tmp_path / "labels.txt").write_text("0 infected\n1 not infected\n2 nothing\n")
     assert loaded(model, tmp_path).class_names == ("infected", "not infected", "nothing")
-    assert "labels are those of labels.txt beside it: infected, not infected, nothing" in caplog.text
-    assert "as those of Teachable Machine, add --input-range=-1,1" in caplog.text
-    for text, said in (("0 a\n1 b\n", "it holds 2 labels, m.keras has 3 classes"), ("a\nb\nc\n", "it holds no lines such as '0 ring'")):
+    assert "labels are read from labels.txt beside it: infected, not infected, nothing" in caplog.text
+    assert "as are models of Teachable Machine, add --input-range=-1,1" in caplog.text
+    for text, said in (("0 a\n1 b\n", "it holds 2 labels and m.keras has 3 classes"), ("a\nb\nc\n", "it holds no lines such as '0 ring'")):
         (tmp_path / "labels.txt").write_text(text)
         caplog.clear()
         assert loaded(None, tmp_path).class_names == ("class 0", "class 1", "class 2")
-        assert f"labels.txt: not used, {said}" in caplog.text
+        assert f"labels.txt: not used, since {said}" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("m.h5", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", r"m\.h5: is a pointer of Git LFS, .*git lfs pull"),
-        ("m.keras", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", r"m\.keras: is a pointer of Git LFS"),
-        ("m.keras", b"\x89HDF\r\n\x1a\n" + bytes(100), r"m\.keras: .*is an HDF5 file, which Keras writes as \*\.h5; rename it so"),
-        ("m.h5", b"PK\x03\x04" + bytes(100), r"m\.h5: .*is a zip archive, which Keras 3 writes as \*\.keras; rename it so"),
-        ("m.keras", b"", r"m\.keras: .*is no zip archive"),
+        ("m.h5", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", r"m\.h5: is a Git LFS pointer, .*git lfs pull"),
+        ("m.keras", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", r"m\.keras: is a Git LFS pointer"),
+        ("m.keras", b"\x89HDF\r\n\x1a\n" + bytes(100), r"m\.keras: .*is an HDF5 file, which Keras writes as \*\.h5; rename it to"),
+        ("m.h5", b"PK\x03\x04" + bytes(100), r"m\.h5: .*is a zip archive, which Keras 3 writes as \*\.keras; rename it to"),
+        ("m.keras", b"", r"m\.keras: .*is not a zip archive"),
         ("m.tflite", b"TFL3", r"m\.tflite: .*expected a file named \*\.keras, \*\.h5, \*\.hdf5; for another engine, give the folder"),
     ],
 )
@@ -198,5 +198,5 @@ def test_weights_that_are_no_numbers_are_named(tmp_path, caplog):
     caplog.set_level(logging.ERROR)
     model = classifier()
     model.layers[-1].bias.assign([0.0, np.nan, np.inf])
-    with pytest.raises(InputError, match=r"m\.keras: .*2 of the 3 weights 'dense\w*/bias' are no numbers \(NaN or infinite\)"):
+    with pytest.raises(InputError, match=r"m\.keras: .*2 of the 3 weights 'dense\w*/bias' are not finite \(NaN or infinite\)"):
         loaded(model, tmp_path)

@@ -25,13 +25,13 @@ def test_names_of_folders_are_taken(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "match"),
     [
-        ("a" * 300, "has 300 bytes; expected 236 at most"),
+        ("a" * 300, "has 300 bytes; expected at most 236"),
         ("ä" * 119, "has 238 bytes"),
         ("a/b", "holds '/'"),
         ("../m", "holds '/'"),
         ("a\\b", r"holds '\\\\'"),
-        ("..", "is no name"),
-        (".", "is no name"),
+        ("..", "is not a valid name"),
+        (".", "is not a valid name"),
         ("a\nb", r"holds '\\n'"),
         ("a\0b", r"holds '\\x00'"),
         ("\ud800", r"holds '\\ud800'"),
@@ -61,7 +61,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_read(tm
         with pytest.raises(InputError, match=match):
             check_place(place, "m")
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(InputError, match="may not be written to; name another folder"):
+    with pytest.raises(InputError, match="is not writable; name another folder"):
         check_place(tmp_path / "new", "m")
 
 
@@ -76,7 +76,7 @@ def test_a_patch_cache_that_cannot_be_is_missed_before_anything_is_read(tmp_path
 def test_one_training_of_a_name_at_a_time(tmp_path):
     with claimed(tmp_path, "m", resume=False):
         for resume in (False, True):
-            with pytest.raises(InputError, match=r"m: another training is writing it; wait"), claimed(tmp_path, "m", resume):
+            with pytest.raises(InputError, match=r"m: another training is writing to it; wait"), claimed(tmp_path, "m", resume):
                 pytest.fail("it begins")
         with claimed(tmp_path, "other", resume=False):
             pass
@@ -108,7 +108,7 @@ def test_without_a_name_the_newest_run_that_nobody_works_on_is_gone_on_with(tmp_
         os.utime(folder_of(tmp_path, name), (1000 + i, 1000 + i))
     with claimed(tmp_path, None, resume=True) as newest, claimed(tmp_path, None, resume=True) as other:
         assert (newest, other) == ("b", "a")
-        with pytest.raises(InputError, match="a: another training is writing it"), claimed(tmp_path, None, resume=True):
+        with pytest.raises(InputError, match="a: another training is writing to it"), claimed(tmp_path, None, resume=True):
             pytest.fail("it begins")
 
 
@@ -125,7 +125,7 @@ with claimed(Path(sys.argv[1]), "m", resume=False):
 def test_a_killed_training_leaves_no_lock(tmp_path):
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(InputError, match="is writing it"), claimed(tmp_path, "m", resume=False):
+    with pytest.raises(InputError, match="is writing to it"), claimed(tmp_path, "m", resume=False):
         pytest.fail("it begins")
     holder.kill()
     holder.communicate()

@@ -39,7 +39,7 @@ def test_unknown_key_names_the_nearest(tmp_path):
         ("epochs: 0", r"epochs: .*greater than or equal to 1.*found 0"),
         ("labels: []", r"labels: expected at least one label"),
         ("image_size: [64]", r"image_size"),
-        ("image_size: [8, 8]", r"image_size: \[8, 8\] is under 16 pixels"),
+        ("image_size: [8, 8]", r"image_size: \[8, 8\] is too small; expected at least 16 pixels"),
         ("balance: weights", r"balance: .*'class_weight'.*found 'weights'"),
         ("- a\n- b", r"found a list, expected keys"),
         ("a: [", r"not valid YAML"),
@@ -136,9 +136,9 @@ def test_the_former_name_of_a_key_goes_on_working(tmp_path, caplog):
     path = write(tmp_path, "second_look: {model: lite, epochs: 4, learning_rate: 0.001}")
     with caplog.at_level(logging.INFO):
         assert load_config(path, ["second_look.epochs=5"]).refiner.epochs == 5
-    assert "second_look is called refiner now" in caplog.text
+    assert "second_look is now called refiner" in caplog.text
     path = write(tmp_path, "second_look: null\nrefiner: null")
-    with pytest.raises(InputError, match="second_look is the former name of refiner, which is given too"):
+    with pytest.raises(InputError, match="second_look is the previous name of refiner, and both are given"):
         load_config(path)
 
 
@@ -166,7 +166,7 @@ def test_the_former_name_of_a_key_goes_on_working(tmp_path, caplog):
         ("train_images: ~nobody-of-this-name/x", "train_images: no home folder of that name"),
         ("label_map: [RBC]", "label_map: .*dictionary"),
         ("1: 2", r"c\.yaml: unknown key 1"),
-        ("epochs: 3\nepochs: 4", r"c\.yaml: line 2: the key 'epochs' is there twice"),
+        ("epochs: 3\nepochs: 4", r"c\.yaml: line 2: the key 'epochs' appears twice"),
         ("labels: [" + ",".join("1" * 5000) + "]", r"and 4990 more"),
     ],
 )

@@ -78,7 +78,7 @@ def test_images_without_anything_to_see_and_broken_ones_are_like_no_other(tmp_pa
 
 
 def test_more_than_can_be_read_are_compared_byte_for_byte(tmp_path, monkeypatch):
-    monkeypatch.setattr("malaria_cells.data.duplicates.MOST_PIXELS", 1000)
+    monkeypatch.setattr("malaria_cells.data.duplicates.MAX_PIXELS", 1000)
     draw(tmp_path / "0.png", 0)
     paths = [
         tmp_path / "0.png",
@@ -125,7 +125,7 @@ def test_corrections_of_what_was_written_anew_take_its_place(tmp_path, caplog):
     found = {p.key: p.class_ids.tolist() for p in data.all_images.images}
     assert len(found) == len(NAMES)
     assert found["copy.png"] == [1]
-    assert "'renamed.jpg' takes the place of 'copy.png' and of 1 further copy; first: 'slide0_0.png'" in caplog.text
+    assert "'renamed.jpg' replaces 'copy.png'; 1 duplicate removed from the training part, first: 'slide0_0.png'" in caplog.text
 
 
 def test_one_image_corrected_twice_is_refused(tmp_path):
@@ -134,5 +134,5 @@ def test_one_image_corrected_twice_is_refused(tmp_path):
         draw(tmp_path / "corrected" / name, 5)
     annotate(tmp_path / "corrected", ["a.png", "b.png"], "annotations.json")
     values = {"train_images": str(tmp_path / "set"), "labels": ["ring"], "corrections": str(tmp_path / "corrected")}
-    with pytest.raises(InputError, match=r"corrections: .*'a\.png' and 'b\.png' are one image, corrected twice; leave one of them out"):
+    with pytest.raises(InputError, match=r"corrections: .*'a\.png' and 'b\.png' are the same image, corrected twice; leave one"):
         load_data_set(make_config(values, "test"))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from malaria_cells.app.cli import main
 from malaria_cells.app.commands.crossvalidate import TABLE, _mean_and_error, is_trained, summary, table
-from malaria_cells.app.commands.crossvalidate_sets import _leaving_out, _of_images
+from malaria_cells.app.commands.crossvalidate_sets import _hold_out, _with_fields_of_view
 from malaria_cells.base.errors import InputError
 from malaria_cells.config import load_config, make_config
 from malaria_cells.data.dataset import load_data_set
@@ -53,7 +53,7 @@ def test_folds_of_the_sample(repository, tmp_path, capsys):
     assert "fold1: trained before" in capsys.readouterr().out
     assert (tmp_path / "cv" / "fold1" / "model.yaml").stat().st_mtime_ns == before
     assert crossvalidate(repository / "configs/from_scratch.yaml", tmp_path / "cv", **settings, learning_rate=0.01) == 2
-    assert "fold1: holds a model of another recipe" in capsys.readouterr().err
+    assert "fold1: holds a model of another config" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_each_data_set_is_left_out_once(two_laboratories, tmp_path, capsys):
     assert "without second: scored on all its images, since it has no test part, 6 images" in said
     assert re.search(r"second: does not annotate leukocyte.*: unknown there, not background", said)
     assert "first: cells of 7" in said
-    assert said.count("cells: 6 images of single cells, which teach the classifier alone: red blood cell 3, ring or trophozoite 3") == 2
+    assert said.count("cells: 6 images of single cells, which train the classifier alone: red blood cell 3, ring or trophozoite 3") == 2
     assert "| left out | mAP50 | cell AP50 |" in said
     assert "\n| second | " in said
     table = json.loads((tmp_path / "cv" / TABLE).read_text())
@@ -100,7 +100,7 @@ def test_each_data_set_is_left_out_once(two_laboratories, tmp_path, capsys):
         assert fold["counts"]["healthy"] > 10
     kept = read_elsewhere(str(tmp_path / "cv" / TABLE))  # as the config key `elsewhere` has it
     assert kept["errors_elsewhere"].keys() == {"first", "second"}
-    assert "without second: scored again, unfamiliar images as the other data sets have it" in said
+    assert "without second: scored again, with the sigmoid for unfamiliar images that is fitted to the other data sets" in said
     for left_out, other in (("first", "second"), ("second", "first")):
         split = json.loads((tmp_path / "cv" / f"without_{left_out}" / "split.json").read_text())
         assert {key.partition("/")[0] for key in split["test"]} == {left_out}
@@ -116,13 +116,13 @@ def test_each_data_set_is_left_out_once(two_laboratories, tmp_path, capsys):
 
 def test_single_cells_are_never_left_out(two_laboratories, caplog):
     data = load_data_set(load_config(two_laboratories / "config.yaml"))
-    assert _of_images(data, ["first", "second", "cells"]) == ["first", "second"]
-    assert "cells: images of single cells, never left out" in caplog.text
-    parts, _ = _leaving_out(data, "first")
+    assert _with_fields_of_view(data, ["first", "second", "cells"]) == ["first", "second"]
+    assert "cells: images of single cells, never held out" in caplog.text
+    parts, _ = _hold_out(data, "first")
     assert len(parts.single_cells) == 6
     alone = replace(data, train=parts.train, validation=parts.validation, test=None)
-    with pytest.raises(InputError, match="leaves out one set of images after another; found one, expected two or more"):
-        _of_images(alone, ["second", "cells"])
+    with pytest.raises(InputError, match="holds out one set of fields of view after another; found one, expected two or more"):
+        _with_fields_of_view(alone, ["second", "cells"])
 
 
 def test_a_model_that_other_single_cells_taught_is_another(two_laboratories, untrained_model, tmp_path):
@@ -134,7 +134,7 @@ def test_a_model_that_other_single_cells_taught_is_another(two_laboratories, unt
     (model / ABOUT).write_text(yaml.safe_dump(content), encoding="utf-8")
     assert is_trained(model, config, data)
     fewer = data.single_cells.subset(p.key for p in data.single_cells.images[1:])
-    with pytest.raises(InputError, match="holds a model of another recipe or other images"):
+    with pytest.raises(InputError, match="holds a model of another config or other images"):
         is_trained(model, config, replace(data, single_cells=fewer))
 
 
@@ -142,7 +142,7 @@ def test_a_label_of_several_classes_wants_a_class_for_background(two_laboratorie
     data = load_data_set(load_config(two_laboratories / "config.yaml"))
     _check_single_cells(True, data)
     _check_single_cells(False, replace(data, single_cells=None))
-    with pytest.raises(InputError, match="background_per_image: a list in label_map of data_sets wants a class for background"):
+    with pytest.raises(InputError, match="background_per_image: a list in label_map of data_sets needs a background class"):
         _check_single_cells(False, data)
 
 
@@ -151,9 +151,9 @@ def test_one_data_set_cannot_be_left_out(tmp_path, capsys):
     (tmp_path / "plain.yaml").write_text("train_images: a")
     for name, found in (("c", "one data set"), ("plain", "no `data_sets`")):
         assert main(["crossvalidate", "--config", str(tmp_path / f"{name}.yaml"), "--by", "data_set"]) == 2
-        assert f"--by data_set leaves out one data set after another; found {found}, expected two or more" in capsys.readouterr().err
+        assert f"--by data_set holds out one data set after another; found {found}, expected two or more" in capsys.readouterr().err
     assert main(["crossvalidate", "--config", str(tmp_path / "c.yaml"), "--by", "data_set", "--folds", "3"]) == 2
-    assert "--folds: is of --by fold" in capsys.readouterr().err
+    assert "--folds: applies to --by fold only" in capsys.readouterr().err
 
 
 def test_copies_of_what_is_left_out_are_not_trained_on(tmp_path, caplog):
@@ -162,10 +162,10 @@ def test_copies_of_what_is_left_out_are_not_trained_on(tmp_path, caplog):
     slides(tmp_path / "c", [f"third{i}.png" for i in range(6)])
     entries = [{"path": str(tmp_path / name)} for name in ("a", "b", "c")]
     data = load_data_set(make_config({"data_sets": entries, "labels": ["ring"], "test_size": 0}, "test"))
-    parts, part = _leaving_out(data, "a")
+    parts, part = _hold_out(data, "a")
     assert (part, len(parts.test)) == ("all", 12)
     assert len(parts.train) + len(parts.validation) == 10 + 6
-    assert "a: 2 images of other sets are the same images, left out; first: b/slide0_0.png" in caplog.text
+    assert "a: 2 images of other sets are copies of its images and left out; first: b/slide0_0.png" in caplog.text
 
 
 def test_mean_and_standard_error_by_hand():

@@ -83,7 +83,7 @@ def test_what_is_annotated_can_be_said(two):
     assert {p.data_set: p.unannotated for p in data.all_images.images} == {"lab": (), "lab2": (2,)}
     with pytest.raises(InputError, match=r"data_sets: lab: annotated_labels: 'rings' is not in labels \(did you mean 'ring'\?\)"):
         load([two[0] | {"annotated_labels": ["rings"]}, two[1]])
-    with pytest.raises(InputError, match="data_sets: lab2: annotated_labels: 'leukocyte' is missing, of which the annotation has 10 cells"):
+    with pytest.raises(InputError, match="data_sets: lab2: annotated_labels: 'leukocyte' is missing, but the annotation has 10 cells of it"):
         load([two[0], two[1] | {"annotated_labels": ["ring"]}])
 
 
@@ -146,7 +146,7 @@ def test_single_cells_are_beside_the_parts_and_may_be_of_several_classes(two, ce
     assert single.labels == data.train.labels
     assert len(data.all_cut) == len(data.all_images) + 6
     assert said_of_single_cells(single) == [
-        "cells: 6 images of single cells, which teach the classifier alone: leukocyte 3, ring or platelet 3"
+        "cells: 6 images of single cells, which train the classifier alone: leukocyte 3, ring or platelet 3"
     ]
     assert said_of_single_cells(load(two).single_cells) == []
     # What is measured of images is measured of them alone.
@@ -159,15 +159,15 @@ def test_labels_that_are_left_to_the_data_are_the_members_of_lists(two, cells):
 
 
 def test_lists_are_for_single_cells_beside_images(two, cells):
-    with pytest.raises(InputError, match="data_sets: lab2: label_map: WBC is a list, which is for images of single cells; these"):
+    with pytest.raises(InputError, match="data_sets: lab2: label_map: WBC is mapped to a list, which only images of single"):
         load([two[0], two[1] | {"label_map": {"WBC": ["leukocyte", "platelet"]}}])
-    with pytest.raises(InputError, match="data_sets: cells: a list in label_map is for images of single cells beside data sets with"):
+    with pytest.raises(InputError, match="data_sets: cells: label_map has a list, which needs another data set with boxes"):
         load([cells])
     with pytest.raises(InputError, match=r"data_sets: cells: label_map: 'rings' is not in labels \(did you mean 'ring'\?\)"):
         load([two[0], cells | {"label_map": {"sick": ["rings", "platelet"]}}])
     with pytest.raises(InputError, match=r"label_map.sick"):
         load([two[0], cells | {"label_map": {"sick": ["ring"]}}])
-    with pytest.raises(InputError, match="label_map: 'sick' stands for 'ring' twice; expected different labels in the list"):
+    with pytest.raises(InputError, match="label_map: 'sick' lists 'ring' twice; expected different labels in the list"):
         load([two[0], cells | {"label_map": {"sick": ["ring", "ring"]}}])
     assert load([cells | {"label_map": {"sick": "ring"}}], test_size=0).single_cells is None
 
@@ -186,20 +186,20 @@ def test_what_does_not_teach_of_single_cells_is_left_out_and_counted(two, cells,
 
 def test_images_with_one_label_are_no_single_cells(two, cells, tmp_path, caplog):
     load([two[0], cells])
-    assert "taken for single cells" not in caplog.text
+    assert "read as single cells" not in caplog.text
     for name in ("sick", "leukocyte"):
         Image.new("RGB", (400, 300)).save(tmp_path / "cells" / name / "s1_1.png")
         Image.new("RGB", (400, 300)).save(tmp_path / "cells" / name / "s1_2.png")
     load([two[0], cells])
-    assert "cells: its images are taken for single cells, and are 400 pixels wide, 14 times a cell of the images" in caplog.text
+    assert "cells: its images are read as single cells, but are 400 pixels wide, 14 times a cell of the other sets" in caplog.text
 
 
 def test_of_a_label_that_no_image_has_it_is_said_whether_single_cells_teach_it(two, cells):
     data = load([two[0], cells], labels=[*LABELS, "schizont"])
     assert said_of_labels_not_in_images(data.train, data.single_cells) == [
-        "labels: 'leukocyte' does not occur in the training part but for images of single cells, by which alone the model learns it",
-        "labels: 'platelet' does not occur in the training part but for single cells that may be of other classes too; "
-        "the model cannot learn to tell it from these",
+        "labels: 'leukocyte' does not occur in the training part; the model learns it from images of single cells alone",
+        "labels: 'platelet' does not occur in the training part; single cells labelled with several classes include it, "
+        "but the model cannot distinguish it by them",
         "labels: 'schizont' does not occur in the training part; the model cannot learn it",
     ]
     assert said_of_labels_not_in_images(data.train, None)[0].endswith("training part; the model cannot learn it")
@@ -220,8 +220,8 @@ def test_whose_fault_it_is_is_said(two, tmp_path):
     ("values", "message"),
     [
         ({"data_sets": [{"path": "a"}], "train_images": "b"}, "train_images and data_sets are both given; expected one of them"),
-        ({"data_sets": [{"path": "a"}], "split_file": "b"}, "split_file: is of one data set.*as `split`"),
-        ({"data_sets": [{"path": "a"}], "corrections": "b"}, "corrections: is of one data set.*a set of their own"),
+        ({"data_sets": [{"path": "a"}], "split_file": "b"}, "split_file: cannot be used together with data_sets.*as `split`"),
+        ({"data_sets": [{"path": "a"}], "corrections": "b"}, "corrections: cannot be used together with.*a data set of their own"),
         ({"data_sets": []}, r"data_sets: List should have at least 1 item.*; write a list of sets, as in \[\{path: data/iml\}\]"),
         ({"data_sets": {"path": "a"}}, r"data_sets: .*list; found \{'path': 'a'\}; write a list of sets, as in \[\{path: data/iml\}\]"),
         ({"data_sets": ["a"]}, r"data_sets\.0: .*found 'a'; write an entry as in \{path: data/iml\}"),
@@ -229,7 +229,7 @@ def test_whose_fault_it_is_is_said(two, tmp_path):
         ({"data_sets": [{"path": "a", "weight": 0}]}, r"data_sets\.0\.weight: Input should be greater than 0"),
         ({"data_sets": [{"path": "a", "name": "a/b"}]}, r"data_sets\.0\.name: expected a plain name"),
         ({"data_sets": [{"path": "a", "name": "x"}, {"path": "b", "name": "x"}]}, "the name 'x' is given twice;"),
-        ({"data_sets": [{"path": "a", "name": "x"}, {"path": "b", "name": "X"}]}, "the name 'X' is given twice, as 'x' too"),
+        ({"data_sets": [{"path": "a", "name": "x"}, {"path": "b", "name": "X"}]}, "the name 'X' is given twice \\(also as 'x'\\)"),
         ({"data_sets": [{"path": "a", "name": "x" * 101}]}, r"data_sets\.0\.name: expected up to 100 printable characters on one line"),
         ({"data_sets": [{"path": "a", "name": "x\n"}]}, r"data_sets\.0\.name: expected up to 100 printable characters on one line"),
     ],
@@ -256,7 +256,7 @@ def test_data_that_is_set_stands_in_the_place_of_what_the_file_says(tmp_path):
     assert (set_one.train_images, set_one.data_sets) == ("c", None)
     with pytest.raises(InputError, match="--set: train_images and data_sets are both given"):
         load_config(one, ["data_sets=[{path: c}]", "train_images=d"])
-    with pytest.raises(InputError, match=r"--set data_sets\.0\.weight: a list is set as a whole"):
+    with pytest.raises(InputError, match=r"--set data_sets\.0\.weight: expected the whole list"):
         load_config(several, ["data_sets.0.weight=2"])
 
 

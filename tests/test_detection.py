@@ -10,7 +10,7 @@ from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference import tta
 from malaria_cells.inference.calibration import Calibration
 from malaria_cells.inference.classifier import PatchClassifier, both_classes, infected_classes, raw_probabilities
-from malaria_cells.inference.detector import UNDER, DetectionSettings, TwoStageDetector, label_and_score
+from malaria_cells.inference.detector import MAX_SECONDARY, DetectionSettings, TwoStageDetector, label_and_score
 from malaria_cells.inference.suppression import NESTED_DECAY, nested_decay, overlapping, suppress
 from malaria_cells.proposals import Proposer
 
@@ -30,10 +30,10 @@ def plain_loop(boxes_xyxy, scores, iou, groups):
 def test_suppression_is_that_of_a_plain_loop(seed, n, iou, by_class):
     rng = np.random.default_rng(seed)
     corner = rng.uniform(0, 100, (n, 2))
-    found = np.concatenate([corner, corner + rng.uniform(5, 40, (n, 2))], axis=1).astype(np.float32)
+    boxes_xyxy = np.concatenate([corner, corner + rng.uniform(5, 40, (n, 2))], axis=1).astype(np.float32)
     scores = rng.permutation(np.linspace(0.1, 0.9, n)).astype(np.float32)
     groups = rng.integers(0, 3, n) if by_class else None
-    assert suppress(found, scores, iou, groups).tolist() == plain_loop(found, scores, iou, groups).tolist()
+    assert suppress(boxes_xyxy, scores, iou, groups).tolist() == plain_loop(boxes_xyxy, scores, iou, groups).tolist()
 
 
 def classifier(labels, network=None, has_background=True):
@@ -66,15 +66,15 @@ def test_decide_does_not_count_background_and_drops_low_scores(six_classes):
     detector = TwoStageDetector(Proposer(cell_size=40), classifier(six_classes), settings=DetectionSettings(score_threshold=0.3))
     squares = np.array([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]], dtype=np.float32)
     p = np.array([[0.6, 0, 0, 0, 0, 0, 0.4], [0.4, 0, 0, 0, 0, 0, 0.6], [0.28, 0.2, 0.08, 0.1, 0.1, 0.1, 0.14]])
-    found = detector.decide(squares, p)
-    assert found.xyxy[:, 0].tolist() == [0, 20]
-    assert found.data["class_name"].tolist() == ["red blood cell"] * 2
-    assert found.data["objectness"].tolist() == pytest.approx([0.6, 0.4])
-    assert found.data["counted_as"].tolist() == [0, -1]
+    detections = detector.decide(squares, p)
+    assert detections.xyxy[:, 0].tolist() == [0, 20]
+    assert detections.data["class_name"].tolist() == ["red blood cell"] * 2
+    assert detections.data["objectness"].tolist() == pytest.approx([0.6, 0.4])
+    assert detections.data["counted_as"].tolist() == [0, -1]
     # A proposal score counts with its weight.
     settings_changed = detector.with_settings(proposal_weight=2.0, score_threshold=0.0)
-    again = settings_changed.decide(squares[:1], p[:1], np.array([0.5], dtype=np.float32))
-    assert again.confidence.tolist() == pytest.approx([0.15])
+    weighted = settings_changed.decide(squares[:1], p[:1], np.array([0.5], dtype=np.float32))
+    assert weighted.confidence.tolist() == pytest.approx([0.15])
 
 
 def test_agnostic_suppression_leaves_one_label_a_cell(six_classes):
@@ -89,21 +89,23 @@ def test_a_cell_has_a_score_under_every_label_that_it_may_have(six_classes):
     p = np.array([[0.05, 0, 0, 0.5, 0.4, 0, 0.05], [0.9, 0, 0, 0.02, 0, 0.03, 0.05]])
     squares = np.array([[0, 0, 10, 10], [20, 0, 30, 10]], dtype=np.float32)
     settings = DetectionSettings(score_threshold=0.05, infected_threshold=0.5)
-    found = TwoStageDetector(Proposer(cell_size=40), classifier(six_classes), settings=settings).decide(squares, p)
-    assert found.data["class_name"].tolist() == ["red blood cell", "ring"]
-    assert found.data["label_scores"][[0, 1], found.class_id] == pytest.approx(found.confidence)
-    healthy, sick = found.data["label_scores"]
+    detections = TwoStageDetector(Proposer(cell_size=40), classifier(six_classes), settings=settings).decide(squares, p)
+    assert detections.data["class_name"].tolist() == ["red blood cell", "ring"]
+    assert detections.data["label_scores"][[0, 1], detections.class_id] == pytest.approx(detections.confidence)
+    healthy, sick = detections.data["label_scores"]
     # Below the score threshold: out of the question. The stage that is not the cell's stays below the operating threshold.
     assert healthy == pytest.approx([0.9, 0, 0, 0, 0, 0])
-    assert sick == pytest.approx([0.05, 0, 0, np.sqrt(0.9 * 0.5), UNDER * 0.5, 0])
+    assert sick == pytest.approx([0.05, 0, 0, np.sqrt(0.9 * 0.5), MAX_SECONDARY * 0.5, 0])
 
 
 def test_a_further_label_is_not_repeated_over_a_box_that_has_it_as_its_own(six_classes):
     squares = np.array([[0, 0, 10, 10], [0, 0, 10, 11], [50, 0, 60, 10]], dtype=np.float32)
     ring, schizont = [0, 0, 0, 0.6, 0, 0.4, 0], [0, 0, 0, 0.45, 0, 0.55, 0]
     detector = TwoStageDetector(Proposer(cell_size=40), classifier(six_classes), settings=DetectionSettings(nms="class"))
-    found = detector.decide(squares, np.array([ring, schizont, ring]))
-    labels_of = {tuple(box): np.flatnonzero(scores).tolist() for box, scores in zip(found.xyxy, found.data["label_scores"], strict=True)}
+    detections = detector.decide(squares, np.array([ring, schizont, ring]))
+    labels_of = {
+        tuple(box): np.flatnonzero(scores).tolist() for box, scores in zip(detections.xyxy, detections.data["label_scores"], strict=True)
+    }
     assert labels_of == {(0, 0, 10, 10): [3], (0, 0, 10, 11): [5], (50, 0, 60, 10): [3, 5]}
 
 
@@ -113,38 +115,38 @@ def test_of_nested_boxes_the_better_one_keeps_its_worth_and_of_leukocytes_the_la
     whole, part, apart = [0, 0, 40, 40], [10, 10, 30, 30], [30, 30, 70, 70]
     squares = np.array([part, whole, apart], dtype=np.float32)  # best score first
 
-    def worth(found, class_ids):
-        return nested_decay(found, np.array(class_ids, dtype=int), look_alike).tolist()
+    def decay(boxes_xyxy, class_ids):
+        return nested_decay(boxes_xyxy, np.array(class_ids, dtype=int), look_alike).tolist()
 
     less = pytest.approx(NESTED_DECAY)
-    assert worth(squares, [red, red, red]) == [1, less, 1]
-    assert worth(squares, [white, white, red]) == [0, 1, 1]
-    assert worth(squares, [white, red, red]) == [1, 1, 1]  # two kinds: a platelet lies on a red cell
-    assert worth(squares[[1, 0]], [white, white]) == [1, 0]
-    assert worth(squares[:0], []) == []
+    assert decay(squares, [red, red, red]) == [1, less, 1]
+    assert decay(squares, [white, white, red]) == [0, 1, 1]
+    assert decay(squares, [white, red, red]) == [1, 1, 1]  # two kinds: a platelet lies on a red cell
+    assert decay(squares[[1, 0]], [white, white]) == [1, 0]
+    assert decay(squares[:0], []) == []
     # What is worth less itself takes no worth from what lies in it.
     onion = np.array([whole, [0, 0, 44, 44], [0, 0, 50, 50]], dtype=np.float32)
-    assert worth(onion, [red, red, red]) == [1, less, less]
+    assert decay(onion, [red, red, red]) == [1, less, less]
 
 
 def test_a_nested_box_is_ranked_lower_and_not_counted(six_classes):
     squares = np.array([[0, 0, 40, 40], [10, 10, 30, 30], [60, 0, 100, 40]], dtype=np.float32)
     p = np.array([[0.9, 0, 0, 0, 0, 0, 0.1], [0.95, 0, 0, 0, 0, 0, 0.05], [0.6, 0, 0, 0, 0, 0, 0.4]])
     detector = TwoStageDetector(Proposer(cell_size=40), classifier(six_classes), settings=DetectionSettings())
-    found = detector.decide(squares, p)
-    assert found.xyxy.tolist() == squares[[1, 2, 0]].tolist()
-    assert found.confidence.tolist() == pytest.approx([0.95, 0.6, 0.9 * NESTED_DECAY])
-    assert found.data["objectness"].tolist() == pytest.approx([0.95, 0.6, 0.9 * NESTED_DECAY])
-    assert found.data["counted_as"].tolist() == [0, 0, -1]
+    detections = detector.decide(squares, p)
+    assert detections.xyxy.tolist() == squares[[1, 2, 0]].tolist()
+    assert detections.confidence.tolist() == pytest.approx([0.95, 0.6, 0.9 * NESTED_DECAY])
+    assert detections.data["objectness"].tolist() == pytest.approx([0.95, 0.6, 0.9 * NESTED_DECAY])
+    assert detections.data["counted_as"].tolist() == [0, 0, -1]
     assert len(detector.with_settings(score_threshold=0.3).decide(squares, p)) == 2
 
 
 def test_nothing_proposed_nothing_found(six_classes):
     empty = np.full((64, 64, 3), 215, dtype=np.uint8)
     detector = TwoStageDetector(Proposer(cell_size=20), classifier(six_classes), settings=DetectionSettings())
-    found = detector.detect(empty)
-    assert len(found) == 0
-    assert found.data["probabilities"].shape == (0, 7)
+    detections = detector.detect(empty)
+    assert len(detections) == 0
+    assert detections.data["probabilities"].shape == (0, 7)
 
 
 def test_test_time_augmentation_is_the_mean_over_views():
@@ -171,14 +173,14 @@ def test_only_what_is_suspect_is_seen_again():
 
     patches = np.zeros((4, 8, 8, 3), dtype=np.uint8)
     patches[:, 0, 0, 0] = [255, 128, 0, 200]
-    every = np.mean([predict(tta.view(patches, n)) for n in tta._ORDER[:4]], axis=0)
+    all_views = np.mean([predict(tta.view(patches, n)) for n in tta._ORDER[:4]], axis=0)
     asked.clear()
     answer = raw_probabilities(predict, None, patches, 4, np.array([False, False]))  # nothing infected: what is not certain
     assert asked == [4, 8]
     assert answer[[0, 2], 0].tolist() == [1, 0]
-    assert answer[[1, 3]] == pytest.approx(every[[1, 3]])
+    assert answer[[1, 3]] == pytest.approx(all_views[[1, 3]])
     hinted = raw_probabilities(predict, None, patches, 4, np.array([True, False]))  # a hint of the first class is enough
-    assert hinted[[0, 1, 3]] == pytest.approx(every[[0, 1, 3]])
+    assert hinted[[0, 1, 3]] == pytest.approx(all_views[[0, 1, 3]])
     assert hinted[0, 0] < 1
     assert hinted[2, 0] == 0
 
@@ -231,9 +233,9 @@ def test_the_compiled_network_answers_as_keras_does(untrained_model):
 def test_overlapping_pairs_are_those_of_the_table_of_all(seed, n, spread):
     rng = np.random.default_rng(seed)
     corner = rng.uniform(0, spread, (n, 2))
-    found = np.concatenate([corner, corner + rng.uniform(0, 60, (n, 2))], axis=1).astype(np.float32)
-    table = np.triu(boxes.intersection_matrix(found, found), k=1)
-    pairs, shared = overlapping(found)
+    boxes_xyxy = np.concatenate([corner, corner + rng.uniform(0, 60, (n, 2))], axis=1).astype(np.float32)
+    table = np.triu(boxes.intersection_matrix(boxes_xyxy, boxes_xyxy), k=1)
+    pairs, shared = overlapping(boxes_xyxy)
     assert pairs.tolist() == np.argwhere(table > 0).tolist()
     assert (shared == table[table > 0]).all()
 
@@ -247,8 +249,8 @@ def test_a_slide_of_twenty_thousand_cells_fits_into_memory(six_classes):
     p[:, 0], p[::50, 0], p[::50, 3] = 1, 0.4, 0.6
     detector = TwoStageDetector(Proposer(cell_size=60), classifier(six_classes), settings=DetectionSettings())
     tracemalloc.start()
-    found = detector.decide(squares, p)
+    detections = detector.decide(squares, p)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(found) == len(squares)
+    assert len(detections) == len(squares)
     assert peak < 300e6

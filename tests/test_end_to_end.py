@@ -42,12 +42,12 @@ def test_real_images(repository, iml, tmp_path):
     """A few images, a few steps: the whole way works on what a microscope gives, with a refiner and the training further."""
     everything = json.loads((iml / "annotations.json").read_text())
     split = json.loads((iml / "split.json").read_text())
-    names = {"train": split["train"][:16], "test": split["test"][:3]}
+    names = {"train": split["train"][:10], "test": split["test"][:3]}
     kept = [entry for entry in everything if entry["image_name"] in names["train"] + names["test"]]
     (tmp_path / "few.json").write_text(json.dumps(kept))
     (tmp_path / "split.json").write_text(json.dumps(names))
     files = {"train_images": iml, "annotations": tmp_path / "few.json", "split_file": tmp_path / "split.json"}
-    short = {"epochs": 2, "steps_per_epoch": 25, "batch_size": 32, "tta": 1}
+    short = {"epochs": 2, "steps_per_epoch": 12, "batch_size": 32, "tta": 1}
     refiner = {"model": "lite", "weights": "imagenet", "epochs": 1, "learning_rate": 0.001, "image_size": [96, 96]}
     model = train(repository, "configs/iml.yaml", tmp_path, **files, **short, refiner=json.dumps(refiner))
     description = yaml.safe_load((model / "model.yaml").read_text())

@@ -30,14 +30,14 @@ def detections(boxes_xyxy, class_ids, scores, n_classes=5, labels=None):
     ids = np.array(class_ids, dtype=np.int64)
     probabilities = np.zeros((len(ids), n_classes), dtype=np.float32)
     probabilities[np.arange(len(ids)), ids] = scores
-    found = sv.Detections(
+    detected = sv.Detections(
         xyxy=np.array(boxes_xyxy, dtype=np.float32).reshape(-1, 4),
         class_id=ids,
         confidence=np.array(scores, dtype=np.float32),
         data={"probabilities": probabilities, "objectness": np.ones(len(ids), dtype=np.float32)},
     )
-    found.data["counted_as"] = counted_as(found, labels or LABELS, 0.5, 0.5)
-    return found
+    detected.data["counted_as"] = counted_as(detected, labels or LABELS, 0.5, 0.5)
+    return detected
 
 
 def truth_as_prediction(p, labels=LABELS):
@@ -52,7 +52,7 @@ def random_boxes(rng, n, size_wh=(400, 300)):
 def random_case(seed, n_images=5, most=60, ignored=0.1):
     """Images whose detections are the truth moved about, with misses, doubles, wrong labels and inventions."""
     rng = np.random.default_rng(seed)
-    images, found = [], []
+    images, detected = [], []
     for i in range(n_images):
         n = int(rng.integers(0, most))
         ids = np.where(rng.uniform(size=n) < ignored, IGNORED, rng.integers(0, 4, n))
@@ -65,17 +65,17 @@ def random_case(seed, n_images=5, most=60, ignored=0.1):
         all_ids = np.concatenate([own, own[: n // 8], rng.integers(0, 4, len(invented))])
         all_ids = np.where(all_ids == IGNORED, 2, all_ids)
         images.append(p)
-        found.append(detections(all_boxes, all_ids, rng.permutation(np.linspace(0.05, 0.99, len(all_ids)))))
-    return images, found
+        detected.append(detections(all_boxes, all_ids, rng.permutation(np.linspace(0.05, 0.99, len(all_ids)))))
+    return images, detected
 
 
-def reference(images, found, labels, cap):
+def reference(images, detected, labels, cap):
     """pycocotools, the same truth and results, as arrays (iou, recall, class) and (iou, class)."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = coco_rows.truth(images, labels)
         truth.createIndex()
-        results = coco_rows.results(found)
+        results = coco_rows.results(detected)
         predicted = truth.loadRes([{k: r[k] for k in ("image_id", "category_id", "bbox", "score")} for r in results])
         evaluation = COCOeval(truth, predicted, "bbox")
         evaluation.params.maxDets = [1, 10, cap]
@@ -84,9 +84,9 @@ def reference(images, found, labels, cap):
     return evaluation.eval["precision"][:, :, :, 0, -1], evaluation.eval["recall"][:, :, 0, -1]
 
 
-def assert_parity(images, found, labels):
-    ours = average_precision(images, found, labels)
-    precision, recall = reference(images, found, labels, 1000)
+def assert_parity(images, detected, labels):
+    ours = average_precision(images, detected, labels)
+    precision, recall = reference(images, detected, labels, 1000)
     for c, n in enumerate(ours.n):
         if n == 0:
             assert ours.ap[c] is None
@@ -115,14 +115,14 @@ def test_parity_on_real_images(iml):
     labels = LabelSet(("red blood cell", "gametocyte", "ring", "trophozoite", "schizont"), ("difficult",))
     images = list(load_annotations(iml / "annotations.json", labels).images[:12])
     rng = np.random.default_rng(0)
-    found = []
+    detected = []
     for p in images:
         proposed = Proposer(cell_size=80)(read_image(p.path))
         best = boxes.iou_matrix(proposed, p.boxes_xyxy).argmax(axis=1)
         ids = np.where(rng.uniform(size=len(best)) < 0.9, np.maximum(p.class_ids[best], 0), rng.integers(0, 5, len(best)))
-        found.append(detections(proposed, ids, rng.uniform(0.1, 1, len(ids)).round(4), labels=labels))
-    assert sum(len(f) for f in found) > 1000
-    assert_parity(images, found, labels)
+        detected.append(detections(proposed, ids, rng.uniform(0.1, 1, len(ids)).round(4), labels=labels))
+    assert sum(len(f) for f in detected) > 1000
+    assert_parity(images, detected, labels)
 
 
 @settings(max_examples=25)
@@ -174,18 +174,18 @@ def test_ignore_regions_are_neither_hit_nor_miss():
 def test_cells_are_found_at_any_score_or_as_counted():
     """A cell that is too unsure to be counted is found by the ranking alone; what lies on an ignore region is no false alarm."""
     squares = [[0, 0, 20, 20], [40, 0, 60, 20], [80, 0, 100, 20], [120, 0, 140, 20]]
-    found = detections(squares, [0, 2, 0, 0], [0.9, 0.4, 0.3, 0.9])
-    found.data["counted_as"] = np.array([0, 0, -1, 0])
-    figures = detection_metrics([image([*squares[:3], squares[3]], [0, 2, 0, IGNORED])], [found], LABELS, None)["cell"]
+    detected = detections(squares, [0, 2, 0, 0], [0.9, 0.4, 0.3, 0.9])
+    detected.data["counted_as"] = np.array([0, 0, -1, 0])
+    figures = detection_metrics([image([*squares[:3], squares[3]], [0, 2, 0, IGNORED])], [detected], LABELS, None)["cell"]
     assert (figures["recall50"], figures["recall"], figures["precision"]) == (1, pytest.approx(2 / 3), 1)
-    figures = detection_metrics([image(squares[:3], [0, 2, 0])], [found], LABELS, None)["cell"]
+    figures = detection_metrics([image(squares[:3], [0, 2, 0])], [detected], LABELS, None)["cell"]
     assert figures["precision"] == figures["recall"] == figures["f1"] == pytest.approx(2 / 3)
 
 
 def test_stage_confusion_is_still_an_infected_cell():
     p = image([[10, 10, 40, 40]], [2])
-    found = detections([[10, 10, 40, 40]], [3], [0.9])
-    metrics = detection_metrics([p], [found], LABELS, None)
+    detected = detections([[10, 10, 40, 40]], [3], [0.9])
+    metrics = detection_metrics([p], [detected], LABELS, None)
     assert metrics["infected"]["f1"] == 1
     assert metrics["per_class"]["ring"]["AP50"] == 0
     assert metrics["cell"]["AP50"] == 1
@@ -196,17 +196,17 @@ def test_every_label_is_ranked_by_its_own_scores():
     """Two rings and a schizont; the second ring is called a schizont, but nearly a ring."""
     squares = [[0, 0, 20, 20], [40, 0, 60, 20], [80, 0, 100, 20]]
     p = image(squares, [2, 2, 3])
-    found = detections(squares, [2, 3, 3], [0.9, 0.6, 0.8])
-    alone = average_precision([p], [found], LABELS)
-    found.data["label_scores"] = np.array([[0, 0, 0.9, 0.2], [0, 0, 0.45, 0.6], [0.1, 0, 0, 0.8]], dtype=np.float32)
-    ranked = average_precision([p], [found], LABELS)
+    detected = detections(squares, [2, 3, 3], [0.9, 0.6, 0.8])
+    alone = average_precision([p], [detected], LABELS)
+    detected.data["label_scores"] = np.array([[0, 0, 0.9, 0.2], [0, 0, 0.45, 0.6], [0.1, 0, 0, 0.8]], dtype=np.float32)
+    ranked = average_precision([p], [detected], LABELS)
     assert alone.ap50[2:] == [pytest.approx(51 / 101), 1.0]
     assert ranked.ap50[2:] == [1.0, 1.0]
     # A cell is a cell once.
-    metrics = detection_metrics([p], [found], LABELS, None)
+    metrics = detection_metrics([p], [detected], LABELS, None)
     assert metrics["cell"] == {"AP50": 1, "recall50": 1, "precision": 1, "recall": 1, "f1": 1}
     assert metrics["infected"]["AP50"] == 1.0
-    rows = coco_rows.results([found])
+    rows = coco_rows.results([detected])
     assert [(r["id"], r["category_id"], r.get("further_label_of")) for r in rows] == [
         (1, 3, None),
         (2, 4, 1),
@@ -222,8 +222,8 @@ def test_infected_figures_by_hand():
     rows = [[x, 10, x + 30, 40] for x in range(10, 250, 40)]
     p = image(rows, [2, 2, 3, 0, 0, 0])
     # Found: one ring, one schizont as ring, a healthy cell as ring, and a ring under the threshold.
-    found = detections([rows[0], rows[2], rows[3], rows[1]], [2, 2, 2, 2], [0.9, 0.8, 0.7, 0.2])
-    figures = infected_figures([p], [found], LABELS)
+    detected = detections([rows[0], rows[2], rows[3], rows[1]], [2, 2, 2, 2], [0.9, 0.8, 0.7, 0.2])
+    figures = infected_figures([p], [detected], LABELS)
     assert figures["precision"] == pytest.approx(2 / 3)
     assert figures["recall"] == pytest.approx(2 / 3)
     assert figures["f1"] == pytest.approx(2 / 3)
@@ -234,8 +234,8 @@ def test_annotated_predicted_and_matched_by_hand():
     rows = [[x, 10, x + 30, 40] for x in range(10, 250, 40)]
     p = image(rows, [2, 2, 3, 0, 0, 0])
     # A ring found, a ring missed, the schizont called a ring, a healthy cell called a ring, a ring under the threshold.
-    found = detections([rows[0], rows[2], rows[3], rows[1]], [2, 2, 2, 2], [0.9, 0.8, 0.7, 0.2])
-    matches = class_matches([p], [found], LABELS, average_precision([p], [found], LABELS).ap50)
+    detected = detections([rows[0], rows[2], rows[3], rows[1]], [2, 2, 2, 2], [0.9, 0.8, 0.7, 0.2])
+    matches = class_matches([p], [detected], LABELS, average_precision([p], [detected], LABELS).ap50)
     ring = next(r for r in matches if r.label == "ring")
     assert (ring.annotated, ring.predicted, ring.matched) == (2, 3, 1)
     assert (ring.recall, ring.precision) == (0.5, pytest.approx(1 / 3))
@@ -261,10 +261,10 @@ def test_nothing_found_and_nothing_there():
 def test_parasitemia_error_by_hand():
     rows = [[x, 10, x + 30, 40] for x in range(10, 170, 40)]
     truth = image(rows, [0, 0, 0, 2])  # 1 of 4
-    found = detections(rows, [0, 0, 2, 2], [0.9] * 4)  # 2 of 4
+    detected = detections(rows, [0, 0, 2, 2], [0.9] * 4)  # 2 of 4
     other = image(rows, [0, 0, 2, 2], "b.png")  # 2 of 4, and 1 of 4 found
-    found_other = detections(rows, [0, 0, 0, 2], [0.9] * 4)
-    metrics = detection_metrics([truth, other], [found, found_other], LABELS, None)
+    detected_other = detections(rows, [0, 0, 0, 2], [0.9] * 4)
+    metrics = detection_metrics([truth, other], [detected, detected_other], LABELS, None)
     assert metrics["parasitemia"] == {"mean_absolute_error": 0.25, "bias": 0.0}
 
 

@@ -17,7 +17,7 @@ def test_a_data_set_with_boxes(sample, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "8 images, " in said
     assert "image sizes: 640 x 480" in said
-    assert "boxes an image: median " in said
+    assert "boxes per image: median " in said
     line = next(line for line in said.splitlines() if line.startswith("red blood cell"))
     assert "%" in line
     assert "px (" in line
@@ -40,7 +40,7 @@ def test_oddities_are_named(tmp_path, capsys):
     assert "4 images, 2 boxes, 1 ignore region" in said
     assert "left out or mended: " in said
     assert "1 annotation without a box, left out; first: images/2.jpg" in said
-    assert "images without any 3" in said
+    assert "images without boxes: 3" in said
 
 
 def test_a_data_set_of_whole_images_by_config(tmp_path, capsys):

@@ -117,7 +117,7 @@ def thick_film():
 def test_a_thick_film_is_unlike_anything_learned(known, found):
     verdict = judged(known, thick_film(), found)
     assert verdict.level == UNLIKE
-    assert "a thick film, a crowd, or not a smear" in verdict.reason
+    assert "a thick film, crowded cells, or not a smear" in verdict.reason
 
 
 def test_what_is_no_smear_is_unlike_anything_learned(known, slides):
@@ -310,14 +310,14 @@ def test_errors_elsewhere_are_read_in_both_forms(tmp_path):
         ("{", "Expecting"),
         ("[]", "expected the counts"),
         ('{"a": {"infected": 5}}', "'a': 'found': Field required"),
-        ("{}", "found {}, no data set"),
-        ('{"errors_by_data_set": {}}', "no data set"),
-        ("null", "found None, no data set"),
+        ("{}", "found {} instead of a data set"),
+        ('{"errors_by_data_set": {}}', "instead of a data set"),
+        ("null", "found None instead of a data set"),
         (json.dumps({"a": SET | {"found": 60}}), "`found` is at most `infected`"),
         # A model that holds such numbers could not be loaded: that must be known before the training.
-        (json.dumps({"a": SET | {"misses_vary": math.nan}}), "'a': found .*nan.*variances from 0, all up to 1e"),
+        (json.dumps({"a": SET | {"misses_vary": math.nan}}), "'a': found .*nan.*variances from 0 to 1e"),
         (json.dumps({"a": SET | {"alarms_differ": math.inf}}), "'a': found .*inf"),
-        (json.dumps({"a": SET | {"healthy": 10**20}}), "'a': found .*, all up to 1e"),
+        (json.dumps({"a": SET | {"healthy": 10**20}}), "'a': found .* from 0 to 1e"),
         ("[" * 100_000, "expected the counts"),
         (b"\xff\xfe{", "expected the counts"),
         (json.dumps({"errors_by_data_set": {"a": SET}, "unfamiliar": {"slope": -1, "offset": 0}}), "greater than 0"),
@@ -381,7 +381,7 @@ def test_an_image_unlike_anything_learned_has_no_parasitemia_and_is_not_in_the_t
     said = capsys.readouterr().out
     assert "2 of 3 images: 150 cells, 4 of 150 red cells infected" in said
     assert "no interval, since errors on such images were not measured" in said
-    assert "1 image is unlike anything learned: no parasitemia is given there, and the total leaves such images out" in said
+    assert "1 image is unlike anything learned: no parasitemia is given there, and the total excludes such images" in said
     assert "first: c.png (out of focus)" in said
 
     assert counted_headline(output.verdicts(finished).together, ERRORS, detector.labels, 2)[0].meaning.startswith("in all images")
@@ -415,12 +415,12 @@ def test_an_image_like_those_of_a_laboratory_without_malaria_has_the_errors_of_l
     verdicts = {"a.png": Familiarity(FAMILIAR, 0.8, NO_INFECTED_CELLS, "healthy", infection_known=False)}
     together = Verdicts.of(detector, three_results(), verdicts)
     assert together.errors == detector.errors_for(three_verdicts()["b.png"])
-    said = "1 image looks like those of laboratories whose infected cells the model has never seen: its error rates there are those in"
+    said = "1 image looks like those of laboratories whose infected cells the model was not trained on: error rates of"
     assert said in together.sentence
     # Where laboratories left out were not measured it keeps the interval of the validation images, and the sentence says so.
     alone = Verdicts.of(Known(settings=DetectionSettings(), errors=ERRORS), three_results(), verdicts)
     assert alone.errors is ERRORS
-    assert "how many it misses there is not known" in alone.sentence
+    assert "the fraction of infected cells that it misses there is unknown" in alone.sentence
     output = DetectionOutput.start(tmp_path / "out", detector, tmp_path, three_results())
     output.tables(finished_of(three_results(), verdicts), None)
     row = table(output.folder)["a.png"]

@@ -99,10 +99,10 @@ def test_long_names_stay_apart():
     "path", ["../a.png", "a/../../b.png", "..\\a.png", "/etc/a.png", "\\\\server\\a.png", "C:\\a.png", "C:/a.png", "", "a\0.png"]
 )
 def test_a_path_that_leads_outside_is_refused(path):
-    with pytest.raises(InputError, match="leads outside the folder"):
+    with pytest.raises(InputError, match="leads outside the output folder"):
         inside(path)
     for names in (image_copies.short_keys, image_copies.flat_names):
-        with pytest.raises(InputError, match="leads outside the folder"):
+        with pytest.raises(InputError, match="leads outside the output folder"):
             names(["b.png", path])
 
 
@@ -144,24 +144,24 @@ def test_as_many_images_and_boxes_are_read_as_were_written(tmp_path, format_name
     if names[0] == "images/a.png" and format_name != "coco":
         new = {"voc": "images_a_2.png", "yolo": "a_2.png"}[format_name]
         number = {"voc": "2 images", "yolo": "1 image"}[format_name]
-        assert f"{number} got another name, so that no two files have one; first: images/a." in said
+        assert f"{number} renamed, since two files would have the same name; first: images/a." in said
         assert any(p.key.endswith(new) for p in again.images)
-    assert ("got another name" in said) == any(p.path.name not in {n.split("/")[-1] for n in names} for p in again.images)
+    assert ("renamed, since two files" in said) == any(p.path.name not in {n.split("/")[-1] for n in names} for p in again.images)
 
 
 def test_what_voc_cannot_hold_is_said(tmp_path, capsys):
     path = write_bbbc041(tmp_path / "s", {"a.png": [("ring", 5, 5, 20, 20)]})
     annotations = load_annotations(path, LabelSet(("ring", "cell")))
-    assert WRITERS["voc"](annotations, tmp_path / "voc") == ["VOC lists no classes: of cell, which no box has, nothing was written"]
+    assert WRITERS["voc"](annotations, tmp_path / "voc") == ["VOC has no list of classes, so cell without a box was not written"]
     path = write_bbbc041(tmp_path / "s", {"a.png": [("a\u0001b", 5, 5, 20, 20)]})
     assert main(["convert", str(path), str(tmp_path / "voc2"), "--to", "voc"]) == 2
-    assert "XML cannot hold such a name" in capsys.readouterr().err
+    assert "XML cannot hold this name" in capsys.readouterr().err
     assert not (tmp_path / "voc2").exists()
 
 
 def test_yolo_finds_images_by_their_endings_alone(tmp_path):
     (image,) = load_annotations(write_bbbc041(tmp_path / "s", {"a.png": []}), LabelSet(("ring",))).images
-    with pytest.raises(InputError, match="a: YOLO's readers know images by their endings"):
+    with pytest.raises(InputError, match="a: YOLO's readers recognise images by suffix"):
         WRITERS["yolo"](AnnotationSet(LabelSet(("ring",)), (replace(image, key="a"),)), tmp_path / "o")
 
 
@@ -177,7 +177,7 @@ def test_parts_that_coco_cannot_say_are_told(tmp_path, capsys):
 
     bccd(tmp_path / "BCCD")
     assert main(["convert", str(tmp_path / "BCCD"), str(tmp_path / "coco"), "--to", "coco"]) == 0
-    assert re.search(r"the data set's own parts \(.*train 4.*\), which one COCO file cannot say, were left out", capsys.readouterr().out)
+    assert re.search(r"the data set's own parts \(.*train 4.*\), which a COCO file cannot store, were left out", capsys.readouterr().out)
 
 
 def test_a_gallery_has_files_for_each_class_and_keeps_somebody_elses(tmp_path, capsys):

@@ -50,7 +50,7 @@ def test_what_is_somebodys_own_is_not_replaced(tmp_path, known_by):
     folder.mkdir()
     (folder / "a.jpg").write_text("mine")
     for path in (folder, folder / "a.jpg"):
-        with pytest.raises(InputError, match="is already there"), files.replacing_folder(path, known_by):
+        with pytest.raises(InputError, match="already exists"), files.replacing_folder(path, known_by):
             pytest.fail("it begins")
     assert (folder / "a.jpg").read_text() == "mine"
     assert [p.name for p in tmp_path.iterdir()] == ["images"]
@@ -122,12 +122,12 @@ def test_a_kill_between_two_renames_loses_nothing(tmp_path, monkeypatch, caplog)
     assert (files.former(folder) / "a").read_text() == "old"
     assert files.former(tmp_path / "model2") is None
     files.put_back(folder)
-    assert "model: its writing was cut off; the former one is put back" in caplog.text
+    assert "model: writing it was interrupted; the previous version is restored" in caplog.text
     assert (folder / "a").read_text() == "old"
     files.sweep(folder)
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
     killed_between_the_renames(folder, monkeypatch)
-    with pytest.raises(InputError, match="is already there and holds no b"), files.replacing_folder(folder, "b"):
+    with pytest.raises(InputError, match="already exists and holds no b"), files.replacing_folder(folder, "b"):
         pytest.fail("what was there is forgotten")
     make(folder, "newer")
     assert (folder / "a").read_text() == "newer"
@@ -136,7 +136,7 @@ def test_a_kill_between_two_renames_loses_nothing(tmp_path, monkeypatch, caplog)
 def test_a_model_whose_writing_was_cut_off_is_said_to_be_beside_its_place(tmp_path, monkeypatch):
     killed_between_the_renames(tmp_path / "model", monkeypatch)
     with pytest.raises(
-        InputError, match=r"model: the writing of a new model was cut off; the one that was there is now .*replaced.*move it"
+        InputError, match=r"model: writing a new model was interrupted; the previous model is now .*replaced.*move it"
     ):
         load_description(tmp_path / "model")
 

@@ -143,7 +143,7 @@ def test_yolo_as_roboflow_writes_it(tmp_path):
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("0 0.1 0.2", "line 1 is '0 0.1 0.2'; expected: class"), ("a b", "line 1 is"), ("5 0.5 0.5 0.1 0.1", "class 5 is not in")],
+    [("0 0.1 0.2", "line 1 is '0 0.1 0.2'; expected: class"), ("a b", "line 1 is"), ("5 0.5 0.5 0.1 0.1", "class 5 has no name in")],
 )
 def test_yolo_lines_that_are_none(tmp_path, line, message):
     folder = yolo(tmp_path / "set")
@@ -176,7 +176,7 @@ def test_folder_per_class_as_nih_has_it(tmp_path):
         ("Uninfected/a.png", [0]),
     ]
     assert found.images[-1].boxes_xyxy.tolist() == [[0, 0, 30, 20]]
-    assert found.issues == (f"{root}: 1 file that cannot be an image, skipped; first: Uninfected/Thumbs.db",)
+    assert found.issues == (f"{root}: 1 file without an image file's extension, left out; first: Uninfected/Thumbs.db",)
     from malaria_cells.data.patches import Cropping, build_patch_store
 
     store = build_patch_store(found, Cropping((40, 50), 1.25, 10, 0), tmp_path / "cache")

@@ -56,7 +56,7 @@ def test_a_gallery_of_detections_explained(repository, tmp_path, capsys):
     content["info"]["images"] = str(tmp_path / "gone")
     (output / "detections.json").write_text(json.dumps(content))
     assert main(["gallery", str(output), "--output", str(tmp_path / "h")]) == 2
-    assert "the image is not there any more" in capsys.readouterr().err
+    assert "the image does not exist any more" in capsys.readouterr().err
     del content["annotations"][0]["counted_as"]
     (output / "detections.json").write_text(json.dumps(content))
     assert main(["gallery", str(output), "--output", str(tmp_path / "h")]) == 2
@@ -162,5 +162,5 @@ def test_explaining_by_the_api(repository, untrained_model, tmp_path):
         detector.explain(image, np.array([300, 200, 380, 280]), "rings")
     exported = shutil.copytree(untrained_model, tmp_path / "m")
     (exported / "classifier.keras").rename(exported / "elsewhere.keras")
-    with pytest.raises(InputError, match="name the folder it came from"):
+    with pytest.raises(InputError, match="name the folder it was exported from"):
         CellDetector(detector._detector, exported).explain(image, np.array([300, 200, 380, 280]), "ring")

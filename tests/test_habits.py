@@ -85,7 +85,8 @@ def test_habits_of_the_rendered_sample(sample):
 
 
 def test_habits_in_words(sample):
-    assert str(AnnotationHabits(85.4, 1.26, None)) == "cells of 85 pixels, of cells that the image's edge cuts 100% annotated"
+    words = "cells of 85 pixels, 100% of the cells that the edge of the image cuts off are annotated"
+    assert str(AnnotationHabits(85.4, 1.26, None)) == words
     annotations = load_annotations(sample / "training.json", None, root=sample)
     named = tuple(replace(p, data_set="ab"[i % 2]) for i, p in enumerate(annotations.images))
     lines = measured(replace(annotations, images=named))

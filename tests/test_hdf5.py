@@ -46,11 +46,11 @@ def write_huge(path):
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (write_links, "its 'layer/link' is a link to another place or file"),
-        (write_soft_link, "its 'link' is a link to another place or file"),
+        (write_links, "its 'layer/link' is a link to another object or file"),
+        (write_soft_link, "its 'link' is a link to another object or file"),
         (write_external_values, "the values of its 'layer/kernel' are in another file"),
         (write_virtual, "the values of its 'layer/kernel' are in another file"),
-        (write_huge, "its 'layer/kernel' declares 1,000,000,000,000 values and does not hold them"),
+        (write_huge, "its 'layer/kernel' declares 1,000,000,000,000 values but does not hold them"),
         (lambda path: path.write_bytes(hdf5.SIGNATURE + bytes(100)), "Unable to .*open file"),
     ],
 )
@@ -83,7 +83,7 @@ def test_a_look_that_never_ends_is_ended(tmp_path, monkeypatch):
 def test_a_look_that_ends_the_process_is_told(tmp_path, monkeypatch):
     (tmp_path / "crash.py").write_text("import os\nos.abort()\n")
     monkeypatch.setattr(hdf5, "__file__", str(tmp_path / "crash.py"))
-    with pytest.raises(RefusedError, match="the HDF5 library ends where it reads this"):
+    with pytest.raises(RefusedError, match="the HDF5 library crashed on this file"):
         values_in(b"crash")
 
 

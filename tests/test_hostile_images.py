@@ -141,7 +141,7 @@ def patched(content, **values):
         ({"RowsPerStrip": 0}, "the image is broken|a stack"),
         ({"SamplesPerPixel": 60_000}, "a TIFF of a kind that cannot be read|the image is broken"),
         ({"StripOffsets": 2**31}, "the image is broken .cut off"),
-        ({"Compression": 60_000}, "a TIFF compressed by number 60000, which is not read; export it"),
+        ({"Compression": 60_000}, "a TIFF compressed by number 60000, which cannot be read; export it"),
         ({"PhotometricInterpretation": 999}, "a TIFF of a kind that cannot be read .its colours are 999.; export it as RGB"),
     ],
     ids=str,
@@ -159,7 +159,7 @@ def test_headers_that_claim_too_much_are_refused_at_once(tmp_path, change, messa
 
 
 def test_pages_that_run_in_a_circle_or_are_missing_are_refused(tmp_path):
-    for offset, message in ((None, "its pages run in a circle"), (2**30, "a page of it is missing")):
+    for offset, message in ((None, "its list of pages is circular"), (2**30, "a page is missing")):
         content = bytearray(tiff(photometric="rgb", metadata=None))
         with tifffile.TiffFile(io.BytesIO(content)) as file:
             where, first = file.pages.next_page_offset, file.pages[0].offset
@@ -181,7 +181,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     import os
 
     os.mkfifo(tmp_path / "p.jpg")
-    with pytest.raises(InputError, match=r"p\.jpg: is no file; name an image"):
+    with pytest.raises(InputError, match=r"p\.jpg: is not a regular file; name an image"):
         read_image(tmp_path / "p.jpg")
 
 

@@ -155,7 +155,7 @@ def changed_description(folder, **values):
         ({"format_version": "9" * 5000}, r"format 9{20}, this version reads 2"),
         (
             {"labels__names": ["healthy", "ring", "schizont"], "calibration__log_prior_ratio": [0.0] * 4},
-            r"labels: 3 names and background are not what the network of classifier\.keras tells apart, whose answers have 3 columns",
+            r"labels: found 3 names and background, but the output of classifier\.keras has 3 columns",
         ),
     ],
 )
@@ -168,7 +168,7 @@ def test_what_the_description_says_is_possible_and_fits_the_network(values, mess
 
 def test_an_answer_that_is_no_number_is_not_as_when_it_was_saved(models, tmp_path, monkeypatch):
     monkeypatch.setattr("malaria_cells.inference.model_folder.golden_output", lambda *_: np.full((4, 3), np.nan, np.float32))
-    with pytest.raises(InputError, match="does not answer as when it was saved"):
+    with pytest.raises(InputError, match="differs from when it was saved"):
         load_detector(models / "keras")
 
 
@@ -181,7 +181,7 @@ def test_an_exchanged_file_is_named_before_a_library_reads_it(engine, models, tm
     for name in listed:
         content = (folder / name).read_bytes()
         (folder / name).write_bytes(content + b"\0")
-        with pytest.raises(InputError, match=r": is not the file that model\.yaml was written for \(its checksum differs\)"):
+        with pytest.raises(InputError, match=r": its checksum differs from that in model\.yaml"):
             load_detector(folder, engine)
         (folder / name).unlink()
         if engine != "savedmodel" or not name.endswith(".pb"):
@@ -195,7 +195,7 @@ def test_a_changed_keras_file_is_named_though_it_answers_the_same(models, tmp_pa
     with zipfile.ZipFile(folder / "classifier.keras", "a") as archive:
         archive.comment = b"another"
     with pytest.raises(
-        InputError, match=r"classifier\.keras: is not the file that model\.yaml was written for .*delete its line under `files`"
+        InputError, match=r"classifier\.keras: its checksum differs from that in model\.yaml.*delete its line under `files`"
     ):
         load_detector(folder)
     changed_description(folder, files={})
@@ -219,7 +219,7 @@ def test_what_an_engine_cannot_open_is_named(engine, models, tmp_path):
     with pytest.raises(InputError, match=rf"{name}: not a network that [\w-]+ can open \(.*; copy the folder or export the model again"):
         exported_network(folder, "classifier", engine)
     (folder / name).write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(InputError, match=rf"{name}: is a pointer of Git LFS"):
+    with pytest.raises(InputError, match=rf"{name}: is a Git LFS pointer"):
         exported_network(folder, "classifier", engine)
 
 
@@ -244,5 +244,5 @@ def test_a_proposer_that_is_none_is_named(models, tmp_path):
     network = load_network(folder / "classifier.keras")
     description, _ = load_description(folder)
     save_model(folder, [network], replace(description, proposals="learned"), network)
-    with pytest.raises(InputError, match=r"its proposer answers \(1, 3\), .*expected 5 values for each place"):
+    with pytest.raises(InputError, match=r"output of its proposer has the shape \(1, 3\) .*expected 5 finite values for each cell"):
         load_detector(folder)

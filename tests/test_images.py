@@ -88,7 +88,7 @@ def test_values_beyond_16_bits_are_refused(tmp_path, values):
 def test_a_stack_is_refused_and_a_scanners_smaller_pages_are_not(tmp_path):
     page = Image.fromarray(marked())
     page.save(tmp_path / "stack.tif", save_all=True, append_images=[page, page.resize((15, 10)), page])
-    with pytest.raises(InputError, match=r"stack\.tif: a stack of 3 pages of 30 x 20 pixels; save each as an image of its own"):
+    with pytest.raises(InputError, match=r"stack\.tif: a stack of 3 pages of 30 x 20 pixels; save each as a separate image"):
         read_image(tmp_path / "stack.tif")
     page.save(tmp_path / "scan.tif", save_all=True, append_images=[page.resize((15, 10)), page.resize((7, 5))])
     np.testing.assert_array_equal(read_image(tmp_path / "scan.tif"), marked())
@@ -96,7 +96,7 @@ def test_a_stack_is_refused_and_a_scanners_smaller_pages_are_not(tmp_path):
 
 def test_colours_in_fractions_are_refused(tmp_path):
     assert cv2.imwrite(str(tmp_path / "fractions.tif"), marked().astype(np.float32) / 255)
-    with pytest.raises(InputError, match=r"fractions\.tif: a TIFF compressed by SGILOG, which is not read; export it with 8 bits"):
+    with pytest.raises(InputError, match=r"fractions\.tif: a TIFF compressed by SGILOG, which cannot be read; export it with 8 bits"):
         read_image(tmp_path / "fractions.tif")
 
 
@@ -186,8 +186,8 @@ def test_pillows_other_formats_are_not_asked(tmp_path, suffix):
         (b"\0\0\0\x18ftypavif\0\0\0\0", "it is AVIF; export it as JPEG, PNG or TIFF"),
         (b"ZISRAWFILE\0\0", "it is CZI of Zeiss; open it in its own program, or in Fiji with Bio-Formats"),
         (b"II*\0\x10\0\0\0CR\x02\0", "it is a raw file of a camera; develop it"),
-        (b"<!DOCTYPE html><html>", "it is a page of the web, as a failed download leaves; fetch it again"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "it is a pointer of Git LFS; fetch the image with `git lfs pull`"),
+        (b"<!DOCTYPE html><html>", "it is a web page, probably from a failed download; download it again"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "it is a Git LFS pointer; fetch the image with `git lfs pull`"),
         (b"", "the file is empty; copy it again"),
     ],
 )
@@ -220,7 +220,7 @@ def test_an_animation_is_refused(tmp_path, suffix):
     frames[0].save(tmp_path / f"p.{suffix}", save_all=True, append_images=frames[1:])
     for reader in (read_image, image_size):
         with pytest.raises(
-            InputError, match=rf"p\.{suffix}: an animation of 2 frames, of which one would stand for all; save the wanted one"
+            InputError, match=rf"p\.{suffix}: an animation of 2 frames, only one of which would be read; save the wanted frame"
         ):
             reader(tmp_path / f"p.{suffix}")
 
@@ -236,7 +236,7 @@ def test_the_previews_of_a_telephones_jpeg_are_not_looked_at(tmp_path):
 def test_transparency_over_everything_is_refused(tmp_path, suffix, most, what):
     pixels = np.dstack([marked(), np.full((20, 30), most, np.uint8)])
     Image.fromarray(pixels).save(tmp_path / f"p.{suffix}", **({"lossless": True, "exact": True} if suffix == "webp" else {}))
-    with pytest.raises(InputError, match=rf"p\.{suffix}: it is {what}, so that nothing would be left of it on white; export it without"):
+    with pytest.raises(InputError, match=rf"p\.{suffix}: it is {what} and would become white; export it without"):
         read_image(tmp_path / f"p.{suffix}")
 
 
@@ -263,7 +263,7 @@ def test_every_depth_of_jpeg_2000_and_png(tmp_path, bits, channels, suffix):
         dark = values // 16
         content = imagecodecs.png_encode(dark) if suffix == "png" else imagecodecs.jpeg2k_encode(dark, level=0, codecformat=suffix)
         (tmp_path / f"p.{suffix}").write_bytes(content)
-        with pytest.raises(InputError, match=r"so small that it would be converted to black|so that nothing would be left of it"):
+        with pytest.raises(InputError, match=r"so small that it would be converted to black|and would become white"):
             read_image(tmp_path / f"p.{suffix}")
 
 

@@ -17,7 +17,7 @@ def field(key, infected, healthy, data_set=""):
     return AnnotatedImage(key, Path(key), (4000, 4000), key, boxes, ids, np.zeros(len(ids), dtype=bool), data_set=data_set)
 
 
-def seen(image, infected):
+def detected(image, infected):
     """All cells of an image, the first so many of them counted as infected."""
     ids = (np.arange(len(image.boxes_xyxy)) < infected).astype(np.int64)
     return sv.Detections(xyxy=image.boxes_xyxy, class_id=ids, confidence=np.ones(len(ids)), data={"counted_as": ids})
@@ -25,10 +25,10 @@ def seen(image, infected):
 
 def test_coverage_is_told_by_data_set_and_without_images_that_have_no_interval():
     images = [field("a", 2, 98, "one"), field("b", 30, 70, "one"), field("c", 5, 95, "two"), field("d", 0, 0, "two")]
-    found = [seen(images[0], 2), seen(images[1], 2), seen(images[2], 5), sv.Detections.empty()]
-    told = interval_coverage(images, found, LABELS, [None, None, UNMEASURED, None])
-    assert (told["images"], told["held"], told["share"]) == (2, 1, 0.5)
-    assert told["by_data_set"] == {
+    detections = [detected(images[0], 2), detected(images[1], 2), detected(images[2], 5), sv.Detections.empty()]
+    coverage = interval_coverage(images, detections, LABELS, [None, None, UNMEASURED, None])
+    assert (coverage["images"], coverage["held"], coverage["share"]) == (2, 1, 0.5)
+    assert coverage["by_data_set"] == {
         "one": {"images": 2, "held": 1, "share": 0.5},
         "two": {"images": 0, "held": 0, "share": None},
     }
@@ -36,15 +36,15 @@ def test_coverage_is_told_by_data_set_and_without_images_that_have_no_interval()
 
 def test_one_data_set_is_told_once():
     image = field("a", 2, 98)
-    told = interval_coverage([image], [seen(image, 2)], LABELS, [ErrorRates(10, 9, 1000, 2)])
-    assert told == {"images": 1, "held": 1, "share": 1.0}
+    coverage = interval_coverage([image], [detected(image, 2)], LABELS, [ErrorRates(10, 9, 1000, 2)])
+    assert coverage == {"images": 1, "held": 1, "share": 1.0}
 
 
 def test_error_rates_know_how_much_images_vary():
     """One image in two has all its infected cells missed: no chance makes that of a rate of a half."""
     images = [field(str(i), 20, 80) for i in range(10)]
-    found = [seen(p, 20 if i % 2 else 0) for i, p in enumerate(images)]
-    rates = error_rates(images, found, LABELS)
+    detections = [detected(p, 20 if i % 2 else 0) for i, p in enumerate(images)]
+    rates = error_rates(images, detections, LABELS)
     assert (rates.infected, rates.found, rates.false_alarms) == (200, 100, 0)
     assert 0.2 < rates.misses_vary < 0.35
     assert rates.alarms_vary == 0

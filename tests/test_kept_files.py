@@ -55,7 +55,7 @@ def test_training_replaces_a_model_alone(repository, sample, scenes, capsys):
         f"patch_cache={scenes.parent / 'c'}",
     ]
     command = ["train", "--config", repository / "configs" / "from_scratch.yaml", *(part for s in sets for part in ("--set", s))]
-    assert "scenes: is already there and holds no model.yaml" in refuses(capsys, *command)
+    assert "scenes: already exists and holds no model.yaml" in refuses(capsys, *command)
     assert contents(scenes) == before
     assert [p.name for p in scenes.parent.iterdir()] == ["scenes"]
 
@@ -66,7 +66,7 @@ def test_export_replaces_an_export_alone(repository, scenes, tmp_path, capsys):
     for place in (scenes, model):
         before = contents(place)
         said = refuses(capsys, "export", "--model", model, "--format", "onnx", "--output", place)
-        assert f"{place}: is already there and holds no example.py" in said
+        assert f"{place}: already exists and holds no example.py" in said
         assert contents(place) == before
 
 
@@ -81,7 +81,7 @@ def test_a_run_replaces_what_a_run_wrote_alone(repository, scenes, tmp_path, cap
     for images, output, message in (
         (scenes, model, "is a model folder"),
         (scenes, own, "holds a folder `annotated` that no finished run wrote"),
-        (earlier / "annotated", earlier, "is to be read and would be written over"),
+        (earlier / "annotated", earlier, "is an input and would be overwritten"),
     ):
         before = contents(tmp_path)
         assert message in refuses(capsys, "run", "--model", model, "--image", images, "--output", output)

@@ -108,7 +108,7 @@ def test_broken_pairs_are_named(keras_2, tmp_path):
     with pytest.raises(InputError, match="holds a Lambda layer, which carries code"):
         load_keras2(tmp_path / "m.h5")
     (tmp_path / "m.json").unlink()
-    with pytest.raises(InputError, match=r"holds weights alone; put the architecture beside it as m\.json"):
+    with pytest.raises(InputError, match=r"holds only weights; put the architecture beside it as m\.json"):
         load_keras2(tmp_path / "m.h5")
     (tmp_path / "m.h5").write_bytes(b"no HDF5")
     with pytest.raises(InputError, match=r"m\.h5: not a model of Keras 2"):

@@ -230,7 +230,7 @@ def test_resume_of_other_images_is_refused(tmp_path, process):
     config = write_config(tmp_path / "run")
     begin(process, config)
     grey_png(tmp_path / "a.png", 200)
-    with pytest.raises(InputError, match="the train part has other image files; put the old ones back"):
+    with pytest.raises(InputError, match="the train part has other image files; restore the old data"):
         command.train(config, [], True)
     grey_png(tmp_path / "a.png", ord("a"))
     assert command.train(config, [], True) == 0
@@ -243,13 +243,13 @@ def test_a_second_training_of_a_name_is_refused_while_the_first_runs(tmp_path, p
 
     def two(*arguments):
         for resume in (False, True):
-            with pytest.raises(InputError, match=r"models/m: another training is writing it"):
+            with pytest.raises(InputError, match=r"models/m: another training is writing to it"):
                 command.train(config, [], resume)
         return into(*arguments)
 
     monkeypatch.setattr(train_model, "train_two_stage_into", two)
     assert command.train(config, [], False) == 0
-    assert "models/m: begins anew; the same command with --resume would go on with what an earlier run has made" in caplog.text
+    assert "models/m: starts from scratch; the same command with --resume continues the interrupted run" in caplog.text
     assert json.loads(result(tmp_path / "run")[ABOUT])[0][2]
 
 

@@ -34,7 +34,7 @@ def test_infected_cells_are_red_cells(six_classes):
         ((("background",),), "background class"),
         ((("ring",), (), ("rings",)), r"infected_labels: 'rings' is not in labels \(did you mean 'ring'\?\)"),
         ((("ring",), (), (), ("cell",)), "red_cell_labels: 'cell'"),
-        (((),), "labels: found none"),
+        (((),), "labels: the list is empty"),
     ],
 )
 def test_contradictions(arguments, message):
@@ -100,7 +100,7 @@ def test_another_cell_is_no_misspelling():
 def test_labels_that_differ_only_in_writing_are_asked_about(caplog):
     with caplog.at_level(logging.WARNING):
         LabelSet(("Ring", "ring", "trophozoite")).class_ids(["Ring", "ring", "ring", "trophozoite"], "f.json")
-    assert "f.json: 'Ring' (1 label), 'ring' (2 labels) differ only in how they are written" in caplog.text
+    assert "f.json: 'Ring' (1 label), 'ring' (2 labels) differ in spelling alone" in caplog.text
     assert "add label_map: {Ring: ring}" in caplog.text
     caplog.clear()
     LabelSet(("ring",), label_map=(("Ring", "ring"),)).class_ids(["Ring", "ring"], "f.json")

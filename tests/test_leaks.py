@@ -18,7 +18,7 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.config import make_config
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.dataset import DataSet, load_data_set
-from malaria_cells.data.leaks import together
+from malaria_cells.data.leaks import group_copies
 from tests.conftest import bbbc041_entry, write_bbbc041
 from tests.test_splits import make_set, sets
 
@@ -134,7 +134,7 @@ def test_own_test_images_are_not_trained_on_where_another_test_is_named(tmp_path
         data = load(tmp_path / "a", test_annotations=str(tmp_path / "other"))
     assert {Path(p.key).name for part in (data.train, data.validation) for p in part.images} == set(NAMES[:8])
     assert len(data.test) == 2
-    assert "4 images of the part that the data set itself calls test left out of training; first: JPEGImages/slide4_0.png" in caplog.text
+    assert "4 images of the data set's own test part left out of training; first: JPEGImages/slide4_0.png" in caplog.text
 
 
 def test_a_split_file_counts_more_than_own_parts(tmp_path, caplog):
@@ -143,7 +143,7 @@ def test_a_split_file_counts_more_than_own_parts(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         data = load(tmp_path)
     assert len(data.train) + len(data.validation) == 8
-    assert "its list for training counts, which has 4 images" in caplog.text
+    assert "its training list is used although it has 4 images" in caplog.text
 
 
 def test_a_slide_is_the_same_in_a_test_folder_of_its_own(tmp_path):
@@ -192,7 +192,7 @@ def test_copies_of_one_image_stay_together_or_are_refused(tmp_path, caplog, writ
         with caplog.at_level(logging.WARNING):
             data = load(tmp_path, random_state=seed)
         (_,) = {name for name, part in data.parts.items() for p in part.images if p.key in {copy, *NAMES[:2]}}
-        assert f"1 image under two names or more, first 'slide0_0.png' and '{copy}'; copies are kept on one side" in caplog.text
+        assert f"1 image under two names or more, first 'slide0_0.png' and '{copy}'; copies are kept in one part" in caplog.text
     (tmp_path / "split.json").write_text(json.dumps({"train": NAMES, "test": [copy]}))
     with pytest.raises(InputError, match=rf"1 image under two names in two parts.*'slide0_0\.png' \(training\) and '{copy}' \(test\)"):
         load(tmp_path)
@@ -201,9 +201,9 @@ def test_copies_of_one_image_stay_together_or_are_refused(tmp_path, caplog, writ
 def test_groups_of_copies_are_joined_through_each_other():
     whole = make_set([[0]] * 5, ["a", "b", "b", "c", "d"])
     keys = [p.key for p in whole.images]
-    joined = together(whole, [[keys[0], keys[1]], [keys[2], keys[3]], [keys[4], "elsewhere"]])
+    joined = group_copies(whole, [[keys[0], keys[1]], [keys[2], keys[3]], [keys[4], "elsewhere"]])
     assert [p.group for p in joined.images] == ["a", "a", "a", "a", "d"]
-    assert together(whole, []) is whole
+    assert group_copies(whole, []) is whole
 
 
 def test_a_label_of_whole_images_is_another_fingerprint():

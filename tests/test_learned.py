@@ -24,7 +24,7 @@ from malaria_cells.proposals.learned.training import RARE_FRACTION, Draws
 from malaria_cells.proposals.learned.training_images import (
     CROP,
     CUT_OFF,
-    DRAWN_COUNTS_AS,
+    DRAWN_CELL_WEIGHT,
     UNMARKED_WEIGHT,
     crop,
     prepared,
@@ -70,7 +70,7 @@ def test_crops_hold_the_rare_cell(annotated, policy):
         assert target.shape == (GRID, GRID, CHANNELS)
         centres = target[..., CENTRE].sum()
         assert centres >= 1
-        assert target[..., NEARNESS].sum() == pytest.approx(centres - 1 + DRAWN_COUNTS_AS, rel=1e-4)
+        assert target[..., NEARNESS].sum() == pytest.approx(centres - 1 + DRAWN_CELL_WEIGHT, rel=1e-4)
         again = crop(image, np.random.default_rng(seed), policy, around=0)
         assert np.array_equal(pixels, again[0])
 

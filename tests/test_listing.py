@@ -40,13 +40,13 @@ def test_formats_that_are_not_read_are_counted_and_named_with_what_to_export(tmp
     assert list_images(tmp_path)[1] == ["a.jpg"]
     lines = [record.getMessage() for record in caplog.records]
     assert [line.split(": ", 1)[1] for line in lines] == [
-        f"1 file left out (CZI of Zeiss, which is not read), first: {tmp_path / 'e.czi'}; "
+        f"1 file left out (CZI of Zeiss, which cannot be read), first: {tmp_path / 'e.czi'}; "
         "open it in its own program, or in Fiji with Bio-Formats or QuPath, and export it as TIFF or PNG with 8 bits in RGB",
-        f"2 files left out (HEIC of a telephone, which is not read), first: {tmp_path / 'b.HEIC'}; "
+        f"2 files left out (HEIC of a telephone, which cannot be read), first: {tmp_path / 'b.HEIC'}; "
         "export it as JPEG, or set the camera to its most compatible format",
-        f"1 file left out (a raw file of a camera, which is not read), first: {tmp_path / 'sub/d.CR2'}; "
+        f"1 file left out (a raw file of a camera, which cannot be read), first: {tmp_path / 'sub/d.CR2'}; "
         "develop it in the camera's program and export it as TIFF or JPEG",
-        f"1 file left out (a video, which is not read), first: {tmp_path / 'f.mp4'}; export the frames that are wanted as PNG",
+        f"1 file left out (a video, which cannot be read), first: {tmp_path / 'f.mp4'}; export the frames that are wanted as PNG",
     ]
 
 
@@ -81,8 +81,8 @@ def test_linked_folders_are_followed_and_an_image_counts_once(tmp_path, caplog):
     (tmp_path / "data/latest").symlink_to("sub")
     (tmp_path / "data/gone.png").symlink_to("nowhere")
     assert list_images(tmp_path / "data")[1] == ["A/g.png", "own.png", "sub/x.png"]
-    assert f"3 links left out, to images that are listed already; first: {tmp_path / 'data/B/g.png'}" in caplog.text
-    assert f"1 link left out, to nothing; first: {tmp_path / 'data/gone.png'}" in caplog.text
+    assert f"3 links left out, since the image is already listed; first: {tmp_path / 'data/B/g.png'}" in caplog.text
+    assert f"1 link left out, since the target is missing; first: {tmp_path / 'data/gone.png'}" in caplog.text
 
 
 def test_the_home_folder(tmp_path, monkeypatch):
@@ -119,7 +119,7 @@ def test_patterns_in_other_cases_of_the_letters(tmp_path, caplog):
     assert list_images(f"{tmp_path}/a/?.png") == (tmp_path, ["A/a.PNG", "A/b.PNG"])
     assert not caplog.records
     assert list_images(f"{tmp_path}/B/*.png")[1] == ["c.png"]
-    assert "B/*.png: 1 image left out that would match in other cases of the letters; first: " in caplog.text
+    assert "B/*.png: 1 image left out that would match if case were ignored; first: " in caplog.text
     assert list_images(f"{tmp_path}/**/e.png")[1] == ["B/deep/E.Png"]
 
 
@@ -145,7 +145,7 @@ def test_a_name_that_is_no_text_is_left_out_and_told(tmp_path, caplog):
     put(tmp_path, "a.png")
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")).touch()
     assert list_images(tmp_path)[1] == ["a.png"]
-    assert r"1 image left out with a name that is no text; first: " in caplog.text
+    assert r"1 image left out, since the name is not text; first: " in caplog.text
     assert r"\udcff.png'; rename them" in caplog.text
 
 

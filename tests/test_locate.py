@@ -1,4 +1,4 @@
-"""One finder for all formats: whatever the slashes, the case, the Unicode format and the machine that a name is from."""
+"""One finder for all formats: whatever the slashes, the case, the Unicode normal form and the machine that a name is from."""
 
 import contextlib
 import unicodedata
@@ -58,7 +58,7 @@ def test_not_found(tmp_path, written):
 
 @pytest.mark.parametrize("written", ["b.png", "B.png", "b", "/home/me/b.png"])
 def test_several_fit(tmp_path, written):
-    with pytest.raises(InputError, match=f"{Path(written).name}: fits several images"):
+    with pytest.raises(InputError, match=f"{Path(written).name}: matches several images"):
         folder(tmp_path, "x/b.png", "y/b.png").find(written)
 
 
@@ -68,9 +68,9 @@ def test_case_tells_apart_where_both_are_there(tmp_path):
         pytest.skip("the file system does not tell b.png from B.png")
     assert finder.find("B.png") == tmp_path / "B.png"
     assert finder.find("c.jpg") == tmp_path / "c.jpg"
-    with pytest.raises(InputError, match="fits several"):
+    with pytest.raises(InputError, match="matches several"):
         finder.find("b.PNG")
-    with pytest.raises(InputError, match="fits several"):
+    with pytest.raises(InputError, match="matches several"):
         finder.find("c.tif")
 
 

@@ -68,11 +68,11 @@ def test_a_newer_format_is_refused(folder):
         (lambda f: change_within(f, "calibration", temperature=0), r"model\.yaml: calibration\.temperature: .* greater than 0"),
         (
             lambda f: change_within(f, "calibration", log_prior_ratio=[0.0] * 4),
-            r"model\.yaml: damaged .*calibration\.log_prior_ratio has 4 values, there are 7 classes",
+            r"model\.yaml: damaged .*calibration\.log_prior_ratio has 4 values, but there are 7 classes",
         ),
         (
             lambda f: change_within(f, "calibration", infection={"classes": [True, False], "slope": 1.0, "offset": 0.0}),
-            r"model\.yaml: damaged .*calibration\.infection\.classes has 2 values, there are 7 classes",
+            r"model\.yaml: damaged .*calibration\.infection\.classes has 2 values, but there are 7 classes",
         ),
         (lambda f: change(f, image_size_hw=[32, 0]), r"model\.yaml: image_size_hw\.1: Input should be greater than 0, found 0"),
         (lambda f: change(f, labels=["ring"]), r"model\.yaml: labels: Input should be .*; put the value right"),
@@ -99,7 +99,7 @@ def test_another_network_than_the_described_one_is_refused(folder):
     for variable in network.trainable_variables:
         variable.assign(np.random.default_rng(1).normal(0, 0.2, variable.shape))
     network.save(folder / "classifier.keras")
-    with pytest.raises(InputError, match="does not answer as when it was saved"):
+    with pytest.raises(InputError, match="differs from when it was saved"):
         load_detector(folder)
 
 

@@ -89,9 +89,9 @@ def test_weights_from_a_local_file(tmp_path):
     model = build_classifier("keras.applications.MobileNetV2", (64, 64), 3, 0.0, weights=str(tmp_path / "mobilenet.weights.h5"))
     backbone = next(layer for layer in model.layers if isinstance(layer, keras.Model))
     assert all(np.array_equal(a, b) for a, b in zip(backbone.get_weights(), source.get_weights(), strict=True))
-    with pytest.raises(InputError, match=r"weights: .*does not fit efficientnetb0"):
+    with pytest.raises(InputError, match=r"weights: .*does not match the backbone efficientnetb0"):
         build_classifier("efficientnetb0", (64, 64), 3, 0.0, weights=str(tmp_path / "mobilenet.weights.h5"))
-    with pytest.raises(InputError, match=r"weights: nowhere\.h5: no such file; expected imagenet, none, or a file"):
+    with pytest.raises(InputError, match=r"weights: nowhere\.h5: no such file; expected imagenet, none, or the path of a"):
         build_classifier("efficientnetb0", (64, 64), 3, 0.0, weights="nowhere.h5")
 
 
@@ -102,7 +102,7 @@ def test_imagenet_weights_without_a_network(monkeypatch):
         raise Exception("URL fetch failure on https://storage.googleapis.com: unreachable")
 
     monkeypatch.setattr(keras.applications, "EfficientNetB0", offline)
-    with pytest.raises(InputError, match=r"could not be fetched \(URL fetch failure.*`weights: FILE`, or set `weights: none`"):
+    with pytest.raises(InputError, match=r"could not be downloaded \(URL fetch failure.*`weights: FILE`, or set `weights: none`"):
         build_classifier("efficientnetb0", (64, 64), 3, 0.0, weights="imagenet")
 
 
@@ -154,10 +154,10 @@ def test_lite_starts_from_imagenet_offline(tmp_path, monkeypatch):
     fresh = build_classifier("lite", (64, 64), 3, 0.0)
     first = [next(layer for layer in m.layers if isinstance(layer, keras.Model)).get_weights()[0] for m in (model, fresh)]
     assert not np.array_equal(*first)
-    with pytest.raises(InputError, match=r"weights: nowhere\.h5: no such file; expected imagenet, none, or a file of weights of lite"):
+    with pytest.raises(InputError, match=r"weights: nowhere\.h5: no such file; expected imagenet, none, or the path of a"):
         build_classifier("lite", (64, 64), 3, 0.0, weights="nowhere.h5")
     keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save_weights(tmp_path / "other.weights.h5")
-    with pytest.raises(InputError, match=r"other\.weights\.h5 does not fit lite"):
+    with pytest.raises(InputError, match=r"other\.weights\.h5 does not match the backbone lite"):
         build_classifier("lite", (64, 64), 3, 0.0, weights=str(tmp_path / "other.weights.h5"))
     monkeypatch.setattr(lite, "WEIGHTS", tmp_path / "absent.weights.h5")
     with pytest.raises(InputError, match=r"absent\.weights\.h5: no such file"):

@@ -95,14 +95,14 @@ def test_decoding_is_that_of_keras_cv(kind):
 
 
 def test_boxes_turn_with_the_image():
-    from malaria_cells.training.fit_one_stage import NO_BOX, LetterboxedImages, _turned
+    from malaria_cells.training.fit_one_stage import NO_BOX, LetterboxedImages, _augmented
 
     pixels = np.zeros((1, 64, 96, 3), dtype=np.uint8)
     pixels[0, 10:20, 30:50] = 255
     boxes = np.array([[[30, 10, 50, 20], [NO_BOX] * 4]], dtype=np.float32)
     seen = set()
     for seed in range(20):
-        turned, moved = _turned(LetterboxedImages(pixels, boxes, np.zeros((1, 2), dtype=np.float32)), 0, np.random.default_rng(seed))
+        turned, moved = _augmented(LetterboxedImages(pixels, boxes, np.zeros((1, 2), dtype=np.float32)), 0, np.random.default_rng(seed))
         left, top, right, bottom = moved[0].astype(int)
         assert (turned[top:bottom, left:right] > 100).all()
         assert (turned > 0).any(axis=2).sum() == 200
@@ -242,14 +242,14 @@ def test_labels_of_a_one_stage_detector():
 
 def test_a_network_that_sees_cells_everywhere_does_not_take_forever():
     from malaria_cells.inference.detector import DetectionSettings
-    from malaria_cells.inference.one_stage_detector import MOST_PLACES, OneStageDetector
+    from malaria_cells.inference.one_stage_detector import MAX_CANDIDATES, OneStageDetector
 
     rng = np.random.default_rng(0)
-    corner = rng.uniform(0, 100, (3 * MOST_PLACES, 2))
-    scores = rng.uniform(0.1, 0.9, (3 * MOST_PLACES, 2))
+    corner = rng.uniform(0, 100, (3 * MAX_CANDIDATES, 2))
+    scores = rng.uniform(0.1, 0.9, (3 * MAX_CANDIDATES, 2))
     answer = np.concatenate([corner, corner + 20, scores], axis=1).astype(np.float32)
     detector = OneStageDetector(lambda _: answer[None], (128, 128), LabelSet(("cell", "debris")), settings=DetectionSettings())
     boxes_xyxy, probabilities, *_ = detector.predict(np.zeros((128, 128, 3), dtype=np.uint8))
-    assert len(boxes_xyxy) == MOST_PLACES
-    best = np.sort(scores.max(axis=1))[::-1][:MOST_PLACES]
+    assert len(boxes_xyxy) == MAX_CANDIDATES
+    best = np.sort(scores.max(axis=1))[::-1][:MAX_CANDIDATES]
     assert 1 - probabilities[:, -1] == pytest.approx(best, abs=1e-5)

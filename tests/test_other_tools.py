@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.data.annotations import createml, cvat_xml, foreign, label_studio, labelme, load_annotations, qupath, via, vott
-from malaria_cells.data.annotations.readers import FORMATS
+from malaria_cells.data.annotations import foreign, load_annotations
+from malaria_cells.data.annotations.readers import all_readers, createml, cvat_xml, label_studio, labelme, qupath, via, vott
 from malaria_cells.data.annotations.source import RawImage, Source
 from tests.conftest import write_image
 
@@ -23,8 +23,8 @@ def source_of(folder, content, name="a.json"):
 def read(module, folder, content, name="a.json"):
     """Read with the first reader that recognises the file, which has to be the one given; returns images and notes."""
     source = source_of(folder, content, name)
-    fitting = [m for m in FORMATS if m.FORMAT.suffixes and source.path.suffix in m.FORMAT.suffixes and m.recognises(source)]
-    assert fitting == [module]
+    fitting = [m for m in all_readers() if source.path.suffix in m.format.suffixes and m.recognises(source)]
+    assert [m.format for m in fitting] == [module.FORMAT]
     return module.read(source), [line.split(": ", 1)[1] for line in source.issues.lines("x")]
 
 
@@ -54,8 +54,8 @@ def test_labelme(tmp_path):
     assert (image.name, image.size_wh) == ("..\\images\\a.png", (200, 150))
     assert boxes(image) == [("ring", [20, 30, 50.5, 60]), ("rbc", [10, 10, 20, 30]), ("wbc", [95, 95, 105, 105])]
     assert notes == [
-        "1 shape of the kind 'point', which has no box, left out; first: ..\\images\\a.png",
-        "1 shape of the kind 'line', which has no box, left out; first: ..\\images\\a.png",
+        "1 shape of the type 'point', which has no box, left out; first: ..\\images\\a.png",
+        "1 shape of the type 'line', which has no box, left out; first: ..\\images\\a.png",
     ]
 
 
@@ -77,9 +77,9 @@ def test_labelme_outlines_in_parts_short_ones_and_flags(tmp_path):
         ("rbc", [40, 40, 60, 60]),
     ]
     assert [note.split(";")[0] for note in notes] == [
-        "1 outline of the same label and group_id as another, taken as one cell with it",
+        "1 outline with the label and group_id of another one, taken as one cell with it",
         "1 outline with fewer than 3 points (polygon), left out",
-        "1 turned box taken as its upright bounding box",
+        "1 rotated box replaced by its axis-aligned bounding box",
         "1 flag of a whole image, not read",
     ]
 
@@ -88,7 +88,7 @@ def test_labelme_files_that_were_renamed_with_their_images(tmp_path):
     write_image(tmp_path / "b.png")
     (image,), notes = read(labelme, tmp_path, LABELME, "b.json")
     assert image.name == "b.png"
-    assert notes[0] == "1 image that its file calls by another name, found by the file's own name; first: b.png ('a.png')"
+    assert notes[0] == "1 image with another name in its annotation file, found by the name of that file; first: b.png ('a.png')"
     write_image(tmp_path / "a.png")
     (image,), _ = read(labelme, tmp_path, LABELME, "b.json")
     assert image.name == "..\\images\\a.png"
@@ -129,8 +129,8 @@ def test_via_json(tmp_path, wrap):
     ]
     assert (empty.name, len(empty.boxes_xyxy)) == ("b.png", 0)
     assert [note.split(";")[0] for note in notes] == [
-        "1 point shape that has no box, left out",
-        "1 polyline shape that has no box, left out",
+        "1 point shape without a box, left out",
+        "1 polyline shape without a box, left out",
         "1 region without a value of 'cell', left out",
     ]
 
@@ -139,9 +139,9 @@ def test_via_attributes_of_files_are_counted(tmp_path):
     content = {"a": {**VIA["b.png5"], "file_attributes": {"label": "ring", "caption": ""}}, "b": VIA["b.png5"]}
     images, notes = read(via, tmp_path, content)
     assert [len(p.categories) for p in images] == [0, 0]
-    assert notes == ["1 image with attributes of the file, which are not read; first: b.png"]
+    assert notes == ["1 image with file attributes, which are not read; first: b.png"]
     _, notes = read(via, tmp_path, VIA_CSV.replace('b.png,99,"{}"', 'b.png,99,"{""label"": ""ring""}"'), "via.csv")
-    assert notes == ["1 image with attributes of the file, which are not read; first: b.png"]
+    assert notes == ["1 image with file attributes, which are not read; first: b.png"]
 
 
 def test_via_1_numbers_its_regions(tmp_path):
@@ -160,7 +160,7 @@ def test_via_checkboxes_and_several_attributes(tmp_path):
     assert image.categories == ["ring", "rbc"]
     (image,), notes = read(via, tmp_path, content({"Type": "ring", "quality": "good", "by": "me"}))
     assert image.categories == ["ring"]
-    assert notes == ["2 attributes of regions beside 'Type', not read; first: quality"]
+    assert notes == ["2 attributes of regions other than 'Type', not read; first: quality"]
     with pytest.raises(InputError, match=r"a\.json: its regions have the attributes 'stage' \(2\), 'quality' \(1\); expected one"):
         read(via, tmp_path, content({"stage": "ring", "quality": "good"}, {"stage": "rbc"}))
     with pytest.raises(InputError, match="have no attribute with a value; expected one"):
@@ -183,7 +183,7 @@ def test_via_csv(tmp_path):
     assert (empty.name, empty.categories, notes) == ("b.png", [], [])
     _, notes = read(via, tmp_path, VIA_CSV.replace(",2,", ",3,"), "via.csv")
     assert notes == ["1 image with another number of rows than its region_count; first: a.png (2 rows, not 3)"]
-    with pytest.raises(InputError, match=r"via\.csv: line 3 has .*; expected JSON such as VIA writes"):
+    with pytest.raises(InputError, match=r"via\.csv: line 3 has .*; expected JSON as VIA writes it"):
         read(via, tmp_path, VIA_CSV.replace('{""name"":""circle""', '{""name""'), "via.csv")
 
 
@@ -242,10 +242,10 @@ def test_label_studio(tmp_path):
     assert sorted(note.split(";")[0] for note in notes) == [
         "1 annotation that was cancelled, left out",
         "1 choice of an image or a region, not read",
-        "1 image without an annotation that is finished, left out",
+        "1 image without a finished annotation, left out",
         "1 relation between cells, not read",
-        "1 result of the kind 'brushlabels', which has no box, left out",
-        "1 result of the kind 'keypointlabels', which has no box, left out",
+        "1 result of the type 'brushlabels', which has no box, left out",
+        "1 result of the type 'keypointlabels', which has no box, left out",
         "1 task with predictions, which are not read",
     ]
 
@@ -259,7 +259,7 @@ def test_label_studio_with_several_annotators(tmp_path):
     last = {"result": [ls_rect("rbc"), ls_rect("rbc", x=50)], "updated_at": "2024-01-03T00:00:00Z", "completed_by": 2}
     (image,), notes = read(label_studio, tmp_path, [ls_task(last, first)])
     assert image.categories == ["rbc", "rbc"]
-    assert notes == ["1 image with several annotations, of which the ground truth or else the latest was taken; first: a.png"]
+    assert notes == ["1 image with several annotations; only the ground truth, or else the latest one, is read; first: a.png"]
     (image,), _ = read(label_studio, tmp_path, [ls_task(last, {**first, "ground_truth": True})])
     assert image.categories == ["ring"]
 
@@ -282,9 +282,9 @@ def test_label_studio_shapes_whose_label_is_apart(tmp_path):
     text = ls_result({**value, "text": ["blurred"]}, id="r1", type="textarea")
     (image,), notes = read(label_studio, tmp_path, [ls_task({"result": [*results, text]})])
     assert len(image.boxes_xyxy) == 1
-    assert notes == ["1 result beside the label of a region (a text or a rating), not read; first: a.png"]
+    assert notes == ["1 result of a labelled region (a text or a rating), not read; first: a.png"]
     (image,), notes = read(label_studio, tmp_path, [ls_task({"result": results[:1]})])
-    assert notes == ["1 region without a label, or with several, left out; first: a.png"]
+    assert notes == ["1 region without exactly one label, left out; first: a.png"]
 
 
 def test_label_studio_choices_are_labels_of_whole_images_where_there_is_no_box(tmp_path):
@@ -352,8 +352,8 @@ def test_label_studio_uploads_beside_their_export_keep_their_prefix(tmp_path):
     ("task", "message"),
     [
         (ls_task({"result": [ls_rect("ring"), ls_rect("ring") | {"to_name": "image2"}]}), "shapes of several images"),
-        (ls_task({"result": [ls_rect("ring") | {"image_rotation": 90}]}), r"image 'a\.png': was turned in Label Studio"),
-        (ls_task({"result": [ls_rect("ring") | {"original_width": None}]}), "`original_width` and `original_height` are missing"),
+        (ls_task({"result": [ls_rect("ring") | {"image_rotation": 90}]}), r"image 'a\.png': was rotated in Label Studio"),
+        (ls_task({"result": [ls_rect("ring") | {"original_width": None}]}), "`original_width` or `original_height` is missing"),
         (ls_task({"result": [ls_rect(3)]}), "a shape has the label 3, not a text"),
         (ls_task({"result": []}, image="data:image/png;base64,AAAA"), "expected its path or address"),
         ({"data": {"text": "x"}, "annotations": [{"result": []}]}, "expected the image's path under the key `image`"),
@@ -394,10 +394,10 @@ def test_cvat_xml(tmp_path):
     assert (empty.name, empty.categories, empty.part) == ("b.png", [], None)
     assert [note.split(";")[0] for note in notes] == [
         "1 shape with attributes, which are not read",
-        "1 turned shape taken as its upright bounding box",
-        "1 point shape that has no box, left out",
-        "1 line that has no box, left out",
-        "1 tag that has no box, left out",
+        "1 rotated shape replaced by its axis-aligned bounding box",
+        "1 point shape without a box, left out",
+        "1 line without a box, left out",
+        "1 tag without a box, left out",
     ]
 
 
@@ -408,7 +408,7 @@ def test_cvat_xml(tmp_path):
         ('xtl="22.5"', 'xtl="?"', r"image 'sub/a\.png' has a box with the coordinates"),
         ('label="rbc" points="1.0,2.0;9.0', 'label="" points="1.0,2.0;9.0', "has the label '', not a text"),
         ('points="1.0,2.0;9.0,2.0;5.5,8.0"', 'points="1.0,2.0"', "expected three or more"),
-        ('points="1.0,2.0;9.0,2.0;5.5,8.0"', 'points="1;2;3"', "in the place of a point"),
+        ('points="1.0,2.0;9.0,2.0;5.5,8.0"', 'points="1;2;3"', "instead of a point"),
         ('rle="2, 2, 3, 1, 4"', 'rle="2, 2"', "do not fill its"),
         ('rle="2, 2, 3, 1, 4"', 'rle="nan"', "cannot convert float NaN"),
         ('name="b.png"', "", "the `name` of an <image> is None"),
@@ -423,7 +423,7 @@ def test_cvat_xml_with_a_fault(tmp_path, old, new, message):
 
 def test_cvat_xml_says_where_images_are_missing(tmp_path):
     _, notes = read(cvat_xml, tmp_path, CVAT.replace("<size>2<", "<size>5<"), "annotations.xml")
-    assert notes[0].startswith("1 task says that it has 5 images and lists 2")
+    assert notes[0].startswith("1 task that declares 5 images and lists 2")
 
 
 def feature(geometry, coordinates, properties):
@@ -455,8 +455,8 @@ def test_qupath(tmp_path, wrap, name):
     assert image.name == "slide 1"
     assert boxes(image) == [("ring", [22, 22, 50, 50.5]), ("rbc: old", [0, 0, 12, 12])]
     assert [note.split(";")[0] for note in notes] == [
-        "2 objects without a class, or of one that ends in * (a region of interest), left out",
-        "1 object of the kind 'Point', which has no box, left out",
+        "2 objects without a class, or with a class that ends in * (a region of interest), left out",
+        "1 object of the type 'Point', which has no box, left out",
     ]
 
 
@@ -465,7 +465,7 @@ def test_qupath_annotations_beside_detections_are_told(tmp_path):
     (image,), notes = read(qupath, tmp_path, [{**detection, "nucleusGeometry": {"type": "Polygon"}}, QUPATH[0]])
     assert len(image.boxes_xyxy) == 2
     assert notes[0].startswith("1 outline of a nucleus inside a cell, not read")
-    assert notes[1].startswith("1 annotation with a class beside detections, taken as a cell like them")
+    assert notes[1].startswith("1 annotation with a class in a file of detections, taken as a cell")
 
 
 CREATEML = [
@@ -502,7 +502,7 @@ VOTT = {
 def test_vott(tmp_path, content):
     (image,), notes = read(vott, tmp_path, content)
     assert (image.name, image.size_wh, boxes(image)) == ("a.png", (200, 150), [("ring", [22.5, 23, 50.5, 33])])
-    assert notes == ["1 region without a tag, or with several, left out; first: a.png"]
+    assert notes == ["1 region without exactly one tag, left out; first: a.png"]
 
 
 JUNK = [
@@ -590,7 +590,7 @@ def test_text_with_letters_lost_or_added(module, content, name, tmp_path):
         read_or_refused(module, path)
 
 
-@pytest.mark.parametrize("module", [m for m in FORMATS if ".json" in m.FORMAT.suffixes])
+@pytest.mark.parametrize("module", [m for m in all_readers() if ".json" in m.format.suffixes])
 @pytest.mark.parametrize(
     "content", [None, 1, ["x"], [], {}, [[]], [1], [None], [{}], {"a": 1}, {"a": []}, [{"a": 1}], {"type": []}, {"type": {}}]
 )
@@ -606,7 +606,7 @@ def test_recognising_raises_on_nothing(module, content, tmp_path):
         ("a.json", {"version": "2.0", "item": {"name": "a"}, "annotations": []}, "V7 Darwin", "COCO"),
         ("a.json", [{"ID": "1", "Labeled Data": "u", "Label": {}}], "Labelbox", "COCO"),
         ("a.json", {"metadata": {}, "instances": []}, "SuperAnnotate", "COCO"),
-        ("a.json", [{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4], "score": 0.5}], "COCO's results", "annotation"),
+        ("a.json", [{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4], "score": 0.5}], "COCO results", "annotation"),
         ("a.json", {"info": {}, "categories": {}, "items": []}, "Datumaro", "COCO"),
         ("a.json", {"images": [], "annotations": []}, "COCO without all of its three lists", "categories"),
         ("a.xml", "<Annotations><Annotation><Regions/></Annotation></Annotations>", "Aperio ImageScope", "QuPath"),

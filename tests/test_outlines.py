@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from malaria_cells.data.annotations.outlines import outline_bounds, points_bounds, turned_bounds
+from malaria_cells.data.annotations.outlines import outline_bounds, points_bounds, rotated_bounds
 
 masks = st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(lambda shape: arrays(np.uint8, shape, elements=st.integers(0, 1)))
 
@@ -71,13 +71,13 @@ def test_outlines(segmentation, box):
 @pytest.mark.parametrize(
     ("segmentation", "message"),
     [
-        (None, "is a NoneType, neither polygons"),
-        ("abc", "is a str"),
-        ([[1, 2, 3]], "3 numbers, which are no pairs"),
-        ([[1, 2, 3, 4, 5, "x"]], "in the place of a point"),
-        ([[1, 2, 3, 4, 5, None]], "in the place of a point"),
+        (None, "the type NoneType; expected polygons"),
+        ("abc", "the type str"),
+        ([[1, 2, 3]], "3 numbers; expected pairs"),
+        ([[1, 2, 3, 4, 5, "x"]], "instead of a point"),
+        ([[1, 2, 3, 4, 5, None]], "instead of a point"),
         ([[1, 2, 3, 4, 5, 10**400]], "too large"),
-        ([{}], "a dict in the place of a polygon"),
+        ([{}], "a dict instead of a polygon"),
         ({}, "without its size"),
         ({"size": [3, 4]}, "do not fill its 4 x 3 pixels"),
         ({"size": [3, 4], "counts": [5, 5]}, "do not fill"),
@@ -85,7 +85,7 @@ def test_outlines(segmentation, box):
         ({"size": [3, 4], "counts": [12.0]}, "do not fill"),
         ({"size": [3, 4], "counts": "hP"}, "cut off"),
         ({"size": [3, 4], "counts": "ü"}, "the character 'ü'"),
-        ({"size": [3, 4], "counts": "o" * 10**6}, "where no run length"),
+        ({"size": [3, 4], "counts": "o" * 10**6}, "invalid in run lengths"),
         ({"size": [10**9, 10**9], "counts": [10**18]}, "more pixels than any image"),
         ({"size": [0, 4], "counts": []}, "without its size"),
         ({"size": [4, 3], "counts": [12]}, "of 3 x 4 pixels in an image of 4 x 3"),
@@ -98,7 +98,7 @@ def test_outlines_that_are_none(segmentation, message):
 
 def test_a_coordinate_that_is_not_finite_is_passed_on():
     assert np.isnan(points_bounds([(1, 2), (float("nan"), 5), (9, 8)])[0])
-    assert np.isnan(turned_bounds((1, float("inf")), (1, 1), 0, ellipse=True)).all()
+    assert np.isnan(rotated_bounds((1, float("inf")), (1, 1), 0, ellipse=True)).all()
 
 
 @given(st.floats(-720, 720), st.floats(0.5, 50), st.floats(0.5, 50))
@@ -109,4 +109,4 @@ def test_turned_shapes_have_the_box_of_their_points(degrees, across, down):
     round_points = np.stack([across * np.cos(along), down * np.sin(along)], axis=1)
     for points, ellipse in ((corners, False), (round_points, True)):
         expected = points_bounds((points @ rotation.T + [70, 80]).tolist())
-        assert turned_bounds((70, 80), (across, down), degrees, ellipse=ellipse) == pytest.approx(expected, abs=1e-3)
+        assert rotated_bounds((70, 80), (across, down), degrees, ellipse=ellipse) == pytest.approx(expected, abs=1e-3)

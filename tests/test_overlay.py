@@ -6,7 +6,7 @@ import supervision as sv
 from supervision.annotators import core
 
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.results.overlay import MOST_SPREAD, draw_detections
+from malaria_cells.results.overlay import MAX_SPREAD, draw_detections
 
 LABELS = LabelSet(("red blood cell", "gametocyte"), infected=("gametocyte",), red_cells=("red blood cell",))
 
@@ -32,10 +32,10 @@ def test_names_by_the_hundred_stay_inside_and_are_not_compared_with_one_another(
     spread = core.spread_out_boxes
     monkeypatch.setattr(core, "spread_out_boxes", lambda boxes: compared.append(len(boxes)) or spread(boxes))
     edge = [300, 100, 320, 120]
-    assert _name_pixels([edge] * (MOST_SPREAD + 1)) == _name_pixels([edge])
+    assert _name_pixels([edge] * (MAX_SPREAD + 1)) == _name_pixels([edge])
     assert max(compared, default=1) == 1
-    _name_pixels([edge] * MOST_SPREAD)
-    assert max(compared) == MOST_SPREAD
+    _name_pixels([edge] * MAX_SPREAD)
+    assert max(compared) == MAX_SPREAD
 
 
 def test_only_what_is_counted_is_drawn_and_healthy_cells_have_no_name():

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from malaria_cells.app.cli import _parser, main
-from malaria_cells.app.page.uploads import MOST_MEGAPIXELS, UploadedImage, counted_cells, read_upload, sample_smear
+from malaria_cells.app.page.uploads import MAX_MEGAPIXELS, UploadedImage, counted_cells, read_upload, sample_smear
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.file_names import folded
 from tests.conftest import write_image
@@ -57,9 +57,9 @@ def test_an_unreadable_file_is_named_as_it_was_dropped(content):
 
 
 def test_limits_are_said(tmp_path):
-    with pytest.raises(InputError, match=r"big.jpg has 60 MB; the page takes up to 50 MB a file"):
+    with pytest.raises(InputError, match=r"big.jpg has 60 MB; the page takes files of up to 50 MB"):
         read_upload("big.jpg", bytes(60_000_000))
-    write_image(tmp_path / "wide.png", (MOST_MEGAPIXELS * 1000 + 1000, 1000))
+    write_image(tmp_path / "wide.png", (MAX_MEGAPIXELS * 1000 + 1000, 1000))
     with pytest.raises(InputError, match=r"wide.png has 51000 x 1000 pixels; the page takes up to 50 megapixels"):
         read_upload("wide.png", (tmp_path / "wide.png").read_bytes())
 
@@ -114,7 +114,7 @@ def test_the_report_to_take_home_has_the_terms_of_the_model(untrained_model, tmp
     content = yaml.safe_load((model / "model.yaml").read_text(encoding="utf-8")) | {"terms": "For research only."}
     (model / "model.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     monkeypatch.setattr(downloads, "file_of", lambda *arguments: arguments[-1])
-    assert panels._making("report.html", None, [], str(model))() == "For research only."
+    assert panels._file_maker("report.html", None, [], str(model))() == "For research only."
 
 
 HOSTILE = ["a" * 300 + ".png", "x</b>.png", "![x](http%3A//a.b).png", "..", "TOTAL", "$a$ $_{.png"]
@@ -122,10 +122,10 @@ HOSTILE = ["a" * 300 + ".png", "x</b>.png", "![x](http%3A//a.b).png", "..", "TOT
 
 def test_every_download_of_images_with_hostile_names(uploaded):
     from malaria_cells.app.page import downloads
-    from malaria_cells.app.page.app import _with_own_names
+    from malaria_cells.app.page.app import _with_unique_names
 
     detector, smear = uploaded
-    uploads = _with_own_names([(name, smear.content) for name in [*HOSTILE, *HOSTILE]])
+    uploads = _with_unique_names([(name, smear.content) for name in [*HOSTILE, *HOSTILE]])
     assert len({folded(name) for name, _ in uploads}) == 2 * len(HOSTILE)
     images = [replace(smear, name=uploads[i][0]) for i in (0, 1, 4)]
     text = downloads.file_of("report.html", detector, images, "m").decode()
@@ -139,13 +139,13 @@ def test_every_download_of_images_with_hostile_names(uploaded):
 
 
 def test_names_on_the_page_are_no_markdown():
-    from malaria_cells.app.page.app import _with_own_names
+    from malaria_cells.app.page.app import _with_unique_names
     from malaria_cells.app.page.markdown import plain
 
     assert plain("![x](http://a.b/c.png)") == "\\!\\[x\\](http\\://a.b/c.png)"
     assert plain("broken.png: not an image") == "broken.png: not an image"
     names = ["s1/a.png", "C:\\s2\\a.png", "a (2).png", "A.png"]
-    assert [name for name, _ in _with_own_names([(n, b"") for n in names])] == ["a.png", "a (3).png", "a (2).png", "A (4).png"]
+    assert [name for name, _ in _with_unique_names([(n, b"") for n in names])] == ["a.png", "a (3).png", "a (2).png", "A (4).png"]
 
 
 def test_two_images_of_one_name_are_both_kept(uploaded, sample, tmp_path):
@@ -266,14 +266,14 @@ def test_no_cells_is_a_sentence(page):
     page.slider(key="cell").set_value(0.99).run()
     assert not page.exception
     assert metrics(page)["Cells"] == "0"
-    assert "No cell is found in this image" in page.warning[0].value
+    assert "No cell is detected in this image" in page.warning[0].value
 
 
 @pytest.mark.slow
 def test_a_correction_is_saved(page, tmp_path):
     page.run()
     page.toggle(key="sample").set_value(True).run()
-    label = next(box for box in page.selectbox if box.label == "It really is")
+    label = next(box for box in page.selectbox if box.label == "Correct label")
     label.set_value("not a cell").run()
     page.button(key="correct").click().run()
     assert not page.exception
@@ -297,9 +297,9 @@ def test_what_page_refuses(tmp_path, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert main(["page", "--port", str(port)]) == 2
-    assert re.search(rf"--port {port}: cannot be listened on .*in use.*choose another, such as --port 8600", capsys.readouterr().err)
+    assert re.search(rf"--port {port}: cannot be bound .*in use.*choose another port, such as --port 8600", capsys.readouterr().err)
     assert main(["page", "--port", "70000"]) == 2
-    assert "--port 70000: found no port, expected 1 to 65535" in capsys.readouterr().err
+    assert "--port 70000: not a port, expected 1 to 65535" in capsys.readouterr().err
 
 
 def test_adapting_waits_for_corrected_images_and_switches_to_the_new_model(uploaded, tmp_path, monkeypatch):
@@ -323,8 +323,8 @@ def test_adapting_waits_for_corrected_images_and_switches_to_the_new_model(uploa
 
     script = f"from pathlib import Path\nfrom malaria_cells.app.page.adapting import panel\npanel(Path({str(review)!r}), 'm', Path('x'))"
     page = AppTest.from_string(script, default_timeout=120).run()
-    assert "From 5 corrected images on" in page.caption[0].value
-    monkeypatch.setattr(adapting, "FEWEST", 1)
+    assert "5 or more corrected images" in page.caption[0].value
+    monkeypatch.setattr(adapting, "MIN_IMAGES", 1)
     started = []
 
     class Process:
@@ -340,7 +340,7 @@ def test_adapting_waits_for_corrected_images_and_switches_to_the_new_model(uploa
     page.run()
     page.button(key="adapt").click().run()
     assert started[0][1:4] == ["-m", "malaria_cells", "adapt"]
-    assert "Adapting the model: beginning" in page.info[0].value
+    assert "Adapting the model: starting" in page.info[0].value
     Process.code = 2
     page.run()
     assert "The model could not be adapted" in page.error[0].value

@@ -148,7 +148,7 @@ def test_upload_slider_numbers_and_table(opened, smear, tmp_path):
 def test_a_click_on_a_cell_and_a_correction(opened, served, smear):
     page = ready(opened(DESKTOP, smear))
     chart = page.get_by_test_id("stPlotlyChart").first
-    assert page.get_by_text("what speaks for").is_visible()
+    assert page.get_by_text("evidence for").is_visible()
     before = page.get_by_text(", score ").inner_text()
     chart.scroll_into_view_if_needed()
     # A cell in the image's lower left: its mark, where Plotly drew it.
@@ -158,7 +158,7 @@ def test_a_click_on_a_cell_and_a_correction(opened, served, smear):
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     settled(page)
     assert page.get_by_text(", score ").inner_text() != before
-    page.get_by_role("combobox", name="It really is").click()
+    page.get_by_role("combobox", name="Correct label").click()
     page.keyboard.type("schizont")
     page.keyboard.press("Enter")
     settled(page)
@@ -209,7 +209,7 @@ def test_several_images_one_of_them_none(opened, smear, tmp_path):
     Image.fromarray(np.full((480, 640, 3), (200, 225, 205), dtype=np.uint8)).save(empty)
     page = ready(opened(DESKTOP, empty, broken, smear))
     assert page.get_by_text("broken.jpg: not an image that can be read").is_visible()
-    assert page.get_by_text("No cell is found in this image").is_visible()
+    assert page.get_by_text("No cell is detected in this image").is_visible()
     # An empty field is like nothing that was learned, and left out of the total.
     assert page.get_by_text("1 of 2 images:").is_visible()
     assert page.get_by_text("Traceback").count() == 0

@@ -12,7 +12,7 @@ from PIL import Image
 from malaria_cells.base.errors import InputError
 from malaria_cells.data import boxes, patches
 from malaria_cells.data.annotations import load_annotations
-from malaria_cells.data.patches import KEPT_STORES, Cropping, background_boxes, build_patch_store, crop_boxes
+from malaria_cells.data.patches import MAX_STORES, Cropping, background_boxes, build_patch_store, crop_boxes
 from tests.conftest import bbbc041_entry, write_bbbc041
 
 CROPPING = Cropping((32, 32), 1.25, background_per_image=3, seed=0)
@@ -91,7 +91,7 @@ def test_the_stores_used_last_are_kept(tmp_path, six_classes):
     def build(context):
         return build_patch_store(annotations, Cropping((16, 16), context, 0, 0), tmp_path / "cache").fingerprint
 
-    first, *others = [build(1 + i / 10) for i in range(KEPT_STORES)]
+    first, *others = [build(1 + i / 10) for i in range(MAX_STORES)]
     (tmp_path / "cache" / "mine").mkdir()  # what is no store stays
     os.utime(tmp_path / "cache" / others[0] / "store.json", (0, 0))
     assert build(1.0) == first
@@ -146,7 +146,7 @@ def test_a_store_whose_removal_was_cut_off_is_cut_anew(tmp_path, six_classes, mo
     def build(context):
         return build_patch_store(annotations, Cropping((16, 16), context, 0, 0), tmp_path / "cache")
 
-    first, *_ = [build(1 + i / 10) for i in range(KEPT_STORES)]
+    first, *_ = [build(1 + i / 10) for i in range(MAX_STORES)]
 
     def half_removed(folder):
         next(p for p in folder.iterdir() if p.name != "patches.npy").unlink()

@@ -10,6 +10,8 @@ import pytest
 from malaria_cells.app.cli import main
 from malaria_cells.base.errors import InputError
 from malaria_cells.data.annotations import load_annotations
+from malaria_cells.data.annotations.class_names import why_no_classes
+from malaria_cells.data.annotations.parts import is_plain, part_named
 from malaria_cells.data.labels import LabelSet
 from tests.conftest import write_image
 
@@ -69,7 +71,7 @@ def test_coco_with_a_file_a_part_in_a_folder_beside_the_images(tmp_path):
         coco(tmp_path / "annotations" / f"person_keypoints_{part}2017.json", ["0.jpg"])
     assert read(tmp_path) == {"train2017/0.jpg": one_ring("train"), "val2017/0.jpg": one_ring("validation")}
     coco(tmp_path / "all.json", ["0.jpg"])  # which does not say in which folder
-    with pytest.raises(InputError, match=r"0\.jpg: fits several images"):
+    with pytest.raises(InputError, match=r"0\.jpg: matches several images"):
         load_annotations(tmp_path / "all.json", None)
 
 
@@ -144,7 +146,7 @@ def test_files_without_a_part_stand_back_behind_those_that_name_one(tmp_path):
     coco(tmp_path / "other.json", ["test.jpg"])
     found = load_annotations(tmp_path, None)
     assert [p.key for p in found.images] == ["train.jpg"]
-    assert "1 file not named as a part of the data set, not read; name it itself to read it; first: other.json" in found.issues[0]
+    assert "1 file not named after a part of the data set, not read; pass the file itself to read it; first: other.json" in found.issues[0]
 
 
 def test_a_folder_of_images_alone_is_told_what_was_seen(tmp_path):
@@ -177,7 +179,7 @@ def test_folders_that_are_no_classes(tmp_path, names):
 
 @pytest.mark.parametrize("names", [("slide1", "slide2"), ("patient_01", "patient_02"), ("2024-01-03", "2024-02-11"), ("C108P69", "C99P60")])
 def test_folders_that_are_counted_up(tmp_path, names):
-    with pytest.raises(InputError, match=r"look like slides, patients, days or sites.*annotation_format: folders"):
+    with pytest.raises(InputError, match=r"look like numbered slides, patients, days or sites.*annotation_format: folders"):
         load_annotations(folders_of(tmp_path, *names), None)
 
 
@@ -195,14 +197,14 @@ def test_classes_below_parts(tmp_path):
         ("val/NORMAL/2.png", "validation"),
         ("val/PNEUMONIA/3.png", "validation"),
     ]
-    assert found.issues == (f"{tmp_path}: 1 image in no class's folder, left out; first: test/4.png",)
+    assert found.issues == (f"{tmp_path}: 1 image outside of the class folders, left out; first: test/4.png",)
 
 
 def test_classes_that_a_zip_holds_twice_or_deeper(tmp_path):
     folders_of(tmp_path / "cells", "A", "B", "cells/A", "cells/B")
     found = load_annotations(tmp_path / "cells", None)
     assert (found.labels.names, len(found)) == (("A", "B"), 2)
-    assert "2 files of a folder that holds the classes' folders once more, left out; first: cells/A/2.png" in found.issues[0]
+    assert "2 files in a second copy of the class folders, left out; first: cells/A/2.png" in found.issues[0]
     shutil.rmtree(tmp_path / "cells" / "cells")
     assert [p.key for p in load_annotations(tmp_path, None).images] == ["cells/A/0.png", "cells/B/1.png"]
 
@@ -231,7 +233,7 @@ def test_yolo_without_data_yaml(tmp_path, classes, folders):
 def test_yolo_without_class_names_is_told_what_to_write(tmp_path):
     write_image(tmp_path / "images" / "a.jpg")
     text(tmp_path / "labels" / "a.txt")
-    with pytest.raises(InputError, match=r"look like YOLO's labels, but nothing names the classes: write a classes\.txt"):
+    with pytest.raises(InputError, match=r"It has YOLO label files, but no class names: write a classes\.txt"):
         load_annotations(tmp_path, None)
 
 
@@ -241,7 +243,7 @@ def test_yolo_finds_the_text_of_an_image(tmp_path, label):
     text(tmp_path / label)
     text(tmp_path / "data.yaml", "train: images\nnames: [ring]\n")
     if label == "labels/train/a.txt":  # a text of another part is not this image's
-        with pytest.raises(InputError, match=r"none of 1 image has a text of labels; that of images/a\.jpg was looked for"):
+        with pytest.raises(InputError, match=r"none of 1 image has a label file; for images/a\.jpg, expected a\.txt"):
             load_annotations(tmp_path, None)
     else:
         assert read(tmp_path) == {"images/a.jpg": one_ring("train")}
@@ -255,10 +257,10 @@ def test_yolo_counts_images_without_text_and_texts_without_image(tmp_path):
     text(tmp_path / "data.yaml", "train: images\nval: gone\nnc: 3\nnames: [ring]\n")
     lines = load_annotations(tmp_path, None).issues
     for expected in (
-        "2 images without a text of labels, taken to hold no cell; first: images/b.jpg",
-        "1 text of labels without an image, left out; first: labels/x.txt",
+        "2 images without a label file, read as an image without cells; first: images/b.jpg",
+        "1 label file without an image, left out; first: labels/x.txt",
         "1 part of data.yaml not found, left out; first: val: gone",
-        "1 declaration nc: 3 that does not fit 1 name, not used; first: nc",
+        "1 declaration nc: 3 that contradicts 1 name, ignored; first: nc",
     ):
         assert any(expected in line for line in lines), (expected, lines)
 
@@ -287,7 +289,7 @@ def test_yolo_never_looks_outside_and_takes_no_part_for_another(tmp_path):
     write_image(tmp_path / "set" / "images" / "b.jpg")
     text(tmp_path / "set" / "labels" / "b.txt")
     text(tmp_path / "set" / "data.yaml", f"train: {tmp_path}/outside\nnames: [ring]\n")
-    with pytest.raises(InputError, match=r"outside' is not in .*set, and nothing outside of it is read"):
+    with pytest.raises(InputError, match=r"outside' is not in .*set, and files outside of that folder are not read"):
         load_annotations(tmp_path / "set", None)
     text(tmp_path / "set" / "data.yaml", "train: images\nval: val/images\nnames: [ring]\n")
     found = load_annotations(tmp_path / "set", None)
@@ -303,7 +305,7 @@ def test_yolo_lists_of_images(tmp_path, caplog):
     text(tmp_path / "data.yaml", "train: train.txt\nnames: {0: ring}\n")
     with caplog.at_level(logging.WARNING):
         assert list(read(tmp_path)) == ["images/a.jpg", "images/b.jpg"]
-    assert "1 line of train.txt for an image that is not there, left out; first: /content/gone.jpg" in caplog.text
+    assert "1 line of train.txt with a missing image, left out; first: /content/gone.jpg" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -311,7 +313,7 @@ def test_yolo_lists_of_images(tmp_path, caplog):
     [
         ("0 50 50 20 40", "look like pixels or percent"),
         ("0 18.0 20.7 14.0 18.7", "look like pixels or percent"),
-        ("-1 0.5 0.5 0.2 0.4", "class -1 is not in data.yaml's names, which are 1 name for the numbers up to 0"),
+        ("-1 0.5 0.5 0.2 0.4", "class -1 has no name in data.yaml, which has 1 name for the numbers up to 0"),
         ("0.5 0.5 0.5 0.2 0.4", "expected: class x_centre"),
     ],
 )
@@ -363,7 +365,7 @@ def test_coco_outlines_without_boxes(tmp_path, segmentation):
     path = coco(tmp_path / "a.json", ["a.jpg"], annotations=[{"image_id": 0, "category_id": 1, "segmentation": segmentation}])
     found = load_annotations(path, None)
     assert found.images[0].boxes_xyxy.tolist() == [PIXELS]
-    assert "1 outline without a box, of which the bounding box is taken; first: a.jpg" in found.issues[0]
+    assert "1 outline without a box, replaced by its bounding box; first: a.jpg" in found.issues[0]
 
 
 def test_coco_crowds_are_counted_before_the_error_that_they_explain(tmp_path, caplog):
@@ -415,7 +417,7 @@ def test_boxes_on_an_image_as_stored_are_turned_with_it(tmp_path, orientation):
     assert upright.shape == (100, 80, 3)
     assert (upright[top:bottom, left:right] == 10).all()
     assert (upright == 10).all(axis=2).sum() == (bottom - top) * (right - left) == 32 * 20
-    assert "1 image annotated as it is stored, lying on its side" in found.issues[0]
+    assert "1 image annotated without its EXIF orientation" in found.issues[0]
 
 
 def test_boxes_that_do_not_fit_the_declared_size_are_not_turned(tmp_path):
@@ -445,7 +447,7 @@ def test_explore_begins_with_what_it_took_the_folder_for(tmp_path, capsys, monke
     first = said.out.splitlines()[:10]
     assert first[0] == "read as: COCO: x.json"
     assert any("1 image that the annotation does not list, left out; first: b.jpg" in line for line in first)
-    assert any("1 file in a format that is not read (HEIC" in line and "first: c.heic" in line for line in first)
+    assert any("1 file in an unsupported format (HEIC" in line and "first: c.heic" in line for line in first)
     assert "1 image, 1 boxes" in said.out
 
 
@@ -543,12 +545,12 @@ def test_folders_that_hold_all_classes_are_groups(tmp_path, folder):
     for annotation_format in ("auto", "folders"):
         found = load_annotations(tmp_path, None, annotation_format=annotation_format)
         assert found.labels.names == ("rbc", "ring")
-        assert "2 folders with the folders of all classes in it" in found.issues[0]
+        assert "2 folders with a folder of every class in it" in found.issues[0]
 
 
 def test_folders_of_single_images_with_masks_are_no_classes(tmp_path):
     folders_of(tmp_path, "a1f/images", "a1f/masks", "b2e/images", "b2e/masks")
-    with pytest.raises(InputError, match="were not taken for classes: 'images' names none"):
+    with pytest.raises(InputError, match="were not taken for classes: 'images' is not the name of a class"):
         load_annotations(tmp_path, None)
 
 
@@ -605,7 +607,7 @@ def test_yolo_lists_of_classes_that_contradict(tmp_path, other):
 def test_yolo_lists_of_classes_as_they_are_written(tmp_path, classes, names):
     yolo_set(tmp_path, classes)
     if names is None:
-        with pytest.raises(InputError, match=r"classes\.txt: (line 1 is empty|names no class); expected one name a line"):
+        with pytest.raises(InputError, match=r"classes\.txt: (line 1 is empty|names no class); expected one name per line"):
             load_annotations(tmp_path, None)
     else:
         assert load_annotations(tmp_path, None).labels.names == names
@@ -620,7 +622,7 @@ def test_yolo_names_that_yaml_takes_for_truths(tmp_path):
 
 @pytest.mark.parametrize("row", ["0 0.5 0.5 0.2 0.4 0.9 7", f"0 {BOX} 0.1 0.2 2 0.3 0.4 2", f"0 {BOX} 1.57"])
 def test_yolo_rows_of_tracks_key_points_and_angles(tmp_path, row):
-    with pytest.raises(InputError, match=r"neither a box nor an outline|is no score"):
+    with pytest.raises(InputError, match=r"neither a box nor an outline|is not a score"):
         load_annotations(yolo_set(tmp_path, row=row), None)
 
 
@@ -630,7 +632,7 @@ def test_yolo_text_of_another_image_is_not_taken(tmp_path):
     text(tmp_path / "labels" / "b.1.txt")
     assert [len(p.boxes_xyxy) for p in load_annotations(tmp_path, None).images] == [1, 0]
     write_image(tmp_path / "images" / "a.png")
-    assert any("1 text of labels that two images share" in line for line in load_annotations(tmp_path, None).issues)
+    assert any("1 label file shared by two images" in line for line in load_annotations(tmp_path, None).issues)
 
 
 @pytest.mark.parametrize("folders", [("img", "ann"), ("frames/s1", "labels/s1"), ("images of monday", "labels_my-project_2023")])
@@ -682,7 +684,7 @@ def test_coco_boxes_in_another_measure(tmp_path, bbox, message):
 
 def test_a_key_that_is_there_twice(tmp_path):
     (tmp_path / "a.json").write_text('{"images": [], "annotations": [], "categories": [], "images": [{"id": 1}]}')
-    with pytest.raises(InputError, match="the key 'images' is there twice with different values"):
+    with pytest.raises(InputError, match="the key 'images' occurs twice with different values"):
         load_annotations(tmp_path / "a.json", None)
 
 
@@ -715,7 +717,7 @@ def test_voc_objects_that_are_not_taken_as_they_are(tmp_path):
     assert found.images[0].boxes_xyxy.tolist() == [PIXELS, [0, 0, 9, 9], [1, 1, 21, 31]]
     assert found.images[0].ignore.tolist() == [False, True, False]
     for line in (
-        "1 box that an object has beside its first one",
+        "1 box after the first box of an object",
         "1 object marked `difficult`",
         "1 object without a `bndbox` (it has robndbox)",
     ):
@@ -726,7 +728,7 @@ def test_two_files_of_one_image_filename_are_told_to_mend_it(tmp_path):
     write_image(tmp_path / "a.jpg")
     for name in "ab":
         voc(tmp_path / f"{name}.xml", "a.jpg")
-    with pytest.raises(InputError, match=r"are both for the image 'a\.jpg'; mend the <filename>"):
+    with pytest.raises(InputError, match=r"are both for the image 'a\.jpg'; correct the <filename>"):
         load_annotations(tmp_path, None)
 
 
@@ -763,3 +765,10 @@ def test_too_few_images_are_told_what_helps(tmp_path):
         coco(tmp_path / "annotations.json", names)
         with pytest.raises(InputError, match=helps):
             load_data_set(make_config(values, "test"))
+
+
+def test_words_of_other_peoples_folders_are_theirs():
+    """What files are called elsewhere is data, not our wording: `pictures` and `photos` are as generic as `images`."""
+    assert all(is_plain(name) for name in ("images", "pictures", "photos"))
+    assert [part_named(f"{name}_train") for name in ("images", "pictures", "photos")] == ["train"] * 3
+    assert why_no_classes(["picture1", "picture2", "picture3"])

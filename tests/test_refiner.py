@@ -67,7 +67,7 @@ def test_the_recipe_is_the_first_one_but_for_what_is_named():
     assert [look.augmentation for look in make_config(mixed, "test").classifiers] == ["slides", "slides+mixup"]
     assert [look.augmentation for look in config.classifiers] == ["stain", "stain"]
     larger["refiner"]["image_size"] = [8, 112]
-    with pytest.raises(InputError, match=r"refiner\.image_size: \[8, 112\] is under 16 pixels"):
+    with pytest.raises(InputError, match=r"refiner\.image_size: \[8, 112\] is too small; expected at least 16 pixels"):
         make_config(larger, "test")
     with pytest.raises(InputError, match=r"refiner\.epochs"):
         make_config({"refiner": {"learning_rate": 0.001}}, "test")
@@ -120,7 +120,7 @@ def test_both_are_saved_and_loaded(pair):
     expected = np.where(again[:, None], (first + second) / 2, first)
     assert classifier(patches) == pytest.approx(classifier.calibration(expected), abs=1e-5)
     shutil.copyfile(pair / "classifier.keras", pair / "refiner.keras")
-    with pytest.raises(InputError, match=r"classifier\.keras and refiner\.keras does not answer as when it was saved"):
+    with pytest.raises(InputError, match=r"classifier\.keras and refiner\.keras differs from when it was saved"):
         load_detector(pair)
     (pair / "refiner.keras").unlink()
     with pytest.raises(InputError, match=r"refiner\.keras: no such file"):
@@ -187,7 +187,7 @@ def test_both_are_trained(repository, sample, tmp_path, capsys, size, refit):
     further = refit > 0  # both further and larger: the test of real images
     said = capsys.readouterr().err
     assert "training lite for the refiner" in said
-    assert ("training lite further, with the validation images" in said) == further
+    assert ("fine-tuning lite on train + validation" in said) == further
     folder = tmp_path / "m"
     assert {p.name for p in folder.glob("*.keras")} == {"classifier.keras", "refiner.keras"}
     rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))

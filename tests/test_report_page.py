@@ -42,12 +42,12 @@ def test_a_scored_run(untrained_model, sample, tmp_path):
     assert titles(text) == [
         "Classes",
         "Parasitemia by image",
-        "What is taken for what",
+        "Confusion matrix",
         "Precision and recall",
-        "Are the scores honest?",
+        "Calibration of the scores",
         "Annotation beside detection",
         "Most doubtful cells",
-        "How to make this again",
+        "How to reproduce this",
     ]
     metrics = json.loads((output / "metrics.json").read_text())
     assert f"<b>{metrics['mAP50']:.3f}</b>" in text
@@ -83,13 +83,13 @@ def test_a_training(repository, sample, tmp_path):
     assert titles(text) == [
         "Classes",
         "Training",
-        "What is taken for what",
+        "Confusion matrix",
         "Precision and recall of patches",
-        "Are the probabilities honest?",
+        "Calibration of the probabilities",
         "Annotation beside detection",
         "Parasitemia by image",
         "Most doubtful cells",
-        "How to make this again",
+        "How to reproduce this",
     ]
     metrics = json.loads((tmp_path / "m" / "m" / "metrics.json").read_text())["test"]
     assert f"<b>{metrics['macro_f1']:.3f}</b>" in text

@@ -165,5 +165,5 @@ def test_a_review_is_read_without_its_list_of_doubtful_cells(data_set, tmp_path,
     (folder / "annotations").mkdir()  # what CVAT gave back is not passed over without a word
     shutil.copyfile(folder / "annotations.json", folder / "annotations" / "instances_default.json")
     load_data_set(make_config(settings, "test"))
-    assert "1 file not named as a part of the data set, not read" in caplog.text
+    assert "1 file not named after a part of the data set, not read" in caplog.text
     assert "first: annotations/instances_default.json" in caplog.text

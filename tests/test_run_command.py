@@ -238,7 +238,7 @@ def test_classify_shows_images_as_the_training_did(untrained_model, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"--model": "nowhere"}, "nowhere: no such model; train.py writes one"),
+        ({"--model": "nowhere"}, "nowhere: no such model; train.py writes models"),
         ({"--image": "nowhere.jpg"}, "nowhere.jpg: no such image or directory"),
         ({"--annotations": "nowhere.json"}, "nowhere.json: no such annotation file"),
         ({"--split": "nowhere.json"}, "--split nowhere.json: expected"),
@@ -300,7 +300,7 @@ def test_interrupted_runs_keep_what_was_finished(repository, untrained_model, sa
     os.kill(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
-    assert "interrupted: the tables hold what was finished" in output
+    assert "interrupted: the tables hold the images that were finished" in output
     counted = rows(tmp_path / "out" / "counts.csv")
     assert 5 <= len(counted) - 1 < 400
     assert len(list((tmp_path / "out" / "annotated").glob("*.png"))) == len(counted) - 1

@@ -13,7 +13,7 @@ import supervision as sv
 
 from malaria_cells.app.cli import main
 from malaria_cells.app.commands import run as command
-from malaria_cells.app.commands.run_model import Loaded
+from malaria_cells.app.commands.run_model import LoadedModel
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.results.output_folder import ANNOTATED, COMPARED, UNFINISHED, claimed
@@ -77,7 +77,7 @@ def stub(six_classes, fails=()):
 @pytest.fixture
 def quick(monkeypatch, six_classes):
     """Runs of a stub, whose report is a line."""
-    monkeypatch.setattr(command, "load", lambda *_: Loaded(stub(six_classes), six_classes, True))
+    monkeypatch.setattr(command, "load", lambda *_: LoadedModel(stub(six_classes), six_classes, True))
     monkeypatch.setattr(command, "write_run_report", lambda output, *_: files.write_text(output.folder / "report.html", "report\n"))
 
 
@@ -134,7 +134,7 @@ def test_two_runs_do_not_write_into_one_folder(quick, tmp_path, capsys):
     write_image(tmp_path / "a.png")
     with claimed(tmp_path / "out"):
         assert run("--image", tmp_path / "a.png", "--output", tmp_path / "out") == 2
-        assert "another run is writing into it; wait for its end, or name another --output" in capsys.readouterr().err
+        assert "another run is writing into it; wait until it ends, or choose another --output" in capsys.readouterr().err
     assert not (tmp_path / "out" / UNFINISHED).exists()
     assert run("--image", tmp_path / "a.png", "--output", tmp_path / "out") == 0
 
@@ -172,7 +172,7 @@ def test_files_of_another_program_are_not_written_over(quick, tmp_path, capsys, 
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_text("id,value\n1,2\n")
     assert run("--image", tmp_path / "a.png", "--output", tmp_path / "out") == 2
-    assert f"holds {name}, which no run wrote and which would be written over" in capsys.readouterr().err
+    assert f"holds {name}, which no run wrote and which would be overwritten" in capsys.readouterr().err
     assert {p.name: p.read_text() for p in (tmp_path / "out").iterdir()} == {name: "id,value\n1,2\n"}
 
 
@@ -197,7 +197,7 @@ def test_nothing_of_an_earlier_run_is_taken_for_this_ones(quick, tmp_path, capsy
     assert run(*request) == 0
     left = {p.name for p in (tmp_path / "out").iterdir()}
     assert left == {"detections.csv", "counts.csv", "detections.json", "report.html", ANNOTATED, "review"}
-    assert "review is of an earlier run; it may hold corrections and was left as it is" in capsys.readouterr().out
+    assert "review is from an earlier run; it may hold corrections and was left unchanged" in capsys.readouterr().out
 
 
 def test_long_and_equal_names_of_drawn_images(quick, tmp_path, capsys):
@@ -212,7 +212,7 @@ def test_long_and_equal_names_of_drawn_images(quick, tmp_path, capsys):
 
 
 def test_the_terms_of_the_weights_are_in_the_report(monkeypatch, six_classes, tmp_path):
-    monkeypatch.setattr(command, "load", lambda *_: Loaded(stub(six_classes), six_classes, True, terms="For research only."))
+    monkeypatch.setattr(command, "load", lambda *_: LoadedModel(stub(six_classes), six_classes, True, terms="For research only."))
     write_image(tmp_path / "in" / "a.png")
     assert run("--image", tmp_path / "in", "--output", tmp_path / "out") == 0
     assert "For research only." in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
@@ -221,7 +221,7 @@ def test_the_terms_of_the_weights_are_in_the_report(monkeypatch, six_classes, tm
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are Unicode")
 def test_a_name_that_is_a_formula_and_not_utf_8(monkeypatch, six_classes, tmp_path, capsys):
     """The real report, which holds the name in its charts and captions."""
-    monkeypatch.setattr(command, "load", lambda *_: Loaded(stub(six_classes), six_classes, True))
+    monkeypatch.setattr(command, "load", lambda *_: LoadedModel(stub(six_classes), six_classes, True))
     name = os.fsdecode(b"caf\xe9 $a$ $_{.png")
     write_image(tmp_path / "in" / name)
     assert run("--image", tmp_path / "in" / name, "--output", tmp_path / "out") == 0

@@ -90,7 +90,7 @@ def test_a_run_of_the_version_before_is_gone_on_with(tmp_path, caplog):
     (run.folder / "best.weights.h5").write_text("best")
     run = RunState.resume(run.folder, settings(), {})
     assert (run.weights.read_text(), run.best_weights.read_text(), run.stopped) == ("last", "best", False)
-    assert "whether the annotation has changed since it was begun cannot be told" in caplog.text
+    assert "changes of the annotation since the start of the run cannot be detected" in caplog.text
     run.save(Weights(), {"loss": 2.0}, better=False)
     again = RunState.resume(run.folder, settings())
     assert (again.weights.read_text(), again.best_weights.read_text(), len(again.history)) == ("weights", "best", 2)
@@ -122,7 +122,7 @@ def test_resume_wants_the_same_data(tmp_path, data):
     RunState.resume(folder, settings(), data_record(data))
 
     def refused(now, match):
-        with pytest.raises(InputError, match=rf"the data differ .*: {match}; put the old ones back, or start anew without --resume"):
+        with pytest.raises(InputError, match=rf"the data differ .*: {match}; restore the old data, or start a new run without --resume"):
             RunState.resume(folder, settings(), data_record(now))
 
     first, key = data.train.images[0], data.train.images[0].key

@@ -156,7 +156,7 @@ def test_without_a_size_of_the_training_the_dark_regions_say_where_to_begin():
 
 
 def test_an_image_too_large_for_its_cells_is_refused_before_it_fills_the_memory():
-    with pytest.raises(InputError, match=r"1280 x 960 pixels with cells of 1 would be enlarged 40.0 times.*put the cell size right"):
+    with pytest.raises(InputError, match=r"1280 x 960 pixels with cells of 1 pixels would be enlarged 40.0 times.*correct the cell size"):
         to_working_scale(drawn(85), 1)
 
 

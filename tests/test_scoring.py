@@ -7,7 +7,7 @@ import pytest
 
 from malaria_cells.app.cli import main
 from malaria_cells.app.commands.run_request import RunRequest
-from malaria_cells.app.commands.run_truth import of_part, read_truth
+from malaria_cells.app.commands.run_truth import read_truth, select_part
 from malaria_cells.base.errors import InputError
 from malaria_cells.config import make_config
 from malaria_cells.data.dataset import load_data_set
@@ -46,7 +46,7 @@ def test_what_cannot_be_ignored_or_mapped(tmp_path, six_classes, values, message
 
 
 def test_flags_about_an_annotation_need_one(tmp_path, six_classes):
-    with pytest.raises(InputError, match=r"--ignore-labels: is about the annotation.*name it with --annotations"):
+    with pytest.raises(InputError, match=r"--ignore-labels: applies to an annotation.*name it with --annotations"):
         read_truth(RunRequest("x", tmp_path, ignore_labels=["a"]), tmp_path, [], six_classes)
 
 
@@ -68,14 +68,14 @@ def test_flags_of_the_command_line(untrained_model, tmp_path, capsys):
     assert metrics["ignored_labels"] == ["platelet", "thing"]
     assert metrics["label_map"] == {"RBC": "red blood cell", "WBC": "leukocyte"}
     assert metrics["per_class"]["red blood cell"]["n"] == 1
-    assert "ignored, so that they are neither hit nor miss: platelet, thing (1 region in all)" in capsys.readouterr().out
+    assert "ignored labels, scored as neither right nor wrong: platelet, thing (1 region in all)" in capsys.readouterr().out
     report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "--ignore-labels platelet,thing" in report
     for wrong in ("RBC", "=ring", "a=,b=c"):
         with pytest.raises(SystemExit):
             main([*map(str, words), "--label-map", wrong])
     assert main([*map(str, words), "--label-map", "RBC=ring"]) == 2
-    assert "'RBC' stands for 'red blood cell' and for 'ring'" in capsys.readouterr().err
+    assert "'RBC' is mapped to 'red blood cell' and to 'ring'" in capsys.readouterr().err
 
 
 def split(tmp_path, **lists):
@@ -94,42 +94,42 @@ def split(tmp_path, **lists):
     ],
 )
 def test_a_split_means_the_images_that_its_names_fit_longest(tmp_path, lists, keys, kept):
-    assert of_part(tmp_path, keys, split(tmp_path, **lists), "test") == kept
+    assert select_part(tmp_path, keys, split(tmp_path, **lists), "test") == kept
 
 
 @pytest.mark.parametrize(
     ("lists", "message"),
     [
-        ({"test": ["1.jpg"]}, r"'1\.jpg' fits several images .*\(a/1\.jpg, b/1\.jpg\)"),
-        ({"train": ["1.jpg"]}, r"holds the lists 'train', expected 'test'; name one of them with --part"),
+        ({"test": ["1.jpg"]}, r"'1\.jpg' matches several images .*\(a/1\.jpg, b/1\.jpg\)"),
+        ({"train": ["1.jpg"]}, r"holds the parts 'train', expected 'test'; name a part with --part"),
         ({"test": ["9.jpg"]}, r"none of the 2 images is in its 'test' part; first name: 9\.jpg"),
-        ({"test": ["a/1.jpg"], "train": ["a/1.jpg"]}, r"'a/1\.jpg' is in 'test' and in another list"),
+        ({"test": ["a/1.jpg"], "train": ["a/1.jpg"]}, r"'a/1\.jpg' is in 'test' and in another part"),
         ({"test": [1]}, r"'test' holds 1; expected names"),
-        ({}, "holds no list, expected 'test'"),
+        ({}, "holds no part, expected 'test'"),
     ],
 )
 def test_splits_that_do_not_say_which(tmp_path, lists, message):
     with pytest.raises(InputError, match=message):
-        of_part(tmp_path, ["a/1.jpg", "b/1.jpg"], split(tmp_path, **lists), "test")
+        select_part(tmp_path, ["a/1.jpg", "b/1.jpg"], split(tmp_path, **lists), "test")
 
 
 def test_names_without_an_image_are_counted(tmp_path, caplog):
-    assert of_part(tmp_path, ["1.jpg"], split(tmp_path, test=["1.jpg", "8.jpg", "9.jpg"]), "test") == ["1.jpg"]
-    assert "2 of 3 names of its 'test' part fit no image" in caplog.text
+    assert select_part(tmp_path, ["1.jpg"], split(tmp_path, test=["1.jpg", "8.jpg", "9.jpg"]), "test") == ["1.jpg"]
+    assert "2 of 3 names of its 'test' part match no image" in caplog.text
     assert "first: 8.jpg" in caplog.text
 
 
 def test_a_map_in_the_config_counts_in_every_part(tmp_path):
     slides(tmp_path / "set", NAMES[:8])
-    annotate(tmp_path / "set", NAMES[:8], label="Ring format")
+    annotate(tmp_path / "set", NAMES[:8], label="Ring form")
     slides(tmp_path / "set", NAMES[8:], "test.json")
     annotate(tmp_path / "set", NAMES[8:], "test.json", label="RF")
     slides(tmp_path / "corrected", ["new.png"])
     annotate(tmp_path / "corrected", ["new.png"], label="R")
     values = {"train_images": str(tmp_path / "set"), "corrections": str(tmp_path / "corrected")}
-    with pytest.raises(InputError, match=r"(?s)'Ring format' is in neither labels.*add label_map: \{Ring format: ring\}"):
+    with pytest.raises(InputError, match=r"(?s)'Ring form' is in neither labels.*add label_map: \{Ring form: ring\}"):
         load_data_set(make_config(values | {"labels": ["ring"]}, "test"))
-    mapped = {"label_map": {"Ring format": "ring", "RF": "ring", "R": "ring"}}
+    mapped = {"label_map": {"Ring form": "ring", "RF": "ring", "R": "ring"}}
     data = load_data_set(make_config(values | mapped | {"labels": ["ring"]}, "test"))
     assert data.all_images.class_counts.tolist() == [13]
     assert load_data_set(make_config(values | mapped | {"labels": None}, "test")).train.labels.names == ("ring",)
@@ -140,7 +140,7 @@ def test_a_set_without_infected_labels_is_asked_about(tmp_path, caplog):
     annotate(tmp_path, NAMES, label="Rings")
     with caplog.at_level(logging.WARNING):
         load_data_set(make_config({"train_images": str(tmp_path), "labels": ["Rings"]}, "test"))
-    assert "none of Rings counts as infected, so that infections are not counted. Is 'Rings' infected?" in caplog.text
+    assert "none of Rings counts as infected, so infections are not counted. Is 'Rings' infected?" in caplog.text
 
 
 def test_the_home_folder_is_known_in_paths(tmp_path, monkeypatch, capsys):

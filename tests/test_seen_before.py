@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from malaria_cells.app.commands import crossvalidate_sets
-from malaria_cells.app.commands.run_truth import of_part
+from malaria_cells.app.commands.run_truth import select_part
 from malaria_cells.base.errors import InputError
 from malaria_cells.config import load_config, make_config
 from malaria_cells.data.seen_before import learned_from, say_seen, seen_in
@@ -67,9 +67,9 @@ def test_what_the_models_before_saw_is_no_part_of_a_split(tmp_path):
     for name in ("a.png", "b.png"):
         draw(tmp_path / name, 1)
     start(tmp_path / "m", train=["b.png"], test=["a.png"], seen_before=["a.png", "b.png"])
-    assert of_part(tmp_path, ["a.png", "b.png"], tmp_path / "m" / "split.json", "test") == ["a.png"]
-    with pytest.raises(InputError, match=r"holds the lists 'test', 'train', expected 'validation'"):
-        of_part(tmp_path, ["a.png", "b.png"], tmp_path / "m" / "split.json", "validation")
+    assert select_part(tmp_path, ["a.png", "b.png"], tmp_path / "m" / "split.json", "test") == ["a.png"]
+    with pytest.raises(InputError, match=r"holds the parts 'test', 'train', expected 'validation'"):
+        select_part(tmp_path, ["a.png", "b.png"], tmp_path / "m" / "split.json", "validation")
 
 
 def test_no_data_set_is_left_out_that_the_start_model_was_trained_on(start_with_list, tmp_path):
@@ -78,8 +78,8 @@ def test_no_data_set_is_left_out_that_the_start_model_was_trained_on(start_with_
     with pytest.raises(
         InputError, match=r"start_from: \S+: was trained on images with the file names of 12 of 12 images .*start_from=null"
     ):
-        crossvalidate_sets._check_unseen(make_config({"start_from": str(start_with_list)}, "c.yaml"), images)
-    crossvalidate_sets._check_unseen(make_config({}, "c.yaml"), images)
+        crossvalidate_sets._check_start_model(make_config({"start_from": str(start_with_list)}, "c.yaml"), images)
+    crossvalidate_sets._check_start_model(make_config({}, "c.yaml"), images)
 
 
 @pytest.mark.parametrize("name", ["a" * 300, "a\0b"])

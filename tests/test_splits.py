@@ -139,7 +139,7 @@ def test_images_that_no_list_names_are_counted(tmp_path, caplog):
     path = tmp_path / "split.json"
     path.write_text(json.dumps({"train": ["p000.png"], "test": ["p001.png"]}))
     read_split(path, make_set([[0]] * 4))
-    assert "2 annotated images in no list of it, left out; first: d/p002.png" in caplog.text
+    assert "2 annotated images left out, since no list names them; first: d/p002.png" in caplog.text
 
 
 @pytest.mark.parametrize(

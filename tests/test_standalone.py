@@ -155,7 +155,7 @@ def test_its_numbers_are_the_package_s():
     assert (ours.CELL, ours.STRIDE, ours.MULTIPLE) == (prediction.WORKING_CELL_SIZE, prediction.STRIDE, prediction.MULTIPLE)
     assert (ours.PADDING, ours.RECEPTIVE_RADIUS, ours.TILE) == (prediction.PADDING, prediction.RECEPTIVE_RADIUS, tiles.SIDE)
     assert (ours.MIN_SCORE, ours.MAX_LOG_SIZE) == (prediction.MIN_SCORE, prediction.MAX_LOG_SIZE)
-    assert (ours.MOST_PIXELS, ours.MAX_PIXELS) == (prediction.MOST_PIXELS, refusal.MAX_PIXELS)
+    assert (ours.MAX_WORKING_PIXELS, ours.MAX_PIXELS) == (prediction.MAX_WORKING_PIXELS, refusal.MAX_PIXELS)
     assert (ours.HINT, ours.CERTAIN, ours.VIEWS, ours.BATCH) == (tta.HINT, tta.CERTAIN, tta._ORDER, classifier.BATCH)
     assert (ours.CONTAINMENT, ours.NESTED_DECAY, ours.MIRRORS) == (suppression.CONTAINMENT, suppression.NESTED_DECAY, prediction._MIRRORS)
     assert (ours.CONCLUSIVE, ours.CONFIDENT, ours.SIZE_TOLERANCE) == (scale.CONCLUSIVE, scale.CONFIDENT, scale.SIZE_TOLERANCE)
@@ -330,7 +330,7 @@ def test_it_refuses_what_it_would_read_wrongly(name, tmp_path):
 
 @pytest.mark.parametrize(
     ("size", "sure", "said"),
-    [(80, 0.9, None), (150, 0.9, "150 pixels wide, 80 are the model"), (80, 0.2, "only 10 of 150"), (None, 0.9, "under 10 cells")],
+    [(80, 0.9, None), (150, 0.9, "150 pixels wide, expected 80"), (80, 0.2, "only 10 of 150"), (None, 0.9, "fewer than 10 cells")],
 )
 def test_it_says_where_cells_are_of_another_size(size, sure, said):
     """In the images that the package would look at again in their own size."""

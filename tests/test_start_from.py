@@ -89,7 +89,7 @@ def test_the_terms_of_the_start_model_go_on_beside_ones_own(start_folder, tmp_pa
     content["terms"] = both.terms
     (folder / ABOUT).write_text(yaml.safe_dump(content))
     assert resolved(folder, terms="Ask us.").terms == both.terms  # the same recipe again
-    with pytest.raises(InputError, match=r"terms: with those of `start_from: \S*start`, which go on, they have 2,027 characters"):
+    with pytest.raises(InputError, match=r"terms: with those of `start_from: \S*start` they have 2,027 characters"):
         resolved(folder, terms="a" * 2000)
     with pytest.raises(InputError, match=r"terms: .*at least 1 character"):
         make_config({"terms": "  "}, "my.yaml")
@@ -162,7 +162,7 @@ def test_folders_that_no_training_goes_on_from_are_refused(start_folder, untrain
         resolved(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"not a model folder"):
         resolved(tmp_path)
-    with pytest.raises(InputError, match=r"has no network that finds cells \(proposer\.keras"):
+    with pytest.raises(InputError, match=r"has no network of learned proposals \(proposer\.keras"):
         resolved(untrained_model)
     (tmp_path / ABOUT).write_text((start_folder / ABOUT).read_text())
     (tmp_path / PROPOSER).write_bytes((start_folder / PROPOSER).read_bytes())
@@ -241,7 +241,7 @@ def test_networks_of_every_look_begin_with_the_start_models(start_folder, six_cl
     assert all(np.array_equal(a, b) for a, b in zip(other.get_weights(), before, strict=False) if a.shape[-1] != 3)
     said = said_of(classes_of(find_start(start_folder), LabelSet(("cat", "dog")), 2), start_folder)
     assert said.endswith(
-        "no label in common, so that the last layer is new; new: cat, dog; removed: " + ", ".join((*six_classes.names, BACKGROUND))
+        "no label in common, so the last layer is new; new: cat, dog; removed: " + ", ".join((*six_classes.names, BACKGROUND))
     )
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.data.annotations import csv_table, load_annotations
+from malaria_cells.data.annotations import load_annotations
+from malaria_cells.data.annotations.readers import csv_table
 from malaria_cells.data.annotations.source import RawImage, Source
 from tests.conftest import write_image
 
@@ -77,7 +78,7 @@ def test_declared_sizes_and_parts(tmp_path):
     images, notes = read(tmp_path, text.replace("Valid", "slide 3"))
     assert [p.part for p in images] == [None, None]
     assert notes == ["1 column not read; first: split"]
-    refused(tmp_path, text + "a.png,200,150,ring,1,2,31,41,test\n", "image 'a.png' has rows with several sizes or parts")
+    refused(tmp_path, text + "a.png,200,150,ring,1,2,31,41,test\n", "image 'a.png' has rows with different sizes or parts")
 
 
 def test_images_without_cells(tmp_path):
@@ -85,7 +86,7 @@ def test_images_without_cells(tmp_path):
         images, _ = read(tmp_path, text)
         assert [(p.name, len(p.boxes_xyxy), p.whole) for p in images] == [("a.png", 1, False), ("b.png", 0, False)]
     refused(
-        tmp_path, "image,label,xmin,ymin,xmax,ymax\na.png,ring,N/A,N/A,N/A,N/A\n", r"t\.csv: line 2 has the label 'ring' and no box; leave"
+        tmp_path, "image,label,xmin,ymin,xmax,ymax\na.png,ring,N/A,N/A,N/A,N/A\n", r"t\.csv: line 2 has the label 'ring' and no box; write"
     )
     refused(tmp_path, "image,label,xmin,ymin,xmax,ymax\na.png,,1,2,3,4\n", "line 2 lacks label")
     refused(tmp_path, "image,label,xmin,ymin,xmax,ymax\na.png,nan,1,2,3,4\n", "has a box with the label 'nan'")
@@ -106,7 +107,7 @@ def test_images_without_cells(tmp_path):
 def test_half_a_box_never_becomes_a_label_of_the_whole_image(tmp_path, header, named):
     row = ",".join(["a.png", *["5"] * header.count(",")])
     assert not csv_table.recognises(source_of(tmp_path, f"{header}\n{row}\n"))
-    refused(tmp_path, f"{header}\n{row}\n", rf"found the columns {header.replace(',', ', ')}, of which .*{named}.* seem to be of boxes")
+    refused(tmp_path, f"{header}\n{row}\n", rf"found the columns {header.replace(',', ', ')}, of which .*{named}.* seem to belong to boxes")
 
 
 def test_fractions_need_the_size(tmp_path):
@@ -118,9 +119,9 @@ def test_fractions_need_the_size(tmp_path):
 
 def test_x_and_y_are_a_corner_and_that_is_said(tmp_path):
     _, notes = read(tmp_path, "image,label,x,y,w,h\na.png,ring,18,14,28,28\n")
-    assert notes == ["1 table whose columns x and y are taken as the left upper corner of boxes; first: t.csv"]
+    assert notes == ["1 table whose columns x and y are read as the upper left corners of boxes; first: t.csv"]
     text = "image,image_width,image_height,label,x,y,w,h\na.png,100,100,ring,90,50,20,20\na.png,100,100,ring,20,50,20,20\n"
-    refused(tmp_path, text, "its x and y seem to be the centre of boxes")
+    refused(tmp_path, text, "x and y seem to be the centres of boxes")
 
 
 def test_rows_that_repeat_and_rows_that_contradict(tmp_path):
@@ -135,7 +136,7 @@ def test_rows_that_repeat_and_rows_that_contradict(tmp_path):
     refused(
         tmp_path,
         "image,label,area\na.png,ring,600\na.png,ring,610\n",
-        "lines 2 and 3 are of one image .* differ in 'area'",
+        "lines 2 and 3 have the same image .* differ in 'area'",
     )
     box = "a.png,ring,1,2,30,40\n"
     (image,), notes = read(tmp_path, f"image,label,xmin,ymin,xmax,ymax\n{box}a.png,rbc,1,2,30,40\n{box}")
@@ -168,7 +169,7 @@ def test_one_column_for_each_class(tmp_path):
     (a, b), _ = read(tmp_path, "filename, ring, red blood cell\na.png,0,1\nb.png,1.0,0.0\n")
     assert (a.categories, b.categories, a.whole) == (["red blood cell"], ["ring"], True)
     for row, said in (("1,1", "1 for ring, rbc"), ("0,0", "1 for none")):
-        with pytest.raises(InputError, match=rf"line 3 has {said} of its classes; an image as a whole has one class"):
+        with pytest.raises(InputError, match=rf"line 3 has {said} of its classes; expected 1 for exactly one class"):
             read(tmp_path, f"filename,ring,rbc\na.png,0,1\nb.png,{row}\n")
     refused(
         tmp_path,
@@ -182,9 +183,9 @@ def test_one_column_for_each_class(tmp_path):
     [
         ("image,label\na.png,ring\nb.png\n", "line 3 lacks label"),
         ("image,label\n,ring\n", "line 2 lacks image"),
-        ("image,label\na.png,NaN\n", "line 2 has the label 'NaN', which stands for none"),
-        ("image,label\na.png,ring,more\n", "line 2 has 3 fields and the table 2 columns.*put a field in quotes"),
-        ('image,label\n"a.png,ring\nb.png,ring\n', "is no row of a table .*look for a quote"),
+        ("image,label\na.png,NaN\n", "line 2 has the label 'NaN', which means no label"),
+        ("image,label\na.png,ring,more\n", "line 2 has 3 fields, but the table has 2 columns.*put a field in quotes"),
+        ('image,label\n"a.png,ring\nb.png,ring\n', "is not a row of a table .*look for a missing or extra quote"),
         ('image,label\n"a.png,ring\nb.png",ring\n', "line 3 has several lines in its image"),
         (
             "image,label,xmin,ymin,xmax,ymax\na.png,ring,1,,3,4\n",
@@ -198,12 +199,12 @@ def test_one_column_for_each_class(tmp_path):
         ("", r"found the columns \(none\); expected one for the image"),
         ("image,label,Label\na.png,ring,rbc\n", "has the column 'Label' twice"),
         ("a,b\n1,2\n", "found the columns a, b; expected one for the image .* and one for the label"),
-        ("image,label\na.png,ring\0\n", "holds zero bytes"),
-        ("image,label\na.png," + "x" * 140_000 + "\n", "line 2 is no row of a table .field larger than field limit"),
-        ("x" * 140_000 + "\n", "line 1 is no row of a table .field larger than field limit"),
+        ("image,label\na.png,ring\0\n", "contains zero bytes"),
+        ("image,label\na.png," + "x" * 140_000 + "\n", "line 2 is not a row of a table .field larger than field limit"),
+        ("x" * 140_000 + "\n", "line 1 is not a row of a table .field larger than field limit"),
         (
             " ,Label,Area,Mean,BX,BY,Width,Height\n1,a.png:ring,600,150,22,22,28,28\n",
-            "measurements of ImageJ.*write a table with the columns",
+            "measurements of ImageJ.*write them as a table with the columns",
         ),
     ],
 )
@@ -224,7 +225,7 @@ def test_half_a_box_is_named_where_nothing_else_is_recognised(tmp_path):
     source_of(tmp_path, "image,label,xmin,ymin\na.png,ring,1,2\n")
     for path in (tmp_path / "t.csv", tmp_path):
         with pytest.raises(
-            InputError, match=r"t\.csv: .*found the columns image, label, xmin, ymin, of which xmin, ymin seem to be of boxes"
+            InputError, match=r"t\.csv: .*found the columns image, label, xmin, ymin, of which xmin, ymin seem to belong to boxes"
         ):
             load_annotations(path, None)
 

@@ -189,11 +189,11 @@ def test_grey_channels_of_one_page_are_to_be_merged(tmp_path, planes):
 @pytest.mark.parametrize(
     ("axes", "advice"),
     [
-        ("CYX", r"its 3 colour channels are pages of their own \(3 pages of 37 x 21 pixels\); merge the channels to RGB"),
-        ("ZYX", r"a stack of 3 pages of 37 x 21 pixels; save each as an image of its own"),
-        ("TYX", r"a stack of 3 pages of 37 x 21 pixels; save each as an image of its own"),
-        ("ZCYX", r"its 3 colour channels are pages of their own \(6 pages of 37 x 21 pixels\); merge the channels to RGB"),
-        ("ZYXS", r"a stack of 2 pages of 37 x 21 pixels; save each as an image of its own"),
+        ("CYX", r"its 3 colour channels are separate pages \(3 pages of 37 x 21 pixels\); merge the channels to RGB"),
+        ("ZYX", r"a stack of 3 pages of 37 x 21 pixels; save each as a separate image"),
+        ("TYX", r"a stack of 3 pages of 37 x 21 pixels; save each as a separate image"),
+        ("ZCYX", r"its 3 colour channels are separate pages \(6 pages of 37 x 21 pixels\); merge the channels to RGB"),
+        ("ZYXS", r"a stack of 2 pages of 37 x 21 pixels; save each as a separate image"),
     ],
 )
 def test_channels_are_to_be_merged_and_stacks_to_be_taken_apart(tmp_path, writer, axes, advice):
@@ -235,7 +235,7 @@ def test_a_stack_behind_one_header_is_refused(tmp_path, options):
 def test_channels_behind_one_header_are_refused(tmp_path):
     values = np.repeat(ramps()[None, ..., 0].astype(np.uint8), 4, axis=0)
     tifffile.imwrite(tmp_path / "p.tif", values, imagej=True, truncate=True, metadata={"axes": "CYX"})
-    with pytest.raises(InputError, match=r"its 4 colour channels are pages of their own \(4 pages of 37 x 21 pixels\); merge the channels"):
+    with pytest.raises(InputError, match=r"its 4 colour channels are separate pages \(4 pages of 37 x 21 pixels\); merge the channels"):
         read_image(tmp_path / "p.tif")
 
 
@@ -254,7 +254,7 @@ def test_the_largest_page_is_the_image_wherever_it_is(tmp_path):
     with tifffile.TiffWriter(tmp_path / "two.tif") as tiff:
         tiff.write(page, photometric="rgb", metadata=None)
         tiff.write(page[:35], photometric="rgb", metadata=None)
-    with pytest.raises(InputError, match=r"2 pages of which none is a thumbnail \(60 x 40 pixels, 60 x 35\); save each as an image"):
+    with pytest.raises(InputError, match=r"2 pages of which none is a thumbnail \(60 x 40 pixels, 60 x 35\); save each as a separate image"):
         read_image(tmp_path / "two.tif")
 
 

@@ -99,16 +99,16 @@ def test_run_is_told_which_labels_were_annotated(untrained_model, tmp_path, caps
     assert main([*words, "--annotated-labels", "red blood cell,ring"]) == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["unannotated_labels"] == ["leukocyte", "gametocyte", "trophozoite", "schizont"]
-    assert "neither right nor wrong where no cell is annotated: leukocyte, gametocyte, trophozoite, schizont" in capsys.readouterr().out
+    assert "so their detections outside annotated cells are not scored: leukocyte, gametocyte, trophozoite, schizont" in capsys.readouterr().out
     assert "--annotated-labels" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert main(words) == 0
     assert "unannotated_labels" not in json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert main([*words, "--annotated-labels", "rings"]) == 2
     assert "--annotated-labels: 'rings' is not in labels (did you mean 'ring'?)" in capsys.readouterr().err
     assert main([*words, "--annotated-labels", "ring"]) == 2
-    assert "--annotated-labels: 'red blood cell' is missing, of which the annotation has 1 cell" in capsys.readouterr().err
+    assert "--annotated-labels: 'red blood cell' is missing, but the annotation has 1 cell of it" in capsys.readouterr().err
     assert main([*words[:5], "--annotated-labels", "ring"]) == 2
-    assert "--annotated-labels: is about the annotation that is scored by" in capsys.readouterr().err
+    assert "--annotated-labels: applies to an annotation that detections are scored against" in capsys.readouterr().err
 
 
 def test_false_alarms_of_labels_that_no_annotation_has_are_pointed_out(tmp_path, six_classes):
@@ -116,7 +116,7 @@ def test_false_alarms_of_labels_that_no_annotation_has_are_pointed_out(tmp_path,
     truth = list(read_truth(request(tmp_path), tmp_path, ["0.png"], six_classes).images)
     found = detections([[1, 1, 30, 30], [40, 1, 60, 30]], [0, 1], [0.9, 0.9], n_classes=7, labels=six_classes)
     said = said_of_labels(truth, [found], six_classes)
-    assert said.startswith("in no annotation, so that each is a false alarm: leukocyte (1 in all)")
+    assert said.startswith("labels without an annotation, so each detection is a false alarm: leukocyte (1 in all)")
     assert said.endswith("add --annotated-labels 'red blood cell,ring'")
     assert said_of_labels(truth, [found[:1]], six_classes) == ""
 
@@ -125,7 +125,7 @@ def test_whole_images_know_no_such_labels(untrained_model, tmp_path):
     from malaria_cells.app.commands.run import run
 
     write_bbbc041(tmp_path, {"0.png": [("ring", 1, 1, 30, 30)]})
-    with pytest.raises(InputError, match="--annotated-labels: is about cells that nobody boxed"):
+    with pytest.raises(InputError, match="--annotated-labels: applies to detections only"):
         run(request(tmp_path, model=untrained_model, mode="classify", annotated_labels=["ring"]))
 
 

@@ -13,7 +13,7 @@ from malaria_cells.inference.classifier import PatchClassifier
 from malaria_cells.inference.detector import FAMILIARITY, DetectionSettings, TwoStageDetector
 from malaria_cells.inference.familiarity import FAMILIAR, UNUSUAL, Familiarity
 from malaria_cells.inference.unfamiliar import (
-    FEWEST_RED_CELLS,
+    MIN_RED_CELLS,
     Evidence,
     UnfamiliarSigmoid,
     applies_to,
@@ -45,9 +45,9 @@ def test_what_shifts_all_cells_of_an_image_alike_changes_nothing():
 
 
 def test_an_image_of_few_red_cells_has_no_median():
-    is_red = np.arange(20) < FEWEST_RED_CELLS - 1
+    is_red = np.arange(20) < MIN_RED_CELLS - 1
     assert relative_evidence(np.zeros(20), is_red) is None
-    assert relative_evidence(np.zeros(20), np.arange(20) < FEWEST_RED_CELLS) is not None
+    assert relative_evidence(np.zeros(20), np.arange(20) < MIN_RED_CELLS) is not None
 
 
 def test_evidence_is_the_ratio_of_infected_to_healthy():
@@ -58,14 +58,14 @@ def test_evidence_is_the_ratio_of_infected_to_healthy():
 
 def test_only_red_cells_are_divided_anew():
     probabilities = answers(np.array([0.2, 0.2, 0.2]), leukocyte=0.3)
-    closely = answers(np.array([0.5, 0.5, 0.5]))
+    refined = answers(np.array([0.5, 0.5, 0.5]))
     sigmoid = UnfamiliarSigmoid(2.0, -4.0)
-    found = corrected(probabilities, closely, np.array([0.0, 2.0, 9.0]), sigmoid, LABELS)
-    assert np.allclose(found.sum(axis=1), 1)
-    assert np.array_equal(found[:, [1, 4]], probabilities[:, [1, 4]])  # leukocytes and background
-    fraction = found[:, 2:4].sum(axis=1) / (1 - 0.3 - 0.1)
+    result = corrected(probabilities, refined, np.array([0.0, 2.0, 9.0]), sigmoid, LABELS)
+    assert np.allclose(result.sum(axis=1), 1)
+    assert np.array_equal(result[:, [1, 4]], probabilities[:, [1, 4]])  # leukocytes and background
+    fraction = result[:, 2:4].sum(axis=1) / (1 - 0.3 - 0.1)
     assert np.allclose(fraction, expit([-4, 0, 14]))
-    assert np.allclose(found[:, 2], 2 * found[:, 3])  # the stages as the closest look has them
+    assert np.allclose(result[:, 2], 2 * result[:, 3])  # the stages in the refiner's proportions
 
 
 def test_the_sigmoid_is_found_again():
@@ -88,8 +88,8 @@ def test_each_laboratory_counts_alike_and_the_healthy_ones_as_much_as_the_others
     few = Evidence(np.array([0.0, 0, 1, 1, 2, 2, 3, 3] * 25), np.array([False, False, False, True, False, True, True, True] * 25))
     one = fit_unfamiliar({"few": few, "many": healthy(3_000)})
     for others in ({"few one": healthy(40)}, {"a": healthy(20), "b": healthy(2_000)}):
-        found = fit_unfamiliar({"few": few, **others})
-        assert (found.slope, found.offset) == pytest.approx((one.slope, one.offset), rel=0.02)
+        fitted = fit_unfamiliar({"few": few, **others})
+        assert (fitted.slope, fitted.offset) == pytest.approx((one.slope, one.offset), rel=0.02)
     assert one.offset < fit_unfamiliar({"few": few}).offset
 
 
@@ -106,9 +106,9 @@ def test_nothing_is_fitted_where_infected_cells_look_healthier():
 
 def test_the_most_suspect_come_first_and_there_are_some():
     evidence = np.random.default_rng(2).normal(size=300)
-    again = most_suspect(evidence)
-    assert len(again) == 30
-    assert evidence[again].min() > np.delete(evidence, again).max()
+    indices = most_suspect(evidence)
+    assert len(indices) == 30
+    assert evidence[indices].min() > np.delete(evidence, indices).max()
     assert len(most_suspect(evidence[:4])) == 4
 
 
@@ -172,21 +172,21 @@ def test_a_familiar_image_is_seen_as_ever():
 def test_on_an_unfamiliar_one_the_usual_cell_is_healthy_and_the_dark_one_is_not():
     plain, beside = detector_of(UNUSUAL, None).predict(scene()), detector_of(UNUSUAL).predict(scene())
     infected = beside.probabilities[:, 2:4].sum(axis=1) / 0.8
-    usual = np.delete(np.arange(CELLS), 3)
-    assert (plain.probabilities[usual, 2:4].sum(axis=1) > 0.3).all()  # by the network alone every cell is a suspect
-    assert np.allclose(infected[usual], expit(-3), atol=1e-6)
-    assert infected[3] > 3 * infected[usual].max()
+    healthy = np.delete(np.arange(CELLS), 3)
+    assert (plain.probabilities[healthy, 2:4].sum(axis=1) > 0.3).all()  # by the network alone every cell is a suspect
+    assert np.allclose(infected[healthy], expit(-3), atol=1e-6)
+    assert infected[3] > 3 * infected[healthy].max()
 
 
 def test_the_verdict_goes_with_the_detections():
     detector = detector_of(UNUSUAL)
-    found = detector.detect(scene())
-    verdict = getattr(found, FAMILIARITY)[1]
+    detections = detector.detect(scene())
+    verdict = getattr(detections, FAMILIARITY)[1]
     assert verdict.level == UNUSUAL
-    assert detector.familiarity(scene(), found) is verdict
-    assert detector_of(FAMILIAR).familiarity(scene(), found).level == FAMILIAR  # another model has a verdict of its own
+    assert detector.familiarity(scene(), detections) is verdict
+    assert detector_of(FAMILIAR).familiarity(scene(), detections).level == FAMILIAR  # another model has a verdict of its own
     other = detector_of(FAMILIAR).detect(scene())
-    assert len(sv.Detections.merge([found, other])) == len(found) + len(other)  # also of images with other verdicts
+    assert len(sv.Detections.merge([detections, other])) == len(detections) + len(other)  # also of images with other verdicts
 
 
 def test_evidence_is_measured_on_annotated_red_cells(tmp_path):

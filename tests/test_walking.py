@@ -75,7 +75,7 @@ def test_a_folder_that_cannot_be_opened_is_told(tmp_path, monkeypatch, caplog):
 
     monkeypatch.setattr(os, "scandir", guarded)
     assert names(tmp_path) == ["a.png"]
-    assert "1 folder could not be opened and not searched; first: " in caplog.text
+    assert "1 folder left out, since opening failed; first: " in caplog.text
     assert "closed (Permission denied)" in caplog.text
     with pytest.raises(InputError, match=r"closed: cannot be searched \(Permission denied\)"):
         walk_files(tmp_path / "closed")

@@ -1,4 +1,4 @@
-"""The three faces of the toolkit: command line, web page, and `CellDetector` for programs.
+"""The three user interfaces of the toolkit: command line, web page, and `CellDetector` for programs.
 
-In: what a person types, clicks or calls. Out: calls of the packages below, messages, exit codes.
+Input: arguments, clicks and function calls. Output: calls of the packages below, messages, exit codes.
 """

@@ -1,4 +1,4 @@
-"""What programs use: few names, all importable from `malaria_cells` itself."""
+"""The Python API. All its names can be imported from `malaria_cells`."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ from malaria_cells.inference.familiarity import Familiarity
 from malaria_cells.inference.model_folder import load_detector, shipped
 from malaria_cells.results.overlay import draw_detections
 
-EXPLAINED = 300  # pixels a side
+EXPLAINED_SIZE = 300  # pixels, side of a Grad-CAM overlay
 
 
 class CellDetector:
@@ -30,8 +30,8 @@ class CellDetector:
         >>> detector = CellDetector.load("pretrained/thin_smear")
         >>> detector.labels
         ('red blood cell', 'leukocyte', 'gametocyte', 'ring', 'trophozoite', 'schizont', 'platelet')
-        >>> found = detector.detect("docs/images/smear.jpg")
-        >>> 50 < detector.count(found).red_cells < 100
+        >>> detections = detector.detect("docs/images/smear.jpg")
+        >>> 50 < detector.count(detections).red_cells < 100
         True
     """
 
@@ -44,13 +44,13 @@ class CellDetector:
         """Load a model folder.
 
         Args:
-            folder: as ``train.py`` or ``malaria-cells export`` wrote it; None: the shipped model, as `run.py` uses it.
-            engine: ``keras``, ``onnx``, ``openvino``, ``litert`` or ``savedmodel``; None: what the folder holds.
-            cell_size: median longer side of a cell in your images in pixels; None: as in the training, or an image's own where
-                it is plainly another.
+            folder: model folder that ``train.py`` or ``malaria-cells export`` wrote; None: the shipped model, which `run.py` uses too.
+            engine: ``keras``, ``onnx``, ``openvino``, ``litert`` or ``savedmodel``; None: the engine whose files the folder holds.
+            cell_size: median longer side of a cell in your images, in pixels; None: the size of the training images, unless the
+                size estimated from an image clearly differs.
 
         Raises:
-            InputError: no model folder, a damaged one, an engine that it was not exported for or that is not installed.
+            InputError: the folder is no model folder or is damaged, or the engine is not installed, or the model was not exported for it.
 
         Examples:
             >>> CellDetector.load("docs")
@@ -61,10 +61,13 @@ class CellDetector:
         folder = shipped() if folder is None else Path(folder)
         detector, description = load_detector(folder, engine)
         if not description.has_background:
-            raise InputError(f"{folder}: classifies whole images and detects no cells; use run.py --mode classify")
+            raise InputError(f"{folder}: this model classifies whole images and detects no cells; use run.py --mode classify")
         if cell_size is not None:
             if not isinstance(detector, TwoStageDetector):
-                raise InputError(f"cell_size: {folder} is a {description.detector} detector, which fits whole images to its input")
+                raise InputError(
+                    f"cell_size: {folder} is a one-stage {description.detector} detector, which scales whole images to its input; "
+                    "leave cell_size out"
+                )
             detector = detector.with_cell_size(cell_size)
         return cls(detector, folder)
 
@@ -74,46 +77,46 @@ class CellDetector:
         return self._detector.labels.names
 
     def detect(self, image: str | Path | np.ndarray) -> sv.Detections:
-        """Find and name the cells of one image.
+        """Detect and classify the cells of one image.
 
         Args:
-            image: a file, or uint8 RGB (H, W, 3), upright, values 0 to 255.
+            image: path of an image file, or uint8 RGB (H, W, 3), upright, values 0 to 255.
 
         Returns:
             Detections, best score first: ``xyxy``, float32 (n, 4), pixels, right and bottom exclusive; ``confidence``, float32
             (n,), 0 to 1; ``class_id``, int (n,); in ``data``: ``class_name``; ``probabilities``, float32 (n, n_labels + 1),
-            calibrated, the last being "no cell"; ``objectness``, float32 (n,), the probability of being a cell; ``label_scores``,
-            float32 (n, n_labels), what it is ranked by under each label that it may have, 0 under others; ``counted_as``, int (n,),
-            the label that it counts as at the operating thresholds, -1 for a mere suspicion.
+            calibrated, the background class last; ``objectness``, float32 (n,), the probability of being a cell; ``label_scores``,
+            float32 (n, n_labels), the score under each label for which the detection is ranked, 0 under the other labels;
+            ``counted_as``, int (n,), the label under which the detection is counted at the operating thresholds, -1 if it is not counted.
 
         Raises:
-            InputError: a file that cannot be read, or an array of another format.
+            InputError: the file cannot be read, or the array has another type or shape.
 
         Examples:
-            >>> found = CellDetector.load("pretrained/thin_smear").detect("docs/images/smear.jpg")
-            >>> found.xyxy.shape[1], found.data["probabilities"].shape[1]
+            >>> detections = CellDetector.load("pretrained/thin_smear").detect("docs/images/smear.jpg")
+            >>> detections.xyxy.shape[1], detections.data["probabilities"].shape[1]
             (4, 8)
         """
         if isinstance(image, np.ndarray):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
                 raise InputError(f"image: expected uint8 RGB (H, W, 3), found {image.dtype} {image.shape}; see read_image")
         elif not isinstance(image, str | os.PathLike):
-            raise InputError(f"image: expected a file or a NumPy array, found {type(image).__name__}; numpy.asarray may make one of it")
+            raise InputError(f"image: expected a file or a NumPy array, found {type(image).__name__}; numpy.asarray may convert it")
         return self._detector.detect(image)
 
     def detect_each(self, images: Iterable[str | Path | np.ndarray]) -> Iterator[sv.Detections]:
-        """Find and name the cells of many images: in their order, some at once, which takes a fifth less time than a loop.
+        """Detect and classify the cells of many images in parallel, a fifth faster than a loop. Results are in the order of the images.
 
         Args:
-            images: each as for `detect`; taken as they are needed, so that a generator fills no memory.
+            images: files or arrays as for `detect`. They are taken when they are needed, so a generator fills no memory.
 
         Raises:
-            InputError: as `detect`, when it is the image's turn; the images before have been handed out.
+            InputError: an image cannot be read, see `detect`; raised after the results of the images before it.
 
         Examples:
             >>> detector = CellDetector.load("pretrained/thin_smear")
-            >>> found = list(detector.detect_each(["docs/images/smear.jpg"] * 3))
-            >>> detector.count(*found).red_cells == 3 * detector.count(found[0]).red_cells
+            >>> detections = list(detector.detect_each(["docs/images/smear.jpg"] * 3))
+            >>> detector.count(*detections).red_cells == 3 * detector.count(detections[0]).red_cells
             True
         """
         for _, detecting in imap_ordered(self.detect, images):
@@ -123,8 +126,7 @@ class CellDetector:
         """Count the cells of one or more images.
 
         Returns:
-            ``by_label``, int (n_labels,); ``infected`` and ``red_cells``; ``parasitemia``, a fraction of 1, or None without
-            red cells.
+            ``by_label``, int (n_labels,); ``infected`` and ``red_cells``, int; ``parasitemia``, 0 to 1, or None without red cells.
 
         Examples:
             >>> detector = CellDetector.load("pretrained/thin_smear")
@@ -133,19 +135,19 @@ class CellDetector:
             True
         """
         labels = self._detector.labels
-        return total((count_detected(found, labels) for found in detections), labels)
+        return total((count_detected(of_image, labels) for of_image in detections), labels)
 
     def familiarity(self, image: np.ndarray, detections: sv.Detections) -> Familiarity | None:
-        """How like the training images an image is; None of a model that does not know what those look like.
+        """Compare an image with the training images; None if the model holds no statistics of the training images.
 
         Args:
             image: uint8 RGB (H, W, 3), see `read_image`.
-            detections: what `detect` found in it, all of them.
+            detections: all detections that `detect` returned for the image.
 
         Returns:
-            ``level``: ``familiar``, ``unusual`` or ``unlike anything learned``; the ``reason`` in words; ``distance`` and ``nearest``;
-            ``infection_known``, whether the data sets that it is like have infected cells; and ``is_as_learned``, whether it is
-            familiar and they have. A parasitemia of the last level means nothing.
+            ``level``: ``familiar``, ``unusual`` or ``unlike anything learned``, for which a parasitemia is meaningless; ``reason``, a
+            sentence; ``distance`` to the training images and ``nearest`` data set; ``infection_known``, whether the training data sets
+            that the image resembles have infected cells; ``is_as_learned``, whether ``level`` is familiar and ``infection_known`` holds.
 
         Examples:
             >>> from malaria_cells import read_image
@@ -157,12 +159,12 @@ class CellDetector:
         return self._detector.familiarity(image, detections)
 
     def interval(self, counted: Count, *familiarities: Familiarity | None) -> tuple[float, float] | None:
-        """95 % interval of the parasitemia, fractions of 1, the detector's own errors included (see `Count.interval`).
+        """95 % interval of the parasitemia, 0 to 1, which accounts for the detector's errors (see `Count.interval`).
 
         Args:
-            counted: cells of one or more images.
-            familiarities: theirs. With one that is not as learned the interval is that of laboratories that the training left out; where
-                errors there were not measured it is None, but for familiar images.
+            counted: cells of one or more images, see `count`.
+            familiarities: familiarity of each image, see `familiarity`. If ``is_as_learned`` is false for one, the error rates are those
+                measured on laboratories left out of training. The interval is None if these were not measured, except for familiar images.
 
         Examples:
             >>> detector = CellDetector.load("pretrained/thin_smear")
@@ -173,7 +175,7 @@ class CellDetector:
         return counted.interval(self._detector.errors_for(*familiarities))
 
     def draw(self, image: np.ndarray, detections: sv.Detections) -> np.ndarray:
-        """Draw the counted cells on a copy of an image, uint8 RGB (H, W, 3), infected ones standing out.
+        """Draw the counted cells on a copy of an image, uint8 RGB (H, W, 3), with infected cells highlighted.
 
         Examples:
             >>> from malaria_cells import read_image
@@ -188,18 +190,18 @@ class CellDetector:
         return Explainer.load(self._folder)
 
     def explain(self, image: np.ndarray, box_xyxy: np.ndarray, label: str) -> np.ndarray:
-        """Draw what of a cell speaks for a label, by Grad-CAM (see `explain`).
+        """Draw a Grad-CAM map of the evidence for a label in a cell (see `inference.explain`).
 
         Args:
             image: uint8 RGB (H, W, 3).
-            box_xyxy: of the cell, (4,), pixels.
+            box_xyxy: box of the cell, (4,), pixels.
             label: one of `labels`.
 
         Returns:
             uint8 RGB (300, 300, 3): the cell with its surroundings, bright where the evidence is.
 
         Raises:
-            InputError: an unknown label; a one-stage or exported detector, which has no classifier to ask.
+            InputError: the label is unknown, or the detector is one-stage or exported and has no Keras classifier.
 
         Examples:
             >>> from malaria_cells import read_image
@@ -209,5 +211,5 @@ class CellDetector:
         """
         if label not in self.labels:
             raise InputError(f"label: '{label}' is not one of {', '.join(self.labels)}")
-        patch = crop_boxes(image, np.asarray(box_xyxy)[None], self._explainer.context, (EXPLAINED, EXPLAINED))
+        patch = crop_boxes(image, np.asarray(box_xyxy)[None], self._explainer.context, (EXPLAINED_SIZE, EXPLAINED_SIZE))
         return self._explainer.overlays(patch, label, [Stain.of(image)])[0]

@@ -1,4 +1,4 @@
-"""The command line: arguments only. Whatever is heavy is imported once a command starts."""
+"""The command line: arguments only. A command imports its heavy libraries when it starts."""
 
 import argparse
 import contextlib
@@ -12,9 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from malaria_cells.base.errors import InputError
+from malaria_cells.inference.engines import ENGINES, engine_names
 
-FORMATS = ("onnx", "openvino", "litert", "savedmodel")
-ENGINES = ("keras", *FORMATS)
 INPUT_RANGES = ("0,1", "-1,1", "0,255")
 FOLDS = 5
 PROPOSALS = ("watershed", "sliding", "learned")
@@ -22,22 +21,23 @@ DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit code.
+    """Run one command.
 
-    0 done, 1 a file or folder that could not be written or read, 2 wrong request, 3 some images failed, 130 interrupted.
+    Returns:
+        Exit code: 0 success, 1 a file or folder could not be written or read, 2 wrong request, 3 some images failed, 130 interrupted.
     """
     parser = _parser()
-    options = parser.parse_args(_with_values_joined(sys.argv[1:] if arguments is None else arguments))
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may hold letters that the terminal's encoding lacks
+    options = parser.parse_args(_join_input_range(sys.argv[1:] if arguments is None else arguments))
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may hold characters that the terminal's encoding lacks
         sys.stdout.reconfigure(errors="backslashreplace")
-    _at_home(options)
+    _expand_home(options)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
         return int(options.command(options))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except OSError as error:  # a folder of somebody else's, a full disk
+    except OSError as error:  # missing permission or a full disk
         if error.errno in DISK_FULL:
             print(f"error: {error.strerror}; make room, then run the command again", file=sys.stderr)
             return 1
@@ -51,8 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _with_values_joined(arguments: list[str]) -> list[str]:
-    """``--input-range -1,1`` as one word: argparse takes what begins with a dash for an option."""
+def _join_input_range(arguments: list[str]) -> list[str]:
+    """Join ``--input-range -1,1`` into one argument, since argparse takes a value that begins with a dash for an option."""
     joined: list[str] = []
     for word in arguments:
         if joined and joined[-1] == "--input-range" and word in INPUT_RANGES:
@@ -63,12 +63,12 @@ def _with_values_joined(arguments: list[str]) -> list[str]:
 
 
 def script(command: str) -> int:
-    """What ``train.py`` and ``run.py`` call: `main` with the command's name before the arguments."""
+    """Entry point of ``train.py`` and ``run.py``: call `main` with the command's name before the arguments."""
     return main([command, *sys.argv[1:]])
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="malaria-cells", description="Finds and names blood cells in images of stained smears.")
+    parser = argparse.ArgumentParser(prog="malaria-cells", description="Detect and classify blood cells in images of stained smears.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in (
         _add_train,
@@ -108,7 +108,7 @@ def _add_overrides(parser: argparse.ArgumentParser) -> None:
 
 def _add_annotation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="folder of the images (default: the annotation's own folder)")
-    parser.add_argument("--format", default="auto", help="format of the annotation (default: recognised by content)")
+    parser.add_argument("--format", default="auto", help="annotation format (default: recognised by content)")
 
 
 def _annotation(options: argparse.Namespace):  # type: ignore[no-untyped-def]
@@ -125,7 +125,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
 
     parser = _command(commands, "train", "Train a model on an annotated data set.", train)
     _add_recipe(parser)
-    parser.add_argument("--resume", action="store_true", help="go on with a run that was cut off")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run")
 
 
 def _add_run(commands: argparse._SubParsersAction) -> None:
@@ -150,52 +150,68 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         default="auto",
         help="auto: detect if the model was trained for it (default: %(default)s)",
     )
-    parser.add_argument("--annotations", type=Path, help="annotation file; what is predicted is scored by it")
-    _add_label_meanings(parser, "categories of the annotation that are neither hit nor miss where they are", "labels of the model")
+    parser.add_argument("--annotations", type=Path, help="annotation file that predictions are scored against")
+    _add_label_meanings(parser, "categories of the annotation to treat as ignore regions, which are not scored", "labels of the model")
     parser.add_argument(
         "--annotated-labels",
         type=_names,
         action="append",
         default=[],
         metavar="A,B,..",
-        help="labels of the model that the annotators marked wherever they saw one; a detection of another label on no annotated cell is "
-        "neither right nor wrong (default: all); may be repeated",
+        help="labels of the model that are annotated completely; detections of other labels that match no annotated cell are not scored "
+        "(default: all); may be repeated",
     )
-    parser.add_argument("--split", type=Path, metavar="FILE", help='JSON {"test": [images], ..}; work on the images of one part only')
-    parser.add_argument("--part", default="test", help="which part of --split (default: %(default)s)")
+    parser.add_argument("--split", type=Path, metavar="FILE", help='JSON {"test": [images], ..}; use the images of one part only')
+    parser.add_argument("--part", default="test", help="part of --split to use (default: %(default)s)")
     parser.add_argument(
-        "--score-threshold", type=_fraction, metavar="S", help="leave out detections scored lower, 0 to 1 (default: the model's)"
+        "--score-threshold", type=_fraction, metavar="S", help="minimum score of a detection, 0 to 1 (default: the model's)"
     )
-    parser.add_argument("--nms", choices=("agnostic", "class"), help="one label a cell, or labels apart (default: the model's)")
-    parser.add_argument("--nms-iou", type=_fraction, metavar="IOU", help="overlap from which one of two boxes goes (default: the model's)")
     parser.add_argument(
-        "--tta", type=int, choices=range(1, 9), metavar="N", help="views averaged for each cell, 1 to 8 (default: the model's)"
+        "--nms",
+        choices=("agnostic", "class"),
+        help="non-maximum suppression across labels, or for each label separately (default: the model's)",
     )
-    parser.add_argument("--proposals", choices=PROPOSALS, help="how candidate boxes are found (default: the model's)")
+    parser.add_argument(
+        "--nms-iou",
+        type=_fraction,
+        metavar="IOU",
+        help="IoU from which the lower-scored of two boxes is suppressed (default: the model's)",
+    )
+    parser.add_argument(
+        "--tta",
+        type=int,
+        choices=range(1, 9),
+        metavar="N",
+        help="test-time augmentation: views averaged for each cell, 1 to 8 (default: the model's)",
+    )
+    parser.add_argument("--proposals", choices=PROPOSALS, help="method that proposes boxes (default: the model's)")
     parser.add_argument(
         "--cell-size",
         type=_cell_size,
         metavar="PIXELS",
-        help="median longer side of a cell in these images (default: the model's, or an image's own where it is plainly another)",
+        help="median longer side of a cell in these images (default: the model's, unless the size estimated from an image clearly differs)",
     )
-    parser.add_argument("--engine", choices=ENGINES, help="what runs the networks (default: what MODEL holds them for; see export)")
+    parser.add_argument("--engine", choices=engine_names(), help="inference engine (default: that of the files in MODEL; see export)")
     parser.add_argument("--labels", metavar="A,B,..", help="class names of a bare .keras or .h5 model")
     parser.add_argument(
         "--input-range",
         choices=INPUT_RANGES,
         metavar="{0,1|-1,1|0,255}",
-        help="pixels that a bare model was trained on: 0 to 1, -1 to 1, or 0 to 255 (default: 0,255)",
+        help="range of the pixel values that a bare model was trained on: 0 to 1, -1 to 1, or 0 to 255 (default: 0,255)",
     )
     parser.add_argument(
-        "--input-divisor", type=_divisor, metavar="N", help="divide pixels by N first, in place of --input-range: 255 is 0,1"
+        "--input-divisor", type=_divisor, metavar="N", help="divide pixel values by N, instead of --input-range; 255 is the range 0,1"
     )
     parser.add_argument(
-        "--review", type=_count, metavar="N", help="write the N most doubtful cells as a sheet, and their images to correct and train on"
+        "--review",
+        type=_count,
+        metavar="N",
+        help="write the N least certain cells as a sheet, and their images as a data set to correct and train on",
     )
     parser.add_argument(
-        "--force", action="store_true", help="give a parasitemia of images that are unlike anything the model has learned, too"
+        "--force", action="store_true", help="report a parasitemia also for images that are unlike all training images of the model"
     )
-    parser.add_argument("--compare", action="store_true", help="draw what is annotated beside what is detected (needs --annotations)")
+    parser.add_argument("--compare", action="store_true", help="draw annotations beside detections (needs --annotations)")
 
 
 def _add_adapt(commands: argparse._SubParsersAction) -> None:
@@ -208,19 +224,21 @@ def _add_adapt(commands: argparse._SubParsersAction) -> None:
         values["label_map"] = _one_map(values["label_map"]) or {}
         return adapt(AdaptRequest(**values))
 
-    parser = _command(commands, "adapt", "Go on from a trained model with a few annotated images.", adapt)
+    parser = _command(commands, "adapt", "Fine-tune a trained model on a few annotated images.", adapt)
     parser.add_argument("data", type=Path, help="annotation file, data set folder, or corrected review of run.py: 5 to 40 images")
-    parser.add_argument("--from", dest="model", type=Path, required=True, metavar="MODEL", help="model folder to go on from")
+    parser.add_argument("--from", dest="model", type=Path, required=True, metavar="MODEL", help="model folder to start from")
     parser.add_argument("--output", type=Path, required=True, help="folder of the new model")
     _add_annotation(parser)
-    parser.add_argument("--labels", type=_names, metavar="A,B,..", help="all class names (default: the model's, and what is new in DATA)")
     parser.add_argument(
-        "--infected-labels", type=_names, metavar="A,B,..", help="those that are infected red cells (default: as the model)"
+        "--labels", type=_names, metavar="A,B,..", help="all labels of the new model (default: those of MODEL and new categories of DATA)"
     )
-    _add_label_meanings(parser, "categories of no interest", "labels")
-    parser.add_argument("--group", metavar="HOW", help="what keeps images of one slide together, as the key `group` of a config")
-    parser.add_argument("--old-data", type=Path, metavar="DATA", help="config or folder of what MODEL was trained on, to learn from too")
-    parser.add_argument("--minutes", type=_minutes, default=10.0, help="that it may take (default: %(default)g)")
+    parser.add_argument(
+        "--infected-labels", type=_names, metavar="A,B,..", help="labels that are infected red cells (default: the model's)"
+    )
+    _add_label_meanings(parser, "categories that become ignore regions", "labels")
+    parser.add_argument("--group", metavar="HOW", help="how images of one slide are recognised, as the config key `group`")
+    parser.add_argument("--old-data", type=Path, metavar="DATA", help="config or folder of MODEL's training images, to train on as well")
+    parser.add_argument("--minutes", type=_minutes, default=10.0, help="time limit in minutes (default: %(default)g)")
 
 
 def _add_crossvalidate(commands: argparse._SubParsersAction) -> None:
@@ -230,24 +248,24 @@ def _add_crossvalidate(commands: argparse._SubParsersAction) -> None:
 
         if options.by == "data_set":
             if options.folds is not None:
-                raise InputError("--folds: is of --by fold; --by data_set trains once for each of `data_sets`")
+                raise InputError("--folds: applies to --by fold only; --by data_set trains once for each of `data_sets`")
             return crossvalidate_sets(options.config, options.set, options.output)
         return crossvalidate(options.config, options.set, options.folds or FOLDS, options.output)
 
-    parser = _command(commands, "crossvalidate", "Train and score a recipe on every fold of the training images.", crossvalidate)
+    parser = _command(commands, "crossvalidate", "Cross-validate a config on the training images.", crossvalidate)
     _add_recipe(parser)
     parser.add_argument(
         "--by",
         choices=("fold", "data_set"),
         default="fold",
-        help="what is left out and scored on: folds of the images, or one of `data_sets` after another (default: %(default)s)",
+        help="what each training holds out: a fold of the images, or one of `data_sets` (default: %(default)s)",
     )
-    parser.add_argument("--folds", type=int, choices=range(2, 21), metavar="K", help=f"2 to 20 (default: {FOLDS})")
+    parser.add_argument("--folds", type=int, choices=range(2, 21), metavar="K", help=f"number of folds, 2 to 20 (default: {FOLDS})")
     parser.add_argument(
         "--output",
         type=Path,
         default=Path("results/crossvalidation"),
-        help="folder of the folds' models and of the table (default: %(default)s)",
+        help="folder for the models of the folds and the table (default: %(default)s)",
     )
 
 
@@ -257,10 +275,10 @@ def _add_download(commands: argparse._SubParsersAction) -> None:
 
         return list_names() if options.list else download(options.names, options.data)
 
-    parser = _command(commands, "download", "Fetch public data sets, or render the sample.", download)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="data sets to fetch (default: bbbc041)")
-    parser.add_argument("--list", action="store_true", help="list the names and end")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder to put data sets in (default: %(default)s)")
+    parser = _command(commands, "download", "Download public data sets, or render the sample.", download)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="data sets to download (default: bbbc041)")
+    parser.add_argument("--list", action="store_true", help="list the names and exit")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder for the data sets (default: %(default)s)")
 
 
 def _add_explore(commands: argparse._SubParsersAction) -> None:
@@ -275,7 +293,7 @@ def _add_explore(commands: argparse._SubParsersAction) -> None:
     _add_overrides(parser)
     _add_annotation(parser)
     parser.add_argument("--output", type=Path, default=Path("results/explore"), help="folder for the images (default: %(default)s)")
-    parser.add_argument("--augment", metavar="POLICY", help="show what an augmentation policy does to sixteen patches")
+    parser.add_argument("--augment", metavar="POLICY", help="show sixteen patches under an augmentation policy")
 
 
 def _add_page(commands: argparse._SubParsersAction) -> None:
@@ -284,12 +302,10 @@ def _add_page(commands: argparse._SubParsersAction) -> None:
 
         return page(options.model, options.models, options.review, options.address, options.port)
 
-    parser = _command(commands, "page", "Open the page: drop images, see cells, correct labels.", page)
-    parser.add_argument("--model", type=Path, help="model folder that is chosen at first (default: the shipped pretrained/thin_smear)")
-    parser.add_argument("--models", type=Path, default=Path("models"), help="folder of further models to offer (default: %(default)s)")
-    parser.add_argument(
-        "--review", type=Path, default=Path("results/page-review"), help="folder that corrections go to (default: %(default)s)"
-    )
+    parser = _command(commands, "page", "Serve the web page: drop images, see cells, correct labels.", page)
+    parser.add_argument("--model", type=Path, help="model folder selected at start (default: the shipped pretrained/thin_smear)")
+    parser.add_argument("--models", type=Path, default=Path("models"), help="folder of other models to offer (default: %(default)s)")
+    parser.add_argument("--review", type=Path, default=Path("results/page-review"), help="folder for corrections (default: %(default)s)")
     parser.add_argument("--address", default="127.0.0.1", help="address to bind; 0.0.0.0 accepts remote connections (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8501, help="port to bind (default: %(default)s)")
 
@@ -304,8 +320,8 @@ def _add_gallery(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("source", type=Path, help="annotation file, data set folder, or results of run.py")
     _add_annotation(parser)
     parser.add_argument("--output", type=Path, default=Path("results/gallery"), help="folder for the images (default: %(default)s)")
-    parser.add_argument("--count", type=_count, default=100, help="cells of a class at most (default: %(default)s)")
-    parser.add_argument("--explain", action="store_true", help="also draw where a model looks (Grad-CAM)")
+    parser.add_argument("--count", type=_count, default=100, help="maximum number of cells of a class (default: %(default)s)")
+    parser.add_argument("--explain", action="store_true", help="also draw Grad-CAM maps of a model")
     parser.add_argument("--model", type=Path, help="with --explain: the model folder (default: the shipped pretrained/thin_smear)")
 
 
@@ -315,14 +331,14 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
 
         return export(options.model, options.format, options.int8, options.image, options.output)
 
-    parser = _command(commands, "export", "Write a trained detector for another engine.", export)
+    parser = _command(commands, "export", "Export a trained detector for another engine.", export)
     parser.add_argument("--model", type=Path, required=True, help="model folder that training wrote")
-    parser.add_argument("--format", choices=FORMATS, required=True, help="what to write it for")
-    parser.add_argument("--int8", action="store_true", help="eight-bit weights and activations: smaller, faster, a little less exact")
+    parser.add_argument("--format", choices=ENGINES.names, required=True, help="format to write")
+    parser.add_argument("--int8", action="store_true", help="quantise to eight bits: smaller, faster, slightly less accurate")
     parser.add_argument(
-        "--image", help="with --int8 for onnx, openvino: images that ranges are fitted to (default: those it was trained on)"
+        "--image", help="with --int8 for onnx, openvino: images to calibrate the quantisation on (default: the training images)"
     )
-    parser.add_argument("--output", type=Path, help="folder to write (default: a subfolder of the model, named by the format)")
+    parser.add_argument("--output", type=Path, help="folder to write (default: a subfolder of the model folder, named after the format)")
 
 
 def _add_convert(commands: argparse._SubParsersAction) -> None:
@@ -331,7 +347,7 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
 
         return convert(_annotation(options), options.target, options.to)
 
-    parser = _command(commands, "convert", "Write any annotation as COCO, VOC or YOLO.", convert)
+    parser = _command(commands, "convert", "Convert any annotation to COCO, VOC or YOLO.", convert)
     parser.add_argument("source", type=Path, help="annotation file or data set folder")
     parser.add_argument("target", type=Path, help="new folder to write")
     parser.add_argument("--to", choices=("coco", "voc", "yolo"), required=True, help="format to write")
@@ -346,9 +362,9 @@ def _add_sample(commands: argparse._SubParsersAction) -> None:
 
     parser = _command(commands, "sample", "Render a data set of thin blood smears.", sample)
     parser.add_argument("folder", type=Path, help="folder to write")
-    parser.add_argument("--training", type=_count, default=40, help="training images (default: %(default)s)")
-    parser.add_argument("--test", type=_count, default=16, help="test images (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=42, help="same seed, same images (default: %(default)s)")
+    parser.add_argument("--training", type=_count, default=40, help="number of training images (default: %(default)s)")
+    parser.add_argument("--test", type=_count, default=16, help="number of test images (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=42, help="random seed; the same seed renders the same images (default: %(default)s)")
 
 
 def _add_keys(commands: argparse._SubParsersAction) -> None:
@@ -368,22 +384,28 @@ def _add_formats(commands: argparse._SubParsersAction) -> None:
         print(table(), end="")
         return 0
 
-    _command(commands, "formats", "Print every format of annotation that is read, as Markdown.", formats)
+    _command(commands, "formats", "Print every annotation format that can be read, as Markdown.", formats)
 
 
 def _add_label_meanings(parser: argparse.ArgumentParser, ignored: str, labels: str) -> None:
-    """Options for an annotation whose names are others: what is left out (`ignored` says how), and what stands for which of `labels`."""
-    for flag, kind, shown, meaning in (
+    """Add the options that adapt an annotation's category names to a model.
+
+    Args:
+        parser: of the command.
+        ignored: help text of ``--ignore-labels``.
+        labels: noun for the targets of ``--label-map`` in its help text.
+    """
+    for flag, kind, metavar, meaning in (
         ("--ignore-labels", _names, "A,B,..", ignored),
-        ("--label-map", _pairs, "A=B,..", f"names of the annotation and the {labels} that they stand for, as in 'RBC=red blood cell'"),
+        ("--label-map", _pairs, "A=B,..", f"map categories of the annotation to {labels}, as in 'RBC=red blood cell'"),
     ):
-        parser.add_argument(flag, type=kind, action="append", default=[], metavar=shown, help=f"{meaning}; may be repeated")
+        parser.add_argument(flag, type=kind, action="append", default=[], metavar=metavar, help=f"{meaning}; may be repeated")
 
 
 def _names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
-        raise argparse.ArgumentTypeError(f"found '{text}', expected names with commas between")
+        raise argparse.ArgumentTypeError(f"found '{text}', expected names separated by commas")
     return names
 
 
@@ -392,7 +414,7 @@ def _pairs(text: str) -> list[tuple[str, str]]:
     for pair in filter(str.strip, text.split(",")):
         name, _, label = (side.strip() for side in pair.partition("="))
         if not name or not label:
-            raise argparse.ArgumentTypeError(f"found '{text}', expected NAME=LABEL with commas between, as in 'RBC=red blood cell'")
+            raise argparse.ArgumentTypeError(f"found '{text}', expected NAME=LABEL separated by commas, as in 'RBC=red blood cell'")
         pairs.append((name, label))
     return pairs
 
@@ -401,16 +423,16 @@ def _one_map(lists: list[list[tuple[str, str]]]) -> dict[str, str] | None:
     merged: dict[str, str] = {}
     for name, label in (pair for pairs in lists for pair in pairs):
         if merged.setdefault(name, label) != label:
-            raise InputError(f"--label-map: '{name}' stands for '{merged[name]}' and for '{label}'; give one of them")
+            raise InputError(f"--label-map: '{name}' is mapped to '{merged[name]}' and to '{label}'; give one of them")
     return merged or None
 
 
-def _at_home(options: argparse.Namespace) -> None:
-    """Put the home folder in the place of ``~`` in every path: a shell leaves it in --image=~/images, and in quotes."""
+def _expand_home(options: argparse.Namespace) -> None:
+    """Expand ``~`` in every path, since a shell does not expand it in ``--image=~/images`` and in quotes."""
     for name, value in vars(options).items():
         is_path = isinstance(value, Path) or (name == "image" and isinstance(value, str))
         if is_path and str(value).startswith("~") and not os.path.lexists(value):
-            with contextlib.suppress(RuntimeError):  # no home of that name: what is not there is said of the path as it stands
+            with contextlib.suppress(RuntimeError):  # no such user: the command reports that the path is missing
                 setattr(options, name, type(value)(Path(value).expanduser()))
 
 

@@ -1,4 +1,4 @@
-"""What every other package stands on and that knows nothing of cells.
+"""General helpers that all other packages use. They know nothing of cells.
 
-In: paths, texts and values as people give them. Out: whole files or none, messages, images in parallel, TensorFlow started.
+In: paths, texts and values from users. Out: atomically written files, messages, parallel maps, a configured TensorFlow.
 """

@@ -1,14 +1,14 @@
-"""The one exception that a user's input can cause."""
+"""The exception for invalid user input, and helpers for its messages."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """A request that cannot be carried out as it stands.
+    """Raised if a request cannot be carried out because of its input.
 
-    The message names the file or key, says what was found and what was expected, and what to do. The command line prints
-    it without a traceback and ends with exit code 2.
+    The message names the file or key, what was found, what was expected, and what to do. The command line prints it without a
+    traceback and ends with exit code 2.
 
     Examples:
         >>> raise InputError("photo.jpg: no such image")
@@ -17,11 +17,11 @@ class InputError(ValueError):
         malaria_cells.InputError: photo.jpg: no such image
     """
 
-    __module__ = "malaria_cells"  # where programs import it from, and what a traceback names
+    __module__ = "malaria_cells"  # the public import path, which tracebacks show
 
 
 def reason(error: BaseException) -> str:
-    r"""Return the first line of what an exception says, or its kind where it says nothing.
+    r"""Return the first line of an exception's message, or the name of its class if the message is empty.
 
     Examples:
         >>> reason(OSError("no space left\nat byte 3")), reason(KeyError())
@@ -37,12 +37,21 @@ def nearest(name: str, known: Iterable[str]) -> str:
         >>> nearest("trophozoit", ["ring", "trophozoite"])
         " (did you mean 'trophozoite'?)"
     """
-    found = nearest_name(name, known)
-    return f" (did you mean '{found}'?)" if found is not None else ""
+    match = nearest_name(name, known)
+    return f" (did you mean '{match}'?)" if match is not None else ""
 
 
 def nearest_name(name: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
-    """Return the known name that is spelt most like `name`, or None where none is as like as `likeness`, 0 to 1."""
+    """Return the known name with the most similar spelling, ignoring case.
+
+    Args:
+        name: a name, perhaps misspelt.
+        known: the names to choose from.
+        likeness: minimum similarity (`difflib.SequenceMatcher.ratio`), 0 to 1.
+
+    Returns:
+        The name, or None if no known name is that similar.
+    """
     candidates = {k.lower(): k for k in known}
-    found = difflib.get_close_matches(name.lower(), list(candidates), n=1, cutoff=likeness)
-    return candidates[found[0]] if found else None
+    matches = difflib.get_close_matches(name.lower(), list(candidates), n=1, cutoff=likeness)
+    return candidates[matches[0]] if matches else None

@@ -1,7 +1,7 @@
-"""Names of files made from other names: of classes, of images. No two become one, on any system.
+"""Portable, distinct file names made from the names of classes and images.
 
-Some systems compare names without regard to case, and all Apple's without regard to the Unicode form of a letter; Windows
-drops dots and spaces at the end and keeps some names for its devices; no system takes more than 255 bytes.
+File systems differ in which names are the same: Windows and macOS ignore case, macOS ignores the Unicode normalisation form of a letter,
+and Windows drops trailing dots and spaces and reserves some names for devices. Most limit a name to 255 bytes.
 """
 
 import hashlib
@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Sequence
 
 from malaria_cells.base.errors import InputError
 
-LONGEST = 250  # bytes of UTF-8: 255 are the limit of most systems, less what the ending of a label file may add
-_LONGEST_SUFFIX = 20  # bytes; a longer one is no suffix but a sentence with a full stop in it
+LONGEST = 250  # bytes of UTF-8 in a name: the limit of most systems, 255, less room for the suffix of a label file
+_MAX_SUFFIX_BYTES = 20  # bytes; longer text after the last dot is not treated as a suffix
 _WINDOWS_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(?=\.|$)", re.IGNORECASE)
-_UNPRINTABLE = {"Cc", "Cs"}  # Unicode categories: control characters, and bytes of a name that is not UTF-8
+_UNPRINTABLE = {"Cc", "Cs"}  # Unicode categories: control characters and surrogates (bytes of a name that is not UTF-8)
 
 
 def folded(path: str) -> str:
-    r"""The form in which two paths are compared: those with the same form may be one file on some system.
+    r"""Normalise a path for comparison: two paths with the same normalised form may be the same file on some system.
 
     >>> folded("Ring.PNG") == folded("ring.png"), folded("a\u0308.png") == folded("\u00e4.png"), folded("a. /b") == folded("a/b")
     (True, True, True)
@@ -28,24 +28,24 @@ def folded(path: str) -> str:
     return "/".join(part.rstrip(". ") or part for part in text.split("/"))
 
 
-def fitted(name: str, longest: int = LONGEST) -> str:
-    """A file's name of at most `longest` bytes; a longer one loses its end, for which a checksum of the whole name stands.
+def fitted(name: str, max_bytes: int = LONGEST) -> str:
+    """Shorten a file name to at most `max_bytes` bytes: the end of a longer stem is replaced by a checksum of the whole name.
 
     >>> fitted("a.png"), fitted("a" * 300 + ".png", 30)
     ('a.png', 'aaaaaaaaaaaaaaaaa~f0e62479.png')
     """
-    if _length(name) <= longest:
+    if _length(name) <= max_bytes:
         return name
     stem, suffix = _split(name)
     tail = "~" + hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest() + suffix
-    stem = stem[:longest]
-    while _length(stem + tail) > longest:
+    stem = stem[:max_bytes]
+    while _length(stem + tail) > max_bytes:
         stem = stem[:-1]
     return stem + tail
 
 
 def printable(name: str) -> str:
-    r"""A name without characters that no other program takes: each becomes an underscore.
+    r"""Replace each control character or invalid byte of a name by an underscore.
 
     >>> printable("smear\x07 1.png"), printable("caf\udce9.png")
     ('smear_ 1.png', 'caf_.png')
@@ -54,7 +54,7 @@ def printable(name: str) -> str:
 
 
 def stem_of_label(label: str) -> str:
-    """The stem of a file about a class: its name, with an underscore for whatever is no letter, digit, dot or hyphen.
+    """Return the file stem for a class: its name, with all but letters, digits, dots and hyphens replaced by underscores.
 
     >>> stem_of_label("red blood cell"), stem_of_label("P. vivax/ring"), stem_of_label("NUL"), stem_of_label("?"), stem_of_label("..")
     ('red_blood_cell', 'P._vivax_ring', 'NUL_', 'class', 'class')
@@ -66,48 +66,49 @@ def stem_of_label(label: str) -> str:
 
 
 def inside(path: str) -> str:
-    """The path itself, where it leads to a place below the folder that it is relative to, on every system.
+    """Return a relative path unchanged if it stays inside its folder on every operating system.
 
     Raises:
-        InputError: it is absolute, empty, or goes up by ``..``.
+        InputError: the path is absolute or empty, or contains ``..``.
     """
     parts = re.split(r"[/\\]", path)
     if not path or path.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[/\\]", path) or ".." in parts or "\0" in path:
-        raise InputError(f"'{printable(path)}': leads outside the folder that is written; name the image by its path below the data set")
+        raise InputError(f"'{printable(path)}': leads outside the output folder; name the image by its path within the data set")
     return path
 
 
 def distinct(
     wanted: Sequence[str],
     files_of: Callable[[str], Iterable[str]] = lambda name: (name,),
-    longest: int = LONGEST,
+    max_bytes: int = LONGEST,
     numbered: str = "{stem}_{number}{suffix}",
 ) -> list[str]:
-    """A path for each of `wanted`, so that no two write the same file; one that is free is kept as it is.
+    """Make paths distinct, so that no two of them write the same file. A path without a conflict is unchanged.
 
     Args:
         wanted: relative paths with forward slashes.
-        files_of: the files that are written for a path; by default the path alone.
-        longest: bytes of each part of a path.
-        numbered: how a path is told apart from an earlier one.
+        files_of: maps a path to the files that are written for it; by default the path alone.
+        max_bytes: maximum length of each part of a path, in bytes of UTF-8.
+        numbered: format of the name that replaces a name in conflict.
 
     Returns:
-        As many paths, in the same order, the same for the same list. ``..`` and absolute paths are brought inside.
+        One path per entry of `wanted`, in the same order. The result is deterministic. Absolute paths and ``..`` are made relative
+        to the output folder.
     """
-    cleaned = [_clean(name, longest) for name in wanted]
+    cleaned = [_clean(name, max_bytes) for name in wanted]
     taken = _Taken(files_of)
     chosen: list[str | None] = [name if taken.take(name) else None for name in cleaned]
     tried: Counter[str] = Counter()
     for i, name in enumerate(cleaned):
         while chosen[i] is None:
             tried[name] += 1
-            candidate = _with_number(name, tried[name] + 1, numbered, longest, taken.has_file_for_folder(name))
+            candidate = _with_number(name, tried[name] + 1, numbered, max_bytes, taken.has_file_for_folder(name))
             chosen[i] = candidate if taken.take(candidate) else None
     return [name for name in chosen if name is not None]
 
 
 class _Taken:
-    """The files and folders that the paths chosen so far need."""
+    """The files and folders that are needed by the paths chosen so far."""
 
     def __init__(self, files_of: Callable[[str], Iterable[str]]):
         self._files_of = files_of
@@ -130,23 +131,23 @@ class _Taken:
         return True
 
 
-def _clean(path: str, longest: int) -> str:
-    path = re.sub(r"^([A-Za-z]):", r"\1_", path.replace("\0", "_"))  # a drive of Windows
+def _clean(path: str, max_bytes: int) -> str:
+    path = re.sub(r"^([A-Za-z]):", r"\1_", path.replace("\0", "_"))  # a Windows drive
     parts = [part for part in path.split("/") if part not in {"", "."}]
-    return "/".join(fitted("_" if part == ".." else part, longest) for part in parts) or "_"
+    return "/".join(fitted("_" if part == ".." else part, max_bytes) for part in parts) or "_"
 
 
-def _with_number(path: str, number: int, numbered: str, longest: int, in_folder: bool) -> str:
+def _with_number(path: str, number: int, numbered: str, max_bytes: int, in_folder: bool) -> str:
     parts = path.split("/")
-    place = 0 if in_folder else -1  # the first folder, where a file has the name of one of the folders
-    stem, suffix = _split(parts[place])
-    parts[place] = fitted(numbered.format(stem=stem, number=number, suffix=suffix), longest)
+    index = 0 if in_folder else -1  # number the first folder if another file has the name of one of the folders
+    stem, suffix = _split(parts[index])
+    parts[index] = fitted(numbered.format(stem=stem, number=number, suffix=suffix), max_bytes)
     return "/".join(parts)
 
 
 def _split(name: str) -> tuple[str, str]:
     stem, dot, suffix = name.rpartition(".")
-    return (stem, dot + suffix) if stem.strip(".") and _length(dot + suffix) <= _LONGEST_SUFFIX else (name, "")
+    return (stem, dot + suffix) if stem.strip(".") and _length(dot + suffix) <= _MAX_SUFFIX_BYTES else (name, "")
 
 
 def _length(name: str) -> int:

@@ -1,7 +1,7 @@
-"""Writing so that a file or folder is either the old one, whole, or the new one, whole; and one process at a time.
+"""Atomic replacement of files and folders, and locks between processes.
 
-A folder cannot be exchanged for another in one step. Its successor is written beside it, the old one is moved away, the new one in;
-where a process is killed between the two, `put_back` returns the old one.
+A folder cannot be replaced in one step. The new folder is written beside the old one, the old one is moved away, and the new one is moved
+to its path. If the process is killed between the two moves, `put_back` restores the old folder.
 """
 
 import hashlib
@@ -24,73 +24,73 @@ from malaria_cells.base.errors import InputError
 log = logging.getLogger(__name__)
 
 LOCKS = ".locks"
-WAITING = 0.05  # seconds between two looks whether a lock is free
+POLL_SECONDS = 0.05  # seconds between two attempts to acquire a lock
 WRITING, REPLACED, REMOVED = "writing", "replaced", "removed"
-MOST_BYTES = 100  # of a name that temporary names are made of, since a file system's longest is 255
+MAX_STEM_BYTES = 100  # bytes of a name that are used in a temporary name, since most file systems limit names to 255
 
 
 class BusyError(InputError):
-    """Another process is writing what this one was asked to write."""
+    """Raised if another process holds the lock of a path."""
 
 
-def _beside(path: Path, state: str, suffix: str = "") -> Path:
-    """A name that nothing has yet, beside a path."""
+def _temporary_path(path: Path, state: str, suffix: str = "") -> Path:
+    """A new temporary path in the same folder as `path`."""
     return path.parent / f".{_shortened(path.name)}.{state}-{secrets.token_hex(4)}{suffix}"
 
 
 def _shortened(name: str) -> str:
     whole = name.encode(errors="surrogatepass")
-    if len(whole) <= MOST_BYTES:
+    if len(whole) <= MAX_STEM_BYTES:
         return name
-    return f"{whole[:MOST_BYTES].decode(errors='ignore')}-{hashlib.blake2b(whole, digest_size=4).hexdigest()}"
+    return f"{whole[:MAX_STEM_BYTES].decode(errors='ignore')}-{hashlib.blake2b(whole, digest_size=4).hexdigest()}"
 
 
-def _left(path: Path, state: str) -> list[Path]:
-    """Temporary folders of one state that lie beside a path, oldest first."""
+def _leftovers(path: Path, state: str) -> list[Path]:
+    """Temporary files and folders of one state that belong to a path, oldest first."""
     start = f".{_shortened(path.name)}.{state}-"
-    found = (p for p in path.parent.iterdir() if p.name.startswith(start)) if path.parent.is_dir() else ()
-    return sorted(found, key=lambda p: p.stat().st_mtime)
+    leftovers = (p for p in path.parent.iterdir() if p.name.startswith(start)) if path.parent.is_dir() else ()
+    return sorted(leftovers, key=lambda p: p.stat().st_mtime)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path`, with the same suffix, to write to; it takes `path`'s place when the block ends well."""
+    """Yield a temporary file with the suffix of `path`; it replaces `path` if the block raises no exception."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = _beside(path, WRITING, path.suffix)
-    # Made by the system with the permissions that a plain open() gives.
-    os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    temporary = _temporary_path(path, WRITING, path.suffix)
+    # Created with the same permissions as by open().
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
-        yield beside
-        beside.replace(path)
+        yield temporary
+        temporary.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def check_replaceable(path: Path, known_by: str | None) -> None:
-    """See that `replacing_folder` will take a path, before work is done for it.
+    """Check that `replacing_folder` accepts a path, before any work is done.
 
     Args:
-        path: of the folder.
+        path: path of the folder.
         known_by: name of a marker file. A folder without it belongs to the user and is never overwritten; None: never overwrite.
 
     Raises:
-        InputError: what is at `path` is somebody's own.
+        InputError: `path` is not empty and belongs to the user.
     """
     is_empty = path.is_dir() and not any(path.iterdir())
     if path.exists() and not is_empty and not (known_by and (path / known_by).is_file()):
-        holds = f" and holds no {known_by}, so that it is not written over" if known_by else ""
-        raise InputError(f"{path}: is already there{holds}; name a new folder")
+        holds = f" and holds no {known_by}, so it is not overwritten" if known_by else ""
+        raise InputError(f"{path}: already exists{holds}; name a new folder")
 
 
 @contextmanager
 def replacing_folder(path: Path, known_by: str | None) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; it takes `path`'s place when the block ends well, and is removed when not.
+    """Yield an empty temporary folder. It replaces `path` if the block raises no exception, and is removed otherwise.
 
-    An older folder at `path` is moved away first and removed last, so that one of the two is always there whole: at `path`, or where
-    `put_back` finds it.
+    An existing folder at `path` is moved away first and removed last. So at any time one of the two exists completely: at `path`, or
+    where `put_back` restores it from.
 
     Args:
-        path: of the folder.
+        path: path of the folder.
         known_by: see `check_replaceable`.
 
     Raises:
@@ -99,118 +99,123 @@ def replacing_folder(path: Path, known_by: str | None) -> Iterator[Path]:
     put_back(path)
     check_replaceable(path, known_by)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = _beside(path, WRITING)
-    beside.mkdir()
+    temporary = _temporary_path(path, WRITING)
+    temporary.mkdir()
     try:
-        yield beside
-        for old in _take_place(beside, path):
+        yield temporary
+        for old in _take_place(temporary, path):
             shutil.rmtree(old)
     finally:
-        if beside.exists():
-            shutil.rmtree(beside)
+        if temporary.exists():
+            shutil.rmtree(temporary)
 
 
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path` for what is needed until `path` is written; one that a kill left goes by `sweep`."""
+    """Yield an empty folder beside `path` that is removed when the block ends. After a kill, `sweep` removes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = _beside(path, WRITING)
-    beside.mkdir()
+    temporary = _temporary_path(path, WRITING)
+    temporary.mkdir()
     try:
-        yield beside
+        yield temporary
     finally:
-        shutil.rmtree(beside)
+        shutil.rmtree(temporary)
 
 
 def _take_place(new: Path, path: Path) -> list[Path]:
-    """Move a folder to a path; returns the folders that hold what was there."""
+    """Move a folder to a path; returns the temporary folders that hold the previous content of the path."""
     moved = []
     while True:
         if path.exists():
-            moved.append(_beside(path, REPLACED))
+            moved.append(_temporary_path(path, REPLACED))
             moved[-1].mkdir()
             path.replace(moved[-1] / path.name)
         try:
             new.replace(path)
         except OSError:
-            if not path.exists():  # else another process has just put a folder there
+            if not path.exists():  # otherwise another process has just created it
                 raise
         else:
             return moved
 
 
 def former(path: Path) -> Path | None:
-    """Where the folder is that belongs to a path and was moved away by a `replacing_folder` that was killed then."""
+    """Return the folder that a killed `replacing_folder` moved away from `path`.
+
+    Returns:
+        The moved folder, or None if `path` exists or no folder was moved.
+    """
     if path.exists():
         return None
-    return next((old / path.name for old in reversed(_left(path, REPLACED)) if (old / path.name).exists()), None)
+    return next((old / path.name for old in reversed(_leftovers(path, REPLACED)) if (old / path.name).exists()), None)
 
 
 def put_back(path: Path) -> None:
-    """Return what `former` finds to its place."""
-    found = former(path)
-    if found is not None:
-        found.replace(path)
-        log.warning(f"{path}: its writing was cut off; the former one is put back")
+    """Move the folder that `former` returns back to `path`."""
+    previous = former(path)
+    if previous is not None:
+        previous.replace(path)
+        log.warning(f"{path}: writing it was interrupted; the previous version is restored")
 
 
 def sweep(path: Path) -> None:
-    """Remove what killed writers of a path left beside it; for a path that no other process can be writing, as under a lock."""
+    """Remove the temporary files and folders that killed processes left beside a path. No other process may be writing the path."""
     for state in (WRITING, REMOVED, REPLACED):
-        for left in _left(path, state):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        for leftover in _leftovers(path, state):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder so that it is there whole or not at all: it is moved away first."""
-    away = _beside(path, REMOVED)
+    """Remove a folder atomically: it is renamed first, so a partly deleted folder never remains at `path`."""
+    away = _temporary_path(path, REMOVED)
     path.replace(away)
     shutil.rmtree(away)
 
 
 @contextmanager
 def locked(path: Path, message: str, wait: bool = False) -> Iterator[None]:
-    """Be the only process that has the lock of a path; the system takes it back from one that was killed.
+    """Hold the lock of a path while the block runs. The operating system releases the lock if the process is killed.
 
-    The lock is a file in the folder `LOCKS` beside the path. It goes with the lock: a refused request leaves nothing.
+    The lock file lies in the folder `LOCKS` beside the path and is removed when the lock is released.
 
     Args:
-        path: of a file or folder, which need not exist.
-        message: said where another process has it.
-        wait: whether to wait then.
+        path: path of a file or folder, which need not exist.
+        message: message of the error, or the text that is printed before waiting, if another process holds the lock.
+        wait: whether to wait until the lock is free.
 
     Raises:
-        BusyError: another process has it, and `wait` is False.
+        BusyError: another process holds the lock and `wait` is False.
     """
-    place = path.parent / LOCKS / f"{path.name}.lock"
-    lock = _acquired(place, message, wait)
+    lock_file = path.parent / LOCKS / f"{path.name}.lock"
+    lock = _acquired(lock_file, message, wait)
     try:
         yield
     finally:
         if lock is not None:
-            with suppress(PermissionError):  # Windows removes no file that is open
-                place.unlink(missing_ok=True)
+            with suppress(PermissionError):  # Windows cannot remove an open file
+                lock_file.unlink(missing_ok=True)
             lock.release()
-        with suppress(OSError):  # another process has a lock in it
-            place.parent.rmdir()
+        with suppress(OSError):  # the folder holds the lock of another process
+            lock_file.parent.rmdir()
 
 
-def _acquired(place: Path, message: str, wait: bool) -> FileLock | None:
-    """The lock, held; None where the file system has none.
+def _acquired(lock_file: Path, message: str, wait: bool) -> FileLock | None:
+    """Acquire the lock; None if the file system does not support locks.
 
-    A holder removes the file as it ends, so that the one that was opened and locked here may no longer be the one at that place.
+    A process removes the lock file when it releases the lock, so the file that was opened and locked here may have been unlinked meanwhile.
+    Only a lock on the file that is still at the path counts.
     """
-    said = False
+    is_announced = False
     while True:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(place)
+        lock_file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(lock_file)
         try:
-            opened = os.open(place, os.O_CREAT | os.O_RDWR, 0o666)
+            opened = os.open(lock_file, os.O_CREAT | os.O_RDWR, 0o666)
         except FileNotFoundError:  # the folder has just been removed by another process
             continue
         try:
             lock.acquire(timeout=0)
-            if os.path.samestat(os.fstat(opened), place.stat()):
+            if os.path.samestat(os.fstat(opened), lock_file.stat()):
                 return lock
             lock.release()
         except FileNotFoundError:
@@ -218,29 +223,29 @@ def _acquired(place: Path, message: str, wait: bool) -> FileLock | None:
         except Timeout:
             if not wait:
                 raise BusyError(message) from None
-            if not said:
+            if not is_announced:
                 print(message, file=sys.stderr)
-                said = True
-            time.sleep(WAITING)
+                is_announced = True
+            time.sleep(POLL_SECONDS)
         except NotImplementedError:
-            log.warning(f"{place.parent}: the file system knows no locks, so that nothing keeps a second process from writing there, too")
+            log.warning(f"{lock_file.parent}: the file system does not support locks; nothing prevents a second process from writing there")
             return None
         finally:
             os.close(opened)
 
 
 def file_hash(path: Path) -> bytes:
-    """Hash of a file's bytes."""
+    """BLAKE2b hash of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "blake2b").digest()
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 to `path`, whole or not at all."""
-    with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    """Write `text` as UTF-8 to `path`, atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as strict JSON (no NaN) to `path`, whole or not at all."""
+    """Write `content` as strict JSON (no NaN) to `path`, atomically."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

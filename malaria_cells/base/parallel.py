@@ -1,4 +1,4 @@
-"""A parallel map over images by threads, which keeps their order."""
+"""An ordered parallel map with threads."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 
 # Threads. While one image is decoded or post-processed another runs inference; more than three in flight gave no speed-up on two cores.
 MAX_WORKERS = 3
-PREFETCHED = 2  # results that may wait to be taken
+PREFETCHED = 2  # finished results that may wait for the consumer
 
 
 def imap_ordered(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Future[Result]]]:
@@ -19,8 +19,8 @@ def imap_ordered(work: Callable[[Item], Result], items: Iterable[Item]) -> Itera
     Memory holds at most `MAX_WORKERS` + `PREFETCHED` results. If the iteration ends early, work that has not started is cancelled.
 
     Args:
-        work: the function; several threads call it.
-        items: its arguments.
+        work: the function; it must be thread-safe.
+        items: the arguments of its calls.
     """
     with ThreadPoolExecutor(MAX_WORKERS) as workers:
         pending: deque[tuple[Item, Future[Result]]] = deque()

@@ -1,4 +1,4 @@
-"""What comes along with the package: models, weights, configs."""
+"""Paths of the models, weights and configs that are shipped with the package."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def shipped_path(*names: str) -> Path:
-    """The place of a file or folder that comes along.
+    """Return the path of a shipped file or folder.
 
-    In a checkout that is the top level; an installed package holds the same folders within itself.
+    An installed package holds these folders inside itself; in a checkout they are at the top level of the repository.
 
     Args:
-        names: from the top level of the repository on, such as ``"pretrained", "thin_smear"``.
+        names: parts of the path relative to the top level of the repository, such as ``"pretrained", "thin_smear"``.
     """
     within = PACKAGE.joinpath(*names)
     return within if within.exists() else PACKAGE.parent.joinpath(*names)

@@ -1,4 +1,4 @@
-"""TensorFlow as a tool: started without the pages of notes that it prints past Python's reach; a network as one graph for use."""
+"""Start of TensorFlow without its startup messages, and conversion of Keras models to inference functions."""
 
 import logging
 import os
@@ -15,19 +15,20 @@ ONEDNN = "TF_ENABLE_ONEDNN_OPTS"  # tensorflow/core/util/port.cc
 
 
 def choose_kernels() -> None:
-    """Have TensorFlow use oneDNN's kernels and keep its memory, unless the environment says otherwise; it reads this as it is imported.
+    """Enable TensorFlow's caching memory allocator and oneDNN kernels by environment variables that are not already set.
 
-    Kept, since pages of large arrays (on Linux, over 32 MB) else go back to the system after every operation and have to be cleared for
-    the next one: up to a fourth of a training step. And by itself TensorFlow takes oneDNN's kernels on processors with instructions for
-    neural networks alone, but they are faster on others, too: by a third of a step and more (`benchmarks/training_step.py`).
+    Must be called before TensorFlow is imported. Without the caching allocator, the memory of large arrays (over 32 MB on Linux) is
+    returned to the system after every operation and cleared again for the next, which takes up to a fourth of a training step. By default
+    TensorFlow uses the oneDNN kernels only on processors with neural-network instructions; on others they also shorten a step by a third
+    or more (`benchmarks/training_step.py`).
     """
     os.environ.setdefault(KEEPS_MEMORY, "true")
-    if platform.machine().lower() in ("x86_64", "amd64"):  # elsewhere they are other kernels, which we have not tried
+    if platform.machine().lower() in ("x86_64", "amd64"):  # on other processors the kernels differ and were not measured
         os.environ.setdefault(ONEDNN, "1")
 
 
 def start_tensorflow() -> None:
-    """Import TensorFlow and let it look for devices; its notes are shown only where TF_CPP_MIN_LOG_LEVEL is 0."""
+    """Import TensorFlow and initialise its devices. Its log messages are shown only if TF_CPP_MIN_LOG_LEVEL is 0."""
     if "tensorflow" in sys.modules:
         return
     choose_kernels()
@@ -48,22 +49,22 @@ def start_tensorflow() -> None:
 
 @contextmanager
 def _without_stderr() -> Iterator[None]:
-    """Send file descriptor 2 to nowhere; Python's exceptions still come through, they are raised, not printed."""
+    """Redirect file descriptor 2 to the null device. Python exceptions are raised, not printed, so none is lost."""
     sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    stderr = os.dup(2)
+    null_device = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null_device, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(null_device)
 
 
 @dataclass(frozen=True)
 class InputRange:
-    """How pixels of 0 to 255 are scaled for a network that leaves that to its user: (pixel - offset) / divisor.
+    """Scaling of pixels in 0..255 for a network without preprocessing of its own: (pixel - offset) / divisor.
 
     Examples:
         >>> INPUT_RANGES["-1,1"]
@@ -81,16 +82,19 @@ UNSCALED = INPUT_RANGES["0,255"]
 def to_inference_function(  # type: ignore[no-untyped-def]
     model, shape: tuple[int | None, ...], scaled: InputRange = UNSCALED, is_logits: bool = False
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """A Keras model as one graph from uint8 pixels to its answer, with its weights as they are now.
+    """Convert a Keras model to a function from uint8 pixels to its output, with the current weights as constants.
 
-    They become constants, so that TensorFlow folds normalisation into the convolutions: on two cores a fifth less time for `lite`
-    and the proposer, with the same answers to 2e-6. A call is 4 times faster than `predict` on a small batch.
+    With constant weights TensorFlow folds batch normalisation into the convolutions. On two cores this takes a fifth less time for `lite`
+    and the proposer, and the outputs agree to 2e-6. On a small batch a call is 4 times faster than `predict`.
 
     Args:
-        model: a Keras model of one input and one output.
-        shape: of its input; None where a size is free.
-        scaled: what is done to pixels before.
-        is_logits: whether the answer is turned into probabilities by a softmax.
+        model: a Keras model with one input and one output.
+        shape: shape of its input; None for a variable size.
+        scaled: scaling that is applied to the pixels.
+        is_logits: whether the output is logits, to which a softmax is applied.
+
+    Returns:
+        A function from uint8 pixels of that shape to the output as an array.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2

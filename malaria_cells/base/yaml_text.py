@@ -1,4 +1,4 @@
-"""Reads YAML that anybody may have written: bounded in size, depth and aliases, and no key twice."""
+"""Reader of untrusted YAML: size, depth and aliases are bounded, and duplicate keys are errors."""
 
 from pathlib import Path
 from typing import Any
@@ -8,26 +8,26 @@ import yaml
 from malaria_cells.base.errors import InputError, reason
 
 MAX_BYTES = 2**21
-MAX_DEPTH = 60  # levels of lists and mappings; more make Python's own recursion end
-MAX_VALUES = 200_000  # values once every alias is written out: a few lines of aliases of aliases stand for milliards
-MAX_DIGITS = 1000  # of a whole number; Python itself prints no more than 4,300
+MAX_DEPTH = 60  # levels of lists and mappings; more would exceed Python's recursion limit
+MAX_VALUES = 200_000  # values after expansion of all aliases; nested aliases in a few lines can stand for billions
+MAX_DIGITS = 1000  # digits of a whole number; Python refuses to print more than 4,300
 
 _Node = yaml.nodes.Node
-_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, which most builds of PyYAML have, is twenty times faster
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is twenty times faster; most builds of PyYAML include it
 
 
 def load_yaml(path: Path) -> Any:
-    """Read a YAML file that may have been written by anybody, by any editor, or to do harm.
+    """Read an untrusted YAML file.
 
     Args:
-        path: a file in UTF-8 or UTF-16, with or without a byte order mark, with any line ends.
+        path: a file in UTF-8 or UTF-16, with or without a byte order mark, with any line endings.
 
     Returns:
-        The content: None for an empty file, else dictionaries, lists, texts, numbers, dates, booleans and None.
+        The content: None for an empty file, otherwise dictionaries, lists, texts, numbers, dates, booleans and None.
 
     Raises:
-        InputError: no such file, another encoding, no YAML, a value that its type or tag does not allow, one key twice with
-            different values, or more bytes, levels or aliased values than any file of ours has.
+        InputError: the file does not exist, has another encoding or is not valid YAML; a value does not match its tag; a key appears
+            twice with different values; or `MAX_BYTES`, `MAX_DEPTH` or `MAX_VALUES` is exceeded.
     """
     try:
         with path.open("rb") as file:
@@ -41,8 +41,8 @@ def parse_yaml(content: bytes | str, source: str) -> Any:
     """Read YAML as `load_yaml` does.
 
     Args:
-        content: of a file, or a text.
-        source: what to name in errors: the file, or the option.
+        content: content of a file, or a text.
+        source: name of the file or option in error messages.
 
     Raises:
         InputError: as `load_yaml`.
@@ -53,10 +53,10 @@ def parse_yaml(content: bytes | str, source: str) -> Any:
         >>> parse_yaml("{epochs: 3, epochs: 4}", "--set")
         Traceback (most recent call last):
         ...
-        malaria_cells.InputError: --set: line 1: the key 'epochs' is there twice, with different values; keep one
+        malaria_cells.InputError: --set: line 1: the key 'epochs' appears twice with different values; keep one
     """
     if len(content) > MAX_BYTES:
-        raise InputError(f"{source}: more than {MAX_BYTES // 2**20} MiB, which is too long for YAML of ours; expected a short text")
+        raise InputError(f"{source}: longer than {MAX_BYTES // 2**20} MiB; expected a short YAML text")
     text = content if isinstance(content, str) else _decoded(content, source)
     try:
         _check_depth(text)
@@ -78,11 +78,11 @@ def parse_yaml(content: bytes | str, source: str) -> Any:
 
 
 class _RefusedError(ValueError):
-    """YAML by the rules, which is not taken."""
+    """Raised for valid YAML that this reader refuses."""
 
 
 class _Loader(_Base):
-    """The safe loader, which lets no other exception than its own and `_RefusedError` out, and no key twice in."""
+    """The safe loader, but it refuses duplicate keys and raises only `yaml.YAMLError` and `_RefusedError`."""
 
     def construct_object(self, node: _Node, deep: bool = False) -> Any:
         try:
@@ -90,9 +90,9 @@ class _Loader(_Base):
         except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
             if isinstance(error, _RefusedError):
                 raise
-            shown = _shortened(str(node.value)) if isinstance(node, yaml.ScalarNode) else "a list or mapping"
+            value = _shortened(str(node.value)) if isinstance(node, yaml.ScalarNode) else "a list or mapping"
             what = _TAGS.get(node.tag, node.tag)
-            raise _RefusedError(f"{_line(node)}: {shown} cannot be read as {what}; write it in quotes if it is a text") from None
+            raise _RefusedError(f"{_line(node)}: {value} cannot be read as {what}; write it in quotes if it is a text") from None
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         if isinstance(node, yaml.MappingNode):
@@ -100,17 +100,17 @@ class _Loader(_Base):
         return super().construct_mapping(node, deep)
 
     def _check_keys(self, node: yaml.MappingNode) -> None:
-        seen: dict[tuple[str, str], _Node] = {}
+        values: dict[tuple[str, str], _Node] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
                 continue
-            before = seen.setdefault((key.tag, key.value), value)
+            before = values.setdefault((key.tag, key.value), value)
             same = isinstance(before, yaml.ScalarNode) and (before.tag, before.value) == (value.tag, value.value)
             if before is not value and not same:
-                raise _RefusedError(f"{_line(key)}: the key '{_shortened(key.value)}' is there twice, with different values; keep one")
+                raise _RefusedError(f"{_line(key)}: the key '{_shortened(key.value)}' appears twice with different values; keep one")
 
     def whole_number(self, node: yaml.ScalarNode) -> int:
-        """A whole number, unless YAML 1.1 reads another than a person does: 010 is 8 there, and 1:30 is 90."""
+        """Construct a whole number; refuse those that YAML 1.1 reads in an unexpected way, such as 010 (8) and 1:30 (90)."""
         digits = node.value.replace("_", "").lstrip("+-")
         if ":" in digits or (digits.startswith("0") and digits.isdigit() and len(digits) > 1):
             raise _RefusedError(f"{_line(node)}: {_shortened(node.value)} is not a plain number; write it in quotes if it is a text")
@@ -154,25 +154,23 @@ def _check_depth(text: str) -> None:
 
 
 def _check_aliases(root: _Node) -> None:
-    """See that the document stays small with every alias in full; children are measured once, whoever holds them."""
+    """Check that the document stays within the limits after expansion of all aliases; each node is measured once."""
     measured: dict[int, tuple[int, int]] = {}
     in_progress = set()
 
     def measure(node: _Node) -> tuple[int, int]:
-        """Return the number of values and of levels."""
+        """Return the number of values and the number of levels of a node."""
         if id(node) in measured:
             return measured[id(node)]
         if id(node) in in_progress:
-            raise _RefusedError(f"{_line(node)}: an alias stands inside what it stands for; write it out")
+            raise _RefusedError(f"{_line(node)}: an alias refers to a value that contains it; write the value out")
         in_progress.add(id(node))
         children = [child for pair in node.value for child in pair] if isinstance(node, yaml.MappingNode) else node.value
         inner = [measure(child) for child in children] if isinstance(node, yaml.CollectionNode) else []
         size = 1 + sum(values for values, _ in inner)
         depth = 1 + max((levels for _, levels in inner), default=0)
         if size > MAX_VALUES or depth > 2 * MAX_DEPTH:
-            raise _RefusedError(
-                f"{_line(node)}: stands for more than {MAX_VALUES:,} values, or {MAX_DEPTH} levels; write out less, without aliases"
-            )
+            raise _RefusedError(f"{_line(node)}: expands to more than {MAX_VALUES:,} values or {MAX_DEPTH} levels; use fewer aliases")
         in_progress.remove(id(node))
         measured[id(node)] = size, depth
         return size, depth
@@ -194,7 +192,7 @@ def _explained(error: yaml.YAMLError, text: str) -> str:
     if "\t" in line[: len(line) - len(line.lstrip())]:
         advice = "; the line starts with a tab, use spaces"
     elif "escape" in problem or "hex" in problem:
-        advice = "; in double quotes \\ starts a sign of its own, write the path with /, or in 'single' quotes"
+        advice = "; in double quotes \\ starts an escape sequence; write the path with /, or in 'single' quotes"
     return f"line {mark.line + 1}: {_shortened(problem, 200)}{advice}; found {_shortened(line.strip())!r}"
 
 

@@ -1,6 +1,6 @@
-"""The settings of a run, read strictly and documented: the defaults, over them the YAML file, over that ``--set key=value``.
+"""The configuration of a run. Precedence: ``--set key=value`` overrides the YAML file, which overrides the defaults.
 
-In: YAML and settings of the command line. Out: a `Config`, which is saved with the model as it was resolved.
+In: a YAML file and overrides. Out: a validated `Config`, which is saved in the model folder as resolved.
 """
 
 from malaria_cells.config.keys import PARASITES, SIX_CLASSES, Config

@@ -1,4 +1,4 @@
-"""Every key of the configuration: type, default, unit, meaning. Strict: an unknown key or a wrong type is an error."""
+"""All configuration keys with type, default, unit and meaning. An unknown key or a wrong type is an error."""
 
 from typing import Annotated, Any, Literal
 
@@ -11,8 +11,8 @@ from malaria_cells.config.values import FolderOrFile, Settings
 SIX_CLASSES = ["red blood cell", "leukocyte", "gametocyte", "ring", "trophozoite", "schizont"]
 PARASITES = ["gametocyte", "ring", "trophozoite", "schizont"]
 
-LONGEST_TERMS = 2000  # characters
-# Keys that the first model folders lack.
+LONGEST_TERMS = 2000  # characters of `terms`
+# Keys that were added after the first model folders were written.
 NEWER = ("label_map", "data_sets", "stain_normalization", "proposer_augmentation", "start_from", "elsewhere", "terms")
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -37,7 +37,7 @@ class ScanSettings(Settings):
 
 
 class Refiner(Settings):
-    """A second classifier for cells in which the first has a hint of an infection; all else of its recipe is the first one's."""
+    """Recipe of the second-stage classifier. Keys that are not set here are as for the first classifier."""
 
     model: str = "lite"
     weights: FolderOrFile = "none"
@@ -49,7 +49,7 @@ class Refiner(Settings):
 
 
 class Anchors(Settings):
-    """Boxes that RetinaNet starts from: one size a level, from stride 8 to 128, in every scale and ratio."""
+    """Anchor boxes of RetinaNet: one size in pixels per pyramid level (strides 8 to 128), in all scales and aspect ratios."""
 
     sizes: list[Annotated[float, Field(gt=0, le=100_000)]] = Field(
         default_factory=lambda: [32.0, 64.0, 128.0, 256.0, 512.0], min_length=5, max_length=5
@@ -58,17 +58,17 @@ class Anchors(Settings):
     ratios: list[Annotated[float, Field(gt=0, le=1000)]] = Field(default_factory=lambda: [0.75, 1.0, 1.33], min_length=1)
 
 
-# Keys that name one file for all, and where it is named for one set of several.
+# Keys that are only valid for a single data set, with advice on the equivalent for `data_sets`.
 _OF_ONE_SET = {
-    "annotations": "name it in the set's own entry of data_sets, as `annotations`",
-    "split_file": "name it in the set's own entry of data_sets, as `split`",
-    "test_annotations": "name the test images of each set in its own entry of data_sets, by a `split` file",
-    "corrections": "list the corrected images as a set of their own, and take the same images out of the other set",
+    "annotations": "name the file in the entry of its data set, as `annotations`",
+    "split_file": "name the file in the entry of its data set, as `split`",
+    "test_annotations": "name the test images in a `split` file in the entry of each data set",
+    "corrections": "add the corrected images as a data set of their own, and remove the same images from the other data set",
 }
 
 
 class Config(Settings):
-    """One run's settings. Field descriptions are the documentation of the keys."""
+    """Configuration of a run. The field descriptions document the keys (docs/config.md)."""
 
     name: str | None = Field(None, description="Name of the model folder; null: date and time.")
     terms: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_TERMS)] | None = Field(
@@ -83,7 +83,7 @@ class Config(Settings):
 
     train_images: FolderOrFile | Annotated[list[FolderOrFile], Field(min_length=1)] = Field(
         default_factory=lambda: ["data/bbbc041", "data/sample"],
-        description="Folder of the data set; of a list, the first that exists.",
+        description="Folder of the data set, or a list of folders, of which the first that exists is used.",
     )
     data_sets: Annotated[list[OneSet], Field(min_length=1)] | None = Field(
         None,
@@ -91,7 +91,7 @@ class Config(Settings):
         "format, group, split, label_map, annotated_labels, weight, name}.",
     )
     annotations: FolderOrFile | None = Field(
-        None, description="Annotation file or folder; null: found in train_images and recognised by its content."
+        None, description="Annotation file or folder; null: searched for in train_images and recognised by its content."
     )
     corrections: FolderOrFile | None = Field(
         None,
@@ -302,10 +302,10 @@ class Config(Settings):
         return "none" if value is None else value
 
     @model_validator(mode="after")
-    def _cells_and_shares(self) -> "Config":
+    def _patches_are_large_enough(self) -> "Config":
         for key, recipe in zip(("image_size", "refiner.image_size"), self.classifiers, strict=False):
             if min(recipe.image_size) < 16:
-                raise ValueError(f"{key}: {list(recipe.image_size)} is under 16 pixels; a patch that small shows no parasite")
+                raise ValueError(f"{key}: {list(recipe.image_size)} is too small; expected at least 16 pixels per side")
         return self
 
     @model_validator(mode="after")
@@ -313,16 +313,16 @@ class Config(Settings):
         if self.data_sets is None:
             return self
         if "train_images" in self.model_fields_set:
-            raise ValueError("train_images and data_sets are both given; expected one of them: leave train_images out, or data_sets: null")
+            raise ValueError("train_images and data_sets are both given; expected one of them: remove train_images, or set data_sets: null")
         for key, inner in _OF_ONE_SET.items():
             if getattr(self, key) is not None:
-                raise ValueError(f"{key}: is of one data set, and there is a list of them; {inner}")
+                raise ValueError(f"{key}: cannot be used together with data_sets; {inner}")
         check_names(entry.name for entry in self.data_sets)
         return self
 
     @property
     def classifiers(self) -> tuple["Config", ...]:
-        """The recipes of the classifiers: this one and, if there is a refiner, that one's."""
+        """Configurations of the classifiers: the first classifier's (this one) and, if there is a refiner, the refiner's."""
         return (self, self.model_copy(update=self.refiner.model_dump(exclude_none=True))) if self.refiner else (self,)
 
     @property
@@ -337,7 +337,7 @@ class Config(Settings):
 
     def to_yaml(self) -> str:
         """The configuration as YAML that `load_config` reads back to an equal one."""
-        # With newer keys at their defaults the text is that of a model folder from before there were such keys, whose recipe is the same.
+        # Newer keys at their defaults are left out, so that the text equals that of an older model folder with the same recipe.
         excluded = {key for key in NEWER if getattr(self, key) == type(self).model_fields[key].get_default(call_default_factory=True)}
         if self.data_sets is not None:
             excluded.add("train_images")

@@ -1,4 +1,4 @@
-"""From a YAML file and ``--set key=value`` to a checked `Config`."""
+"""Reads and validates a `Config` from a YAML file and ``--set key=value`` overrides."""
 
 import datetime as dt
 import logging
@@ -11,39 +11,42 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from malaria_cells.base.errors import InputError, nearest
+from malaria_cells.base.shipped import shipped_path
 from malaria_cells.base.yaml_text import load_yaml, parse_yaml
 from malaria_cells.config.keys import Config
 
 log = logging.getLogger(__name__)
 
-FORMER_KEYS = {"second_look": "refiner"}  # keys that went by another name
-MAX_PROBLEMS = 10  # lines of one message
-MAX_SHOWN = 100  # characters of a value
+FORMER_KEYS = {"second_look": "refiner"}  # previous names of keys, which are still accepted
+MAX_PROBLEMS = 10  # lines of an error message
+MAX_SHOWN = 100  # characters of a value in an error message
 _UNION_MEMBER = re.compile(r"(function-after|function-before|constrained-|list\[|tuple\[|nullable)|^(str|int|float|ScanSettings|\[key\])$")
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> Config:
-    """Read a YAML file, lay ``key=value`` overrides over it, check everything.
+    """Read a YAML file, apply ``key=value`` overrides, and validate the result.
 
     Args:
         path: the YAML file; its `start_from` may be relative to its folder.
-        overrides: strings ``key=value``; the value is read as YAML, and a key inside a key is written as in ``refiner.epochs=8``.
+        overrides: strings ``key=value``; the value is parsed as YAML, and a nested key is written as in ``refiner.epochs=8``.
 
     Raises:
-        InputError: no such file, no YAML, an unknown key (the nearest known one is named), a value of the wrong type.
+        InputError: the file does not exist or is not valid YAML, a key is unknown (the most similar key is named), or a value is invalid.
     """
+    if not path.exists() and shipped_path(str(path)).is_file() and not path.is_absolute():
+        path = shipped_path(str(path))  # `config.yaml` and `configs/..` are found from any folder
     if not path.is_file():
         what = "Is a directory" if path.is_dir() else "No such file or directory"
         raise InputError(f"{path}: {what}; expected a config file, such as config.yaml or one of configs/")
     content = load_yaml(path)
     if not isinstance(content, dict | None):
         raise InputError(f"{path}: found a {type(content).__name__}, expected keys with values such as 'epochs: 12'")
-    content = _with_present_names(dict(content or {}), str(path))
+    content = _with_current_names(dict(content or {}), str(path))
     start = content.get("start_from")
     if isinstance(start, str) and not _is_folder(Path(start)) and _is_folder(path.parent / start):
         content["start_from"] = str(path.parent / start)  # so that the shipped config can be used from any folder
     overriding = _parse_overrides(overrides or [])
-    # Either says where the data is: what is set stands in the place of what the file says.
+    # Both keys name the data, so an override of one replaces the other in the file.
     for key, other in (("data_sets", "train_images"), ("train_images", "data_sets")):
         if overriding.get(key) is not None and other not in overriding:
             content.pop(other, None)
@@ -55,42 +58,47 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except (OSError, ValueError):  # no name of a file; the check of the value says what is wrong with it
+    except (OSError, ValueError):  # not a valid file name; the validation of the value reports it
         return False
 
 
 def make_config(values: dict[str, Any], source: str, overriding: Collection[str] = ()) -> Config:
-    """Check a dictionary of settings; `source` names it in errors, but for the keys `overriding`, which came by ``--set``.
+    """Validate a dictionary of settings.
+
+    Args:
+        values: the settings.
+        source: name of the settings in error messages, such as the path of the file.
+        overriding: keys that were set by ``--set``; error messages name ``--set`` as their source.
 
     Raises:
-        InputError: an unknown key or a wrong value.
+        InputError: an unknown key or an invalid value.
     """
     overridden = [tuple(key.split(".")) for key in overriding]
-    values = _with_present_names(values, source)
+    values = _with_current_names(values, source)
     unnamed = [key for key in values if not isinstance(key, str)]
     if unnamed:
         raise InputError(f"{source}: unknown key {_shown(unnamed[0])}; the keys are listed in docs/config.md")
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        problems = _of_unions_one(error.errors(include_url=False))
+        problems = _specific_problems(error.errors(include_url=False))
         lines = dict.fromkeys(_explain(p, "--set" if _is_set(p["loc"], overridden) else source) for p in problems)
-    shown = list(lines)[:MAX_PROBLEMS]
+    listed = list(lines)[:MAX_PROBLEMS]
     more = [f"{source}: and {len(lines) - MAX_PROBLEMS} more"] if len(lines) > MAX_PROBLEMS else []
-    raise InputError("\n".join(shown + more))
+    raise InputError("\n".join(listed + more))
 
 
-def _with_present_names(values: dict[str, Any], source: str) -> dict[str, Any]:
-    """The settings with the present names of keys that had others."""
-    for former, present in FORMER_KEYS.items():
-        if former in values and present in values:
-            raise InputError(f"{source}: {former} is the former name of {present}, which is given too; leave {former} out")
+def _with_current_names(values: dict[str, Any], source: str) -> dict[str, Any]:
+    """Replace previous names of keys by their current names."""
+    for former, current_name in FORMER_KEYS.items():
+        if former in values and current_name in values:
+            raise InputError(f"{source}: {former} is the previous name of {current_name}, and both are given; remove {former}")
         if former in values:
-            log.info(f"{source}: {former} is called {present} now; the former name goes on working")
+            log.info(f"{source}: {former} is now called {current_name}; the previous name is still accepted")
     return {FORMER_KEYS.get(key, key): value for key, value in values.items()}
 
 
-def _present_name(key: str) -> str:
+def _current_name(key: str) -> str:
     outer, dot, inner = key.partition(".")
     return FORMER_KEYS.get(outer, outer) + dot + inner
 
@@ -101,7 +109,7 @@ def _parse_overrides(overrides: list[str]) -> dict[str, Any]:
         key, separator, value = text.partition("=")
         if not separator:
             raise InputError(f"--set {text}: expected key=value, for example --set epochs=3")
-        values[_present_name(key.strip())] = parse_yaml(value, f"--set {text if len(text) <= MAX_SHOWN else key.strip()}")
+        values[_current_name(key.strip())] = parse_yaml(value, f"--set {text if len(text) <= MAX_SHOWN else key.strip()}")
     return values
 
 
@@ -109,37 +117,37 @@ def _is_set(loc: tuple[Any, ...], overridden: list[tuple[str, ...]]) -> bool:
     return any(loc[: len(key)] == key or key[: len(loc)] == loc for key in overridden)
 
 
-def _of_unions_one(problems: list[Any]) -> list[Any]:
-    """Without the complaint of each member of a union that the value is of another type, where a member finds more to say."""
+def _specific_problems(problems: list[Any]) -> list[Any]:
+    """Drop the type errors of a union's members if another member reports a more specific error."""
     by_key: dict[Any, list[Any]] = {}
     for problem in problems:
         by_key.setdefault(problem["loc"][:1], []).append(problem)
-    kept = []
-    for own in by_key.values():
-        of_type = [p for p in own if p["type"].endswith("_type") and "." not in _key(p["loc"])]
-        kept += [p for p in own if p not in of_type] or of_type[:1]
-    return kept
+    relevant = []
+    for key_problems in by_key.values():
+        type_errors = [p for p in key_problems if p["type"].endswith("_type") and "." not in _key(p["loc"])]
+        relevant += [p for p in key_problems if p not in type_errors] or type_errors[:1]
+    return relevant
 
 
 def _key(loc: tuple[Any, ...]) -> str:
     first, *inner = loc or ("",)
-    # Behind the key, pydantic names the members of a union, too.
+    # Pydantic appends the names of the union members to the key.
     return ".".join([str(first), *(str(part) for part in inner if not _UNION_MEMBER.search(str(part)))])
 
 
 def _lay_over(content: dict[str, Any], key: str, value: Any) -> None:
     outer, dot, inner = key.partition(".")
     if dot and outer == "data_sets":
-        raise InputError(f"--set {key}: a list is set as a whole, as in --set 'data_sets=[{{path: data/iml}}]'; or change it in the file")
+        raise InputError(f"--set {key}: expected the whole list, as in --set 'data_sets=[{{path: data/iml}}]'; or edit the file")
     if dot and outer in Config.model_fields:
-        there = content.get(outer)
-        content[outer] = {**(there if isinstance(there, dict) else {}), inner: value}
+        current = content.get(outer)
+        content[outer] = {**(current if isinstance(current, dict) else {}), inner: value}
     else:
         content[key] = value
 
 
 def _known_keys() -> list[str]:
-    """Every key, and those inside keys, as in refiner.model."""
+    """All keys, including nested keys such as refiner.model."""
     keys = list(Config.model_fields)
     for key, field in Config.model_fields.items():
         for part in _parts(field.annotation):
@@ -149,14 +157,14 @@ def _known_keys() -> list[str]:
 
 
 def _parts(annotation: Any) -> list[Any]:
-    """An annotation and what it is made of: the members of unions, the entries of lists."""
+    """A type annotation and, recursively, its arguments: the members of unions, the element types of lists."""
     return [annotation, *(inner for part in get_args(annotation) for inner in _parts(part))]
 
 
 def _explain(problem: Any, source: str) -> str:
     key = _key(problem["loc"])
     if problem["type"] == "extra_forbidden":
-        plain = ".".join(part for part in key.split(".") if not part.isdigit())  # without an entry's number in a list
+        plain = ".".join(part for part in key.split(".") if not part.isdigit())  # without the index of a list entry
         return f"{source}: unknown key '{key}'{nearest(plain, _known_keys())}; the keys are listed in docs/config.md"
     message = problem["msg"].removeprefix("Value error, ")
     if not key:

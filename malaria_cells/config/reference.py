@@ -1,4 +1,4 @@
-"""The keys of the configuration as a table, made from their declarations."""
+"""Generates the table of the configuration keys, docs/config.md, from their declarations."""
 
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -10,7 +10,7 @@ from malaria_cells.config.keys import Config
 
 
 def reference() -> str:
-    """All keys with types, defaults and meanings, as the Markdown of ``docs/config.md``."""
+    """Return a Markdown table of all keys with types, defaults and meanings."""
     rows = [
         f"| `{key}` | {_type_name(field.annotation)} | `{_default(field)}` | {field.description} |"
         for key, field in Config.model_fields.items()

@@ -1,4 +1,4 @@
-"""The entries of `data_sets`: one laboratory's data set each."""
+"""Entries of `data_sets`: one data set each, usually of one laboratory."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,12 +9,12 @@ from pydantic import Field, field_validator
 from malaria_cells.config.values import FolderOrFile, Settings
 
 Name = Annotated[str, Field(min_length=1)]
-LONGEST_NAME = 100  # characters of a set's name: folders are called by it
-OR = " or "  # between the labels that a category may stand for
+LONGEST_NAME = 100  # characters of the name of a data set, which is used as a folder name
+OR = " or "  # separates the labels of a category that stands for one of several labels
 
 
 class OneSet(Settings):
-    """One data set of several. A key that is left out is as the config has it for all."""
+    """One of several data sets. Keys that are left out have the value of the corresponding key of the config."""
 
     path: FolderOrFile
     annotations: FolderOrFile | None = None
@@ -28,12 +28,12 @@ class OneSet(Settings):
 
     @property
     def one_name_each(self) -> dict[str, str]:
-        """`label_map` with one name for each category: that of a list is made up of its labels."""
+        """`label_map` with one name per category; the labels of a list are joined by `OR`."""
         return {category: meant if isinstance(meant, str) else OR.join(meant) for category, meant in self.label_map.items()}
 
     @property
     def one_of(self) -> Mapping[str, Sequence[str]]:
-        """The lists of `label_map` by the name that stands for them in `one_name_each`."""
+        """The lists of `label_map` by their joined name in `one_name_each`."""
         return {OR.join(meant): meant for meant in self.label_map.values() if not isinstance(meant, str)}
 
     @field_validator("label_map")
@@ -41,24 +41,24 @@ class OneSet(Settings):
     def _lists_are_of_different_labels(cls, value: dict[str, str | list[str]]) -> dict[str, str | list[str]]:
         for category, meant in value.items():
             if not isinstance(meant, str) and len(set(meant)) < len(meant):
-                again = next(label for i, label in enumerate(meant) if label in meant[:i])
-                raise ValueError(f"'{category}' stands for '{again}' twice; expected different labels in the list")
+                duplicate = next(label for i, label in enumerate(meant) if label in meant[:i])
+                raise ValueError(f"'{category}' lists '{duplicate}' twice; expected different labels in the list")
         return value
 
     @field_validator("name")
     @classmethod
     def _name_is_plain(cls, value: str | None) -> str | None:
         if value is not None and (value.strip(" .") != value or any(mark in value for mark in "/\\:")):
-            raise ValueError("expected a plain name, without slashes, colons, and dots or blanks at its ends")
+            raise ValueError("expected a plain name without slashes and colons, and without dots or spaces at its ends")
         if value is not None and (len(value) > LONGEST_NAME or not value.isprintable()):
             raise ValueError(f"expected up to {LONGEST_NAME} printable characters on one line")
         return value
 
 
 def names_of(entries: Sequence[OneSet]) -> list[str]:
-    """A name for each entry, all different: its own, or that of its folder, with a number where another has that already.
+    """Return a distinct name for each data set: its `name`, or the name of its folder, with a number if that is taken.
 
-    Capital letters make no difference, as in the names of folders on Windows and macOS.
+    Names are compared without regard to case, like folder names on Windows and macOS.
 
     Examples:
         >>> names_of([OneSet(path="a/bccd"), OneSet(path="b/bccd"), OneSet(path="c", name="mine")])
@@ -74,27 +74,30 @@ def names_of(entries: Sequence[OneSet]) -> list[str]:
 
 
 def check_names(names: Iterable[str | None]) -> None:
-    """See that no name is given twice, with capital letters or without.
+    """Check that all names are distinct, without regard to case.
+
+    Args:
+        names: names of the data sets; None is skipped.
 
     Raises:
-        ValueError: names it.
+        ValueError: a name appears twice.
     """
-    given: dict[str, str] = {}
+    first_spellings: dict[str, str] = {}
     for name in names:
         if name is None:
             continue
-        if name.casefold() in given:
-            first = given[name.casefold()]
-            other = "" if first == name else f", as '{first}' too"
-            raise ValueError(f"data_sets: the name '{name}' is given twice{other}; expected one of its own for each set")
-        given[name.casefold()] = name
+        if name.casefold() in first_spellings:
+            first = first_spellings[name.casefold()]
+            other = "" if first == name else f" (also as '{first}')"
+            raise ValueError(f"data_sets: the name '{name}' is given twice{other}; expected a different name for each data set")
+        first_spellings[name.casefold()] = name
 
 
 def _folder_name(path: str) -> str:
     written = Path(path).name
     name = Path(path).resolve().name if written in {"", ".", ".."} else written
     plain = "".join(mark if mark.isprintable() and mark not in ":\\" else "_" for mark in name)
-    return plain.strip(" .")[: LONGEST_NAME - 4].strip(" .") or "set"  # with room for a number
+    return plain.strip(" .")[: LONGEST_NAME - 4].strip(" .") or "set"  # leaves room for a number
 
 
 def _free(name: str, taken: set[str]) -> str:

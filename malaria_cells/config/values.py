@@ -1,4 +1,4 @@
-"""Strict settings, and what their values are mended by: numbers that YAML reads as text, the home folder."""
+"""Base class of strict settings. It converts numbers that YAML reads as text and expands ``~`` in paths."""
 
 import math
 import os
@@ -12,7 +12,7 @@ _EXPONENT = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
 def _at_home(value: str) -> str:
-    """A path with ``~`` as the home folder, unless there is something of that very name."""
+    """Expand ``~`` in a path, unless a file or folder with that literal name exists."""
     if not value.startswith("~") or os.path.lexists(value):
         return value
     try:
@@ -25,7 +25,7 @@ FolderOrFile = Annotated[str, Field(min_length=1), AfterValidator(_at_home)]
 
 
 class Settings(BaseModel):
-    """Keys with values: an unknown key, a wrong type and a number that is none (nan, inf) are errors."""
+    """Strict model of settings: an unknown key, a wrong type, and nan or inf are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -41,13 +41,13 @@ class Settings(BaseModel):
 
 
 def _kinds(annotation: Any) -> set[Any]:
-    """The types in an annotation, those inside lists, unions and annotations among them."""
+    """The set of all types in a type annotation, including those inside lists and unions."""
     inner = get_args(annotation)
     return set().union(*(_kinds(part) for part in inner)) if inner else {annotation} if isinstance(annotation, type) else set()
 
 
 def _number(value: Any, whole: bool) -> Any:
-    """A number for a text such as 1e-3, which YAML 1.1 takes for a text as it has no dot; anything else as it is."""
+    """Convert a text such as 1e-3, which YAML 1.1 does not read as a number, to a number; return other values unchanged."""
     if isinstance(value, bool):
         return value
     try:

@@ -1,4 +1,5 @@
-"""From files that people have to what a network learns from.
+"""Reading of images and annotations, splits, patches, batches and conversion to other formats.
 
-In: images, annotations of any format, a config. Out: image arrays, checked annotations in parts, patches, batches, other formats.
+Input: images, annotations in any supported format, a config. Output: image arrays, checked annotations split into parts, patches,
+training batches, and annotations in other tools' formats.
 """

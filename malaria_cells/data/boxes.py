@@ -1,19 +1,19 @@
-"""Box arrays. One form throughout: xyxy, float32, pixels of the upright image, right and bottom exclusive."""
+"""Arrays of boxes: xyxy, float32, in pixels of the upright image, right and bottom exclusive."""
 
 import numpy as np
 
-ENOUGH = 10  # boxes from which a median size is taken
+ENOUGH = 10  # minimum number of boxes for a median size
 
 
 def iou_matrix(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
-    """Intersection over union of every pair.
+    """Intersection over union of all pairs of boxes.
 
     Args:
         a_xyxy: (n, 4).
         b_xyxy: (m, 4).
 
     Returns:
-        float32 (n, m) in [0, 1]; 0 where both boxes are without area.
+        float32 (n, m) in [0, 1]; 0 where neither box has an area.
 
     >>> iou_matrix(np.array([[0, 0, 2, 2]]), np.array([[1, 0, 3, 2]])).round(3).tolist()
     [[0.3330000042915344]]
@@ -25,23 +25,23 @@ def iou_matrix(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
 
 
 def intersection_matrix(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
-    """Area shared by every pair: float32 (n, m), in square pixels."""
+    """Intersection areas of all pairs of boxes: float32 (n, m), in square pixels."""
     a = np.asarray(a_xyxy, dtype=np.float32).reshape(-1, 4)
     b = np.asarray(b_xyxy, dtype=np.float32).reshape(-1, 4)
-    width, height = (_shared_length(a[:, [i, i + 2]], b[:, [i, i + 2]]) for i in range(2))
+    width, height = (_overlap_lengths(a[:, [i, i + 2]], b[:, [i, i + 2]]) for i in range(2))
     width *= height
     return width
 
 
-def _shared_length(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """How much of every two intervals (n, 2), (m, 2) is of both: (n, m). Computed in place: a slide's table takes gigabytes."""
+def _overlap_lengths(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Overlap lengths of all pairs of intervals (n, 2), (m, 2): (n, m). Computed in place, since the matrix of a slide takes gigabytes."""
     shared = np.minimum(a[:, 1, None], b[:, 1])
     shared -= np.maximum(a[:, 0, None], b[:, 0])
     return np.maximum(shared, 0, out=shared)
 
 
 def areas(boxes_xyxy: np.ndarray) -> np.ndarray:
-    """Areas: float32 (n,), in square pixels."""
+    """Areas of boxes: float32 (n,), in square pixels."""
     boxes = np.asarray(boxes_xyxy, dtype=np.float32).reshape(-1, 4)
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
@@ -59,16 +59,16 @@ def cell_sizes(boxes_xyxy: np.ndarray) -> np.ndarray:
 
 
 def median_size(boxes_xyxy: np.ndarray) -> float | None:
-    """Median longer side in pixels; None of fewer than `ENOUGH` boxes, which may all be of the larger cells of an image."""
+    """Median longer side in pixels; None for fewer than `ENOUGH` boxes, which may all be larger cells."""
     sizes = cell_sizes(boxes_xyxy)
     return float(np.median(sizes)) if len(sizes) >= ENOUGH else None
 
 
 def squares_around(boxes_xyxy: np.ndarray, context: float) -> np.ndarray:
-    """Whole-pixel squares centred on boxes, the side being the longer side times `context`.
+    """Squares of whole pixels centred on boxes; the side is the box's longer side times `context`.
 
     Returns:
-        int64 (n, 4); they may leave the image, and have at least one pixel.
+        int64 (n, 4), at least one pixel wide; squares may extend beyond the image.
     """
     boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
     side = np.maximum(np.rint(np.max(boxes[:, 2:] - boxes[:, :2], axis=1, initial=0) * context), 1)[:, None]
@@ -77,12 +77,17 @@ def squares_around(boxes_xyxy: np.ndarray, context: float) -> np.ndarray:
 
 
 def match(boxes_xyxy: np.ndarray, truth_xyxy: np.ndarray, iou: float = 0.5) -> np.ndarray:
-    """Give each box, in the order given (best score first), the free true box that it overlaps most, if by `iou` or more.
+    """Match each box, in the order given (best score first), to the unmatched ground-truth box of the highest IoU, if at least `iou`.
 
-    This is COCO's greedy assignment at one threshold.
+    This is COCO's greedy matching at one IoU threshold.
+
+    Args:
+        boxes_xyxy: (n, 4), sorted by descending score.
+        truth_xyxy: (m, 4), ground truth.
+        iou: IoU threshold, 0 to 1.
 
     Returns:
-        int64 (n,): index into `truth_xyxy`, or -1.
+        int64 (n,): index into `truth_xyxy`, or -1 for an unmatched box.
     """
     overlap = iou_matrix(boxes_xyxy, truth_xyxy)
     matched = np.full(len(overlap), -1, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Labels what a proposer finds by what is annotated, so that a classifier is trained on the boxes that it will meet."""
+"""Labels proposals by the annotated cells they overlap, so that a classifier is trained on the boxes it receives at inference."""
 
 from dataclasses import dataclass
 
@@ -7,49 +7,51 @@ import numpy as np
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotatedImage
 
-MATCH_IOU = 0.5
-# A box that overlaps a cell by more is neither that cell nor clearly none.
+MATCH_IOU = 0.5  # IoU from which a proposal is labelled as the annotated cell
+# IoU below which a proposal is background; between the two thresholds it is ambiguous and left out.
 BACKGROUND_IOU = 0.3
-# A proposer that is surer than this of a place where nothing is marked has probably found a cell that annotators left out.
-LEFT_OUT = 0.5
-CUT_OFF_PIXELS = 2  # a box that comes as near to the image's edge is cut off by it: what is left out there is left out on purpose
+# Proposal score from which a proposal without an annotated cell is probably a cell that the annotators missed.
+MAX_BACKGROUND_SCORE = 0.5
+CUT_OFF_PIXELS = 2  # pixels: a box this near to the image's edge is cut off, and annotators leave such cells out on purpose
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Candidate boxes of one image and what they are.
+    """Labelled candidate boxes of one image.
 
     Attributes:
         boxes_xyxy: float32 (n, 4), pixels.
-        class_ids: int64 (n,), within the labels, or the background class after them, or a set that has it (see `partial_labels`).
+        class_ids: int64 (n,), an index into the labels, the background class after them, or a set of classes (see `partial_labels`).
     """
 
     boxes_xyxy: np.ndarray
     class_ids: np.ndarray
 
 
-def label_candidates(image: AnnotatedImage, found_xyxy: np.ndarray, proposal_scores: np.ndarray, background_class_id: int) -> Candidates:
-    """Give candidates the class of the cell they overlap, or the background class; leave out those of which neither is certain.
+def label_candidates(
+    image: AnnotatedImage, proposals_xyxy: np.ndarray, proposal_scores: np.ndarray, background_class_id: int
+) -> Candidates:
+    """Label proposals with the class of the annotated cell they overlap, or as background; leave ambiguous ones out.
 
-    Left out are boxes that overlap a cell by an IoU of `BACKGROUND_IOU` to `MATCH_IOU`, boxes that lie in an ignore region by
-    half or more, and boxes in the open on no cell that the proposer is sure of, which may be cells that annotators missed.
+    Ambiguous are proposals whose IoU with a cell is between `BACKGROUND_IOU` and `MATCH_IOU`, proposals of which half or more lies in
+    an ignore region, and confident proposals without a cell away from the image's edge, which may be cells that annotators missed.
 
     Args:
-        image: its annotation.
-        found_xyxy: float32 (n, 4), candidates.
+        image: the annotated image.
+        proposals_xyxy: float32 (n, 4), proposals in pixels.
         proposal_scores: float32 (n,), 0 to 1.
-        background_class_id: class id of what is in no box: the background class, or the set from `partial_labels.background_id`.
+        background_class_id: class id of proposals without a cell: the background class, or the set from `partial_labels.background_id`.
     """
-    overlap = boxes.iou_matrix(found_xyxy, image.cells_xyxy)
-    highest = overlap.max(axis=1, initial=0)
-    is_cell = highest >= MATCH_IOU
-    class_ids = np.full(len(found_xyxy), background_class_id, dtype=np.int64)
+    ious = boxes.iou_matrix(proposals_xyxy, image.cells_xyxy)
+    best_iou = ious.max(axis=1, initial=0)
+    is_cell = best_iou >= MATCH_IOU
+    class_ids = np.full(len(proposals_xyxy), background_class_id, dtype=np.int64)
     if is_cell.any():
-        class_ids[is_cell] = image.cell_class_ids[overlap[is_cell].argmax(axis=1)]
+        class_ids[is_cell] = image.cell_class_ids[ious[is_cell].argmax(axis=1)]
     edge = CUT_OFF_PIXELS, *(n - CUT_OFF_PIXELS for n in image.size_wh)
-    cut_off = (found_xyxy[:, :2] <= edge[0]).any(axis=1) | (found_xyxy[:, 2:] >= edge[1:]).any(axis=1)
-    shared = boxes.intersection_matrix(found_xyxy, image.ignored_xyxy).max(axis=1, initial=0)
-    is_ignored = shared >= 0.5 * boxes.areas(found_xyxy)
-    is_background = (highest < BACKGROUND_IOU) & (cut_off | (proposal_scores < LEFT_OUT))
-    kept = ~is_ignored & (is_cell | is_background)
-    return Candidates(found_xyxy[kept].astype(np.float32), class_ids[kept])
+    cut_off = (proposals_xyxy[:, :2] <= edge[0]).any(axis=1) | (proposals_xyxy[:, 2:] >= edge[1:]).any(axis=1)
+    ignored_area = boxes.intersection_matrix(proposals_xyxy, image.ignored_xyxy).max(axis=1, initial=0)
+    is_ignored = ignored_area >= 0.5 * boxes.areas(proposals_xyxy)
+    is_background = (best_iou < BACKGROUND_IOU) & (cut_off | (proposal_scores < MAX_BACKGROUND_SCORE))
+    keep = ~is_ignored & (is_cell | is_background)
+    return Candidates(proposals_xyxy[keep].astype(np.float32), class_ids[keep])

@@ -1,4 +1,4 @@
-"""COCO's format of annotations and results, for scoring and for other tools."""
+"""Rows of COCO's annotation and result formats, for scoring and for other tools."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,9 +22,9 @@ def image_rows(sizes_wh: Mapping[str, tuple[int, int]]) -> list[dict[str, Any]]:
 
 
 def truth(images: list[AnnotatedImage], labels: LabelSet) -> dict[str, Any]:
-    """Annotated images as a COCO data set; an ignore region becomes one crowd of every category.
+    """Annotated images as a COCO data set; an ignore region becomes one crowd annotation per category.
 
-    COCO's evaluation disregards ``ignore`` and honours ``iscrowd``: detections inside a crowd are neither hits nor misses.
+    COCO's evaluation honours ``iscrowd`` alone, not ``ignore``: detections inside a crowd are neither true nor false positives.
     """
     annotations: list[dict[str, Any]] = []
     for image_id, image in enumerate(images, start=1):
@@ -49,33 +49,36 @@ def truth(images: list[AnnotatedImage], labels: LabelSet) -> dict[str, Any]:
 
 
 def results(detections: list[sv.Detections]) -> list[dict[str, Any]]:
-    """Detections, one entry an image in the order of the image ids, as COCO results with ids and areas.
+    """Detections as COCO results, with ids and areas.
 
-    A detection that has ``data["label_scores"]`` comes once more for each further label that is not out of the question, since
-    COCO's evaluation ranks each label by itself; such a row names the detection's first one, ``further_label_of``. Those that say
-    what they are counted as have it as ``counted_as``, a category's id, or None for a mere suspicion or a further label.
+    COCO's evaluation ranks each label by itself. So a detection with ``data["label_scores"]`` gets a secondary row for each other label
+    whose score is not 0; its ``further_label_of`` is the id of the detection's first row. If ``data["counted_as"]`` is present, every
+    row has ``counted_as``: a category id, or None for a detection that is not counted and for secondary rows.
+
+    Args:
+        detections: one entry per image, in the order of the image ids.
     """
     rows: list[dict[str, Any]] = []
-    for image_id, found in enumerate(detections, start=1):
-        scores, class_ids = _columns(found)
-        counted = [int(c) + 1 or None for c in found.data["counted_as"]] if "counted_as" in found.data else []
-        further = np.array(found.data.get("label_scores", np.zeros((len(found), 0))))
-        for i, (box, area) in enumerate(zip(found.xyxy.tolist(), boxes.areas(found.xyxy).tolist(), strict=True)):
-            first = len(rows) + 1
-            same = {"image_id": image_id, "bbox": _xywh(box), "area": area, "iscrowd": 0}
-            said = {"counted_as": counted[i]} if counted else {}
-            rows.append({"id": first, **same, "category_id": class_ids[i] + 1, "score": scores[i], **said})
-            for label in np.flatnonzero(further[i]):
+    for image_id, in_image in enumerate(detections, start=1):
+        scores, class_ids = _columns(in_image)
+        counted = [int(c) + 1 or None for c in in_image.data["counted_as"]] if "counted_as" in in_image.data else []
+        label_scores = np.array(in_image.data.get("label_scores", np.zeros((len(in_image), 0))))
+        for i, (box, area) in enumerate(zip(in_image.xyxy.tolist(), boxes.areas(in_image.xyxy).tolist(), strict=True)):
+            first_id = len(rows) + 1
+            common = {"image_id": image_id, "bbox": _xywh(box), "area": area, "iscrowd": 0}
+            counted_column = {"counted_as": counted[i]} if counted else {}
+            rows.append({"id": first_id, **common, "category_id": class_ids[i] + 1, "score": scores[i], **counted_column})
+            for label in np.flatnonzero(label_scores[i]):
                 if label != class_ids[i]:
-                    also = {"id": len(rows) + 1, **same, "category_id": int(label) + 1, "score": float(further[i, label])}
-                    rows.append(also | ({"counted_as": None} if counted else {}) | {"further_label_of": first})
+                    secondary = {"id": len(rows) + 1, **common, "category_id": int(label) + 1, "score": float(label_scores[i, label])}
+                    rows.append(secondary | ({"counted_as": None} if counted else {}) | {"further_label_of": first_id})
     return rows
 
 
-def _columns(found: sv.Detections) -> tuple[list[float], list[int]]:
+def _columns(detections: sv.Detections) -> tuple[list[float], list[int]]:
     empty = np.zeros(0)
-    scores = empty if found.confidence is None else found.confidence
-    class_ids = empty if found.class_id is None else found.class_id
+    scores = empty if detections.confidence is None else detections.confidence
+    class_ids = empty if detections.class_id is None else detections.class_id
     return [float(s) for s in scores], [int(c) for c in class_ids]
 
 

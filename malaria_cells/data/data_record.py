@@ -1,4 +1,4 @@
-"""A record of what a training was begun with, to see on resume whether it is still the same."""
+"""Record of the data a training started with, compared on resume."""
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +11,9 @@ from malaria_cells.data.dataset import DataSet
 
 
 def data_record(data: DataSet) -> dict[str, Any]:
-    """Hashes of annotation and files, and the keys of the images, by part; JSON-ready.
+    """Hashes of the annotation and image files, and the keys of the images, by part; JSON-serialisable.
 
-    Reads every image's file once.
+    Reads every image file once.
     """
     return {name: _of_part(part) for name, part in data.all_parts.items()}
 
@@ -27,7 +27,7 @@ def _of_part(part: AnnotationSet) -> dict[str, Any]:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Say for each part of two records what of it is another; an empty list where nothing is.
+    """Describe how each part differs between two records; an empty list if none does.
 
     Examples:
         >>> old = {"train": {"annotation": "a", "files": "b", "images": ["1.jpg", "2.jpg"]}}
@@ -37,19 +37,19 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         >>> differences(old, old)
         []
     """
-    told = ((name, _difference(before.get(name), now.get(name))) for name in sorted(before.keys() | now.keys(), reverse=True))
-    return [f"the {name} part {difference}" for name, difference in told if difference]
+    described = ((name, _difference(before.get(name), now.get(name))) for name in sorted(before.keys() | now.keys(), reverse=True))
+    return [f"the {name} part {difference}" for name, difference in described if difference]
 
 
 def _difference(before: dict[str, Any] | None, now: dict[str, Any] | None) -> str:
     if before is None or now is None:
         return "is new" if before is None else "is no longer there"
     new = sorted(set(now["images"]) - set(before["images"]))
-    gone = sorted(set(before["images"]) - set(now["images"]))
-    moved = [f"has {_named(new, 'new image')}"] if new else []
-    moved += [f"lacks {_named(gone, 'image')}"] if gone else []
-    if moved:
-        return " and ".join(moved)
+    missing = sorted(set(before["images"]) - set(now["images"]))
+    changes = [f"has {_named(new, 'new image')}"] if new else []
+    changes += [f"lacks {_named(missing, 'image')}"] if missing else []
+    if changes:
+        return " and ".join(changes)
     changed = [what for key, what in (("annotation", "annotation"), ("files", "image files")) if before[key] != now[key]]
     return f"has other {' and '.join(changed)}" if changed else ""
 

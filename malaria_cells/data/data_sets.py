@@ -1,4 +1,4 @@
-"""Several data sets as one: each read by itself, its images named after it, and what its annotators did not mark said."""
+"""Several data sets as one: each is read by itself, its name is put before its keys, and its unannotated classes are recorded."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,9 +21,9 @@ class Member:
     """One of the data sets of a config.
 
     Attributes:
-        name: of the set; empty where the config has `train_images` alone.
-        config: as if the set were the only one.
-        entry: of `data_sets`, or None.
+        name: name of the set; empty where the config has `train_images` alone.
+        config: the config as if the set were the only one.
+        entry: the set's entry in `data_sets`, or None.
     """
 
     name: str
@@ -32,19 +32,19 @@ class Member:
 
     @property
     def key(self) -> str:
-        """Where the config names the set's folder."""
+        """The key of the config, or of the entry, that names the set's folder."""
         return "train_images" if self.entry is None else "path"
 
 
 def members(config: Config) -> list[Member]:
-    """The data sets of a config: that in `train_images`, or those in `data_sets`."""
+    """The data sets of a config: the one in `train_images`, or all in `data_sets`."""
     if config.data_sets is None:
         return [Member("", config)]
     return [Member(name, _alone(config, entry), entry) for name, entry in zip(names_of(config.data_sets), config.data_sets, strict=True)]
 
 
 def _alone(config: Config, entry: OneSet) -> Config:
-    own = {
+    changes = {
         "labels": None if config.labels is None else [*config.labels, *entry.one_of],
         "data_sets": None,
         "train_images": entry.path,
@@ -54,45 +54,50 @@ def _alone(config: Config, entry: OneSet) -> Config:
         "group": entry.group or config.group,
         "label_map": config.label_map | entry.one_name_each,
     }
-    return config.model_copy(update=own)
+    return config.model_copy(update=changes)
 
 
 @contextmanager
 def errors_named(name: str) -> Iterator[None]:
-    """Say in front of an error which data set it is about."""
+    """Put the name of a data set in front of the errors raised within."""
     try:
         yield
     except InputError as error:
         raise InputError(f"data_sets: {name}: {error}" if name else str(error)) from None
 
 
-def read_members(found: Sequence[Member], labels: LabelSet) -> dict[str, SetAsRead]:
-    """Read every data set, by its name.
+def read_members(data_sets: Sequence[Member], labels: LabelSet) -> dict[str, SetAsRead]:
+    """Read every data set.
 
-    Of several, keys and groups begin with the set's name, and the images know the set, its weight and the classes that were not
-    annotated in it.
+    With `data_sets`, keys and groups begin with the set's name, and each image holds its set, the set's weight and the classes that
+    are not annotated in the set.
 
     Args:
-        found: of one config.
-        labels: of that config.
+        data_sets: the data sets of one config.
+        labels: the labels of that config.
+
+    Returns:
+        The data sets by name.
 
     Raises:
-        InputError: as `read_set`; `annotated_labels` or `label_map` names what is no label; a list in `label_map` of a set with boxes.
+        InputError: as `read_set`; `annotated_labels` or `label_map` names an unknown label; `label_map` has a list for a set with boxes.
     """
-    read = {}
-    for member in found:
+    sets = {}
+    for member in data_sets:
         with errors_named(member.name):
-            read[member.name] = read_set(member.config, member.key)
+            sets[member.name] = read_set(member.config, member.key)
             if member.entry is not None:
-                read[member.name] = _named(read[member.name], member.name, member.entry, labels)
-    return read
+                sets[member.name] = _named(sets[member.name], member.name, member.entry, labels)
+    return sets
 
 
 def _named(read: SetAsRead, name: str, entry: OneSet, labels: LabelSet) -> SetAsRead:
     one_of = _one_of(entry, labels)
     if one_of and not read.images.whole:
         category = next(category for category, meant in entry.label_map.items() if not isinstance(meant, str))
-        raise InputError(f"label_map: {category} is a list, which is for images of single cells; these have boxes: map to one label")
+        raise InputError(
+            f"label_map: {category} is mapped to a list, which only images of single cells may have; this set has boxes: map to one label"
+        )
     unannotated = _unannotated(read.images, entry, labels)
 
     def renamed(annotations: AnnotationSet) -> AnnotationSet:
@@ -113,7 +118,7 @@ def _named(read: SetAsRead, name: str, entry: OneSet, labels: LabelSet) -> SetAs
 
 
 def _one_of(entry: OneSet, labels: LabelSet) -> list[tuple[int, ...]]:
-    """Class ids of each of the entry's lists, in the order in which its names follow those of the labels."""
+    """Class ids of each list in the entry's label map, in the order of their additional class ids."""
     for meant in entry.one_of.values():
         for label in meant:
             if label not in labels.names:
@@ -124,7 +129,7 @@ def _one_of(entry: OneSet, labels: LabelSet) -> list[tuple[int, ...]]:
 
 
 def _of_one_class(image: AnnotatedImage, one_of: list[tuple[int, ...]], n_labels: int) -> AnnotatedImage:
-    """An image of a single cell whose label stands for several classes: it has the id of the first, and knows the others."""
+    """The image; if its label stands for several classes, with the first one's id and all of them in `one_of`."""
     ids = image.class_ids
     if not len(ids) or ids[0] < n_labels:
         return image
@@ -139,16 +144,16 @@ def _unannotated(annotations: AnnotationSet, entry: OneSet, labels: LabelSet) ->
 
 
 def unannotated_ids(annotations: AnnotationSet, annotated: Sequence[str], labels: LabelSet, key: str) -> tuple[int, ...]:
-    """Ids of the labels that are not among those said to be annotated.
+    """Class ids of the labels that a data set does not annotate.
 
     Args:
-        annotations: what they are said of.
-        annotated: names of labels.
+        annotations: the data set.
+        annotated: names of its annotated labels.
         labels: all labels.
-        key: how a person said it, for errors.
+        key: the config's key or the option that lists the annotated labels, for errors.
 
     Raises:
-        InputError: one is no label, or a label of which there are cells is not among them.
+        InputError: a name is not a label, or the data set has cells of a label that is not listed.
     """
     for label in annotated:
         if label not in labels.names:
@@ -157,60 +162,60 @@ def unannotated_ids(annotations: AnnotationSet, annotated: Sequence[str], labels
     for i in unannotated:
         if annotations.class_counts[i]:
             cells = number_of(int(annotations.class_counts[i]), "cell")
-            raise InputError(f"{key}: '{labels.names[i]}' is missing, of which the annotation has {cells}; add it")
+            raise InputError(f"{key}: '{labels.names[i]}' is missing, but the annotation has {cells} of it; add it")
     return unannotated
 
 
 def joined(parts: Iterable[AnnotationSet | None], labels: LabelSet) -> AnnotationSet:
-    """Parts of several data sets as one, in the order of their keys; a single one stays as it is."""
-    there = [part for part in parts if part is not None]
-    if len(there) == 1:
-        return there[0]
-    images = sorted((p for part in there for p in part.images), key=lambda p: p.key)
-    issues = tuple(dict.fromkeys(line for part in there for line in part.issues))
-    read_as = "; ".join(dict.fromkeys(part.read_as for part in there if part.read_as))
+    """Concatenate parts of several data sets, sorted by key; a single part is returned unchanged."""
+    present = [part for part in parts if part is not None]
+    if len(present) == 1:
+        return present[0]
+    images = sorted((p for part in present for p in part.images), key=lambda p: p.key)
+    issues = tuple(dict.fromkeys(line for part in present for line in part.issues))
+    read_as = "; ".join(dict.fromkeys(part.read_as for part in present if part.read_as))
     return AnnotationSet(labels, tuple(images), issues, read_as)
 
 
-def split_beside(annotations: AnnotationSet, first: set[str], second: set[str], split: Split) -> tuple[AnnotationSet, AnnotationSet]:
-    """Part a data set in two, where groups that it shares with other sets are in a part already.
+def split_consistently(annotations: AnnotationSet, first: set[str], second: set[str], split: Split) -> tuple[AnnotationSet, AnnotationSet]:
+    """Split a data set in two, consistently with the groups that other data sets have already placed.
 
     Args:
-        annotations: of one data set.
-        first: groups that are in the first part; those that are put there are added.
-        second: likewise of the second part.
-        split: parts the images of all other groups.
+        annotations: one data set.
+        first: groups placed in the first part; this data set's groups are added in place.
+        second: groups placed in the second part; this data set's groups are added in place.
+        split: function that splits the images of all other groups.
 
     Raises:
         InputError: as `split`.
     """
     free = [p for p in annotations.images if p.group not in first and p.group not in second]
-    placed = len(free) < len(annotations)
-    kept = [p.key for p in annotations.images if p.group in first]
-    held_out = [p.key for p in annotations.images if p.group in second]
-    if placed and len({p.group for p in free}) < 2:
-        kept += [p.key for p in free]
+    some_placed = len(free) < len(annotations)
+    first_keys = [p.key for p in annotations.images if p.group in first]
+    second_keys = [p.key for p in annotations.images if p.group in second]
+    if some_placed and len({p.group for p in free}) < 2:
+        first_keys += [p.key for p in free]
     else:
         halves = split(replace(annotations, images=tuple(free)))
-        kept += [p.key for p in halves[0].images]
-        held_out += [p.key for p in halves[1].images]
-    parts = annotations.subset(kept), annotations.subset(held_out)
+        first_keys += [p.key for p in halves[0].images]
+        second_keys += [p.key for p in halves[1].images]
+    parts = annotations.subset(first_keys), annotations.subset(second_keys)
     first |= groups_of(parts[0].images)
     second |= groups_of(parts[1].images)
     return parts
 
 
 def groups_of(images: Iterable[AnnotatedImage]) -> set[str]:
-    """The groups of images."""
+    """The groups of some images."""
     return {p.group for p in images}
 
 
 def said_of_unannotated(annotations: AnnotationSet) -> list[str]:
-    """A line for each data set that lacks classes: which its annotators did not mark."""
+    """One line for each data set with unannotated classes, naming them."""
     lines = []
-    for name, own in annotations.by_data_set().items():
-        missing = own.images[0].unannotated
+    for name, images in annotations.by_data_set().items():
+        missing = images.images[0].unannotated
         if missing:
-            said = ", ".join(annotations.labels.names[i] for i in missing)
-            lines.append(f"{name}: does not annotate {said}: unknown there, not background")
+            names = ", ".join(annotations.labels.names[i] for i in missing)
+            lines.append(f"{name}: does not annotate {names}: unknown there, not background")
     return lines

@@ -1,4 +1,4 @@
-"""Class names in a fixed order, and what each means: infected, red cell, ignored."""
+"""Class names in a fixed order, and the meaning of each: infected, red cell, ignored."""
 
 import logging
 from collections import Counter, defaultdict
@@ -15,22 +15,22 @@ from malaria_cells.data.synonyms import likely, means, plain
 
 log = logging.getLogger(__name__)
 
-BACKGROUND = "background"
-IGNORED = -1
+BACKGROUND = "background"  # name of the background class, which no label may have
+IGNORED = -1  # class id of ignore regions without a class
 RED_BLOOD_CELL = SIX_CLASSES[0]
-MOST_SHOWN = 20  # names in one message
-MOST_LETTERS = 60  # of such a name
+MAX_NAMES = 20  # names listed in one message
+MAX_LETTERS = 60  # letters of a name in a message
 
 
 @dataclass(frozen=True)
 class Wording:
-    """How a person tells a command about labels, for the advice in messages.
+    """Names of the keys or options by which labels are set, for the advice in messages.
 
     Attributes:
-        known: where the known names stand.
-        map_by: what maps a name of the annotation to a known one; ``{}`` stands for the pairs.
-        ignore_by: what leaves a category out; ``{}`` stands for the names.
-        pair: one entry of the map, of two names.
+        known: the lists of known names, after "neither".
+        map_by: template of the setting that maps categories to known names; ``{}`` stands for the pairs.
+        ignore_by: template of the setting that ignores categories; ``{}`` stands for the names.
+        pair: template of one pair of the map.
     """
 
     known: str
@@ -49,24 +49,24 @@ class LabelSet:
 
     Attributes:
         names: class names; a class id is an index into this tuple.
-        ignored: categories of the annotation that are ignore regions: never trained on, neither hit nor miss in scoring.
-        infected: those of `names` that count as an infected red cell; empty for data sets without the notion.
+        ignored: categories of the annotation that are ignore regions, which are neither trained on nor scored.
+        infected: those of `names` that count as infected red cells; empty if the data set has none.
         red_cells: those of `names` that are red cells; infected ones always count as red cells too.
-        label_map: pairs of a category of the annotation and the name or ignored category that it stands for.
-        wording: how the command at work is told about labels.
+        label_map: pairs of a category of the annotation and the label or ignored category it is mapped to.
+        wording: names of the keys or options of the running command, for messages.
     """
 
     names: tuple[str, ...]
     ignored: tuple[str, ...] = ()
     infected: tuple[str, ...] = ()
     red_cells: tuple[str, ...] = ()
-    # Neither is part of what the class ids mean: stores and fingerprints, which hold the text of this, stay as they are.
+    # Neither changes the meaning of class ids, so both are left out of the repr, which patch stores and fingerprints contain.
     label_map: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
     wording: Wording = field(default=IN_CONFIG, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.names:
-            raise InputError("labels: found none, expected at least one class name")
+            raise InputError("labels: the list is empty; expected at least one class name")
         for key in ("names", "ignored"):
             names = getattr(self, key)
             doubled = sorted({n for n in names if names.count(n) > 1})
@@ -84,12 +84,12 @@ class LabelSet:
         self._check_map()
 
     def _check_map(self) -> None:
-        for category, meant in self.label_map:
-            if meant not in (*self.names, *self.ignored):
+        for category, target in self.label_map:
+            if target not in (*self.names, *self.ignored):
                 where = "label_map" if self.wording is IN_CONFIG else "--label-map"
                 raise InputError(
-                    f"{where}: '{category}' stands for '{_shown(meant)}', which is in neither {self.wording.known}"
-                    f"{nearest(meant, (*self.names, *self.ignored))}. Expected: {_listed((*self.names, *self.ignored))}"
+                    f"{where}: '{category}' stands for '{_printable(target)}', which is in neither {self.wording.known}"
+                    f"{nearest(target, (*self.names, *self.ignored))}. Expected: {_joined_names((*self.names, *self.ignored))}"
                 )
 
     def __len__(self) -> int:
@@ -101,17 +101,17 @@ class LabelSet:
         return ids | {category: ids[meant] for category, meant in self.label_map}
 
     def class_ids(self, categories: Iterable[str], source: str) -> np.ndarray:
-        """Map categories to class ids, `IGNORED` (-1) for ignore regions. Categories that differ in writing alone are warned of.
+        """Map categories to class ids, with `IGNORED` (-1) for ignore regions; warn of categories that differ in spelling alone.
 
         Args:
-            categories: names as found in an annotation file.
-            source: what to name in messages, usually the file.
+            categories: names as in an annotation file.
+            source: name for messages, usually that of the file.
 
         Returns:
             int64 array (n,).
 
         Raises:
-            InputError: a category is in neither `names` nor `ignored`, and not mapped; a likely meaning is asked for, not assumed.
+            InputError: a category is in neither `names` nor `ignored` and not mapped; the message suggests a likely label.
         """
         categories = list(categories)
         counts = Counter(categories)
@@ -121,39 +121,39 @@ class LabelSet:
         self._warn_of_doubles(counts, source)
         return np.array([self._ids[c] for c in categories], dtype=np.int64)
 
-    def _unknown(self, unknown: Mapping[str, int], found: Iterable[str]) -> str:
+    def _unknown(self, unknown: Mapping[str, int], categories: Iterable[str]) -> str:
         known = (*self.names, *self.ignored)
-        guesses = {category: guess for category in list(unknown)[:MOST_SHOWN] if (guess := likely(category, known)) is not None}
+        guesses = {category: guess for category in list(unknown)[:MAX_NAMES] if (guess := likely(category, known)) is not None}
         first = next(iter(unknown))
-        others = f", as are {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        asked = f" (did you mean '{guesses[first]}'?)" if first in guesses else ""
+        number_more = f", as are {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        question = f" (did you mean '{guesses[first]}'?)" if first in guesses else ""
         lines = [
-            f"category '{_shown(first)}' is in neither {self.wording.known}{others}{asked}. "
-            f"Found: {_listed(sorted(set(found)))}. Expected: {_listed(known)}."
+            f"category '{_printable(first)}' is in neither {self.wording.known}{number_more}{question}. "
+            f"Found: {_joined_names(sorted(set(categories)))}. Expected: {_joined_names(known)}."
         ]
         if guesses:
-            pairs = ", ".join(self.wording.pair.format(_shown(category), guess) for category, guess in guesses.items())
+            pairs = ", ".join(self.wording.pair.format(_printable(category), guess) for category, guess in guesses.items())
             lines.append(f"If they mean the same, add {self.wording.map_by.format(pairs)}.")
-        left = ", ".join(_shown(category) for category in list(unknown)[:MOST_SHOWN] if category not in guesses)
+        unguessed = ", ".join(_printable(category) for category in list(unknown)[:MAX_NAMES] if category not in guesses)
         if self.wording is IN_CONFIG:
             lines.append("Add it to labels, or to ignore_labels to leave such cells out.")
         else:
-            lines.append(f"Add {self.wording.ignore_by.format(left or _shown(first))} to leave such cells out of the scores.")
+            lines.append(f"Add {self.wording.ignore_by.format(unguessed or _printable(first))} to leave such cells out of the scores.")
         return "\n".join(lines)
 
     def _warn_of_doubles(self, counts: Mapping[str, int], source: str) -> None:
-        alike: dict[str, list[str]] = defaultdict(list)
+        by_spelling: dict[str, list[str]] = defaultdict(list)
         for category in sorted(counts):
-            alike[plain(category)].append(category)
+            by_spelling[plain(category)].append(category)
         ids = self._ids
-        for same in alike.values():
-            if len({ids[category] for category in same}) > 1:
-                usual = max(same, key=lambda category: counts[category])
-                said = ", ".join(f"'{_shown(category)}' ({number_of(counts[category], 'label')})" for category in same)
-                pairs = ", ".join(self.wording.pair.format(_shown(c), usual) for c in same if c != usual)
-                add = f"add {self.wording.map_by.format(pairs)}"
-                add = f"leave one in a config's labels and {add}" if self.wording is IN_CONFIG else add
-                log.warning(f"{source}: {said} differ only in how they are written and are classes of their own; if they are one, {add}")
+        for spellings in by_spelling.values():
+            if len({ids[category] for category in spellings}) > 1:
+                commonest = max(spellings, key=lambda category: counts[category])
+                listed = ", ".join(f"'{_printable(category)}' ({number_of(counts[category], 'label')})" for category in spellings)
+                pairs = ", ".join(self.wording.pair.format(_printable(c), commonest) for c in spellings if c != commonest)
+                advice = f"add {self.wording.map_by.format(pairs)}"
+                advice = f"leave one in a config's labels and {advice}" if self.wording is IN_CONFIG else advice
+                log.warning(f"{source}: {listed} differ in spelling alone and are separate classes; if they mean the same, {advice}")
 
     @cached_property
     def is_infected(self) -> np.ndarray:
@@ -172,24 +172,24 @@ class LabelSet:
 
 
 def warn_of_meanings(labels: LabelSet, infected_by_name: bool, red_cells_by_name: bool) -> None:
-    """Ask about labels whose names sound like a meaning that they do not have, and say where none counts as infected.
+    """Warn of labels that sound infected or like red cells but do not count as such, and of labels none of which counts as infected.
 
     Args:
-        labels: of the data set.
-        infected_by_name: whether the infected labels are those of the usual names, not named by a person.
-        red_cells_by_name: likewise of the red cells.
+        labels: the labels of the data set.
+        infected_by_name: whether the infected labels were recognised by their names, not set by the user.
+        red_cells_by_name: whether the red-cell labels were recognised by their names, not set by the user.
     """
     sounding = _sounding_infected(labels)
     if infected_by_name and not labels.infected:
-        asked = f" Is {' or '.join(map(repr, sounding[:MOST_SHOWN]))} infected?" if sounding else ""
+        question = f" Is {' or '.join(map(repr, sounding[:MAX_NAMES]))} infected?" if sounding else ""
         log.warning(
-            f"labels: none of {_listed(labels.names)} counts as infected, so that infections are not counted.{asked} "
+            f"labels: none of {_joined_names(labels.names)} counts as infected, so infections are not counted.{question} "
             "Name the infected in infected_labels, or write infected_labels: [] if there are none"
         )
     elif infected_by_name and sounding:
         log.warning(
-            f"labels: {_listed(labels.infected)} count as infected, {_listed(sounding)} not. Name all infected in infected_labels, "
-            "or give them the usual name by label_map"
+            f"labels: {_joined_names(labels.infected)} count as infected, {_joined_names(sounding)} not. "
+            "Name all infected in infected_labels, or map them to the standard names by label_map"
         )
     if red_cells_by_name and labels.infected and not labels.red_cells:
         red = [n for n in labels.names if n not in labels.infected and means(n, (RED_BLOOD_CELL,)) is not None]
@@ -200,11 +200,11 @@ def warn_of_meanings(labels: LabelSet, infected_by_name: bool, red_cells_by_name
 
 
 def warn_of_uncounted(labels: LabelSet, model: str) -> None:
-    """Say that a model's labels count none as infected though some sound so.
+    """Warn if none of a model's labels counts as infected although some sound so.
 
     Args:
-        labels: of the model.
-        model: what it is called, for the message.
+        labels: the labels of the model.
+        model: the model's name, for the message.
     """
     sounding = _sounding_infected(labels)
     if not labels.infected and sounding:
@@ -216,14 +216,14 @@ def warn_of_uncounted(labels: LabelSet, model: str) -> None:
 
 
 def _sounding_infected(labels: LabelSet) -> list[str]:
-    return [n for n in labels.names if n not in labels.infected and means(n, (*PARASITES, "parasitized")) is not None][:MOST_SHOWN]
+    return [n for n in labels.names if n not in labels.infected and means(n, (*PARASITES, "parasitized")) is not None][:MAX_NAMES]
 
 
-def _listed(names: Iterable[str]) -> str:
+def _joined_names(names: Iterable[str]) -> str:
     names = list(names)
-    more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
-    return ", ".join(_shown(name) for name in names[:MOST_SHOWN]) + more
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(_printable(name) for name in names[:MAX_NAMES]) + more
 
 
-def _shown(name: str) -> str:
-    return name if len(name) <= MOST_LETTERS and name.isprintable() else excerpt(name, MOST_LETTERS)
+def _printable(name: str) -> str:
+    return name if len(name) <= MAX_LETTERS and name.isprintable() else excerpt(name, MAX_LETTERS)

@@ -1,4 +1,4 @@
-"""Sees that nothing of the test or validation part is in training: no slide, and no image under another name."""
+"""Guards against leakage between the training, validation and test parts: shared slides, and copies of an image."""
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -10,29 +10,29 @@ from malaria_cells.data.annotations import AnnotationSet
 
 log = logging.getLogger(__name__)
 
-MOST_SHOWN = 5  # pairs of copies in a message
+MAX_PAIRS = 5  # pairs of copies listed in a message
 _PARTS = {"train": "training", "validation": "validation", "test": "test"}
 
 
-ADVICE = "Move its images to one side (in split_file, in test_annotations, or in the data set's own parts)"
+ADVICE = "Move its images into one part (by split_file, test_annotations, or the data set's own parts)"
 
 
 def check_apart(parts: Mapping[str, AnnotationSet], source: str, advice: str = ADVICE) -> None:
-    """See that no group is in two parts.
+    """Check that no group is in two parts.
 
     Args:
-        parts: by name.
-        source: what put the images into their parts, for the error.
-        advice: what to do about it.
+        parts: the parts by name.
+        source: the file or setting that defines the parts, for the error.
+        advice: what the user can do, for the error.
 
     Raises:
-        InputError: a group is on two sides: names it, the parts and an image of it in either.
+        InputError: a group is in two parts; the message names the group, the parts and one image in each.
     """
-    seen: dict[str, tuple[str, str]] = {}
+    first_seen: dict[str, tuple[str, str]] = {}
     straddling: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {}
     for part, annotations in parts.items():
         for p in annotations.images:
-            first = seen.setdefault(p.group, (part, p.key))
+            first = first_seen.setdefault(p.group, (part, p.key))
             if first[0] != part:
                 straddling.setdefault(p.group, (first, (part, p.key)))
     if not straddling:
@@ -40,24 +40,24 @@ def check_apart(parts: Mapping[str, AnnotationSet], source: str, advice: str = A
     group, ((part, key), (other_part, other_key)) = next(iter(straddling.items()))
     more = f", as {'is' if len(straddling) == 2 else 'are'} {len(straddling) - 1:,} more" if len(straddling) > 1 else ""
     if group == key == other_key:
-        what = f"'{key}' is in {_PARTS[part]} and in {_PARTS[other_part]}{more}; an image belongs to one part"
-        raise InputError(f"{source}: {what}: take it out of one of them")
+        problem = f"'{key}' is in {_PARTS[part]} and in {_PARTS[other_part]}{more}; an image belongs to one part"
+        raise InputError(f"{source}: {problem}: take it out of one of them")
     raise InputError(
         f"{source}: the group (slide) '{group}' is in {_PARTS[part]} ('{key}') and in {_PARTS[other_part]} ('{other_key}'){more}; "
-        f"an image or group belongs to one part, or the scores flatter. {advice}, or, if the name does not tell a slide, change `group`"
+        f"a group belongs to one part, or the scores are too good. {advice}; if the name does not identify a slide, change `group`"
     )
 
 
 def check_copies(parts: Mapping[str, AnnotationSet], images: Iterable[Collection[str]], source: str) -> None:
-    """See that no image is in two parts under two names.
+    """Check that no image is in two parts under two names.
 
     Args:
-        parts: by name; keys are of one part each.
-        images: keys of the images that are one image, one collection an image.
-        source: what put the images into their parts, for the error.
+        parts: the parts by name; each key is in one part.
+        images: keys of the copies of each image, one collection per image.
+        source: the file or setting that defines the parts, for the error.
 
     Raises:
-        InputError: copies are on two sides: names them and their parts.
+        InputError: copies of an image are in two parts; the message names them and their parts.
     """
     part_of = {p.key: part for part, annotations in parts.items() for p in annotations.images}
     straddling = []
@@ -69,19 +69,19 @@ def check_copies(parts: Mapping[str, AnnotationSet], images: Iterable[Collection
         if len(by_part) > 1:
             straddling.append(" and ".join(f"'{key}' ({_PARTS[part]})" for part, key in by_part.items()))
     if straddling:
-        shown = ", ".join(straddling[:MOST_SHOWN]) + (f" and {len(straddling) - MOST_SHOWN:,} more" if len(straddling) > MOST_SHOWN else "")
+        listed = ", ".join(straddling[:MAX_PAIRS]) + (f" and {len(straddling) - MAX_PAIRS:,} more" if len(straddling) > MAX_PAIRS else "")
         raise InputError(
-            f"{source}: {number_of(len(straddling), 'image')} under two names in two parts, so that the scores flatter: {shown}. "
+            f"{source}: {number_of(len(straddling), 'image')} under two names in two parts, which makes the scores too good: {listed}. "
             "Take one of each out of the annotation or its part, or put both into one part"
         )
 
 
-def together(annotations: AnnotationSet, images: Iterable[Sequence[str]]) -> AnnotationSet:
-    """The same images, with one group for those that are one image and for all that share a group with them.
+def group_copies(annotations: AnnotationSet, images: Iterable[Sequence[str]]) -> AnnotationSet:
+    """The same images, with the groups of copies of one image merged.
 
     Args:
-        annotations: images that are to be split.
-        images: keys of the images that are one image, one collection an image; others are not looked at.
+        annotations: the images to be split.
+        images: keys of the copies of each image, one collection per image; keys that are not in `annotations` are skipped.
     """
     by_key = {p.key: p for p in annotations.images}
     copies = [[key for key in keys if key in by_key] for keys in images]
@@ -90,16 +90,16 @@ def together(annotations: AnnotationSet, images: Iterable[Sequence[str]]) -> Ann
         return annotations
     first, second, *_ = copies[0]
     log.warning(
-        f"{number_of(len(copies), 'image')} under two names or more, first '{first}' and '{second}'; copies are kept on one side of a split"
+        f"{number_of(len(copies), 'image')} under two names or more, first '{first}' and '{second}'; copies are kept in one part of a split"
     )
-    joined: dict[str, str] = {}
+    merged_into: dict[str, str] = {}
 
     def name_of(group: str) -> str:
-        while group in joined:
-            group = joined[group]
+        while group in merged_into:
+            group = merged_into[group]
         return group
 
     for keys in copies:
         groups = sorted({name_of(by_key[key].group) for key in keys})
-        joined |= dict.fromkeys(groups[1:], groups[0])
+        merged_into |= dict.fromkeys(groups[1:], groups[0])
     return replace(annotations, images=tuple(replace(p, group=name_of(p.group)) for p in annotations.images))

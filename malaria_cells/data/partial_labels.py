@@ -1,10 +1,10 @@
-"""Partial labels: what a data set does not annotate is unknown there, not background, and a label may stand for several classes.
+"""Partial labels: a patch may be labelled with a set of classes, one of which is the right one.
 
-A patch without an annotated cell is background only where every class is annotated. Elsewhere it is background or one of the
-classes that its data set leaves out, and a classifier is told no more than that: one of a set of classes. So is it of an image of a
-single cell whose label says less than the classes do, as ``infected`` does of the stage. The loss is the negative
-logarithm of the set's probability, the sum of its classes' (Jin and Ghahramani 2002, "Learning with multiple labels", NIPS 15;
-Cour, Sapp and Taskar 2011, "Learning from partial labels", JMLR 12, 1501-1536). A set has an id after those of all classes.
+A patch without an annotated cell is background only in data sets that annotate every class. Elsewhere it may also show one of the
+unannotated classes, so its label is the set of these and background. An image of a single cell has a set as its label if its annotation
+is coarser than the classes, as ``infected`` is without the stage. The loss is the negative logarithm of the summed probability of the
+set's classes (Jin and Ghahramani 2002, "Learning with multiple labels", NIPS 15; Cour, Sapp and Taskar 2011, "Learning from partial
+labels", JMLR 12, 1501-1536). The ids of sets follow those of all classes and the background class.
 """
 
 import numpy as np
@@ -12,55 +12,55 @@ import numpy as np
 from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 
 Sets = tuple[tuple[int, ...], ...]  # class ids of each set, ascending
-EM_STEPS = 200  # steps of `split_counts`; a few are enough where background is known from other data sets
+EM_STEPS = 200  # iterations of expectation maximisation; a few suffice if other data sets have certain background
 
 
 def class_sets(annotations: AnnotationSet) -> Sets:
-    """The distinct sets of classes of which no more is known than that a patch shows one of them.
+    """The distinct sets of classes that partial labels consist of.
 
-    Of a place without a box they are background (``n_labels``) and what was not annotated; of a single cell `AnnotatedImage.one_of`.
-    Empty where every image has all classes annotated and every label stands for one.
+    The set of a region without a box is background (``n_labels``) and the unannotated classes; that of a single cell is
+    `AnnotatedImage.one_of`. There are no sets if every image is annotated with all classes and every label stands for one class.
     """
     background_class_id = len(annotations.labels)
-    of_background = {_set_of(p, background_class_id) for p in annotations.images if p.unannotated}
-    return tuple(sorted(of_background | {_cells_set(p) for p in annotations.images if p.one_of}))
+    of_background = {_background_set(p, background_class_id) for p in annotations.images if p.unannotated}
+    return tuple(sorted(of_background | {_single_cell_set(p) for p in annotations.images if p.one_of}))
 
 
 def background_id(image: AnnotatedImage, background_class_id: int, sets: Sets) -> int:
-    """Class id of a region without a box: `background_class_id`, or the id of a set of classes where some are not annotated.
+    """Class id of an image's regions without a box: background, or the id of a set if some classes are unannotated.
 
     The id of set k is ``background_class_id + 1 + k``.
 
     Args:
-        image: its `unannotated` says which.
+        image: the annotated image; its `unannotated` lists the unannotated classes.
         background_class_id: class id of background, after those of the labels.
-        sets: by `class_sets`, of which one is the image's.
+        sets: from `class_sets`; must include the image's set.
     """
-    return background_class_id + 1 + sets.index(_set_of(image, background_class_id)) if image.unannotated else background_class_id
+    return background_class_id + 1 + sets.index(_background_set(image, background_class_id)) if image.unannotated else background_class_id
 
 
 def cell_ids(image: AnnotatedImage, background_class_id: int, sets: Sets) -> np.ndarray:
-    """Class ids of an image's cells, int64 (n,); a single cell that may be of several classes has the id of their set.
+    """Class ids of an image's cells, int64 (n,); a single cell with several possible classes has the id of their set.
 
     Args:
-        image: its `one_of` says which.
+        image: the annotated image; its `one_of` lists the possible classes.
         background_class_id: class id of background, after those of the labels.
-        sets: by `class_sets`.
+        sets: from `class_sets`.
     """
     ids = image.cell_class_ids
-    return np.full_like(ids, background_class_id + 1 + sets.index(_cells_set(image))) if image.one_of else ids
+    return np.full_like(ids, background_class_id + 1 + sets.index(_single_cell_set(image))) if image.one_of else ids
 
 
-def _set_of(image: AnnotatedImage, background_class_id: int) -> tuple[int, ...]:
+def _background_set(image: AnnotatedImage, background_class_id: int) -> tuple[int, ...]:
     return (*sorted(set(image.unannotated)), background_class_id)
 
 
-def _cells_set(image: AnnotatedImage) -> tuple[int, ...]:
+def _single_cell_set(image: AnnotatedImage) -> tuple[int, ...]:
     return tuple(sorted(set(image.one_of)))
 
 
 def allowed_classes(sets: Sets, n_classes: int) -> np.ndarray:
-    """Classes that each id allows: bool (n_classes + n_sets, n_classes); a class allows itself, a set its members."""
+    """Mask of the classes that each id allows, bool (n_classes + n_sets, n_classes): a class allows itself, a set its members."""
     allowed = np.eye(n_classes + len(sets), n_classes, dtype=bool)
     for row, members in enumerate(sets, start=n_classes):
         allowed[row, list(members)] = True
@@ -68,13 +68,13 @@ def allowed_classes(sets: Sets, n_classes: int) -> np.ndarray:
 
 
 def stand_ins(class_ids: np.ndarray, allowed: np.ndarray, background_class_id: int) -> np.ndarray:
-    """The class as which each id is drawn and weighed: int64 (n_classes + n_sets,).
+    """The class by which each id is sampled and weighted: int64 (n_classes + n_sets,).
 
-    A set is no class of its own in balanced sampling, or background would be shown twice as often for being described in two ways:
-    it counts as background if that is one of its classes, else as the commonest of them.
+    A set is not a class of its own in balanced sampling; otherwise background, which occurs both as a class and in sets, would be
+    sampled twice as often. A set that contains background counts as background, any other as the most frequent of its classes.
 
     Args:
-        class_ids: int (n,), of the training rows.
+        class_ids: int (n,), ids of the training rows.
         allowed: from `allowed_classes`.
         background_class_id: class id of background.
     """
@@ -86,23 +86,26 @@ def stand_ins(class_ids: np.ndarray, allowed: np.ndarray, background_class_id: i
 
 
 def split_counts(counts: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """The most likely numbers of the classes, where those of sets are divided among their members: float (n_classes,), of the same sum.
+    """Maximum-likelihood counts of the classes, with the counts of sets divided among their members.
 
-    By expectation maximisation (Dempster, Laird and Rubin 1977, JRSS B 39(1), section 4.1): a set's number is divided in proportion
-    to what its members have altogether. Without sets nothing changes.
+    Expectation maximisation (Dempster, Laird and Rubin 1977, JRSS B 39(1), section 4.1): a set's count is divided in proportion to
+    the estimated counts of its members. Without sets, counts are returned unchanged.
 
     Args:
-        counts: (n_classes + n_sets,), numbers or fractions.
+        counts: (n_classes + n_sets,), counts or fractions.
         allowed: from `allowed_classes`.
+
+    Returns:
+        Float (n_classes,), with the sum of `counts`.
     """
     n_classes = allowed.shape[1]
     certain, uncertain, members = counts[:n_classes], counts[n_classes:], allowed[n_classes:].astype(np.float64)
     if not uncertain.any():
         return certain
-    found = certain + counts.sum() / 1000  # where the numbers leave it open, rare classes stay rare
+    estimate = certain + counts.sum() / 1000  # a small uniform start: rare classes stay rare where the counts do not decide
     for _ in range(EM_STEPS):
-        found = certain + found * ((uncertain / np.maximum(members @ found, 1e-300)) @ members)
-    return found
+        estimate = certain + estimate * ((uncertain / np.maximum(members @ estimate, 1e-300)) @ members)
+    return estimate
 
 
 __all__ = ["Sets", "allowed_classes", "background_id", "cell_ids", "class_sets", "split_counts", "stand_ins"]

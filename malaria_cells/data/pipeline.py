@@ -1,7 +1,7 @@
-"""`PatchStore` to batches: tf.data of (patches, class ids, weights).
+"""Training batches from a `PatchStore`: tf.data of (patches, class ids, weights).
 
-Which patches make a batch, and how they are augmented, depends on the seed, the epoch and the batch's number alone, so
-that a run that was cut off and resumed sees what an uninterrupted one would have seen.
+The patches of a batch and their augmentation depend only on the seed, the epoch and the batch's number. So a resumed run sees the same
+batches as an uninterrupted one.
 """
 
 from collections.abc import Iterator
@@ -16,18 +16,18 @@ from malaria_cells.data.patches import PatchStore
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws the rows of each batch of each epoch.
+    """Samples the rows of each batch of each epoch.
 
     Attributes:
         rows: int64 (n,), rows of the store to train on.
-        class_ids: int64 (n,), their classes, or what else they are drawn by.
-        batch_size: rows a batch.
-        steps: batches per epoch; None: as many as show every row once.
-        power: draw classes in proportion to their counts to this power (see `class_fractions`); None: every row once an epoch, shuffled.
-        seed: of the drawing.
-        weights: float (n,), how often a row is drawn, relative to others of its class; None: all alike.
-        strata: int (n,), data set of each row: with a `power`, a class's rows are drawn from them in proportion to their counts to
-            this power, as the classes are; None: all of one.
+        class_ids: int64 (n,), class ids, or other strata, by which the rows are sampled.
+        batch_size: rows per batch.
+        steps: batches per epoch; None: as many as cover every row once.
+        power: sample classes in proportion to their count to this power (see `class_fractions`); None: every row once an epoch, shuffled.
+        seed: seed of the sampling.
+        weights: float (n,), sampling frequency of a row relative to others of its class; None: all equal.
+        strata: int (n,), data set of each row. With a `power`, the data sets within a class are sampled in proportion to their counts
+            to this power, as the classes are. None: there is one data set.
     """
 
     rows: np.ndarray
@@ -45,72 +45,73 @@ class Sampler:
         return self.steps or -(-len(self.rows) // self.batch_size)
 
     def batches(self, epoch: int) -> Iterator[np.ndarray]:
-        """Rows of each batch of one pass: int64 (batch_size,) each; the last may be shorter."""
+        """Rows of each batch of one epoch: int64 (batch_size,) each; the last may be shorter."""
         rng = np.random.default_rng([self.seed, epoch])
         order = self._shuffled_order(rng) if self.power is None else self._drawn_order(rng, self.power)
         for step in range(self.steps_per_epoch):
             yield self.rows[order[step * self.batch_size : (step + 1) * self.batch_size]]
 
     def _shuffled_order(self, rng: np.random.Generator) -> np.ndarray:
-        everything = np.arange(len(self.rows))
-        total = len(everything) if self.steps is None else self.steps * self.batch_size
-        return _in_turn(everything, self.weights, total, rng)
+        members = np.arange(len(self.rows))
+        total = len(members) if self.steps is None else self.steps * self.batch_size
+        return _draw(members, self.weights, total, rng)
 
     def _drawn_order(self, rng: np.random.Generator, power: float) -> np.ndarray:
         total = self.steps_per_epoch * self.batch_size
         groups, fractions = _groups(self.class_ids, power, self.weights, self.strata)
-        ends = np.rint(np.cumsum(fractions) * total).astype(np.int64)  # each group in proportion to its fraction, to within one
+        ends = np.rint(np.cumsum(fractions) * total).astype(np.int64)  # each group's count is its fraction of the total, to within one
         drawn = rng.permutation(np.repeat(np.arange(len(fractions)), np.diff(ends, prepend=0)))
         order = np.empty(total, dtype=np.int64)
         for c in np.flatnonzero(fractions):
-            places = np.flatnonzero(drawn == c)
-            order[places] = _in_turn(np.flatnonzero(groups == c), self.weights, len(places), rng)
+            positions = np.flatnonzero(drawn == c)
+            order[positions] = _draw(np.flatnonzero(groups == c), self.weights, len(positions), rng)
         return order
 
 
-def _in_turn(members: np.ndarray, weights: np.ndarray | None, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw from `members` so often as to make `count`: each as often as its weight has it, to within one, in random order."""
-    own = None if weights is None else weights[members]
-    if own is None or (own == own[0]).all():
+def _draw(members: np.ndarray, weights: np.ndarray | None, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw `count` of `members` in random order, each in proportion to its weight, to within one."""
+    member_weights = None if weights is None else weights[members]
+    if member_weights is None or (member_weights == member_weights[0]).all():
         rounds = range(0, count, len(members))
         return np.concatenate([members[:0], *(rng.permutation(members) for _ in rounds)])[:count]
     shuffled = rng.permutation(len(members))
-    ends = np.floor(np.cumsum(own[shuffled] / own.sum()) * count + rng.random()).astype(np.int64)  # systematic sampling
+    # systematic sampling
+    ends = np.floor(np.cumsum(member_weights[shuffled] / member_weights.sum()) * count + rng.random()).astype(np.int64)
     ends[-1] = count
     return rng.permutation(np.repeat(members[shuffled], np.diff(np.minimum(ends, count), prepend=0)))
 
 
 def _groups(class_ids: np.ndarray, power: float, weights: np.ndarray | None, strata: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Of each row the group of those of its class and data set, int (n,), and the fraction of each group in what is drawn."""
-    of_classes = class_fractions(np.bincount(class_ids, weights), power)
+    """The group of each row, by its class and data set, int (n,), and the sampled fraction of each group, float (n_groups,)."""
+    fractions_of_classes = class_fractions(np.bincount(class_ids, weights), power)
     if strata is None:
-        return class_ids, of_classes
+        return class_ids, fractions_of_classes
     n_strata = int(strata.max()) + 1
     groups = class_ids * n_strata + strata
-    counts = np.bincount(groups, weights, minlength=len(of_classes) * n_strata).reshape(-1, n_strata)
+    counts = np.bincount(groups, weights, minlength=len(fractions_of_classes) * n_strata).reshape(-1, n_strata)
     within = [class_fractions(row, power) if row.any() else np.zeros(n_strata) for row in counts]
-    return groups, (of_classes[:, None] * np.array(within)).ravel()
+    return groups, (fractions_of_classes[:, None] * np.array(within)).ravel()
 
 
 def row_fractions(class_ids: np.ndarray, power: float, weights: np.ndarray | None = None, strata: np.ndarray | None = None) -> np.ndarray:
-    """Fraction of each row in what a `Sampler` draws: float (n,), sums to 1."""
+    """Fraction of each row among those that a `Sampler` draws: float (n,), sums to 1."""
     groups, fractions = _groups(class_ids, power, weights, strata)
-    of_each = fractions / np.maximum(np.bincount(groups, weights, minlength=len(fractions)), np.finfo(np.float64).tiny)
-    return of_each[groups] if weights is None else of_each[groups] * weights
+    per_row = fractions / np.maximum(np.bincount(groups, weights, minlength=len(fractions)), np.finfo(np.float64).tiny)
+    return per_row[groups] if weights is None else per_row[groups] * weights
 
 
 def class_fractions(counts: np.ndarray, power: float) -> np.ndarray:
-    """Fraction of each class in what is drawn: its count to a power (Kang et al. 2020, arXiv:1910.09217, equation 1).
+    """Sampled fraction of each class, proportional to its count to a power (Kang et al. 2020, arXiv:1910.09217, equation 1).
 
     Args:
-        counts: (n_classes,), numbers, or sums of weights.
-        power: 0: every class that is present equally often; 1: as often as it occurs.
+        counts: (n_classes,), counts or sums of weights.
+        power: 0: all classes that occur equally often; 1: natural frequencies.
 
     Returns:
         float (n_classes,), sums to 1; 0 for absent classes.
     """
-    shown = np.where(counts > 0, counts.astype(np.float64) ** power, 0)
-    return shown / shown.sum()
+    powers = np.where(counts > 0, counts.astype(np.float64) ** power, 0)
+    return powers / powers.sum()
 
 
 def class_weights(class_ids: np.ndarray, n_classes: int, drawn: np.ndarray | None = None) -> np.ndarray:
@@ -119,7 +120,7 @@ def class_weights(class_ids: np.ndarray, n_classes: int, drawn: np.ndarray | Non
     Args:
         class_ids: int (n,).
         n_classes: number of classes.
-        drawn: float (n,), how often each row is drawn, relative to others; None: all alike.
+        drawn: float (n,), relative sampling frequency of each row; None: all equal.
     """
     counts = np.bincount(class_ids, drawn, minlength=n_classes).astype(np.float64)
     balanced = counts.sum() / (np.count_nonzero(counts) * np.where(counts > 0, counts, 1))
@@ -128,12 +129,12 @@ def class_weights(class_ids: np.ndarray, n_classes: int, drawn: np.ndarray | Non
 
 @dataclass(frozen=True)
 class Targets:
-    """What a batch carries beside its patches.
+    """Format of the labels and weights of a batch.
 
     Attributes:
-        weights: float32 (n_classes,), weight of each class; of each set of classes after them, where there are partial labels.
-        soft: labels as fractions of classes (and sets), float32 (b, n_classes), or (b, 1) for two; else class ids, int32 (b,). Losses
-            that smooth or focus, policies that mix, and partial labels need them.
+        weights: float32 (n_classes,), weight of each class; with partial labels, followed by the weight of each set of classes.
+        soft: whether labels are fractions of classes (and sets), float32 (b, n_classes), or (b, 1) for two classes; otherwise they are
+            class ids, int32 (b,). Label smoothing, focal losses, mixing augmentations and partial labels need soft labels.
     """
 
     weights: np.ndarray
@@ -143,15 +144,15 @@ class Targets:
 def training_batches(
     store: PatchStore, sampler: Sampler, targets: Targets, augment: Augmenter, first_epoch: int, policy: BatchPolicy | None = None
 ) -> tf.data.Dataset:
-    """Endless augmented batches from epoch `first_epoch` on.
+    """Infinite data set of augmented batches, starting with epoch `first_epoch`.
 
     Args:
         store: the patches.
-        sampler: which make a batch.
-        targets: form of labels and weights; a `policy` needs soft labels.
-        augment: applied to uint8 batches.
-        first_epoch: epoch to begin with.
-        policy: applied to tensors after it.
+        sampler: sampler of the rows of each batch.
+        targets: format of labels and weights; a `policy` needs soft labels.
+        augment: augmentation of uint8 batches.
+        first_epoch: first epoch.
+        policy: augmentation of batches of tensors, applied after `augment`.
 
     Returns:
         Dataset of (float32 (b, H, W, 3) in 0..255, labels, float32 (b,) weights).
@@ -170,11 +171,11 @@ def training_batches(
         return patches.astype(np.float32), ids.astype(np.int32), targets.weights[ids]
 
     signature = (tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.int64))
-    found = _batched(tf.data.Dataset.from_generator(batches, output_signature=signature), load, store, targets)
+    data_set = _batched(tf.data.Dataset.from_generator(batches, output_signature=signature), load, store, targets)
     if policy is not None:
-        # One at a time: the policies draw from one random state, and the order of the draws must not change.
-        found = found.map(lambda images, labels, _: _mixed(policy, images, labels, targets), num_parallel_calls=1)
-    return found.prefetch(4)
+        # Not in parallel: the policies share one random state, and the order of its draws must not change.
+        data_set = data_set.map(lambda images, labels, _: _mixed(policy, images, labels, targets), num_parallel_calls=1)
+    return data_set.prefetch(4)
 
 
 def _mixed(policy: BatchPolicy, images, labels, targets: Targets):  # type: ignore[no-untyped-def]
@@ -184,7 +185,7 @@ def _mixed(policy: BatchPolicy, images, labels, targets: Targets):  # type: igno
 
 
 def plain_batches(store: PatchStore, rows: np.ndarray, batch_size: int, targets: Targets) -> tf.data.Dataset:
-    """The given rows once, in their order, not augmented; the same form as `training_batches`."""
+    """The given rows once, in order, without augmentation; the batches have the format of `training_batches`."""
 
     def load(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         ids = store.class_ids[batch]
@@ -195,7 +196,7 @@ def plain_batches(store: PatchStore, rows: np.ndarray, batch_size: int, targets:
 
 
 def _fetch(store: PatchStore, rows: np.ndarray) -> np.ndarray:
-    # In the file's order, so that a cold store is read forwards.
+    # Read in the file's order, so that a store that is not cached is read sequentially.
     order = np.argsort(rows, kind="stable")
     patches = np.empty((len(rows), *store.patches.shape[1:]), dtype=np.uint8)
     patches[order] = store.patches[rows[order]]

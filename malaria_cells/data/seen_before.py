@@ -1,4 +1,4 @@
-"""Images that a model was trained on: figures that are taken on them are too good."""
+"""Finds images that a model was trained on, on which scores would be too good."""
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
@@ -10,46 +10,46 @@ from malaria_cells.data.split_file import read_parts
 
 log = logging.getLogger(__name__)
 
-SPLIT = "split.json"
-SEEN = "seen_before"  # list in a model's split.json: the images that the models before it were trained on
-LEARNED = ("train", "validation", SEEN)  # thresholds are chosen on validation images, so that a model has learned from them too
-DISTINCT = 6  # characters of a name, not all of them digits, that hardly two data sets have in common
-MOST_ALIKE = 0.5  # fraction of the images from which names such as 12.jpg count as well
+SPLIT = "split.json"  # file in a model's folder
+SEEN = "seen_before"  # key in split.json: the images that the model's start models were trained on
+LEARNED = ("train", "validation", SEEN)  # keys in split.json; validation images count, since thresholds are chosen on them
+MIN_LETTERS = 6  # characters of a distinctive name, not all of them digits, which two data sets hardly share
+MIN_FRACTION = 0.5  # fraction of images with known names from which names that are not distinctive, such as 12.jpg, count as well
 
 
 def learned_from(folder: Path) -> list[str]:
-    """Names of the images that a model, or one that it was fine-tuned from, was trained on, as its folder lists them.
+    """Names of the images that a model or its start models were trained on, as listed in its folder.
 
     Raises:
-        InputError: the folder's list is damaged.
+        InputError: the folder's split.json is damaged.
     """
     return _learned(_lists(folder))
 
 
 def seen_in(folder: Path, keys: Collection[str]) -> list[str]:
-    """Those of some images that have the file name of an image that a model, or one that it was fine-tuned from, was trained on.
+    """The images whose file name is that of an image on which a model or one of its start models was trained.
 
-    Names are compared without folder and suffix, since the images need not exist any more. Names such as ``12.jpg``, which many data sets
-    have, count only if at least half of the images have such a name in common with the model's; names of the model's own test part do not.
+    Names are compared without folder and suffix, since the training images need not exist any more. Common names such as ``12.jpg`` count
+    only if at least half of the images share a name with the model's. Names of the model's own test part do not count.
 
     Args:
-        folder: of the model.
+        folder: folder of the model.
         keys: paths of the images.
 
     Raises:
         InputError: see `learned_from`.
     """
-    return _among(_known(folder), keys)
+    return _with_known_name(_known(folder), keys)
 
 
 def warning_of_seen(model: object, part: str, n_seen: int, n: int) -> str:
-    """The sentence for logs and reports.
+    """The warning for logs and reports.
 
     Args:
         model: name of the model.
-        part: of the images, such as ``test``.
-        n_seen: number of its images that the model seems to have been trained on.
-        n: number of its images.
+        part: name of the part, such as ``test``.
+        n_seen: number of the part's images that the model was probably trained on.
+        n: number of the part's images.
     """
     chosen = "; calibration, thresholds and intervals are chosen on them, and are then too confident" if part == "validation" else ""
     return (
@@ -59,21 +59,21 @@ def warning_of_seen(model: object, part: str, n_seen: int, n: int) -> str:
 
 
 def say_seen(folder: Path, parts: Mapping[str, AnnotationSet], named: str = "start_from") -> dict[str, dict[str, int]]:
-    """Warn of images in parts on which figures are taken that the start model was trained on.
+    """Warn of images in the scored parts that the start model was trained on.
 
     Args:
-        folder: of the start model.
-        parts: by name.
-        named: the key or option that named the start model.
+        folder: folder of the start model.
+        parts: the scored parts by name.
+        named: the key or option that names the start model.
 
     Returns:
-        What is noted of it beside figures: under `SEEN` the number of such images of each part; empty if no part has any.
+        An entry for the file of scores: under `SEEN`, the number of such images by part; empty if there are none.
 
     Raises:
         InputError: see `learned_from`.
     """
     known = _known(folder)
-    seen = {part: _among(known, [p.key for p in annotations.images]) for part, annotations in parts.items()}
+    seen = {part: _with_known_name(known, [p.key for p in annotations.images]) for part, annotations in parts.items()}
     seen = {part: keys for part, keys in seen.items() if keys}
     for part, keys in seen.items():
         log.warning(f"{named}: {warning_of_seen(folder, part, len(keys), len(parts[part]))} (first: {keys[0]})")
@@ -93,9 +93,9 @@ def _known(folder: Path) -> set[str]:
     return _stems(_learned(lists)) - _stems(lists.get("test", []))
 
 
-def _among(known: Collection[str], keys: Collection[str]) -> list[str]:
-    same = [key for key in keys if _stem(key) in known]
-    return same if len(same) >= MOST_ALIKE * len(keys) else [key for key in same if _is_distinct(_stem(key))]
+def _with_known_name(known: Collection[str], keys: Collection[str]) -> list[str]:
+    matching = [key for key in keys if _stem(key) in known]
+    return matching if len(matching) >= MIN_FRACTION * len(keys) else [key for key in matching if _is_distinct(_stem(key))]
 
 
 def _stems(names: Iterable[str]) -> set[str]:
@@ -107,4 +107,4 @@ def _stem(name: str) -> str:
 
 
 def _is_distinct(stem: str) -> bool:
-    return len(stem) >= DISTINCT and not stem.isdigit()
+    return len(stem) >= MIN_LETTERS and not stem.isdigit()

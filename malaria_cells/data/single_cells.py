@@ -1,25 +1,25 @@
-"""Images of single cells, which teach a classifier beside images: they are shown as an image would show the cell.
+"""Makes images of single cells look like patches of a field of view, so that both can train one classifier.
 
-Such data sets cut their cells out tightly, many with black in the place of what surrounds the cell (NIH's: Rajaraman et al. 2018, PeerJ
-6:e4568). A patch of an image has the clear field there, and some of it around the box.
+Single-cell data sets crop their cells tightly, and many replace the surroundings with black (NIH's: Rajaraman et al. 2018, PeerJ
+6:e4568). A patch of a field of view has the clear field there, and a margin around the box.
 """
 
 import cv2
 import numpy as np
 
-BLACK = 25  # grey value up to which a pixel of the surroundings has been made black
-CLEAR_FIELD = 230  # grey value that is put there; the image's own is not known
-CLEAR = 97  # percentile of a channel that is taken for the clear field, where there is some
-MOST_CORNERS = 3  # of an image that are black where a cell was cut out: the fourth it may touch itself
-SOFT_EDGE = 3  # pixels of the black rim that compression has smeared
+BLACK = 25  # grey value up to which a pixel counts as blackened surroundings
+CLEAR_FIELD = 230  # grey value that replaces black surroundings, since the image's own clear field is unknown
+CLEAR = 97  # percentile of a channel that is taken as the clear field of images without black surroundings
+MIN_CORNERS = 3  # black corners from which an image counts as cut out; the cell may touch the fourth
+SOFT_EDGE = 3  # pixels: side of the kernel that widens the black surroundings over their edge, which compression blurs
 
 
 def as_in_image(image: np.ndarray, context: float) -> np.ndarray:
-    """Lay an image of one cell into a square of clear field.
+    """Place an image of a single cell on a square of clear field.
 
     Args:
-        image: uint8 RGB (H, W, 3), cut tightly around the cell.
-        context: side of the square, as a multiple of the image's longer side, as for the patches of images.
+        image: uint8 RGB (H, W, 3), cropped tightly around the cell.
+        context: side of the square, as a multiple of the image's longer side, as for patches.
 
     Returns:
         uint8 RGB (S, S, 3).
@@ -39,14 +39,14 @@ def as_in_image(image: np.ndarray, context: float) -> np.ndarray:
 
 
 def is_cut_out(image: np.ndarray) -> bool:
-    """Whether an image, uint8 RGB (H, W, 3), is of a cell that was cut out along its outline and laid on black."""
+    """Whether an image, uint8 RGB (H, W, 3), shows a cell that was cut out along its outline on black."""
     corners = image[[0, 0, -1, -1], [0, -1, 0, -1]].max(axis=1)
-    return int((corners <= BLACK).sum()) >= MOST_CORNERS
+    return int((corners <= BLACK).sum()) >= MIN_CORNERS
 
 
 def _black_surroundings(image: np.ndarray) -> np.ndarray:
-    """What was made black around a cell, with its soft edge: bool (H, W). Black places within the cell do not belong to it."""
+    """Mask of the black surroundings of a cell with their soft edge, bool (H, W); black regions within the cell are not included."""
     black = (image.max(axis=2) <= BLACK).astype(np.uint8)
-    _, parts = cv2.connectedComponents(cv2.copyMakeBorder(black, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1))
-    around = (parts[1:-1, 1:-1] == parts[0, 0]) & (black > 0)
+    _, components = cv2.connectedComponents(cv2.copyMakeBorder(black, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1))
+    around = (components[1:-1, 1:-1] == components[0, 0]) & (black > 0)
     return cv2.dilate(around.astype(np.uint8), np.ones((SOFT_EDGE, SOFT_EDGE), dtype=np.uint8)) > 0

@@ -1,4 +1,4 @@
-"""Files that say which image is in which part: JSON ``{"train": [names], "test": [names]}``."""
+"""Split files, which list the images of each part: JSON ``{"train": [names], "test": [names]}``."""
 
 import json
 import logging
@@ -12,18 +12,18 @@ from malaria_cells.data.annotations.matching import match_names
 log = logging.getLogger(__name__)
 
 
-FORMAT = '{"train": [images], "test": [images]}'
+FORMAT = '{"train": [images], "test": [images]}'  # for messages
 
 
 def read_parts(path: Path, option: str = "") -> dict[str, list[str]]:
-    """The lists of names of a split file, by part.
+    """The lists of image names in a split file, by part.
 
     Args:
-        path: of the file.
-        option: what named it, to stand before it in errors.
+        path: the file.
+        option: the option that names the file, put before its path in errors.
 
     Raises:
-        InputError: no such file, or another format; names the file.
+        InputError: the file does not exist or has another format; the message names the file.
     """
     named = f"{option} {path}".strip()
     try:
@@ -45,12 +45,15 @@ def read_parts(path: Path, option: str = "") -> dict[str, list[str]]:
 
 
 def read_split(path: Path, annotations: AnnotationSet) -> tuple[AnnotationSet, AnnotationSet]:
-    """Part a set as a JSON file ``{"train": [names], "test": [names]}`` says; a list ``validation`` is taken into the first.
+    """Split a data set by a file ``{"train": [names], "test": [names]}``; a list ``validation`` is added to the training part.
 
-    Names are keys, or the ends of paths. Images that no list names are left out, with a warning.
+    Names are keys or the ends of paths. Images that are in no list are left out, with a warning.
+
+    Returns:
+        The training part and the test part.
 
     Raises:
-        InputError: no such file, no such format, a name that fits no image or several, an image on both sides.
+        InputError: the file does not exist or has another format, a name matches no image or several, or an image is in both parts.
     """
     lists = read_parts(path)
     for part in ("train", "test"):
@@ -60,8 +63,8 @@ def read_split(path: Path, annotations: AnnotationSet) -> tuple[AnnotationSet, A
     matched = match_names((name for names in parts.values() for name in names), whole_paths(annotations))
     for name, keys in matched.items():
         if len(keys) != 1:
-            what = "fits no image" if not keys else f"fits several images ({keys[0]}, {keys[1]})"
-            raise InputError(f"{path}: '{name}' {what} of the annotation")
+            problem = "fits no image" if not keys else f"fits several images ({keys[0]}, {keys[1]})"
+            raise InputError(f"{path}: '{name}' {problem} of the annotation")
     chosen = {part: {matched[name][0] for name in names} for part, names in parts.items()}
     both = sorted(chosen["train"] & chosen["test"])
     if both:
@@ -69,10 +72,10 @@ def read_split(path: Path, annotations: AnnotationSet) -> tuple[AnnotationSet, A
     named = chosen["train"] | chosen["test"]
     unnamed = [p.key for p in annotations.images if p.key not in named]
     if unnamed:
-        log.warning(f"{path}: {number_of(len(unnamed), 'annotated image')} in no list of it, left out; first: {unnamed[0]}")
+        log.warning(f"{path}: {number_of(len(unnamed), 'annotated image')} left out, since no list names them; first: {unnamed[0]}")
     return annotations.subset(chosen["train"]), annotations.subset(chosen["test"])
 
 
 def whole_paths(annotations: AnnotationSet) -> dict[str, str]:
-    """The absolute paths of the images, by key."""
+    """Absolute paths of the images, by key."""
     return {p.key: p.path.absolute().as_posix() if p.path is not None else p.key for p in annotations.images}

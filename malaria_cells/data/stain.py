@@ -1,10 +1,10 @@
-"""Brings images of different lamps, cameras and stains to one appearance, so that a network need not learn each.
+"""Stain normalization: brings images of different lamps, cameras and stains to one appearance.
 
-A pixel's optical density is the logarithm of the clear field's light over its own (Beer and Lambert's law), channel by channel.
-``clear_field`` makes the clear field of every image equally white, as a white balance does. ``density`` also scales the densities
-so that the median one of the stained area, which in a thin smear is that of red cells, is `RED_CELL`: what Reinhard et al. 2001 (IEEE
-Computer Graphics and Applications 21(5), 34-41) do to colours by their means and deviations, done to densities by one factor a channel.
-Both are a table of 256 values a channel, measured on the image itself.
+The optical density of a pixel is the logarithm of the clear field's intensity over the pixel's (Beer-Lambert law), in each channel.
+``clear_field`` maps the clear field of every image to the same white, as white balancing does. ``density`` also scales the densities so
+that their median over the stained area, which in a thin smear is that of red cells, becomes `RED_CELL`. That is the idea of Reinhard et
+al. 2001 (IEEE Computer Graphics and Applications 21(5), 34-41), who match means and deviations of colours, applied to densities with one
+factor per channel. Both methods are look-up tables of 256 values per channel, measured on the image itself.
 """
 
 from dataclasses import dataclass
@@ -17,26 +17,28 @@ from skimage.filters import threshold_multiotsu
 
 Normalization = Literal["none", "clear_field", "density"]
 
-WHITE = 225.0  # grey value of the clear field afterwards; brighter specks keep some room
-RED_CELL = (0.35, 0.6, 0.3)  # natural optical density of red, green and blue that red cells have afterwards: about the median laboratory's
-SAMPLED = 60_000  # pixels that are measured, evenly over the image: not averaged, which would mix small cells with the field
-CLEAR = 97  # percentile of a channel that is taken for the clear field: even crowded fields have some gaps
-DIMMEST = 30.0  # grey value; a darker clear field is taken for this one, so that noise is not enlarged
-STAINED = (0.05, 0.45)  # natural optical density from which a pixel is stained, at least and at most
-FEWEST = 200  # stained pixels of the sample, under which densities are left as they are
-BINS = 40  # of the histogram of logarithms of densities, each a tenth wide
-ALIKE = 0.25  # half the width of the peak that is red cells, in logarithms of densities
-GAINS = (0.25, 4.0)  # of densities, at least and at most
-DARKEST = 1 / 255  # transmission that a black pixel is taken for
+WHITE = 225.0  # grey value of the clear field after normalization; below 255, so that brighter specks are not clipped
+RED_CELL = (0.35, 0.6, 0.3)  # natural optical density (R, G, B) of red cells after normalization: about the median over laboratories
+SAMPLE_PIXELS = (
+    60_000  # approximate number of pixels measured, on a regular grid; averaging instead would mix small cells with the background
+)
+CLEAR = 97  # percentile of a channel that is taken as the clear field; even crowded fields have some gaps
+MIN_WHITE = 30.0  # grey value: lower limit of the clear field, so that the noise of dark images is not amplified
+STAINED_LIMITS = (0.05, 0.45)  # natural optical density: limits of the threshold above which a pixel is stained
+MIN_STAINED = 200  # stained pixels of the sample below which densities are not scaled
+BINS = 40  # bins of the histogram of log densities, each 0.1 wide
+PEAK_HALF_WIDTH = 0.25  # log density: half the width of the red cells' peak
+GAIN_LIMITS = (0.25, 4.0)  # factor of densities: lower and upper limit
+MIN_TRANSMISSION = 1 / 255  # transmission: lower limit, for black pixels
 
 
 @dataclass(frozen=True)
 class Stain:
-    """What an image's light and stain are.
+    """Light and stain of an image.
 
     Attributes:
-        white: grey value of the clear field by channel, float32 (3,).
-        density: natural optical density of the stained area by channel, float32 (3,); None where hardly anything is stained.
+        white: grey value of the clear field per channel, float32 (3,).
+        density: natural optical density of the stained area per channel, float32 (3,); None if hardly anything is stained.
     """
 
     white: np.ndarray
@@ -45,33 +47,33 @@ class Stain:
     @staticmethod
     def of(image: np.ndarray) -> "Stain":
         """Measure an image, uint8 RGB (H, W, 3)."""
-        step = max(int(np.sqrt(image.shape[0] * image.shape[1] / SAMPLED)), 1)
+        step = max(int(np.sqrt(image.shape[0] * image.shape[1] / SAMPLE_PIXELS)), 1)
         pixels = image[::step, ::step].reshape(-1, 3)
-        white = np.maximum(np.percentile(pixels, CLEAR, axis=0), DIMMEST).astype(np.float32)
-        return Stain(white, _red_cell_density(-np.log(np.clip(pixels / white, DARKEST, 1))))
+        white = np.maximum(np.percentile(pixels, CLEAR, axis=0), MIN_WHITE).astype(np.float32)
+        return Stain(white, _red_cell_density(-np.log(np.clip(pixels / white, MIN_TRANSMISSION, 1))))
 
 
 def _red_cell_density(densities: np.ndarray) -> np.ndarray | None:
-    """The densities (n, 3) at the peak of what is stained: red cells cover more of a smear than nuclei, and are all about as dark."""
-    # Stain absorbs green most, but unstained cells out of focus are dark in all channels: the larger of the two sees both.
+    """Density (3,) at the peak of the stained pixels among (n, 3): red cells cover more of a smear than nuclei and are similarly dark."""
+    # Stain absorbs green most, but unstained cells out of focus are dark in all channels; the maximum detects both.
     darkness = np.maximum(densities[:, 1], densities.mean(axis=1))
-    # Three classes: with two, a large nucleus would make a field of its own of the red cells.
+    # Three classes, since with two a large nucleus would put the red cells into the class of the clear field.
     levels = np.clip(np.sqrt(darkness) * 150, 0, 255).astype(np.uint8)
     if len(np.unique(levels)) < 3:
         return None
     lower = (float(threshold_multiotsu(levels, 3, 64)[0]) / 150) ** 2
-    stained = darkness > np.clip(lower, *STAINED)
-    if stained.sum() < FEWEST:
+    stained = darkness > np.clip(lower, *STAINED_LIMITS)
+    if stained.sum() < MIN_STAINED:
         return None
     logarithms = np.log(darkness[stained])
-    counts, edges = np.histogram(logarithms, BINS, (np.log(STAINED[0]), np.log(STAINED[0]) + BINS / 10))
+    counts, edges = np.histogram(logarithms, BINS, (np.log(STAINED_LIMITS[0]), np.log(STAINED_LIMITS[0]) + BINS / 10))
     peak = edges[_hill(gaussian_filter1d(counts.astype(float), 1.5))] + 0.05
-    near = np.abs(logarithms - peak) < ALIKE
+    near = np.abs(logarithms - peak) < PEAK_HALF_WIDTH
     return np.asarray(np.median(densities[stained][near], axis=0), dtype=np.float32)
 
 
 def _hill(smooth: np.ndarray) -> int:
-    """Index of the highest place of a histogram; if that is the first, the foot of what a noisy field scatters, of the next hill."""
+    """Index of a histogram's peak; a maximum in the first bin is the tail of a noisy clear field, and the highest inner peak is taken."""
     if smooth.argmax() > 0:
         return int(smooth.argmax())
     inner = smooth[1:-1]
@@ -80,23 +82,26 @@ def _hill(smooth: np.ndarray) -> int:
 
 
 def normalized(image: np.ndarray, how: Normalization) -> np.ndarray:
-    """An image in the common appearance: uint8 RGB (H, W, 3); the image itself for ``none``."""
+    """The normalized image, uint8 RGB (H, W, 3); the image itself for ``none``."""
     return image if how == "none" else with_stain(image, Stain.of(image), how)
 
 
 def with_stain(pixels: np.ndarray, stain: Stain, how: Normalization) -> np.ndarray:
-    """Pixels of an image, or of a part of it, in the common appearance.
+    """Normalize pixels of an image or of a part of an image.
 
     Args:
         pixels: uint8 RGB (.., 3).
-        stain: of the image that they are from.
-        how: what is done.
+        stain: light and stain of the whole image.
+        how: method of normalization.
+
+    Returns:
+        uint8 RGB (.., 3).
     """
     if how == "none":
         return pixels
     gain = np.ones(3)
     if how == "density" and stain.density is not None:
-        gain = np.clip(np.array(RED_CELL) / np.maximum(stain.density, 1e-3), *GAINS)
-    transmission = np.clip(np.arange(256)[:, None] / stain.white, DARKEST, None)
+        gain = np.clip(np.array(RED_CELL) / np.maximum(stain.density, 1e-3), *GAIN_LIMITS)
+    transmission = np.clip(np.arange(256)[:, None] / stain.white, MIN_TRANSMISSION, None)
     table = np.rint(np.clip(WHITE * transmission**gain, 0, 255)).astype(np.uint8)
     return cv2.LUT(np.ascontiguousarray(pixels), table[:, None]).reshape(pixels.shape)

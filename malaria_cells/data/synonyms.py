@@ -1,12 +1,12 @@
-"""Names that people give to one class of cell, for questions: no name is ever taken for another without being told."""
+"""Synonyms of class names, for suggestions in messages; a name is never replaced by its synonym without the user's consent."""
 
 import re
 from collections.abc import Iterable
 
 from malaria_cells.base.errors import nearest_name
 
-# Each line is one thing. Compared as `plain` writes them: small letters, single spaces, no plural.
-_SAME = (
+# Each line holds the names of one class as `plain` returns them: lower case, single spaces, no plural.
+_SYNONYMS = (
     ("red blood cell", "rbc", "erythrocyte", "red cell", "uninfected red blood cell", "uninfected rbc", "uninfected", "uninfected cell"),
     ("leukocyte", "leucocyte", "wbc", "white blood cell", "white cell"),
     ("platelet", "thrombocyte", "plt"),
@@ -21,7 +21,7 @@ _SAME = (
 
 
 def plain(name: str) -> str:
-    """A name without what people write in several ways: case, hyphens, underscores, spaces, points, the plural.
+    """A name in normalized spelling: lower case, single spaces for hyphens, underscores, points and camel case, singular.
 
     Examples:
         >>> plain("Red_Blood-Cells"), plain("trophs"), plain("RedBloodCell")
@@ -33,9 +33,9 @@ def plain(name: str) -> str:
 
 
 def likely(name: str, known: Iterable[str]) -> str | None:
-    """The known name that most likely means the same, or None: one that is written alike, then a synonym, then a misspelling.
+    """The known name that most likely means the same, or None: an equal spelling, then a synonym, then a similar spelling.
 
-    A usual name of another thing is no misspelling: a leukocyte is not a gametocyte.
+    The name of another class does not count as a misspelling: a leukocyte is not a gametocyte.
 
     Examples:
         >>> likely("RBC", ["leukocyte", "red blood cell"]), likely("Rings", ["ring"]), likely("trophozoit", ["trophozoite"])
@@ -44,23 +44,23 @@ def likely(name: str, known: Iterable[str]) -> str | None:
     """
     known = list(known)
     meaning = means(name, known)
-    if meaning is not None or any(plain(name) in same for same in _SAME):
+    if meaning is not None or any(plain(name) in synonyms for synonyms in _SYNONYMS):
         return meaning
     return nearest_name(name, known, 0.8)
 
 
 def means(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is written alike but for case and punctuation, or is a usual synonym; or None."""
+    """The known name that differs in case and punctuation alone, or is a synonym; or None."""
     by_plain = {plain(k): k for k in reversed(list(known))}
     wanted = plain(name)
     if wanted in by_plain:
         return by_plain[wanted]
-    for same in _SAME:
-        if wanted in same:
-            return next((by_plain[other] for other in same if other in by_plain), None) or _in_another(wanted, same, by_plain)
+    for synonyms in _SYNONYMS:
+        if wanted in synonyms:
+            return next((by_plain[synonym] for synonym in synonyms if synonym in by_plain), None) or _in_another(wanted, synonyms, by_plain)
     return None
 
 
-def _in_another(wanted: str, looked_in: tuple[str, ...], by_plain: dict[str, str]) -> str | None:
-    others = (same for same in _SAME if same is not looked_in and wanted in same)
-    return next((by_plain[other] for same in others for other in same if other in by_plain), None)
+def _in_another(wanted: str, searched: tuple[str, ...], by_plain: dict[str, str]) -> str | None:
+    other_lines = (synonyms for synonyms in _SYNONYMS if synonyms is not searched and wanted in synonyms)
+    return next((by_plain[synonym] for synonyms in other_lines for synonym in synonyms if synonym in by_plain), None)

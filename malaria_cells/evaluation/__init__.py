@@ -1,6 +1,6 @@
-"""What detections and classifications are worth.
+"""Metrics of detections and classifications.
 
-In: annotated images and detections, or true classes and probabilities. Out: figures of COCO and of counting.
+In: annotated images and detections, or true classes and probabilities. Out: COCO metrics, and metrics of cell counts.
 """
 
 from malaria_cells.evaluation.average_precision import AveragePrecision, as_one_class, average_precision, cell_figures, mean_present

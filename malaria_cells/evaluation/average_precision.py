@@ -1,8 +1,7 @@
-"""Average precision by COCO's rules (Lin et al. 2014, arXiv:1405.0312), by faster-coco-eval.
+"""COCO's average precision (Lin et al. 2014, arXiv:1405.0312), computed by faster-coco-eval.
 
-The cap on detections is raised to the fullest image: COCO's own of 100 hides cells, since most thin-smear fields hold
-more. Cells that annotators left out count as false positives; that is in the nature of the data and should be said beside
-the figures.
+The maximum number of detections per image is raised from COCO's 100, which most thin-smear fields exceed, to the largest number in any
+image. Cells that annotators left out count as false positives, which should be mentioned beside the figures.
 """
 
 from dataclasses import dataclass, replace
@@ -19,16 +18,16 @@ from malaria_cells.evaluation.unscored import without_unknown
 
 @dataclass(frozen=True)
 class AveragePrecision:
-    """COCO's figures; an entry is None where a class has no true box.
+    """COCO's metrics by class; an entry is None if the class has no true box.
 
     Attributes:
-        ap: mean over IoU 0.5 to 0.95, by class.
-        ap50: at IoU 0.5, by class.
-        ap75: at IoU 0.75, by class.
-        recall50: fraction of the true boxes found at IoU 0.5, at any score, by class.
-        n: true boxes, by class; ignore regions are not counted.
-        curve50: precision at IoU 0.5 and each of COCO's 101 recalls, 0 to 1, by class: float (n_classes, 101); what no
-            detection reaches has precision 0.
+        ap: average precision, mean over IoU 0.5 to 0.95.
+        ap50: average precision at IoU 0.5.
+        ap75: average precision at IoU 0.75.
+        recall50: fraction of the true boxes that are matched at IoU 0.5, over all scores.
+        n: number of true boxes, without ignore regions.
+        curve50: precision at IoU 0.5 and each of COCO's 101 recall thresholds, 0 to 1: float (n_classes, 101); 0 at recalls that are not
+            reached.
     """
 
     ap: list[float | None]
@@ -40,28 +39,28 @@ class AveragePrecision:
 
 
 def average_precision(images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet) -> AveragePrecision:
-    """COCO's average precision of each class; an image in which a class was not annotated is left out of that class's.
+    """COCO's average precision of each class. A class is not evaluated in images in which it was not annotated.
 
     Args:
-        images: the truth.
-        detections: one entry an image, in the same order; ranked under every label for which they have ``data["label_scores"]``.
-        labels: what the class ids of both refer to.
+        images: annotated images.
+        detections: detections of each image, in the same order; with ``data["label_scores"]`` they are ranked under several labels.
+        labels: the classes of both.
     """
-    n = [int(c) for c in sum((np.bincount(p.cell_class_ids, minlength=len(labels)) for p in images), np.zeros(len(labels)))]
+    n = [int(c) for c in sum((np.bincount(image.cell_class_ids, minlength=len(labels)) for image in images), np.zeros(len(labels)))]
     rows = coco_rows.results(without_unknown(images, detections))
     results = [r for r in rows if r["category_id"] - 1 not in images[r["image_id"] - 1].unannotated]
     if not results or not sum(n):
-        nothing = [0.0 if c else None for c in n]
-        return AveragePrecision(nothing, nothing, nothing, nothing, n, np.zeros((len(n), 101)))
+        zeros = [0.0 if c else None for c in n]
+        return AveragePrecision(zeros, zeros, zeros, zeros, n, np.zeros((len(n), 101)))
     truth = COCO(coco_rows.truth(images, labels), print_function=_silent)
-    # loadRes writes into what it is given and expects only these keys.
+    # loadRes modifies its argument and expects only these keys.
     predicted = truth.loadRes([{k: r[k] for k in ("image_id", "category_id", "bbox", "score")} for r in results])
     evaluation = COCOeval_faster(truth, predicted, iouType="bbox", print_function=_silent)
-    fullest = max(max(len(d) for d in detections), max(len(p.boxes_xyxy) for p in images), 100)
-    evaluation.params.maxDets = [1, 10, fullest]
+    max_detections = max(max(len(d) for d in detections), max(len(image.boxes_xyxy) for image in images), 100)
+    evaluation.params.maxDets = [1, 10, max_detections]
     evaluation.evaluate()
     evaluation.accumulate()
-    precision = evaluation.eval["precision"][..., 0, -1]  # (iou, recall, class), all areas, highest cap
+    precision = evaluation.eval["precision"][..., 0, -1]  # (iou, recall, class) for all areas and the largest of maxDets
     recall = evaluation.eval["recall"][..., 0, -1]  # (iou, class)
     return AveragePrecision(
         _by_class(precision.mean(axis=(0, 1)), n),
@@ -74,7 +73,7 @@ def average_precision(images: list[AnnotatedImage], detections: list[sv.Detectio
 
 
 def _silent(*_: object) -> None:
-    """faster-coco-eval prints what it does."""
+    """Replaces the print function of faster-coco-eval."""
 
 
 def _by_class(values: np.ndarray, n: list[int]) -> list[float | None]:
@@ -82,26 +81,32 @@ def _by_class(values: np.ndarray, n: list[int]) -> list[float | None]:
 
 
 def mean_present(values: list[float | None]) -> float | None:
-    """Mean of the entries that are not None; None if none is."""
+    """Mean of the entries that are not None; None if there are none."""
     present = [v for v in values if v is not None]
     return float(np.mean(present)) if present else None
 
 
 def cell_figures(images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet) -> AveragePrecision:
-    """Average precision of cells, whatever their class."""
+    """Class-agnostic average precision: all cells are one class."""
     return as_one_class(images, detections, np.ones(len(labels), dtype=bool))
 
 
 def as_one_class(images: list[AnnotatedImage], detections: list[sv.Detections], members: np.ndarray) -> AveragePrecision:
-    """Average precision with the member classes, bool (n_labels,), taken as one, and all else left out; each cell by its first label."""
+    """Average precision of several classes merged into one; cells of other classes are left out.
+
+    Args:
+        images: annotated images.
+        detections: detections of each image, in the same order; only their main label is evaluated.
+        members: whether each class is merged, bool (n_labels,).
+    """
     one = LabelSet(("cell",))
     merged = []
-    for p in images:
-        kept = p.ignore | members[p.class_ids]
-        ids = np.where(p.ignore[kept], IGNORED, 0)
-        merged.append(replace(p, boxes_xyxy=p.boxes_xyxy[kept], class_ids=ids, ignore=p.ignore[kept], unannotated=()))
-    found = [d[members[d.class_id]] if len(d) else d for d in without_unknown(images, detections)]
-    return average_precision(merged, [_with_class(d, 0) for d in found], one)
+    for image in images:
+        keep = image.ignore | members[image.class_ids]
+        ids = np.where(image.ignore[keep], IGNORED, 0)
+        merged.append(replace(image, boxes_xyxy=image.boxes_xyxy[keep], class_ids=ids, ignore=image.ignore[keep], unannotated=()))
+    of_members = [d[members[d.class_id]] if len(d) else d for d in without_unknown(images, detections)]
+    return average_precision(merged, [_with_class(d, 0) for d in of_members], one)
 
 
 def _with_class(detections: sv.Detections, class_id: int) -> sv.Detections:

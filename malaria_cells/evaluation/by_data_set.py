@@ -1,4 +1,4 @@
-"""Figures of each data set by itself: in ``metrics.json`` of a training on several, in its report, and in cross-validation."""
+"""Metrics of each data set: for ``metrics.json`` of a training on several data sets, its report, and cross-validation."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from malaria_cells.data.images import read_image
 from malaria_cells.evaluation import detection_metrics, error_rates
 from malaria_cells.inference.detector import Detector
 
-# What tables show: a heading, and where it lies in the figures of a part.
+# Columns of tables: the heading, and the path of keys to the value in the metrics.
 DETECTION: dict[str, tuple[str, ...]] = {
     "mAP50": ("mAP50",),
     "cell AP50": ("cell", "AP50"),
@@ -25,39 +25,39 @@ DETECTION: dict[str, tuple[str, ...]] = {
 
 
 def at(metrics: Any, path: tuple[str, ...]) -> float | None:
-    """The figure at a path of keys; None where it is not."""
+    """The value at a path of keys; None if it is missing."""
     for key in path:
         metrics = None if metrics is None else metrics.get(key)
     return metrics
 
 
 def has_named_sets(annotations: AnnotationSet | None) -> bool:
-    """Whether the images come from sets with names, which a config lists as `data_sets`."""
-    return annotations is not None and any(p.data_set for p in annotations.images)
+    """Whether the images come from named data sets, the config key `data_sets`."""
+    return annotations is not None and any(image.data_set for image in annotations.images)
 
 
 def detected_by_data_set(detector: Detector, annotations: AnnotationSet) -> dict[str, dict[str, Any]]:
-    """Detect in images of several data sets, and score each set by itself."""
+    """Detect the cells of images of several data sets, and compute the metrics of each data set by its name."""
     images = progress(annotations.images, len(annotations), "test", "image")
-    return figures_by_data_set(annotations, {p.key: detector.detect(read_image(p.path)) for p in images})
+    return figures_by_data_set(annotations, {image.key: detector.detect(read_image(image.path)) for image in images})
 
 
 def figures_by_data_set(annotations: AnnotationSet, found: Mapping[str, sv.Detections]) -> dict[str, dict[str, Any]]:
-    """The figures of each data set by its name.
+    """The metrics of each data set by its name.
 
     Args:
-        annotations: the truth.
+        annotations: annotated images.
         found: detections by the key of their image.
 
     Returns:
-        As `detection_metrics`, and ``counts``: infected cells, those found, healthy cells and false alarms, from which rates of several
-        sets can be made.
+        For each data set the result of `detection_metrics` and, if there are infected labels, `ErrorRates` as ``counts``, from which
+        rates over several data sets can be computed.
     """
-    return {name: _figures(own, found) for name, own in annotations.by_data_set().items()}
+    return {name: _figures(one_set, found) for name, one_set in annotations.by_data_set().items()}
 
 
-def _figures(annotations: AnnotationSet, found: Mapping[str, sv.Detections]) -> dict[str, Any]:
+def _figures(annotations: AnnotationSet, detections_by_key: Mapping[str, sv.Detections]) -> dict[str, Any]:
     images, labels = list(annotations.images), annotations.labels
-    own = [found[p.key] for p in images]
-    counts = {"counts": asdict(error_rates(images, own, labels))} if labels.is_infected.any() else {}
-    return detection_metrics(images, own, labels, None) | counts
+    detections = [detections_by_key[image.key] for image in images]
+    counts = {"counts": asdict(error_rates(images, detections, labels))} if labels.is_infected.any() else {}
+    return detection_metrics(images, detections, labels, None) | counts

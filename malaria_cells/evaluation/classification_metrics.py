@@ -1,4 +1,4 @@
-"""What a classification of patches is worth by their true classes."""
+"""Metrics of a classification of patches."""
 
 from typing import Any
 
@@ -9,16 +9,16 @@ from malaria_cells.evaluation.average_precision import mean_present
 
 
 def classification_metrics(class_ids: np.ndarray, probabilities: np.ndarray, names: tuple[str, ...]) -> dict[str, Any]:
-    """Accuracy, micro and macro F1, and each class's precision, recall, F1.
+    """Accuracy, micro and macro F1, and precision, recall and F1 of each class.
 
     Args:
         class_ids: int (n,), true classes.
-        probabilities: (n, n_classes).
-        names: of the classes.
+        probabilities: float (n, n_classes).
+        names: names of the classes.
 
     Returns:
-        JSON-ready; a class's recall is its accuracy; ``roc_auc`` is there where both of two classes occur; classes that do not
-        occur in the truth have None and do not count in the macro mean.
+        JSON-ready metrics. The metrics of a class without patches are None and left out of macro means. ``roc_auc`` is None unless there
+        are two classes, both with patches.
     """
     predicted = probabilities.argmax(axis=1)
     all_ids = list(range(len(names)))
@@ -36,7 +36,7 @@ def classification_metrics(class_ids: np.ndarray, probabilities: np.ndarray, nam
     return {
         "patches": len(class_ids),
         "accuracy": accuracy,
-        "micro_f1": accuracy,  # with one label a patch, micro F1, precision and recall are the accuracy
+        "micro_f1": accuracy,  # with one label per patch, micro F1 equals accuracy
         "macro_f1": mean_present([c["f1"] for c in per_class.values()]),
         "balanced_accuracy": mean_present([c["recall"] for c in per_class.values()]),
         "roc_auc": _roc_auc(class_ids, probabilities),

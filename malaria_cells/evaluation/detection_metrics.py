@@ -1,4 +1,4 @@
-"""What a detection is worth by full-image boxes: every figure of ``metrics.json``."""
+"""Metrics of detections in whole images: the content of ``metrics.json``."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +13,11 @@ from malaria_cells.evaluation.matches import cell_matches, infected_figures, mic
 
 @dataclass(frozen=True)
 class Score:
-    """What a detection is worth.
+    """Metrics of detections.
 
     Attributes:
         metrics: the content of ``metrics.json``.
-        by_class: average precision of each class, curves included.
+        by_class: average precision and precision-recall curve of each class.
     """
 
     metrics: dict[str, Any]
@@ -27,34 +27,34 @@ class Score:
 def detection_metrics(
     images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet, seconds_per_image: float | None
 ) -> dict[str, Any]:
-    """What detections are worth by annotated images: the content of ``metrics.json``.
+    """Metrics of detections, compared with annotated images: the content of ``metrics.json``.
 
     Args:
-        images: the truth.
-        detections: one entry an image, in the same order, with ``data["counted_as"]`` (see `CellDetector.detect`).
+        images: annotated images.
+        detections: detections of each image, in the same order, with ``data["counted_as"]`` (see `CellDetector.detect`).
         labels: the classes.
-        seconds_per_image: as measured, or None.
+        seconds_per_image: measured time, or None.
 
     Examples:
         >>> from pathlib import Path
         >>> import numpy as np
         >>> box, ids = np.array([[10, 10, 50, 50]], dtype=np.float32), np.array([0])
         >>> truth = AnnotatedImage("a.png", Path("a.png"), (100, 80), "a.png", box, ids, np.array([False]))
-        >>> found = sv.Detections(xyxy=box + 2, class_id=ids, confidence=np.array([0.9]), data={"counted_as": ids})
-        >>> detection_metrics([truth], [found], LabelSet(("cell",)), None)["mAP50"]
+        >>> detections = sv.Detections(xyxy=box + 2, class_id=ids, confidence=np.array([0.9]), data={"counted_as": ids})
+        >>> detection_metrics([truth], [detections], LabelSet(("cell",)), None)["mAP50"]
         1.0
     """
     return score(images, detections, labels, seconds_per_image).metrics
 
 
 def score(images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet, seconds_per_image: float | None) -> Score:
-    """Score a detection.
+    """Metrics of detections, with the average precision of each class; arguments as in `detection_metrics`.
 
     Args:
-        images: the truth.
-        detections: one entry an image, in the same order, with ``data["counted_as"]`` (see `TwoStageDetector.detect`).
+        images: annotated images.
+        detections: detections of each image, in the same order, with ``data["counted_as"]``.
         labels: the classes.
-        seconds_per_image: as measured, or None.
+        seconds_per_image: measured time, or None.
     """
     by_class = average_precision(images, detections, labels)
     cell = cell_figures(images, detections, labels)

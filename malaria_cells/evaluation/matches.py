@@ -1,4 +1,4 @@
-"""Which detections are right: cells matched at IoU 0.5, by class and as infected or not, and what is counted from them."""
+"""Metrics from detections matched to annotated cells at IoU 0.5: by class, as infected, as any cell, and of the parasitemia."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation.unscored import MATCH_IOU, is_unknown, unscored
 from malaria_cells.inference.counting import ErrorRates, count, counted_ids, extra_variance
 
-ROUNDED = 1e-9  # of a fraction: what arithmetic may leave between a fraction and an interval that ends at it
+ROUNDING_ERROR = 1e-9  # tolerance for a fraction that equals a limit of an interval
 
 
 def infected_figures(images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet) -> dict[str, float | None]:
-    """Precision, recall and F1 of "this cell is infected", whatever the stage, and the rate of false alarms.
+    """Precision, recall and F1 of infected cells, whatever the stage, and false alarms per 1,000 annotated healthy red cells.
 
-    False alarms are per 1,000 annotated red cells that are healthy. A figure is None where its denominator is 0.
+    A figure is None if its denominator is 0.
     """
     rates = error_rates(images, detections, labels)
     return {
@@ -31,49 +31,50 @@ def infected_figures(images: list[AnnotatedImage], detections: list[sv.Detection
 
 
 def error_rates(images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet) -> ErrorRates:
-    """Count right and wrong infected detections.
+    """Count the true and false positives among the detections that are counted as infected.
 
-    A detection that is counted as infected is right if it lies on an infected box (IoU 0.5), and left out
-    if it lies on an ignore region, or is of a class that was not annotated and on no cell (`unscored`).
+    A detection is a true positive if it matches an infected box (IoU 0.5). It is left out if it lies on an ignore region, or if its class
+    was not annotated and it lies on no cell (`unscored`).
     """
-    rows = np.zeros((len(images), 4), dtype=np.int64)
+    rows = np.zeros((len(images), 4), dtype=np.int64)  # infected cells, true positives, healthy cells and false positives of each image
     for row, image, detected in zip(rows, images, detections, strict=True):
         truth = image.cells_xyxy[labels.is_infected[image.cell_class_ids]]
         row[0] = len(truth)
         row[2] = labels.is_healthy_red_cell[image.cell_class_ids].sum()
         if len(detected):
-            row[1], row[3] = _hits_and_misses(detected[_member(labels.is_infected, detected.data["counted_as"])], truth, image)
-    infected, found, healthy, false_alarms = rows.sum(axis=0).tolist()
+            row[1], row[3] = _true_and_false_positives(detected[_member(labels.is_infected, detected.data["counted_as"])], truth, image)
+    infected, true_positives, healthy, false_positives = rows.sum(axis=0).tolist()
     misses_vary, alarms_vary = extra_variance(rows[:, 0] - rows[:, 1], rows[:, 0]), extra_variance(rows[:, 3], rows[:, 2])
-    return ErrorRates(infected, found, healthy, false_alarms, misses_vary, alarms_vary)
+    return ErrorRates(infected, true_positives, healthy, false_positives, misses_vary, alarms_vary)
 
 
 def interval_coverage(
     images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet, errors: Sequence[ErrorRates | None]
 ) -> dict[str, Any]:
-    """How often the 95 % interval of an image's parasitemia holds the annotated one.
+    """Coverage of the 95 % intervals: how often an image's interval contains the annotated parasitemia.
 
     Args:
-        images: the truth.
-        detections: one entry an image.
+        images: annotated images.
+        detections: detections of each image, in the same order.
         labels: the classes.
-        errors: the detector's, one entry an image; `UNMEASURED` where no interval is given.
+        errors: error rates of the detector on each image; `UNMEASURED` for images without an interval.
 
     Returns:
-        ``images`` for which there are both, all red cells being annotated in its data set, ``held`` and their ``share``, None
-        without any; the same by data set in ``by_data_set`` where there are several.
+        ``images``, the number of images with an interval and an annotated parasitemia, in whose data set all red cells are annotated;
+        ``held``, the number whose interval contains it, and ``share``, the fraction, None without images. The same for each data set in
+        ``by_data_set`` if there are several.
     """
     held: dict[str, list[bool]] = {}
-    for image, found, known in zip(images, detections, errors, strict=True):
+    for image, detected, rates in zip(images, detections, errors, strict=True):
         if (labels.is_infected | labels.is_red_cell)[list(image.unannotated)].any():
             continue
         annotated = count(image.cell_class_ids, labels).parasitemia
-        interval = count(counted_ids(found), labels).interval(known)
+        interval = count(counted_ids(detected), labels).interval(rates)
         if annotated is not None and interval is not None:
-            held.setdefault(image.data_set, []).append(interval[0] - ROUNDED <= annotated <= interval[1] + ROUNDED)
+            held.setdefault(image.data_set, []).append(interval[0] - ROUNDING_ERROR <= annotated <= interval[1] + ROUNDING_ERROR)
     coverage: dict[str, Any] = _coverage([h for part in held.values() for h in part])
-    if len({p.data_set for p in images}) > 1:
-        coverage["by_data_set"] = {name: _coverage(held.get(name, [])) for name in sorted({p.data_set for p in images})}
+    if len({image.data_set for image in images}) > 1:
+        coverage["by_data_set"] = {name: _coverage(held.get(name, [])) for name in sorted({image.data_set for image in images})}
     return coverage
 
 
@@ -81,23 +82,23 @@ def _coverage(held: list[bool]) -> dict[str, float | None]:
     return {"images": len(held), "held": sum(held), "share": _ratio(sum(held), len(held))}
 
 
-def _hits_and_misses(infected: sv.Detections, truth_xyxy: np.ndarray, image: AnnotatedImage) -> tuple[int, int]:
-    infected = infected[np.argsort(-infected.confidence, kind="stable")]
-    matched = boxes.match(infected.xyxy, truth_xyxy, MATCH_IOU) >= 0
-    return int(matched.sum()), int((~matched & ~unscored(infected, image, counted_ids(infected))).sum())
+def _true_and_false_positives(detected: sv.Detections, truth_xyxy: np.ndarray, image: AnnotatedImage) -> tuple[int, int]:
+    """Numbers of detections that match a true box, and of those that do not and are not `unscored`."""
+    detected = detected[np.argsort(-detected.confidence, kind="stable")]
+    matched = boxes.match(detected.xyxy, truth_xyxy, MATCH_IOU) >= 0
+    return int(matched.sum()), int((~matched & ~unscored(detected, image, counted_ids(detected))).sum())
 
 
 def cell_matches(images: list[AnnotatedImage], detections: list[sv.Detections]) -> dict[str, float | None]:
-    """Precision, recall and F1 of "this is a cell", whatever its class, of the cells that are counted (IoU 0.5).
+    """Class-agnostic precision, recall and F1 of the counted cells (IoU 0.5).
 
-    They are figures at the operating thresholds, where `AveragePrecision.recall50` is that of all boxes, unsure ones too.
-    A figure is None where its denominator is 0.
+    They are measured at the operating thresholds; `AveragePrecision.recall50` is over all scores. A figure is None if its denominator is 0.
     """
     annotated = predicted = matched = 0
-    for image, found in zip(images, detections, strict=True):
+    for image, detected in zip(images, detections, strict=True):
         truth = image.cells_xyxy
-        hits, misses = _hits_and_misses(found[counted_ids(found) >= 0], truth, image) if len(found) else (0, 0)
-        annotated, predicted, matched = annotated + len(truth), predicted + hits + misses, matched + hits
+        right, wrong = _true_and_false_positives(detected[counted_ids(detected) >= 0], truth, image) if len(detected) else (0, 0)
+        annotated, predicted, matched = annotated + len(truth), predicted + right + wrong, matched + right
     return {
         "precision": _ratio(matched, predicted),
         "recall": _ratio(matched, annotated),
@@ -106,21 +107,21 @@ def cell_matches(images: list[AnnotatedImage], detections: list[sv.Detections]) 
 
 
 def micro_f1(images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet) -> float | None:
-    """F1 over all cells of all classes, each cell having one label, as it is counted (IoU 0.5)."""
+    """Micro-averaged F1 over all classes; each cell has the one label that it is counted as (IoU 0.5)."""
     annotated, predicted, matched = _match_counts(images, detections, labels).sum(axis=0).tolist()
     return _ratio(2 * matched, predicted + annotated)
 
 
 @dataclass(frozen=True)
 class ClassMatches:
-    """How the cells of one class were found, each cell having the one label that it is counted as (IoU 0.5).
+    """Numbers of annotated, predicted and matched cells of one class; each cell has the one label that it is counted as (IoU 0.5).
 
     Attributes:
         label: name of the class.
-        annotated: true boxes.
-        predicted: detections counted as the class, those that are neither right nor wrong (`unscored`) left out.
-        matched: detections of the class on a true box of the class, one each.
-        ap50: average precision over all scores.
+        annotated: number of true boxes.
+        predicted: number of detections counted as the class, without those that are `unscored`.
+        matched: number of detections counted as the class that match a true box of the class (true positives).
+        ap50: average precision at IoU 0.5, over all scores.
     """
 
     label: str
@@ -131,12 +132,12 @@ class ClassMatches:
 
     @property
     def recall(self) -> float | None:
-        """Matched by annotated."""
+        """Matched / annotated."""
         return _ratio(self.matched, self.annotated)
 
     @property
     def precision(self) -> float | None:
-        """Matched by predicted."""
+        """Matched / predicted."""
         return _ratio(self.matched, self.predicted)
 
     @property
@@ -148,34 +149,34 @@ class ClassMatches:
 def class_matches(
     images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet, ap50: list[float | None]
 ) -> list[ClassMatches]:
-    """Annotated, predicted and matched cells of each class; arguments as `detection_metrics`, and the `ap50` of `average_precision`."""
+    """Matches of each class; arguments as in `detection_metrics`, and the `ap50` of `average_precision`."""
     counts = _match_counts(images, detections, labels)
     rows = zip(labels.names, counts.tolist(), ap50, strict=True)
     return [ClassMatches(name, annotated, predicted, matched, ap) for name, (annotated, predicted, matched), ap in rows]
 
 
 def _match_counts(images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet) -> np.ndarray:
-    """Annotated, predicted and matched cells: int64 (n_labels, 3)."""
+    """Numbers of annotated, predicted and matched cells of each label: int64 (n_labels, 3)."""
     counts = np.zeros((len(labels), 3), dtype=np.int64)
-    for image, found in zip(images, detections, strict=True):
-        decided = counted_ids(found)
+    for image, detected in zip(images, detections, strict=True):
+        class_ids = counted_ids(detected)
         for class_id in range(len(labels)):
             truth = image.cells_xyxy[image.cell_class_ids == class_id]
-            hits, misses = _hits_and_misses(found[decided == class_id], truth, image) if len(found) else (0, 0)
-            counts[class_id] += [len(truth), hits + misses, hits]
+            right, wrong = _true_and_false_positives(detected[class_ids == class_id], truth, image) if len(detected) else (0, 0)
+            counts[class_id] += [len(truth), right + wrong, right]
     return counts
 
 
 def parasitemia_errors(images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet) -> dict[str, float | None]:
-    """Mean absolute error and mean signed error (predicted less annotated) of the parasitemia by image, as fractions.
+    """Mean absolute and mean signed error (predicted - annotated) of the parasitemia of an image, as fractions.
 
-    Images where the annotation or the detection has no red cell have no parasitemia and are left out.
+    Images without annotated or without detected red cells are left out.
     """
     errors = []
-    for image, found in zip(images, detections, strict=True):
+    for image, detected in zip(images, detections, strict=True):
         annotated = count(image.cell_class_ids, labels).parasitemia
-        decided = counted_ids(found)
-        predicted = count(decided[~is_unknown(found, image, decided)], labels).parasitemia
+        class_ids = counted_ids(detected)
+        predicted = count(class_ids[~is_unknown(detected, image, class_ids)], labels).parasitemia
         if annotated is not None and predicted is not None:
             errors.append(predicted - annotated)
     if not errors:
@@ -184,7 +185,7 @@ def parasitemia_errors(images: list[AnnotatedImage], detections: list[sv.Detecti
 
 
 def _member(is_member: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
-    """Whether each class id, -1 for none, is one of the members."""
+    """Whether each class id is a member; -1 is not."""
     return (class_ids >= 0) & is_member[class_ids]
 
 

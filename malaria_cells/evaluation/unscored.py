@@ -1,4 +1,4 @@
-"""Which detections are neither right nor wrong: those on ignore regions, and those of classes that were not annotated."""
+"""Detections that are neither right nor wrong: on ignore regions, or of classes that were not annotated."""
 
 import numpy as np
 import supervision as sv
@@ -6,30 +6,30 @@ import supervision as sv
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotatedImage
 
-MATCH_IOU = 0.5
+MATCH_IOU = 0.5  # IoU from which a detection matches a true box
 
 
 def unscored(found: sv.Detections, image: AnnotatedImage, class_ids: np.ndarray) -> np.ndarray:
-    """Whether each detection, should it be on no cell that is asked for, is neither right nor wrong: bool (n,).
+    """Whether each detection is left out of the evaluation if it matches no true box: bool (n,).
 
     Args:
-        found: of one image.
-        image: its truth.
-        class_ids: int (n,), the class that each detection is taken as; -1 for none.
+        found: detections of one image.
+        image: the annotated image.
+        class_ids: int (n,), the class under which each detection is evaluated; -1 for none.
     """
     return on_ignore_region(found, image) | is_unknown(found, image, class_ids)
 
 
-def on_ignore_region(found: sv.Detections, image: AnnotatedImage) -> np.ndarray:
-    """Whether half of a detection or more lies on one ignore region: bool (n,)."""
-    inside = boxes.intersection_matrix(found.xyxy, image.ignored_xyxy).max(axis=1, initial=0)
-    return inside >= MATCH_IOU * boxes.areas(found.xyxy)
+def on_ignore_region(detections: sv.Detections, image: AnnotatedImage) -> np.ndarray:
+    """Whether at least half of each detection lies on one ignore region: bool (n,)."""
+    inside = boxes.intersection_matrix(detections.xyxy, image.ignored_xyxy).max(axis=1, initial=0)
+    return inside >= MATCH_IOU * boxes.areas(detections.xyxy)
 
 
 def is_unknown(found: sv.Detections, image: AnnotatedImage, class_ids: np.ndarray) -> np.ndarray:
-    """Whether each detection is of a class that was not annotated in the image and overlaps no annotated cell by IoU 0.5: bool (n,).
+    """Whether each detection is of a class that was not annotated in the image and matches no annotated cell (IoU 0.5): bool (n,).
 
-    There may be such a cell. Where a cell is annotated as another, the annotators did look, and the detection is wrong.
+    There may be a cell of that class. A detection on a cell that is annotated with another class is wrong.
     """
     if not image.unannotated or len(found) == 0:
         return np.zeros(len(found), dtype=bool)
@@ -38,8 +38,8 @@ def is_unknown(found: sv.Detections, image: AnnotatedImage, class_ids: np.ndarra
 
 
 def without_unknown(images: list[AnnotatedImage], detections: list[sv.Detections]) -> list[sv.Detections]:
-    """The detections that are not `is_unknown` by their first label; one entry an image."""
+    """The detections of each image without those that are `is_unknown` by their main label."""
     return [
-        found[~is_unknown(found, p, np.asarray(found.class_id))] if p.unannotated and len(found) else found
-        for p, found in zip(images, detections, strict=True)
+        detected[~is_unknown(detected, image, np.asarray(detected.class_id))] if image.unannotated and len(detected) else detected
+        for image, detected in zip(images, detections, strict=True)
     ]

@@ -4,6 +4,6 @@ In: a model folder and a format. Out: a folder that the other engine loads.
 """
 
 from malaria_cells.export.example import EXAMPLE, runs_alone, write_example
-from malaria_cells.export.formats import FITTED, FORMATS, QUANTIZED, export_network
+from malaria_cells.export.formats import export_network, quantized_formats
 
-__all__ = ["EXAMPLE", "FITTED", "FORMATS", "QUANTIZED", "export_network", "runs_alone", "write_example"]
+__all__ = ["EXAMPLE", "export_network", "quantized_formats", "runs_alone", "write_example"]

@@ -1,9 +1,9 @@
-"""Finds the cells of images by an exported model.
+"""Detect the cells of images with an exported model.
 
     python example.py IMAGE .. > cells.csv
 
-This model has steps that are no network (proposals by watershed, a one-stage detector's boxes, images seen in several crops), so
-the malaria_cells package is needed beside the engine. A model of whole images names each image instead.
+This model needs the malaria_cells package in addition to the inference engine, for steps without a network: proposals by watershed, a
+one-stage detector's boxes, or whole images in several crops. A model of whole images classifies each image instead.
 """
 
 import csv
@@ -22,26 +22,26 @@ from malaria_cells.inference.tta import scanned
 
 
 def rows_of(path: Path, detector: Detector, description: ModelDescription) -> Iterator[list[Any]]:
-    """Rows of the table for an image: its cells, or its own label and the probability of each."""
+    """Rows of the table for an image: one for each cell or, of a model of whole images, one with the probability of each class."""
     image, names = read_image(path), detector.labels.names
     if description.has_background:
-        found = detector.detect(image)
-        for i, (label, counted) in enumerate(zip(found.data["class_name"], found.data["counted_as"], strict=True)):
-            score, box = found.confidence[i], found.xyxy[i]
+        detections = detector.detect(image)
+        for i, (label, counted) in enumerate(zip(detections.data["class_name"], detections.data["counted_as"], strict=True)):
+            score, box = detections.confidence[i], detections.xyxy[i]
             yield [path, label, f"{score:.4f}", *(f"{v:.1f}" for v in box), names[counted] if counted >= 0 else ""]
     elif isinstance(detector, TwoStageDetector):
         classifier, image = detector.classifier, detector.prepared(image)
         if description.scan:
             p = scanned(classifier, image, classifier.image_size_hw, **description.scan, seed=description.seed)
         else:
-            closer_hw = classifier.refiner_size_hw or classifier.image_size_hw
+            refiner_hw = classifier.refiner_size_hw or classifier.image_size_hw
             patch = resize(image, classifier.image_size_hw)[None]
-            p = classifier(patch, detector.settings.tta, lambda _: resize(image, closer_hw)[None])[0]
+            p = classifier(patch, detector.settings.tta, lambda _: resize(image, refiner_hw)[None])[0]
         yield [path, names[p.argmax()], *(f"{v:.4f}" for v in p)]
 
 
 def main() -> int:
-    """Print a table of the images named: 0, or 2 where the model and 3 where an image cannot be read."""
+    """Print a table of the images. Exit code 0; 2 if the model cannot be loaded; 3 if an image cannot be read."""
     write, code = csv.writer(sys.stdout, lineterminator="\n"), 0
     try:
         detector, description = load_detector(Path(__file__).parent)

@@ -1,4 +1,4 @@
-"""The example that lies beside an exported model: a copy of one of two modules, both linted, typed and tested as they are here."""
+"""The example in the folder of an exported model: a copy of one of two modules, which are linted, typed and tested in the package."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,7 @@ EXAMPLE = "example.py"
 
 
 def runs_alone(description: ModelDescription) -> bool:
-    """Whether a model's example needs the engine and small libraries alone, and not this package (see `standalone`)."""
+    """Whether the example of a model needs only the engine and small libraries, and not this package (see `standalone`)."""
     if description.detector != "two_stage":
         return False
     if not description.has_background:
@@ -18,6 +18,6 @@ def runs_alone(description: ModelDescription) -> bool:
 
 
 def write_example(folder: Path, description: ModelDescription) -> None:
-    """Write ``example.py`` into a folder that holds exported networks and ``model.yaml``, from which it reads all that it needs."""
+    """Write ``example.py`` into a folder with exported networks and ``model.yaml``."""
     source = "standalone.py" if runs_alone(description) else "by_package.py"
     shutil.copyfile(Path(__file__).with_name(source), folder / EXAMPLE)

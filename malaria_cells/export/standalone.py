@@ -1,12 +1,11 @@
-"""Finds the cells of images without Keras.
+"""Detect the cells of images without Keras.
 
     python example.py IMAGE .. > cells.csv
 
-It lies beside exported networks and ``model.yaml``, which holds labels, thresholds and calibration, and needs the engine, NumPy,
-OpenCV, Pillow and PyYAML alone. It finds what `malaria-cells run --model THIS_FOLDER` finds, but for images of another
-magnification (cells are taken to be as large as in the training, and a note says where they seem not to be) and for images
-like none of the training's with infected cells: it does not know which these are and sees all alike. A model of whole images
-names each image instead.
+This file belongs to exported networks and ``model.yaml``, which holds labels, thresholds and calibration. It needs the inference engine,
+NumPy, OpenCV, Pillow and PyYAML only. Its results equal those of `malaria-cells run --model THIS_FOLDER` with two exceptions. It does not
+estimate the cell size: it assumes that of the training images, and prints a note if an image seems to differ. And it treats all images
+alike, also those that are unlike all training images with infected cells. A model of whole images classifies each image instead.
 """
 
 import argparse
@@ -22,23 +21,24 @@ import numpy as np
 import yaml
 from PIL import Image, ImageOps
 
-# The proposer's input; pixels, but for the last two.
-CELL, STRIDE, MULTIPLE, PADDING, RECEPTIVE_RADIUS, TILE = 40.0, 4, 16, 16, 64, 1280  # see the package
-MIN_SCORE, MAX_LOG_SIZE = 0.1, 1.5
-MOST_PIXELS, MAX_PIXELS = 1_000_000_000, 400_000_000  # of an enlarged image, and of a file
-# When a cell's probabilities are asked for again, and the views that are averaged then: quarter turns, mirrored from 4 on.
+# Pixels of the proposer's input: cell size, stride, divisor of the sides, padding, receptive-field radius and side of a tile.
+CELL, STRIDE, MULTIPLE, PADDING, RECEPTIVE_RADIUS, TILE = 40.0, 4, 16, 16, 64, 1280
+MIN_SCORE, MAX_LOG_SIZE = 0.1, 1.5  # proposal score of a candidate, and logarithm of its size in cells
+MAX_WORKING_PIXELS, MAX_PIXELS = 1_000_000_000, 400_000_000  # pixels of an enlarged image, and of a file
+# Probability of infection from which a patch is refined; probability of a class below which it is refined if no class is infected; the
+# views that are averaged then, quarter turns, mirrored from 4 on; and patches per call of a network.
 HINT, CERTAIN, VIEWS, BATCH = 0.1, 0.95, (0, 6, 1, 7, 2, 4, 3, 5), 256
-SMALLEST = 1e-7  # probability whose logarithm is taken
-CONTAINMENT, NESTED_DECAY = 0.8, 0.3  # fraction of a box inside another, and its score multiplier
-# As in the estimation of the cell size: accepted ratios of the median size, the score from which a detection counts, and their number.
+SMALLEST = 1e-7  # probability; smaller ones are raised to it before the logarithm
+CONTAINMENT, NESTED_DECAY = 0.8, 0.3  # fraction of a nested box inside the other, and the score multiplier of the lower-scored one
+# Check of the cell size: accepted ratios of the median size to the expected one, score of a confident detection, and number of them.
 CONCLUSIVE, CONFIDENT, ENOUGH = (0.85, 1.2), 0.4, 10
-SIZE_TOLERANCE, MIN_CONSISTENT = 1.4, 0.3  # largest ratio of a size to the expected one, and the fraction of detections that must fit
-# The common appearance that images are brought to: see the package's module `stain`.
-WHITE, RED_CELL, CLEAR, DIMMEST, DARKEST = 225.0, (0.35, 0.6, 0.3), 97, 30.0, 1 / 255
-SAMPLED, STAINED, FEWEST, BINS, ALIKE, GAINS = 60_000, (0.05, 0.45), 200, 40, 0.25, (0.25, 4.0)
-SMOOTH = np.exp(-0.5 * (np.arange(-6, 7) / 1.5) ** 2)  # a Gaussian, over the bins of a histogram
-MIRRORS: tuple[tuple[int, ...], ...] = ((), (1, 2), (1,), (2,))  # axes that each view of the proposer flips
-# Keys of model.yaml; those of its `labels` come second.
+SIZE_TOLERANCE, MIN_CONSISTENT = 1.4, 0.3  # ratio of a consistent size to the expected one, and weighted fraction of consistent detections
+# Stain normalization: see the module `stain` of the package.
+WHITE, RED_CELL, CLEAR, MIN_WHITE, MIN_TRANSMISSION = 225.0, (0.35, 0.6, 0.3), 97, 30.0, 1 / 255
+SAMPLE_PIXELS, STAINED_LIMITS, MIN_STAINED, BINS, PEAK_HALF_WIDTH, GAIN_LIMITS = 60_000, (0.05, 0.45), 200, 40, 0.25, (0.25, 4.0)
+SMOOTH = np.exp(-0.5 * (np.arange(-6, 7) / 1.5) ** 2)  # Gaussian kernel, in bins of the histogram
+MIRRORS: tuple[tuple[int, ...], ...] = ((), (1, 2), (1,), (2,))  # axes of (1, h, w, c) that each view of the proposer mirrors
+# Required keys of model.yaml, and of its `labels`.
 NEEDED = ("has_background", "image_size_hw", "context", "cell_size", "proposals", "settings", "calibration", "proposer_tta", "refiner")
 LABELS = ("names", "infected", "red_cells")
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
@@ -47,11 +47,11 @@ Network = Callable[[np.ndarray], np.ndarray]
 
 
 class UnreadableError(Exception):
-    """An image that would be read wrongly, or a folder that holds no exported model."""
+    """Error about an image that cannot be read correctly, or a folder without an exported model."""
 
 
 class Cell(NamedTuple):
-    """A cell: its most probable label and score, the label that it is counted as (None: a mere suspicion), xyxy in pixels."""
+    """A detection: label and score, the label that it is counted as (None: not counted), and the box xyxy in pixels."""
 
     label: str
     score: float
@@ -69,20 +69,20 @@ class Model:
 
     @property
     def infected(self) -> np.ndarray:
-        """Which labels are infected cells: bool (n_labels,)."""
+        """Whether each label is infected: bool (n_labels,)."""
         return np.isin(self.about["labels"]["names"], self.about["labels"]["infected"])
 
 
 def load(folder: Path) -> Model:
-    """Open the networks of a folder that `malaria-cells export` wrote, by the engine that they were written for."""
+    """Open the networks of a folder that `malaria-cells export` wrote, with the engine of their format."""
     file = folder / "model.yaml"
     try:
         about = yaml.safe_load(file.read_text(encoding="utf-8"))
-        absent = [key for key in NEEDED if key not in about] + [key for key in LABELS if key not in about["labels"]]
+        missing = [key for key in NEEDED if key not in about] + [key for key in LABELS if key not in about["labels"]]
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
         raise UnreadableError(f"{file}: missing or damaged ({error!r}); export the model again") from error
-    if absent:
-        raise UnreadableError(f"{file}: missing or damaged (no {absent[0]}); export the model again")
+    if missing:
+        raise UnreadableError(f"{file}: missing or damaged (no {missing[0]}); export the model again")
     names = ["classifier", *([Path(about["refiner_file"]).stem] if about["refiner"] else [])]
     try:
         proposer = open_network(folder, "proposer") if about["proposals"] == "learned" else None
@@ -91,12 +91,12 @@ def load(folder: Path) -> Model:
         raise
     except ModuleNotFoundError as error:
         raise UnreadableError(f"{folder}: needs an engine that is not installed: pip install {error.name}") from error
-    except Exception as error:  # each engine raises its own
+    except Exception as error:  # each engine raises its own exceptions
         raise UnreadableError(f"{folder}: a network cannot be opened ({error}); export the model again") from error
 
 
 def open_network(folder: Path, name: str) -> Network:
-    """Open a network by the engine whose file is there."""
+    """Open a network with the engine whose file is in the folder."""
     if (path := folder / f"{name}.onnx").is_file():
         import onnxruntime
 
@@ -129,7 +129,7 @@ def open_network(folder: Path, name: str) -> Network:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read an upright image as uint8 RGB (H, W, 3): of 8 bits, one page and no transparency; others are refused."""
+    """Read an image as upright uint8 RGB (H, W, 3). More than 8 bits per channel, several pages and transparency are refused."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             fault = _fault(image)
@@ -137,17 +137,17 @@ def read_image(path: Path) -> np.ndarray:
     except Exception as error:  # Pillow raises whatever the broken part raises
         raise UnreadableError(f"{path}: cannot be read as {', '.join(FORMATS)} ({error})") from error
     if pixels is None:
-        raise UnreadableError(f"{path}: {fault}; save it as JPEG or PNG with 8 bits a colour, or use malaria-cells run")
+        raise UnreadableError(f"{path}: {fault}; save it as JPEG or PNG with 8 bits per channel, or use malaria-cells run")
     return pixels
 
 
 def _fault(image: Image.Image) -> str | None:
-    """Say what of an image would come out wrong, from its header and its transparency."""
+    """Reason why an image cannot be read correctly, from its header and transparency; None if it can."""
     if image.size[0] * image.size[1] > MAX_PIXELS:
         return f"{image.size[0]} x {image.size[1]} pixels are over {MAX_PIXELS:,}"
     if image.mode not in {"L", "RGB", "P", "RGBA", "LA"} or any(";16" in str(tile) for tile in getattr(image, "tile", [])):
-        return f"it has more than 8 bits a colour, or is no grey or RGB image (mode {image.mode})"
-    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # the further images of a camera's JPEG are previews
+        return f"it has more than 8 bits per channel, or is neither a grey nor an RGB image (mode {image.mode})"
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # the other images of a camera's JPEG are previews
         return f"it holds {getattr(image, 'n_frames', 1)} images"
     if image.format == "TIFF":
         tags = getattr(image, "tag_v2", {})
@@ -155,17 +155,17 @@ def _fault(image: Image.Image) -> str | None:
         if set(bits) != {8} or photometric not in {1, 2} or planes != 1:
             return f"a TIFF of {'+'.join(map(str, bits))} bits, photometric {photometric}, planes {planes}"
     if "transparency" in image.info or image.mode in {"RGBA", "LA"}:
-        return None if np.asarray(image.convert("RGBA"))[..., 3].min() == 255 else "a part of it is transparent"
+        return None if np.asarray(image.convert("RGBA"))[..., 3].min() == 255 else "it has transparent pixels"
     return None
 
 
 def find_cells(image: np.ndarray, model: Model, cell_size: float | None = None) -> list[Cell]:
-    """Find and name the cells of an image.
+    """Detect the cells of an image.
 
     Args:
         image: uint8 RGB (H, W, 3).
-        model: with a proposer.
-        cell_size: median longer side of a cell in pixels; None: as in the training.
+        model: a model with a proposer.
+        cell_size: median longer side of a cell in pixels; None: that of the training images.
     """
     image = in_common_look(image, model.about.get("stain", "none"))
     boxes, proposal_scores = propose(image, model, cell_size)
@@ -173,36 +173,41 @@ def find_cells(image: np.ndarray, model: Model, cell_size: float | None = None) 
 
 
 def in_common_look(image: np.ndarray, how: str) -> np.ndarray:
-    """Bring an image, uint8 RGB (H, W, 3), to the common light (``clear_field``) and stain (``density``) of `stain` in ``model.yaml``."""
+    """Normalize the light and stain of an image.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        how: `stain` in ``model.yaml``: ``none``, ``clear_field`` or ``density``.
+    """
     if how == "none":
         return image
-    step = max(int(np.sqrt(image.shape[0] * image.shape[1] / SAMPLED)), 1)
+    step = max(int(np.sqrt(image.shape[0] * image.shape[1] / SAMPLE_PIXELS)), 1)
     pixels = image[::step, ::step].reshape(-1, 3)
-    white = np.maximum(np.percentile(pixels, CLEAR, axis=0), DIMMEST).astype(np.float32)
-    density = red_cell_density(-np.log(np.clip(pixels / white, DARKEST, 1))) if how == "density" else None
-    gain = np.ones(3) if density is None else np.clip(np.array(RED_CELL) / np.maximum(density, 1e-3), *GAINS)
-    table = np.rint(np.clip(WHITE * np.clip(np.arange(256)[:, None] / white, DARKEST, None) ** gain, 0, 255)).astype(np.uint8)
+    white = np.maximum(np.percentile(pixels, CLEAR, axis=0), MIN_WHITE).astype(np.float32)
+    density = red_cell_density(-np.log(np.clip(pixels / white, MIN_TRANSMISSION, 1))) if how == "density" else None
+    gain = np.ones(3) if density is None else np.clip(np.array(RED_CELL) / np.maximum(density, 1e-3), *GAIN_LIMITS)
+    table = np.rint(np.clip(WHITE * np.clip(np.arange(256)[:, None] / white, MIN_TRANSMISSION, None) ** gain, 0, 255)).astype(np.uint8)
     return cv2.LUT(np.ascontiguousarray(image), table[:, None]).reshape(image.shape)
 
 
 def red_cell_density(densities: np.ndarray) -> np.ndarray | None:
-    """Optical density of red cells by colour, (3,), from those of pixels, (n, 3): the peak of what is stained; None where nothing is."""
+    """Density (3,) at the peak of the stained pixels among (n, 3), which is that of red cells; None if almost nothing is stained."""
     darkness = np.maximum(densities[:, 1], densities.mean(axis=1))
     levels = np.clip(np.sqrt(darkness) * 150, 0, 255).astype(np.uint8)
     if len(np.unique(levels)) < 3:
         return None
-    stained = darkness > np.clip((lower_of_three(levels) / 150) ** 2, *STAINED)
-    if stained.sum() < FEWEST:
+    stained = darkness > np.clip((lower_of_three(levels) / 150) ** 2, *STAINED_LIMITS)
+    if stained.sum() < MIN_STAINED:
         return None
     logarithms = np.log(darkness[stained])
-    counts, edges = np.histogram(logarithms, BINS, (np.log(STAINED[0]), np.log(STAINED[0]) + BINS / 10))
+    counts, edges = np.histogram(logarithms, BINS, (np.log(STAINED_LIMITS[0]), np.log(STAINED_LIMITS[0]) + BINS / 10))
     smooth = np.convolve(np.pad(counts.astype(float), len(SMOOTH) // 2, "symmetric"), SMOOTH / SMOOTH.sum(), "valid")
-    near = np.abs(logarithms - edges[hill(smooth)] - 0.05) < ALIKE
+    near = np.abs(logarithms - edges[hill(smooth)] - 0.05) < PEAK_HALF_WIDTH
     return np.asarray(np.median(densities[stained][near], axis=0), dtype=np.float32)
 
 
 def hill(smooth: np.ndarray) -> int:
-    """Index of the highest place of a histogram; if that is the first one, the foot of what a noisy field scatters, of the next hill."""
+    """Index of a histogram's peak; a maximum in the first bin is the tail of a noisy clear field, and the highest inner peak is taken."""
     if smooth.argmax() > 0:
         return int(smooth.argmax())
     inner = smooth[1:-1]
@@ -211,7 +216,7 @@ def hill(smooth: np.ndarray) -> int:
 
 
 def lower_of_three(levels: np.ndarray) -> float:
-    """The lower threshold of three classes of grey values, uint8 (n,), that differ most (Otsu 1979)."""
+    """The lower threshold of Otsu's method (1979) with three classes, for grey values uint8 (n,)."""
     fraction = np.bincount(levels, minlength=256) / len(levels)
     if np.count_nonzero(fraction) == 3:
         return float(np.flatnonzero(fraction)[0])
@@ -221,18 +226,24 @@ def lower_of_three(levels: np.ndarray) -> float:
         w, m = weight[end] - weight[first], moment[end] - moment[first]
         return np.where(w > 0, m**2 / np.where(w > 0, w, 1), 0)
 
-    low, high = np.triu_indices(255, 1)  # last grey values of the first and the second class
+    low, high = np.triu_indices(255, 1)  # last grey values of the first and of the second class
     spread = between(np.zeros_like(low), low + 1) + between(low + 1, high + 1) + between(high + 1, np.full_like(high, 256))
     return float(low[spread.argmax()])
 
 
 def propose(image: np.ndarray, model: Model, cell_size: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Where cells may be, xyxy (n, 4), and their proposal scores, (n,): peaks of a heat map, which is of cells of `CELL` pixels."""
+    """Candidate boxes, xyxy (n, 4) in pixels, and proposal scores, (n,): peaks of the proposer's heat map.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        model: a model with a proposer.
+        cell_size: median longer side of a cell in pixels; None: that of the training images.
+    """
     factor = CELL / (cell_size or model.about["cell_size"])
     height, width = image.shape[:2]
-    if height * width * factor**2 > MOST_PIXELS * 1.01:
+    if height * width * factor**2 > MAX_WORKING_PIXELS * 1.01:
         raise UnreadableError(
-            f"{width} x {height} pixels would be enlarged {factor:.1f} times, to over {MOST_PIXELS:,}; put the cell size right"
+            f"{width} x {height} pixels would be enlarged {factor:.1f} times, to over {MAX_WORKING_PIXELS:,}; check the cell size"
         )
     fy, fx = max(factor, 1 / height), max(factor, 1 / width)
     small = cv2.resize(image, None, fx=fx, fy=fy, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
@@ -246,12 +257,12 @@ def propose(image: np.ndarray, model: Model, cell_size: float | None = None) -> 
     boxes = np.concatenate([centre - half, centre + half], axis=1).astype(np.float32)
     boxes *= np.array([width / small.shape[1], height / small.shape[0]] * 2, dtype=np.float32)
     boxes = boxes.clip(0, np.array([width, height] * 2, dtype=np.float32))
-    kept = ((centre >= 0) & (centre < small.shape[1::-1])).all(axis=1) & (boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1)
-    return boxes[kept], heat[y, x][kept].astype(np.float32)
+    keep = ((centre >= 0) & (centre < small.shape[1::-1])).all(axis=1) & (boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1)
+    return boxes[keep], heat[y, x][keep].astype(np.float32)
 
 
 def in_tiles(padded: np.ndarray, model: Model) -> np.ndarray:
-    """The proposer's answer to an image of any size, (H / STRIDE, W / STRIDE, 5), put together from overlapping tiles of a large one."""
+    """The proposer's output grid for an image of any size, (H / STRIDE, W / STRIDE, 5); large images are processed in tiles with a halo."""
     height, width = padded.shape[:2]
     if max(height, width) <= TILE + RECEPTIVE_RADIUS:
         return seen_mirrored(padded, model)
@@ -267,9 +278,9 @@ def in_tiles(padded: np.ndarray, model: Model) -> np.ndarray:
 
 
 def seen_mirrored(pixels: np.ndarray, model: Model) -> np.ndarray:
-    """The mean of what the proposer sees in pixels (H, W, 3) and in their mirror images."""
+    """The proposer's mean output for pixels (H, W, 3) and their mirror images."""
     if model.proposer is None:
-        raise UnreadableError("this model names whole images and finds no cells")
+        raise UnreadableError("this model classifies whole images and detects no cells")
     views = []
     for axes in MIRRORS[: model.about["proposer_tta"]]:
         grid = np.flip(model.proposer(np.ascontiguousarray(np.flip(pixels[None], axes), dtype=np.float32)), axes).copy()
@@ -281,13 +292,13 @@ def seen_mirrored(pixels: np.ndarray, model: Model) -> np.ndarray:
 
 
 def resize(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Resize uint8 (H, W, 3), averaging where it shrinks."""
+    """Resize uint8 (H, W, 3); area averaging is used for shrinking."""
     shrinks = image.shape[0] >= size_hw[0] and image.shape[1] >= size_hw[1]
     return cv2.resize(image, tuple(size_hw[::-1]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 def probabilities_in(image: np.ndarray, boxes: np.ndarray, model: Model) -> np.ndarray:
-    """Calibrated probabilities of what is in each box, (n, n_classes): squares around them, reflected at the image's border."""
+    """Calibrated class probabilities of boxes, (n, n_classes), from square crops around them, reflected at the image's border."""
     side = np.maximum(np.rint((boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0).astype(np.float64) * model.about["context"]), 1).astype(
         int
     )
@@ -299,28 +310,28 @@ def probabilities_in(image: np.ndarray, boxes: np.ndarray, model: Model) -> np.n
 
 
 def probabilities_of(patches: list[np.ndarray], model: Model) -> np.ndarray:
-    """Calibrated probabilities of patches of any size: by both classifiers and in more views where the first has a hint of an infection."""
+    """Calibrated class probabilities of patches of any size, (n, n_classes); uncertain ones are refined, in several views."""
     names, size_hw = model.about["labels"]["names"], model.about["image_size_hw"]
     infected, views = model.infected, model.about["settings"]["tta"]
     if not patches:
         return np.zeros((0, len(names) + model.about["has_background"]), dtype=np.float32)
-    seen = np.stack([resize(patch, size_hw) for patch in patches])
-    p = np.array(_in_batches(model.classifiers[0], seen))
+    resized = np.stack([resize(patch, size_hw) for patch in patches])
+    p = np.array(_in_batches(model.classifiers[0], resized))
     needs_refinement = p[:, : len(names)][:, infected].sum(axis=1) >= HINT if infected.any() else p.max(axis=1) < CERTAIN
-    again = np.flatnonzero(needs_refinement)
-    if len(again) and (views > 1 or len(model.classifiers) > 1):
-        answers = [_averaged(model.classifiers[0], seen[again], views)]
+    uncertain = np.flatnonzero(needs_refinement)
+    if len(uncertain) and (views > 1 or len(model.classifiers) > 1):
+        outputs = [_averaged(model.classifiers[0], resized[uncertain], views)]
         if len(model.classifiers) > 1:
-            closer_hw = model.about["refiner_size_hw"] or size_hw
-            answers.append(_averaged(model.classifiers[1], np.stack([resize(patches[i], closer_hw) for i in again]), views))
-        p[again] = np.mean(answers, axis=0)
+            refiner_hw = model.about["refiner_size_hw"] or size_hw
+            outputs.append(_averaged(model.classifiers[1], np.stack([resize(patches[i], refiner_hw) for i in uncertain]), views))
+        p[uncertain] = np.mean(outputs, axis=0)
     return calibrated(p, model.about["calibration"])
 
 
 def _averaged(network: Network, patches: np.ndarray, views: int) -> np.ndarray:
     square = patches.shape[1] == patches.shape[2]
-    seen = [np.rot90(patches, n % 4 if square else 2 * (n % 2), axes=(1, 2))[:, :, :: -1 if n >= 4 else 1] for n in VIEWS[:views]]
-    return _in_batches(network, np.concatenate(seen)).reshape(views, len(patches), -1).mean(axis=0)
+    augmented = [np.rot90(patches, n % 4 if square else 2 * (n % 2), axes=(1, 2))[:, :, :: -1 if n >= 4 else 1] for n in VIEWS[:views]]
+    return _in_batches(network, np.concatenate(augmented)).reshape(views, len(patches), -1).mean(axis=0)
 
 
 def _in_batches(network: Network, patches: np.ndarray) -> np.ndarray:
@@ -329,7 +340,7 @@ def _in_batches(network: Network, patches: np.ndarray) -> np.ndarray:
 
 
 def calibrated(p: np.ndarray, fit: dict[str, Any]) -> np.ndarray:
-    """Probabilities that mean what they say: of each class, then of any infection; float32 (n, n_classes)."""
+    """Calibrated probabilities, float32 (n, n_classes): temperature and prior correction, then Platt scaling of infection."""
     log_p = np.log(np.clip(p.astype(np.float64), SMALLEST, 1)) / fit["temperature"] + fit["shift"] * np.array(fit["log_prior_ratio"])
     log_p -= np.logaddexp.reduce(log_p, axis=1, keepdims=True)
     if fit["infection"]:
@@ -341,29 +352,29 @@ def calibrated(p: np.ndarray, fit: dict[str, Any]) -> np.ndarray:
 
 
 def decide(boxes: np.ndarray, probabilities: np.ndarray, proposal_scores: np.ndarray, model: Model) -> list[Cell]:
-    """Label, reject, suppress and count: the cells of an image, best score first."""
-    names, rule, infected = model.about["labels"]["names"], model.about["settings"], model.infected
+    """Label candidates, apply thresholds and non-maximum suppression, and count: the cells of an image, best score first."""
+    names, settings, infected = model.about["labels"]["names"], model.about["settings"], model.infected
     p = probabilities[:, : len(names)]
-    objectness = (p.sum(axis=1) * proposal_scores ** rule["proposal_weight"]).astype(np.float32)
-    label, score = label_and_score(p, infected, rule["candidate_threshold"])
+    objectness = (p.sum(axis=1) * proposal_scores ** settings["proposal_weight"]).astype(np.float32)
+    label, score = label_and_score(p, infected, settings["candidate_threshold"])
     score = score * objectness
-    kept = np.flatnonzero(score >= rule["score_threshold"])
-    kept = kept[suppress(boxes[kept], score[kept], rule["nms_iou"], label[kept] if rule["nms"] == "class" else None)]
-    if rule["nms"] == "agnostic":
+    indices = np.flatnonzero(score >= settings["score_threshold"])
+    indices = indices[suppress(boxes[indices], score[indices], settings["nms_iou"], label[indices] if settings["nms"] == "class" else None)]
+    if settings["nms"] == "agnostic":
         red = np.isin(names, model.about["labels"]["red_cells"]) | infected
-        decay = nested_decay(boxes[kept], label[kept], red.any() & ~red)
-        score[kept], objectness[kept] = score[kept] * decay, objectness[kept] * decay
-        kept = kept[score[kept] >= rule["score_threshold"]]
-        kept = kept[np.argsort(-score[kept], kind="stable")]
-    is_counted_infected = infected[label] & (score >= rule["infected_threshold"])
+        decay = nested_decay(boxes[indices], label[indices], red.any() & ~red)
+        score[indices], objectness[indices] = score[indices] * decay, objectness[indices] * decay
+        indices = indices[score[indices] >= settings["score_threshold"]]
+        indices = indices[np.argsort(-score[indices], kind="stable")]
+    is_counted_infected = infected[label] & (score >= settings["infected_threshold"])
     healthy = label if infected.all() else np.where(infected, -1, p.astype(np.float64)).argmax(axis=1)
     counted = np.where(infected[label] & ~is_counted_infected, healthy, label)
-    counts = is_counted_infected | (objectness >= rule["cell_threshold"])
-    return [Cell(names[label[i]], float(score[i]), names[counted[i]] if counts[i] else None, tuple(boxes[i].tolist())) for i in kept]
+    is_counted = is_counted_infected | (objectness >= settings["cell_threshold"])
+    return [Cell(names[label[i]], float(score[i]), names[counted[i]] if is_counted[i] else None, tuple(boxes[i].tolist())) for i in indices]
 
 
 def label_and_score(p: np.ndarray, infected: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """The label of each candidate if it is a cell, (n,), and its score, float32 (n,): a stage's is its and infection's mean."""
+    """The label of each candidate, given that it is a cell, (n,), and its score, float32 (n,); see the package's `label_and_score`."""
     rows = np.arange(len(p))
     p = p / np.maximum(p.sum(axis=1, keepdims=True), 1e-9)
     if not infected.any():
@@ -376,20 +387,20 @@ def label_and_score(p: np.ndarray, infected: np.ndarray, threshold: float) -> tu
 
 
 def suppress(boxes: np.ndarray, score: np.ndarray, iou: float, groups: np.ndarray | None) -> np.ndarray:
-    """Non-maximum suppression, within groups where there are some: indices kept, best score first."""
+    """Non-maximum suppression, within each of any groups: indices of the remaining boxes, best score first."""
     if not len(boxes):
         return np.zeros(0, dtype=np.int64)
     corner_and_size = np.c_[boxes[:, :2], boxes[:, 2:] - boxes[:, :2]].astype(np.float64).tolist()
     if groups is None:
-        found = cv2.dnn.NMSBoxes(corner_and_size, score.tolist(), 0.0, iou)
+        remaining = cv2.dnn.NMSBoxes(corner_and_size, score.tolist(), 0.0, iou)
     else:
-        found = cv2.dnn.NMSBoxesBatched(corner_and_size, score.tolist(), groups.tolist(), 0.0, iou)
-    kept = np.asarray(found, dtype=np.int64).ravel()
-    return kept[np.argsort(-score[kept], kind="stable")]
+        remaining = cv2.dnn.NMSBoxesBatched(corner_and_size, score.tolist(), groups.tolist(), 0.0, iou)
+    indices = np.asarray(remaining, dtype=np.int64).ravel()
+    return indices[np.argsort(-score[indices], kind="stable")]
 
 
 def nested_decay(boxes: np.ndarray, label: np.ndarray, parts_look_alike: np.ndarray) -> np.ndarray:
-    """Score multipliers of nested boxes, best score first: `NESTED_DECAY` for the lower-scored, 0 for a leukocyte's nucleus."""
+    """Score multipliers for nested boxes, sorted by score: `NESTED_DECAY` for the lower-scored one, 0 for a leukocyte's nucleus."""
     low, high = boxes[:, :2], boxes[:, 2:]
     area = np.prod(np.clip(high - low, 0, None), axis=1)
     decay = np.ones(len(boxes), dtype=np.float32)
@@ -406,24 +417,24 @@ def nested_decay(boxes: np.ndarray, label: np.ndarray, parts_look_alike: np.ndar
     return decay
 
 
-def note_on_size(boxes: np.ndarray, proposal_scores: np.ndarray, usual: float) -> str | None:
-    """A note if the cells of an image seem to have another size than the model's, where `malaria-cells run` would estimate it."""
+def note_on_size(boxes: np.ndarray, proposal_scores: np.ndarray, expected: float) -> str | None:
+    """A note if the cells of an image may not have the expected size, in pixels; `malaria-cells run` would estimate the size then."""
     size = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)[proposal_scores >= CONFIDENT]
     if len(size) < ENOUGH:
-        return f"under {ENOUGH} cells of about {usual:.0f} pixels, as in the training, are plain to see"
-    seen = float(np.median(size))
-    if not CONCLUSIVE[0] <= seen / usual <= CONCLUSIVE[1]:
-        return f"cells seem to be {seen:.0f} pixels wide, {usual:.0f} are the model's"
+        return f"fewer than {ENOUGH} cells were detected with confidence at the expected cell size of {expected:.0f} pixels"
+    median = float(np.median(size))
+    if not CONCLUSIVE[0] <= median / expected <= CONCLUSIVE[1]:
+        return f"cells seem to be {median:.0f} pixels wide, expected {expected:.0f}"
     weight = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) * proposal_scores
-    relative = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) / usual
-    agrees = (proposal_scores >= CONFIDENT) & (relative < SIZE_TOLERANCE) & (relative > 1 / SIZE_TOLERANCE)
-    if agrees.sum() >= ENOUGH and weight[agrees].sum() >= MIN_CONSISTENT * weight.sum():
+    relative = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) / expected
+    is_consistent = (proposal_scores >= CONFIDENT) & (relative < SIZE_TOLERANCE) & (relative > 1 / SIZE_TOLERANCE)
+    if is_consistent.sum() >= ENOUGH and weight[is_consistent].sum() >= MIN_CONSISTENT * weight.sum():
         return None
-    return f"only {agrees.sum()} of {len(boxes)} candidates are plainly cells of about {usual:.0f} pixels"
+    return f"only {is_consistent.sum()} of {len(boxes)} candidates are confident and of about the expected {expected:.0f} pixels"
 
 
 def rows_of(path: Path, model: Model, cell_size: float | None) -> Iterator[list[Any]]:
-    """Rows of the table for an image; a note on the cells' size goes to the standard error."""
+    """Rows of the table for an image; a note on the cell size is printed to stderr."""
     image = in_common_look(read_image(path), model.about.get("stain", "none"))
     if not model.about["has_background"]:
         p = probabilities_of([image], model)[0]
@@ -433,7 +444,7 @@ def rows_of(path: Path, model: Model, cell_size: float | None) -> Iterator[list[
     note = note_on_size(boxes, proposal_scores, cell_size or model.about["cell_size"])
     if note:
         print(
-            f"{path}: {note}; this example does not look again in another size: name it by --cell-size PIXELS, or use malaria-cells run",
+            f"{path}: {note}; this example does not estimate the cell size: set --cell-size PIXELS, or use malaria-cells run",
             file=sys.stderr,
         )
     for label, score, counted_as, box in decide(boxes, probabilities_in(image, boxes, model), proposal_scores, model):
@@ -441,20 +452,20 @@ def rows_of(path: Path, model: Model, cell_size: float | None) -> Iterator[list[
 
 
 def main() -> int:
-    """Print a table of the images named: 0, or 2 where the request or the model is wrong, 3 where an image cannot be read."""
+    """Print a table of the images. Exit code 0; 2 if an argument or the model is wrong; 3 if an image cannot be read."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    parser.add_argument("--cell-size", type=float, help="median longer side of a cell in pixels (default: as in the training)")
+    parser.add_argument("--cell-size", type=float, help="median longer side of a cell in pixels (default: that of the training images)")
     options = parser.parse_args()
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     write, code = csv.writer(sys.stdout, lineterminator="\n"), 0
     try:
         model = load(Path(__file__).parent)
         if options.cell_size is not None and not (0 < options.cell_size < np.inf and model.about["has_background"]):
-            raise UnreadableError(f"--cell-size {options.cell_size}: expected pixels, of a model that finds cells")
+            raise UnreadableError(f"--cell-size {options.cell_size}: expected a positive number of pixels, for a model that detects cells")
         names = model.about["labels"]["names"]
-        found = ["score", "x_min", "y_min", "x_max", "y_max", "counted_as"] if model.about["has_background"] else names
-        write.writerow(["image", "label", *found])
+        columns = ["score", "x_min", "y_min", "x_max", "y_max", "counted_as"] if model.about["has_background"] else names
+        write.writerow(["image", "label", *columns])
     except UnreadableError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""How any network of ours is fitted: recipe, losses, epochs, checkpoints, and what a run that was cut off goes on from.
+"""Fitting of Keras networks: loss, optimizer, callbacks, checkpoints, and the state from which an interrupted run resumes.
 
-In: a Keras network, batches, a config. Out: fitted weights and a history; after a kill, the state of the last whole epoch.
+In: a Keras network, batches, a config. Out: fitted weights and a history; after a kill, the state of the last complete epoch.
 """

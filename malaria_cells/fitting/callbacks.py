@@ -1,4 +1,4 @@
-"""What happens at the end of each pass: figures for people, the record on disk, decisions replayed on resume."""
+"""Keras callbacks: checkpoints with resume, reproducible dropout, the learning rate as a metric, and progress."""
 
 import math
 import sys
@@ -15,16 +15,16 @@ MONITOR = "val_macro_f1"
 
 
 class StateCheckpoint(keras.callbacks.Callback):
-    """Keeps the run on disk, and tells on resume what the epochs before had shown.
+    """Saves the state of the run after each epoch, and restores the state of other callbacks on resume.
 
     Args:
-        run: where to.
-        stateful: callbacks with a memory (early stopping, plateau); on resume they are shown the old epochs again, so
-            that they decide as if the run had never been cut off.
-        keep: weights of so many last epochs are kept as files of their own.
-        monitor: the figure that makes an epoch the best.
-        higher_is_better: of that figure.
-        keep_last: the last epoch is taken for the best, whatever the figure says.
+        run: the run to which the state is saved.
+        stateful: callbacks with internal state (early stopping, plateau). On resume the metrics of the earlier epochs are replayed to
+            them, so that they act as if the run had not been interrupted.
+        keep: number of most recent epochs whose weights are kept as separate files.
+        monitor: metric by which the best epoch is chosen.
+        higher_is_better: whether a higher value of the metric is better.
+        keep_last: whether the last epoch is always the best, regardless of the metric.
     """
 
     def __init__(
@@ -45,17 +45,19 @@ class StateCheckpoint(keras.callbacks.Callback):
         self.keep_last = keep_last
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Replay the earlier epochs to the stateful callbacks; their own `on_train_begin` has already reset them."""
+        """Replay the earlier epochs to the stateful callbacks, whose own `on_train_begin` has already reset them."""
         optimizer = self.model.optimizer
         rate = _learning_rate(optimizer)
         for epoch, row in enumerate(self.run.history):
             for callback in self.stateful:
                 callback.on_epoch_end(epoch, dict(row))
-        if _learning_rate(optimizer) != rate:  # it was read with the weights, as the stateful callbacks had left it
+        if (
+            _learning_rate(optimizer) != rate
+        ):  # the optimizer's rate was restored with the weights and already includes the callbacks' changes
             optimizer.learning_rate = rate
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Save."""
+        """Save the state of the run."""
         row = {key: float(value) for key, value in (logs or {}).items()}
         best = self.run.best_epoch
         better = self.keep_last or best is None or self.sign * (row[self.monitor] - self.run.history[best][self.monitor]) > 0
@@ -67,10 +69,10 @@ def _learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
 
 
 class ReseedDropout(keras.callbacks.Callback):
-    """Seeds the model's own randomness (dropout) anew at each epoch, since Keras saves its state with no weights file.
+    """Reseeds the dropout layers at the start of each epoch, since Keras does not save the state of seed generators with weights.
 
     Args:
-        seed: with the epoch's number it fixes what is dropped.
+        seed: seed, which is combined with the number of the epoch.
     """
 
     def __init__(self, seed: int):
@@ -85,7 +87,7 @@ class ReseedDropout(keras.callbacks.Callback):
 
 
 class LearningRate(keras.callbacks.Callback):
-    """Writes the learning rate that an epoch ended with into its figures; must come before `StateCheckpoint`."""
+    """Adds the learning rate at the end of an epoch to its metrics. Must come before `StateCheckpoint`."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Add the key ``learning_rate``."""
@@ -94,7 +96,7 @@ class LearningRate(keras.callbacks.Callback):
 
 
 class ProgressLines(keras.callbacks.Callback):
-    """One line an epoch, with the time left; on a terminal also a bar through the epoch.
+    """Prints one line per epoch with the metrics and the remaining time; on a terminal also shows a bar during the epoch.
 
     Args:
         epochs: maximum number of epochs.
@@ -120,7 +122,7 @@ class ProgressLines(keras.callbacks.Callback):
         )
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Move the bar."""
+        """Advance the bar."""
         if self.bar is not None:
             self.bar.update()
 
@@ -130,11 +132,13 @@ class ProgressLines(keras.callbacks.Callback):
             self.bar.close()
         self.epochs_done += 1
         logs = logs or {}
-        each = (time.monotonic() - self.start) / self.epochs_done
+        seconds_per_epoch = (time.monotonic() - self.start) / self.epochs_done
         figures = "  ".join(f"{key} {logs[key]:.3f}" for key in ("loss", "val_loss", "val_accuracy", MONITOR) if key in logs)
-        left = each * (self.epochs - epoch - 1)
+        left = seconds_per_epoch * (self.epochs - epoch - 1)
         print(
-            f"epoch {epoch + 1}/{self.epochs}  {figures}  {each:.0f} s an epoch, {_minutes(left)} left at most", file=sys.stderr, flush=True
+            f"epoch {epoch + 1}/{self.epochs}  {figures}  {seconds_per_epoch:.0f} s per epoch, at most {_minutes(left)} left",
+            file=sys.stderr,
+            flush=True,
         )
 
 

@@ -1,4 +1,4 @@
-"""The name of a training: one that a folder can have, and no other training's at the same time."""
+"""Validation and locking of the name of a training run, which is the name of its model folder."""
 
 import datetime as dt
 import itertools
@@ -12,104 +12,106 @@ from malaria_cells.base import files
 from malaria_cells.base.errors import InputError, reason
 from malaria_cells.fitting import run_state
 
-# Bytes of the longest name of what a training keeps beside its model, less the model's own name.
+# Bytes that the names of the temporary folders of a run are longer than the name of the model.
 ADDED_BYTES = len(f".{run_state.ENDING}{run_state.BACKUP}")
-USUAL_LONGEST = 255  # bytes of a file's name
+DEFAULT_NAME_MAX = 255  # bytes of a file name, if the system does not say
 NOT_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f\ud800-\udfff]" if os.name != "nt" else r'[/\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff]')
 
 
 def check_place(output: Path, name: str | None) -> None:
-    """See that a model folder can be written, before work is done for it; makes nothing.
+    """Check that a model folder can be written, before any work is done. Nothing is created.
 
     Args:
-        output: the config's `output_models`.
-        name: the config's; None: date and time.
+        output: `output_models` of the config.
+        name: `name` of the config; None: date and time.
 
     Raises:
-        InputError: the name cannot be a folder's, or its place cannot be written to.
+        InputError: the name is not valid for a folder, or `output` cannot be written to.
     """
-    there = check_folder(output, "models")
+    existing = check_folder(output, "models")
     if name is not None:
-        _check_name(name, _longest_name(there) - ADDED_BYTES)
+        _check_name(name, _max_name_bytes(existing) - ADDED_BYTES)
 
 
 def check_folder(folder: Path, what: str) -> Path:
-    """See that a folder is there or can be made, and can be written to; makes nothing.
+    """Check that a folder exists or can be created, and can be written to. Nothing is created.
 
     Args:
-        folder: which.
-        what: is written to it, in the plural.
+        folder: path of the folder.
+        what: what will be written to it, in the plural, for error messages.
 
     Returns:
-        The folder, or the one in which it would be made.
+        The folder, or its nearest existing parent.
 
     Raises:
-        InputError: it cannot.
+        InputError: the folder cannot be created or written to.
     """
     try:
         os.lstat(folder)
     except (FileNotFoundError, NotADirectoryError):
         pass
-    except (OSError, ValueError) as error:  # a name that is too long, or holds what no name may
+    except (OSError, ValueError) as error:  # the name is too long or has invalid characters
         why = getattr(error, "strerror", None) or reason(error)
-        raise InputError(f"{str(folder)[:60]!a}: {why}; {what} are written to a folder: name another") from error
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not there.is_dir():
-        raise InputError(f"{folder}: {there} is a file; {what} are written to a folder: name another")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"{folder}: {there} may not be written to; name another folder for {what}, or change its permissions")
-    return there
+        raise InputError(f"{str(folder)[:60]!a}: {why}; {what} are written to a folder; name another") from error
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise InputError(f"{folder}: {existing} is a file; {what} are written to a folder; name another")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"{folder}: {existing} is not writable; name another folder for {what}, or change its permissions")
+    return existing
 
 
-def _check_name(name: str, longest: int) -> None:
+def _check_name(name: str, max_bytes: int) -> None:
     wrong = NOT_IN_NAMES.search(name)
     if wrong or name in {".", ".."}:
-        held = f"holds {wrong.group()!a}" if wrong else "is no name"
-        raise InputError(f"name: {name[:40]!a} {held}; expected the name of a folder, which lies in `output_models`")
-    if len(os.fsencode(name)) > longest:
-        raise InputError(f"name: {name[:20]}.. has {len(os.fsencode(name))} bytes; expected {longest} at most, as the file system takes")
+        problem = f"holds {wrong.group()!a}" if wrong else "is not a valid name"
+        raise InputError(f"name: {name[:40]!a} {problem}; expected the name of a folder in `output_models`")
+    if len(os.fsencode(name)) > max_bytes:
+        raise InputError(
+            f"name: {name[:20]}.. has {len(os.fsencode(name))} bytes; expected at most {max_bytes}, the limit of the file system"
+        )
 
 
-def _longest_name(folder: Path) -> int:
+def _max_name_bytes(folder: Path) -> int:
     try:
         return os.pathconf(folder, "PC_NAME_MAX")
-    except (AttributeError, OSError, ValueError):  # Windows has no pathconf, a network's file system may not tell
-        return USUAL_LONGEST
+    except (AttributeError, OSError, ValueError):  # Windows has no pathconf; some network file systems do not support it
+        return DEFAULT_NAME_MAX
 
 
 @contextmanager
 def claimed(output: Path, name: str | None, resume: bool) -> Iterator[str]:
-    """Hold the lock of a name, so that no second training writes to the same folder; yields the name.
+    """Hold the lock of a name, so that no second training writes to the same folder. Yields the name.
 
     Args:
-        output: the config's `output_models`.
-        name: the config's; None: on resume that of the run worked on last, else date and time, with a number where that is taken.
-        resume: whether a run is gone on with.
+        output: `output_models` of the config.
+        name: `name` of the config. None: on resume the name of the most recent unfinished run, otherwise date and time, with a number
+            if that is taken.
+        resume: whether an unfinished run is resumed.
 
     Raises:
-        InputError: another training has the name, there is nothing to go on with, or `output` cannot be written to.
+        InputError: another training holds the name, there is no unfinished run to resume, or `output` cannot be written to.
     """
     if resume:
-        there = [name] if name is not None and output.is_dir() else run_state.by_age(output)
-        names = iter(there)
+        names = iter([name] if name is not None and output.is_dir() else run_state.by_age(output))
     else:
         names = _new_names(output) if name is None else iter([name])
         try:
             output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{output}: {error.strerror}; models are written to a folder: name another") from error
+            raise InputError(f"{output}: {error.strerror}; models are written to a folder; name another") from error
     with ExitStack() as locks:
-        held = _first_free(output, names, locks)
-        files.put_back(output / held)
-        for path in (output / held, *run_state.places(output, held)):
+        claimed_name = _lock_first_free(output, names, locks)
+        files.put_back(output / claimed_name)
+        for path in (output / claimed_name, *run_state.places(output, claimed_name)):
             files.sweep(path)
-        yield held
+        yield claimed_name
 
 
-def _first_free(output: Path, names: Iterator[str], locks: ExitStack) -> str:
-    busy = InputError(f"--resume: found no unfinished run in {output}; start one without --resume")
+def _lock_first_free(output: Path, names: Iterator[str], locks: ExitStack) -> str:
+    busy = InputError(f"--resume: found no unfinished run in {output}; start a run without --resume")
     for name in names:
-        message = f"{output / name}: another training is writing it; wait until that ends, or choose another name or folder"
+        message = f"{output / name}: another training is writing to it; wait until it ends, or choose another name or folder"
         try:
             locks.enter_context(files.locked(output / name, message))
         except files.BusyError as error:
@@ -120,7 +122,7 @@ def _first_free(output: Path, names: Iterator[str], locks: ExitStack) -> str:
 
 
 def _new_names(output: Path) -> Iterator[str]:
-    """Names by date and time that no model and no unfinished run has; a name that is not free by its lock is followed by the next."""
+    """Yield names made of date and time, with increasing numbers, that no model and no unfinished run has."""
     now = dt.datetime.now().strftime("%Y-%m-%d-%H%M%S")
     for number in itertools.count(1):
         name = now if number == 1 else f"{now}-{number}"

@@ -1,4 +1,4 @@
-"""What Keras would make in the middle of a training's first step, made before it."""
+"""Builds the optimizer, loss and metrics of a model before its first training step."""
 
 import keras
 import tensorflow as tf
@@ -7,17 +7,17 @@ import tensorflow as tf
 def build_ahead(model: keras.Model, batches: tf.data.Dataset) -> None:
     """Build the optimizer, the loss and the metrics of a compiled model.
 
-    Keras builds them when the first batch comes, inside the step that TensorFlow is tracing; TensorFlow then throws that graph
-    away, since it made variables, and traces the step anew. Built ahead, all of it takes about half as long.
+    By default Keras builds them in the first step, while TensorFlow traces it. Because that trace creates variables, TensorFlow discards
+    it and traces the step again. Building them ahead takes about half as long.
 
     Args:
-        model: compiled; its weights stay as they are.
-        batches: what `fit` will be given; no batch is drawn from it.
+        model: a compiled model; its weights are not changed.
+        batches: the data set that will be passed to `fit`; only its element spec is used.
     """
     model.optimizer.build(model.trainable_variables)
-    one = keras.tree.map_structure(lambda spec: tf.zeros([n or 1 for n in spec.shape], spec.dtype), batches.element_spec)
-    inputs, truth, weights = keras.utils.unpack_x_y_sample_weight(one)
-    answers = model(inputs, training=False)
-    model.compute_loss(inputs, truth, answers, weights)
-    model.compute_metrics(inputs, truth, answers, weights)
+    zeros = keras.tree.map_structure(lambda spec: tf.zeros([n or 1 for n in spec.shape], spec.dtype), batches.element_spec)
+    inputs, truth, weights = keras.utils.unpack_x_y_sample_weight(zeros)
+    predictions = model(inputs, training=False)
+    model.compute_loss(inputs, truth, predictions, weights)
+    model.compute_metrics(inputs, truth, predictions, weights)
     model.reset_metrics()

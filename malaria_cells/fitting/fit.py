@@ -1,4 +1,4 @@
-"""Keras's `fit`, without what makes its steps slow."""
+"""A faster `keras.Model.fit`."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from malaria_cells.fitting.fused_normalization import fused_normalization
 
 
 def fit(model: keras.Model, batches: tf.data.Dataset, **arguments: Any) -> keras.callbacks.History:
-    """Fit a compiled model to batches, in their order and without Keras's own bar.
+    """Fit a compiled model with fused batch normalisation, without shuffling and without Keras' progress bar.
 
     Args:
-        model: see `build_ahead` and `fused_normalization`.
-        batches: endless.
-        arguments: further ones of `keras.Model.fit`.
+        model: a compiled model, see `build_ahead` and `fused_normalization`.
+        batches: an infinite data set of batches.
+        arguments: further arguments of `keras.Model.fit`.
     """
     with fused_normalization(model):
         build_ahead(model, batches)

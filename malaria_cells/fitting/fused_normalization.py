@@ -1,7 +1,8 @@
-"""Batch normalisation by TensorFlow's fused kernel while a network is trained.
+"""Batch normalisation by TensorFlow's fused kernel during training.
 
-Keras 3 computes it from a dozen elementwise operations, each of which reads and writes the whole feature map, and their gradients: on
-a CPU that is up to half of a training step. TensorFlow has one kernel for all of it (Keras 2 used it), and one for the gradient.
+Keras 3 computes batch normalisation from a dozen elementwise operations, each of which reads and writes the whole feature map, and from
+their gradients. On a CPU that is up to half of a training step. TensorFlow has one fused kernel for it, which Keras 2 used, and one for
+its gradient.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,15 +15,15 @@ import tensorflow as tf
 
 @contextmanager
 def fused_normalization(model: keras.Model) -> Iterator[None]:
-    """While it lasts, the batch normalisation of feature maps in `model` is trained by the fused kernel.
+    """Let the batch normalisation layers of a model use the fused kernel for training inside the block.
 
-    The layers stay Keras's own, in memory and in files, and learn the same but for rounding. Those that the kernel does not
-    serve stay as they are: of vectors, with a mask, over another axis than the last, synchronised between devices, renormalised.
+    The layers and their files stay Keras' own, and the result of a training is the same up to rounding. Layers that the kernel does not
+    support are not changed: on vectors, with a mask, over an axis other than the last, synchronised between devices, or renormalised.
 
     Args:
-        model: any; those that it is made of count, too.
+        model: any model; layers of nested models are included.
     """
-    layers = [layer for layer in model._flatten_layers() if type(layer) is keras.layers.BatchNormalization and _fits(layer)]
+    layers = [layer for layer in model._flatten_layers() if type(layer) is keras.layers.BatchNormalization and _is_supported(layer)]
     for layer in layers:
         layer.call = _fused(layer, layer.call)
     try:
@@ -32,7 +33,7 @@ def fused_normalization(model: keras.Model) -> Iterator[None]:
             del layer.call
 
 
-def _fits(layer: keras.layers.BatchNormalization) -> bool:
+def _is_supported(layer: keras.layers.BatchNormalization) -> bool:
     return layer.axis in (-1, 3) and not layer.synchronized and not layer.renorm
 
 
@@ -41,7 +42,7 @@ def _fused(layer: keras.layers.BatchNormalization, plain: Callable[..., Any]) ->
         if not (training and layer.trainable) or mask is not None or len(inputs.shape) != 4:
             return plain(inputs, training=training, mask=mask)
         channels = inputs.shape[-1]
-        of_batch = tf.raw_ops.FusedBatchNormV3(
+        result = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=layer.gamma.value if layer.scale else tf.ones(channels),
             offset=layer.beta.value if layer.center else tf.zeros(channels),
@@ -51,9 +52,11 @@ def _fused(layer: keras.layers.BatchNormalization, plain: Callable[..., Any]) ->
             is_training=True,
         )
         count = tf.cast(tf.size(inputs) // channels, tf.float32)
-        biased = of_batch.batch_variance * (count - 1) / count  # Keras 3 keeps the biased variance, the kernel gives the other
-        for kept, new in ((layer.moving_mean, of_batch.batch_mean), (layer.moving_variance, biased)):
-            kept.assign(kept * layer.momentum + new * (1 - layer.momentum))
-        return of_batch.y
+        biased_variance = (
+            result.batch_variance * (count - 1) / count
+        )  # Keras 3 averages the biased variance; the kernel returns the unbiased one
+        for moving, new in ((layer.moving_mean, result.batch_mean), (layer.moving_variance, biased_variance)):
+            moving.assign(moving * layer.momentum + new * (1 - layer.momentum))
+        return result.y
 
     return call

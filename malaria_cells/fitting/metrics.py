@@ -1,4 +1,4 @@
-"""The figure that epochs are compared by."""
+"""Metric by which epochs are compared."""
 
 import keras
 from keras import ops
@@ -6,17 +6,17 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("malaria_cells")
 class MacroF1(keras.metrics.Metric):
-    """Mean F1 of the classes that occur in the truth.
+    """Mean F1 of the classes that occur in the ground truth.
 
-    Unlike `keras.metrics.F1Score` it takes class ids (or fractions of classes, of which the largest counts), leaves out absent
-    classes instead of counting them as 0, and can undo the shift of a training that shows rare classes more often than they are.
+    Unlike `keras.metrics.F1Score`, it accepts class ids or soft labels (the class with the largest fraction counts), leaves out absent
+    classes instead of counting them as 0, and can correct for training batches in which rare classes are over-sampled.
 
     Args:
-        n_classes: number of classes; with two, predictions (b, 1) of one sigmoid unit are understood.
-        prior_ratio: fraction of each class in life by its fraction in what training shows; probabilities are multiplied by it
-            before the class is decided (Saerens et al. 2002). None: all 1.
-        n_sets: number of sets of classes, whose labels come after the classes' (see `partial_labels`); rows of a set are left out,
-            since no class is right for them.
+        n_classes: number of classes; with two, predictions may be (b, 1), the output of one sigmoid unit.
+        prior_ratio: for each class, its natural frequency divided by its frequency in the training batches. Probabilities are
+            multiplied by it before the class is chosen (Saerens et al. 2002). None: all 1.
+        n_sets: number of partial labels (sets of classes), whose ids follow those of the classes (see `partial_labels`). Rows with such
+            a label are left out, since their class is not known.
     """
 
     def __init__(  # type: ignore[no-untyped-def]
@@ -29,7 +29,7 @@ class MacroF1(keras.metrics.Metric):
         self.confusion = self.add_weight(name="confusion", shape=(n_classes, n_classes), initializer="zeros")
 
     def update_state(self, y_true, y_pred, sample_weight=None):  # type: ignore[no-untyped-def]
-        """Count a batch; `sample_weight` is disregarded: cells are counted as they come."""
+        """Add a batch to the confusion matrix; `sample_weight` is ignored."""
         if len(y_true.shape) == 2 and y_true.shape[-1] == self.n_classes + self.n_sets:
             y_true = ops.argmax(y_true, axis=-1)
         y_true = ops.cast(ops.round(ops.reshape(ops.cast(y_true, self.dtype), (-1,))), "int32")
@@ -41,13 +41,13 @@ class MacroF1(keras.metrics.Metric):
         self.confusion.assign_add(ops.cast(ops.reshape(ops.sum(pairs, axis=0), (self.n_classes, self.n_classes)), self.dtype))
 
     def result(self):  # type: ignore[no-untyped-def]
-        """The figure, 0 to 1."""
-        right = ops.diagonal(self.confusion)
+        """Return the mean F1, 0 to 1."""
+        correct = ops.diagonal(self.confusion)
         truth = ops.sum(self.confusion, axis=1)
-        f1 = 2 * right / ops.maximum(truth + ops.sum(self.confusion, axis=0), 1)
+        f1 = 2 * correct / ops.maximum(truth + ops.sum(self.confusion, axis=0), 1)
         present = ops.cast(truth > 0, f1.dtype)
         return ops.sum(f1 * present) / ops.maximum(ops.sum(present), 1)
 
     def get_config(self):  # type: ignore[no-untyped-def]
-        """Constructor arguments."""
+        """Return the constructor arguments."""
         return {**super().get_config(), "n_classes": self.n_classes, "prior_ratio": self.prior_ratio, "n_sets": self.n_sets}

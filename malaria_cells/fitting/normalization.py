@@ -1,4 +1,4 @@
-"""Adapts a network's normalisation layer to the training patches: one streamed pass, kept beside the patch store."""
+"""Adapts a network's normalisation layer to the training patches in one streamed pass; the result is cached beside the patches."""
 
 import hashlib
 import json
@@ -12,51 +12,52 @@ from malaria_cells.base import files
 from malaria_cells.base.progress import progress
 from malaria_cells.data.patches import PatchStore
 
-BATCH = 64
+BATCH = 64  # patches per batch
 
 
 def adapt_normalization(model: keras.Model, store: PatchStore, rows: np.ndarray, cache: Path) -> bool:
-    """Set mean and variance of the first normalisation layer that has any to learn.
+    """Set mean and variance of the first `keras.layers.Normalization` layer without fixed values.
 
     Args:
         model: a network from pixels.
         store: the patches.
-        rows: int64 (n,), the training rows.
-        cache: folder of the patch stores; the figures are kept there under the hash of what they are computed from.
+        rows: int64 (n,), the rows of the training patches in the store.
+        cache: folder of the patch stores; mean and variance are cached there under a hash of their inputs.
 
     Returns:
-        Whether there was such a layer.
+        Whether the model has such a layer.
     """
-    found = _layer(model)
-    if found is None:
+    match = _adaptable_layer(model)
+    if match is None:
         return False
-    owner, layer = found
+    owner, layer = match
     key = hashlib.blake2b(np.ascontiguousarray(rows).tobytes() + f"{store.fingerprint} {model.name}".encode(), digest_size=12).hexdigest()
     path = cache / f"normalization-{key}.json"
     if path.is_file():
-        figures = json.loads(path.read_text(encoding="utf-8"))
+        moments = json.loads(path.read_text(encoding="utf-8"))
     else:
-        figures = _moments(keras.Model(owner.inputs[0], layer.input), store, rows)
-        files.write_json(path, figures)
-    layer.adapt_mean.assign(np.array(figures["mean"]).reshape(layer.adapt_mean.shape))
-    layer.adapt_variance.assign(np.array(figures["variance"]).reshape(layer.adapt_variance.shape))
+        moments = _moments(keras.Model(owner.inputs[0], layer.input), store, rows)
+        files.write_json(path, moments)
+    layer.adapt_mean.assign(np.array(moments["mean"]).reshape(layer.adapt_mean.shape))
+    layer.adapt_variance.assign(np.array(moments["variance"]).reshape(layer.adapt_variance.shape))
     layer.finalize_state()
     return True
 
 
-def _layer(model: keras.Model) -> tuple[keras.Model, Any] | None:
+def _adaptable_layer(model: keras.Model) -> tuple[keras.Model, Any] | None:
+    """The first layer to adapt, and the model or nested model that holds it."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            found = _layer(layer)
-            if found is not None:
-                return found
+            match = _adaptable_layer(layer)
+            if match is not None:
+                return match
         elif isinstance(layer, keras.layers.Normalization) and layer.input_mean is None:
             return model, layer
     return None
 
 
 def _moments(upstream: keras.Model, store: PatchStore, rows: np.ndarray) -> dict[str, list[float]]:
-    """Mean and variance of each channel of what reaches the layer, in float64."""
+    """Mean and variance of each channel of the layer's input, computed in float64."""
     count, total, squares = 0, np.zeros(3), np.zeros(3)
     starts = range(0, len(rows), BATCH)
     for start in progress(starts, len(starts), "adapting normalisation", "batch"):

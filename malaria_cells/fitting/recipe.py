@@ -1,4 +1,4 @@
-"""Loss and optimizer as the config names them."""
+"""Loss and optimizer of a config."""
 
 import keras
 import numpy as np
@@ -9,17 +9,17 @@ from malaria_cells.fitting.partial_loss import PartialLabelCrossentropy
 
 
 def needs_soft_labels(config: Config, partial: bool = False) -> bool:
-    """Whether labels must come as fractions of classes instead of class ids; those of sets of classes must (`partial`)."""
+    """Whether the loss needs soft labels instead of class ids, as with partial labels (`partial`)."""
     return partial or config.loss == "focal" or config.label_smoothing > 0 or augment.needs_soft_labels(config.augmentation)
 
 
 def make_loss(config: Config, n_classes: int, allowed: np.ndarray | None = None) -> keras.losses.Loss:
-    """Loss for the labels that `needs_soft_labels` announces; one sigmoid unit for two classes.
+    """Return the loss for soft labels or class ids, as told by `needs_soft_labels`.
 
     Args:
-        config: the recipe.
-        n_classes: number of classes.
-        allowed: from `partial_labels.allowed_classes`, where some labels are of sets of classes; else None.
+        config: the configuration.
+        n_classes: number of classes; two classes are predicted by one sigmoid unit.
+        allowed: bool (n_labels, n_classes) from `partial_labels.allowed_classes` if there are partial labels, otherwise None.
     """
     smoothing = config.label_smoothing
     if allowed is not None and len(allowed) > n_classes:
@@ -39,10 +39,10 @@ def make_loss(config: Config, n_classes: int, allowed: np.ndarray | None = None)
 
 
 def make_optimizer(config: Config, steps: int) -> keras.optimizers.Optimizer:
-    """Optimizer with its schedule.
+    """Return the optimizer with its learning rate schedule.
 
     Args:
-        config: the recipe.
+        config: the configuration.
         steps: batches per epoch.
     """
     rate: float | keras.optimizers.schedules.LearningRateSchedule = config.learning_rate

@@ -1,7 +1,7 @@
-"""The state of a training run on disk, so that a run killed at any moment goes on where its last whole epoch ended.
+"""The state of a training run on disk, from which a run that was killed at any moment resumes after its last complete epoch.
 
-The one file ``state.json`` says which files of weights belong to the state. An epoch first writes weights under a name that no state has,
-then replaces that file in one step, then removes the weights that are out of date: at every instant one whole state is found.
+The file ``state.json`` names the weights files that belong to the state. After an epoch the weights are first written under a new name,
+then ``state.json`` is replaced atomically, then outdated weights are removed. So a complete state exists at every moment.
 """
 
 import json
@@ -26,34 +26,34 @@ ENDING, BACKUP = ".unfinished", ".before"
 
 
 def folder_of(output_models: Path, name: str) -> Path:
-    """Where an unfinished run of that name is kept."""
+    """Return the folder of the unfinished run with a given name."""
     return output_models / f".{name}{ENDING}"
 
 
 def places(output_models: Path, name: str) -> tuple[Path, Path]:
-    """Where an unfinished run of that name is kept, and the backup of an earlier one."""
+    """Return the folder of the unfinished run with a given name, and the folder of the backup of an earlier run."""
     folder = folder_of(output_models, name)
     return folder, _backup_of(folder)
 
 
 def by_age(output_models: Path) -> list[str]:
-    """Names of the runs that are not finished, the one worked on last first."""
-    found = {p.with_name(p.name.removesuffix(BACKUP)): p for end in (BACKUP, "") for p in output_models.glob(f".*{ENDING}{end}")}
-    newest_first = sorted(found, key=lambda p: max(f.stat().st_mtime for f in (found[p], *found[p].rglob(STATE))), reverse=True)
+    """Return the names of the unfinished runs, the most recently changed first."""
+    folders = {p.with_name(p.name.removesuffix(BACKUP)): p for end in (BACKUP, "") for p in output_models.glob(f".*{ENDING}{end}")}
+    newest_first = sorted(folders, key=lambda p: max(f.stat().st_mtime for f in (folders[p], *folders[p].rglob(STATE))), reverse=True)
     return [p.name[1 : -len(ENDING)] for p in newest_first]
 
 
 def is_there(folder: Path) -> bool:
-    """Whether there is a run to go on with, in its folder or in its backup."""
+    """Whether there is a run to resume, in its folder or in its backup."""
     return folder.exists() or _backup_of(folder).exists()
 
 
 def is_finished(folder: Path, model_file: Path) -> bool:
-    """Whether a run ended by writing a model, and was killed before it removed its folder.
+    """Whether a run had written its model and was killed before it removed its folder.
 
     Args:
-        folder: of the run.
-        model_file: the file of the model that `RunState.mark_finished` was given, in its place.
+        folder: folder of the run.
+        model_file: the model file that was passed to `RunState.mark_finished`, at its final path.
     """
     marker = folder / FINISHED
     return marker.is_file() and model_file.is_file() and marker.read_text(encoding="utf-8") == files.file_hash(model_file).hex()
@@ -69,15 +69,15 @@ def _is_empty(folder: Path) -> bool:
 
 @dataclass
 class RunState:
-    """A folder with the run's config and the state after its last whole epoch.
+    """A folder with the config of a run and the state after its last complete epoch.
 
     Attributes:
         folder: holds ``config.yaml``, ``data.json`` and ``state/``.
-        history: one row an epoch so far.
+        history: metrics of the epochs so far, one dictionary per epoch.
         best_epoch: index of the best epoch so far, or None.
-        stopped: whether the training ended with the last of these epochs, as by early stopping, before the epochs it was to have.
-        weights: weights and optimizer after the last whole epoch; not there before the first.
-        best_weights: those of the best epoch.
+        stopped: whether the training ended with the last of these epochs before the maximum number of epochs, as by early stopping.
+        weights: file of weights and optimizer state after the last complete epoch; it does not exist before the first.
+        best_weights: file of weights and optimizer state after the best epoch.
     """
 
     folder: Path
@@ -93,8 +93,8 @@ class RunState:
 
         Args:
             folder: see `folder_of`.
-            config: the recipe.
-            data: what it is trained on (`data_record`).
+            config: the configuration.
+            data: record of the training data (`data_record`).
         """
         if folder.exists() and _is_empty(folder):
             files.remove_folder(folder)
@@ -103,11 +103,11 @@ class RunState:
             if backup.exists():
                 files.remove_folder(backup)
             folder.replace(backup)
-            log.warning(f"{folder}: an unfinished run was there; it is kept as {backup.name} until this one is finished")
-        with files.replacing_folder(folder, None) as beside:
-            files.write_text(beside / CONFIG, config.to_yaml())
+            log.warning(f"{folder}: found an unfinished run; it is kept as {backup.name} until the new run finishes")
+        with files.replacing_folder(folder, None) as temporary:
+            files.write_text(temporary / CONFIG, config.to_yaml())
             if data is not None:
-                files.write_json(beside / DATA, data)
+                files.write_json(temporary / DATA, data)
         return RunState(folder)
 
     @staticmethod
@@ -116,27 +116,27 @@ class RunState:
 
         Args:
             folder: see `folder_of`.
-            config: the recipe.
-            data: what it would be trained on now (`data_record`).
+            config: the configuration, which must equal that of the run.
+            data: record of the present training data (`data_record`).
 
         Raises:
-            InputError: none there, or its config or its images differ.
+            InputError: there is no unfinished run, or its config or its data differ.
         """
         _restore_backup(folder, config)
         if not (folder / CONFIG).is_file():
-            raise InputError(f"--resume: found no unfinished run at {folder}; start one without --resume")
-        different = _different(folder, config)
-        if different:
+            raise InputError(f"--resume: found no unfinished run at {folder}; start a run without --resume")
+        differing = _differing_keys(folder, config)
+        if differing:
             raise InputError(
-                f"--resume: the config differs from the unfinished run's in {', '.join(different)}; "
-                "put the old values back, or start anew without --resume"
+                f"--resume: the config differs from the unfinished run's in {', '.join(differing)}; "
+                "restore the old values, or start a new run without --resume"
             )
         if data is not None:
             _check_data(folder, data)
         return RunState._open(folder)
 
     def part(self, number: int) -> "RunState":
-        """The record of one of several trainings of this run, counted from 0; the first is the run itself."""
+        """Return the state of one of several trainings of this run, counted from 0; the first is the run itself."""
         return self if number == 0 else RunState._open(self.folder / f"part{number + 1}")
 
     @staticmethod
@@ -148,43 +148,43 @@ class RunState:
 
     def _take(self, state: dict[str, Any]) -> None:
         self.history, self.best_epoch, self.stopped = state["history"], state["best_epoch"], state.get("stopped", False)
-        # Runs of version 0.1.0 lack the names.
+        # The state files of version 0.1.0 do not name the weights.
         self.weights = self.state_file.parent / state.get("weights", "last.weights.h5")
         self.best_weights = self.state_file.parent / state.get("best_weights", "../best.weights.h5")
 
     @property
     def state_file(self) -> Path:
-        """Epoch by epoch figures, and the names of the weights that belong to them."""
+        """File of the metrics of each epoch and the names of the weights files."""
         return self.folder / "state" / STATE
 
     @property
     def checkpoints(self) -> Path:
-        """Weights of the last epochs, one file each."""
+        """Folder of the weights of the most recent epochs, one file each."""
         return self.folder / "checkpoints"
 
     @property
     def tensorboard(self) -> Path:
-        """Event files."""
+        """Folder of the TensorBoard event files."""
         return self.folder / "tensorboard"
 
     def save(self, model: Any, row: dict[str, float], better: bool, stopped: bool = False, keep: int = 0) -> None:
-        """Take a whole epoch into the record; a kill at any point leaves the old state or the new one.
+        """Save the state after an epoch. A kill at any moment leaves either the old or the new state.
 
         Args:
-            model: with the weights after the epoch.
-            row: figures of the epoch.
-            better: whether it is the best so far.
-            stopped: whether the training ends with it before the epochs it was to have.
-            keep: weights of so many last epochs are kept as files of their own, too.
+            model: the model with the weights after the epoch.
+            row: metrics of the epoch.
+            better: whether the epoch is the best so far.
+            stopped: whether the training ends with this epoch before the maximum number of epochs.
+            keep: number of most recent epochs whose weights are also kept as separate files.
         """
         number = len(self.history) + 1
-        place = self.state_file.parent
-        place.mkdir(parents=True, exist_ok=True)
-        written = place / f"pass_{number:03}.weights.h5"
+        folder = self.state_file.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        written = folder / f"pass_{number:03}.weights.h5"
         model.save_weights(written)
         if keep:
             self._keep_checkpoint(written, keep)
-        best = written.name if better else self.best_weights.relative_to(place).as_posix()
+        best = written.name if better else self.best_weights.relative_to(folder).as_posix()
         state = {
             "history": [*self.history, row],
             "best_epoch": number - 1 if better else self.best_epoch,
@@ -194,56 +194,56 @@ class RunState:
         }
         files.write_text(self.state_file, json.dumps(state))
         self._take(state)
-        for old in place.iterdir():
+        for old in folder.iterdir():
             if old not in (self.state_file, self.weights, self.best_weights):
                 old.unlink()
 
     def _keep_checkpoint(self, weights: Path, keep: int) -> None:
-        """Copy the weights of the epoch that is being saved, and remove all but the last `keep`."""
+        """Copy the weights of the current epoch to the checkpoints, and remove all but the last `keep`."""
         self.checkpoints.mkdir(exist_ok=True)
-        with files.replacing(self.checkpoints / weights.name) as beside:
-            shutil.copyfile(weights, beside)
+        with files.replacing(self.checkpoints / weights.name) as temporary:
+            shutil.copyfile(weights, temporary)
         for old in sorted(self.checkpoints.glob("pass_*.weights.h5"))[:-keep]:
             old.unlink()
-        for left in self.checkpoints.glob(".*"):
-            left.unlink()
+        for leftover in self.checkpoints.glob(".*"):
+            leftover.unlink()
 
     def mark_finished(self, model_file: Path) -> None:
-        """Note which model the run ends with, before that is moved to its place; see `is_finished`.
+        """Record the model of the run before it is moved to its final path; see `is_finished`.
 
         Args:
-            model_file: a file of the model whose content no other one's has.
+            model_file: a file of the model whose content is unique to it.
         """
         files.write_text(self.folder / FINISHED, files.file_hash(model_file).hex())
 
     def abort(self) -> None:
-        """End the run early. If it has made nothing yet, its folder is removed and the backup of the earlier run restored."""
+        """End the run early. If no epoch is saved yet, its folder is removed and the backup of the earlier run is restored."""
         if _is_empty(self.folder):
             files.remove_folder(self.folder)
             if _backup_of(self.folder).exists():
                 _backup_of(self.folder).replace(self.folder)
 
     def finish(self) -> None:
-        """Remove the folder of the finished run, and the backup of an earlier one."""
+        """Remove the folder of the finished run and the backup of an earlier run."""
         if _backup_of(self.folder).exists():
             files.remove_folder(_backup_of(self.folder))
         files.remove_folder(self.folder)
 
 
-def _different(folder: Path, config: Config) -> list[str]:
-    """Keys in which the config of a run is another."""
+def _differing_keys(folder: Path, config: Config) -> list[str]:
+    """Keys whose values differ between a config and the config of a run."""
     before = load_config(folder / CONFIG).model_dump()
     now = config.model_dump()
     return sorted(key for key in now if now[key] != before[key] and key != "name")
 
 
 def _restore_backup(folder: Path, config: Config) -> None:
-    """Restore the backup of an earlier run if the run started since was killed before it made anything."""
+    """Restore the backup of an earlier run if the run that replaced it was killed before its first epoch was saved."""
     backup = _backup_of(folder)
     if not backup.exists() or (folder.exists() and not _is_empty(folder)):
         return
     if folder.exists():
-        if not (backup / CONFIG).is_file() or _different(backup, config):
+        if not (backup / CONFIG).is_file() or _differing_keys(backup, config):
             return
         files.remove_folder(folder)
     backup.replace(folder)
@@ -251,11 +251,11 @@ def _restore_backup(folder: Path, config: Config) -> None:
 
 def _check_data(folder: Path, data: dict[str, Any]) -> None:
     if not (folder / DATA).is_file():
-        log.warning(f"{folder}: holds no {DATA}: whether the annotation has changed since it was begun cannot be told")
+        log.warning(f"{folder}: holds no {DATA}, so changes of the annotation since the start of the run cannot be detected")
         return
-    different = differences(json.loads((folder / DATA).read_text(encoding="utf-8")), data)
-    if different:
+    differing = differences(json.loads((folder / DATA).read_text(encoding="utf-8")), data)
+    if differing:
         raise InputError(
-            f"--resume: the data differ from those that the unfinished run was begun with: {'; '.join(different)}; "
-            "put the old ones back, or start anew without --resume"
+            f"--resume: the data differ from those of the unfinished run: {'; '.join(differing)}; "
+            "restore the old data, or start a new run without --resume"
         )

@@ -1,4 +1,4 @@
-"""From an image to its cells: proposals, classifiers, calibration, suppression, counts; and a model's folder.
+"""Inference: from an image to its cells by proposals, classifiers, calibration and suppression, then counts; and the model folder.
 
-In: a model folder and images. Out: `supervision.Detections`, counts with intervals, how familiar an image is.
+In: a model folder and images. Out: `supervision.Detections`, counts with intervals, and the familiarity of each image.
 """

@@ -1,4 +1,4 @@
-"""A trained network with everything that turns patches into calibrated class probabilities."""
+"""Patch classifier: from patches to calibrated class probabilities by one or two networks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,25 +13,25 @@ from malaria_cells.inference.calibration import Calibration
 from malaria_cells.inference.tta import averaged, needs_refinement
 
 Network = Callable[[np.ndarray], np.ndarray]
-# From rows of patches, int64 (n,), to the same cells in the size of the second classifier, uint8 (n, h, w, 3).
+# From indices of patches, int64 (n,), to crops of the same cells in the refiner's input size, uint8 (n, h, w, 3).
 CropForRefiner = Callable[[np.ndarray], np.ndarray]
 
-BATCH = 256  # patches a call: larger ones gained nothing on two cores and take memory
+BATCH = 256  # patches per call of a network; larger batches were no faster on two cores
 
 
 @dataclass(frozen=True)
 class PatchClassifier:
-    """Patches in, probabilities out.
+    """Classifier of patches, with an optional refiner.
 
     Attributes:
         labels: the classes.
-        has_background: whether there is one more class after the labels: background.
-        image_size_hw: height and width of its input in pixels.
-        context: side of the square to cut around a box, as a multiple of the box's longer side.
-        calibration: applied to the network's output.
-        network: from uint8 or float patches (n, H, W, 3) to its raw output, (n, c) or (n, 1) for one sigmoid unit.
-        refiner: a network of the same kind that is asked about what is uncertain to the first (`tta.needs_refinement`), or None.
-        refiner_size_hw: of its input; None: as the first's.
+        has_background: whether the networks have a background class after the labels.
+        image_size_hw: height and width of the first network's input in pixels.
+        context: side of the square that is cropped around a box, as a multiple of the box's longer side.
+        calibration: applied to the networks' mean output.
+        network: from uint8 or float patches (n, H, W, 3) to probabilities, (n, c), or (n, 1) for one sigmoid unit.
+        refiner: second-stage classifier of the patches that are uncertain after the first (`tta.needs_refinement`), or None.
+        refiner_size_hw: height and width of the refiner's input in pixels; None: as `image_size_hw`.
     """
 
     labels: LabelSet
@@ -53,8 +53,8 @@ class PatchClassifier:
 
         Args:
             patches: uint8 (n, H, W, 3), n may be 0.
-            views: views averaged for each patch that is uncertain, 1 to 8 (see `tta`).
-            crop_for_refiner: cuts what is uncertain again, in the size of the refiner; None: the patches are resized to it.
+            views: number of views averaged for each uncertain patch, 1 to 8 (see `tta`).
+            crop_for_refiner: crops the uncertain cells again, in the refiner's input size; None: the patches are resized to it.
 
         Returns:
             float32 (n, n_classes), rows sum to 1.
@@ -67,11 +67,11 @@ class PatchClassifier:
         return self.calibration(raw_probabilities(self.network, self.refiner, patches, views, is_infected, crop_for_refiner))
 
     def closest(self, patches: np.ndarray, views: int) -> np.ndarray:
-        """What the refiner, or the only one, gives for patches of its size, not calibrated: float32 (n, n_classes).
+        """Uncalibrated probabilities by the refiner or, if there is none, by the only network: float32 (n, n_classes).
 
         Args:
-            patches: uint8 (n, H, W, 3), n may be 0.
-            views: averaged for each patch, 1 to 8 (see `tta`).
+            patches: uint8 (n, H, W, 3) in that network's input size, n may be 0.
+            views: number of views averaged for each patch, 1 to 8 (see `tta`).
         """
         if len(patches) == 0:
             return np.zeros((0, len(self.class_names)), dtype=np.float32)
@@ -90,27 +90,26 @@ def raw_probabilities(
     is_infected: np.ndarray,
     crop_for_refiner: CropForRefiner | None = None,
 ) -> np.ndarray:
-    """Class probabilities as networks give them, not calibrated: float32 (n, n_classes).
+    """Uncalibrated class probabilities: float32 (n, n_classes).
 
     Args:
         network: see `PatchClassifier`.
-        refiner: likewise.
+        refiner: see `PatchClassifier`.
         patches: uint8 (n, H, W, 3), n at least 1.
-        views: averaged for each patch that is uncertain.
+        views: number of views averaged for each uncertain patch.
         is_infected: bool (n_classes,), see `tta.needs_refinement`.
-        crop_for_refiner: see `PatchClassifier.__call__`; None: the refiner is shown the patches themselves.
+        crop_for_refiner: see `PatchClassifier.__call__`; None: the refiner is given the patches themselves.
     """
-    found = _in_batches(network, patches)
-    again = np.flatnonzero(needs_refinement(found, is_infected))
-    if len(again) and (views > 1 or refiner is not None):
-        answers = [averaged(partial(_in_batches, network), patches[again], views)]
+    probabilities = _in_batches(network, patches)
+    uncertain = np.flatnonzero(needs_refinement(probabilities, is_infected))
+    if len(uncertain) and (views > 1 or refiner is not None):
+        outputs = [averaged(partial(_in_batches, network), patches[uncertain], views)]
         if refiner is not None:
-            answers.append(
-                averaged(partial(_in_batches, refiner), patches[again] if crop_for_refiner is None else crop_for_refiner(again), views)
-            )
-        found = np.array(found)
-        found[again] = np.mean(answers, axis=0)
-    return found
+            crops = patches[uncertain] if crop_for_refiner is None else crop_for_refiner(uncertain)
+            outputs.append(averaged(partial(_in_batches, refiner), crops, views))
+        probabilities = np.array(probabilities)
+        probabilities[uncertain] = np.mean(outputs, axis=0)
+    return probabilities
 
 
 def _in_batches(network: Network, patches: np.ndarray) -> np.ndarray:
@@ -124,16 +123,16 @@ def infected_classes(labels: LabelSet, n_classes: int) -> np.ndarray:
 
 
 def both_classes(output: np.ndarray) -> np.ndarray:
-    """Turn one sigmoid unit's output (n, 1) into two columns; leave softmax (n, c) as it is."""
+    """Two columns of probabilities for the output of one sigmoid unit, (n, 1); the output itself for a softmax, (n, c)."""
     return np.concatenate([1 - output, output], axis=1) if output.shape[1] == 1 else output
 
 
 def inference_function(model, scaled: InputRange = UNSCALED, is_logits: bool = False) -> Callable[[np.ndarray], np.ndarray]:  # type: ignore[no-untyped-def]
-    """Wrap a Keras model as one graph with a free batch size (see `engine.to_inference_function`).
+    """Compile a Keras model into one graph with a free batch size (see `tensorflow_setup.to_inference_function`).
 
     Args:
         model: a Keras model.
-        scaled: what is done to pixels before, for models that leave the scaling to their user.
-        is_logits: whether it gives logits, which become probabilities.
+        scaled: scaling of pixels before the model, for models that do not scale their input.
+        is_logits: whether the model returns logits, which are then converted to probabilities.
     """
     return to_inference_function(model, (None, *model.input_shape[1:3], 3), scaled, is_logits)

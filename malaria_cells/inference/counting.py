@@ -10,23 +10,23 @@ from scipy.stats import binomtest, norm, t
 from malaria_cells.base.text import excerpt, number_of
 from malaria_cells.data.labels import LabelSet
 
-LARGEST = 1e9  # of any number but the seed that a model holds
+MAX_NUMBER = 1e9  # maximum absolute value of any number in a model's description, except for the seed
 
 
 @dataclass(frozen=True)
 class ErrorRates:
-    """How often a detector was right about red cells whose state is known: counts, so that their own uncertainty is known too.
+    """Errors of a detector on annotated red cells, as counts, from which the uncertainty of the rates follows.
 
     Attributes:
-        infected: annotated infected red cells.
-        found: those of them that it found.
-        healthy: annotated healthy red cells.
-        false_alarms: detections counted as infected on no infected cell.
-        misses_vary: variance of the fraction of missed infected cells from image to image, beyond chance.
-        alarms_vary: the same of the fraction of false alarms among healthy cells.
-        misses_differ: variance of the fraction of missed cells from laboratory to laboratory, which more images do not average out.
-        alarms_differ: the same of the fraction of false alarms.
-        measured: whether anything is known; if not, there is no interval.
+        infected: number of annotated infected red cells.
+        found: number of annotated infected red cells that were detected (true positives).
+        healthy: number of annotated healthy red cells.
+        false_alarms: number of detections counted as infected that lie on no infected cell (false positives).
+        misses_vary: variance between images, beyond sampling error, of the fraction of missed infected cells.
+        alarms_vary: variance between images, beyond sampling error, of false alarms as a fraction of the healthy cells.
+        misses_differ: variance between laboratories of the fraction of missed infected cells; more images do not reduce it.
+        alarms_differ: variance between laboratories of false alarms as a fraction of the healthy cells.
+        measured: whether the errors were measured; if not, there is no interval.
     """
 
     infected: int
@@ -40,17 +40,20 @@ class ErrorRates:
     measured: bool = True
 
     def check(self, name: str) -> None:
-        """See that they are counts and variances.
+        """Check that the values are valid counts and variances.
+
+        Args:
+            name: of the key that holds them, with which the error message begins.
 
         Raises:
-            ValueError: they are not, or are larger than any model may hold; it begins with `name`.
+            ValueError: a value is negative, NaN or over `MAX_NUMBER`, or `found` exceeds `infected`.
         """
         counts = self.found, self.infected - self.found, self.healthy, self.false_alarms
         variances = self.misses_vary, self.alarms_vary, self.misses_differ, self.alarms_differ
-        if not all(0 <= value <= LARGEST for value in (*counts, *variances)):  # which NaN is not, either
+        if not all(0 <= value <= MAX_NUMBER for value in (*counts, *variances)):  # false for NaN too
             raise ValueError(
-                f"{name}: found {excerpt(vars(self), 200)}, expected counts, of which `found` is at most `infected`, and variances from 0, "
-                f"all up to {LARGEST:.0e}"
+                f"{name}: found {excerpt(vars(self), 200)}; expected counts and variances from 0 to {MAX_NUMBER:.0e}, where `found` is at "
+                "most `infected`"
             )
 
 
@@ -59,13 +62,13 @@ UNMEASURED = ErrorRates(0, 0, 0, 0, measured=False)
 
 @dataclass(frozen=True)
 class Count:
-    """Cells of one image, or of several.
+    """Numbers of cells in one or more images.
 
     Attributes:
-        by_label: int64 (n_labels,).
-        infected: infected red cells.
-        red_cells: all red cells, the infected ones included.
-        images: number of images that they were counted in.
+        by_label: number of cells of each label, int64 (n_labels,).
+        infected: number of infected red cells.
+        red_cells: number of all red cells, infected ones included.
+        images: number of images.
 
     Examples:
         >>> counted = Count(np.array([96, 3, 1]), infected=4, red_cells=100)
@@ -83,18 +86,23 @@ class Count:
 
     @property
     def parasitemia(self) -> float | None:
-        """Infected red cells by all red cells, a fraction of 1; None without red cells."""
+        """Infected red cells / all red cells, 0 to 1; None without red cells."""
         return self.infected / self.red_cells if self.red_cells else None
 
     def interval(self, errors: ErrorRates | None = None) -> tuple[float, float] | None:
-        """95 % interval of the true parasitemia, a fraction of 1; None without red cells, or where errors were not measured.
+        """95 % interval of the true parasitemia, 0 to 1.
 
-        With the detector's error rates it is that of Lang and Reiczigel (2014, Preventive Veterinary Medicine 113(1),
-        13-22, section 2): of the fraction that is truly infected, given that cells are a sample, that some infected ones are
-        missed and some healthy ones taken for infected, and that the rates of both were themselves measured on few cells.
-        To the variances of both rates those between images and laboratories are added (see `extra_variance` and
-        `elsewhere`): an image has rates of its own. It is widened, where it must be, to hold the fraction that was counted.
-        Without error rates, or with too few cells to know them, it is Wilson's (1927, JASA 22(158)), which knows of sampling alone.
+        With error rates it is the interval of Lang and Reiczigel (2014, Preventive Veterinary Medicine 113(1), 13-22, section 2). It
+        accounts for the sampling of cells, for sensitivity and specificity, and for the sampling error of those two. The variances of
+        both rates between images and laboratories are added (see `extra_variance` and `elsewhere`), since the rates of a single image
+        differ from the mean. The interval is widened, if necessary, to contain the counted fraction. Without error rates, or if they were
+        measured without infected or without healthy cells, it is Wilson's interval (1927, JASA 22(158)), which accounts for sampling only.
+
+        Args:
+            errors: the detector's error rates on such images, or None.
+
+        Returns:
+            Lower and upper limit; None without red cells, or if the errors were not measured.
         """
         if not self.red_cells or (errors is not None and not errors.measured):
             return None
@@ -102,22 +110,22 @@ class Count:
         if errors is not None and errors.infected and errors.healthy:
             low, high = _lang_reiczigel(self, errors)
             return min(low, fraction), max(high, fraction)
-        found = binomtest(self.infected, self.red_cells).proportion_ci(0.95, method="wilson")
-        return float(found.low), float(found.high)
+        wilson = binomtest(self.infected, self.red_cells).proportion_ci(0.95, method="wilson")
+        return float(wilson.low), float(wilson.high)
 
     def parasitemia_text(self) -> str:
         """Parasitemia in percent, or ``none``."""
         return "none" if self.parasitemia is None else f"{100 * self.parasitemia:.2f} %"
 
     def interval_in_words(self, errors: ErrorRates | None) -> str:
-        """Its interval in percent (see `interval`); nothing without red cells, and a sentence where errors were not measured."""
+        """The interval in percent (see `interval`) or the reason why there is none; empty without red cells."""
         if self.red_cells and errors is not None and not errors.measured:
             return "no interval, since errors on such images were not measured"
-        found = self.interval(errors)
-        return "" if found is None else f"95 % interval {100 * found[0]:.2f} to {100 * found[1]:.2f} %"
+        limits = self.interval(errors)
+        return "" if limits is None else f"95 % interval {100 * limits[0]:.2f} to {100 * limits[1]:.2f} %"
 
     def in_words(self, labels: LabelSet, errors: ErrorRates | None) -> str:
-        """How many cells and, where labels can be infected ones and there are red cells, parasitemia and its interval.
+        """The number of cells and, if there are infected labels and red cells, the parasitemia and its interval.
 
         >>> labels = LabelSet(("red blood cell", "ring"), infected=("ring",), red_cells=("red blood cell",))
         >>> Count(np.array([96, 4]), infected=4, red_cells=100).in_words(labels, None)
@@ -139,13 +147,13 @@ class Count:
 
 
 def count(class_ids: np.ndarray, labels: LabelSet) -> Count:
-    """Count cells given their class ids, int (n,); negative ones are not counted."""
+    """Count cells by their class ids, int (n,); negative ids are not counted."""
     by_label = np.bincount(class_ids[class_ids >= 0], minlength=len(labels))
     return Count(by_label, int(by_label[labels.is_infected].sum()), int(by_label[labels.is_red_cell].sum()))
 
 
 def counted_ids(found: sv.Detections) -> np.ndarray:
-    """What the cells of a detection are counted as, -1 for none: int64 (n,), also of one that holds nothing."""
+    """The class id that each detection of an image is counted as, -1 if it is not counted: int64 (n,), n may be 0."""
     return np.asarray(found.data["counted_as"], dtype=np.int64) if len(found) else np.zeros(0, dtype=np.int64)
 
 
@@ -155,16 +163,16 @@ def count_detected(found: sv.Detections, labels: LabelSet) -> Count:
 
 
 def total(counts: Iterable[Count], labels: LabelSet) -> Count:
-    """All counts together."""
+    """The sum of counts."""
     return sum(counts, Count(np.zeros(len(labels), dtype=np.int64), 0, 0, 0))
 
 
 def counted_as(detections: sv.Detections, labels: LabelSet, infected_threshold: float, cell_threshold: float) -> np.ndarray:
-    """The label that each detection is counted as: int64 (n,), -1 for one that is not counted.
+    """The class id that each detection is counted as, -1 if it is not counted: int64 (n,).
 
-    A detection with an infected label is counted as infected if its score reaches `infected_threshold`. If not, it is counted as its
-    most probable label that is not infected; that, like any other detection, only if its ``data["objectness"]``, the
-    probability that it is a cell, reaches `cell_threshold`.
+    A detection with an infected label is counted as infected if its score reaches `infected_threshold`. Otherwise it gets its most
+    probable label that is not infected. Detections that are not counted as infected are counted if their ``data["objectness"]`` reaches
+    `cell_threshold`.
     """
     class_ids = np.array(detections.class_id, dtype=np.int64)
     if len(class_ids) == 0:
@@ -198,33 +206,37 @@ def _lang_reiczigel(counted: Count, errors: ErrorRates) -> tuple[float, float]:
 
 
 def extra_variance(events: np.ndarray, trials: np.ndarray) -> float:
-    """Variance of a rate between images, or laboratories, beyond what chance makes in so many trials; 0 where there is none.
+    """Variance of a rate between images beyond binomial sampling error; 0 if the observed variance is not larger than that.
 
-    The estimate by moments with weights by trials (Kleinman 1973, JASA 68(341), 46-54, eq. 2.3), as of a beta-binomial distribution.
+    The moment estimate of a beta-binomial distribution, weighted by the number of trials (Kleinman 1973, JASA 68(341), 46-54, eq. 2.3).
 
     Args:
-        events: in each image, int (n,); more than trials, as false alarms can be, count as all of them.
-        trials: in each image, int (n,); those without any are left out.
+        events: number of events in each image, int (n,); clipped to the number of trials, which false alarms may exceed.
+        trials: number of trials in each image, int (n,); images without any are left out.
     """
     events, trials = (np.asarray(a, dtype=np.float64)[np.asarray(trials) > 0] for a in (events, trials))
     if len(trials) < 2:
         return 0.0
     events, total = np.minimum(events, trials), trials.sum()
     rate = events.sum() / total
-    by_chance = rate * (1 - rate)
+    binomial = rate * (1 - rate)
     spread = (trials * (events / trials - rate) ** 2).sum()
-    room = total - (trials**2).sum() / total - (len(trials) - 1)
-    return float(max(spread - (len(trials) - 1) * by_chance, 0) / room) if room > 0 else 0.0
+    scale = total - (trials**2).sum() / total - (len(trials) - 1)
+    return float(max(spread - (len(trials) - 1) * binomial, 0) / scale) if scale > 0 else 0.0
 
 
 def elsewhere(by_set: Mapping[str, ErrorRates]) -> ErrorRates:
-    """Error rates to expect in a laboratory that is none of those measured, from each one's when it was left out of the training.
+    """Error rates to expect in a new laboratory, predicted from laboratories that were left out of the training.
 
-    The mean over laboratories, whatever their number of cells, with the variance between them as for the prediction of a further one
-    (Higgins, Thompson and Spiegelhalter 2009, JRSS A 172(1), 137-159, eq. 12), Student's quantile for so few being in it.
+    The unweighted mean over the laboratories, with the variance of the prediction for a new one (Higgins, Thompson and Spiegelhalter
+    2009, JRSS A 172(1), 137-159, eq. 12), which is widened by Student's quantile because they are few.
+
+    Args:
+        by_set: error rates of each data set by its name, measured by a training that left it out.
 
     Returns:
-        `UNMEASURED` where fewer than two laboratories have infected cells, or healthy ones: the spread between them is not known then.
+        The expected error rates; `UNMEASURED` if fewer than two laboratories have infected cells, or fewer than two healthy ones, since
+        the variance between laboratories is then unknown.
     """
     with_infected = [e for e in by_set.values() if e.infected]
     with_healthy = [e for e in by_set.values() if e.healthy]
@@ -240,13 +252,13 @@ def elsewhere(by_set: Mapping[str, ErrorRates]) -> ErrorRates:
         round(healthy * alarms.mean()),
         misses_vary=float(np.mean([e.misses_vary for e in with_infected])),
         alarms_vary=float(np.mean([e.alarms_vary for e in with_healthy])),
-        misses_differ=_of_a_further_one(missed),
-        alarms_differ=_of_a_further_one(alarms),
+        misses_differ=_prediction_variance(missed),
+        alarms_differ=_prediction_variance(alarms),
     )
 
 
-def _of_a_further_one(rates: np.ndarray) -> float:
-    """Variance that makes a normal 95 % interval as wide as Student's for one more of such rates."""
+def _prediction_variance(rates: np.ndarray) -> float:
+    """Variance with which a normal 95 % interval is as wide as Student's prediction interval for one more of such rates."""
     n = len(rates)
     widened = float(t.ppf(0.975, n - 1) / norm.ppf(0.975))
     return float(np.var(rates, ddof=1)) * (1 + 1 / n) * widened**2

@@ -1,4 +1,4 @@
-"""Image in, cells out: proposals, classifier, rejection, non-maximum suppression."""
+"""Detectors: from an image to labelled cells by proposals, a classifier, thresholds and non-maximum suppression."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -31,34 +31,34 @@ from malaria_cells.inference.unfamiliar import (
 )
 from malaria_cells.proposals import Proposer
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
-FAMILIARITY = "_malaria_cells_familiarity"  # attribute of detections: what judged their image, and the verdict
-UNDER = 0.999  # of the operating threshold: what a further infected label scores at most
+FAMILIARITY = "_malaria_cells_familiarity"  # attribute of detections: the familiarity model and its verdict on their image
+MAX_SECONDARY = 0.999  # fraction of the operating threshold: maximum score of an infected label other than the cell's own
 
 
 @dataclass(frozen=True)
 class DetectionSettings:
-    """What is decided after the classifier has spoken.
+    """Thresholds and options by which the networks' outputs become detections.
 
     Attributes:
-        nms: ``agnostic`` (one label a cell) or ``class``.
-        nms_iou: overlap from which the lower-scored box is suppressed.
-        score_threshold: detections scored lower are dropped.
+        nms: ``agnostic`` (one label per cell) or ``class``.
+        nms_iou: IoU above which the lower-scored box is suppressed.
+        score_threshold: minimum score of a detection.
         infected_threshold: operating threshold: the score from which a cell is counted as infected.
-        cell_threshold: operating threshold of the rest: the probability of being a cell at all from which one is counted.
-        candidate_threshold: probability of any infection from which a cell is labelled with its stage at all; lower
-            than the operating threshold, so that a ranking has something to rank.
-        tta: views averaged for each cell, 1 to 8.
-        proposal_weight: power of the proposer's score in a detection's score; 0: it does not count.
+        cell_threshold: operating threshold of all other cells: the objectness from which a detection is counted.
+        candidate_threshold: probability of infection from which a cell is labelled with its stage. It is lower than the operating
+            threshold, so that the ranking of infected cells is not cut off there.
+        tta: number of views averaged for each uncertain cell, 1 to 8.
+        proposal_weight: exponent of the proposal score in a detection's score; 0: the proposal score is ignored.
     """
 
     nms: Literal["agnostic", "class"] = "agnostic"
-    nms_iou: Share = 0.4
-    score_threshold: Share = 0.05
-    infected_threshold: Share = 0.5
-    cell_threshold: Share = 0.5
-    candidate_threshold: Share = 0.1
+    nms_iou: Fraction = 0.4
+    score_threshold: Fraction = 0.05
+    infected_threshold: Fraction = 0.5
+    cell_threshold: Fraction = 0.5
+    candidate_threshold: Fraction = 0.1
     tta: Annotated[int, Field(ge=1, le=8)] = 1
     proposal_weight: Annotated[float, Field(ge=0)] = 0.0
 
@@ -69,8 +69,8 @@ class Predictions(NamedTuple):
     Attributes:
         boxes_xyxy: candidate boxes, float32 (n, 4).
         probabilities: class probabilities, float32 (n, n_classes), the background class last.
-        proposal_scores: scores of the boxes from the proposer, float32 (n,); None: 1.
-        familiarity: verdict on the image if the probabilities depend on it, else None.
+        proposal_scores: proposal scores of the boxes, float32 (n,); None: all 1.
+        familiarity: verdict on the image if the probabilities depend on it, otherwise None.
     """
 
     boxes_xyxy: np.ndarray
@@ -81,14 +81,14 @@ class Predictions(NamedTuple):
 
 @dataclass(frozen=True)
 class Detector(ABC):
-    """Base class of detectors. Subclasses produce boxes and probabilities; thresholds and non-maximum suppression are common to all.
+    """Base class of detectors. Subclasses produce boxes and probabilities; thresholding and non-maximum suppression are shared.
 
     Attributes:
         settings: thresholds.
-        errors: how often it was right about the validation images' red cells; None where that is not known.
-        errors_elsewhere: the same by data set, each measured by a training that left it out; None where that is not known.
-        known: what images of the training look like; None in models of before that was stored.
-        measured_cell_size: median longer side of a cell in the training images in pixels, which `known` was measured by.
+        errors: error rates on the red cells of the validation images; None if unknown.
+        errors_elsewhere: error rates on each data set, measured by a training that left the data set out; None if unknown.
+        known: appearance of the training images; None in models that were saved before it was stored.
+        measured_cell_size: median longer side of a cell in the training images in pixels, with which `known` was measured.
     """
 
     settings: DetectionSettings = field(kw_only=True)
@@ -117,16 +117,16 @@ class Detector(ABC):
         """Detect the cells of one image.
 
         Args:
-            image: uint8 RGB (H, W, 3), or a file.
+            image: uint8 RGB (H, W, 3), or the path of a file.
 
         Returns:
             Detections, best score first, with ``data["probabilities"]``, float32 (n, n_classes), the background class last;
             ``data["objectness"]``, float32 (n,), the probability of being a cell; ``data["label_scores"]``, float32 (n, n_labels),
-            its score under each label, 0 where that is out of the question; ``data["counted_as"]``, int64 (n,), the
-            label each is counted as, -1 if it is not (see `counting.counted_as`); and ``data["class_name"]``.
+            the score under each label, 0 below the score threshold; ``data["counted_as"]``, int64 (n,), the label that the detection is
+            counted as, -1 if it is not counted (see `counting.counted_as`); and ``data["class_name"]``.
 
         Raises:
-            InputError: a file that cannot be read.
+            InputError: the file cannot be read.
         """
         if not isinstance(image, np.ndarray):
             image = read_image(Path(image))
@@ -139,13 +139,17 @@ class Detector(ABC):
         proposal_scores: np.ndarray | None = None,
         familiarity: Familiarity | None = None,
     ) -> sv.Detections:
-        """Label candidates, apply thresholds and non-maximum suppression; thresholds can be changed without running the networks again.
+        """Label candidates and apply thresholds and non-maximum suppression. The networks need not run again for other thresholds.
 
         Args:
-            boxes_xyxy: see `Predictions`, as are the rest.
-            probabilities: float32 (n, n_classes).
+            boxes_xyxy: candidate boxes, float32 (n, 4).
+            probabilities: class probabilities, float32 (n, n_classes).
             proposal_scores: float32 (n,), or None.
-            familiarity: it is kept for `familiarity`, which would measure it anew on other probabilities than it was judged by.
+            familiarity: verdict on the image, which is stored with the detections: measured again, on probabilities that were corrected
+                because of it, it would differ.
+
+        Returns:
+            Detections as `detect` returns them.
         """
         labels = self.labels
         objectness = objectness_of(probabilities, len(labels), proposal_scores, self.settings.proposal_weight)
@@ -153,38 +157,38 @@ class Detector(ABC):
         by_label *= objectness[:, None]
         scores = np.take_along_axis(by_label, class_ids[:, None], axis=1)[:, 0]
         keep = scores >= self.settings.score_threshold
-        kept = np.flatnonzero(keep)
-        groups = class_ids[kept] if self.settings.nms == "class" else None
-        kept = kept[suppress(boxes_xyxy[kept], scores[kept], self.settings.nms_iou, groups)]
+        indices = np.flatnonzero(keep)
+        groups = class_ids[indices] if self.settings.nms == "class" else None
+        indices = indices[suppress(boxes_xyxy[indices], scores[indices], self.settings.nms_iou, groups)]
         if self.settings.nms == "agnostic":
-            decay = nested_decay(boxes_xyxy[kept], class_ids[kept], labels.is_red_cell.any() & ~labels.is_red_cell)
-            scores[kept], objectness[kept] = scores[kept] * decay, objectness[kept] * decay
-            by_label[kept] *= decay[:, None]
-            kept = kept[scores[kept] >= self.settings.score_threshold]
-            kept = kept[np.argsort(-scores[kept], kind="stable")]
-        found = sv.Detections(
-            xyxy=boxes_xyxy[kept].reshape(-1, 4),
-            confidence=scores[kept],
-            class_id=class_ids[kept],
+            decay = nested_decay(boxes_xyxy[indices], class_ids[indices], labels.is_red_cell.any() & ~labels.is_red_cell)
+            scores[indices], objectness[indices] = scores[indices] * decay, objectness[indices] * decay
+            by_label[indices] *= decay[:, None]
+            indices = indices[scores[indices] >= self.settings.score_threshold]
+            indices = indices[np.argsort(-scores[indices], kind="stable")]
+        detections = sv.Detections(
+            xyxy=boxes_xyxy[indices].reshape(-1, 4),
+            confidence=scores[indices],
+            class_id=class_ids[indices],
             data={
-                "probabilities": probabilities[kept],
-                "objectness": objectness[kept],
-                "label_scores": self._scores_of_all_labels(boxes_xyxy[kept], class_ids[kept], by_label[kept]),
-                "class_name": np.array([labels.names[i] for i in class_ids[kept]], dtype=object),
+                "probabilities": probabilities[indices],
+                "objectness": objectness[indices],
+                "label_scores": self._label_scores(boxes_xyxy[indices], class_ids[indices], by_label[indices]),
+                "class_name": np.array([labels.names[i] for i in class_ids[indices]], dtype=object),
             },
         )
-        found.data["counted_as"] = counted_as(found, labels, self.settings.infected_threshold, self.settings.cell_threshold)
+        detections.data["counted_as"] = counted_as(detections, labels, self.settings.infected_threshold, self.settings.cell_threshold)
         if familiarity is not None:
-            # No part of the detections' data: those of several images can still be merged.
-            setattr(found, FAMILIARITY, (self.known, familiarity))
-        return found
+            # An attribute and not an entry of `data`, so that the detections of several images can still be merged.
+            setattr(detections, FAMILIARITY, (self.known, familiarity))
+        return detections
 
     def familiarity(self, image: np.ndarray, found: sv.Detections) -> Familiarity | None:
-        """How like the training images an image is; None where the model does not know what those look like.
+        """Similarity of an image to the training images; None if the model does not store their appearance.
 
         Args:
             image: uint8 RGB (H, W, 3).
-            found: what `detect` gave for it, unsure detections included.
+            found: its detections as `detect` returns them, those below the operating thresholds included.
         """
         judged_by, verdict = getattr(found, FAMILIARITY, (None, None))
         if verdict is not None and judged_by is self.known:
@@ -194,9 +198,10 @@ class Detector(ABC):
         return self.known.judge(measure(image, found, self.labels, self.measured_cell_size))
 
     def errors_for(self, *familiarities: Familiarity | None) -> ErrorRates | None:
-        """Error rates to expect on images: those of the validation part or, if not all are as learned, those elsewhere.
+        """Error rates to expect on images: those of the validation images or, if not all of the images are as learned, those elsewhere.
 
-        Where those were not measured, familiar images have those of the validation part, even if no infected cell was seen in such.
+        If the error rates elsewhere were not measured, those of the validation images also apply to familiar images whose data sets have
+        no infected cell.
         """
         if all(f is None or f.is_as_learned for f in familiarities):
             return self.errors
@@ -205,15 +210,16 @@ class Detector(ABC):
             return self.errors
         return errors
 
-    def _scores_of_all_labels(self, boxes_xyxy: np.ndarray, class_ids: np.ndarray, by_label: np.ndarray) -> np.ndarray:
-        """Scores for ranking by label: of what is not the label that a cell has, 0 below the score threshold; (n, n_labels)."""
-        own = np.eye(len(self.labels), dtype=bool)[class_ids]
-        further = np.where(by_label >= self.settings.score_threshold, by_label, 0)
-        # A cell counts as infected once, also to who compares scores with the operating threshold without looking whose they are.
-        further[:, self.labels.is_infected] = further[:, self.labels.is_infected].clip(max=UNDER * self.settings.infected_threshold)
-        if self.settings.nms == "class":  # else no two boxes overlap by as much
-            further[repeated(boxes_xyxy, class_ids, len(self.labels), self.settings.nms_iou)] = 0
-        return np.where(own, by_label, further).astype(np.float32)
+    def _label_scores(self, boxes_xyxy: np.ndarray, class_ids: np.ndarray, by_label: np.ndarray) -> np.ndarray:
+        """Scores for the ranking under each label, float32 (n, n_labels); except for the cell's label, 0 below the score threshold."""
+        is_class_id = np.eye(len(self.labels), dtype=bool)[class_ids]
+        secondary = np.where(by_label >= self.settings.score_threshold, by_label, 0)
+        # Secondary scores stay below the operating threshold, so that comparing all scores with it counts a cell as infected once.
+        is_infected = self.labels.is_infected
+        secondary[:, is_infected] = secondary[:, is_infected].clip(max=MAX_SECONDARY * self.settings.infected_threshold)
+        if self.settings.nms == "class":  # class-agnostic suppression leaves no two boxes that overlap by so much
+            secondary[repeated(boxes_xyxy, class_ids, len(self.labels), self.settings.nms_iou)] = 0
+        return np.where(is_class_id, by_label, secondary).astype(np.float32)
 
     def with_settings(self, **changes: object) -> Self:
         """A copy with some settings changed."""
@@ -227,8 +233,9 @@ class TwoStageDetector(Detector):
     Attributes:
         proposer: from an image to candidate boxes.
         classifier: from patches to probabilities.
-        stain: what is done to an image before both see it, see `stain`.
-        unfamiliar: what evidence means on images like none with infected cells in the training; None: what it means on others.
+        stain: normalization of an image before proposer and classifier, see `stain`.
+        unfamiliar: from evidence to the probability of infection on images unlike all training images with infected cells; None: such
+            images are treated like any others.
     """
 
     proposer: Proposer
@@ -245,24 +252,26 @@ class TwoStageDetector(Detector):
         """Candidates, class probabilities, and proposal scores; see `Detector.predict`."""
         prepared = self.prepared(image)
         candidates, proposal_scores = self.proposer.candidates(prepared)
-        seen = Predictions(candidates, self.classify(prepared, candidates), proposal_scores)
+        predictions = Predictions(candidates, self.classify(prepared, candidates), proposal_scores)
         if self.unfamiliar is None or self.known is None or not applies_to(self.labels):
-            return seen
-        verdict = self.familiarity(image, self.decide(*seen))
+            return predictions
+        verdict = self.familiarity(image, self.decide(*predictions))
         if verdict is not None and not verdict.infection_known:
-            closely, relative = self._beside_each_other(prepared, seen)
+            refined, relative = self._relative_evidence(prepared, predictions)
             if relative is not None:
-                seen = seen._replace(probabilities=corrected(seen.probabilities, closely, relative, self.unfamiliar, self.labels))
-        return seen._replace(familiarity=verdict)
+                probabilities = corrected(predictions.probabilities, refined, relative, self.unfamiliar, self.labels)
+                predictions = predictions._replace(probabilities=probabilities)
+        return predictions._replace(familiarity=verdict)
 
     def evidence(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Candidates of an image, float32 (n, 4), and how much more like an infected cell each is than the median red cell, float64 (n,).
-
-        The candidates with the highest proposal scores come first. The second is None where the labels hold no infected red cell, or where
-        the image shows too few red cells (`relative_evidence`).
+        """Candidates of an image, and their evidence for an infection relative to the image's median red cell (`relative_evidence`).
 
         Args:
             image: uint8 RGB (H, W, 3).
+
+        Returns:
+            Boxes, float32 (n, 4), highest proposal score first; and the evidence, float64 (n,), or None if the labels do not tell infected
+            from healthy red cells or the image shows too few red cells.
         """
         prepared = self.prepared(image)
         candidates, proposal_scores = self.proposer.candidates(prepared)
@@ -271,63 +280,69 @@ class TwoStageDetector(Detector):
             candidates, proposal_scores = candidates[order], proposal_scores[order]
         if not applies_to(self.labels):
             return candidates, None
-        return candidates, self._beside_each_other(prepared, Predictions(candidates, self.classify(prepared, candidates), proposal_scores))[
-            1
-        ]
+        predictions = Predictions(candidates, self.classify(prepared, candidates), proposal_scores)
+        return candidates, self._relative_evidence(prepared, predictions)[1]
 
-    def _beside_each_other(self, prepared: np.ndarray, seen: Predictions) -> tuple[np.ndarray, np.ndarray | None]:
-        """What the last classifier gives for every candidate, not calibrated, and its evidence (`relative_evidence`).
+    def _relative_evidence(self, prepared: np.ndarray, predictions: Predictions) -> tuple[np.ndarray, np.ndarray | None]:
+        """The refiner's uncalibrated probabilities of all candidates, float32 (n, n_classes), and their `relative_evidence`.
 
-        The first classifier's hint is not asked: elsewhere it misses one infected cell in four, and sees one in half of the healthy ones.
+        All candidates are refined, not only those that the first classifier calls uncertain: in a laboratory without training images it
+        gives one infected cell in four no hint of an infection, and half of the healthy cells one.
         """
-        is_red_cell = red_cell(seen.probabilities, self.labels) >= IS_RED_CELL
+        is_red_cell = red_cell(predictions.probabilities, self.labels) >= IS_RED_CELL
         size_hw = self.classifier.refiner_size_hw or self.classifier.image_size_hw
-        patches = crop_boxes(prepared, seen.boxes_xyxy, self.classifier.context, size_hw)
-        closely = self.classifier.closest(patches, 1)
-        again = most_suspect(np.where(is_red_cell, log_ratio(closely, self.labels), -np.inf))
-        closely[again] = self.classifier.closest(patches[again], self.settings.tta)
-        return closely, relative_evidence(log_ratio(closely, self.labels), is_red_cell)
+        patches = crop_boxes(prepared, predictions.boxes_xyxy, self.classifier.context, size_hw)
+        refined = self.classifier.closest(patches, 1)
+        indices = most_suspect(np.where(is_red_cell, log_ratio(refined, self.labels), -np.inf))
+        refined[indices] = self.classifier.closest(patches[indices], self.settings.tta)
+        return refined, relative_evidence(log_ratio(refined, self.labels), is_red_cell)
 
     def prepared(self, image: np.ndarray) -> np.ndarray:
-        """An image, uint8 RGB (H, W, 3), as the proposer and the classifier are to be shown it."""
+        """An image with normalized stain, as the proposer and the classifier expect it: uint8 RGB (H, W, 3)."""
         return normalized(image, self.stain)
 
     def with_proposals(self, method: str) -> Self:
-        """A copy that finds candidates by another method."""
+        """A copy with another proposal method."""
         return replace(self, proposer=replace(self.proposer, method=method))
 
     def with_cell_size(self, cell_size: float) -> Self:
-        """A copy for images whose median cell has a longer side of `cell_size` pixels, whatever the images seem to show.
+        """A copy with a fixed cell size, the median longer side of a cell in pixels, instead of one estimated for each image.
 
         Raises:
-            InputError: that is no size.
+            InputError: the size is not positive and finite.
         """
         if not 0 < cell_size < np.inf:
             raise InputError(f"cell_size: found {cell_size}, expected the median longer side of a cell in pixels")
         return replace(self, proposer=replace(self.proposer, cell_size=cell_size, follows=False))
 
     def classify(self, image: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
-        """Probabilities of each box of an image that is `prepared`: float32 (n, n_classes)."""
+        """Class probabilities of boxes: float32 (n, n_classes).
+
+        Args:
+            image: as `prepared` returns it.
+            boxes_xyxy: (n, 4).
+        """
         context, size_hw = self.classifier.context, self.classifier.refiner_size_hw
         crop_for_refiner = None if size_hw is None else lambda rows: crop_boxes(image, boxes_xyxy[rows], context, size_hw)
         return self.classifier(crop_boxes(image, boxes_xyxy, context, self.classifier.image_size_hw), self.settings.tta, crop_for_refiner)
 
 
 def objectness_of(probabilities: np.ndarray, n_labels: int, proposal_scores: np.ndarray | None, weight: float) -> np.ndarray:
-    """The proposal scores to the power `weight`, times the classifier's probability of any label: float32 (n,)."""
+    """Objectness: the classifier's probability of any label, times the proposal score to the power `weight`; float32 (n,)."""
     objectness = probabilities[:, :n_labels].sum(axis=1)
     return (objectness if proposal_scores is None else objectness * proposal_scores**weight).astype(np.float32)
 
 
 def label_and_score(probabilities: np.ndarray, labels: LabelSet, candidate_threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Give each candidate the label it would have if it is a cell, and scores to rank it by among cells of each label.
+    """The label of each candidate, given that it is a cell, and its score under each label.
 
-    A cell whose probability of being infected, with any stage, reaches `candidate_threshold` is labelled with its most
+    A cell whose probability of infection, summed over the stages, reaches `candidate_threshold` is labelled with its most
     probable stage. The score for a stage is the geometric mean of the probability of infection and that of the stage: the
-    first ranks infected cells, the second stages. Any other cell has its most probable label; the score is that label's probability.
+    first ranks infected cells, the second stages. Any other cell gets its most probable label that is not infected, with its probability
+    as the score.
 
     Args:
-        probabilities: float (n, n_classes); a background class after the labels does not count.
+        probabilities: float (n, n_classes); a background class after the labels is ignored.
         labels: the classes.
         candidate_threshold: in [0, 1].
 

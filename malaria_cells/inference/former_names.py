@@ -1,9 +1,9 @@
-"""Keys of ``model.yaml`` under their present names, so that model folders that were written before are read."""
+"""Former keys of ``model.yaml`` and their present names, so that older model folders can still be loaded."""
 
 from typing import Any
 
 FORMER_REFINER = "second_look.keras"
-# Former and present name, by the keys on the way to them; None stands for each entry of a list.
+# Former and present keys by the path to the mapping that holds them; None in a path stands for each entry of a list.
 _RENAMED: tuple[tuple[tuple[str | None, ...], dict[str, str]], ...] = (
     ((), {"rejects": "has_background", "second_look": "refiner", "second_look_size_hw": "refiner_size_hw"}),
     (("calibration",), {"findings": "infection"}),
@@ -12,21 +12,21 @@ _RENAMED: tuple[tuple[tuple[str | None, ...], dict[str, str]], ...] = (
 
 
 def with_present_names(content: dict[str, Any]) -> dict[str, Any]:
-    """The content of a ``model.yaml``, its keys renamed where they had another name; everything else as it is.
+    """The content of a ``model.yaml`` with former keys renamed; everything else is unchanged.
 
     >>> with_present_names({"rejects": True, "second_look": None, "calibration": {"findings": 1}})
     {'has_background': True, 'refiner': None, 'calibration': {'infection': 1}}
     """
     file = {"refiner_file": FORMER_REFINER} if content.get("second_look") else {}
-    for way, names in _RENAMED:
-        content = _renamed(content, way, names)
+    for path, names in _RENAMED:
+        content = _renamed(content, path, names)
     return file | content
 
 
-def _renamed(part: Any, way: tuple[str | None, ...], names: dict[str, str]) -> Any:
-    if not way:
+def _renamed(part: Any, path: tuple[str | None, ...], names: dict[str, str]) -> Any:
+    if not path:
         return {names.get(key, key): value for key, value in part.items()} if isinstance(part, dict) else part
-    key, *rest = way
+    key, *rest = path
     if key is None:
         return [_renamed(entry, tuple(rest), names) for entry in part] if isinstance(part, list) else part
     return {**part, key: _renamed(part[key], tuple(rest), names)} if isinstance(part, dict) and key in part else part

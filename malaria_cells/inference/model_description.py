@@ -1,4 +1,4 @@
-"""What a model folder says of its networks: ``model.yaml``, checked as it is read."""
+"""Description of the networks in a model folder: ``model.yaml``, validated when it is read."""
 
 import hashlib
 import importlib.metadata
@@ -19,7 +19,7 @@ from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.stain import Normalization
 from malaria_cells.inference.calibration import Calibration
 from malaria_cells.inference.classifier import Network
-from malaria_cells.inference.counting import LARGEST, ErrorRates
+from malaria_cells.inference.counting import MAX_NUMBER, ErrorRates
 from malaria_cells.inference.detector import DetectionSettings
 from malaria_cells.inference.familiarity import FamiliarityModel
 from malaria_cells.inference.former_names import with_present_names
@@ -31,7 +31,7 @@ FORMAT_VERSION = 2
 CLASSIFIER = "classifier.keras"
 ONE_STAGE = "detector.keras"
 ABOUT = "model.yaml"
-# Keys that models of older versions lack.
+# Keys that models saved by older versions lack.
 NEWER = {
     "proposer_tta",
     "refiner",
@@ -48,41 +48,42 @@ NEWER = {
 Positive = Annotated[float, Field(gt=0)]
 CellSize = Annotated[float, Field(ge=1)]  # pixels
 Pixels = Annotated[int, Field(gt=0, le=4096)]
-MAX_SCAN = 1000  # crops of an image, and augmented views of each
+MAX_SCAN = 1000  # number of crops of an image, and of augmented views of each crop
 LIBRARIES = ("malaria-cells", "tensorflow", "keras", "numpy", "opencv-python-headless", "pillow", "scikit-learn")
 
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """The content of ``model.yaml``, but for versions and the golden output.
+    """The content of ``model.yaml`` except for library versions, the golden output and checksums.
 
     Attributes:
         labels: the classes.
         model: name of the architecture.
         has_background: whether the network has a background class after the labels.
-        image_size_hw: the classifier's input in pixels.
-        context: side of the square cut around a box, as a multiple of its longer side.
-        cell_size: median longer side of a cell in the training images in pixels; None where there were no boxes.
-        proposals: method that finds candidates.
-        box_margins: see `proposals.Proposer`.
-        settings: thresholds and the rest of the decision.
-        calibration: of the probabilities.
-        fingerprints: of data and config, by name.
+        image_size_hw: height and width of the classifier's input in pixels.
+        context: side of the square that is cropped around a box, as a multiple of the box's longer side.
+        cell_size: median longer side of a cell in the training images in pixels; None if they had no boxes.
+        proposals: proposal method.
+        box_margins: box offsets of the proposer, see `proposals.Proposer`.
+        settings: thresholds and options of the decision.
+        calibration: calibration of the probabilities.
+        fingerprints: hashes of data and config, by name.
         seed: `random_state` of the training.
-        detector: ``two_stage``, or a kind of `models.one_stage`, whose input `image_size_hw` is then.
-        errors: how often the detector was right about the validation images, or None.
-        scan: `runs` and `scan` of a test-time augmentation of whole images, or None.
-        proposer_tta: mirror images of an image that the learned proposals are averaged over, 1, 2 or 4.
-        refiner: name of the architecture of the refiner, or None.
-        refiner_size_hw: its input in pixels; None: as the classifier's.
-        stain: what is done to an image before any network sees it, see `stain`.
-        cell_sizes: as `cell_size`, of each data set by its name where several were trained on.
-        adapted_from: `name` and `fingerprint` of the model that the training went on from, or None.
-        errors_elsewhere: as `errors`, by data set, each measured by a training that left it out; or None.
-        familiarity: what images of the training look like, or None.
-        unfamiliar: what evidence means on images like none with infected cells, measured by trainings that left sets out; or None.
-        terms: what the weights may be used for, in words; None: nobody has said.
-        refiner_file: name of its network's file, which was another in folders of before 2026-11-28.
+        detector: ``two_stage``, or a kind of `models.one_stage`; the input size of the latter is `image_size_hw`.
+        errors: error rates on the validation images, or None.
+        scan: `runs` and `scan` of the test-time augmentation of whole images, or None.
+        proposer_tta: number of mirrored views that the learned proposals are averaged over, 1, 2 or 4.
+        refiner: name of the refiner's architecture, or None.
+        refiner_size_hw: height and width of the refiner's input in pixels; None: as the classifier's.
+        stain: normalization of an image before any network, see `stain`.
+        cell_sizes: `cell_size` of each data set by its name, if the model was trained on several.
+        adapted_from: `name` and `fingerprint` of the model from which the training started, or None.
+        errors_elsewhere: error rates on each data set, measured by a training that left the data set out; or None.
+        familiarity: appearance of the training images, or None.
+        unfamiliar: from evidence to the probability of infection on images unlike all training images with infected cells, measured by
+            trainings that left data sets out; or None.
+        terms: terms of use of the weights; None: unspecified.
+        refiner_file: name of the refiner's file, which differs in older folders.
     """
 
     labels: LabelSet
@@ -121,7 +122,7 @@ class ModelDescription:
 
 
 def save_description(folder: Path, networks: Sequence[Network], description: ModelDescription) -> None:
-    """Write ``model.yaml`` for networks that are in the folder already, with their mean answer on fixed pixels and their checksums."""
+    """Write ``model.yaml`` for networks whose files are in the folder, with their golden output and the files' checksums."""
     content = {
         "format_version": FORMAT_VERSION,
         **plain(asdict(description)),
@@ -134,12 +135,12 @@ def save_description(folder: Path, networks: Sequence[Network], description: Mod
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What ``model.yaml`` keeps of networks to know them by.
+class NetworkReference:
+    """Reference values in ``model.yaml`` by which the networks are verified.
 
     Attributes:
-        golden: their mean answer on fixed pixels, see `golden_output`.
-        files: SHA-256 of their files by name; empty in folders of before there were any.
+        golden: mean output of the networks on fixed pixels, see `golden_output`.
+        files: SHA-256 of the networks' files by name; empty in older folders.
     """
 
     golden: np.ndarray
@@ -150,22 +151,22 @@ def load_description(folder: Path) -> tuple[ModelDescription, np.ndarray]:
     """Read ``model.yaml``: the description and the golden output.
 
     Raises:
-        InputError: no model folder, a newer format, or a damaged file.
+        InputError: the folder is not a model folder, or ``model.yaml`` is damaged or of another format version.
     """
-    description, kept = load_whole_description(folder)
-    return description, kept.golden
+    description, reference = load_whole_description(folder)
+    return description, reference.golden
 
 
-def load_whole_description(folder: Path) -> tuple[ModelDescription, Kept]:
-    """Read ``model.yaml``, with all by which the networks are known.
+def load_whole_description(folder: Path) -> tuple[ModelDescription, NetworkReference]:
+    """Read ``model.yaml``: the description, and the reference values by which the networks are verified.
 
     Raises:
         InputError: see `load_description`.
     """
     path = folder / ABOUT
     if not path.is_file():
-        if (found := files.former(folder)) is not None:
-            raise InputError(f"{folder}: the writing of a new model was cut off; the one that was there is now {found}: move it back")
+        if (previous := files.former(folder)) is not None:
+            raise InputError(f"{folder}: writing a new model was interrupted; the previous model is now {previous}; move it back")
         raise InputError(f"{folder}: not a model folder, {ABOUT} is missing; train.py writes one, below `output_models`")
     try:
         content = load_yaml(path)
@@ -175,23 +176,23 @@ def load_whole_description(folder: Path) -> tuple[ModelDescription, Kept]:
         raise _damaged(path, "found no format_version")
     version = content["format_version"]
     if version != FORMAT_VERSION:
-        raise InputError(f"{path}: format {str(version)[:20]}, this version reads {FORMAT_VERSION}; {_way_out(version)}")
+        raise InputError(f"{path}: format {str(version)[:20]}, this version reads {FORMAT_VERSION}; {_remedy(version)}")
     try:
         content = with_present_names(content)
         _check_numbers(content)
         description = _description(content)
-        return description, _kept(content)
+        return description, _reference(content)
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {_shortened(e['input'])}" for e in error.errors()[:5])
-        raise InputError(f"{path}: {'; '.join(faults)}; put the value right, copy or train the model again") from None
+        errors = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {_shortened(e['input'])}" for e in error.errors()[:5])
+        raise InputError(f"{path}: {'; '.join(errors)}; put the value right, copy or train the model again") from None
     except KeyError as error:
         raise _damaged(path, f"{error!r}: a key is missing") from error
     except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise _damaged(path, repr(error)) from error
 
 
-def _damaged(path: Path, what: str) -> InputError:
-    return InputError(f"{path}: damaged ({what}); copy or train the model again")
+def _damaged(path: Path, fault: str) -> InputError:
+    return InputError(f"{path}: damaged ({fault}); copy or train the model again")
 
 
 def _shortened(value: object) -> str:
@@ -200,12 +201,12 @@ def _shortened(value: object) -> str:
 
 
 def _check_numbers(content: dict[Any, Any]) -> None:
-    """No number of a model is NaN, infinite or enormous: a threshold that is would silently find nothing, or everything."""
+    """Check that no number is NaN, infinite or huge: with such a threshold a model would silently detect nothing, or everything."""
     for key, value in _numbers({k: v for k, v in content.items() if k != "seed"}, ""):
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{key}: found {value}, expected a finite number")
-        if abs(value) > LARGEST:
-            raise ValueError(f"{key}: found {_shortened(value)}, expected at most {LARGEST:.0e}")
+        if abs(value) > MAX_NUMBER:
+            raise ValueError(f"{key}: found {_shortened(value)}, expected at most {MAX_NUMBER:.0e}")
 
 
 def _numbers(part: Any, key: str) -> Iterator[tuple[str, int | float]]:
@@ -216,14 +217,14 @@ def _numbers(part: Any, key: str) -> Iterator[tuple[str, int | float]]:
             yield from _numbers(value, f"{key}.{name}".lstrip("."))
 
 
-def _kept(content: dict[str, Any]) -> Kept:
+def _reference(content: dict[str, Any]) -> NetworkReference:
     golden = TypeAdapter(list[list[float]]).validate_python(content["golden_output"])
     if not golden or len({len(row) for row in golden}) != 1:
         raise ValueError("golden_output: expected rows of equal length")
-    return Kept(np.array(golden, dtype=np.float32), TypeAdapter(dict[str, str]).validate_python(content.get("files") or {}))
+    return NetworkReference(np.array(golden, dtype=np.float32), TypeAdapter(dict[str, str]).validate_python(content.get("files") or {}))
 
 
-def _way_out(version: object) -> str:
+def _remedy(version: object) -> str:
     return "update malaria-cells" if isinstance(version, int) and version > FORMAT_VERSION else "train the model again"
 
 
@@ -231,9 +232,9 @@ def _description(content: dict[str, Any]) -> ModelDescription:
     for part, kind in ((content, ModelDescription), (content["settings"], DetectionSettings)):
         if not isinstance(part, dict):
             raise TypeError(f"settings: expected keys and values, found {_shortened(part)}")
-        absent = {f.name for f in fields(kind)} - part.keys() - NEWER
-        if absent:
-            raise KeyError(*sorted(absent))
+        missing = {f.name for f in fields(kind)} - part.keys() - NEWER
+        if missing:
+            raise KeyError(*sorted(missing))
     description = TypeAdapter(ModelDescription).validate_python(content)
     calibration, n_classes = description.calibration, len(description.labels) + description.has_background
     for key, values in (
@@ -241,12 +242,12 @@ def _description(content: dict[str, Any]) -> ModelDescription:
         ("infection.classes", calibration.infection.classes if calibration.infection else None),
     ):
         if values is not None and len(values) != n_classes:
-            raise ValueError(f"calibration.{key} has {len(values)} values, there are {n_classes} classes")
+            raise ValueError(f"calibration.{key} has {len(values)} values, but there are {n_classes} classes")
     errors, scan = description.errors, description.scan
     if errors is not None:
         errors.check("errors")
-    for name, own in (description.errors_elsewhere or {}).items():
-        own.check(f"errors_elsewhere.{name}")
+    for name, set_errors in (description.errors_elsewhere or {}).items():
+        set_errors.check(f"errors_elsewhere.{name}")
     if scan is not None and (set(scan) != {"runs", "scan"} or not all(1 <= n <= MAX_SCAN for n in scan.values())):
         raise ValueError(f"scan: found {_shortened(scan)}, expected runs and scan from 1 to {MAX_SCAN}")
     return description
@@ -258,16 +259,16 @@ def file_fingerprint(text: str) -> str:
 
 
 def golden_output(networks: Sequence[Network], description: ModelDescription) -> np.ndarray:
-    """What networks answer to fixed pixels, averaged: float32 (4, k); of a one-stage detector, that of four grid cells."""
+    """Mean output of the networks on four fixed patches or, of a one-stage detector, in four grid cells of one image: float32 (4, k)."""
     sizes_hw = [description.image_size_hw, description.refiner_size_hw or description.image_size_hw]
-    number = 4 if description.detector == "two_stage" else 1
-    answers = [
-        network(np.random.default_rng(0).integers(0, 256, (number, *size_hw, 3), dtype=np.uint8))
+    n_images = 4 if description.detector == "two_stage" else 1
+    outputs = [
+        network(np.random.default_rng(0).integers(0, 256, (n_images, *size_hw, 3), dtype=np.uint8))
         for network, size_hw in zip(networks, sizes_hw, strict=False)
     ]
     if description.detector == "two_stage":
-        return np.mean(answers, axis=0)
-    grid = answers[0][0]
+        return np.mean(outputs, axis=0)
+    grid = outputs[0][0]
     return grid[:: len(grid) // 4][:4]
 
 
@@ -282,7 +283,7 @@ def _versions() -> dict[str, str]:
 
 
 def plain(value: Any) -> Any:
-    """The same without tuples and NumPy scalars, for YAML and JSON."""
+    """Convert tuples to lists and NumPy scalars to Python numbers, for YAML and JSON."""
     if isinstance(value, dict):
         return {key: plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple):

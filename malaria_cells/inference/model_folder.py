@@ -1,10 +1,10 @@
-"""A trained model on disk: everything a prediction needs, checked at load.
+"""Model folders: a trained detector on disk, which is verified when it is loaded.
 
-``classifier.keras`` holds the network (``detector.keras`` a one-stage one), ``refiner.keras`` the refiner, which is asked where
-the first has a hint of an infection, ``model.yaml`` all the rest. Loading runs no code from the folder (Keras' own layers alone, see
-`architecture`; no pickles; a SavedModel only by name and if it does nothing but compute, see `saved_model`) and compares the
-networks' answer on fixed pixels, and the checksums of their files, with those from when they were saved. A folder that `export` wrote
-holds the networks in another format and the same ``model.yaml``.
+``classifier.keras`` holds the classifier (``detector.keras`` a one-stage detector), ``refiner.keras`` the second-stage classifier of
+uncertain cells, ``proposer.keras`` the network of the learned proposals, and ``model.yaml`` everything else. Loading runs no code from
+the folder: only Keras' own layers are accepted (see `architecture`), no pickles, and a SavedModel only on request and if it does nothing
+but compute (see `saved_model`). The networks' output on fixed pixels and the checksums of their files are compared with those from when
+they were saved. A folder that `export` wrote holds the networks in another format and the same ``model.yaml``.
 """
 
 import tempfile
@@ -20,7 +20,7 @@ from malaria_cells.base.shipped import shipped_path
 from malaria_cells.base.tensorflow_setup import to_inference_function
 from malaria_cells.inference.classifier import Network, PatchClassifier, inference_function
 from malaria_cells.inference.detector import Detector, TwoStageDetector
-from malaria_cells.inference.engines import ENGINES, KERAS, SAVED_MODEL, exported_network, find_exported
+from malaria_cells.inference.engines import ENGINES, KERAS, SAVED_MODEL, engine_names, exported_network, find_exported
 from malaria_cells.inference.model_description import (
     ABOUT,
     CLASSIFIER,
@@ -37,32 +37,32 @@ from malaria_cells.proposals import CentreNetwork, Proposer
 from malaria_cells.proposals.learned.prediction import MULTIPLE, STRIDE
 
 PROPOSER = "proposer.keras"
-# Other processors and library versions round otherwise; a wrong file is off by far more.
+# Tolerance of the output on fixed pixels. Other processors and library versions round differently; a wrong file differs by far more.
 GOLDEN_TOLERANCE = 2e-3
-SIGNIFICANT_BITS = 12  # of float32's 24; float16 has 11
+SIGNIFICANT_BITS = 12  # bits of a weight's mantissa that are saved; float32 has 24, float16 has 11
 
 
 def save_model(folder: Path, networks: Sequence[Any], description: ModelDescription, proposer: Any = None) -> None:
     """Write the networks, ``model.yaml`` and, if there is one, ``proposer.keras`` into an existing folder.
 
     Args:
-        folder: where to.
-        networks: the Keras models of the classifier and the refiner, or that of a one-stage detector.
-        description: the rest.
+        folder: an existing folder.
+        networks: Keras models of the files in `ModelDescription.files`: the classifier and any refiner, or a one-stage detector.
+        description: content of ``model.yaml``.
         proposer: the Keras model of the learned proposals (`models.centres`), or None.
     """
     for network, file in zip(networks, description.files, strict=True):
-        _save_plain(network, folder / file)
+        _save_compact(network, folder / file)
     if proposer is not None:
-        _save_plain(proposer, folder / PROPOSER)
+        _save_compact(proposer, folder / PROPOSER)
     save_description(folder, [inference_function(network) for network in networks], description)
 
 
-def _save_plain(model: Any, path: Path) -> None:
-    """Save without the optimizer's state, which is twice as large as the weights, and without bits that tell nothing.
+def _save_compact(model: Any, path: Path) -> None:
+    """Save a Keras model without the optimizer's state, with rounded weights, in a compressed file.
 
-    Weights are rounded to `SIGNIFICANT_BITS`, in the model too, and the file is compressed: it is a third smaller for it. zlib's
-    fastest level takes a fifth of the usual one's time and leaves 4 % more bytes.
+    The optimizer's state is twice as large as the weights. Weights are rounded to `SIGNIFICANT_BITS`, in the model too, which makes the
+    compressed file a third smaller. zlib's fastest level takes a fifth of the default level's time for 4 % more bytes.
     """
     import keras
 
@@ -78,53 +78,58 @@ def _save_plain(model: Any, path: Path) -> None:
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:
-    """The nearest float32 of `SIGNIFICANT_BITS`."""
+    """Round float32 values to `SIGNIFICANT_BITS`."""
     mantissa, exponent = np.frexp(values)
     return np.ldexp(np.rint(np.ldexp(mantissa, SIGNIFICANT_BITS)), exponent - SIGNIFICANT_BITS).astype(np.float32)
 
 
 def shipped() -> Path:
-    """The folder of the model that comes with the repository.
+    """The folder of the shipped model.
 
     Raises:
-        InputError: the package was installed without it.
+        InputError: the package was installed without the shipped model.
     """
-    found = shipped_path("pretrained", "thin_smear")
-    if not found.exists():
-        raise InputError("--model: name a model; the shipped one is in the repository's pretrained/thin_smear, which is not here")
-    return found
+    folder = shipped_path("pretrained", "thin_smear")
+    if not folder.exists():
+        raise InputError(
+            "model: this installation has no shipped model, which is in pretrained/thin_smear of the repository; name a model folder"
+        )
+    return folder
 
 
 def load_detector(folder: Path, engine: str | None = None) -> tuple[Detector, ModelDescription]:
     """Load a model folder.
 
     Args:
-        folder: as training or `export` wrote it.
-        engine: what runs the networks, one of `engines.ENGINES`; None: what the folder holds them for. Other engines than
-            Keras are looked for in the folder and in its subfolder of the engine's name.
+        folder: a folder that training or `export` wrote.
+        engine: the inference engine, one of `engines.ENGINES`; None: the one that the folder's networks are for. The networks of an
+            engine other than Keras may be in the folder or in its subfolder of the engine's name.
+
+    Returns:
+        The detector, and the content of ``model.yaml``.
 
     Raises:
-        InputError: see `load_description`; also a network that cannot be loaded or answers otherwise than when saved.
+        InputError: see `load_description`; or a network cannot be loaded, or its output differs from when it was saved.
     """
     folder, engine = _with_engine(folder, engine)
-    description, kept = load_whole_description(folder)
+    description, reference = load_whole_description(folder)
     has_proposer = description.detector == "two_stage" and (
         description.proposals == "learned" or (engine == KERAS and (folder / PROPOSER).is_file())
     )
     stems = [Path(file).stem for file in (*description.files, *([PROPOSER] if has_proposer else []))]
-    if engine != KERAS:  # before a library that checks nothing by itself sees the files; a .keras file holds checksums of its own
-        check_checksums(folder, kept.files, stems, ABOUT)
+    if engine != KERAS:  # before a library that verifies nothing opens the files; a .keras file holds checksums of its own
+        check_checksums(folder, reference.files, stems, ABOUT)
 
     def network(file: str) -> Network:
         if engine != KERAS:
             return exported_network(folder, Path(file).stem, engine)
         model = load_network(folder / file)
-        return _in_use(folder / file, model)
+        return _compiled(folder / file, model)
 
     main = [network(file) for file in description.files]
-    _check_answers(folder, main, description, kept.golden)
+    _check_answers(folder, main, description, reference.golden)
     if engine == KERAS:
-        check_checksums(folder, kept.files, stems, ABOUT)
+        check_checksums(folder, reference.files, stems, ABOUT)
     if description.detector != "two_stage":
         return assemble_one_stage(description, main[0]), description
     centres = network(PROPOSER) if has_proposer else None
@@ -133,82 +138,82 @@ def load_detector(folder: Path, engine: str | None = None) -> tuple[Detector, Mo
     return assemble(description, main, centres), description
 
 
-def _in_use(path: Path, model: Any) -> Network:
-    """A Keras model as one graph, if it is of one image and one answer."""
+def _compiled(path: Path, model: Any) -> Network:
+    """Compile a Keras model into one graph; it must have one image as input, and one output."""
     try:
         return proposal_inference_function(model) if path.name == PROPOSER else inference_function(model)
     except Exception as error:  # Keras and TensorFlow raise whatever stops a layer
-        raise InputError(f"{path}: expected a network of one image and one answer; it cannot be used so: {reason(error)}") from error
+        raise InputError(f"{path}: expected a network from one image to one output; it cannot be used: {reason(error)}") from error
 
 
 def _check_answers(folder: Path, main: Sequence[Network], description: ModelDescription, golden: np.ndarray) -> None:
-    """See that the main networks answer as when they were saved, and for as many classes as there are labels."""
+    """Check that the main networks' output on fixed pixels is as when they were saved, with a column for each class."""
     files = " and ".join(description.files)
     try:
-        found = golden_output(main, description)
-    except Exception as error:  # each engine raises its own
+        output = golden_output(main, description)
+    except Exception as error:  # each engine raises its own exceptions
         size = " x ".join(map(str, description.image_size_hw))
         raise InputError(
             f"{folder / ABOUT}: image_size_hw: {files} cannot be given {size} pixels ({reason(error)}); "
             "put the value right, copy or train the model again"
         ) from error
     tolerance = GOLDEN_TOLERANCE * max(np.abs(golden).max(), 1) / len(main)
-    # Written so that an answer which is no number (NaN) is refused too.
-    if found.shape != golden.shape or not np.abs(found - golden).max() <= tolerance:
-        raise InputError(f"{folder}: the network of {files} does not answer as when it was saved; it is not that of {ABOUT}")
+    # The comparison is negated so that NaN is refused too.
+    if output.shape != golden.shape or not np.abs(output - golden).max() <= tolerance:
+        raise InputError(f"{folder}: the output of {files} differs from when it was saved; copy the folder or train the model again")
     n = len(description.labels)
     n_classes = n + description.has_background
     expected = {4 + n} if description.detector != "two_stage" else {n_classes} | ({1} if n_classes == 2 else set())
-    if found.shape[1] not in expected:
+    if output.shape[1] not in expected:
         raise InputError(
-            f"{folder / ABOUT}: labels: {n} names{' and background' if description.has_background else ''} are not what the network of "
-            f"{files} tells apart, whose answers have {found.shape[1]} columns; put them right, copy or train the model again"
+            f"{folder / ABOUT}: labels: found {n} names{' and background' if description.has_background else ''}, but the output of "
+            f"{files} has {output.shape[1]} columns; put the labels right, copy or train the model again"
         )
 
 
 def _check_centres(folder: Path, centres: CentreNetwork) -> None:
-    """See that the network of the learned proposals gives what it should for a small image."""
+    """Check the output of the learned proposals' network for a small image: its shape, and that it is finite."""
     name = Path(PROPOSER).stem
     try:
         grid = centres(np.full((1, 4 * STRIDE * MULTIPLE, 4 * STRIDE * MULTIPLE, 3), 200, dtype=np.uint8))
-    except Exception as error:  # each engine raises its own
+    except Exception as error:  # each engine raises its own exceptions
         raise InputError(f"{folder}: its {name} cannot be given an image ({reason(error)}); copy or train the model again") from error
     if grid.shape != (1, 4 * MULTIPLE, 4 * MULTIPLE, 5) or not np.isfinite(grid).all():
         raise InputError(
-            f"{folder}: its {name} answers {grid.shape}, or with what is no number; expected 5 values for each place, as a network of "
-            "learned proposals gives; copy or train the model again"
+            f"{folder}: the output of its {name} has the shape {grid.shape} or is not finite; expected 5 finite values for each cell of "
+            "the grid, as of a network of learned proposals; copy or train the model again"
         )
 
 
 def _with_engine(folder: Path, engine: str | None) -> tuple[Path, str]:
-    """The folder that holds the networks for an engine, and the engine where none was named."""
+    """The folder with the networks of an engine, and the engine; None stands for the engine of the files in the folder."""
     stems = {Path(CLASSIFIER).stem, Path(ONE_STAGE).stem}
-    here = next((found for stem in stems if (found := find_exported(folder, stem))), None)
+    present = next((exported for stem in stems if (exported := find_exported(folder, stem))), None)
     if engine is None:
-        if here == SAVED_MODEL and not any((folder / file).is_file() for file in (CLASSIFIER, ONE_STAGE)):
+        if present == SAVED_MODEL and not any((folder / file).is_file() for file in (CLASSIFIER, ONE_STAGE)):
             raise InputError(
-                f"{folder}: holds a SavedModel, whose graph is a program; it is loaded only where that is asked for by name "
+                f"{folder}: holds a SavedModel, whose graph is a program; it is loaded only if this engine is requested "
                 "(--engine savedmodel), and only if its operations do nothing but compute"
             )
-        return folder, KERAS if here in {None, SAVED_MODEL} else here
-    if engine == KERAS or here == engine or not folder.is_dir():
+        return folder, KERAS if present in {None, SAVED_MODEL} else present
+    if engine == KERAS or present == engine or not folder.is_dir():
         return folder, engine
     if any(find_exported(folder / engine, stem) == engine for stem in stems):
         return folder / engine, engine
     if engine not in ENGINES:
-        raise InputError(f"engine: {engine} is unknown{nearest(engine, ENGINES)}; expected one of {', '.join(ENGINES)}")
+        raise InputError(f"engine: '{engine}' is unknown{nearest(engine, engine_names())}; expected one of {', '.join(engine_names())}")
     raise InputError(
-        f"--engine {engine}: {folder} has not been exported for it; do so once: malaria-cells export --model {folder} --format {engine}"
+        f"engine: {engine}: {folder} has not been exported for it; export it once: malaria-cells export --model {folder} --format {engine}"
     )
 
 
 def assemble_one_stage(description: ModelDescription, network) -> OneStageDetector:  # type: ignore[no-untyped-def]
-    """Put a one-stage detector together from a description and a network (see `OneStageDetector.network`)."""
+    """Build a one-stage detector from a description and a network (see `OneStageDetector.network`)."""
     return OneStageDetector(network, description.image_size_hw, description.labels, **_shared(description))
 
 
 def assemble(description: ModelDescription, networks: Sequence[Network], centres: CentreNetwork | None = None) -> TwoStageDetector:
-    """Put a detector together from a description, the networks of `ModelDescription.files`, and one of learned proposals."""
+    """Build a two-stage detector from a description, the networks of `ModelDescription.files`, and any network of learned proposals."""
     classifier = PatchClassifier(
         description.labels,
         description.has_background,
@@ -231,7 +236,7 @@ def assemble(description: ModelDescription, networks: Sequence[Network], centres
 
 
 def _shared(description: ModelDescription) -> dict[str, Any]:
-    """What every kind of detector has from its description."""
+    """The arguments that both kinds of detectors take from a description."""
     return {
         "settings": description.settings,
         "errors": description.errors,
@@ -242,5 +247,5 @@ def _shared(description: ModelDescription) -> dict[str, Any]:
 
 
 def proposal_inference_function(model) -> CentreNetwork:  # type: ignore[no-untyped-def]
-    """Wrap the Keras model of the learned proposals as one graph for images of any size."""
+    """Compile the Keras model of the learned proposals into one graph for images of any size."""
     return to_inference_function(model, (1, None, None, 3))

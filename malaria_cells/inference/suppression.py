@@ -7,8 +7,8 @@ from scipy.spatial import cKDTree
 from malaria_cells.data import boxes
 
 CONTAINMENT = 0.8  # fraction of the smaller box inside the larger from which two boxes are nested
-# Score multiplier of the lower-scored of two nested boxes. In a crowd either may be the cell: on IML-Malaria's validation part dropping
-# such boxes costs half a point of the cells' recall and as much of their AP50; 0.5 does as well as 0.3, which lets hardly any be counted.
+# Score multiplier of the lower-scored of two nested boxes. In a crowd either box may be the cell: on IML-Malaria's validation images,
+# dropping such boxes costs half a point of cell recall and of cell AP50. 0.5 does as well as 0.3; with 0.3 hardly any are counted.
 NESTED_DECAY = 0.3
 
 
@@ -18,35 +18,35 @@ def suppress(boxes_xyxy: np.ndarray, scores: np.ndarray, iou: float, groups: np.
     Args:
         boxes_xyxy: (n, 4).
         scores: (n,).
-        iou: overlap above which the lower-scored box goes.
-        groups: int (n,), boxes suppress only their own group; None: any other.
+        iou: IoU above which the lower-scored box is suppressed.
+        groups: int (n,), boxes suppress only boxes of the same group; None: all boxes are one group.
 
     Returns:
-        Indices kept, best score first: int64 (m,).
+        Indices of the remaining boxes, best score first: int64 (m,).
     """
     if len(boxes_xyxy) == 0:
         return np.zeros(0, dtype=np.int64)
     corner_and_size = np.concatenate([boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]], axis=1).astype(np.float64)
     if groups is None:
-        kept = cv2.dnn.NMSBoxes(corner_and_size.tolist(), scores.tolist(), 0.0, iou)
+        remaining = cv2.dnn.NMSBoxes(corner_and_size.tolist(), scores.tolist(), 0.0, iou)
     else:
-        kept = cv2.dnn.NMSBoxesBatched(corner_and_size.tolist(), scores.tolist(), groups.tolist(), 0.0, iou)
-    indices = np.asarray(kept, dtype=np.int64).ravel()
+        remaining = cv2.dnn.NMSBoxesBatched(corner_and_size.tolist(), scores.tolist(), groups.tolist(), 0.0, iou)
+    indices = np.asarray(remaining, dtype=np.int64).ravel()
     return indices[np.argsort(-scores[indices], kind="stable")]
 
 
 def nested_decay(boxes_xyxy: np.ndarray, class_ids: np.ndarray, parts_look_alike: np.ndarray) -> np.ndarray:
     """Score multipliers for nested boxes, which IoU-based NMS misses.
 
-    Of two nested boxes the lower-scored one, around a clump of cells or half of one, is multiplied by `NESTED_DECAY`, in the manner of
-    Soft-NMS (Bodla et al. 2017, arXiv:1704.04503). If both have the same label and a part of such a cell looks like the whole (a
-    leukocyte's nucleus), the larger box is kept and the smaller one removed. Boxes with two kinds of labels, such as a platelet on a red
-    cell, are two objects.
+    Of two nested boxes the lower-scored one, which may enclose a clump of cells or part of a cell, gets `NESTED_DECAY`, similar to
+    Soft-NMS (Bodla et al. 2017, arXiv:1704.04503). If both boxes have the same label, of a cell whose part looks like the whole (a
+    leukocyte's nucleus), the larger box is kept and the smaller one gets 0. If only one of the labels is of such a cell, as with a
+    platelet on a red cell, the boxes are two objects and keep their scores.
 
     Args:
         boxes_xyxy: (n, 4), best score first.
         class_ids: int (n,).
-        parts_look_alike: bool (n_labels,).
+        parts_look_alike: labels of cells whose part looks like the whole, bool (n_labels,).
 
     Returns:
         float32 (n,), 0 to 1.
@@ -70,29 +70,32 @@ def repeated(boxes_xyxy: np.ndarray, class_ids: np.ndarray, n_labels: int, iou: 
 
     Args:
         boxes_xyxy: (n, 4).
-        class_ids: int (n,), the boxes' own labels.
+        class_ids: int (n,), the label of each box.
         n_labels: number of labels.
-        iou: overlap above which boxes are of one cell.
+        iou: IoU above which two boxes are of the same cell.
 
     Returns:
         bool (n, n_labels).
     """
     pairs, shared = overlapping(boxes_xyxy)
     i, j = pairs[shared > iou * (boxes.areas(boxes_xyxy)[pairs].sum(axis=1) - shared)].T
-    found = np.zeros((len(boxes_xyxy), n_labels), dtype=bool)
-    found[i, class_ids[j]] = True
-    found[j, class_ids[i]] = True
-    return found
+    claimed = np.zeros((len(boxes_xyxy), n_labels), dtype=bool)
+    claimed[i, class_ids[j]] = True
+    claimed[j, class_ids[i]] = True
+    return claimed
 
 
 def overlapping(boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of boxes that share some area, and the area.
+    """Pairs of overlapping boxes, and their intersection areas.
 
-    The centres of such are no further apart than the longer diagonal: a tree of centres finds them, where a table of all pairs
-    would not fit into memory for the 20,000 cells of a slide.
+    The centres of two overlapping boxes are no further apart than the longer diagonal, so a k-d tree of the centres finds all pairs. A
+    matrix of all pairs would not fit into memory for the 20,000 cells of a slide.
+
+    Args:
+        boxes_xyxy: (n, 4).
 
     Returns:
-        int64 (m, 2), by the first's place, then the second's, the first being the smaller number; float32 (m,), square pixels.
+        Indices, int64 (m, 2), sorted, the smaller index of each pair first; and areas, float32 (m,), in square pixels.
     """
     if len(boxes_xyxy) == 0:
         return np.zeros((0, 2), dtype=np.int64), np.zeros(0, dtype=np.float32)

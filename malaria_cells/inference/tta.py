@@ -1,9 +1,8 @@
-"""Test-time augmentation: the same thing is seen several times, and the answers are averaged.
+"""Test-time augmentation: probabilities are averaged over several views of the same patch or image.
 
-A patch is seen in up to eight views, flips and quarter turns, if the first leaves a suspicion: most cells are plainly healthy,
-and the few that are not deserve more than one look. A whole
-image may be scanned instead: overlapping crops of the model's input size, each seen several times under flips, zoom and
-contrast, as Kaggle's plant-disease notebooks do it.
+A patch that is uncertain after the first view is classified in up to eight views, flips and quarter turns; most cells are clearly
+healthy and need one view only. Of a whole image, overlapping crops of the model's input size can be classified instead, each with
+several random flips, zooms and contrasts, as in Kaggle's plant-disease notebooks.
 """
 
 from collections.abc import Callable
@@ -17,9 +16,9 @@ VIEWS = 8
 
 
 def view(patches: np.ndarray, number: int) -> np.ndarray:
-    """One view of patches (n, H, W, c): number % 4 quarter turns, mirrored from 4 on; 0 is the patch itself.
+    """One view of patches (n, H, W, c): rotated by number % 4 quarter turns, and mirrored from number 4 on.
 
-    Quarter turns need square patches; of others only the half turns and mirror images are taken.
+    Patches that are not square are rotated by half turns only.
     """
     turns = number % 4
     if patches.shape[1] != patches.shape[2]:
@@ -28,24 +27,24 @@ def view(patches: np.ndarray, number: int) -> np.ndarray:
     return np.ascontiguousarray(turned[:, :, ::-1] if number >= 4 else turned)
 
 
-# The mirror image comes second, so that a small number of views still differ much.
+# Numbers of the views in the order of their use. A mirrored one comes second, so that a small number of views differ much.
 _ORDER = (0, 6, 1, 7, 2, 4, 3, 5)
 
 
-# Probability of infection from which a cell is classified again. On IML-Malaria 3 % of the candidates reach it, and all but one of 125
+# Probability of infection from which a patch is refined. On IML-Malaria 3 % of the candidates reach it, and all but one of 125
 # infected cells; that one shows no parasite.
 HINT = 0.1
-CERTAIN = 0.95  # probability of the most likely class below which a patch is classified again, if no class is an infected one
+CERTAIN = 0.95  # probability of the most likely class below which a patch is refined, if no class is infected
 
 
 def needs_refinement(probabilities: np.ndarray, is_infected: np.ndarray) -> np.ndarray:
-    """Which patches are to be classified again: those that may be infected or, if no class is infected, the uncertain ones. Bool (n,).
+    """Whether each patch is to be refined, bool (n,): possibly infected ones or, if no class is infected, those of an uncertain class.
 
     Refinement of patches for which only "cell or background" is uncertain took 30 ms per image and changed nothing on IML-Malaria's
-    validation part.
+    validation images.
 
     Args:
-        probabilities: of the first classifier, not calibrated, float (n, c).
+        probabilities: uncalibrated output of the first classifier, float (n, c).
         is_infected: which classes are infected, bool (c,).
     """
     if not is_infected.any():
@@ -54,33 +53,33 @@ def needs_refinement(probabilities: np.ndarray, is_infected: np.ndarray) -> np.n
 
 
 def averaged(predict: Callable[[np.ndarray], np.ndarray], patches: np.ndarray, views: int) -> np.ndarray:
-    """Mean over views of the probabilities that `predict` gives, by one call of it: (n, c).
+    """Mean over views of the probabilities that `predict` gives, in one call of it: float (n, c).
 
     Args:
         predict: from patches (n, H, W, 3) to probabilities (n, c).
         patches: (n, H, W, 3).
-        views: 1 (no augmentation) to 8.
+        views: number of views, 1 (no augmentation) to 8.
     """
-    seen = np.concatenate([view(patches, number) for number in _ORDER[:views]])
-    return predict(seen).reshape(views, len(patches), -1).mean(axis=0)
+    augmented = np.concatenate([view(patches, number) for number in _ORDER[:views]])
+    return predict(augmented).reshape(views, len(patches), -1).mean(axis=0)
 
 
-ZOOM = (0.8, 1.0)  # fraction of a crop's side that is kept: Keras' RandomZoom(-0.2, 0)
-CONTRAST = (0.8, 1.2)
+ZOOM = (0.8, 1.0)  # range of the fraction of a crop's side that remains: Keras' RandomZoom(-0.2, 0)
+CONTRAST = (0.8, 1.2)  # range of the contrast factor
 
 
 def scanned(
     predict: Callable[[np.ndarray], np.ndarray], image: np.ndarray, size_hw: tuple[int, int], runs: int, scan: int, seed: int
 ) -> np.ndarray:
-    """Mean probabilities over `scan` crops of an image, each seen `runs` times: float (c,); one call of `predict`.
+    """Mean probabilities over `scan` crops of an image with `runs` random views each, in one call of `predict`: float (c,).
 
     Args:
         predict: from patches (n, h, w, 3) to probabilities (n, c).
         image: uint8 RGB (H, W, 3).
-        size_hw: of the crops in pixels.
-        runs: times that each crop is seen.
+        size_hw: height and width of the crops in pixels.
+        runs: number of views of each crop.
         scan: number of crops.
-        seed: same seed, same answer.
+        seed: seed of the random views.
     """
     rng = np.random.default_rng(seed)
     views = [varied(crop, rng) for crop in crops(image, size_hw, scan) for _ in range(runs)]
@@ -88,7 +87,7 @@ def scanned(
 
 
 def crops(image: np.ndarray, size_hw: tuple[int, int], count: int) -> list[np.ndarray]:
-    """Crops at even distances from corner to corner, overlapping as they must; a smaller image is enlarged to fit first."""
+    """A grid of evenly spaced crops, which may overlap; an image that is smaller than a crop is enlarged first."""
     height, width = size_hw
     enlarge = max(height / image.shape[0], width / image.shape[1], 1.0)
     if enlarge > 1:
@@ -99,12 +98,12 @@ def crops(image: np.ndarray, size_hw: tuple[int, int], count: int) -> list[np.nd
         np.linspace(0, n, k).round().astype(int) if k > 1 else [n // 2]
         for n, k in zip((image.shape[0] - height, image.shape[1] - width), (rows, columns), strict=True)
     )
-    found = [image[top : top + height, left : left + width] for top in tops for left in lefts]
-    return found[:count]
+    grid = [image[top : top + height, left : left + width] for top in tops for left in lefts]
+    return grid[:count]
 
 
 def varied(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Flip, zoom in and change the contrast at random: uint8, the same shape."""
+    """A random flip, zoom and contrast of a crop: uint8, the same shape."""
     height, width = crop.shape[:2]
     if rng.uniform() < 0.5:
         crop = crop[:, ::-1]

@@ -1,8 +1,8 @@
-"""Cells of an image from a laboratory whose infected cells the training has not seen, judged beside each other.
+"""Classification of cells relative to each other, in images of laboratories whose infected cells the training did not contain.
 
-There a network's answers are off by much the same for all cells of an image. Most red cells of a thin smear are healthy, whatever its
-stain and its microscope: how much more like an infected cell a cell is than the image's median red cell means more there than the answer
-itself. What it means, in probability, is a sigmoid that is measured on laboratories which trainings left out.
+In such an image the classifier's log odds are biased by about the same amount for all cells. Most red cells of a thin smear are healthy,
+whatever its stain and microscope, so the log odds relative to the image's median red cell tell more than the log odds themselves. A
+sigmoid, fitted on laboratories that were left out of trainings, converts them to a probability of infection.
 """
 
 from collections.abc import Mapping
@@ -16,50 +16,53 @@ from sklearn.linear_model import LogisticRegression
 
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.calibration import SMALLEST
-from malaria_cells.inference.counting import LARGEST
+from malaria_cells.inference.counting import MAX_NUMBER
 
-FEWEST_RED_CELLS = 5  # of an image: the median of fewer says too little
-IS_RED_CELL = 0.5  # probability of being a red cell, infected or not, from which a candidate counts for the median
-AGAIN = 0.1  # fraction of the candidates that are seen in all views: the most suspicious ones
-FEWEST_AGAIN = 10  # number of candidates that are seen in all views at least
-WEAK_PENALTY = 1e4  # of the logistic regression: its C, large enough that the penalty decides nothing
+MIN_RED_CELLS = 5  # red cells of an image that its median needs
+IS_RED_CELL = 0.5  # probability of a red cell, infected or not, from which a candidate counts for the median
+ALL_VIEWS_FRACTION = 0.1  # fraction of the candidates that are classified in all views: those with the most evidence for an infection
+MIN_ALL_VIEWS = 10  # minimum number of candidates that are classified in all views
+INVERSE_REGULARIZATION = 1e4  # C of the logistic regression, so large that the penalty has no influence
 
 
 @dataclass(frozen=True)
 class UnfamiliarSigmoid:
-    """From the evidence for an infection, counted from the median red cell of its image, to a probability.
+    """Platt scaling of the relative evidence for an infection (`relative_evidence`), like `calibration.InfectionSigmoid`.
 
-    Platt 1999, "Probabilistic outputs for support vector machines", as `calibration.InfectionSigmoid`.
+    Platt 1999, "Probabilistic outputs for support vector machines".
 
     Attributes:
-        slope: over 0.
-        offset: of the median red cell itself; far under 0.
+        slope: factor of the evidence, over 0.
+        offset: log odds of infection of the median red cell; far below 0.
     """
 
     slope: Annotated[float, Field(gt=0)]
     offset: float
 
     def check(self, name: str) -> None:
-        """See that both are numbers of a size that a model may hold.
+        """Check that both parameters are finite and not larger than `MAX_NUMBER`.
+
+        Args:
+            name: of the key that holds them, with which the error message begins.
 
         Raises:
-            ValueError: they are not; it begins with `name`.
+            ValueError: a parameter is NaN or too large.
         """
-        if not all(abs(value) <= LARGEST for value in (self.slope, self.offset)):  # which NaN is not, either
-            raise ValueError(f"{name}: found {vars(self)}, expected numbers up to {LARGEST:.0e}")
+        if not all(abs(value) <= MAX_NUMBER for value in (self.slope, self.offset)):  # false for NaN too
+            raise ValueError(f"{name}: found {vars(self)}, expected numbers up to {MAX_NUMBER:.0e}")
 
     def __call__(self, relative: np.ndarray) -> np.ndarray:
-        """Probability of being infected, of red cells: float (n,)."""
+        """Probability that red cells with this relative evidence, float (n,), are infected: float (n,)."""
         return expit(self.slope * relative + self.offset)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was seen of cells whose state is known.
+    """Relative evidence of annotated cells.
 
     Attributes:
         relative: see `relative_evidence`, float (n,).
-        is_infected: bool (n,).
+        is_infected: whether each cell is annotated as infected, bool (n,).
     """
 
     relative: np.ndarray
@@ -72,7 +75,7 @@ def applies_to(labels: LabelSet) -> bool:
 
 
 def red_cell(probabilities: np.ndarray, labels: LabelSet) -> np.ndarray:
-    """Probability of being a red cell, infected or not: float (n,)."""
+    """Probability of a red cell, infected or healthy: float (n,)."""
     return probabilities[:, : len(labels)][:, labels.is_red_cell].sum(axis=1)
 
 
@@ -84,66 +87,70 @@ def log_ratio(probabilities: np.ndarray, labels: LabelSet) -> np.ndarray:
 
 
 def relative_evidence(evidence: np.ndarray, is_red_cell: np.ndarray) -> np.ndarray | None:
-    """Evidence counted from that of the image's median red cell; None with fewer than `FEWEST_RED_CELLS`.
+    """Evidence minus that of the image's median red cell, float (n,); None with fewer than `MIN_RED_CELLS` red cells.
 
     Args:
-        evidence: of each candidate, float (n,).
-        is_red_cell: bool (n,).
+        evidence: `log_ratio` of each candidate of an image, float (n,).
+        is_red_cell: whether each candidate is a red cell, bool (n,).
     """
-    if is_red_cell.sum() < FEWEST_RED_CELLS:
+    if is_red_cell.sum() < MIN_RED_CELLS:
         return None
     return evidence - np.median(evidence[is_red_cell])
 
 
 def most_suspect(evidence: np.ndarray) -> np.ndarray:
-    """Indices of the candidates that are worth further views."""
-    wanted = max(int(np.ceil(AGAIN * len(evidence))), FEWEST_AGAIN)
-    return np.sort(np.argsort(-evidence, kind="stable")[:wanted])
+    """Indices of the candidates with the most evidence, which are classified in all views: int64 (m,), sorted."""
+    count = max(int(np.ceil(ALL_VIEWS_FRACTION * len(evidence))), MIN_ALL_VIEWS)
+    return np.sort(np.argsort(-evidence, kind="stable")[:count])
 
 
 def corrected(
-    probabilities: np.ndarray, closely: np.ndarray, relative: np.ndarray, sigmoid: UnfamiliarSigmoid, labels: LabelSet
+    probabilities: np.ndarray, refined: np.ndarray, relative: np.ndarray, sigmoid: UnfamiliarSigmoid, labels: LabelSet
 ) -> np.ndarray:
-    """Divide the probability of being a red cell anew between infected and healthy; that of anything else stays.
+    """Redistribute the probability of a red cell between infected and healthy; the probabilities of other classes do not change.
 
     Args:
-        probabilities: as for a familiar image, float (n, n_classes).
-        closely: what the last classifier gave, not calibrated, float (n, n_classes): it says which stage.
-        relative: see `relative_evidence`.
-        sigmoid: from that to the probability of being infected.
+        probabilities: calibrated as for a familiar image, float (n, n_classes).
+        refined: uncalibrated probabilities of the refiner, float (n, n_classes), which set the proportions of the stages.
+        relative: see `relative_evidence`, float (n,).
+        sigmoid: from relative evidence to the probability of infection.
         labels: the classes.
+
+    Returns:
+        float (n, n_classes).
     """
     infected = np.pad(labels.is_infected, (0, probabilities.shape[1] - len(labels)))
     healthy = np.pad(labels.is_healthy_red_cell, (0, probabilities.shape[1] - len(labels)))
     either = probabilities[:, infected | healthy].sum(axis=1, keepdims=True)
     fraction = sigmoid(relative)[:, None]
-    found = probabilities.copy()
-    found[:, infected] = either * fraction * _in_proportion(closely[:, infected])
-    found[:, healthy] = either * (1 - fraction) * _in_proportion(probabilities[:, healthy])
-    return found
+    result = probabilities.copy()
+    result[:, infected] = either * fraction * _in_proportion(refined[:, infected])
+    result[:, healthy] = either * (1 - fraction) * _in_proportion(probabilities[:, healthy])
+    return result
 
 
 def fit_unfamiliar(evidence: Mapping[str, Evidence]) -> UnfamiliarSigmoid | None:
-    """Fit the sigmoid to laboratories that trainings left out.
+    """Fit the sigmoid on data sets that were left out of trainings.
 
-    Each counts as much as any other of its kind, and those with infected cells as much together as those without: by the first alone, one
-    in a hundred healthy cells of a laboratory without malaria would be called infected.
+    Data sets with infected cells have equal weights, as have data sets without, and both groups have the same total weight. Without the
+    second group, one in a hundred healthy cells of a laboratory without malaria would be called infected.
 
     Args:
-        evidence: by the name of the data set.
+        evidence: evidence of each data set by its name.
 
     Returns:
-        None where there are not both infected and healthy cells, or where infected ones do not stand out.
+        The sigmoid; None if there are not both infected and healthy cells, or if infected cells do not have more evidence.
     """
-    seen = [own for own in evidence.values() if len(own.relative)]
-    is_infected = np.concatenate([own.is_infected for own in seen]) if seen else np.zeros(0, dtype=bool)
+    sets = [one_set for one_set in evidence.values() if len(one_set.relative)]
+    is_infected = np.concatenate([one_set.is_infected for one_set in sets]) if sets else np.zeros(0, dtype=bool)
     if len(set(is_infected.tolist())) < 2:
         return None
-    relative = np.concatenate([own.relative for own in seen])
-    has_infected = np.array([own.is_infected.any() for own in seen])
-    of_set = np.where(has_infected, 1 / has_infected.sum(), 1 / max((~has_infected).sum(), 1))
-    weights = np.concatenate([np.full(len(own.relative), weight / len(own.relative)) for own, weight in zip(seen, of_set, strict=True)])
-    fitted = LogisticRegression(C=WEAK_PENALTY).fit(relative[:, None], is_infected, weights * (len(weights) / weights.sum()))
+    relative = np.concatenate([one_set.relative for one_set in sets])
+    has_infected = np.array([one_set.is_infected.any() for one_set in sets])
+    set_weights = np.where(has_infected, 1 / has_infected.sum(), 1 / max((~has_infected).sum(), 1))
+    sizes = [len(one_set.relative) for one_set in sets]
+    weights = np.concatenate([np.full(size, weight / size) for size, weight in zip(sizes, set_weights, strict=True)])
+    fitted = LogisticRegression(C=INVERSE_REGULARIZATION).fit(relative[:, None], is_infected, weights * (len(weights) / weights.sum()))
     slope, offset = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
     return UnfamiliarSigmoid(slope, offset) if slope > 0 else None
 

@@ -1,7 +1,7 @@
-"""Published backbones under a light head: global average pooling, dropout, probabilities.
+"""Published backbones with a light head: global average pooling, dropout and a dense layer.
 
-EfficientNet (Tan and Le 2019, arXiv:1905.11946), EfficientNetV2 (2021, arXiv:2104.00298), and any other network of
-`keras.applications` or `keras_cv.models` by its full name.
+EfficientNet (Tan and Le 2019, arXiv:1905.11946), EfficientNetV2 (2021, arXiv:2104.00298), and all other networks of
+`keras.applications` and `keras_cv.models` by their full names.
 """
 
 import importlib
@@ -23,16 +23,16 @@ def build(image_size_hw: tuple[int, int], n_classes: int, dropout: float, name: 
     Args:
         image_size_hw: input height and width in pixels.
         n_classes: number of classes, including the background class.
-        dropout: before the last layer.
+        dropout: dropout rate before the last layer.
         name: ``efficientnetb3`` or a full name such as ``keras.applications.ResNet50V2``.
-        weights: ``imagenet``, ``none``, or a file of weights of the backbone.
-        freeze: whether the backbone keeps its weights.
+        weights: weights of the backbone: ``imagenet``, ``none``, or the path of a file.
+        freeze: whether the weights of the backbone are frozen.
 
     Returns:
         A model from (b, H, W, 3) pixels in 0..255 to probabilities; the backbone's own preprocessing is inside.
 
     Raises:
-        InputError: no such network, or weights that cannot be had.
+        InputError: the network does not exist, or its weights are not available.
     """
     backbone = _from_keras_cv(name, image_size_hw, weights) if name.startswith("keras_cv.") else _from_keras(name, image_size_hw, weights)
     backbone.trainable = not freeze
@@ -47,7 +47,7 @@ def build(image_size_hw: tuple[int, int], n_classes: int, dropout: float, name: 
 
 
 def _factory(name: str) -> Callable:
-    """The function of `keras.applications` for a full name, or for ``efficientnet..`` in small letters."""
+    """Return the function of `keras.applications` for a full name, or for a lower-case name such as ``efficientnetb3``."""
     wanted = name.rsplit(".", 1)[-1]
     known = {n.lower(): n for n in dir(keras.applications) if n[0].isupper()}
     if wanted.lower() not in known:
@@ -78,10 +78,10 @@ def _from_keras_cv(name: str, image_size_hw: tuple[int, int], weights: str) -> k
         backbone = getattr(models, wanted)(include_rescaling=True, input_shape=(*image_size_hw, 3))
     except ValueError:
         raise
-    except Exception as error:  # keras-cv fetches the layout of its named networks; whatever the network raises comes here
+    except Exception as error:  # keras-cv downloads the configuration of its named networks, which may raise any network error
         raise _unavailable(name, error) from error
     if weights == "imagenet":
-        raise InputError(f"weights: imagenet is not offered for {name}; set `weights:` to a file of its weights, or to none")
+        raise InputError(f"weights: imagenet is not available for {name}; set `weights` to a file of its weights, or to none")
     if weights != "none":
         load_backbone(backbone, name, Path(weights))
     return backbone
@@ -89,14 +89,14 @@ def _from_keras_cv(name: str, image_size_hw: tuple[int, int], weights: str) -> k
 
 def _unavailable(name: str, error: Exception) -> InputError:
     return InputError(
-        f"model: what {name} needs from the network could not be fetched ({reason(error)}). With a network, run again; without one, copy a "
-        "file of its weights here (for keras.applications: NAME_notop.h5 from storage.googleapis.com/keras-applications) and set "
+        f"model: the files of {name} could not be downloaded ({reason(error)}). Connect to the internet and run again, or copy a file of "
+        "its weights here (for keras.applications: NAME_notop.h5 from storage.googleapis.com/keras-applications) and set "
         "`weights: FILE`, or set `weights: none` to train from scratch."
     )
 
 
 def _preprocessing(factory: Callable) -> Callable:
-    """The network's own `preprocess_input` as a fixed 1 x 1 convolution: each of them is affine in the three channels."""
+    """The network's `preprocess_input` as a fixed 1 x 1 convolution, since all of these functions are affine in the three channels."""
     module = importlib.import_module(factory.__module__)
     function = getattr(module, "preprocess_input", lambda x: x)
     offset = np.asarray(function(np.zeros((1, 1, 1, 3), dtype=np.float32)))[0, 0, 0]

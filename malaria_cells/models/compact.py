@@ -1,7 +1,7 @@
-"""The default: a light residual network for 64 x 64 patches, under 250,000 parameters, global pooling.
+"""The default classifier: a light residual network for 64 x 64 patches with global pooling and under 250,000 parameters.
 
-Plain convolutions with strides early: separable ones have fewer operations but were no faster on a CPU, and a ring's
-chromatin dot, three pixels wide at 64 x 64, has to survive the first halving. Residual blocks after He et al. 2016
+It uses standard convolutions with early strides. Separable convolutions have fewer operations but were no faster on a CPU, and the
+chromatin dot of a ring, three pixels wide at 64 x 64, must survive the first downsampling. Residual blocks are as in He et al. 2016
 (arXiv:1512.03385), section 3.
 """
 
@@ -16,9 +16,9 @@ def build(image_size_hw: tuple[int, int], n_classes: int, dropout: float) -> ker
     """Build the network.
 
     Args:
-        image_size_hw: input height and width in pixels; any size from 16 on.
+        image_size_hw: input height and width in pixels, each at least 16.
         n_classes: number of classes, including the background class.
-        dropout: before the last layer.
+        dropout: dropout rate before the last layer.
 
     Returns:
         A model from (b, H, W, 3) pixels in 0..255 to probabilities (b, n_classes), or (b, 1) for two classes.
@@ -31,7 +31,7 @@ def build(image_size_hw: tuple[int, int], n_classes: int, dropout: float) -> ker
         y = conv_norm_relu(x, width, f"stage{i}_block")
         x = keras.layers.Add(name=f"stage{i}_add")([x, y])
     mean = keras.layers.GlobalAveragePooling2D(name="mean")(x)
-    highest = keras.layers.GlobalMaxPooling2D(name="highest")(x)  # one dot in the cell decides: a mean alone dilutes it
-    x = keras.layers.Concatenate(name="features")([mean, highest])
+    maximum = keras.layers.GlobalMaxPooling2D(name="highest")(x)  # a small chromatin dot would be diluted by the mean
+    x = keras.layers.Concatenate(name="features")([mean, maximum])
     x = keras.layers.Dropout(dropout, name="dropout")(x)
     return keras.Model(inputs, head(x, n_classes), name="compact")

@@ -1,4 +1,4 @@
-"""Layers and heads that the architectures share, in `keras.ops` alone."""
+"""Layers and heads that the architectures share, built from Keras layers only."""
 
 import keras
 
@@ -8,13 +8,13 @@ def conv_norm_relu(x, filters: int, name: str, strides: int = 1, kernel: int = 3
     x = keras.layers.Conv2D(filters, kernel, strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv")(
         x
     )
-    # 0.95: the statistics settle within a hundred steps, which small data sets do not have many more of.
+    # With a momentum of 0.95 the moving statistics converge within a hundred steps; small data sets have few more.
     x = keras.layers.BatchNormalization(momentum=0.95, name=f"{name}_norm")(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 
 def head(x, n_classes: int):  # type: ignore[no-untyped-def]
-    """Class probabilities from features (b, c): one sigmoid unit for two classes, the probability of class 1; else softmax."""
+    """Class probabilities from features (b, c): for two classes one sigmoid unit (the probability of class 1), otherwise softmax."""
     units, activation = (1, "sigmoid") if n_classes == 2 else (n_classes, "softmax")
-    # float32 whatever the precision policy: probabilities near 0 and 1 need it.
+    # float32 under any precision policy, since probabilities near 0 and 1 need it.
     return keras.layers.Dense(units, activation=activation, dtype="float32", name="probabilities")(x)

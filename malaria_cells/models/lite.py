@@ -1,9 +1,9 @@
-"""The first stages of EfficientNet-Lite0, to stride 16: light enough for a laptop, and with ImageNet weights at hand.
+"""A classifier on the first stages of EfficientNet-Lite0, up to stride 16: light enough for a laptop, with shipped ImageNet weights.
 
 EfficientNet-Lite (github.com/tensorflow/tpu, models/official/efficientnet/lite) is EfficientNet (Tan and Le 2019,
-arXiv:1905.11946) without squeeze-and-excitation and with ReLU6. Its later stages hold four fifths of the parameters and
-see whole images; a patch of one cell is small, and what tells its stage is texture. Features of stride 8 are pooled beside
-those of stride 16, in which a ring's dot is lost among what lies around it. Of keras-cv's network.
+arXiv:1905.11946) without squeeze-and-excitation and with ReLU6; the implementation is keras-cv's. The later stages are left out: they
+hold four fifths of the parameters and have receptive fields larger than a patch of one cell. Features of stride 8 are pooled in addition
+to those of stride 16, which are too coarse for the chromatin dot of a ring.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from malaria_cells.base.shipped import shipped_path
 from malaria_cells.models.layers import head
 from malaria_cells.models.weights import load_backbone
 
-FINER, LAST = "block3b_add", "block5c_add"  # of strides 8 and 16
+STRIDE_8_LAYER, STRIDE_16_LAYER = "block3b_add", "block5c_add"  # output layers of strides 8 and 16
 WEIGHTS = shipped_path("pretrained", "imagenet", "lite.weights.h5")
 
 
@@ -22,38 +22,47 @@ def build(image_size_hw: tuple[int, int], n_classes: int, dropout: float, weight
     """Build the network.
 
     Args:
-        image_size_hw: input height and width in pixels; any size from 16 on.
+        image_size_hw: input height and width in pixels, each at least 16.
         n_classes: number of classes, including the background class.
-        dropout: before the last layer.
-        weights: ``imagenet`` (`WEIGHTS`, which comes with the repository), ``none``, or a file of weights of `backbone`.
-        freeze: whether the stages keep their weights.
+        dropout: dropout rate before the last layer.
+        weights: ``imagenet`` (the shipped file `WEIGHTS`), ``none``, or the path of a file of weights of `backbone`.
+        freeze: whether the weights of the backbone are frozen.
 
     Returns:
         A model from (b, H, W, 3) pixels in 0..255 to probabilities (b, n_classes), or (b, 1) for two classes.
 
     Raises:
-        InputError: no such file, or one of another network.
+        InputError: the file does not exist, or belongs to another network.
     """
     stages = backbone(image_size_hw)
     if weights != "none":
         load_backbone(stages, "lite", WEIGHTS if weights == "imagenet" else Path(weights))
-    stages = keras.Model(stages.inputs, [stages.output, stages.get_layer(FINER).output], name=stages.name)
+    stages = keras.Model(stages.inputs, [stages.output, stages.get_layer(STRIDE_8_LAYER).output], name=stages.name)
     stages.trainable = not freeze
     inputs = keras.Input((*image_size_hw, 3), name="pixels")
-    x = keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="rescale")(inputs)  # as the published weights were trained
+    x = keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="rescale")(
+        inputs
+    )  # the scaling with which the published weights were trained
     pooled = []
     for name, features in zip(("", "_finer"), stages(x), strict=True):
         pooled.append(keras.layers.GlobalAveragePooling2D(name=f"mean{name}")(features))
-        pooled.append(keras.layers.GlobalMaxPooling2D(name=f"highest{name}")(features))  # one dot in the cell decides: a mean dilutes it
+        pooled.append(keras.layers.GlobalMaxPooling2D(name=f"highest{name}")(features))  # keeps a small chromatin dot
     x = keras.layers.Concatenate(name="features")(pooled)
-    # The published features are of any size, up to some hundred: without this the first steps are lost on taming them.
+    # The published features reach values of about a hundred; without normalisation the first steps are spent on scaling them down.
     x = keras.layers.BatchNormalization(momentum=0.95, name="norm")(x)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
     return keras.Model(inputs, head(x, n_classes), name="lite")
 
 
 def backbone(image_size_hw: tuple[int | None, int | None]) -> keras.Model:
-    """EfficientNet-Lite0 up to `LAST`, with random weights: from (b, H, W, 3) pixels in -1..1 to features (b, H/16, W/16, 112)."""
+    """EfficientNet-Lite0 up to `STRIDE_16_LAYER`, with random weights.
+
+    Args:
+        image_size_hw: input height and width in pixels; None: variable.
+
+    Returns:
+        A model from (b, H, W, 3) pixels in -1..1 to features (b, H/16, W/16, 112).
+    """
     from keras_cv.models import EfficientNetLiteBackbone
 
     whole = EfficientNetLiteBackbone(
@@ -68,4 +77,4 @@ def backbone(image_size_hw: tuple[int | None, int | None]) -> keras.Model:
         include_rescaling=False,
         input_shape=(*image_size_hw, 3),
     )
-    return keras.Model(whole.inputs[0], whole.get_layer(LAST).output, name="efficientnet_lite0")
+    return keras.Model(whole.inputs[0], whole.get_layer(STRIDE_16_LAYER).output, name="efficientnet_lite0")

@@ -1,8 +1,8 @@
-"""keras-cv's one-stage detectors, built from explicit arguments since its presets want a network.
+"""keras-cv's one-stage detectors, built from explicit arguments because its presets need internet access.
 
 yolo: YOLOV8Detector with the backbone of the preset ``yolo_v8_xs``. retinanet: RetinaNet (Lin et al. 2017,
-arXiv:1708.02002) on ResNet-18. Both are trained through keras-cv's own losses and label encoders; for use they become a
-plain functional model that gives every box with a score for each label, so that nothing caps their number.
+arXiv:1708.02002) with a ResNet-18 backbone. Both are trained with keras-cv's losses and label encoders. For inference they are converted to
+a functional model that returns all boxes with a score for each label, so that the number of boxes is not capped.
 """
 
 import keras
@@ -15,9 +15,9 @@ from keras_cv.src.models.object_detection.yolo_v8 import yolo_v8_detector as yol
 
 KINDS = ("yolo", "retinanet")
 LEVELS = ("P3", "P4", "P5", "P6", "P7")
-MULTIPLE = 128  # the coarsest level's stride: sizes that it divides lose no border
+MULTIPLE = 128  # pixels; stride of the coarsest level, of which input sizes are multiples
 YOLO_XS = {"stackwise_channels": [32, 64, 128, 256], "stackwise_depth": [1, 2, 2, 1]}
-RARE_BIAS = -float(np.log(99.0))  # the first guess: one place in a hundred is a cell (arXiv:1708.02002, section 4.1)
+RARE_BIAS = -float(np.log(99.0))  # logit of the prior probability 0.01 of a cell (arXiv:1708.02002, section 4.1)
 YOLO_STEPS = yolo.BOX_REGRESSION_CHANNELS // 4
 RESNET_18 = {"stackwise_filters": [64, 128, 256, 512], "stackwise_blocks": [2, 2, 2, 2], "stackwise_strides": [1, 2, 2, 2]}
 
@@ -27,10 +27,10 @@ def build(kind: str, size_hw: tuple[int, int], n_labels: int, anchors: dict[str,
 
     Args:
         kind: one of `KINDS`.
-        size_hw: height and width of its input, multiples of `MULTIPLE`.
-        n_labels: number of classes, background not counted.
-        anchors: of RetinaNet: ``sizes`` in pixels of its input, one a level from stride 8 to 128; ``scales`` and
-            ``ratios`` (height by width) of each.
+        size_hw: height and width of the input in pixels, multiples of `MULTIPLE`.
+        n_labels: number of classes without background.
+        anchors: anchor boxes of RetinaNet: ``sizes`` in pixels of the input, one per level (strides 8 to 128); ``scales`` and
+            ``ratios`` (height / width) of each size.
 
     Returns:
         A model from pixels (b, H, W, 3) in 0..255.
@@ -51,7 +51,7 @@ def build(kind: str, size_hw: tuple[int, int], n_labels: int, anchors: dict[str,
         strides={level: 2 ** (i + 3) for i, level in enumerate(LEVELS)},
         clip_boxes=False,
     )
-    each = len(anchors["scales"]) * len(anchors["ratios"])
+    n_anchors = len(anchors["scales"]) * len(anchors["ratios"])
     rare = keras.initializers.Constant(RARE_BIAS)
     return keras_cv.models.RetinaNet(
         backbone=backbone,
@@ -59,17 +59,17 @@ def build(kind: str, size_hw: tuple[int, int], n_labels: int, anchors: dict[str,
         bounding_box_format="xyxy",
         anchor_generator=generator,
         feature_pyramid=Pyramid(),
-        classification_head=PredictionHead(output_filters=each * n_labels, bias_initializer=rare),
-        box_head=PredictionHead(output_filters=each * 4, bias_initializer="zeros"),
+        classification_head=PredictionHead(output_filters=n_anchors * n_labels, bias_initializer=rare),
+        box_head=PredictionHead(output_filters=n_anchors * 4, bias_initializer="zeros"),
     )
 
 
 @keras.saving.register_keras_serializable(package="malaria_cells")
 class Pyramid(FeaturePyramid):
-    """keras-cv's, which announces its two coarsest levels as large as the one before them."""
+    """keras-cv's `FeaturePyramid` with a correct `compute_output_shape`: keras-cv's returns wrong sizes for the two coarsest levels."""
 
     def compute_output_shape(self, input_shape):  # type: ignore[no-untyped-def]
-        """Shapes of the five levels, (b, h, w, 256) each."""
+        """Return the shapes (b, h, w, 256) of the five levels."""
         b, h, w = input_shape["P5"][:3]
         halves = [(-(-h // n), -(-w // n)) for n in (2, 4)]
         fine = [(*input_shape[level][:3], 256) for level in LEVELS[:3]]
@@ -77,13 +77,13 @@ class Pyramid(FeaturePyramid):
 
 
 def losses(kind: str, class_weights: np.ndarray, alpha: float, gamma: float) -> dict[str, keras.losses.Loss | str]:
-    """Arguments of the detector's `compile`.
+    """Return the loss arguments of the detector's `compile`.
 
     Args:
         kind: one of `KINDS`.
-        class_weights: float32 (n_labels,), of each label's own boxes.
-        alpha: of the focal loss, RetinaNet's.
-        gamma: likewise.
+        class_weights: float32 (n_labels,), weight of the positive part of each label.
+        alpha: weight of positives in RetinaNet's focal loss.
+        gamma: focusing parameter of RetinaNet's focal loss.
     """
     weights = tuple(float(w) for w in class_weights)
     if kind == "yolo":
@@ -92,12 +92,12 @@ def losses(kind: str, class_weights: np.ndarray, alpha: float, gamma: float) -> 
 
 
 class WeightedFocal(keras.losses.Loss):
-    """Focal loss of independent sigmoids (arXiv:1708.02002, eq. 5), each label's positive part weighted by class.
+    """Sigmoid focal loss (arXiv:1708.02002, eq. 5) in which the positive part of each label has a class weight.
 
     Args:
-        class_weights: one a label.
-        alpha: weight of positives, 1 - alpha of negatives; None: 1 for both.
-        gamma: 0 makes it the cross-entropy.
+        class_weights: one weight per label.
+        alpha: weight of positives; negatives have 1 - alpha. None: both have 1.
+        gamma: focusing parameter; 0: cross-entropy.
         from_logits: whether predictions are logits.
     """
 
@@ -109,7 +109,7 @@ class WeightedFocal(keras.losses.Loss):
         self.from_logits = from_logits
 
     def call(self, y_true, y_pred):  # type: ignore[no-untyped-def]
-        """Sum over labels, of tensors (b, n, n_labels): (b, n); soft targets, as YOLO's, weigh both parts."""
+        """Return the loss (b, n), summed over labels, of tensors (b, n, n_labels). Targets may be soft, as YOLO's are."""
         p = ops.sigmoid(y_pred) if self.from_logits else y_pred
         p = ops.clip(p, 1e-7, 1 - 1e-7)
         target = ops.cast(y_true, p.dtype)
@@ -121,17 +121,22 @@ class WeightedFocal(keras.losses.Loss):
 
 
 def for_use(detector: keras.Model, kind: str, size_hw: tuple[int, int]) -> keras.Model:
-    """The trained detector as a plain model.
+    """Convert a trained detector to a functional model for inference.
+
+    Args:
+        detector: the trained model, as from `build`.
+        kind: one of `KINDS`.
+        size_hw: height and width of its input in pixels.
 
     Returns:
-        From pixels (b, H, W, 3) in 0..255 to (b, n, 4 + n_labels): xyxy in pixels of the input, then a score for each
-        label in 0..1.
+        A model from pixels (b, H, W, 3) in 0..255 to (b, n, 4 + n_labels): boxes xyxy in pixels of the input, then a score in 0..1 for
+        each label.
     """
     raw = detector.output
     if kind == "yolo":
-        # As arrays: tensors of another graph would become inputs of an exported network.
+        # Converted to arrays, since tensors of another graph would become inputs of an exported network.
         points, strides = (np.asarray(tensor) for tensor in yolo.get_anchors(image_shape=size_hw))
-        # How far left, top, right and bottom are from the point: the mean of a distribution over whole strides.
+        # Distances from the point to the four edges in strides: the mean of a predicted distribution over whole numbers.
         fractions = ops.softmax(ops.reshape(raw["boxes"], (-1, len(points), 4, YOLO_STEPS)), axis=-1)
         edges = ops.sum(fractions * np.arange(YOLO_STEPS, dtype=np.float32), axis=-1)
         boxes = ops.concatenate([ops.subtract(points, edges[..., :2]), ops.add(points, edges[..., 2:])], axis=-1) * strides[:, None]
@@ -139,7 +144,7 @@ def for_use(detector: keras.Model, kind: str, size_hw: tuple[int, int]) -> keras
     else:
         anchors = np.concatenate([np.asarray(level) for level in detector.anchor_generator(image_shape=(*size_hw, 3)).values()])
         centre, size = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
-        # keras-cv's deltas are y, x, height, width, and its variances 0.1, 0.1, 0.2, 0.2.
+        # keras-cv orders the box deltas y, x, height, width; their variances are 0.1, 0.1, 0.2, 0.2.
         y, x, height, width = (raw["box"][..., i : i + 1] for i in range(4))
         middle = ops.concatenate([x, y], axis=-1) * 0.1 * size + centre
         half = ops.exp(ops.concatenate([width, height], axis=-1) * 0.2) * size / 2

@@ -1,6 +1,6 @@
-"""Two plain networks of malaria patch tutorials: valid convolutions, each followed by a 2 x 2 maximum pool.
+"""Two plain convolutional networks from malaria tutorials: valid convolutions, each followed by 2 x 2 max pooling.
 
-75,937 parameters (`baseline` at 130 x 130, one sigmoid unit) and 2,601,153 (`augmented` at 130 x 130).
+With one sigmoid unit at 130 x 130 pixels, `baseline` has 75,937 parameters and `augmented` 2,601,153.
 """
 
 import keras
@@ -9,12 +9,12 @@ from malaria_cells.models.layers import head
 
 
 def build_baseline(image_size_hw: tuple[int, int], n_classes: int) -> keras.Model:
-    """Convolutions of 32, 64, 64, 32; flatten; head. Arguments and result as `compact.build`; at least 46 pixels a side."""
+    """Convolutions with 32, 64, 64, 32 filters, flatten, head. See `compact.build`; the input has at least 46 pixels per side."""
     return _build("baseline", image_size_hw, n_classes, (32, 64, 64, 32), None)
 
 
 def build_augmented(image_size_hw: tuple[int, int], n_classes: int) -> keras.Model:
-    """Convolutions of 32, 64, 128, 128; flatten; 512; head. Arguments and result as `compact.build`; at least 46 pixels a side."""
+    """Convolutions with 32, 64, 128, 128 filters, flatten, dense 512, head. See `compact.build`; at least 46 pixels per side."""
     return _build("augmented", image_size_hw, n_classes, (32, 64, 128, 128), 512)
 
 

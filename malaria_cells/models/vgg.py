@@ -1,6 +1,6 @@
-"""The small VGG of malaria patch tutorials, after Simonyan and Zisserman 2015 (arXiv:1409.1556).
+"""A small VGG from malaria tutorials, after Simonyan and Zisserman 2015 (arXiv:1409.1556).
 
-6,029,441 parameters at 141 x 141 with one sigmoid unit.
+It has 6,029,441 parameters at 141 x 141 pixels with one sigmoid unit.
 """
 
 import keras
@@ -12,7 +12,7 @@ DENSE = (256, 256)
 
 
 def build(image_size_hw: tuple[int, int], n_classes: int, dropout: float) -> keras.Model:
-    """Build the network; arguments and result as `compact.build`; the input has at least 42 pixels a side."""
+    """Build the network. See `compact.build` for arguments and result; the input has at least 42 pixels per side."""
     inputs = keras.Input((*image_size_hw, 3), name="pixels")
     x = keras.layers.Rescaling(1 / 255, name="rescale")(inputs)
     for i, widths in enumerate(BLOCKS, start=1):

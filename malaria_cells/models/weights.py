@@ -1,4 +1,4 @@
-"""Weights of a backbone from a file."""
+"""Loads the weights of a backbone from a file."""
 
 import warnings
 from pathlib import Path
@@ -13,17 +13,17 @@ def load_backbone(backbone: keras.Model, name: str, path: Path) -> None:
 
     Args:
         backbone: a network without its head.
-        name: of its architecture, for errors.
-        path: ``.weights.h5`` or ``.h5``.
+        name: name of its architecture, for error messages.
+        path: a ``.weights.h5`` or ``.h5`` file.
 
     Raises:
-        InputError: no such file, or one of another network.
+        InputError: the file does not exist, or belongs to another network.
     """
     if not path.is_file():
-        raise InputError(f"weights: {path}: no such file; expected imagenet, none, or a file of weights of {name}")
+        raise InputError(f"weights: {path}: no such file; expected imagenet, none, or the path of a weights file of {name}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # Keras skips what does not fit, and only warns
+            warnings.simplefilter("error", UserWarning)  # Keras only warns about layers that do not match
             backbone.load_weights(path)
     except (ValueError, OSError, KeyError, UserWarning) as error:
-        raise InputError(f"weights: {path} does not fit {name} without its top: {reason(error)}") from error
+        raise InputError(f"weights: {path} does not match the backbone {name} (without its top): {reason(error)}") from error

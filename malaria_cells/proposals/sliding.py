@@ -1,17 +1,20 @@
-"""The plain sliding window: every square of several sizes, on a regular grid. Slow, needs no stain contrast at all."""
+"""Sliding window: squares of several sizes on a regular grid. It is slow but needs no stain contrast."""
 
 import numpy as np
 
-SIZES = (0.8, 1.0, 1.25)  # sides of the squares, in cell sizes
-STEP = 0.25  # distance of two squares, as a fraction of the side
+SIZES = (0.8, 1.0, 1.25)  # cell sizes; sides of the squares
+STEP = 0.25  # distance between neighbouring squares as a fraction of their side
 
 
 def sliding_boxes(shape_hw: tuple[int, ...], cell_size: float) -> np.ndarray:
-    """Squares on a grid: float32 (n, 4), xyxy in pixels, inside the image, its border reached on every side.
+    """Return squares on a grid that covers the image up to its edges.
 
     Args:
         shape_hw: height and width of the image in pixels.
         cell_size: median longer side of a cell in pixels.
+
+    Returns:
+        float32 (n, 4), xyxy in pixels, inside the image.
     """
     height, width = shape_hw[:2]
     return np.concatenate([_grid(width, height, s * cell_size) for s in SIZES])

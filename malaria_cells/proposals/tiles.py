@@ -1,27 +1,27 @@
 """Tiled inference of fully convolutional networks on large images.
 
-Tiles do not overlap. Each is shown to the network with a halo that is wider than the network's receptive field, so that the assembled
-output equals that for the whole image. Cells are decoded from the assembled output: a seam neither loses nor doubles a cell.
+Tiles do not overlap. Each is passed to the network with a halo at least as wide as the network's receptive radius, so that the assembled
+output equals the output for the whole image. Cells are decoded from the assembled output, so no cell is lost or doubled at a seam.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-SIDE = 1280  # pixels of a tile: with halo and activations some 300 MB
+SIDE = 1280  # pixels of a tile's side; a tile takes about 300 MB with halo and activations
 
 
 def in_tiles(
     network: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray, stride: int, multiple: int, halo: int, side: int = SIDE
 ) -> np.ndarray:
-    """Output of the network for an image of any size, with memory for one tile.
+    """Compute the output of a network for an image of any size with the memory for one tile.
 
     Args:
         network: from pixels (1, h, w, c), h and w multiples of `multiple`, to an output grid (1, h / stride, w / stride, k).
         pixels: (H, W, c), H and W multiples of `multiple`.
-        stride: pixels of a grid cell.
+        stride: side of a grid cell of the output in pixels.
         multiple: divisor of all sizes; tiles start at its multiples, so that the strides of a tile match those of the whole image.
-        halo: pixels around a tile that are shown too: at least the network's receptive radius, a multiple of `multiple`.
+        halo: width of the halo in pixels, at least the network's receptive radius and a multiple of `multiple`.
         side: side of a tile in pixels, a multiple of `multiple`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What the classical methods share: a working scale, and the image seen as light let through by each pixel."""
+"""Light transmission of an image at a working scale, which the classical methods use."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,10 @@ import numpy as np
 
 from malaria_cells.data.patches import rescale
 
-# The image is worked on at a scale that makes the median cell this many pixels wide: 60 gained nothing over 40 on
-# IML-Malaria's training part and took twice as long.
+# Pixels of the median cell at the working scale. On IML-Malaria's training part 60 gave no better results than 40 and took twice as long.
 WORKING_CELL_SIZE = 40.0
-LAMP_ROUNDS = 5
-FOREGROUND = (0.65, 0.94)  # transmission at which cells may begin, at least and at most
+LAMP_ROUNDS = 5  # iterations of the robust fit of the lamp's brightness
+FOREGROUND = (0.65, 0.94)  # smallest and largest threshold of transmission below which a pixel belongs to a cell
 
 
 @dataclass(frozen=True)
@@ -20,10 +19,10 @@ class Field:
 
     Attributes:
         image: uint8 RGB (h, w, 3).
-        cell: median longer side of a cell in pixels of it.
-        shape_hw: height and width of the image as given.
-        transmission: float32 (h, w), 1 in the empty field, less where stain absorbs.
-        threshold: transmission under which a pixel belongs to a cell.
+        cell: median longer side of a cell in pixels of the working scale.
+        shape_hw: height and width of the original image in pixels.
+        transmission: float32 (h, w), 1 in the empty field, less where stain absorbs light.
+        threshold: transmission below which a pixel belongs to a cell.
     """
 
     image: np.ndarray
@@ -34,56 +33,56 @@ class Field:
 
     @staticmethod
     def of(image: np.ndarray, cell_size: float) -> "Field":
-        """Bring uint8 RGB (H, W, 3), whose cells are `cell_size` pixels wide, to the working scale."""
+        """Create the field from an image, uint8 RGB (H, W, 3), whose median cell has `cell_size` pixels."""
         scale = min(1.0, WORKING_CELL_SIZE / cell_size)
         small = rescale(image, scale) if scale < 1 else image
         cell = cell_size * scale
-        # Cells are darker than the empty field in green (stain) or in all channels (unstained, out of focus): the smaller
-        # of green and the mean sees both.
+        # Stained cells are darker than the empty field in green, unstained or unfocused cells in all channels. The minimum of green and
+        # the mean of the channels shows both.
         light = np.minimum(small[..., 1].astype(np.float32), small.astype(np.float32).mean(axis=2))
         through = transmission(light, cell, 0.02)
         return Field(small, cell, (image.shape[0], image.shape[1]), through, _otsu(through))
 
     def to_image(self, boxes_xyxy: np.ndarray) -> np.ndarray:
-        """Boxes of the working scale in pixels of the image as given, clipped to it: float32 (n, 4)."""
+        """Convert boxes (n, 4) from the working scale to pixels of the original image, clipped to it: float32 (n, 4)."""
         height, width = self.shape_hw
         small_height, small_width = self.transmission.shape
-        found = boxes_xyxy.reshape(-1, 4) * np.array([width / small_width, height / small_height] * 2)
-        return np.clip(found, 0, [width, height] * 2).astype(np.float32)
+        boxes = boxes_xyxy.reshape(-1, 4) * np.array([width / small_width, height / small_height] * 2)
+        return np.clip(boxes, 0, [width, height] * 2).astype(np.float32)
 
 
 def transmission(light: np.ndarray, cell: float, smoothing: float) -> np.ndarray:
-    """Fraction of the lamp's light that comes through: float32 (h, w).
+    """Fraction of the lamp's light that each pixel transmits: float32 (h, w).
 
     Args:
         light: brightness, float32 (h, w).
         cell: median size of a cell in pixels.
-        smoothing: standard deviation of a first smoothing, in cell sizes.
+        smoothing: standard deviation of the Gaussian blur that is applied first, in cell sizes.
     """
     light = cv2.GaussianBlur(light, (0, 0), max(smoothing * cell, 0.5))
     return light / np.maximum(_empty_field(light, cell), 1)
 
 
 def _otsu(through: np.ndarray) -> float:
-    """Otsu's threshold (IEEE Trans. SMC 9(1), 1979), kept out of the noise of the field and out of the dark of nuclei."""
+    """Otsu's threshold (IEEE Trans. SMC 9(1), 1979), clipped to `FOREGROUND`: above nuclei and below the noise of the empty field."""
     levels = np.clip(through * 200, 0, 255).astype(np.uint8)
     threshold, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     return float(np.clip(threshold / 200, *FOREGROUND))
 
 
 def _empty_field(light: np.ndarray, cell: float) -> np.ndarray:
-    """Brightness that the image would have without cells: a high percentile of coarse blocks, smoothed."""
+    """Estimated brightness of the image without cells: a high percentile of coarse blocks, interpolated."""
     block = max(round(4 * cell), 8)
     rows, columns = (max(1, round(n / block)) for n in light.shape)
     strips = np.array_split(light, rows, axis=0)
     bright = np.array([[np.percentile(b, 97) for b in np.array_split(strip, columns, axis=1)] for strip in strips])
-    # Blocks packed with cells have no empty pixel: never let the field fall far under what the image's other blocks say.
+    # Blocks that are full of cells have no empty pixel, so the estimate has a lower limit from the other blocks.
     bright = np.maximum(bright, 0.94 * _lamp(bright)).astype(np.float32)
     return cv2.resize(bright, light.shape[::-1], interpolation=cv2.INTER_CUBIC if min(bright.shape) > 3 else cv2.INTER_LINEAR)
 
 
 def _lamp(bright: np.ndarray) -> np.ndarray:
-    """Light of the lamp at each block: a quadratic surface fitted to the blocks, those that lie under it counting little."""
+    """Brightness of the lamp at each block: a quadratic surface fitted to the blocks, in which blocks below the surface have low weight."""
     rows, columns = np.meshgrid(*(np.linspace(-1, 1, n) if n > 2 else np.zeros(n) for n in bright.shape), indexing="ij")
     terms = np.stack([np.ones(bright.shape), rows, columns, rows**2, columns**2, rows * columns], axis=-1).reshape(-1, 6)
     weights: np.ndarray = np.ones(bright.size)

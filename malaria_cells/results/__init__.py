@@ -1,4 +1,4 @@
-"""What people are given: tables, reports, plots, overlays, galleries, review sheets.
+"""Writes results: tables, reports, plots, overlays, galleries, review sheets.
 
-In: detections, figures, a training's result. Out: files in a folder of results or of a model.
+In: detections, metrics, a training's result. Out: files in an output folder or a model folder.
 """

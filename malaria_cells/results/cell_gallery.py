@@ -14,10 +14,10 @@ from malaria_cells.data.patches import crop_boxes
 from malaria_cells.data.stain import Stain
 from malaria_cells.results.style import figure, short
 
-# The published R tutorial's (a magick animation of resized patches): pixels a side, and seconds a frame.
-SIDE = 300
-SECONDS = 2
-COLUMNS = 10
+# Size of a patch and duration of a frame are those of the published R tutorial (a magick animation of resized patches).
+SIDE = 300  # pixels
+SECONDS = 2  # per frame of the GIF
+COLUMNS = 10  # patches per row of a contact sheet
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Cells:
     """Cells of one class.
 
     Attributes:
-        name: of the class.
-        total: how many there are in the data set; `patches` may be fewer.
+        name: name of the class.
+        total: number of cells of the class in the data set; `patches` may hold fewer.
         patches: uint8 RGB (n, H, W, 3).
-        stains: of the images that the patches are from, n of them, or none where they were not measured.
+        stains: stain of the image of each patch, n of them; empty if the stain was not measured.
     """
 
     name: str
@@ -38,47 +38,47 @@ class Cells:
 
 
 def cut_cells(annotations: AnnotationSet, count: int, context: float, side: int = SIDE, stained: bool = False) -> list[Cells]:
-    """Up to `count` cells of each class, spread evenly over the images, each image decoded once.
+    """Cut up to `count` cells of each class, spread evenly over the images.
 
     Args:
         annotations: the data set.
-        count: cells of a class at most.
-        context: side of the square shown, by the longer side of the box.
-        side: of the patches in pixels.
+        count: maximum number of cells per class.
+        context: side of the square crop, as a multiple of the longer side of the box.
+        side: size of the patches in pixels.
         stained: whether the stain of the images is measured.
 
     Returns:
-        An entry for each class that occurs.
+        One entry for each class that occurs.
     """
     class_ids = np.concatenate([p.cell_class_ids for p in annotations.images])
     image_ids = np.concatenate([np.full(len(p.cells_xyxy), i) for i, p in enumerate(annotations.images)])
-    every = np.concatenate([p.cells_xyxy for p in annotations.images])
+    all_boxes = np.concatenate([p.cells_xyxy for p in annotations.images])
     chosen = {}
     for class_id in range(len(annotations.labels)):
-        own = np.flatnonzero(class_ids == class_id)
-        if len(own):
-            chosen[class_id] = own[np.linspace(0, len(own) - 1, min(count, len(own))).round().astype(int)]
-    wanted = np.concatenate([*chosen.values(), np.zeros(0, dtype=np.int64)])
+        class_rows = np.flatnonzero(class_ids == class_id)
+        if len(class_rows):
+            chosen[class_id] = class_rows[np.linspace(0, len(class_rows) - 1, min(count, len(class_rows))).round().astype(int)]
+    chosen_rows = np.concatenate([*chosen.values(), np.zeros(0, dtype=np.int64)])
     patches: dict[int, np.ndarray] = {}
     stains: dict[int, Stain] = {}
-    shown = np.unique(image_ids[wanted])
-    for i in progress(shown, len(shown), "cutting cells", "image"):
-        rows = wanted[image_ids[wanted] == i]
+    image_indices = np.unique(image_ids[chosen_rows])
+    for i in progress(image_indices, len(image_indices), "cutting cells", "image"):
+        rows = chosen_rows[image_ids[chosen_rows] == i]
         image = read_image(annotations.images[i].path)
-        patches |= dict(zip(rows.tolist(), crop_boxes(image, every[rows], context, (side, side)), strict=True))
+        patches |= dict(zip(rows.tolist(), crop_boxes(image, all_boxes[rows], context, (side, side)), strict=True))
         if stained:
             stains |= dict.fromkeys(rows.tolist(), Stain.of(image))
     names = annotations.labels.names
-    found = []
+    galleries = []
     for c, rows in chosen.items():
-        own = rows.tolist()
-        of_images = [stains[row] for row in own] if stained else []
-        found.append(Cells(names[c], int((class_ids == c).sum()), np.stack([patches[row] for row in own]), of_images))
-    return found
+        class_rows = rows.tolist()
+        cell_stains = [stains[row] for row in class_rows] if stained else []
+        galleries.append(Cells(names[c], int((class_ids == c).sum()), np.stack([patches[row] for row in class_rows]), cell_stains))
+    return galleries
 
 
 def contact_sheet(cells: Cells, path: Path, explained: np.ndarray | None = None) -> None:
-    """Draw the patches of a class in a grid, and beneath each, if there is one, its explanation, uint8 (n, H, W, 3)."""
+    """Draw the patches of a class in a grid, each with its explanation below it, if given, as uint8 (n, H, W, 3)."""
     columns = min(COLUMNS, len(cells.patches))
     rows = -(-len(cells.patches) // columns)
     sources = [cells.patches] if explained is None else [cells.patches, explained]
@@ -94,7 +94,7 @@ def contact_sheet(cells: Cells, path: Path, explained: np.ndarray | None = None)
 
 
 def animation(cells: Cells, path: Path) -> None:
-    """Write the patches of a class as a GIF that repeats, `SECONDS` a frame."""
+    """Write the patches of a class as a looping GIF with `SECONDS` per frame."""
     frames = [Image.fromarray(patch).quantize(128, Image.Quantize.FASTOCTREE) for patch in cells.patches]
-    with files.replacing(path) as beside:
-        frames[0].save(beside, format="GIF", save_all=True, append_images=frames[1:], duration=SECONDS * 1000, loop=0)
+    with files.replacing(path) as temporary:
+        frames[0].save(temporary, format="GIF", save_all=True, append_images=frames[1:], duration=SECONDS * 1000, loop=0)

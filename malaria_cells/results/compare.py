@@ -1,4 +1,4 @@
-"""Annotation and detection side by side on the image."""
+"""Draws annotation and detections side by side."""
 
 import cv2
 import numpy as np
@@ -8,41 +8,41 @@ from malaria_cells.data.annotations import AnnotatedImage
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.results.overlay import draw_detections
 
-GAP = 8  # pixels between the halves, on an image 1280 wide
-PAPER, INK = 255, (40, 40, 40)
+GAP = 8  # pixels between the two images, if they are 1280 pixels wide
+PAPER, INK = 255, (40, 40, 40)  # RGB values of background and text
 
 
-def compared(image: np.ndarray, truth: AnnotatedImage, found: sv.Detections, labels: LabelSet, with_red_cells: bool) -> np.ndarray:
-    """Draw the annotation on the left and the counted detections on the right, each under its name and number of boxes.
+def compared(image: np.ndarray, truth: AnnotatedImage, detections: sv.Detections, labels: LabelSet, with_red_cells: bool) -> np.ndarray:
+    """Draw the annotation on the left and the counted detections on the right, each with its name and number of boxes above it.
 
     Args:
         image: uint8 RGB (H, W, 3).
-        truth: its annotation; ignore regions are not drawn.
-        found: its detections, with ``data["counted_as"]``.
+        truth: annotation of the image; ignore regions are not drawn.
+        detections: detections in the image, with ``data["counted_as"]``.
         labels: the classes.
-        with_red_cells: whether healthy red cells are drawn; in a crowded field they hide the rest.
+        with_red_cells: whether healthy red cells are drawn; in a crowded field of view they hide the other cells.
 
     Returns:
         uint8 RGB, as wide as two images and a gap, and higher by a line of text.
     """
     healthy = labels.is_healthy_red_cell
     annotated = sv.Detections(xyxy=truth.cells_xyxy, class_id=truth.cell_class_ids)
-    counted = found[found.data["counted_as"] >= 0] if len(found) else found
+    counted = detections[detections.data["counted_as"] >= 0] if len(detections) else detections
     if not with_red_cells:
         annotated = annotated[~healthy[truth.cell_class_ids]]
         counted = counted[~healthy[counted.data["counted_as"]]] if len(counted) else counted
     unit = max(image.shape[:2]) / 1280
     halves = [
-        _under_a_line(draw_detections(image, shown, labels), f"{name}: {len(shown)} boxes", unit)
-        for name, shown in (("annotated", annotated), ("detected", counted))
+        _with_title(draw_detections(image, cells, labels), f"{name}: {len(cells)} boxes", unit)
+        for name, cells in (("annotated", annotated), ("detected", counted))
     ]
     gap = np.full((halves[0].shape[0], max(round(GAP * unit), 2), 3), PAPER, dtype=np.uint8)
     return np.concatenate([halves[0], gap, halves[1]], axis=1)
 
 
-def _under_a_line(scene: np.ndarray, text: str, unit: float) -> np.ndarray:
+def _with_title(scene: np.ndarray, text: str, unit: float) -> np.ndarray:
     height = max(round(36 * unit), 14)
-    line = np.full((height, scene.shape[1], 3), PAPER, dtype=np.uint8)
-    place = (max(round(8 * unit), 2), round(height * 0.72))
-    cv2.putText(line, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.8 * unit, INK, max(round(2 * unit), 1), cv2.LINE_AA)
-    return np.concatenate([line, scene])
+    title = np.full((height, scene.shape[1], 3), PAPER, dtype=np.uint8)
+    origin = (max(round(8 * unit), 2), round(height * 0.72))
+    cv2.putText(title, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.8 * unit, INK, max(round(2 * unit), 1), cv2.LINE_AA)
+    return np.concatenate([title, scene])

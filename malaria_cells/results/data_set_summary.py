@@ -1,4 +1,4 @@
-"""A data set in images: some images with their boxes, and how large and how many the boxes are."""
+"""Plots of a data set: annotated images, and the sizes and numbers of their boxes."""
 
 from pathlib import Path
 
@@ -14,16 +14,16 @@ from malaria_cells.results.style import QUIET, class_colours, figure, short
 
 
 def annotated_images(annotations: AnnotationSet, count: int, path: Path) -> None:
-    """The images that show most classes, with the annotated boxes; ignore regions are left out.
+    """Draw the images with the most classes and their annotated boxes, without ignore regions.
 
     Args:
         annotations: the data set.
-        count: how many images.
+        count: number of images.
         path: PNG to write.
     """
-    shown = annotations.class_counts_by_image
+    counts = annotations.class_counts_by_image
     quiet = _common(annotations)
-    order = np.lexsort((-shown.sum(axis=1), -(shown > 0).sum(axis=1)))[:count]
+    order = np.lexsort((-counts.sum(axis=1), -(counts > 0).sum(axis=1)))[:count]
     columns = min(2, len(order))
     rows = -(-len(order) // columns)
     with figure(path, 7 * columns, 5.4 * rows, rows=rows, columns=columns, squeeze=False) as axes:
@@ -36,19 +36,19 @@ def annotated_images(annotations: AnnotationSet, count: int, path: Path) -> None
 
 
 def _common(annotations: AnnotationSet) -> np.ndarray:
-    """The class that has more than half of the boxes, bool (n_labels,): with its name on every box nothing else is seen."""
+    """Return which class has more than half of the boxes, bool (n_labels,); its boxes are drawn without names."""
     counts = annotations.class_counts
     return counts > 0.5 * counts.sum()
 
 
 def _drawn(image: AnnotatedImage, labels: LabelSet, quiet: np.ndarray) -> np.ndarray:
     ids = image.cell_class_ids
-    found = sv.Detections(xyxy=image.cells_xyxy, class_id=ids)
-    return draw_detections(read_image(image.path), found, labels, quiet)
+    cells = sv.Detections(xyxy=image.cells_xyxy, class_id=ids)
+    return draw_detections(read_image(image.path), cells, labels, quiet)
 
 
 def box_figures(annotations: AnnotationSet, path: Path) -> None:
-    """Sizes of the boxes by class, and boxes an image.
+    """Plot the sizes of the boxes by class, and the number of boxes per image.
 
     Args:
         annotations: the data set.
@@ -59,12 +59,12 @@ def box_figures(annotations: AnnotationSet, path: Path) -> None:
     colours = class_colours(annotations.labels, _common(annotations))
     present = [(i, n) for i, n in enumerate(annotations.labels.names) if (ids == i).any()]
     with figure(path, 11, 3.8, columns=2, width_ratios=(3, 2)) as (left, right):
-        drawn = left.boxplot(
+        plotted = left.boxplot(
             [sizes[ids == i] for i, _ in present], orientation="horizontal", patch_artist=True, whis=(5, 95), showfliers=False
         )
-        for box, (_, name) in zip(drawn["boxes"], present, strict=True):
+        for box, (_, name) in zip(plotted["boxes"], present, strict=True):
             box.set(facecolor=colours[name], alpha=0.6)
         left.set_yticks(range(1, len(present) + 1), [short(name) for _, name in present])
-        left.set(title="Longer side of the boxes", xlabel="pixels (box: half of them; whiskers: 5 to 95 %)", xlim=(0, None))
+        left.set(title="Longer side of the boxes", xlabel="pixels (box: middle half; whiskers: 5 to 95 %)", xlim=(0, None))
         right.hist(annotations.class_counts_by_image.sum(axis=1), bins=20, color=QUIET)
-        right.set(title="Boxes an image", xlabel="boxes", ylabel="images")
+        right.set(title="Boxes per image", xlabel="boxes", ylabel="images")

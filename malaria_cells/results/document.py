@@ -1,4 +1,4 @@
-"""One page of HTML that needs nothing beside it: images are inlined, so it opens offline and can be mailed and printed."""
+"""A self-contained HTML page: images are inlined, so it opens offline and can be mailed and printed."""
 
 import base64
 import importlib.metadata
@@ -15,14 +15,14 @@ from PIL import Image
 from malaria_cells.base import files
 
 NAME = "report.html"
-QUALITY = 82  # of inlined JPEGs
-BADGES = {"unusual": "doubt", "unlike anything learned": "lost"}  # texts and their style in the template
-TYPES = {".svg": "svg+xml", ".png": "png", ".jpg": "jpeg"}
+QUALITY = 82  # JPEG quality of inlined images
+BADGES = {"unusual": "doubt", "unlike anything learned": "lost"}  # CSS class of a badge by the text of a table cell
+TYPES = {".svg": "svg+xml", ".png": "png", ".jpg": "jpeg"}  # MIME subtypes by file suffix
 
 
 @dataclass(frozen=True)
 class Headline:
-    """A figure with its meaning in a sentence."""
+    """A key figure and a sentence that explains it."""
 
     name: str
     value: str
@@ -31,12 +31,12 @@ class Headline:
 
 @dataclass(frozen=True)
 class Inlined:
-    """An image within the page.
+    """An image in the page.
 
     Attributes:
-        source: its data as a URL.
-        alt: what it shows, for those who cannot see it.
-        caption: below it, or empty.
+        source: the image as a data URL.
+        alt: alternative text.
+        caption: caption below the image, or empty.
     """
 
     source: str
@@ -46,9 +46,9 @@ class Inlined:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: a title, a sentence, a table, images; each may be missing but the title.
+    """A section of the page: a title and, each optional, a text, a table and images.
 
-    A cell of a table that is one of `BADGES` is shown as a badge of its colour.
+    A table cell whose text is one of `BADGES` is shown as a coloured badge.
     """
 
     title: str
@@ -59,14 +59,14 @@ class Section:
 
     @property
     def words(self) -> frozenset[int]:
-        """Indices of the further columns that hold words, which are set from the left, as the first is, and numbers from the right."""
+        """Indices of the columns after the first that hold words; they are aligned left, and columns of numbers right."""
         cells = (tuple(filter(None, column)) for column in zip(*self.rows, strict=True))
         return frozenset(i for i, column in enumerate(cells) if i > 0 and column and all(cell[0].isalpha() for cell in column))
 
 
 @dataclass
 class Document:
-    """What is on the page, from top to bottom; see the template ``report.html.jinja``."""
+    """The content of the page from top to bottom; the template is ``report.html.jinja``."""
 
     title: str
     subtitle: str
@@ -77,18 +77,18 @@ class Document:
     warning: str = ""
 
     def write(self, path: Path) -> None:
-        """Write the page, whole or not at all."""
+        """Write the page; an interrupted call leaves no incomplete file."""
         environment = jinja2.Environment(loader=jinja2.PackageLoader("malaria_cells", "results"), autoescape=True)
         template = environment.get_template(f"{NAME}.jinja")
         version = importlib.metadata.version("malaria-cells")
         values = {name: getattr(self, name) for name in ("title", "subtitle", "command", "facts", "headline", "sections", "warning")}
         page = template.render(version=version, badges=BADGES, **values)
-        # A name that is not UTF-8 comes with \\x.. for its strange bytes, as in the tables.
+        # Bytes of a name that are not UTF-8 are written as \\x.., as in the tables.
         files.write_text(path, page.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def plot(draw: Callable[[Path], None], alt: str, caption: str = "", suffix: str = ".svg") -> Inlined:
-    """Inline what a function draws into the file it is given."""
+    """Let a function draw into a temporary file, and inline that file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"plot{suffix}"
         draw(path)
@@ -97,7 +97,7 @@ def plot(draw: Callable[[Path], None], alt: str, caption: str = "", suffix: str 
 
 
 def inlined_image(pixels: np.ndarray, width: int, alt: str, caption: str = "") -> Inlined:
-    """Inline an image, uint8 RGB (H, W, 3), as a JPEG at most `width` pixels wide."""
+    """Inline an image, uint8 RGB (H, W, 3), as a JPEG of at most `width` pixels width."""
     image = Image.fromarray(pixels)
     if image.width > width:
         image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)

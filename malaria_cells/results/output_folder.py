@@ -1,4 +1,4 @@
-"""The folder that a run writes into: what in it is a run's own, and that one run at a time writes there."""
+"""The output folder of a run: which files in it belong to a run, and a lock so that one run at a time writes there."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -18,67 +18,73 @@ NAMES = (*TABLES, "counts.csv", "detections.json", "failed.csv", "metrics.json",
 ANNOTATED = "annotated"
 COMPARED = "compared"
 WITHOUT_RED_CELLS = "_without_red_cells"
-# A file in the output and in each folder of drawn images while a run is at work: it stays where the run is killed, and says that what
-# lies beside it is a run's. In the output it is the lock, too.
+# Name of a marker file in the output folder and in each folder of drawn images while a run is at work. It stays after a kill and shows
+# that the files beside it belong to a run. The marker in the output folder is also the lock.
 UNFINISHED = ".unfinished_malaria_cells_run"
 
 
 def drawn_names(keys: Iterable[str]) -> dict[str, str]:
-    """The path, without ``.png``, of each image below `ANNOTATED` and `COMPARED`: its key, if that is not too long or another's."""
+    """Return the path, without ``.png``, of each image in `ANNOTATED` and `COMPARED`: its key, unless that is too long or taken."""
     keys = list(keys)
 
-    def files_of(name: str) -> tuple[str, str]:
+    def file_names(name: str) -> tuple[str, str]:
         return f"{name}.png", f"{name}{WITHOUT_RED_CELLS}.png"
 
-    return dict(zip(keys, distinct(keys, files_of, LONGEST - len(f"{WITHOUT_RED_CELLS}.png")), strict=True))
+    return dict(zip(keys, distinct(keys, file_names, LONGEST - len(f"{WITHOUT_RED_CELLS}.png")), strict=True))
 
 
 def check_output(folder: Path, images: Iterable[Path]) -> None:
-    """See that a run may write into a folder: `clear` will remove files in it.
+    """Check that a run may write into a folder, since `clear` removes files in it.
+
+    Args:
+        folder: the output folder; it need not exist.
+        images: the images that the run reads.
 
     Raises:
-        InputError: it is a file or a model, or holds files of these names that are not a run's, or that this run is to read.
+        InputError: the folder is a file or a model folder, or holds files of the run's names that no run wrote or that this run reads.
     """
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output {folder}: is a file; name a folder")
+        raise InputError(f"--output {folder}: is a file, expected a folder; choose another --output")
     if (folder / ABOUT).is_file():
-        raise InputError(f"--output {folder}: is a model folder; choose another output folder")
-    drawn = [folder / name for name in (ANNOTATED, COMPARED) if os.path.lexists(folder / name)]
-    advice = "move it away, or name another --output"
-    for place in drawn:
-        if place.is_symlink() or not place.is_dir():
-            raise InputError(f"--output {folder}: {place.name} in it is a link or a file, where a run makes a folder; {advice}")
-        if not (_has_table(folder) or (place / UNFINISHED).is_file() or _is_empty(place)):
-            raise InputError(f"--output {folder}: holds a folder `{place.name}` that no finished run wrote; {advice}")
-    theirs = [name for name in NAMES if os.path.lexists(folder / name)]
-    if theirs and not _has_table(folder) and not (folder / UNFINISHED).is_file():
-        raise InputError(f"--output {folder}: holds {theirs[0]}, which no run wrote and which would be written over; {advice}")
-    resolved = [place.resolve() for place in drawn]
-    for image in images if drawn else ():
-        if any(image.resolve().is_relative_to(place) for place in resolved):
-            raise InputError(f"--output {folder}: {image} is to be read and would be written over; name another --output")
+        raise InputError(f"--output {folder}: is a model folder; choose another --output")
+    folders = [folder / name for name in (ANNOTATED, COMPARED) if os.path.lexists(folder / name)]
+    advice = "move it away, or choose another --output"
+    for drawn_folder in folders:
+        if drawn_folder.is_symlink() or not drawn_folder.is_dir():
+            raise InputError(f"--output {folder}: {drawn_folder.name} in it is a link or a file, expected a folder; {advice}")
+        if not (_has_table(folder) or (drawn_folder / UNFINISHED).is_file() or _is_empty(drawn_folder)):
+            raise InputError(f"--output {folder}: holds a folder `{drawn_folder.name}` that no finished run wrote; {advice}")
+    existing = [name for name in NAMES if os.path.lexists(folder / name)]
+    if existing and not _has_table(folder) and not (folder / UNFINISHED).is_file():
+        raise InputError(f"--output {folder}: holds {existing[0]}, which no run wrote and which would be overwritten; {advice}")
+    resolved = [drawn_folder.resolve() for drawn_folder in folders]
+    for image in images if folders else ():
+        if any(image.resolve().is_relative_to(drawn_folder) for drawn_folder in resolved):
+            raise InputError(f"--output {folder}: {image} is an input and would be overwritten; choose another --output")
 
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Hold a folder for one run, and leave a mark in it until the run has ended well.
+    """Lock a folder for one run, and keep a marker in it until the run has succeeded.
 
     Raises:
-        InputError: another run is at work there.
+        InputError: another run is writing into the folder.
     """
-    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    new_folders = [new_folder for new_folder in (folder, *folder.parents) if not new_folder.exists()]
     was_killed = (folder / UNFINISHED).exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = _lock(folder)
     try:
         yield
     except BaseException as error:
-        refused = isinstance(error, InputError) and not was_killed
-        if refused or (folder.is_dir() and {p.name for p in folder.iterdir()} == {UNFINISHED}):  # it came to nothing: no trace is left
+        is_refused = isinstance(error, InputError) and not was_killed
+        if is_refused or (
+            folder.is_dir() and {p.name for p in folder.iterdir()} == {UNFINISHED}
+        ):  # nothing was written, so the marker is removed
             _release(lock, folder)
-            for place in new:
-                with suppress(OSError):  # somebody has put something there
-                    place.rmdir()
+            for new_folder in new_folders:
+                with suppress(OSError):  # the folder is not empty
+                    new_folder.rmdir()
         raise
     else:
         for name in (ANNOTATED, COMPARED):
@@ -91,7 +97,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def clear(folder: Path) -> None:
-    """Remove what earlier runs wrote, so that all tables belong together. Not the review: it may hold corrections."""
+    """Remove the files of earlier runs, so that all tables are of one run; the review stays, since it may hold corrections."""
     for name in (ANNOTATED, COMPARED):
         if (folder / name).is_dir():
             begin_drawn(folder / name)
@@ -105,24 +111,24 @@ def clear(folder: Path) -> None:
 
 
 def begin_drawn(folder: Path) -> None:
-    """Make a folder of drawn images that is known as a run's own from its beginning."""
+    """Create a folder of drawn images with the marker in it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / UNFINISHED).touch()
 
 
 def _clear_drawn(folder: Path) -> None:
-    """Remove images and then empty folders: what else a person has put there stays."""
-    for place, _, names in os.walk(folder, topdown=False):
+    """Remove the drawn images and the folders that are then empty; other files stay."""
+    for parent, _, names in os.walk(folder, topdown=False):
         for name in names:
             if name.endswith(".png"):
-                (Path(place) / name).unlink()
-        if {p.name for p in Path(place).iterdir()} <= {UNFINISHED}:
-            (Path(place) / UNFINISHED).unlink(missing_ok=True)
-            Path(place).rmdir()
+                (Path(parent) / name).unlink()
+        if {p.name for p in Path(parent).iterdir()} <= {UNFINISHED}:
+            (Path(parent) / UNFINISHED).unlink(missing_ok=True)
+            Path(parent).rmdir()
 
 
 def _has_table(folder: Path) -> bool:
-    """Whether a table of a run is there: what another program wrote under its name begins with other columns."""
+    """Whether the folder holds a table of a run; a file of that name by another program starts with other columns."""
     for name in TABLES:
         path = folder / name
         if path.is_file():
@@ -142,18 +148,18 @@ def _lock(folder: Path) -> FileLock:
         lock = FileLock(folder / UNFINISHED, timeout=0)
         try:
             lock.acquire()
-        except NotImplementedError:  # a file system without locks: it is a mark then, and no more
+        except NotImplementedError:  # the file system has no locks, so the file is only a marker
             (folder / UNFINISHED).touch()
             return lock
         except Timeout:
-            raise InputError(f"--output {folder}: another run is writing into it; wait for its end, or name another --output") from None
+            raise InputError(f"--output {folder}: another run is writing into it; wait until it ends, or choose another --output") from None
         if (folder / UNFINISHED).exists():
             return lock
-        lock.release()  # between opening and locking, the run that had it ended and removed it
+        lock.release()  # the run that held it removed the file between opening and locking
 
 
 def _release(lock: FileLock, folder: Path) -> None:
-    """Remove the mark while it is locked, or right after that where a system does not remove what is open."""
+    """Remove the marker while it is locked, or right after that on systems that cannot remove an open file."""
     with suppress(PermissionError):
         (folder / UNFINISHED).unlink()
     lock.release()

@@ -1,4 +1,4 @@
-"""Detections drawn on the image, infected cells standing out."""
+"""Draws detections on the image; infected cells stand out."""
 
 import numpy as np
 import supervision as sv
@@ -6,34 +6,34 @@ import supervision as sv
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.results.style import class_colours, short
 
-# Names more than these are kept inside the image only, not off one another: supervision compares every name with every other, a
-# hundred times over, which takes 38 seconds for 2,000 of them.
-MOST_SPREAD = 100
+# Names; up to this many are moved apart so that they do not overlap, more are only kept inside the image. supervision compares every
+# name with every other one a hundred times, which takes 38 seconds for 2,000 names.
+MAX_SPREAD = 100
 
 
 def draw_detections(image: np.ndarray, detections: sv.Detections, labels: LabelSet, quiet: np.ndarray | None = None) -> np.ndarray:
-    """Draw the boxes that are counted on a copy of an image.
+    """Draw the boxes of counted detections on a copy of an image.
 
-    Cells of quiet classes, by default healthy red cells, get a thin quiet box; every other cell a thick coloured one with
-    its name and score. Line widths follow the size of the image.
+    Cells of quiet classes, by default healthy red cells, get a thin grey box; all others get a thick coloured box with name and score.
+    Line widths are proportional to the size of the image.
 
     Args:
         image: uint8 RGB (H, W, 3).
-        detections: the cells, with ``data["counted_as"]``; without it, their class ids are what they are drawn as.
+        detections: the cells; their classes are ``data["counted_as"]``, or `class_id` without it.
         labels: the classes.
-        quiet: bool (n_labels,), the classes that are not looked at.
+        quiet: bool (n_labels,), the quiet classes; None: healthy red cells.
 
     Returns:
         uint8 RGB (H, W, 3).
     """
-    scene = np.ascontiguousarray(image[..., ::-1])  # supervision draws in OpenCV's order of channels
+    scene = np.ascontiguousarray(image[..., ::-1])  # supervision draws in BGR order, as OpenCV
     quiet_classes = labels.is_healthy_red_cell if quiet is None else quiet
     palette = sv.ColorPalette.from_hex(list(class_colours(labels, quiet_classes).values()))
     unit = max(image.shape[0], image.shape[1]) / 1280
     class_ids = np.asarray(detections.data.get("counted_as", detections.class_id), dtype=np.int64)
     counted = class_ids >= 0
     scores = None if detections.confidence is None else detections.confidence[counted]
-    shown = sv.Detections(xyxy=detections.xyxy[counted], confidence=scores, class_id=class_ids[counted])
+    counted_cells = sv.Detections(xyxy=detections.xyxy[counted], confidence=scores, class_id=class_ids[counted])
     is_quiet = quiet_classes[class_ids[counted]]
     thin = sv.BoxAnnotator(color=palette, thickness=max(round(unit), 1))
     thick = sv.BoxAnnotator(color=palette, thickness=max(round(3 * unit), 2))
@@ -42,15 +42,15 @@ def draw_detections(image: np.ndarray, detections: sv.Detections, labels: LabelS
         text_scale=0.5 * unit,
         text_thickness=max(round(unit), 1),
         text_padding=max(round(4 * unit), 2),
-        smart_position=True,  # names stay within the image and off one another
+        smart_position=True,  # moves names apart and into the image
     )
-    scene = thin.annotate(scene, shown[is_quiet])
-    loud = shown[~is_quiet]
+    scene = thin.annotate(scene, counted_cells[is_quiet])
+    loud = counted_cells[~is_quiet]
     scene = thick.annotate(scene, loud)
     if len(loud):
         figures = [""] * len(loud) if loud.confidence is None else [f" {s:.2f}" for s in loud.confidence]
         texts = [f"{short(labels.names[c])}{f}" for c, f in zip(loud.class_id, figures, strict=True)]
-        step = len(loud) if len(loud) <= MOST_SPREAD else 1
+        step = len(loud) if len(loud) <= MAX_SPREAD else 1
         for i in range(0, len(loud), step):
             scene = tag.annotate(scene, loud[i : i + step], labels=texts[i : i + step])
     return scene[..., ::-1]

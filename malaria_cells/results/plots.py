@@ -1,4 +1,4 @@
-"""Plots of a training: curves, confusion."""
+"""Plots of a training: learning curves and confusion matrix."""
 
 from pathlib import Path
 
@@ -10,41 +10,41 @@ from malaria_cells.training.training_result import LearningCurve
 CLASSIFIER_PANELS = {"loss": "Loss", "macro_f1": "Macro F1"}
 
 
-def training_curves(courses: list[LearningCurve], path: Path, panels: dict[str, str] = CLASSIFIER_PANELS) -> None:
-    """Two figures by epoch, the best epoch marked; those of a refiner beside them, dashed.
+def training_curves(curves: list[LearningCurve], path: Path, panels: dict[str, str] = CLASSIFIER_PANELS) -> None:
+    """Plot two metrics by epoch and mark the best epoch; the refiner's curves are dashed.
 
     Args:
-        courses: one or two.
+        curves: learning curves of the classifier and, if there is one, of the refiner.
         path: image to write.
-        panels: title by key.
+        panels: titles of the two plots, by key of the history.
     """
     with figure(path, 9, 3.6, columns=2) as axes:
         for ax, key, title in zip(axes, *zip(*panels.items(), strict=True), strict=True):
-            for number, course in enumerate(courses):
-                epochs = np.arange(1, len(course.history) + 1)
-                shown = {"marker": "o", "markersize": 3, "linestyle": "--" if number else "-"}
-                second = ", refiner" if number else ""
-                ax.plot(epochs, [row[key] for row in course.history], color=QUIET, label=f"training (augmented){second}", **shown)
-                validation = [row[f"val_{key}"] for row in course.history if f"val_{key}" in row]
-                if validation:  # nothing is compared on where all images are trained on
-                    ax.plot(epochs, validation, color=PALETTE[1], label=f"validation{second}", **shown)
-                ax.axvline(course.best_epoch + 1, color=PALETTE[0], linestyle=":", label=f"kept: epoch {course.best_epoch + 1}{second}")
+            for number, curve in enumerate(curves):
+                epochs = np.arange(1, len(curve.history) + 1)
+                style = {"marker": "o", "markersize": 3, "linestyle": "--" if number else "-"}
+                suffix = ", refiner" if number else ""
+                ax.plot(epochs, [row[key] for row in curve.history], color=QUIET, label=f"training (augmented){suffix}", **style)
+                validation = [row[f"val_{key}"] for row in curve.history if f"val_{key}" in row]
+                if validation:  # there is none if all images are trained on
+                    ax.plot(epochs, validation, color=PALETTE[1], label=f"validation{suffix}", **style)
+                ax.axvline(curve.best_epoch + 1, color=PALETTE[0], linestyle=":", label=f"kept: epoch {curve.best_epoch + 1}{suffix}")
             ax.set(title=title, xlabel="epoch")
             ax.xaxis.get_major_locator().set_params(integer=True)
             ax.set_ylim(bottom=0, top=1 if key == "macro_f1" else None)
-        place = "lower right" if "macro_f1" in panels else "upper right"
-        axes[1].legend(loc=place, fontsize=9, frameon=True, framealpha=0.9, edgecolor="none")
+        legend_position = "lower right" if "macro_f1" in panels else "upper right"
+        axes[1].legend(loc=legend_position, fontsize=9, frameon=True, framealpha=0.9, edgecolor="none")
 
 
 def confusion_matrix(counts: np.ndarray, names: tuple[str, ...], title: str, path: Path, rows: tuple[str, ...] | None = None) -> None:
-    """Counts, shaded by row fraction.
+    """Draw a confusion matrix with counts, shaded by the fraction of the row.
 
     Args:
         counts: int (n, n), rows true, columns predicted.
-        names: of the columns.
-        title: says of what.
+        names: names of the columns.
+        title: title of the plot.
         path: image to write.
-        rows: their names; None: those of the columns.
+        rows: names of the rows; None: those of the columns.
     """
     counts = np.asarray(counts)
     fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

@@ -1,7 +1,7 @@
-"""The most doubtful cells of a run: a sheet to look at, a table, and a data set to correct in an annotation tool.
+"""Writes the most doubtful cells of a run as a sheet, a table, and a data set to correct in an annotation tool.
 
-The data set is COCO with the images beside it. It holds every counted cell of the images that have a doubtful one, not
-the doubtful alone, so that a corrected copy is a complete annotation of them and can be trained on (`corrections`).
+The data set is a COCO file and its images. It holds all counted cells of the images with a doubtful cell, so that a corrected copy is a
+complete annotation of these images and can be trained on (`corrections`).
 """
 
 import csv
@@ -22,9 +22,9 @@ from malaria_cells.data.writers import WRITERS
 from malaria_cells.results.style import figure, short
 
 FOLDER = "review"
-COLUMNS = 6
-CONTEXT = 2.0  # side of the square shown, by the longer side of the box: a person wants to see the neighbours
-SHOWN = 128  # pixels of it
+COLUMNS = 6  # cells per row of the sheet
+CONTEXT = 2.0  # side of the square crop, as a multiple of the longer side of the box; shows neighbouring cells too
+SIDE = 128  # pixels; size of a patch in the sheet
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class DoubtfulCell:
     """A detection whose label is in doubt.
 
     Attributes:
-        key: of its image.
-        index: of the detection in it.
-        doubt: 0 to 1.
+        key: key of the image.
+        index: index of the detection in the image.
+        doubt: 0 to 1, see `doubts`.
     """
 
     key: str
@@ -42,65 +42,64 @@ class DoubtfulCell:
     doubt: float
 
 
-def doubts(found: sv.Detections, labels: LabelSet) -> np.ndarray:
-    """How doubtful the label of each detection is: float (n,), 0 to 1.
+def doubts(detections: sv.Detections, labels: LabelSet) -> np.ndarray:
+    """Return the uncertainty of the label of each detection: float (n,), 0 to 1.
 
-    Where cells can be infected it is the entropy of "infected or not" in bits; else that of the labels, by its largest
-    possible value. Either is of the calibrated probabilities given that there is a cell, times the probability that
-    there is one.
+    With infected labels it is the entropy of "infected or not" in bits; otherwise the entropy of the labels, divided by its maximum. The
+    entropy is that of the calibrated probabilities given a cell, and is multiplied by the objectness.
     """
-    p = np.asarray(found.data["probabilities"], dtype=np.float64)[:, : len(labels)]
+    p = np.asarray(detections.data["probabilities"], dtype=np.float64)[:, : len(labels)]
     p = p / np.maximum(p.sum(axis=1, keepdims=True), 1e-9)
     if labels.is_infected.any() and not labels.is_infected.all():
         infected = p[:, labels.is_infected].sum(axis=1)
         p = np.stack([infected, 1 - infected], axis=1)
     if p.shape[1] < 2:
-        return 1 - np.asarray(found.data["objectness"], dtype=np.float64)
-    return entropy(np.clip(p, 1e-12, 1), axis=1, base=p.shape[1]) * np.asarray(found.data["objectness"])
+        return 1 - np.asarray(detections.data["objectness"], dtype=np.float64)
+    return entropy(np.clip(p, 1e-12, 1), axis=1, base=p.shape[1]) * np.asarray(detections.data["objectness"])
 
 
 def most_doubtful(results: dict[str, sv.Detections], labels: LabelSet, count: int) -> list[DoubtfulCell]:
-    """The `count` most doubtful of the counted cells of a run, most doubtful first."""
+    """Return the `count` counted cells of a run with the most doubtful labels, most doubtful first."""
     cells = [
         DoubtfulCell(key, int(i), float(doubt[i]))
-        for key, found in results.items()
-        if len(found)
-        for doubt in [doubts(found, labels)]
-        for i in np.flatnonzero(found.data["counted_as"] >= 0)
+        for key, detections in results.items()
+        if len(detections)
+        for doubt in [doubts(detections, labels)]
+        for i in np.flatnonzero(detections.data["counted_as"] >= 0)
     ]
     return sorted(cells, key=lambda c: (-c.doubt, c.key, c.index))[:count]
 
 
 def write_review(folder: Path, results: dict[str, sv.Detections], root: Path, labels: LabelSet, count: int) -> int:
-    """Write ``sheet.png``, ``doubtful.csv``, ``annotations.json`` and ``images/`` into a folder that is not there yet.
+    """Write ``sheet.png``, ``doubtful.csv``, ``annotations.json`` and ``images/`` into a new folder.
 
     Args:
-        folder: where to.
-        results: detections by the key of their image.
+        folder: folder to create.
+        results: detections by image key.
         root: folder that the keys are relative to.
         labels: the classes.
-        count: of doubtful cells.
+        count: maximum number of doubtful cells.
 
     Returns:
-        How many there were, `count` at most; with none nothing is written.
+        The number of doubtful cells; if it is 0, nothing is written.
     """
     cells = most_doubtful(results, labels, count)
     if not cells:
         return 0
     keys = sorted({cell.key for cell in cells})
-    with files.replacing_folder(folder, "doubtful.csv") as beside:
-        WRITERS["coco"](AnnotationSet(labels, tuple(_as_image(key, root / key, results[key]) for key in keys)), beside)
-        _write_table(beside / "doubtful.csv", cells, results, labels)
-        draw_sheet(beside / "sheet.png", cells, results, {key: root / key for key in keys}, labels)
+    with files.replacing_folder(folder, "doubtful.csv") as temporary:
+        WRITERS["coco"](AnnotationSet(labels, tuple(_as_image(key, root / key, results[key]) for key in keys)), temporary)
+        _write_table(temporary / "doubtful.csv", cells, results, labels)
+        draw_sheet(temporary / "sheet.png", cells, results, {key: root / key for key in keys}, labels)
     return len(cells)
 
 
-def _as_image(key: str, path: Path, found: sv.Detections) -> AnnotatedImage:
-    counted = found.data["counted_as"] >= 0
-    class_ids = found.data["counted_as"][counted]
+def _as_image(key: str, path: Path, detections: sv.Detections) -> AnnotatedImage:
+    counted = detections.data["counted_as"] >= 0
+    class_ids = detections.data["counted_as"][counted]
     pixels = read_image(path)
     return AnnotatedImage(
-        key, path, (pixels.shape[1], pixels.shape[0]), key, found.xyxy[counted], class_ids, np.zeros(len(class_ids), dtype=bool)
+        key, path, (pixels.shape[1], pixels.shape[0]), key, detections.xyxy[counted], class_ids, np.zeros(len(class_ids), dtype=bool)
     )
 
 
@@ -109,34 +108,34 @@ def _write_table(path: Path, cells: list[DoubtfulCell], results: dict[str, sv.De
         writer = csv.writer(file)
         writer.writerow(("number", "image", "label", "doubt", "x_min", "y_min", "x_max", "y_max", *(f"p_{name}" for name in labels.names)))
         for number, cell in enumerate(cells, start=1):
-            found = results[cell.key]
-            label = labels.names[found.data["counted_as"][cell.index]]
-            box = (f"{v:.1f}" for v in found.xyxy[cell.index])
-            fractions = (f"{v:.4f}" for v in found.data["probabilities"][cell.index][: len(labels)])
+            detections = results[cell.key]
+            label = labels.names[detections.data["counted_as"][cell.index]]
+            box = (f"{v:.1f}" for v in detections.xyxy[cell.index])
+            fractions = (f"{v:.4f}" for v in detections.data["probabilities"][cell.index][: len(labels)])
             writer.writerow((number, cell.key, label, f"{cell.doubt:.4f}", *box, *fractions))
 
 
 def draw_sheet(path: Path, cells: list[DoubtfulCell], results: dict[str, sv.Detections], images: dict[str, Path], labels: LabelSet) -> None:
-    """Draw doubtful cells with their two likeliest labels; `images` are the images' files by key."""
+    """Draw doubtful cells with their two likeliest labels; `images` holds image files by key."""
     patches: dict[DoubtfulCell, np.ndarray] = {}
     for key in {cell.key for cell in cells}:
-        own = [cell for cell in cells if cell.key == key]
-        cells_xyxy = results[key].xyxy[[cell.index for cell in own]]
-        patches |= dict(zip(own, crop_boxes(read_image(images[key]), cells_xyxy, CONTEXT, (SHOWN, SHOWN)), strict=True))
+        cells_of_image = [cell for cell in cells if cell.key == key]
+        cells_xyxy = results[key].xyxy[[cell.index for cell in cells_of_image]]
+        patches |= dict(zip(cells_of_image, crop_boxes(read_image(images[key]), cells_xyxy, CONTEXT, (SIDE, SIDE)), strict=True))
     rows = -(-len(cells) // COLUMNS)
     with figure(path, COLUMNS * 1.6, rows * 1.95 + 0.5, rows=rows, columns=COLUMNS, squeeze=False) as axes:
         for ax in axes.flat:
             ax.axis("off")
         for number, (ax, cell) in enumerate(zip(axes.flat, cells, strict=False), start=1):
             ax.imshow(patches[cell])
-            ax.set_title(f"{number}  {_second_thoughts(results[cell.key], cell.index, labels)}", fontsize=7.5, fontweight="normal")
+            ax.set_title(f"{number}  {_likeliest_labels(results[cell.key], cell.index, labels)}", fontsize=7.5, fontweight="normal")
         noun = "cell" if len(cells) == 1 else "cells"
         axes[0, 0].figure.suptitle(
             f"{len(cells)} most doubtful {noun}: the two likeliest labels", x=0.01, ha="left", fontweight="bold", fontsize=11
         )
 
 
-def _second_thoughts(found: sv.Detections, index: int, labels: LabelSet) -> str:
-    p: Any = found.data["probabilities"][index][: len(labels)]
+def _likeliest_labels(detections: sv.Detections, index: int, labels: LabelSet) -> str:
+    p: Any = detections.data["probabilities"][index][: len(labels)]
     best = np.argsort(-p)[:2]
     return "\n".join(f"{short(labels.names[i])} {p[i] / max(p.sum(), 1e-9):.2f}" for i in best)

@@ -1,4 +1,4 @@
-"""The files that ``run`` writes: names, columns and keys are a contract."""
+"""Writes the files of ``run``; their names, columns and keys must not change."""
 
 import csv
 import re
@@ -31,21 +31,22 @@ from malaria_cells.results.scored_by import said_of_labels, scored_without
 from malaria_cells.results.verdicts import Verdicts
 
 TOTAL = "TOTAL"
-# What a spreadsheet takes for the beginning of a formula. Names that begin so stay as they are, since tables are joined by them.
+# Characters with which a spreadsheet formula begins. Names that begin with one are not changed, since tables are joined by name.
 FORMULA = re.compile(r"[=+\-@\t\r]")
 
 
 @dataclass
 class Finished:
-    """What has been worked through so far.
+    """The results of a run so far.
 
     Attributes:
-        results: by image key, in order.
-        failed: reason by image key.
-        not_drawn: reason by the key of images that have results, of which no image with boxes could be written.
-        familiarity: by image key, of those in `results`; None where the model does not know what its training looked like.
-        seconds: for the images in `results`, reading included.
-        interrupted: whether a person stopped the run.
+        results: detections or class probabilities by image key, in order.
+        failed: reason by key of each image that failed.
+        not_drawn: reason by key of each image with results whose drawn image could not be written.
+        sizes_wh: width and height in pixels by image key.
+        familiarity: familiarity by key of the images in `results`; None if the model has no familiarity model.
+        seconds: total time for the images in `results`, reading included.
+        interrupted: whether the user stopped the run.
     """
 
     results: dict[str, Any] = field(default_factory=dict)
@@ -58,25 +59,25 @@ class Finished:
 
     @property
     def exit_code(self) -> int:
-        """130 interrupted, 3 some images failed, 0 all done."""
+        """130 if interrupted, 3 if images failed, otherwise 0."""
         return 130 if self.interrupted else 3 if self.reasons else 0
 
     @property
     def reasons(self) -> dict[str, str]:
-        """Why images failed, by their keys; those with results that could not be drawn among them."""
+        """Reasons why images failed or could not be drawn, by image key."""
         return self.failed | {key: f"is in the tables, but could not be drawn: {why}" for key, why in self.not_drawn.items()}
 
 
 @dataclass
 class DetectionOutput:
-    """Writes a detection run into a folder.
+    """Writes the results of a detection run into a folder.
 
     Attributes:
-        folder: where to; tables of an earlier run in it are replaced.
-        detector: for its labels and thresholds.
-        images: folder that the images' keys are relative to.
-        names: see `drawn_names`.
-        force: whether images that are unlike anything learned get a parasitemia, too.
+        folder: the output folder; tables of an earlier run in it are replaced.
+        detector: the detector, for its labels and thresholds.
+        images: folder that the image keys are relative to.
+        names: names of the drawn images by key, see `drawn_names`.
+        force: whether a parasitemia is also given for images that are unlike anything learned.
     """
 
     folder: Path
@@ -87,13 +88,13 @@ class DetectionOutput:
 
     @staticmethod
     def start(folder: Path, detector: Detector, images: Path, keys: Iterable[str], force: bool = False) -> "DetectionOutput":
-        """Begin: what an earlier run left in the folder under these names goes, so that all tables belong together."""
+        """Remove the files of an earlier run from the folder, and create the folder of drawn images."""
         clear(folder)
         begin_drawn(folder / ANNOTATED)
         return DetectionOutput(folder, detector, images, drawn_names(keys), force)
 
     def drawn(self, key: str) -> Path:
-        """Where an image with boxes is."""
+        """Return the path of a drawn image."""
         return self.folder / ANNOTATED / f"{self.names[key]}.png"
 
     @property
@@ -101,13 +102,13 @@ class DetectionOutput:
         """The classes."""
         return self.detector.labels
 
-    def image(self, key: str, image: np.ndarray, found: sv.Detections) -> None:
+    def image(self, key: str, image: np.ndarray, detections: sv.Detections) -> None:
         """Write ``annotated/<image>.png``."""
-        scene = draw_detections(image, found, self.labels)
+        scene = draw_detections(image, detections, self.labels)
         _write_png(self.drawn(key), scene)
 
     def tables(self, finished: Finished, truth: AnnotationSet | None) -> Score | None:
-        """Write every table, and ``metrics.json`` where there is something to score by."""
+        """Write all tables and, with annotations, ``metrics.json``; return the score, or None without annotations."""
         results = finished.results
         self.folder.mkdir(parents=True, exist_ok=True)
         _write_csv(self.folder / "detections.csv", ("image", "label", "score", "x_min", "y_min", "x_max", "y_max"), self._rows(results))
@@ -117,74 +118,74 @@ class DetectionOutput:
         return self._score(finished, truth.subset(results)) if truth is not None else None
 
     def compare(self, finished: Finished, truth: AnnotationSet) -> None:
-        """Write ``compared/<image>.png`` and the same ``_without_red_cells`` for every image that is annotated."""
+        """Write ``compared/<image>.png``, also ``_without_red_cells``, for every annotated image."""
         versions = {"": True, WITHOUT_RED_CELLS: False} if self.labels.is_red_cell.any() else {"": True}
-        shown = [p for p in truth.images if p.key in finished.results]
-        if shown:
+        annotated = [p for p in truth.images if p.key in finished.results]
+        if annotated:
             begin_drawn(self.folder / COMPARED)
-        for p in shown:
+        for p in annotated:
             pixels = read_image(p.path)
             for suffix, with_red_cells in versions.items():
                 scene = compared(pixels, p, finished.results[p.key], self.labels, with_red_cells)
                 _write_png(self.folder / COMPARED / f"{self.names[p.key]}{suffix}.png", scene)
-        if shown:
-            print(f"annotated beside detected: {self.folder / COMPARED}")
+        if annotated:
+            print(f"annotation beside detections: {self.folder / COMPARED}")
 
     def review(self, finished: Finished, count: int, model: Path) -> None:
-        """Write the most doubtful cells as a sheet and a data set to correct."""
+        """Write the most doubtful cells as a sheet and as a data set to correct, and print how to go on."""
         n = write_review(self.folder / FOLDER, finished.results, self.images, self.labels, count)
         if n:
             folder = self.folder / FOLDER
             print(f"{n} doubtful cells: {folder}")
             print(f"correct its annotations.json, then train with --set corrections={folder}")
             if (model / PROPOSER).is_file():
-                print(f"or go on from the model: malaria-cells adapt {folder} --from {model} --output models/adapted")
+                print(f"or fine-tune the model: malaria-cells adapt {folder} --from {model} --output models/adapted")
         else:
             print("review: no cell was counted, there is nothing to review")
 
     def _score(self, finished: Finished, truth: AnnotationSet) -> Score:
-        """Write and say the figures of the images that are annotated."""
+        """Write and print the metrics of the annotated images."""
         results, images = finished.results, list(truth.images)
-        found = [results[p.key] for p in images]
+        detections = [results[p.key] for p in images]
         seconds = round(finished.seconds / len(results), 4) if results else None
-        scored = score(images, found, self.labels, seconds)
+        scored = score(images, detections, self.labels, seconds)
         metrics = scored.metrics
         if self.labels.is_infected.any():
             metrics["interval_coverage"] = self._coverage(images, finished)
-        without = scored_without(truth, self.labels)
-        files.write_json(self.folder / "metrics.json", metrics | without)
+        unscored = scored_without(truth, self.labels)
+        files.write_json(self.folder / "metrics.json", metrics | unscored)
         self._say_metrics(metrics)
-        if "ignored_labels" in without:
+        if "ignored_labels" in unscored:
             regions = number_of(sum(int(p.ignore.sum()) for p in images), "region")
-            print(f"ignored, so that they are neither hit nor miss: {', '.join(without['ignored_labels'])} ({regions} in all)")
-        said = said_of_labels(images, found, self.labels)
-        if said:
-            print(said)
+            print(f"ignored labels, scored as neither right nor wrong: {', '.join(unscored['ignored_labels'])} ({regions} in all)")
+        message = said_of_labels(images, detections, self.labels)
+        if message:
+            print(message)
         ap50 = [metrics["per_class"][name]["AP50"] for name in self.labels.names]
-        self._matches(class_matches(images, found, self.labels, ap50))
+        self._matches(class_matches(images, detections, self.labels, ap50))
         return scored
 
     def _rows(self, results: dict[str, sv.Detections]) -> Iterable[tuple]:
-        for key, found in sorted(results.items()):
-            for i in np.argsort(-found.confidence, kind="stable"):
-                box = (f"{v:.1f}" for v in found.xyxy[i])
-                yield key, self.labels.names[found.class_id[i]], f"{found.confidence[i]:.4f}", *box
+        for key, detections in sorted(results.items()):
+            for i in np.argsort(-detections.confidence, kind="stable"):
+                box = (f"{v:.1f}" for v in detections.xyxy[i])
+                yield key, self.labels.names[detections.class_id[i]], f"{detections.confidence[i]:.4f}", *box
 
     def _coverage(self, images: list[AnnotatedImage], finished: Finished) -> dict[str, Any]:
-        """How often intervals hold the annotated parasitemia, of the images for which one is given; the others are counted."""
+        """Return how often intervals contain the annotated parasitemia, and the number of images without an interval."""
         errors = [self.errors_of(p.key, finished) for p in images]
-        own = self.verdicts(finished)
-        with_one = [(p, e) for p, e in zip(images, errors, strict=True) if p.key in own.given and (e is None or e.measured)]
-        found = [finished.results[p.key] for p, _ in with_one]
-        coverage = interval_coverage([p for p, _ in with_one], found, self.labels, [e for _, e in with_one])
-        return coverage | {"without_interval": len(images) - len(with_one)}
+        verdicts = self.verdicts(finished)
+        with_interval = [(p, e) for p, e in zip(images, errors, strict=True) if p.key in verdicts.given and (e is None or e.measured)]
+        detections = [finished.results[p.key] for p, _ in with_interval]
+        coverage = interval_coverage([p for p, _ in with_interval], detections, self.labels, [e for _, e in with_interval])
+        return coverage | {"without_interval": len(images) - len(with_interval)}
 
     def errors_of(self, key: str, finished: Finished) -> ErrorRates | None:
-        """The error rates to expect on one image."""
+        """Return the error rates to expect on one image."""
         return self.detector.errors_for(finished.familiarity.get(key))
 
     def verdicts(self, finished: Finished) -> Verdicts:
-        """What is to be said of the images' familiarity, and which of them are given a parasitemia."""
+        """Return the verdicts on the familiarity of all images together."""
         return Verdicts.of(self.detector, finished.results, finished.familiarity, self.force)
 
     def _counts(self, finished: Finished) -> tuple[tuple[str, ...], list[tuple]]:
@@ -194,12 +195,12 @@ class DetectionOutput:
         columns += ("familiarity", "familiarity_reason")
         verdicts = self.verdicts(finished)
         rows = []
-        for key, found in sorted(finished.results.items()):
+        for key, detections in sorted(finished.results.items()):
             familiarity = finished.familiarity.get(key)
-            said = (familiarity.level, familiarity.reason) if familiarity else ("", "")
-            row = _count_row(self.labels, count_detected(found, self.labels), self.errors_of(key, finished), key in verdicts.given)
-            # The last row alone has that name: an image of it is named from its folder on.
-            rows.append((f"./{key}" if key == TOTAL else key, *row, *said))
+            familiarity_cells = (familiarity.level, familiarity.reason) if familiarity else ("", "")
+            row = _count_row(self.labels, count_detected(detections, self.labels), self.errors_of(key, finished), key in verdicts.given)
+            # Only the last row is called TOTAL; an image of that name is listed as ./TOTAL.
+            rows.append((f"./{key}" if key == TOTAL else key, *row, *familiarity_cells))
         rows.append((TOTAL, *_count_row(self.labels, verdicts.together, verdicts.errors, True), "", verdicts.sentence))
         return columns, rows
 
@@ -213,7 +214,7 @@ class DetectionOutput:
         }
 
     def _matches(self, rows: list[ClassMatches]) -> None:
-        """Write and print what was annotated, predicted and matched."""
+        """Write and print the numbers of annotated, predicted and matched cells of each class."""
         columns = ("label", "annotated", "predicted", "matched", "recall", "precision", "AP50", "predicted_by_annotated")
         figures = [(r.recall, r.precision, r.ap50, r.predicted_by_annotated) for r in rows]
         table = [(r.label, r.annotated, r.predicted, r.matched, *(rounded(v, "") for v in f)) for r, f in zip(rows, figures, strict=True)]
@@ -232,25 +233,25 @@ class DetectionOutput:
         print(f"  on {number_of(metrics['images'], 'annotated image')}")
 
     def say(self, finished: Finished) -> None:
-        """Tell where things are."""
+        """Print a summary and the paths of the files."""
         verdicts = self.verdicts(finished)
         detections = number_of(sum(map(len, finished.results.values())), "detection")
         counted = "" if len(verdicts.given) == len(finished.results) else f"{len(verdicts.given):,} of "
         print(f"{counted}{number_of(len(finished.results), 'image')}: {verdicts.together.in_words(self.labels, verdicts.errors)}")
         if verdicts.sentence:
             print(verdicts.sentence)
-        print(f"counts: {self.folder / 'counts.csv'}   {detections}, unsure ones too: {self.folder / 'detections.csv'}")
+        print(f"counts: {self.folder / 'counts.csv'}   {detections}, including uncertain ones: {self.folder / 'detections.csv'}")
         if finished.results:
             print(f"images with boxes: {self.folder / ANNOTATED}")
         renamed = [key for key in finished.results if self.names[key] != key]
         if renamed:
-            other = f"{self.names[renamed[0]]}.png"
-            print(f"{number_of(len(renamed), 'image')} drawn under another name, since theirs is too long or taken; first: {other}")
+            new_name = f"{self.names[renamed[0]]}.png"
+            print(f"{number_of(len(renamed), 'image')} drawn under another name, since its own is too long or taken; first: {new_name}")
         _say_ending(self.folder, finished, self.labels.names)
 
 
 def write_classification(folder: Path, classifier: PatchClassifier, finished: Finished, truth: AnnotationSet | None) -> None:
-    """Write ``predictions.csv``, and ``metrics.json`` where each image has one true label."""
+    """Write ``predictions.csv`` and, with annotations, ``metrics.json``."""
     clear(folder)
     names = classifier.class_names
     rows = []
@@ -272,7 +273,7 @@ def write_classification(folder: Path, classifier: PatchClassifier, finished: Fi
 
 
 def _count_row(labels: LabelSet, c: Count, errors: ErrorRates | None, is_given: bool) -> tuple:
-    """Cells and parasitemia as they stand in counts.csv; without the latter where it is not given."""
+    """Return numbers of cells and parasitemia for a row of ``counts.csv``; the parasitemia is empty if it is not given."""
     if not labels.is_infected.any():
         return (*c.by_label.tolist(), c.red_cells)
     fraction, interval = (c.parasitemia, c.interval(errors)) if is_given else (None, None)
@@ -281,19 +282,19 @@ def _count_row(labels: LabelSet, c: Count, errors: ErrorRates | None, is_given: 
 
 
 def _write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[tuple]) -> None:
-    # A name that is not UTF-8 comes with \\x.. for its strange bytes, as in Python's messages.
-    with files.replacing(path) as beside, beside.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    # Bytes of a name that are not UTF-8 are written as \\x.., as in Python's messages.
+    with files.replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(rows)
 
 
 def _write_png(path: Path, scene: np.ndarray) -> None:
-    """Write uint8 RGB (H, W, 3) by OpenCV: a quarter less time than Pillow, and a fifth less disk."""
-    how = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-    _, content = cv2.imencode(".png", np.ascontiguousarray(scene[..., ::-1]), how)
-    with files.replacing(path) as beside:
-        beside.write_bytes(content.tobytes())
+    """Write uint8 RGB (H, W, 3) with OpenCV, which takes a quarter less time and a fifth less disk than Pillow."""
+    parameters = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+    _, content = cv2.imencode(".png", np.ascontiguousarray(scene[..., ::-1]), parameters)
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(content.tobytes())
 
 
 def _write_failed(folder: Path, failed: dict[str, str]) -> None:
@@ -309,4 +310,4 @@ def _say_ending(folder: Path, finished: Finished, labels: Iterable[str]) -> None
     if finished.reasons:
         print(f"{number_of(len(finished.reasons), 'image')} failed: {folder / 'failed.csv'}")
     if finished.interrupted:
-        print("interrupted: the tables hold what was finished")
+        print("interrupted: the tables hold the images that were finished")

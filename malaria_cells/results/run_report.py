@@ -1,4 +1,4 @@
-"""``report.html`` of a detection: put together from what the run holds."""
+"""Writes ``report.html`` of a detection run."""
 
 import numpy as np
 
@@ -13,8 +13,8 @@ from malaria_cells.results.document import NAME, Document, Section, inlined_imag
 from malaria_cells.results.output_folder import ANNOTATED
 from malaria_cells.results.run_outputs import DetectionOutput, Finished
 
-SHOWN = 3  # images, where there is no annotation to choose the best and worst by
-SHOWN_WIDTH = 1400
+MAX_IMAGES = 3  # images that are shown if there is no annotation to choose the best and worst by
+IMAGE_WIDTH = 1400  # pixels
 
 
 def write_run_report(
@@ -28,31 +28,31 @@ def write_run_report(
     """Write ``report.html`` beside the tables.
 
     Args:
-        output: where, and the detector.
+        output: the output folder and the detector.
         finished: the detections.
         truth: the annotation, or None.
-        scored: what they are worth by it, or None.
-        facts: what was run on what, by name.
-        command: how to make it again.
+        scored: the score by the annotation, or None.
+        facts: names and values for the head of the page.
+        command: command that repeats the run.
     """
     labels, results = output.labels, finished.results
-    counts = {key: count_detected(found, labels) for key, found in results.items()}
+    counts = {key: count_detected(detections, labels) for key, detections in results.items()}
     verdicts = output.verdicts(finished)
-    together, errors = verdicts.together, verdicts.errors
+    total, errors = verdicts.together, verdicts.errors
     document = Document("Cells detected", number_of(len(results), "image"), command, warning=verdicts.sentence)
     settings = output.detector.settings
     document.facts = [
         *facts,
         ("Thresholds", f"infected from {settings.infected_threshold:.2f}, a cell at all from {settings.cell_threshold:.2f}"),
     ]
-    if finished.seconds:  # the page, whose networks ran earlier, has none
-        document.facts.append(("Time", f"{finished.seconds / len(results):.2f} s an image, reading and drawing included"))
-    document.headline = sections.counted_headline(together, errors, labels, len(results))
+    if finished.seconds:  # it is 0 in the web page, where the networks have run before
+        document.facts.append(("Time", f"{finished.seconds / len(results):.2f} s per image, including reading and drawing"))
+    document.headline = sections.counted_headline(total, errors, labels, len(results))
     if scored and scored.metrics["images"]:
         document.headline += sections.headline_of(scored.metrics)
     images = [p for p in truth.images if p.key in results] if truth and scored else []
-    found = [results[p.key] for p in images]
-    distribution = {"detected": together.by_label}
+    detections = [results[p.key] for p in images]
+    distribution = {"detected": total.by_label}
     if images and len(images) == len(results):
         annotated = np.sum([np.bincount(p.cell_class_ids, minlength=len(labels)) for p in images], axis=0)
         distribution = {"annotated": annotated, **distribution}
@@ -67,10 +67,10 @@ def write_run_report(
         document.sections.insert(0, not_familiar)
     if scored and images:
         document.sections += [
-            sections.confusion(images, found, labels),
+            sections.confusion(images, detections, labels),
             sections.precision_recall(scored.by_class, labels),
-            sections.reliability(images, found),
-            sections.best_median_worst(images, found, labels),
+            sections.reliability(images, detections),
+            sections.best_median_worst(images, detections, labels),
         ]
     else:
         document.sections.append(_most_infected(output, counts, labels))
@@ -82,13 +82,13 @@ def write_run_report(
 
 
 def _most_infected(output: DetectionOutput, counts: dict[str, Count], labels: LabelSet) -> Section:
-    """The images with most infected cells, or with most cells, as they were drawn."""
+    """Show the drawn images with the most infected cells; with the most cells, if there are no infected labels."""
     has_infected = bool(labels.is_infected.any())
     order = sorted(counts, key=lambda key: (-(counts[key].infected if has_infected else int(counts[key].by_label.sum())), key))
-    shown = []
-    for key in [key for key in order if output.drawn(key).is_file()][:SHOWN]:
+    images = []
+    for key in [key for key in order if output.drawn(key).is_file()][:MAX_IMAGES]:
         infected = f", {counts[key].infected} of them infected" if has_infected else ""
         caption = f"{key}: {number_of(int(counts[key].by_label.sum()), 'cell')}{infected}"
-        shown.append(inlined_image(read_image(output.drawn(key)), SHOWN_WIDTH, f"image {key} with detected boxes", caption))
-    what = "infected cells" if has_infected else "cells"
-    return Section(f"Images with most {what}", f"All of them are in {ANNOTATED}/.", tuple(shown))
+        images.append(inlined_image(read_image(output.drawn(key)), IMAGE_WIDTH, f"image {key} with detected boxes", caption))
+    noun = "infected cells" if has_infected else "cells"
+    return Section(f"Images with most {noun}", f"All drawn images are in {ANNOTATED}/.", tuple(images))

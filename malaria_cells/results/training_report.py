@@ -1,4 +1,4 @@
-"""``report.html`` and plots of a training: put together from its result."""
+"""Writes ``report.html`` and the plots of a training."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,20 +24,20 @@ from malaria_cells.results.plots import CLASSIFIER_PANELS, confusion_matrix, tra
 from malaria_cells.results.sheet import patch_sheet
 from malaria_cells.training.training_result import ClassifiedPart, DetectedPart, LearningCurve, TrainingResult
 
-INFECTION_BINS = 5  # of the diagram of a probability that is seldom between 0 and 1
+INFECTION_BINS = 5  # bins of the reliability diagram of infection, whose probability is seldom between 0 and 1
 
 
 def write_training_files(folder: Path, name: str, trained: TrainingResult) -> None:
-    """Write ``report.html`` into a model folder, and beside it the plots that people look for by themselves.
+    """Write ``report.html`` and the most used plots as separate files into a model folder.
 
     Args:
-        folder: to write into.
-        name: of the model.
-        trained: what the training made.
+        folder: the model folder.
+        name: name of the model.
+        trained: the training's result.
     """
-    training_curves(trained.courses, folder / "training_curves.png", trained.panels or CLASSIFIER_PANELS)
+    training_curves(trained.curves, folder / "training_curves.png", trained.panels or CLASSIFIER_PANELS)
     if trained.examples is not None:
-        patch_sheet(trained.examples, "training examples, as cut", folder / "training_data.png")
+        patch_sheet(trained.examples, "training patches before augmentation", folder / "training_data.png")
     if trained.classified is not None:
         counts, title = np.array(trained.classified.metrics["confusion"]), _patches(trained.classified)
         confusion_matrix(counts, trained.classified.names, title, folder / "confusion_matrix.png")
@@ -59,8 +59,8 @@ def _write_report(folder: Path, name: str, trained: TrainingResult) -> None:
         ("Split", "by the data set itself" if config.group is None else f"by group: {config.group}"),
         ("Seed", str(config.random_state)),
         *([("Terms", config.terms)] if config.terms is not None else []),
-        *_epochs_kept(trained.courses),
-        *_further(trained.further),
+        *_epochs(trained.curves),
+        *_fine_tuning(trained.fine_tuned),
     ]
     document.warning = ". ".join(
         warning_of_seen(f"{config.start_from}, which this model was fine-tuned from,", part, n, trained.size_of(part))
@@ -74,7 +74,7 @@ def _write_report(folder: Path, name: str, trained: TrainingResult) -> None:
     if "by_data_set" in trained.metrics:
         document.sections.append(figures_by_data_set(trained.metrics["by_data_set"]))
     document.sections.append(sections.class_distribution({part: a.class_counts for part, a in data.parts.items()}, labels))
-    curves = plot(lambda path: training_curves(trained.courses, path, trained.panels or CLASSIFIER_PANELS), "figures by epoch")
+    curves = plot(lambda path: training_curves(trained.curves, path, trained.panels or CLASSIFIER_PANELS), "figures by epoch")
     document.sections.append(Section("Training", "", (curves,)))
     if classified is not None:
         document.sections += _classifier_sections(classified, labels)
@@ -84,25 +84,25 @@ def _write_report(folder: Path, name: str, trained: TrainingResult) -> None:
 
 
 def _single_cells(config: Config, data: DataSet) -> list[tuple[str, str]]:
-    """What taught beside the images; a detector of one stage learns from these alone."""
-    said = said_of_single_cells(data.single_cells) if config.detector == "two_stage" else []
-    return [("Single cells", line) for line in said]
+    """Return the facts on images of single cells; a one-stage detector is not trained on them."""
+    messages = said_of_single_cells(data.single_cells) if config.detector == "two_stage" else []
+    return [("Single cells", line) for line in messages]
 
 
 def _classifier_headline(c: ClassifiedPart) -> list[Headline]:
     m = c.metrics
     return [
+        Headline("Macro F1", f"{m['macro_f1']:.3f}", f"of {m['patches']:,} {c.part} patches: the unweighted mean over classes"),
+        Headline("Accuracy", f"{m['accuracy']:.1%}", "of these patches are classified correctly"),
         Headline(
-            "Macro F1", f"{m['macro_f1']:.3f}", f"of {m['patches']:,} {c.part} patches: the mean over classes, the rare like the frequent"
+            "Calibration error", f"{m['calibration_error']:.3f}", "mean difference between predicted probability and observed fraction"
         ),
-        Headline("Accuracy", f"{m['accuracy']:.1%}", "of those patches have the right class"),
-        Headline("Calibration error", f"{m['calibration_error']:.3f}", "mean distance of probabilities from how often they come true"),
     ]
 
 
 def _classifier_sections(c: ClassifiedPart, labels: LabelSet) -> list[Section]:
     counts = np.array(c.metrics["confusion"])
-    taken = plot(lambda path: confusion_matrix(counts, c.names, _patches(c), path), "annotated classes against predicted ones")
+    matrix = plot(lambda path: confusion_matrix(counts, c.names, _patches(c), path), "annotated classes against predicted ones")
     by_class = {}
     for i, name in enumerate(c.names):
         if (c.class_ids == i).any():
@@ -110,34 +110,36 @@ def _classifier_sections(c: ClassifiedPart, labels: LabelSet) -> list[Section]:
             by_class[name] = (recall, precision)
     curves = plot(lambda path: charts.precision_recall(by_class, labels, path), "precision against recall, a curve for each class")
     return [
-        Section("What is taken for what", f"Patches of the {c.part} part, each with its most probable class.", (taken,)),
-        Section("Precision and recall of patches", "For each class against all others, by its probability.", (curves,)),
-        _honesty(c),
+        Section("Confusion matrix", f"Patches of the {c.part} part; the predicted class is the most probable one.", (matrix,)),
+        Section("Precision and recall of patches", "One class against all others, for each class.", (curves,)),
+        _calibration(c),
     ]
 
 
-def _honesty(c: ClassifiedPart) -> Section:
+def _calibration(c: ClassifiedPart) -> Section:
     points = reliability(c.probabilities.max(axis=1), c.probabilities.argmax(axis=1) == c.class_ids)
-    text = "Of patches given 0.8, eight in ten should be right."
-    shown = [plot(lambda path: charts.reliability_diagram(points, path, f"{c.part} patches"), "fraction that was right by probability")]
+    text = "Of patches predicted with probability 0.8, eight in ten should be right."
+    diagrams = [plot(lambda path: charts.reliability_diagram(points, path, f"{c.part} patches"), "fraction that was right by probability")]
     if "infected" in c.metrics:
         figures = c.metrics["infected"]
-        text += f" By their probabilities {figures['expected']:.1f} infected ones are expected; {figures['annotated']} are annotated."
+        text += f" The probabilities add up to {figures['expected']:.1f} infected patches; {figures['annotated']} are annotated."
         infection = reliability(c.probabilities[:, c.is_infected].sum(axis=1), c.is_infected[c.class_ids], INFECTION_BINS)
-        what = f"{c.part} patches: infected with any stage"
-        shown.append(plot(lambda path: charts.reliability_diagram(infection, path, what), "fraction that is infected by probability of it"))
-    return Section("Are the probabilities honest?", text, tuple(shown))
+        name = f"{c.part} patches: infected with any stage"
+        diagrams.append(
+            plot(lambda path: charts.reliability_diagram(infection, path, name), "fraction that is infected by probability of infection")
+        )
+    return Section("Calibration of the probabilities", text, tuple(diagrams))
 
 
 def _detector_sections(d: DetectedPart, labels: LabelSet) -> list[Section]:
     images = list(d.annotations.images)
-    results = {p.key: found for p, found in zip(images, d.found, strict=True)}
-    where = f"Images of the {d.part} part, by which the thresholds were chosen. " if d.part == "validation" else ""
-    counts = {key: count_detected(found, labels) for key, found in results.items()}
+    results = {p.key: detections for p, detections in zip(images, d.detections, strict=True)}
+    origin = f"Images of the {d.part} part, on which the thresholds were chosen. " if d.part == "validation" else ""
+    counts = {key: count_detected(detections, labels) for key, detections in results.items()}
     by_image = sections.parasitemia(counts, labels, dict.fromkeys(counts, d.errors), {p.key: p for p in images})
-    found = [sections.best_median_worst(images, d.found, labels), *([by_image] if by_image else [])]
-    found.append(sections.doubtful(results, {p.key: p.path for p in images}, labels))
-    return [replace(section, text=where + section.text) for section in found]
+    detections = [sections.best_median_worst(images, d.detections, labels), *([by_image] if by_image else [])]
+    detections.append(sections.doubtful(results, {p.key: p.path for p in images}, labels))
+    return [replace(section, text=origin + section.text) for section in detections]
 
 
 def _sources(config: Config) -> str:
@@ -149,19 +151,19 @@ def _sources(config: Config) -> str:
 def _networks(config: Config) -> str:
     if config.detector != "two_stage":
         return config.detector
-    return config.model + (f", and {config.refiner.model} for a refiner" if config.refiner else "")
+    return config.model + (f", refiner {config.refiner.model}" if config.refiner else "")
 
 
-def _epochs_kept(courses: list[LearningCurve]) -> list[tuple[str, str]]:
+def _epochs(curves: list[LearningCurve]) -> list[tuple[str, str]]:
     names = ("Epochs", "Epochs of the refiner")
-    return [(name, f"{len(c.history)}, of which epoch {c.best_epoch + 1} was kept") for name, c in zip(names, courses, strict=False)]
+    return [(name, f"{len(c.history)}, the weights are those of epoch {c.best_epoch + 1}") for name, c in zip(names, curves, strict=False)]
 
 
-def _further(courses: list[LearningCurve]) -> list[tuple[str, str]]:
-    if not courses:
+def _fine_tuning(curves: list[LearningCurve]) -> list[tuple[str, str]]:
+    if not curves:
         return []
-    epochs = " and ".join(str(len(c.history)) for c in courses)
-    return [("Trained further", f"{epochs} epochs with the validation images, whose figures here are from before")]
+    epochs = " and ".join(str(len(c.history)) for c in curves)
+    return [("Fine-tuned", f"{epochs} epochs on train + validation; the validation metrics here are from before")]
 
 
 def _command(name: str, config: Config) -> str:
@@ -173,9 +175,10 @@ def _noun(annotations: AnnotationSet) -> str:
 
 
 def figures_by_data_set(figures: Mapping[str, Mapping[str, Any]]) -> Section:
-    """A table with a row for each data set."""
+    """Return a table of test metrics with a row for each data set."""
     rows = tuple(
-        (name, f"{own['images']:,}", *(rounded(at(own, path), "") for path in DETECTION.values())) for name, own in figures.items()
+        (name, f"{set_figures['images']:,}", *(rounded(at(set_figures, path), "") for path in DETECTION.values()))
+        for name, set_figures in figures.items()
     )
-    text = "Images of the test part, which nothing was chosen by. What a set does not annotate is not asked there."
+    text = "Images of the test part, on which nothing was chosen. Classes that a data set does not annotate are not scored there."
     return Section("Figures by data set", text, columns=("data set", "images", *DETECTION), rows=rows)

@@ -1,4 +1,4 @@
-"""What is said of images that are not like those of the training: how many, which first, and what is counted of them."""
+"""Summarises which images are unlike those of the training, and which of them are counted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +16,11 @@ class Verdicts:
     """The familiarity of several images, together.
 
     Attributes:
-        given: keys of the images that are given a parasitemia, or counted at all where nothing can be infected.
-        together: cells of those images.
-        errors: error rates to expect on all of them.
-        sentence: how many are unusual, unlike anything learned, or from where no infected cell was seen; empty where none is.
+        given: keys of the images that a parasitemia is given for; without infected labels, of the images that are counted.
+        together: counted cells of these images.
+        errors: error rates to expect on these images together.
+        sentence: message on images that are unusual, unlike anything learned, or from laboratories whose infected cells the model has
+            not learned; empty if there are none.
     """
 
     given: frozenset[str]
@@ -34,38 +35,40 @@ class Verdicts:
         """Judge images together.
 
         Args:
-            detector: for its labels and error rates.
-            results: detections by key.
-            familiarity: by key; of an image that is not in it nothing is known, and it is counted.
-            force: whether images that are unlike anything learned are counted.
+            detector: the detector, for its labels and error rates.
+            results: detections by image key.
+            familiarity: familiarity by image key; an image without one is counted.
+            force: whether images unlike anything learned are counted.
         """
         by_level = {level: [key for key in sorted(results) if _level(familiarity.get(key)) == level] for level in (UNUSUAL, UNLIKE)}
         has_infected = bool(detector.labels.is_infected.any())
         left_out = set() if force or not has_infected else set(by_level[UNLIKE])
         given = frozenset(key for key in results if key not in left_out)
-        together = total((count_detected(results[key], detector.labels) for key in sorted(given)), detector.labels)
-        parts = []
+        total_count = total((count_detected(results[key], detector.labels) for key in sorted(given)), detector.labels)
+        sentences = []
         for level, keys in by_level.items():
             if keys:
-                first = familiarity[keys[0]]
-                reason = first.reason if first else ""
+                first_familiarity = familiarity[keys[0]]
+                reason = first_familiarity.reason if first_familiarity else ""
                 consequence = _consequence(level, bool(left_out), has_infected)
                 verb = "is" if len(keys) == 1 else "are"
-                parts.append(f"{number_of(len(keys), 'image')} {verb} {level}: {consequence}; first: {keys[0]} ({reason})")
-        strange = [key for key in sorted(results) if (own := familiarity.get(key)) and own.level == FAMILIAR and not own.infection_known]
-        if strange:
-            verb = "looks" if len(strange) == 1 else "look"
-            is_measured = detector.errors_for(familiarity[strange[0]]) is not detector.errors
+                sentences.append(f"{number_of(len(keys), 'image')} {verb} {level}: {consequence}; first: {keys[0]} ({reason})")
+        unknown_laboratory = [
+            key for key in sorted(results) if (f := familiarity.get(key)) and f.level == FAMILIAR and not f.infection_known
+        ]
+        if unknown_laboratory:
+            verb = "looks" if len(unknown_laboratory) == 1 else "look"
+            is_measured = detector.errors_for(familiarity[unknown_laboratory[0]]) is not detector.errors
             rates = (
-                "its error rates there are those in laboratories that its training left out"
+                "error rates of laboratories that were not trained on are assumed"
                 if is_measured
-                else "how many it misses there is not known"
+                else "the fraction of infected cells that it misses there is unknown"
             )
-            parts.append(
-                f"{number_of(len(strange), 'image')} {verb} like those of laboratories whose infected cells the model has never seen: "
-                f"{rates}; first: {strange[0]}"
+            sentences.append(
+                f"{number_of(len(unknown_laboratory), 'image')} {verb} like those of laboratories whose infected cells the model was "
+                f"not trained on: {rates}; first: {unknown_laboratory[0]}"
             )
-        return Verdicts(given, together, detector.errors_for(*(familiarity.get(key) for key in given)), ". ".join(parts))
+        return Verdicts(given, total_count, detector.errors_for(*(familiarity.get(key) for key in given)), ". ".join(sentences))
 
 
 def _level(familiarity: Familiarity | None) -> str | None:
@@ -74,5 +77,5 @@ def _level(familiarity: Familiarity | None) -> str | None:
 
 def _consequence(level: str, is_left_out: bool, has_infected: bool) -> str:
     if level == UNLIKE and is_left_out:
-        return "no parasitemia is given there, and the total leaves such images out (run.py --force counts them all the same)"
+        return "no parasitemia is given there, and the total excludes such images (run.py --force includes them)"
     return f"{'the parasitemia' if has_infected else 'the counts'} there may be far off"

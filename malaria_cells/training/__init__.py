@@ -1,4 +1,4 @@
-"""From annotated images to a model's folder: detectors of two stages and of one, thresholds, adaptation.
+"""Trains models from annotated images: two-stage and one-stage detectors, thresholds, adaptation.
 
-In: a config and a data set in parts. Out: networks, a model's description, figures and what a report is made of.
+In: a config and a data set in parts. Out: a model folder with networks, description and metrics, and the result to report.
 """

@@ -1,8 +1,8 @@
-"""Goes on from a trained model with a few annotated images, and measures what comes of it by cross-validation over them.
+"""Fine-tunes a model on a few annotated images, and measures the result by cross-validation over them.
 
-The networks of a fold never see the images that they are asked about. Afterwards the networks are trained on all of them:
-no image is wasted on validation. Weights between those before and after (`transfer.averaged_weights`) forget less than those
-after; which fraction of the new ones is taken, the images out of fold decide.
+The networks of a fold are scored only on images that they were not trained on. Afterwards the networks are trained on all images,
+so none is lost to validation. Averages of the weights before and after fine-tuning (`transfer.averaged_weights`) forget less than the
+weights after it; the fraction of the new weights is chosen on the out-of-fold predictions.
 """
 
 import sys
@@ -37,18 +37,18 @@ from malaria_cells.training.few import FRACTIONS, OutOfFold, nearest_of_best
 from malaria_cells.training.fit_classifier import Trained, TrainingData, predict_rows
 from malaria_cells.training.transfer import averaged_weights
 
-PROPOSER_BATCH = 8  # crops a step
-AP_WORTH = 0.003  # of cell AP50: see `few.WORTH`
-MOST_COMPARED = 16  # images in which proposers are compared
-Found = tuple[np.ndarray, np.ndarray]
+PROPOSER_BATCH = 8  # crops per step
+AP_TOLERANCE = 0.003  # cell AP50; see `few.LOSS_TOLERANCE`
+MAX_COMPARED = 16  # images that the proposers are compared on
+CandidatesAndScores = tuple[np.ndarray, np.ndarray]
 
 
 class Exchangeable:
-    """A network as one graph, whose weights can be exchanged without another graph being made.
+    """A network as one TensorFlow graph whose weights can be replaced without tracing it again.
 
     Args:
-        model: a Keras model; its weights are changed by `take`.
-        shape: of its input; None where a size is free.
+        model: a Keras model; `take` changes its weights.
+        shape: input shape; None for a free size.
     """
 
     def __init__(self, model: keras.Model, shape: tuple[int | None, ...]):
@@ -59,27 +59,27 @@ class Exchangeable:
         )
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """The answer to uint8 pixels."""
+        """Return the network's output for uint8 pixels."""
         return np.asarray(self._graph(tf.constant(pixels)))
 
     def take(self, weights: list[np.ndarray], fraction: float) -> None:
-        """Answer by weights between those that it began with and others, of which `fraction` is taken."""
+        """Set the weights to an average of the initial ones and others, see `transfer.averaged_weights`."""
         self.model.set_weights(averaged_weights(self.start, weights, fraction))
 
 
 @dataclass
 class Adaptation:
-    """The images, the networks to begin with, and where their trainings are recorded.
+    """The images, the networks of the start model, and the state of their fine-tuning.
 
     Attributes:
         images: annotated images.
-        old: images of what the start model was trained on, in all trainings and never asked about; may be empty.
+        old: images that the start model was trained on; they are part of every training and are never scored; may be empty.
         config: the recipe.
-        plan: of steps.
-        budget: of time.
-        proposer: the network that finds cells, with the start model's weights.
-        classifiers: the networks of the classifiers, with the start model's weights.
-        folder: for what is needed while it works.
+        plan: training steps and folds.
+        budget: time limit.
+        proposer: the network of learned proposals, with the start model's weights.
+        classifiers: the networks of the classifier and the refiner, with the start model's weights.
+        folder: folder for temporary files.
     """
 
     images: AnnotationSet
@@ -94,76 +94,76 @@ class Adaptation:
     def __post_init__(self) -> None:
         self.centres = Exchangeable(self.proposer, (1, None, None, 3))
         self.networks = [Exchangeable(m, (None, *m.input_shape[1:3], 3)) for m in self.classifiers]
-        self.found: dict[str, Found] = {}
+        self.candidates: dict[str, CandidatesAndScores] = {}
         self.runs = 0
 
     @property
     def cell_size(self) -> float:
-        """Usual longer side of a cell in the images in pixels."""
+        """Median longer side of a cell in the images, in pixels."""
         return self.images.median_cell_size
 
     def trained_proposer(self, images: AnnotationSet, name: str) -> list[np.ndarray]:
-        """Weights of the proposer after a training on images, and on the old ones."""
+        """Train the proposer on images and on the old ones, and return its weights."""
         self.centres.take(self.centres.start, 1)
-        together = replace(images, images=images.images + self.old.images)
+        all_images = replace(images, images=images.images + self.old.images)
         schedule = Schedule(1, self.budget.steps(name), PROPOSER_BATCH)
         preprocessing = Preprocessing(self.config.stain_normalization, self.config.proposer_augmentation)
-        model = train_proposer(together, schedule, preprocessing, self.config.random_state, self.proposer)
+        model = train_proposer(all_images, schedule, preprocessing, self.config.random_state, self.proposer)
         return model.get_weights()
 
     def proposals_out_of_fold(self) -> tuple[float, dict[str, float]]:
-        """Find candidates in every image by a proposer that was not trained on it, and keep them in `found`.
+        """Find candidates in every image with a proposer that was not trained on it, and store them in `candidates`.
 
         Returns:
-            The fraction of new weights by which cells are found best, and the average precision of cells by fraction.
+            The fraction of new weights with the best cell AP50, and the cell AP50 by fraction.
         """
         halves = fold_images(self.images, 2, self.config.random_state, split_again=False)
         weights = []
         for number, half in enumerate(halves, start=1):
             print(f"training the proposer without half of the images, {number} of 2", file=sys.stderr)
             weights.append(self.trained_proposer(_without(self.images, half), "proposer fold"))
-        compared = [(p, w) for half, w in zip(halves, weights, strict=True) for p in half.images[: -(-MOST_COMPARED // 2)]]
+        compared = [(p, w) for half, w in zip(halves, weights, strict=True) for p in half.images[: -(-MAX_COMPARED // 2)]]
         precision = []
         for fraction in FRACTIONS:
-            found = [self._candidates(p, w, fraction) for p, w in compared]
-            own = [_as_cells(*f) for f in found]
-            precision.append(cell_figures([p for p, _ in compared], own, self.images.labels).ap50[0] or 0.0)
-        best = nearest_of_best([-value for value in precision], AP_WORTH)
-        every = [(p, w) for half, w in zip(halves, weights, strict=True) for p in half.images]
-        for p, w in progress(every, len(every), "finding candidates", "image"):
-            self.found[p.key] = self._candidates(p, w, best)
+            proposals = [self._candidates(p, w, fraction) for p, w in compared]
+            detections = [_as_cells(*pair) for pair in proposals]
+            precision.append(cell_figures([p for p, _ in compared], detections, self.images.labels).ap50[0] or 0.0)
+        best = nearest_of_best([-value for value in precision], AP_TOLERANCE)
+        all_images = [(p, w) for half, w in zip(halves, weights, strict=True) for p in half.images]
+        for p, w in progress(all_images, len(all_images), "finding candidates", "image"):
+            self.candidates[p.key] = self._candidates(p, w, best)
         self.centres.take(self.centres.start, 1)
         for p in self.old.images:
-            self.found[p.key] = self._candidates(p, self.centres.start, 0)
+            self.candidates[p.key] = self._candidates(p, self.centres.start, 0)
         return best, {str(fraction): round(value, 4) for fraction, value in zip(FRACTIONS, precision, strict=True)}
 
     def _pixels(self, image: AnnotatedImage) -> np.ndarray:
         return normalized(read_image(image.path), self.config.stain_normalization)
 
-    def _candidates(self, image: AnnotatedImage, weights: list[np.ndarray], fraction: float) -> Found:
+    def _candidates(self, image: AnnotatedImage, weights: list[np.ndarray], fraction: float) -> CandidatesAndScores:
         self.centres.take(weights, fraction)
-        find = Proposer("learned", self.cell_size, network=self.centres, views=self.config.proposer_tta)
-        return find.candidates(self._pixels(image))
+        proposer = Proposer("learned", self.cell_size, network=self.centres, views=self.config.proposer_tta)
+        return proposer.candidates(self._pixels(image))
 
     def stores(self) -> tuple[PatchStore, PatchStore | None]:
-        """The patches of all images, as the classifiers want them."""
-        together = replace(self.images, images=tuple(sorted(self.images.images + self.old.images, key=lambda p: p.key)))
-        background_class_id, sets = len(together.labels), class_sets(together)
+        """Cut the patches of all images, in the input size of the classifier and, if it differs, in that of the refiner."""
+        all_images = replace(self.images, images=tuple(sorted(self.images.images + self.old.images, key=lambda p: p.key)))
+        background_class_id, sets = len(all_images.labels), class_sets(all_images)
         labelled: dict[str, Candidates] = {
-            p.key: label_candidates(p, *self.found[p.key], background_id(p, background_class_id, sets)) for p in together.images
+            p.key: label_candidates(p, *self.candidates[p.key], background_id(p, background_class_id, sets)) for p in all_images.images
         }
 
         def cut(size_hw: tuple[int, int]) -> PatchStore:
             cropping = Cropping(
                 size_hw, self.config.context, self.config.background_per_image, self.config.random_state, self.config.stain_normalization
             )
-            return build_patch_store(together, cropping, self.folder / "patches", labelled)
+            return build_patch_store(all_images, cropping, self.folder / "patches", labelled)
 
         last = self.config.classifiers[-1].image_size
         return cut(self.config.image_size), cut(last) if last != self.config.image_size else None
 
     def trained_classifiers(self, data: TrainingData, is_infected: np.ndarray, name: str) -> tuple[list[Trained], list[RunState]]:
-        """The classifiers after a training on some rows."""
+        """Train the classifiers, and return them and the states of their runs."""
         for network in self.networks:
             network.take(network.start, 1)
         steps = self.budget.steps(name)
@@ -179,60 +179,63 @@ class Adaptation:
     def classifiers_out_of_fold(
         self, stores: tuple[PatchStore, PatchStore | None], n_classes: int, views: int
     ) -> tuple[OutOfFold, list[tuple[AnnotationSet, list[Any]]]]:
-        """Classify the candidates of every image by networks that were not trained on it.
+        """Classify the candidates of every image with networks that were not trained on it.
 
         Args:
-            stores: of all images.
+            stores: patches of all images, see `stores`.
             n_classes: number of classes, including the background class.
-            views: averaged for each patch that is uncertain.
+            views: number of views averaged for each uncertain patch (test-time augmentation).
 
         Returns:
-            What they say; and for each fold its images and the weights of its networks.
+            The out-of-fold predictions; and for each fold its images and the weights of its networks.
         """
         store, refiner_store = stores
         is_infected = infected_classes(self.images.labels, n_classes)
         folds = fold_images(self.images, self.plan.folds, self.config.random_state, split_again=False)
-        every = np.arange(len(store))
-        rows, seen, shown, kept = [], [], [], []
+        all_rows = np.arange(len(store))
+        rows, probabilities, priors, fold_weights = [], [], [], []
         for number, fold in enumerate(folds, start=1):
             print(f"training the classifiers without a part of the images, {number} of {len(folds)}", file=sys.stderr)
-            own = store.rows_of(fold)
-            data = TrainingData(store, np.setdiff1d(every, own), None, n_classes, refiner_store=refiner_store)
+            fold_rows = store.rows_of(fold)
+            data = TrainingData(store, np.setdiff1d(all_rows, fold_rows), None, n_classes, refiner_store=refiner_store)
             trained, _ = self.trained_classifiers(data, is_infected, "fold")
             weights = [t.model.get_weights() for t in trained]
-            met = own[store.proposed[own]] if store.proposed[own].any() else own
+            scored_rows = fold_rows[store.proposed[fold_rows]] if store.proposed[fold_rows].any() else fold_rows
             by_fraction = []
             for fraction in FRACTIONS:
                 self.take_classifiers(weights, fraction)
-                by_fraction.append(predict_rows(self.networks, store, met, views, is_infected, refiner_store))
-            rows.append(met)
-            seen.append(by_fraction)
-            shown.append(trained[0].training_prior)
-            kept.append((fold, weights))
-        together = np.concatenate(rows)
-        pooled = [np.concatenate([by_fraction[i] for by_fraction in seen]) for i in range(len(FRACTIONS))]
-        return OutOfFold(store.class_ids[together], pooled, np.mean(shown, axis=0), is_infected), kept
+                by_fraction.append(predict_rows(self.networks, store, scored_rows, views, is_infected, refiner_store))
+            rows.append(scored_rows)
+            probabilities.append(by_fraction)
+            priors.append(trained[0].training_prior)
+            fold_weights.append((fold, weights))
+        all_scored_rows = np.concatenate(rows)
+        pooled = [np.concatenate([by_fraction[i] for by_fraction in probabilities]) for i in range(len(FRACTIONS))]
+        return OutOfFold(store.class_ids[all_scored_rows], pooled, np.mean(priors, axis=0), is_infected), fold_weights
 
     def take_classifiers(self, weights: list[list[np.ndarray]], fraction: float) -> None:
-        """Let the classifiers answer by a fraction of new weights."""
-        for network, own in zip(self.networks, weights, strict=True):
-            network.take(own, fraction)
+        """Set the classifiers' weights to averages with `fraction` of new ones."""
+        for network, network_weights in zip(self.networks, weights, strict=True):
+            network.take(network_weights, fraction)
 
     def predictions_out_of_fold(
         self, detector: TwoStageDetector, folds: list[tuple[AnnotationSet, list[Any]]], fraction: float
     ) -> dict[str, Predictions]:
-        """What each image's own networks, not trained on it, see in it, by its key.
+        """Predict every image with the networks of its fold, which were not trained on it.
 
         Args:
-            detector: whose classifier's networks are those of this adaptation.
+            detector: detector that uses the networks of this adaptation.
             folds: see `classifiers_out_of_fold`.
-            fraction: of the new weights.
+            fraction: fraction of the new weights, 0 to 1.
+
+        Returns:
+            Predictions by image key.
         """
         predictions: dict[str, Predictions] = {}
         for fold, weights in folds:
             self.take_classifiers(weights, fraction)
             for p in fold.images:
-                candidates, proposal_scores = self.found[p.key]
+                candidates, proposal_scores = self.candidates[p.key]
                 predictions[p.key] = Predictions(candidates, detector.classify(self._pixels(p), candidates), proposal_scores)
         return predictions
 

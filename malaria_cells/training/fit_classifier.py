@@ -1,4 +1,4 @@
-"""Trains the patch classifier: store and parts in, fitted network and its history out."""
+"""Trains one patch classifier: patches in, fitted network and its history out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,11 +31,11 @@ class Trained:
     """A fitted network.
 
     Attributes:
-        model: with the weights of its best epoch.
-        history: one row of figures an epoch.
+        model: the network with the weights of its best epoch.
+        history: one row of metrics per epoch.
         best_epoch: index of the best epoch.
-        training_prior: float (n_classes,), fraction of each class in what training showed, by count times weight; what it showed as one of
-            several classes is divided among them in proportion.
+        training_prior: float (n_classes,), effective fraction of each class in training, by count times weight; patches whose label
+            stands for several classes are divided among these in proportion.
     """
 
     model: keras.Model
@@ -46,15 +46,15 @@ class Trained:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Patches, and what they are for.
+    """Patches and their division into training and validation rows.
 
     Attributes:
         store: the patches.
-        train_rows: int64 (n,), rows to fit to.
-        validation_rows: int64 (m,), rows to compare epochs on; None: with `kept_weights` as last there is nothing to compare.
+        train_rows: int64 (n,), rows to train on.
+        validation_rows: int64 (m,), rows to compare epochs on; None: epochs are not compared (`kept_weights` is last).
         n_classes: number of classes, including the background class.
-        sampling_groups: int64 (n,), what counts as a class where rows to fit to are drawn by class; None: `drawn_by_label`.
-        refiner_store: the same rows in the size of a refiner; None: in that of the first.
+        sampling_groups: int64 (n,), group of each training row for balanced sampling; None: `drawn_by_label`.
+        refiner_store: the same rows with patches of the refiner's input size; None: its size is the classifier's.
     """
 
     store: PatchStore
@@ -66,48 +66,51 @@ class TrainingData:
 
     @property
     def sets(self) -> Sets:
-        """Sets of classes that labels may be; there are none without a background class, and two classes have none but both."""
+        """Sets of classes that a label may stand for; empty without a background class, and for two classes or fewer."""
         return self.store.sets if self.n_classes > max(self.store.n_labels, 2) else ()
 
     @property
     def allowed(self) -> np.ndarray:
-        """Classes that each label allows: bool (n_classes + n_sets, n_classes)."""
+        """The classes that each label may mean: bool (n_classes + n_sets, n_classes)."""
         return allowed_classes(self.sets, self.n_classes)
 
     @property
     def stand_ins(self) -> np.ndarray:
-        """Of each label the class as which it is drawn and weighed: int64 (n_classes + n_sets,)."""
+        """The class by which each label is sampled and weighted: int64 (n_classes + n_sets,)."""
         return stand_ins(self.store.class_ids[self.train_rows], self.allowed, self.store.n_labels)
 
     @property
     def counted_as(self) -> np.ndarray:
-        """The same of each row to fit to: int64 (n,)."""
+        """The class by which each training row is sampled and weighted: int64 (n,)."""
         return self.stand_ins[self.store.class_ids[self.train_rows]]
 
     @property
     def drawn_by_label(self) -> np.ndarray:
-        """What each row to fit to is drawn as, where they are drawn by class: int64 (n,).
+        """The group of each training row for balanced sampling: int64 (n,).
 
-        That is `counted_as`; but a label that stands for several classes, background not among them, is drawn as a class of its own
-        (``n_classes + 1 + k``): it would else push aside the cells of which it is known that they are of the commonest of these.
+        The group is `counted_as`, except for a label that stands for several classes without background: it is a group of its own
+        (``n_classes + 1 + k``), since it would otherwise displace cells that are known to be of the most common of these classes.
         """
         ids = self.store.class_ids[self.train_rows]
-        own = np.arange(len(self.allowed)) + 1
-        of_its_own = (own > self.n_classes) & ~self.allowed[:, -1]
-        return np.where(of_its_own[ids], own[ids], self.counted_as)
+        group_ids = np.arange(len(self.allowed)) + 1
+        is_separate = (group_ids > self.n_classes) & ~self.allowed[:, -1]
+        return np.where(is_separate[ids], group_ids[ids], self.counted_as)
 
 
 def train_classifier(data: TrainingData, config: Config, run: RunState, start: keras.Model | None = None) -> Trained:
-    """Fit the network that the config names.
+    """Train the network that the config names.
 
     Args:
-        data: to fit to and to compare on.
+        data: patches to train and to validate on.
         config: the recipe.
-        run: record of the run; epochs that it already holds are not run again.
-        start: network of the same kind whose weights are where to begin; None: those that the config names.
+        run: state of the run; epochs that it already holds are not run again.
+        start: network of the same architecture whose weights the training starts from; None: the weights that the config names.
+
+    Returns:
+        The network with the weights of its best epoch.
 
     Raises:
-        InputError: the training did not end in numbers.
+        InputError: the loss became NaN or infinite.
     """
     keras.utils.set_random_seed(config.random_state)
     keras.mixed_precision.set_global_policy(config.precision)
@@ -115,8 +118,8 @@ def train_classifier(data: TrainingData, config: Config, run: RunState, start: k
     train_ids, counted_as = store.class_ids[train_rows], data.counted_as
     sampler, fractions = _sampler(data, config)
     balanced = class_weights(counted_as, data.n_classes, sampler.weights)[data.stand_ins]
-    shown = split_counts(np.bincount(train_ids, fractions, len(allowed)), allowed)
-    model = _compiled_model(config, allowed, sampler.steps_per_epoch, _prior_ratio(train_ids, allowed, shown))
+    training_prior = split_counts(np.bincount(train_ids, fractions, len(allowed)), allowed)
+    model = _compiled_model(config, allowed, sampler.steps_per_epoch, _prior_ratio(train_ids, allowed, training_prior))
     first_epoch = len(run.history)
     if first_epoch:
         model.optimizer.build(model.trainable_variables)
@@ -126,18 +129,18 @@ def train_classifier(data: TrainingData, config: Config, run: RunState, start: k
     elif _adapts_normalization(config):
         adapt_normalization(model, store, train_rows, Path(config.patch_cache))
     if first_epoch < config.epochs and not run.stopped:
-        shown_weights = balanced if config.balance == "class_weight" else np.ones_like(balanced)
+        loss_weights = balanced if config.balance == "class_weight" else np.ones_like(balanced)
         policy = make_batch_policy(config.augmentation, config.image_size, config.random_state)
         soft = needs_soft_labels(config, partial=bool(data.sets))
         augment = make_augmenter(config.augmentation)
         # With these weights each class has the same influence on `val_loss` as on `loss`.
         by_class = np.bincount(counted_as, fractions, data.n_classes) / np.maximum(_class_fractions(counted_as, data.n_classes), 1e-9)
-        compared = Targets(by_class.astype(np.float32)[data.stand_ins], soft)
-        batches = training_batches(store, sampler, Targets(shown_weights, soft), augment, first_epoch, policy)
+        validation_targets = Targets(by_class.astype(np.float32)[data.stand_ins], soft)
+        batches = training_batches(store, sampler, Targets(loss_weights, soft), augment, first_epoch, policy)
         fit(
             model,
             batches,
-            **_validation(data, compared, config),
+            **_validation(data, validation_targets, config),
             epochs=config.epochs,
             initial_epoch=first_epoch,
             steps_per_epoch=sampler.steps_per_epoch,
@@ -145,10 +148,10 @@ def train_classifier(data: TrainingData, config: Config, run: RunState, start: k
         )
     if run.best_epoch is None or not np.isfinite(run.history[-1]["loss"]):
         raise InputError(
-            f"the loss became {run.history[-1]['loss'] if run.history else 'no number'}; lower `learning_rate` ({config.learning_rate})"
+            f"the loss became {run.history[-1]['loss'] if run.history else 'NaN'}; lower `learning_rate` ({config.learning_rate})"
         )
     model.load_weights(run.best_weights)
-    return Trained(model, run.history, run.best_epoch, shown)
+    return Trained(model, run.history, run.best_epoch, training_prior)
 
 
 def predict_rows(
@@ -159,21 +162,24 @@ def predict_rows(
     is_infected: np.ndarray,
     refiner_store: PatchStore | None = None,
 ) -> np.ndarray:
-    """Class probabilities of rows of a store as networks give them, not calibrated: float32 (n, n_classes), in their order.
+    """Predict uncalibrated class probabilities of rows of a store.
 
     Args:
-        networks: for the first classifier and, if there is one, the second (see `classifier.inference_function`).
+        networks: the classifier and, if there is one, the refiner (see `classifier.inference_function`).
         store: the patches.
         rows: int64 (n,).
-        views: averaged for each patch that is uncertain.
+        views: number of views averaged for each uncertain patch (test-time augmentation).
         is_infected: bool (n_classes,), see `tta.needs_refinement`.
         refiner_store: see `TrainingData`.
+
+    Returns:
+        float32 (n, n_classes), in the order of `rows`.
     """
-    first, second = networks[0], networks[1] if len(networks) > 1 else None
+    classifier, refiner = networks[0], networks[1] if len(networks) > 1 else None
     parts = []
     for batch in (rows[i : i + BATCH] for i in range(0, len(rows), BATCH)):
-        again = None if refiner_store is None else partial(_patches, refiner_store, batch)
-        parts.append(raw_probabilities(first, second, np.asarray(store.patches[batch]), views, is_infected, again))
+        crop_for_refiner = None if refiner_store is None else partial(_patches, refiner_store, batch)
+        parts.append(raw_probabilities(classifier, refiner, np.asarray(store.patches[batch]), views, is_infected, crop_for_refiner))
     return np.concatenate(parts) if parts else np.zeros((0, len(is_infected)), dtype=np.float32)
 
 
@@ -182,9 +188,9 @@ def _patches(store: PatchStore, batch: np.ndarray, rows: np.ndarray) -> np.ndarr
 
 
 def _sampler(data: TrainingData, config: Config) -> tuple[Sampler, np.ndarray]:
-    """Draws the rows of batches; and the fraction of each row in what the network is shown, by number times weight, float (n,)."""
+    """Return the sampler of training rows, and the expected fraction of each row, by count times weight, float (n,)."""
     store, rows = data.store, data.train_rows
-    # Class weights make the classes' fractions equal, as a power of 0 does.
+    # Class weights give all classes the same fraction, as a sampling power of 0 does.
     power = {"sampling": config.sampling_power, "class_weight": 0.0, "none": 1.0}[config.balance]
     by_class = config.balance == "sampling"
     sampling_groups = data.counted_as
@@ -227,7 +233,7 @@ def _callbacks(config: Config, run: RunState, steps: int) -> list[keras.callback
 
 
 def _validation(data: TrainingData, targets: Targets, config: Config) -> dict[str, Any]:
-    """What `fit` is told of the validation patches; nothing where there are none to compare epochs on."""
+    """Return `fit`'s arguments for validation; empty if epochs are not compared."""
     if data.validation_rows is None:
         return {}
     size, rows = config.batch_size * 4, data.validation_rows
@@ -236,16 +242,16 @@ def _validation(data: TrainingData, targets: Targets, config: Config) -> dict[st
     return {"validation_data": plain_batches(data.store, rows, size, targets)}
 
 
-def _spread(rows: np.ndarray, class_ids: np.ndarray, wanted: int, seed: int) -> np.ndarray:
-    """Draw some of the rows, in proportion to the classes, to within one row; in their old order."""
+def _spread(rows: np.ndarray, class_ids: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Draw a stratified sample of `count` rows; the number per class is proportional to within one row, and the order is kept."""
     rng = np.random.default_rng(seed)
     by_class = np.lexsort((rng.random(len(rows)), class_ids))
-    places = (np.arange(wanted) + rng.random()) * len(rows) / wanted
-    return rows[np.sort(by_class[places.astype(np.int64)])]
+    positions = (np.arange(count) + rng.random()) * len(rows) / count
+    return rows[np.sort(by_class[positions.astype(np.int64)])]
 
 
 def _adapts_normalization(config: Config) -> bool:
-    """Whether mean and variance are the data's; pretrained weights come with those that they were trained under."""
+    """Whether normalization layers take mean and variance from the data; pretrained weights bring their own."""
     if config.adapt_normalization is None:
         return config.weights in (None, "none")
     return config.adapt_normalization
@@ -255,12 +261,14 @@ def _class_fractions(class_ids: np.ndarray, n_classes: int) -> np.ndarray:
     return np.bincount(class_ids, minlength=n_classes) / len(class_ids)
 
 
-def _prior_ratio(class_ids: np.ndarray, allowed: np.ndarray, shown: np.ndarray) -> list[float]:
+def _prior_ratio(class_ids: np.ndarray, allowed: np.ndarray, training_prior: np.ndarray) -> list[float]:
     deployment_prior = split_counts(_class_fractions(class_ids, len(allowed)), allowed)
-    return [float(life / seen) if seen else 1.0 for life, seen in zip(deployment_prior, shown, strict=True)]
+    return [
+        float(deployment / training) if training else 1.0 for deployment, training in zip(deployment_prior, training_prior, strict=True)
+    ]
 
 
 def _row_weights(store: PatchStore, rows: np.ndarray) -> np.ndarray | None:
-    """How often rows are shown, relative to others: float64 (n,); None: all alike."""
+    """Return relative sampling weights of rows: float64 (n,); None: all are equal."""
     weights = store.image_weights
     return None if weights is None or (weights == weights[0]).all() else weights[store.image_ids[rows]]

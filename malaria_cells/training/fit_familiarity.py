@@ -1,4 +1,4 @@
-"""What a training stores for later: what its images look like, and how often the detector errs at home and elsewhere."""
+"""Measures what a model stores for inference: the appearance of its images, and error rates in known and in other laboratories."""
 
 import math
 from typing import Any
@@ -16,58 +16,61 @@ from malaria_cells.inference.familiarity import FamiliarityModel, appearance, fi
 from malaria_cells.inference.familiarity.signals import SIGNALS
 from malaria_cells.training.elsewhere import read_elsewhere
 
-MOST_IMAGES = 100  # training images of each data set that are measured: more tell no more
+MAX_IMAGES = 100  # training images measured per data set; more did not change the result
 
 
 def fit_familiarity(
-    train: AnnotationSet, validation: AnnotationSet, found: list[sv.Detections], cell_size: float | None
+    train: AnnotationSet, validation: AnnotationSet, detections: list[sv.Detections], cell_size: float | None
 ) -> FamiliarityModel | None:
-    """What the images of a training look like; None where labels are of whole images.
+    """Fit the familiarity model to the images of a training.
 
-    Light, stain, focus and size are those of training and validation images, whose cells are annotated; what the networks make of a
-    image is measured on validation images alone, since they know the others.
+    Light, stain, focus and cell size are measured on the annotated cells of training and validation images. The networks' responses are
+    measured on validation images only, since the networks were trained on the others.
 
     Args:
-        train: the training part; may be empty where all images were cross-validated.
+        train: the training part; may be empty if all images were cross-validated.
         validation: the validation part.
-        found: what the trained detector finds in each validation image.
-        cell_size: of the model.
+        detections: the trained detector's detections in each validation image.
+        cell_size: the model's cell size in pixels; None for a classifier of whole images.
+
+    Returns:
+        The familiarity model; None if the labels are of whole images or there is no validation image.
     """
     if cell_size is None or validation.whole or not len(validation):
         return None
-    seen = [p for own in train.by_data_set().values() for p in own.images[:: math.ceil(len(own) / MOST_IMAGES)]]
-    total = len(seen) + len(validation)
-    reading = iter(progress([*seen, *validation.images], total, "measuring what images look like", "image"))
-    appearances = [appearance(read_image(next(reading).path), p.cells_xyxy, cell_size) for p in seen]
+    train_images = [p for subset in train.by_data_set().values() for p in subset.images[:: math.ceil(len(subset) / MAX_IMAGES)]]
+    total = len(train_images) + len(validation)
+    all_images = iter(progress([*train_images, *validation.images], total, "measuring what images look like", "image"))
+    appearances = [appearance(read_image(next(all_images).path), p.cells_xyxy, cell_size) for p in train_images]
     labels = validation.labels
-    validated = [measure(read_image(p.path), detected, labels, cell_size) for p, detected in zip(reading, found, strict=True)]
-    sets, validated_sets = [p.data_set for p in seen], [p.data_set for p in validation.images]
-    without = sets_without_infected(train, validation)
-    return fit(np.array(appearances).reshape(len(seen), len(SIGNALS)), sets, np.array(validated), validated_sets, without)
+    validated = [measure(read_image(p.path), d, labels, cell_size) for p, d in zip(all_images, detections, strict=True)]
+    sets, validated_sets = [p.data_set for p in train_images], [p.data_set for p in validation.images]
+    healthy_sets = sets_without_infected(train, validation)
+    return fit(np.array(appearances).reshape(len(train_images), len(SIGNALS)), sets, np.array(validated), validated_sets, healthy_sets)
 
 
 def sets_without_infected(*parts: AnnotationSet) -> set[str]:
-    """Names of the data sets that have no infected cell in any part, though others have."""
-    found: dict[str, int] = {}
+    """Return the names of data sets without an infected cell in any part; empty if no data set has infected cells."""
+    infected_by_set: dict[str, int] = {}
     for part in parts:
-        for name, own in part.by_data_set().items():
-            found[name] = found.get(name, 0) + int(own.class_counts[own.labels.is_infected].sum())
-    return {name for name, infected in found.items() if not infected} if any(found.values()) else set()
+        for name, subset in part.by_data_set().items():
+            infected_by_set[name] = infected_by_set.get(name, 0) + int(subset.class_counts[subset.labels.is_infected].sum())
+    return {name for name, count in infected_by_set.items() if not count} if any(infected_by_set.values()) else set()
 
 
 def learned_from(
-    detector: Detector, train: AnnotationSet, validation: AnnotationSet, found: list[sv.Detections], elsewhere: str | None
+    detector: Detector, train: AnnotationSet, validation: AnnotationSet, detections: list[sv.Detections], elsewhere: str | None
 ) -> dict[str, Any]:
-    """The parts of a `ModelDescription` that are measured with the trained detector, by name.
+    """Return the fields of a `ModelDescription` that are measured with the trained detector, by name.
 
     Args:
-        detector: with its thresholds and error rates.
+        detector: the detector with its thresholds and error rates.
         train: the training part.
         validation: the validation part.
-        found: what it finds in each validation image.
+        detections: the detector's detections in each validation image.
         elsewhere: see `elsewhere.read_elsewhere`.
     """
-    familiarity = fit_familiarity(train, validation, found, detector.measured_cell_size)
+    familiarity = fit_familiarity(train, validation, detections, detector.measured_cell_size)
     return {
         "settings": detector.settings,
         "errors": detector.errors,
@@ -76,9 +79,9 @@ def learned_from(
     }
 
 
-def validated_coverage(validation: AnnotationSet, found: list[sv.Detections], errors: ErrorRates | None) -> dict[str, Any]:
-    """`evaluation.interval_coverage` of the validation part, as ``metrics.json`` holds it; empty where nothing can be infected."""
+def validated_coverage(validation: AnnotationSet, detections: list[sv.Detections], errors: ErrorRates | None) -> dict[str, Any]:
+    """Return `evaluation.interval_coverage` of the validation part for ``metrics.json``; empty without infected labels."""
     if not validation.labels.is_infected.any():
         return {}
     images = list(validation.images)
-    return {"interval_coverage": interval_coverage(images, found, validation.labels, [errors] * len(images))}
+    return {"interval_coverage": interval_coverage(images, detections, validation.labels, [errors] * len(images))}

@@ -23,20 +23,20 @@ from malaria_cells.inference.one_stage_detector import letterbox
 from malaria_cells.models import one_stage_networks
 from malaria_cells.proposals.learned.scale import annotated_cell_sizes
 
-WORKING_CELL_SIZE = 40.0  # pixels of the median cell in the network's input, where the config names no size
-LARGEST = 1024
-NO_BOX = -1.0  # how keras-cv marks places in the table of boxes that hold none
-KEPT_CHECKPOINTS = 3
+WORKING_CELL_SIZE = 40.0  # pixels; size of the median cell in the network's input if the config sets no `detector_size`
+MAX_SIZE = 1024  # pixels; largest side of the input that is chosen without `detector_size`
+NO_BOX = -1.0  # padding value of keras-cv for absent boxes and classes
+CHECKPOINTS = 3  # epochs whose weights are stored unless `keep_checkpoints` is set
 
 
 @dataclass(frozen=True)
 class LetterboxedImages:
-    """Images as the network sees them.
+    """Letterboxed images with their boxes, padded to the same number per image.
 
     Attributes:
         pixels: uint8 (n, H, W, 3).
-        boxes_xyxy: float32 (n, most, 4) in their pixels, filled up with `NO_BOX`.
-        class_ids: float32 (n, most), likewise.
+        boxes_xyxy: float32 (n, max_boxes, 4) in pixels of the letterboxed images, padded with `NO_BOX`.
+        class_ids: float32 (n, max_boxes), padded with `NO_BOX`.
     """
 
     pixels: np.ndarray
@@ -45,35 +45,35 @@ class LetterboxedImages:
 
 
 def input_size(config: Config, train: AnnotationSet) -> tuple[int, int]:
-    """Height and width of the network's input: as the config says, or so that the median cell has `WORKING_CELL_SIZE`."""
-    wanted = config.detector_size
-    if wanted is None:
+    """Return height and width of the network's input: `detector_size`, or a size at which the median cell has `WORKING_CELL_SIZE`."""
+    size_hw = config.detector_size
+    if size_hw is None:
         factors = WORKING_CELL_SIZE / np.array(annotated_cell_sizes(train, train.median_cell_size))
         width, height = np.median(np.array([p.size_wh for p in train.images]) * factors[:, None], axis=0)
-        wanted = (min(round(height), LARGEST), min(round(width), LARGEST))
-    height, width = (max(-(-n // one_stage_networks.MULTIPLE), 1) * one_stage_networks.MULTIPLE for n in wanted)
+        size_hw = (min(round(height), MAX_SIZE), min(round(width), MAX_SIZE))
+    height, width = (max(-(-size // one_stage_networks.MULTIPLE), 1) * one_stage_networks.MULTIPLE for size in size_hw)
     return height, width
 
 
 def train_one_stage(data: DataSet, config: Config, run: RunState) -> tuple[keras.Model, tuple[int, int]]:
-    """Fit the detector that the config names, and leave its best epoch (lowest ``val_loss``) in it.
+    """Train the detector that the config names, and load the weights of its best epoch (lowest ``val_loss``).
 
     Args:
-        data: its training and validation parts.
+        data: the data set; its training and validation parts are used.
         config: the recipe.
-        run: record of the run; epochs that it already holds are not run again.
+        run: state of the run; epochs that it already holds are not run again.
 
     Returns:
-        The model for use (`models.one_stage.for_use`), and height and width of its input.
+        The model for inference (`models.one_stage_networks.for_use`), and height and width of its input.
 
     Raises:
-        InputError: the training did not end in numbers.
+        InputError: the loss became NaN or infinite.
     """
     keras.utils.set_random_seed(config.random_state)
     size_hw = input_size(config, data.train)
     n_labels = len(data.train.labels)
-    most = max(len(p.cells_xyxy) for part in (data.train, data.validation) for p in part.images)
-    train, validation = (_letterboxed(part, size_hw, most) for part in (data.train, data.validation))
+    max_boxes = max(len(p.cells_xyxy) for part in (data.train, data.validation) for p in part.images)
+    train, validation = (_letterboxed(part, size_hw, max_boxes) for part in (data.train, data.validation))
     model = one_stage_networks.build(config.detector, size_hw, n_labels, config.anchors.model_dump())
     steps = config.steps_per_epoch or -(-len(data.train) // config.detector_batch)
     optimizer = make_optimizer(config, steps)
@@ -86,10 +86,10 @@ def train_one_stage(data: DataSet, config: Config, run: RunState) -> tuple[keras
         model.optimizer.build(model.trainable_variables)
         model.load_weights(run.weights)
     if first_epoch < config.epochs and not run.stopped:
-        keep = config.keep_checkpoints or KEPT_CHECKPOINTS
+        keep = config.keep_checkpoints or CHECKPOINTS
         batches = _batches(train, config.detector_batch, steps, first_epoch, config.random_state)
         with warnings.catch_warnings():
-            # keras-cv's RetinaNet gives its input a name and does not use it when it calls itself.
+            # keras-cv's RetinaNet names its input, but calls itself without that name.
             warnings.filterwarnings("ignore", "The structure of `inputs` doesn't match", UserWarning)
             fit(
                 model,
@@ -112,38 +112,39 @@ def train_one_stage(data: DataSet, config: Config, run: RunState) -> tuple[keras
 
 
 def _weights(data: DataSet, config: Config) -> np.ndarray:
-    """Square roots of the balanced class weights: whole ones, of a thousand and more, make the loss jump."""
+    """Return the square roots of the balanced class weights; weights of a thousand and more would make the loss unstable."""
     n_labels = len(data.train.labels)
     if config.balance == "none":
         return np.ones(n_labels, dtype=np.float32)
     return np.sqrt(class_weights(np.concatenate([p.cell_class_ids for p in data.train.images]), n_labels))
 
 
-def _letterboxed(part: AnnotationSet, size_hw: tuple[int, int], most: int) -> LetterboxedImages:
+def _letterboxed(part: AnnotationSet, size_hw: tuple[int, int], max_boxes: int) -> LetterboxedImages:
+    """Read and letterbox the images of a part."""
     n = len(part)
     pixels = np.zeros((n, *size_hw, 3), dtype=np.uint8)
-    boxes = np.full((n, most, 4), NO_BOX, dtype=np.float32)
-    class_ids = np.full((n, most), NO_BOX, dtype=np.float32)
-    for i, p in enumerate(progress(part.images, n, "preparing images", "image")):
-        pixels[i], scale = letterbox(read_image(p.path), size_hw)
-        k = len(p.cells_xyxy)
-        boxes[i, :k], class_ids[i, :k] = p.cells_xyxy * scale, p.cell_class_ids
+    boxes = np.full((n, max_boxes, 4), NO_BOX, dtype=np.float32)
+    class_ids = np.full((n, max_boxes), NO_BOX, dtype=np.float32)
+    for i, image in enumerate(progress(part.images, n, "preparing images", "image")):
+        pixels[i], scale = letterbox(read_image(image.path), size_hw)
+        count = len(image.cells_xyxy)
+        boxes[i, :count], class_ids[i, :count] = image.cells_xyxy * scale, image.cell_class_ids
     return LetterboxedImages(pixels, boxes, class_ids)
 
 
 def _batches(images: LetterboxedImages, batch_size: int, steps: int, first_epoch: int, seed: int) -> tf.data.Dataset:
-    """Endless augmented batches, fixed by seed, epoch and step."""
+    """Return endless augmented batches, determined by seed, epoch and step."""
 
     def batches() -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         epoch = first_epoch
         while True:
             rng = np.random.default_rng([seed, epoch])
-            rounds = -(-steps * batch_size // len(images.pixels))
-            order = np.concatenate([rng.permutation(len(images.pixels)) for _ in range(rounds)])
+            repeats = -(-steps * batch_size // len(images.pixels))
+            order = np.concatenate([rng.permutation(len(images.pixels)) for _ in range(repeats)])
             for step in range(steps):
                 rows = order[step * batch_size : (step + 1) * batch_size]
-                drawn = [_turned(images, i, rng) for i in rows]
-                pixels, boxes = np.stack([p for p, _ in drawn]), np.stack([b for _, b in drawn])
+                augmented = [_augmented(images, i, rng) for i in rows]
+                pixels, boxes = np.stack([p for p, _ in augmented]), np.stack([b for _, b in augmented])
                 yield pixels, {"boxes": boxes, "classes": images.class_ids[rows]}
             epoch += 1
 
@@ -151,23 +152,25 @@ def _batches(images: LetterboxedImages, batch_size: int, steps: int, first_epoch
 
 
 def _plain(images: LetterboxedImages, batch_size: int) -> tf.data.Dataset:
+    """Return the images in batches, in order and without augmentation."""
+
     def batches() -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         for i in range(0, len(images.pixels), batch_size):
             rows = slice(i, i + batch_size)
             yield images.pixels[rows].astype(np.float32), {"boxes": images.boxes_xyxy[rows], "classes": images.class_ids[rows]}
 
-    found = tf.data.Dataset.from_generator(batches, output_signature=_signature(images))
-    return found.apply(tf.data.experimental.assert_cardinality(-(-len(images.pixels) // batch_size)))
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=_signature(images))
+    return dataset.apply(tf.data.experimental.assert_cardinality(-(-len(images.pixels) // batch_size)))
 
 
 def _signature(images: LetterboxedImages):  # type: ignore[no-untyped-def]
-    most = images.class_ids.shape[1]
-    truth = {"boxes": tf.TensorSpec((None, most, 4), tf.float32), "classes": tf.TensorSpec((None, most), tf.float32)}
+    max_boxes = images.class_ids.shape[1]
+    truth = {"boxes": tf.TensorSpec((None, max_boxes, 4), tf.float32), "classes": tf.TensorSpec((None, max_boxes), tf.float32)}
     return tf.TensorSpec((None, *images.pixels.shape[1:]), tf.float32), truth
 
 
-def _turned(images: LetterboxedImages, i: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """An image mirrored or not in both directions, its colours moved; and its boxes."""
+def _augmented(images: LetterboxedImages, i: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return an image and its boxes, randomly flipped in both directions and with random gains of the colour channels."""
     pixels, boxes = images.pixels[i].astype(np.float32), images.boxes_xyxy[i].copy()
     height, width = pixels.shape[:2]
     real = boxes[:, 2] > boxes[:, 0]

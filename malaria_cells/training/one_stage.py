@@ -1,4 +1,4 @@
-"""Trains a detector of one stage into a model folder."""
+"""Trains a one-stage detector into a model folder."""
 
 import logging
 from dataclasses import replace
@@ -20,7 +20,11 @@ log = logging.getLogger(__name__)
 
 
 def train_one_stage_into(folder: Path, config: Config, data: DataSet, run: RunState) -> TrainingResult:
-    """Train, choose thresholds, write the model folder but for its report."""
+    """Train, choose thresholds, and write the model folder except for its report.
+
+    Raises:
+        InputError: the labels are of whole images, or the loss became NaN.
+    """
     from malaria_cells.evaluation import detection_metrics
     from malaria_cells.inference.classifier import inference_function
     from malaria_cells.inference.model_folder import assemble_one_stage, save_model
@@ -29,36 +33,40 @@ def train_one_stage_into(folder: Path, config: Config, data: DataSet, run: RunSt
     from malaria_cells.training.thresholds import choose_thresholds
 
     if data.train.whole:
-        raise InputError(f"detector: {config.detector} wants boxes; these labels are of whole images, set detector: two_stage")
+        raise InputError(f"detector: {config.detector} needs boxes, but the labels are of whole images; set detector: two_stage")
     if data.single_cells is not None:
         single = number_of(len(data.single_cells), "image")
-        log.warning(f"detector: {config.detector} learns from images alone; {single} of single cells left out")
+        log.warning(f"detector: {config.detector} is not trained on images of single cells; {single} left out")
     model, size_hw = train_one_stage(data, config, run)
     description = _description(config, data, size_hw)
-    detector, found = choose_thresholds(assemble_one_stage(description, inference_function(model)), data.validation)
-    save_model(folder, [model], replace(description, **learned_from(detector, data.train, data.validation, found, config.elsewhere)))
+    detector, on_validation = choose_thresholds(assemble_one_stage(description, inference_function(model)), data.validation)
+    save_model(
+        folder,
+        [model],
+        replace(description, **learned_from(detector, data.train, data.validation, on_validation, config.elsewhere)),
+    )
     metrics: dict[str, Any] = {"best_epoch": (run.best_epoch or 0) + 1, "epochs": len(run.history)}
-    detected = {"validation": found}
+    detected = {"validation": on_validation}
     if data.test is not None:
         test = data.test.images
         detected["test"] = [detector.detect(p.path) for p in progress(test, len(test), "test", "image")]
-    for part, in_part in detected.items():
-        metrics[part] = detection_metrics(list(data.parts[part].images), in_part, data.train.labels, None)
+    for part, detections in detected.items():
+        metrics[part] = detection_metrics(list(data.parts[part].images), detections, data.train.labels, None)
     if data.test is not None and has_named_sets(data.test):
-        found_by_key = {p.key: d for p, d in zip(data.test.images, detected["test"], strict=True)}
-        metrics["by_data_set"] = figures_by_data_set(data.test, found_by_key)
-    metrics["validation"] |= validated_coverage(data.validation, found, detector.errors)
+        detections_by_key = {p.key: d for p, d in zip(data.test.images, detected["test"], strict=True)}
+        metrics["by_data_set"] = figures_by_data_set(data.test, detections_by_key)
+    metrics["validation"] |= validated_coverage(data.validation, on_validation, detector.errors)
     keep_record(folder, config, data, metrics, [run])
-    shown = "test" if "test" in detected else "validation"
-    reported = DetectedPart(shown, data.parts[shown], detected[shown], detector.errors, metrics[shown])
+    reported_part = "test" if "test" in detected else "validation"
+    reported = DetectedPart(reported_part, data.parts[reported_part], detected[reported_part], detector.errors, metrics[reported_part])
     curve = LearningCurve(run.history, run.best_epoch or 0)
     return TrainingResult(config, data, [curve], metrics, _panels(run.history[0]), detected=reported)
 
 
 def _panels(row: dict[str, float]) -> dict[str, str]:
-    """Titles of the two parts of the loss, which keras-cv's detectors name differently."""
+    """Return the titles of the two parts of the loss by their key in the history; keras-cv's detectors name them differently."""
     labels = next(key for key in row if key.startswith("class") and key.endswith("_loss"))
-    return {"box_loss": "Loss of boxes", labels: "Loss of labels"}
+    return {"box_loss": "Box loss", labels: "Class loss"}
 
 
 def _description(config: Config, data: DataSet, size_hw: tuple[int, int]):  # type: ignore[no-untyped-def]

@@ -1,4 +1,4 @@
-"""What every training leaves beside its networks: how it was made and how it went."""
+"""Writes the record of a training beside its networks: config, metrics, split and history."""
 
 import csv
 import shutil
@@ -13,26 +13,26 @@ from malaria_cells.fitting.run_state import RunState
 
 
 def keep_record(folder: Path, config: Config, data: DataSet, metrics: dict[str, Any], runs: list[RunState]) -> None:
-    """Write ``config.yaml``, ``metrics.json``, ``split.json`` and ``history.csv``, and keep checkpoints and event files.
+    """Write ``config.yaml``, ``metrics.json``, ``split.json`` and ``history.csv``, and copy checkpoints and TensorBoard event files.
 
-    A model that began with another one also lists that one's images, so that a third one's test part is known from them.
+    For a fine-tuned model ``split.json`` also lists the start model's images, so that a later test part can be checked against them.
 
     Args:
-        folder: of the model.
-        config: as resolved.
+        folder: the model folder.
+        config: the resolved config.
         data: the parts.
-        metrics: of the training.
+        metrics: content of ``metrics.json``.
         runs: one for each network that was trained; the files of all but the first go into subfolders.
     """
     files.write_text(folder / "config.yaml", config.to_yaml())
     files.write_json(folder / "metrics.json", metrics)
     parts = {part: [p.key for p in annotations.images] for part, annotations in data.parts.items()}
-    before = learned_from(Path(config.start_from)) if config.start_from else []
-    files.write_json(folder / SPLIT, parts | ({SEEN: before} if before else {}))
+    start_keys = learned_from(Path(config.start_from)) if config.start_from else []
+    files.write_json(folder / SPLIT, parts | ({SEEN: start_keys} if start_keys else {}))
     for run in runs:
-        for extra in (run.checkpoints, run.tensorboard):
-            if extra.is_dir():
-                shutil.copytree(extra, folder / extra.relative_to(runs[0].folder))
+        for source in (run.checkpoints, run.tensorboard):
+            if source.is_dir():
+                shutil.copytree(source, folder / source.relative_to(runs[0].folder))
     _write_history(folder / "history.csv", [run.history for run in runs])
 
 
@@ -42,7 +42,7 @@ def _write_history(path: Path, histories: list[list[dict[str, float]]]) -> None:
         for training, history in enumerate(histories, start=1)
         for epoch, row in enumerate(history, start=1)
     ]
-    with files.replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+    with files.replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)

@@ -1,4 +1,4 @@
-"""The model that a training fine-tunes (`start_from`): what is taken from it, and what is trained from scratch."""
+"""The model that a training fine-tunes (`start_from`): which settings and networks are taken from it."""
 
 import logging
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from malaria_cells.inference.model_folder import PROPOSER
 
 log = logging.getLogger(__name__)
 
-RATE = 0.3  # of the usual learning rate, where a training goes on from a model
-# Settings of a recipe that hold for other images too.
+RATE = 0.3  # factor of the default learning rate for fine-tuning
+# Keys of the start model's config that also suit other images.
 HABITS: tuple[str, ...] = (
     "augmentation",
     "label_smoothing",
@@ -29,17 +29,17 @@ HABITS: tuple[str, ...] = (
     "optimizer",
 )
 HABITS += ("proposer_augmentation", "background_per_image", "batch_size", "min_box_size", "precision", "learning_rate")
-REFINER_RATE = 0.001  # learning rate of a refiner whose model folder does not say how it was trained
+REFINER_RATE = 0.001  # learning rate of a refiner before `RATE`, if the model folder has no readable config
 
 
 @dataclass(frozen=True)
 class StartModel:
-    """A model folder whose networks another training begins with.
+    """A model folder whose networks another training fine-tunes.
 
     Attributes:
-        folder: where it is.
+        folder: the model folder.
         description: its ``model.yaml``.
-        fingerprint: hash of that file, by which the model is known.
+        fingerprint: hash of ``model.yaml``, which identifies the model.
     """
 
     folder: Path
@@ -48,40 +48,40 @@ class StartModel:
 
     @property
     def record(self) -> dict[str, str]:
-        """What the model that is made of it keeps of it."""
+        """Name and fingerprint, which the fine-tuned model stores."""
         return {"name": self.folder.resolve().name, "fingerprint": self.fingerprint}
 
 
 def find_start(folder: Path, key: str = "start_from") -> StartModel:
-    """Look at the folder of a model to begin with; its networks are not loaded yet.
+    """Check the folder of a start model and read its description; the networks are not loaded yet.
 
     Args:
-        folder: as training writes it.
-        key: the setting or option that named it, for errors.
+        folder: a model folder that training wrote.
+        key: config key or option that named the folder, for error messages.
 
     Raises:
-        InputError: no model folder, or one of a kind that no training can go on from.
+        InputError: the folder is no model folder, or its model cannot be fine-tuned.
     """
     try:
-        is_there = folder.exists()
+        exists = folder.exists()
     except OSError as error:
-        raise InputError(f"{key}: {excerpt(str(folder))}: {reason(error)}; expected a model folder, as training writes one") from None
-    if not is_there:
-        raise InputError(f"{key}: {folder}: no such folder; expected a model folder, as training writes one below `output_models`")
+        raise InputError(f"{key}: {excerpt(str(folder))}: {reason(error)}; expected a model folder that training wrote") from None
+    if not exists:
+        raise InputError(f"{key}: {folder}: no such folder; expected a model folder that training wrote, as in `output_models`")
     description, _ = load_description(folder)
-    other = "train it on the new images from the beginning instead"
+    advice = "train on the new images from scratch instead"
     if description.detector != "two_stage":
-        raise InputError(f"{key}: {folder} is a model of detector {description.detector}; a training goes on from two_stage alone: {other}")
+        raise InputError(f"{key}: {folder} is a model of detector {description.detector}; only two_stage can be fine-tuned: {advice}")
     absent = [file for file in (*description.files, PROPOSER) if not (folder / file).is_file()]
     if absent == [PROPOSER] or description.proposals != "learned":
-        raise InputError(f"{key}: {folder} has no network that finds cells ({PROPOSER}, of `proposals: learned`) to go on from: {other}")
+        raise InputError(f"{key}: {folder} has no network of learned proposals ({PROPOSER}), which fine-tuning needs: {advice}")
     if absent:
         raise InputError(f"{key}: {folder} holds no {absent[0]}; name the folder that training wrote, not an export of it")
     return StartModel(folder, description, file_fingerprint((folder / ABOUT).read_text(encoding="utf-8")))
 
 
 def start_of(config: Config) -> StartModel | None:
-    """The model that a config's training begins with, or None.
+    """Return the model that a config's training fine-tunes, or None.
 
     Raises:
         InputError: see `find_start`.
@@ -90,14 +90,14 @@ def start_of(config: Config) -> StartModel | None:
 
 
 def with_start(config: Config) -> Config:
-    """The config, with the start model's own values of what the config does not set: architecture, sizes, labels, decisions.
+    """Return the config with the start model's values for keys that the config does not set: architecture, sizes, labels, thresholds.
 
-    Only what a YAML or ``--set`` names counts as set. If the learning rate is not set it is `RATE` of the default. If the config asks for
-    another classifier than the start model's, that is trained from scratch with its own settings. If nothing of the start model can be
-    fine-tuned, the config is returned without it. Both are logged.
+    A key counts as set if the YAML file or ``--set`` names it. An unset learning rate becomes `RATE` times the default. If the config asks
+    for another classifier than the start model's, the classifier is trained from scratch with its own settings. If no network of the
+    start model can be fine-tuned, the config is returned without `start_from`. Both cases are logged.
 
     Raises:
-        InputError: no such model.
+        InputError: the folder is no model folder, or its model cannot be fine-tuned.
     """
     if config.start_from is not None and config.detector != "two_stage":
         return _without(config, f"`detector: {config.detector}` is another kind of network")
@@ -105,7 +105,7 @@ def with_start(config: Config) -> Config:
     if start is None:
         return config
     described, settings = start.description, start.description.settings
-    own: dict[str, Any] = {
+    changes: dict[str, Any] = {
         "model": described.model,
         "stain_normalization": described.stain,
         "proposer_tta": described.proposer_tta,
@@ -115,9 +115,9 @@ def with_start(config: Config) -> Config:
         "ignore_labels": list(described.labels.ignored),
     }
     model = config.model if "model" in config.model_fields_set else described.model
-    another = _difference(config.model_copy(update={"model": model}), described.model)
-    if another is None:
-        own |= {
+    difference = _difference(config.model_copy(update={"model": model}), described.model)
+    if difference is None:
+        changes |= {
             "image_size": described.image_size_hw,
             "context": described.context,
             "tta": settings.tta,
@@ -125,34 +125,34 @@ def with_start(config: Config) -> Config:
         }
     elif config.proposals != "learned" or config.background_per_image == 0:
         without = f"proposals: {config.proposals}" if config.proposals != "learned" else "background_per_image: 0"
-        return _without(config, f"`{another}` asks for another classifier, and `{without}` trains no proposal network")
+        return _without(config, f"`{difference}` asks for another classifier, and `{without}` trains no proposal network")
     else:
         log.warning(
-            f"start_from: {start.folder}: only its proposal network is fine-tuned; the classifier is trained from scratch (`{another}`)"
+            f"start_from: {start.folder}: only its proposal network is fine-tuned; the classifier is trained from scratch (`{difference}`)"
         )
-    own = {key: value for key, value in own.items() if key not in config.model_fields_set}
-    if another is None:
-        own["refiner"] = _refiner(config, start)
-    own |= _labels(config, start) | {"terms": _terms(config, start)}
-    return config.model_copy(update=own)
+    changes = {key: value for key, value in changes.items() if key not in config.model_fields_set}
+    if difference is None:
+        changes["refiner"] = _refiner(config, start)
+    changes |= _labels(config, start) | {"terms": _terms(config, start)}
+    return config.model_copy(update=changes)
 
 
 def fine_tuned(config: Config, start: StartModel) -> list[bool]:
-    """For each classifier of a config (`Config.classifiers`), whether it is fine-tuned; else it is trained from scratch.
+    """Return for each classifier of a config (`Config.classifiers`) whether it is fine-tuned; otherwise it is trained from scratch.
 
-    Beside a first classifier that is trained from scratch the second one is, too.
+    If the first classifier is trained from scratch, so is the refiner.
 
     Args:
-        config: as `with_start` returns it.
+        config: the config that `with_start` returned.
         start: the start model.
     """
     kinds = (start.description.model, start.description.refiner)
-    same = [_difference(recipe, kind) is None for recipe, kind in zip(config.classifiers, kinds, strict=False)]
-    return [each and same[0] for each in same]
+    are_same = [_difference(recipe, kind) is None for recipe, kind in zip(config.classifiers, kinds, strict=False)]
+    return [is_same and are_same[0] for is_same in are_same]
 
 
 def _difference(recipe: Config, kind: str | None) -> str | None:
-    """The setting by which a classifier is another one than the start model's, of the architecture `kind`; None: it is the same."""
+    """Return the config key by which a classifier differs from the start model's, whose architecture is `kind`; None: it does not."""
     if recipe.model != kind:
         return f"model: {recipe.model}"
     if recipe.weights not in (None, "none"):
@@ -166,39 +166,39 @@ def _without(config: Config, why: str) -> Config:
 
 
 def _terms(config: Config, start: StartModel) -> str | None:
-    """The terms of the config and of the start model, whose weights go on in the new one's.
+    """Return the terms of the config joined with the start model's, since the new weights derive from its weights.
 
     Raises:
-        InputError: together they are longer than the folder's own config may have them.
+        InputError: the joined terms are longer than `LONGEST_TERMS`.
     """
-    theirs, own = start.description.terms, config.terms
-    if theirs is None or theirs in (own or ""):
-        return own
-    if own is None or theirs.startswith(f"{own} "):  # such as the same recipe's, of which the start model was made
-        return theirs
-    both = f"{own} {theirs}"
+    start_terms, terms = start.description.terms, config.terms
+    if start_terms is None or start_terms in (terms or ""):
+        return terms
+    if terms is None or start_terms.startswith(f"{terms} "):  # the start model was trained with the same recipe
+        return start_terms
+    both = f"{terms} {start_terms}"
     if len(both) > LONGEST_TERMS:
         raise InputError(
-            f"terms: with those of `start_from: {start.folder}`, which go on, they have {len(both):,} characters; expected up to "
-            f"{LONGEST_TERMS:,} together: shorten `terms`"
+            f"terms: with those of `start_from: {start.folder}` they have {len(both):,} characters; expected up to "
+            f"{LONGEST_TERMS:,}: shorten `terms`"
         )
     return both
 
 
 def _labels(config: Config, start: StartModel) -> dict[str, Any]:
-    """The labels where none are set, and the meaning that a label has in the start model where no other is set."""
+    """Return the start model's labels, and which of them are infected or red cells, for the keys that the config does not set."""
     known = start.description.labels
-    named = config.labels if "labels" in config.model_fields_set and config.labels else list(known.names)
-    own: dict[str, Any] = {"labels": named}
-    infected = [n for n in named if n in known.infected or (n in PARASITES and n not in known.names)]
-    red_cells = [n for n in named if n in known.red_cells or (n == RED_BLOOD_CELL and n not in known.names)]
-    # What names say by themselves stays unset, so that labels that may mean an infected cell (Rings) are asked about.
-    usual = config.model_copy(update={"labels": named})
-    if config.infected_labels is None and infected != usual.infected:
-        own["infected_labels"] = infected
-    if config.red_cell_labels is None and red_cells != usual.red_cells:
-        own["red_cell_labels"] = red_cells
-    return own
+    names = config.labels if "labels" in config.model_fields_set and config.labels else list(known.names)
+    changes: dict[str, Any] = {"labels": names}
+    infected = [n for n in names if n in known.infected or (n in PARASITES and n not in known.names)]
+    red_cells = [n for n in names if n in known.red_cells or (n == RED_BLOOD_CELL and n not in known.names)]
+    # The keys stay unset if the names alone give the same result, so that ambiguous labels such as Rings are still asked about.
+    by_name = config.model_copy(update={"labels": names})
+    if config.infected_labels is None and infected != by_name.infected:
+        changes["infected_labels"] = infected
+    if config.red_cell_labels is None and red_cells != by_name.red_cells:
+        changes["red_cell_labels"] = red_cells
+    return changes
 
 
 def _refiner(config: Config, start: StartModel) -> Refiner | None:
@@ -214,7 +214,11 @@ def _refiner(config: Config, start: StartModel) -> Refiner | None:
     epochs, rate, augmentation = config.epochs, REFINER_RATE, None
     if before is not None and before.refiner is not None:
         recipe = before.refiner
-        epochs, rate, augmentation = max(round(recipe.epochs * config.epochs / before.epochs), 1), recipe.learning_rate, recipe.augmentation
+        epochs, rate, augmentation = (
+            max(round(recipe.epochs * config.epochs / before.epochs), 1),
+            recipe.learning_rate,
+            recipe.augmentation,
+        )
     return Refiner(
         model=described.refiner,
         epochs=epochs,
@@ -225,14 +229,14 @@ def _refiner(config: Config, start: StartModel) -> Refiner | None:
 
 
 def _recipe(start: StartModel) -> Config | None:
-    """The config that the start model was trained by, if its folder has one that this version reads."""
+    """Return the config that the start model was trained with; None if its folder has none that this version can read."""
     try:
         return load_config(start.folder / "config.yaml")
-    except InputError:  # a folder may lack it, or be of another version; the usual values serve then
+    except InputError:  # the file is missing or of another version; defaults are used then
         return None
 
 
 def habits_of(start: StartModel) -> dict[str, Any]:
-    """How the start model was trained, `HABITS` of a config: as far as its folder tells it, else as usual."""
-    before = _recipe(start) or Config()
-    return {key: getattr(before, key) for key in HABITS}
+    """Return the values of `HABITS` that the start model was trained with; defaults if its folder has no readable config."""
+    config = _recipe(start) or Config()
+    return {key: getattr(config, key) for key in HABITS}

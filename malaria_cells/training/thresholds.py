@@ -1,4 +1,4 @@
-"""Chooses what the detector decides by, on the training and validation images alone."""
+"""Chooses the detector's thresholds and box offsets, on training and validation images only."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -28,37 +28,46 @@ from malaria_cells.proposals import Margins, find_sources
 
 D = TypeVar("D", bound=Detector)
 
-MARGIN_IMAGES = 40
-FEWEST_OFFSETS = 20  # offsets of boxes; a median of fewer is no better than none
+MARGIN_IMAGES = 40  # training images that the box offsets are measured on
+MIN_OFFSETS = 20  # matched boxes; the median offset of fewer is no better than zero
 # The grid extends to 0.95 because an undertrained network spreads probability over all labels.
 CANDIDATE_GRID = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
 WEIGHT_GRID = (0.0, 0.25, 0.5, 1.0)
 OVERLAP_GRID = (0.3, 0.4, 0.5, 0.6, 0.7)
 CELL_GRID = tuple(np.round(np.arange(0.05, 0.81, 0.05), 2).tolist())
-TOLERANCE = 0.003  # AP or F1: less than one cell in a hundred changes
-# Tolerance of the infected F1 = TOLERANCE_BY_CELLS / number of infected cells: 0.02 for 60 cells, which is two cells. On images that
-# were not used for the choice it gained 0.1 to 0.2 points (docs/results.md).
+TOLERANCE = 0.003  # AP or F1; a difference this small is less than one cell in a hundred
+# Tolerance of the infected F1 = TOLERANCE_BY_CELLS / number of infected cells: 0.02 for 60 cells, which is two cells. On images
+# that were not used for the choice this gained 0.1 to 0.2 points (docs/results.md).
 TOLERANCE_BY_CELLS = 1.2
-WIDEST_TOLERANCE = 0.02
+MAX_TOLERANCE = 0.02
 OPERATING_GRID = tuple(np.round(np.arange(0.05, 0.96, 0.01), 2).tolist())
 
 
 def fit_margins(method: str, train: AnnotationSet, stain: Normalization = "none") -> dict[str, Margins]:
-    """How far the annotators' left, top, right and bottom edges lie from those of a method's sources, in cell sizes.
+    """Measure the offsets between annotated boxes and the boxes of a proposal method, so that they can be corrected.
 
-    The median over boxes that overlap a true one by IoU 0.5, on up to `MARGIN_IMAGES` training images.
+    An offset is the median over proposals that match an annotated box (IoU 0.5), on about `MARGIN_IMAGES` training images.
+
+    Args:
+        method: a proposal method of `proposals.find_sources`.
+        train: the training images.
+        stain: stain normalization applied before the search.
+
+    Returns:
+        Offsets of the left, top, right and bottom edge in median cell sizes, by source of proposals; 0 where fewer than `MIN_OFFSETS`
+        proposals match.
     """
     cell_size = train.median_cell_size
     offsets: dict[str, list[np.ndarray]] = defaultdict(list)
     for image in train.images[:: max(len(train) // MARGIN_IMAGES, 1)]:
-        for source, found in find_sources(method, normalized(read_image(image.path), stain), cell_size).items():
-            matched = boxes.match(found, image.cells_xyxy)
-            offsets[source].append(image.cells_xyxy[matched[matched >= 0]] - found[matched >= 0])
-    return {source: _median_margins(np.concatenate(parts) / cell_size) for source, parts in offsets.items()}
+        for source, proposals_xyxy in find_sources(method, normalized(read_image(image.path), stain), cell_size).items():
+            matched = boxes.match(proposals_xyxy, image.cells_xyxy)
+            offsets[source].append(image.cells_xyxy[matched[matched >= 0]] - proposals_xyxy[matched >= 0])
+    return {source: _median_margins(np.concatenate(source_offsets) / cell_size) for source, source_offsets in offsets.items()}
 
 
 def _median_margins(offsets: np.ndarray) -> Margins:
-    if len(offsets) < FEWEST_OFFSETS:
+    if len(offsets) < MIN_OFFSETS:
         return (0.0, 0.0, 0.0, 0.0)
     left, top, right, bottom = np.median(offsets, axis=0).tolist()
     return left, top, right, bottom
@@ -67,35 +76,42 @@ def _median_margins(offsets: np.ndarray) -> Margins:
 def choose_thresholds(
     detector: D, validation: AnnotationSet, predictions: Mapping[str, Predictions] | None = None, overlap: bool = False
 ) -> tuple[D, list[sv.Detections]]:
-    """Set the thresholds that serve the validation images best; and what the detector then finds in them.
+    """Choose the thresholds that score best on the validation images.
 
-    The weight of a learned proposer's score and, if that is left to it, the overlap of suppression maximise the average precision of
-    cells whatever their class, the cell threshold their F1, the candidate threshold the mean of three AP50 (over the classes present, of
-    infected as one class, of cells as one class: a cell that is named by the faintest hint ranks low among cells), the operating
-    threshold the infected F1. A plateau is answered by its middle. Without infected labels only the first three are chosen. Of several
-    data sets each has its own average precision, and the mean decides: how crowded cells lie differs from laboratory to laboratory.
+    Each setting is chosen by a grid search, in this order:
+
+    - the weight of a learned proposer's score and, if `overlap`, the IoU threshold of NMS: class-agnostic AP50 of cells;
+    - the cell threshold: class-agnostic F1 of cells;
+    - the candidate threshold: mean of three AP50 (over the classes present, of infected cells as one class, of all cells as one class);
+    - the infected threshold: F1 of infected cells.
+
+    Where several neighbouring values are about equally good, the middle one is taken. Without infected labels the last two are not
+    chosen. AP50 is computed for each data set and averaged, since the density of cells differs between laboratories.
 
     Args:
-        detector: whose thresholds are set.
-        validation: the images to choose by.
-        predictions: by image key, if they come from other networks than the detector's; None: the detector's own.
+        detector: the detector whose thresholds are chosen.
+        validation: the images that the choice is made on.
+        predictions: predictions by image key, if they come from other networks than the detector's; None: the detector predicts.
         overlap: whether `nms_iou` is chosen too.
+
+    Returns:
+        The detector with these thresholds and its error rates, and its detections in each validation image.
     """
     labels = validation.labels
     images = list(validation.images)
-    sets = [name for name, own in validation.by_data_set().items() if own.class_counts.sum()]
+    sets = [name for name, part in validation.by_data_set().items() if part.class_counts.sum()]
     rows = [[i for i, p in enumerate(images) if p.data_set == name] for name in sets]
-    each = progress(images, len(images), "choosing thresholds", "image")
-    predicted = [predictions[p.key] for p in images] if predictions else [detector.predict(read_image(p.path)) for p in each]
+    reported = progress(images, len(images), "choosing thresholds", "image")
+    predicted = [predictions[p.key] for p in images] if predictions else [detector.predict(read_image(p.path)) for p in reported]
 
     def decided(d: Detector) -> list[sv.Detections]:
-        return [d.decide(*each) for each in predicted]
+        return [d.decide(*p) for p in predicted]
 
-    def by_set(figure: Callable[[list[AnnotatedImage], list[sv.Detections]], float | None], found: list[sv.Detections]) -> float:
-        return mean_present([figure([images[i] for i in own], [found[i] for i in own]) for own in rows]) or 0.0
+    def by_set(figure: Callable[[list[AnnotatedImage], list[sv.Detections]], float | None], detections: list[sv.Detections]) -> float:
+        return mean_present([figure([images[i] for i in set_rows], [detections[i] for i in set_rows]) for set_rows in rows]) or 0.0
 
-    def of_cells(some: list[AnnotatedImage], found: list[sv.Detections]) -> float | None:
-        return cell_figures(some, found, labels).ap50[0]
+    def of_cells(subset: list[AnnotatedImage], detections: list[sv.Detections]) -> float | None:
+        return cell_figures(subset, detections, labels).ap50[0]
 
     if isinstance(detector, TwoStageDetector) and detector.proposer.method == "learned":
         tried = [by_set(of_cells, decided(detector.with_settings(proposal_weight=w))) for w in WEIGHT_GRID]
@@ -107,38 +123,39 @@ def choose_thresholds(
     if not labels.is_infected.any():
         return detector, decided(detector)
 
-    def ranking(some: list[AnnotatedImage], found: list[sv.Detections]) -> float | None:
-        by_class = mean_present(average_precision(some, found, labels).ap50)
-        infected = as_one_class(some, found, labels.is_infected).ap50[0]
-        return mean_present([by_class, infected, of_cells(some, found)])
+    def ranking(subset: list[AnnotatedImage], detections: list[sv.Detections]) -> float | None:
+        by_class = mean_present(average_precision(subset, detections, labels).ap50)
+        infected = as_one_class(subset, detections, labels.is_infected).ap50[0]
+        return mean_present([by_class, infected, of_cells(subset, detections)])
 
     tried = [by_set(ranking, decided(detector.with_settings(candidate_threshold=t))) for t in CANDIDATE_GRID]
     best = _middle_of_best(CANDIDATE_GRID, tried)
     detector = detector.with_settings(candidate_threshold=best)
-    found = decided(detector)
-    f1 = [infected_figures(images, _recounted(found, detector, t), labels)["f1"] or 0.0 for t in OPERATING_GRID]
+    detections = decided(detector)
+    f1 = [infected_figures(images, _recounted(detections, detector, t), labels)["f1"] or 0.0 for t in OPERATING_GRID]
     if not any(f1):
-        return detector, decided(detector)  # no infected cell in the validation part: nothing to choose by
-    tolerance = float(np.clip(TOLERANCE_BY_CELLS / validation.class_counts[labels.is_infected].sum(), TOLERANCE, WIDEST_TOLERANCE))
+        return detector, decided(detector)  # no infected cell in the validation part, so the threshold cannot be chosen
+    tolerance = float(np.clip(TOLERANCE_BY_CELLS / validation.class_counts[labels.is_infected].sum(), TOLERANCE, MAX_TOLERANCE))
     threshold = _middle_of_best(OPERATING_GRID, f1, tolerance)
-    found = _recounted(found, detector, threshold)
-    errors = error_rates(images, found, labels)
-    return replace(detector.with_settings(infected_threshold=threshold), errors=errors), found
+    detections = _recounted(detections, detector, threshold)
+    errors = error_rates(images, detections, labels)
+    return replace(detector.with_settings(infected_threshold=threshold), errors=errors), detections
 
 
-def _recounted(found: list[sv.Detections], detector: Detector, infected_threshold: float) -> list[sv.Detections]:
+def _recounted(detections: list[sv.Detections], detector: Detector, infected_threshold: float) -> list[sv.Detections]:
+    """Set ``counted_as`` of detections by another infected threshold, in place."""
     labels, cell_threshold = detector.labels, detector.settings.cell_threshold
-    for detections in found:
-        detections.data["counted_as"] = counted_as(detections, labels, infected_threshold, cell_threshold)
-    return found
+    for image_detections in detections:
+        image_detections.data["counted_as"] = counted_as(image_detections, labels, infected_threshold, cell_threshold)
+    return detections
 
 
-def _best_cell_threshold(images: list[AnnotatedImage], found: list[sv.Detections]) -> float:
-    """The probability of being a cell from which counting gives the best F1 of cells, whatever their class (IoU 0.5).
+def _best_cell_threshold(images: list[AnnotatedImage], detections: list[sv.Detections]) -> float:
+    """Return the objectness threshold with the best class-agnostic F1 of cells (IoU 0.5).
 
-    As in scoring, what lies on no cell, and on an ignore region or is of a class that was not annotated, is neither right nor wrong.
+    As in scoring, an unmatched detection in an ignore region, or of a class that was not annotated, is neither right nor wrong.
     """
-    by_objectness = [d[np.argsort(-d.data["objectness"], kind="stable")] for d in found]
+    by_objectness = [d[np.argsort(-d.data["objectness"], kind="stable")] for d in detections]
     right = np.concatenate([boxes.match(d.xyxy, p.cells_xyxy) >= 0 for p, d in zip(images, by_objectness, strict=True)])
     ignored = np.concatenate([unscored(d, p, np.asarray(d.class_id)) for p, d in zip(images, by_objectness, strict=True)])
     objectness = np.concatenate([d.data["objectness"] for d in by_objectness])
@@ -149,7 +166,7 @@ def _best_cell_threshold(images: list[AnnotatedImage], found: list[sv.Detections
 
 
 def _middle_of_best(grid: tuple[float, ...], values: list[float], tolerance: float = TOLERANCE) -> float:
-    """The middle of the stretch around the best value that is as good as it, to within a tolerance, since its ends are good by luck."""
+    """Return the middle of the grid values around the best one that are within `tolerance` of it; the ends may be good by chance."""
     good = np.array(values) >= max(values) - tolerance
     low = high = int(np.argmax(values))
     while low > 0 and good[low - 1]:

@@ -1,4 +1,4 @@
-"""A training from data to a whole model folder, by one name, safe against being cut off."""
+"""Trains from a data set to a complete model folder; an interrupted training can be resumed."""
 
 import logging
 import sys
@@ -35,20 +35,20 @@ Reporter = Callable[[Path, str, TrainingResult], None]
 
 
 def train_data_set(name: str, config: Config, data: DataSet, resume: bool, report: Reporter) -> Path:
-    """Train on parts that are there already.
+    """Train on a data set that is already loaded and split.
 
     Args:
-        name: of the model folder below the config's `output_models`.
+        name: name of the model folder in the config's `output_models`.
         config: the recipe, its labels filled in (`dataset.with_labels`).
-        data: the parts; a test part is scored and never chosen by.
-        resume: whether to go on with an unfinished run of that name.
-        report: what is called with the new folder, the name and the result, to write what a person looks at.
+        data: the parts; a test part is only scored, nothing is chosen on it.
+        resume: whether to resume an unfinished run of that name.
+        report: function that writes the report; it is called with the new folder, the name and the result.
 
     Returns:
         The model folder.
 
     Raises:
-        InputError: the config cannot be followed with these data, or another training has the name.
+        InputError: the config does not fit the data, or another training uses the name.
     """
     check_request(config)
     check_cells(data)
@@ -57,24 +57,24 @@ def train_data_set(name: str, config: Config, data: DataSet, resume: bool, repor
 
 
 def train_claimed(name: str, config: Config, data: DataSet, resume: bool, report: Reporter) -> Path:
-    """As `train_data_set`, for a name whose lock is held and a request that was checked."""
+    """Train as `train_data_set` does; the caller has checked the request and holds the lock of the name."""
     output = Path(config.output_models)
-    folder, place = output / name, run_state.folder_of(output, name)
-    if run_state.is_finished(place, folder / ABOUT):
-        run_state.RunState(place).finish()
+    folder, run_folder = output / name, run_state.folder_of(output, name)
+    if run_state.is_finished(run_folder, folder / ABOUT):
+        run_state.RunState(run_folder).finish()
     files.check_replaceable(folder, ABOUT)
-    # A detector of one stage learns from images alone.
+    # A one-stage detector is not trained on images of single cells.
     _describe(data if config.detector == "two_stage" else replace(data, single_cells=None))
-    begin = run_state.RunState.resume if resume else run_state.RunState.start
-    run = begin(place, config, data_record(data))
+    open_run = run_state.RunState.resume if resume else run_state.RunState.start
+    run = open_run(run_folder, config, data_record(data))
     started = time.monotonic()
     start_tensorflow()
     try:
-        with files.replacing_folder(folder, ABOUT) as beside:
-            into = train_two_stage_into if config.detector == "two_stage" else train_one_stage_into
-            result = into(beside, config, data, run)
-            report(beside, name, result)
-            run.mark_finished(beside / ABOUT)
+        with files.replacing_folder(folder, ABOUT) as new_folder:
+            train = train_two_stage_into if config.detector == "two_stage" else train_one_stage_into
+            result = train(new_folder, config, data, run)
+            report(new_folder, name, result)
+            run.mark_finished(new_folder / ABOUT)
     except (InputError, KeyboardInterrupt):
         run.abort()
         raise
@@ -84,7 +84,11 @@ def train_claimed(name: str, config: Config, data: DataSet, resume: bool, report
 
 
 def check_request(config: Config) -> None:
-    """See that the config can be followed, as far as that does not depend on the data."""
+    """Check everything in the config that does not depend on the data.
+
+    Raises:
+        InputError: a file, model, augmentation or folder that the config names cannot be used.
+    """
     read_elsewhere(config.elsewhere)
     for recipe in config.classifiers:
         check_model_name(recipe.model)
@@ -98,24 +102,24 @@ def check_request(config: Config) -> None:
 
 
 def check_cells(data: DataSet) -> None:
-    """See that there is something to learn from and to choose by.
+    """Check that training and validation part have labelled cells; log a warning if the test part has none.
 
     Raises:
-        InputError: no labelled cell in the training or validation part.
+        InputError: the training or validation part has no labelled cell.
     """
     for name, part in (("training", data.train), ("validation", data.validation)):
         if part.class_counts.sum() == 0:
-            advice = "annotate more images, or check `labels`, `ignore_labels` and the annotation by `malaria-cells explore`"
+            advice = "annotate more images, or check `labels`, `ignore_labels` and the annotation with `malaria-cells explore`"
             raise InputError(f"no labelled cell in the {name} part ({number_of(len(part), 'image')}); {advice}")
     if data.test is not None and data.test.class_counts.sum() == 0:
-        log.warning(f"no labelled cell in the test part ({number_of(len(data.test), 'image')}); only false alarms can be seen there")
+        log.warning(f"no labelled cell in the test part ({number_of(len(data.test), 'image')}); only false alarms can be measured on it")
 
 
 def _describe(data: DataSet) -> None:
     names = data.train.labels.names
     rows = [(part, annotations) for part, annotations in data.parts.items()]
     if has_named_sets(data.train):
-        rows = [row for part, whole in rows for row in [(part, whole), *((f"  {n}", own) for n, own in whole.by_data_set().items())]]
+        rows = [row for part, whole in rows for row in [(part, whole), *((f"  {n}", subset) for n, subset in whole.by_data_set().items())]]
     width = max(12, *(len(row) + 1 for row, _ in rows))
     print(f"{'':{width}}{'images':>9}" + "".join(f"  {n:>{max(len(n), 6)}}" for n in names))
     for row, annotations in rows:
@@ -136,7 +140,7 @@ def _say_done(folder: Path, metrics: dict[str, Any], seconds: float) -> None:
         print(f"{part}: {figures} on {number_of(f['images'], 'image')} ({seconds:.0f} s)")
     else:
         print(f"{part}: accuracy {f['accuracy']:.3f}, macro F1 {f['macro_f1']:.3f} on {f['patches']:,} patches ({seconds:.0f} s)")
-    for name, own in metrics.get("by_data_set", {}).items():
-        figures = ", ".join(f"{heading} {rounded(at(own, path))}" for heading, path in DETECTION.items() if at(own, path) is not None)
-        print(f"  {name}: {figures} on {number_of(own['images'], 'image')}")
+    for name, m in metrics.get("by_data_set", {}).items():
+        figures = ", ".join(f"{heading} {rounded(at(m, path))}" for heading, path in DETECTION.items() if at(m, path) is not None)
+        print(f"  {name}: {figures} on {number_of(m['images'], 'image')}")
     print(f"model: {folder}\nnext:  python run.py --model {folder} --image IMAGES")

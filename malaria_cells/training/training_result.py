@@ -1,4 +1,4 @@
-"""What a training hands on to whatever reports it."""
+"""The result of a training, from which reports are written."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,11 +16,11 @@ from malaria_cells.inference.counting import ErrorRates
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """How one training went.
+    """The metrics of one training by epoch.
 
     Attributes:
-        history: one row an epoch, with keys as Keras names them.
-        best_epoch: index of the epoch whose weights were kept.
+        history: one row per epoch, with Keras' names as keys.
+        best_epoch: index of the epoch whose weights are used.
     """
 
     history: list[dict[str, float]]
@@ -29,15 +29,15 @@ class LearningCurve:
 
 @dataclass(frozen=True)
 class ClassifiedPart:
-    """Patches of a part with what the classifier makes of them.
+    """The patches of a part and the classifier's predictions for them.
 
     Attributes:
-        part: its name.
-        names: of the classes, including the background class.
+        part: name of the part.
+        names: class names, including the background class.
         class_ids: true classes, int (n,).
-        probabilities: calibrated, float (n, n_classes).
+        probabilities: calibrated probabilities, float (n, n_classes).
         metrics: `evaluation.classification_metrics` and `calibration.calibration_figures`.
-        is_infected: which of the classes are infected, bool (n_classes,).
+        is_infected: bool (n_classes,), the infected classes.
     """
 
     part: str
@@ -51,58 +51,58 @@ class ClassifiedPart:
     def scored(
         cls, part: str, names: tuple[str, ...], class_ids: np.ndarray, probabilities: np.ndarray, is_infected: np.ndarray
     ) -> "ClassifiedPart":
-        """Return the part with its figures."""
+        """Compute the metrics and return the part with them."""
         metrics = classification_metrics(class_ids, probabilities, names) | calibration_figures(probabilities, class_ids, is_infected)
         return cls(part, names, class_ids, probabilities, metrics, is_infected)
 
 
 @dataclass(frozen=True)
 class DetectedPart:
-    """Images of a part with what the trained detector finds in them.
+    """The images of a part and the trained detector's detections in them.
 
     Attributes:
-        part: its name.
+        part: name of the part.
         annotations: the images.
-        found: detections, one entry an image.
-        errors: of the detector.
-        metrics: `evaluation.detection_metrics`, or None where only the images are shown.
+        detections: one entry per image.
+        errors: the detector's error rates.
+        metrics: `evaluation.detection_metrics`; None: the report shows only the images.
     """
 
     part: str
     annotations: AnnotationSet
-    found: list[sv.Detections]
+    detections: list[sv.Detections]
     errors: ErrorRates | None
     metrics: dict[str, Any] | None = None
 
 
 @dataclass
 class TrainingResult:
-    """What a training has to tell.
+    """Everything that a training reports.
 
     Attributes:
-        config: as resolved.
+        config: the resolved config.
         data: the parts.
-        courses: of the trainings: of the first classifier and, if there is one, of the second.
+        curves: learning curves of the classifier and, if there is one, of the refiner; or that of a one-stage detector.
         metrics: the content of ``metrics.json``.
-        panels: columns of the history that are drawn, title by key; None: those of a classifier.
-        classified: of the classifier of a two-stage detector or of whole images, else None.
-        detected: None where whole images are classified.
-        further: of the trainings further with the validation images, if there were any.
-        command: how to make it again; None: by ``train.py`` and the folder's config.
-        examples: patches that were trained on, uint8 (n, H, W, 3) by class, if the config asks for them.
+        panels: columns of the history to plot, title by key; None: those of a classifier.
+        classified: the classified patches of a two-stage detector, or the classified whole images; None for a one-stage detector.
+        detected: the detections; None where whole images are classified.
+        fine_tuned: learning curves of the fine-tuning on train + validation; empty without `refit`.
+        command: command that repeats the training; None: ``train.py`` with the config in the model folder.
+        examples: training patches, uint8 (n, H, W, 3) by class; None: the config does not ask for them.
     """
 
     config: Config
     data: DataSet
-    courses: list[LearningCurve]
+    curves: list[LearningCurve]
     metrics: dict[str, Any]
     panels: dict[str, str] | None = None
     classified: ClassifiedPart | None = None
     detected: DetectedPart | None = None
-    further: list[LearningCurve] = field(default_factory=list)
+    fine_tuned: list[LearningCurve] = field(default_factory=list)
     command: str | None = None
     examples: dict[str, np.ndarray] | None = None
 
     def size_of(self, part: str) -> int:
-        """Number of images of a part, or of all parts for one that is made of folds of them."""
+        """Return the number of images of a part; of all parts, if `part` names none of them (cross-validation over all images)."""
         return len(self.data.parts[part]) if part in self.data.parts else len(self.data.all_images)

@@ -1,7 +1,7 @@
-"""Weights of one network into another: the body by name and shape, the last layer by the names of its classes.
+"""Copies weights from one network to another: the body by name and shape, the last layer by the names of its classes.
 
-A sigmoid unit is a softmax of two classes of which the first has no weights of its own, so that either kind of last layer is
-made of the other without a change of any answer.
+A sigmoid unit equals a softmax of two classes whose first class has zero weights, so each kind of last layer can be converted to the
+other without changing any output.
 """
 
 from collections.abc import Sequence
@@ -23,18 +23,18 @@ from malaria_cells.models.stored.keras_files import load_network
 from malaria_cells.proposals.learned import centre_network
 from malaria_cells.training.start_model import StartModel, fine_tuned
 
-NOISE = 0.1  # of the spread of a last layer's weights: new classes begin alike but for so much
-SAME = 1e-3  # probability: networks whose answers differ by less compute the same thing
-CHECKED = 4  # patches of noise, which both networks are asked about
+NOISE = 0.1  # standard deviations of the last layer's weights; noise added to the initial weights of a new class
+MAX_DIFFERENCE = 1e-3  # probability; networks whose outputs differ by no more count as the same
+CHECK_PATCHES = 4  # random patches on which the two networks are compared
 
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes of the network that weights come from, and those of the one that they go to.
+    """The classes of the network that weights are copied from, and of the network that they are copied to.
 
     Attributes:
-        before: names, including the background class.
-        now: likewise.
+        before: class names of the old network, including the background class.
+        now: class names of the new network, including the background class.
     """
 
     before: tuple[str, ...]
@@ -42,89 +42,92 @@ class Classes:
 
     @cached_property
     def origins(self) -> dict[str, str]:
-        """From each new class that goes on to the old one that it was, in the new order.
+        """The old class of each new class that has one, in the order of the new classes.
 
-        That is the one of its name, or else one whose name usually means the same (RBC, red blood cell): weights are where a training
-        begins, so that a wrong guess is learned away; `said_of` tells of it.
+        The old class has the same name or a synonym of it (RBC, red blood cell). A wrong guess does little harm, since the weights are
+        only the start of a training; `said_of` reports it.
         """
         origins = {name: name for name in self.now if name in self.before}
         for name in self.now:
-            meaning = None if name in origins else means(name, [other for other in self.before if other not in origins.values()])
+            meaning = None if name in origins else means(name, [old for old in self.before if old not in origins.values()])
             if meaning is not None:
                 origins[name] = meaning
         return {name: origins[name] for name in self.now if name in origins}
 
     @property
     def kept(self) -> list[str]:
-        """New classes that go on."""
+        """Classes of the new network that the old one has too."""
         return list(self.origins)
 
     @property
     def new(self) -> list[str]:
-        """Classes of the new network alone."""
+        """Classes of the new network that the old one lacks."""
         return [name for name in self.now if name not in self.origins]
 
     @property
     def gone(self) -> list[str]:
-        """Classes of the old network alone."""
+        """Classes of the old network that the new one lacks."""
         return [name for name in self.before if name not in self.origins.values()]
 
     @property
     def columns_before(self) -> list[int | None]:
-        """For each new class the old one's place, None if it is new."""
+        """Index of the old class of each new class; None if it has none."""
         return [self.before.index(self.origins[name]) if name in self.origins else None for name in self.now]
 
     @property
     def shares_labels(self) -> bool:
-        """Whether a class goes on that is a label, not the background class alone."""
+        """Whether the networks share a class besides the background class."""
         return any(name != BACKGROUND for name in self.kept)
 
 
 def classes_of(start: StartModel, labels: LabelSet, n_classes: int) -> Classes:
-    """The classes of a start model, and of a training with `n_classes`, which counts the background class if there is one."""
+    """Return the classes of a start model and of a training with `n_classes`, including the background class if there is one."""
     described = start.description
     before = (*described.labels.names, BACKGROUND) if described.has_background else described.labels.names
     return Classes(before, (*labels.names, BACKGROUND) if n_classes > len(labels) else labels.names)
 
 
 def start_classifiers(start: StartModel, config: Config, labels: LabelSet, n_classes: int) -> list[keras.Model | None]:
-    """For each classifier of a config a network with the start model's weights; None for one that is trained from scratch (`fine_tuned`).
+    """Build each classifier of a config with the start model's weights.
 
-    Where no label goes on, the networks do but for their last layer.
+    If the start model shares no label, the weights of the last layer are new.
 
     Args:
-        start: where weights come from.
-        config: with the start model's values, see `with_start`.
-        labels: of the training.
+        start: the start model.
+        config: the config that `with_start` returned.
+        labels: labels of the training.
         n_classes: number of classes, including the background class.
 
+    Returns:
+        A network for each classifier; None for one that is trained from scratch (`fine_tuned`).
+
     Raises:
-        InputError: a network of the start model is not what this version builds by that name, or not for this size of patches.
+        InputError: a network of the start model is not the one that this version builds by that name, or has another input size.
     """
     classes = classes_of(start, labels, n_classes)
     described = start.description
     sizes_hw = (described.image_size_hw, described.refiner_size_hw or described.image_size_hw)
-    found: list[keras.Model | None] = []
+    networks: list[keras.Model | None] = []
     for number, (recipe, is_same) in enumerate(zip(config.classifiers, fine_tuned(config, start), strict=True)):
         if not is_same:
-            found.append(None)
+            networks.append(None)
             continue
         before = load_network(start.folder / described.files[number])
-        found.append(_network(before, sizes_hw[number], recipe, classes, str(start.folder / described.files[number])))
-    return found
+        networks.append(_network(before, sizes_hw[number], recipe, classes, str(start.folder / described.files[number])))
+    return networks
 
 
 def start_proposer(start: StartModel) -> keras.Model:
-    """The start model's network of learned proposals, to be trained on.
+    """Load the start model's network of learned proposals.
 
     Raises:
-        InputError: it cannot be loaded, or its answers are not of the format that training works with.
+        InputError: the network cannot be loaded, or its output has another shape than this version's.
     """
     model = load_network(start.folder / PROPOSER)
     expected = centre_network.build().output_shape
     if model.output_shape != expected:
         raise InputError(
-            f"start_from: {start.folder / PROPOSER} answers {model.output_shape}, training works with {expected}; train a model anew"
+            f"start_from: {start.folder / PROPOSER} has output shape {model.output_shape}, expected {expected}; train from scratch"
         )
     return model
 
@@ -133,47 +136,47 @@ def _network(before: keras.Model, size_hw: tuple[int, int], recipe: Config, clas
     def build(image_size_hw: tuple[int, int]) -> keras.Model:
         return build_classifier(recipe.model, image_size_hw, len(classes.now), recipe.dropout, "none", recipe.freeze)
 
-    built = build(size_hw)
-    transfer(before, built, classes, recipe.random_state, source)
-    check_same(before, built, classes, source)
+    network = build(size_hw)
+    transfer(before, network, classes, recipe.random_state, source)
+    check_same(before, network, classes, source)
     if recipe.image_size == size_hw:
-        return built
-    other = build(recipe.image_size)
-    if [v.shape for v in other.weights] != [v.shape for v in built.weights]:
+        return network
+    resized = build(recipe.image_size)
+    if [v.shape for v in resized.weights] != [v.shape for v in network.weights]:
         raise InputError(
-            f"image_size: {list(recipe.image_size)}: the layers of '{recipe.model}' depend on the size of its input, so that it can go on "
-            f"from {source} in that one's size alone, {list(size_hw)}"
+            f"image_size: {list(recipe.image_size)}: the layers of '{recipe.model}' depend on the input size, so it can only be fine-tuned "
+            f"from {source} with that model's size, {list(size_hw)}"
         )
-    other.set_weights(built.get_weights())
-    return other
+    resized.set_weights(network.get_weights())
+    return resized
 
 
 def transfer(before: keras.Model, now: keras.Model, classes: Classes, seed: int, source: str = "the start model") -> None:
-    """Copy weights, statistics of normalisation layers among them, into a network of the same architecture.
+    """Copy all weights, including normalization statistics, into a network of the same architecture.
 
-    A class of both keeps its weights of the last layer, one that is gone is left out, a new one begins with the mean of the
-    old labels and a little noise.
+    In the last layer a class of both networks keeps its weights, a class that the new network lacks is dropped, and a new class starts
+    from the mean of the old labels plus a little noise.
 
     Args:
-        before: the network that they come from.
-        now: the network that they go to; its last layer is for `classes.now`.
-        classes: of the two.
-        seed: of the noise.
-        source: what `before` is called in errors.
+        before: network to copy from.
+        now: network to copy to; its last layer is for `classes.now`.
+        classes: classes of the two networks.
+        seed: seed of the noise.
+        source: name of `before` in error messages.
 
     Raises:
-        InputError: the two are not of one architecture.
+        InputError: the architectures differ.
     """
     old_body, new_body = _body(before), _body(now)
     by_path = {v.path: v for v in old_body}
     pairs = [(by_path.get(v.path), v) for v in new_body]
-    if len(old_body) == len(new_body) and any(o is None for o, _ in pairs):  # layers that Keras numbers have other names
+    if len(old_body) == len(new_body) and any(o is None for o, _ in pairs):  # names of layers that Keras numbers may differ
         pairs = list(zip(old_body, new_body, strict=True))
-    wrong = [v.path for o, v in pairs if o is None or o.shape != v.shape]
+    mismatched = [v.path for o, v in pairs if o is None or o.shape != v.shape]
     old_head = _head(before)
-    if wrong or len(old_body) != len(new_body) or old_head[0].shape[0] != _head(now)[0].shape[0]:
-        what = f"; first: {wrong[0]}" if wrong else ""
-        raise InputError(f"{source}: is not the network that this version builds by that name{what}; it cannot be gone on from: train anew")
+    if mismatched or len(old_body) != len(new_body) or old_head[0].shape[0] != _head(now)[0].shape[0]:
+        first = f"; first: {mismatched[0]}" if mismatched else ""
+        raise InputError(f"{source}: is not the network that this version builds by that name{first}; train from scratch")
     for old, new in pairs:
         new.assign(old)
     for variable, values in zip(_head_variables(now), _chosen(old_head, classes, seed), strict=True):
@@ -181,33 +184,33 @@ def transfer(before: keras.Model, now: keras.Model, classes: Classes, seed: int,
 
 
 def check_same(before: keras.Model, now: keras.Model, classes: Classes, source: str) -> None:
-    """See that a network answers as the one that its weights come from, as far as the classes of both go.
+    """Check that a network gives the same outputs, for the classes of both, as the network that its weights come from.
 
     Raises:
-        InputError: it does not: layers without weights, such as what is done to pixels first, are others.
+        InputError: the outputs differ, because layers without weights, such as the preprocessing of pixels, differ.
     """
     if not classes.kept:
         return
     size_hw = before.input_shape[1:3]
-    pixels = np.random.default_rng(0).integers(0, 256, (CHECKED, *size_hw, 3)).astype(np.float32)
+    pixels = np.random.default_rng(0).integers(0, 256, (CHECK_PATCHES, *size_hw, 3)).astype(np.float32)
     answers = []
     for network, columns in (
         (before, [classes.before.index(name) for name in classes.origins.values()]),
         (now, [classes.now.index(name) for name in classes.origins]),
     ):
-        kept = both_classes(np.asarray(network(pixels, training=False)))[:, columns]
-        answers.append(kept / np.maximum(kept.sum(axis=1, keepdims=True), 1e-9))
-    if np.abs(answers[0] - answers[1]).max() > SAME:
-        raise InputError(f"{source}: answers otherwise than the network that this version builds of its weights; train a model anew")
+        probabilities = both_classes(np.asarray(network(pixels, training=False)))[:, columns]
+        answers.append(probabilities / np.maximum(probabilities.sum(axis=1, keepdims=True), 1e-9))
+    if np.abs(answers[0] - answers[1]).max() > MAX_DIFFERENCE:
+        raise InputError(f"{source}: this version builds another network from its weights, whose outputs differ; train from scratch")
 
 
 def averaged_weights(start: Sequence[np.ndarray], new: Sequence[np.ndarray], fraction: float) -> list[np.ndarray]:
-    """Weights between those before and after a training (Wortsman et al. 2022, arXiv:2109.01903, equation 1).
+    """Average the weights before and after fine-tuning (Wortsman et al. 2022, arXiv:2109.01903, equation 1).
 
     Args:
-        start: before.
-        new: after.
-        fraction: of the new ones, 0 to 1.
+        start: weights before.
+        new: weights after.
+        fraction: fraction of the new weights, 0 to 1.
     """
     return [(1 - fraction) * old + fraction * changed for old, changed in zip(start, new, strict=True)]
 
@@ -222,10 +225,10 @@ def _body(model: keras.Model) -> list[keras.Variable]:
 
 
 def _head(model: keras.Model) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (k, c) and offsets (c,) of the last layer, as of a softmax with a column a class."""
+    """Return kernel (k, c) and bias (c,) of the last layer, as for a softmax with one column per class."""
     last = model.layers[-1]
     if not isinstance(last, keras.layers.Dense) or not last.use_bias:
-        raise InputError(f"start_from: the last layer of {model.name} is no dense layer of classes; it cannot be gone on from")
+        raise InputError(f"start_from: the last layer of {model.name} is not a Dense layer with a bias; the network cannot be fine-tuned")
     kernel, bias = (np.asarray(v) for v in last.weights)
     if kernel.shape[1] == 1:
         return np.pad(kernel, ((0, 0), (1, 0))), np.pad(bias, (1, 0))
@@ -236,25 +239,25 @@ def _chosen(head: tuple[np.ndarray, np.ndarray], classes: Classes, seed: int) ->
     rng = np.random.default_rng(seed)
     kernel, bias = head
     labels = [i for i, name in enumerate(classes.before) if name != BACKGROUND]
-    columns, offsets = [], []
+    columns, biases = [], []
     for name in classes.now:
         if name in classes.origins:
             i = classes.before.index(classes.origins[name])
             columns.append(kernel[:, i])
-            offsets.append(bias[i])
+            biases.append(bias[i])
         else:
             columns.append(kernel[:, labels].mean(axis=1) + NOISE * kernel.std() * rng.standard_normal(len(kernel)))
-            offsets.append(bias[labels].mean())
-    weights, offset = np.stack(columns, axis=1).astype(np.float32), np.array(offsets, dtype=np.float32)
+            biases.append(bias[labels].mean())
+    new_kernel, new_bias = np.stack(columns, axis=1).astype(np.float32), np.array(biases, dtype=np.float32)
     if len(classes.now) == 2:
-        return weights[:, 1:] - weights[:, :1], offset[1:] - offset[:1]
-    return weights, offset
+        return new_kernel[:, 1:] - new_kernel[:, :1], new_bias[1:] - new_bias[:1]
+    return new_kernel, new_bias
 
 
 def said_of(classes: Classes, folder: Path) -> str:
-    """What becomes of the classes, in a line."""
-    named = [new if new == old else f"{new} (as {old})" for new, old in classes.origins.items()]
-    parts = [f"classes kept: {', '.join(named)}" if classes.shares_labels else "no label in common, so that the last layer is new"]
-    parts += [f"new: {', '.join(classes.new)}"] if classes.new else []
-    parts += [f"removed: {', '.join(classes.gone)}"] if classes.gone else []
-    return f"fine-tuning {folder}: {'; '.join(parts)}"
+    """Return one line that says which classes are kept, new and removed."""
+    kept = [new if new == old else f"{new} (as {old})" for new, old in classes.origins.items()]
+    messages = [f"classes kept: {', '.join(kept)}" if classes.shares_labels else "no label in common, so the last layer is new"]
+    messages += [f"new: {', '.join(classes.new)}"] if classes.new else []
+    messages += [f"removed: {', '.join(classes.gone)}"] if classes.gone else []
+    return f"fine-tuning {folder}: {'; '.join(messages)}"

@@ -1,4 +1,4 @@
-"""Trains a detector of two stages, proposals and patch classifiers, into a model folder."""
+"""Trains a two-stage detector (proposals, then patch classifiers) into a model folder."""
 
 import sys
 from dataclasses import replace
@@ -28,12 +28,12 @@ from malaria_cells.training.records import keep_record
 from malaria_cells.training.start_model import StartModel, start_of
 from malaria_cells.training.training_result import ClassifiedPart, DetectedPart, LearningCurve, TrainingResult
 
-PROPOSER_BATCH = 8  # crops a step
-EXAMPLES = 10  # of each class in the sheet of training data
+PROPOSER_BATCH = 8  # crops per step
+EXAMPLES = 10  # patches per class in the sheet of training data
 
 
 def train_two_stage_into(folder: Path, config: Config, data: DataSet, run: RunState) -> TrainingResult:
-    """Train, choose thresholds, write the model folder but for its report."""
+    """Train, choose thresholds, and write the model folder except for its report."""
     from malaria_cells.inference.model_folder import load_detector, save_model
     from malaria_cells.training.cascade import train_classifiers, train_further
     from malaria_cells.training.fit_classifier import TrainingData, predict_rows
@@ -42,7 +42,7 @@ def train_two_stage_into(folder: Path, config: Config, data: DataSet, run: RunSt
     _check_single_cells(config.background_per_image > 0, data)
     start = start_of(config)
     _check_classifiers(config, data, start)
-    seen = _seen_before(start, data)
+    seen_before = _seen_before(start, data)
     proposer = _proposer(config, data, run, start) if config.proposals == "learned" and _wants_detection(config, data) else None
     candidates = _candidates(proposer, data, config) if proposer is not None else {}
     store, refiner_store = _stores(config, data, candidates)
@@ -62,24 +62,24 @@ def train_two_stage_into(folder: Path, config: Config, data: DataSet, run: RunSt
     described = _description(config, data, store, has_background, calibration)
     description, detected = replace(described, adapted_from=start.record if start else None), None
     if has_background:
-        description, found = _with_thresholds(description, networks, proposer, data, config)
-        detected = DetectedPart("validation", data.validation, found, description.errors)
-    further = train_further(trained, training_data, is_infected, store.rows_of(data.validation), config, run) if config.refit else []
-    if further:
-        networks = [inference_function(t.model) for t in further]
+        description, detections = _with_thresholds(description, networks, proposer, data, config)
+        detected = DetectedPart("validation", data.validation, detections, description.errors)
+    fine_tuned = train_further(trained, training_data, is_infected, store.rows_of(data.validation), config, run) if config.refit else []
+    if fine_tuned:
+        networks = [inference_function(t.model) for t in fine_tuned]
     if "test" in rows:
         raw["test"] = predict_rows(networks, store, rows["test"], views, is_infected, refiner_store)
-    metrics = _epochs(trained, further) | seen
+    metrics = _epochs(trained, fine_tuned) | seen_before
     for part, probabilities in raw.items():
-        known = store.class_ids[rows[part]] < len(names)  # of the rest no class is right or wrong
+        known = store.class_ids[rows[part]] < len(names)  # labels that stand for several classes cannot be scored
         classified = ClassifiedPart.scored(part, names, store.class_ids[rows[part]][known], calibration(probabilities[known]), is_infected)
         metrics[part] = classified.metrics
     if detected is not None:
-        metrics["validation"] |= validated_coverage(data.validation, detected.found, detected.errors)
-    save_model(folder, [t.model for t in further or trained], description, proposer)
+        metrics["validation"] |= validated_coverage(data.validation, detected.detections, detected.errors)
+    save_model(folder, [t.model for t in fine_tuned or trained], description, proposer)
     if has_background and data.test is not None and has_named_sets(data.test):
         metrics["by_data_set"] = detected_by_data_set(load_detector(folder)[0], data.test)
-    keep_record(folder, config, data, metrics, [run.part(number) for number in range(len(trained) + len(further))])
+    keep_record(folder, config, data, metrics, [run.part(number) for number in range(len(trained) + len(fine_tuned))])
     return TrainingResult(
         config,
         data,
@@ -87,35 +87,36 @@ def train_two_stage_into(folder: Path, config: Config, data: DataSet, run: RunSt
         metrics,
         classified=classified,
         detected=detected,
-        further=_curves(further),
+        fine_tuned=_curves(fine_tuned),
         examples=store.examples(rows["train"], names, EXAMPLES) if config.plot_training_data else None,
     )
 
 
 def _starts(start: StartModel | None, config: Config, data: DataSet, n_classes: int) -> list[Any]:
-    """The networks that the classifiers begin with; none where the training begins anew."""
+    """Return the networks that the classifiers start from; empty without a start model."""
     from malaria_cells.training.transfer import start_classifiers
 
     return [] if start is None else start_classifiers(start, config, data.train.labels, n_classes)
 
 
 def _seen_before(start: StartModel | None, data: DataSet) -> dict[str, Any]:
-    judged = {part: annotations for part, annotations in data.parts.items() if part != "train"}
-    return {} if start is None else say_seen(start.folder, judged)
+    """Report the validation and test images that the start model was trained on, as ``metrics.json`` holds it."""
+    scored = {part: annotations for part, annotations in data.parts.items() if part != "train"}
+    return {} if start is None else say_seen(start.folder, scored)
 
 
 def _check_single_cells(has_background: bool, data: DataSet) -> None:
-    """See that there is a class for background where a label stands for several: such labels have ids after it."""
+    """Check that there is a background class if a label stands for several classes, since the ids of such labels follow its id."""
     single = () if data.single_cells is None else data.single_cells.images
     if not has_background and any(p.one_of for p in single):
         raise InputError(
-            "background_per_image: a list in label_map of data_sets wants a class for background, and there is no patch of it; expected 1 "
-            "or more and images with room between the boxes, or one label in the list's place"
+            "background_per_image: a list in label_map of data_sets needs a background class, but there are no background patches; "
+            "expected 1 or more and images with room between the boxes, or one label in place of the list"
         )
 
 
 def _check_classifiers(config: Config, data: DataSet, start: StartModel | None) -> None:
-    """Build the classifiers and forget them: what cannot be built is said before the minutes or hours of what is trained first."""
+    """Build the classifiers once, so that errors appear before the proposer is trained, which takes minutes or hours."""
     from malaria_cells.models import build_classifier
 
     for recipe in config.classifiers:
@@ -132,7 +133,7 @@ def _check_classifiers(config: Config, data: DataSet, start: StartModel | None) 
 
 
 def _proposer(config: Config, data: DataSet, run: RunState, start: StartModel | None):  # type: ignore[no-untyped-def]
-    """The network of the learned proposals: trained, or as a run that was cut off later had it."""
+    """Train the proposer, or load it from the run folder if an interrupted run has already trained it."""
     from malaria_cells.inference.model_folder import PROPOSER, load_network
     from malaria_cells.proposals.learned.training import Schedule, train_proposer
     from malaria_cells.proposals.learned.training_images import Preprocessing
@@ -145,8 +146,8 @@ def _proposer(config: Config, data: DataSet, run: RunState, start: StartModel | 
         schedule = Schedule(config.proposer_epochs, config.proposer_steps, PROPOSER_BATCH)
         preprocessing = Preprocessing(config.stain_normalization, config.proposer_augmentation)
         model = train_proposer(data.train, schedule, preprocessing, config.random_state, None if start is None else start_proposer(start))
-        with files.replacing(path) as beside:
-            model.save(beside)
+        with files.replacing(path) as temporary:
+            model.save(temporary)
     return load_network(path)
 
 
@@ -155,29 +156,29 @@ def _wants_detection(config: Config, data: DataSet) -> bool:
 
 
 def _candidates(proposer, data: DataSet, config: Config) -> dict[str, Candidates]:  # type: ignore[no-untyped-def]
-    """What the proposer finds in every image at one recipe, labelled by the annotation; boxes less exact than in use do no harm.
+    """Find candidates in every image and label them by the annotation.
 
-    The annotation says how large the cells of each image are.
+    The cell size of each image is taken from the annotation, so the scale is not estimated as it is at inference.
     """
     from malaria_cells.inference.model_folder import proposal_inference_function
     from malaria_cells.proposals import Proposer
     from malaria_cells.proposals.learned.scale import annotated_cell_sizes
 
-    network, everything = proposal_inference_function(proposer), data.all_images
-    background_class_id, sets = len(everything.labels), class_sets(data.all_cut)
-    sizes = annotated_cell_sizes(everything, data.train.median_cell_size)
+    network, images = proposal_inference_function(proposer), data.all_images
+    background_class_id, sets = len(images.labels), class_sets(data.all_cut)
+    sizes = annotated_cell_sizes(images, data.train.median_cell_size)
 
-    def of(image: AnnotatedImage, cell_size: float) -> Candidates:
-        find = Proposer("learned", cell_size, network=network, follows=False)
-        found = find.candidates(normalized(read_image(image.path), config.stain_normalization))
-        return label_candidates(image, *found, background_id(image, background_class_id, sets))
+    def find_in(image: AnnotatedImage, cell_size: float) -> Candidates:
+        proposer_at_size = Proposer("learned", cell_size, network=network, follows=False)
+        boxes_and_scores = proposer_at_size.candidates(normalized(read_image(image.path), config.stain_normalization))
+        return label_candidates(image, *boxes_and_scores, background_id(image, background_class_id, sets))
 
-    sized = zip(everything.images, sizes, strict=True)
-    return {p.key: of(p, size) for p, size in progress(sized, len(everything), "finding candidates", "image")}
+    sized = zip(images.images, sizes, strict=True)
+    return {p.key: find_in(p, size) for p, size in progress(sized, len(images), "finding candidates", "image")}
 
 
 def _stores(config: Config, data: DataSet, candidates: dict[str, Candidates]) -> tuple[PatchStore, PatchStore | None]:
-    """The patches of the first classifier and, if they are of another size, those of the second: the same cells in the same rows."""
+    """Return the patches of the classifier and, if their size differs, those of the refiner: the same cells in the same rows."""
 
     def cut(size_hw: tuple[int, int]) -> PatchStore:
         cropping = Cropping(size_hw, config.context, config.background_per_image, config.random_state, config.stain_normalization)
@@ -188,22 +189,22 @@ def _stores(config: Config, data: DataSet, candidates: dict[str, Candidates]) ->
 
 
 def _rows(store: PatchStore, data: DataSet, config: Config) -> dict[str, np.ndarray]:
-    rows = {part: own for part, annotations in data.parts.items() if len(own := store.rows_of(annotations))}
+    rows = {part: part_rows for part, annotations in data.parts.items() if len(part_rows := store.rows_of(annotations))}
     if data.single_cells is not None:
         rows["train"] = np.concatenate([rows["train"], store.rows_of(data.single_cells)])
-    # Epochs are compared, and probabilities calibrated, on what the detector will meet: where there are proposals, on them.
-    met = {part: rows[part][store.proposed[rows[part]]] for part in rows if part != "train"}
-    rows |= {part: found for part, found in met.items() if len(found)}
+    # Epochs are compared and probabilities calibrated on proposals, if there are any, since these are what the detector classifies.
+    proposed = {part: rows[part][store.proposed[rows[part]]] for part in rows if part != "train"}
+    rows |= {part: part_rows for part, part_rows in proposed.items() if len(part_rows)}
     if config.train_size is not None and not data.train.whole:
-        rows["train"] = _drawn(rows["train"], store, config)
+        rows["train"] = _limited(rows["train"], store, config)
     return rows
 
 
-def _drawn(rows: np.ndarray, store: PatchStore, config: Config) -> np.ndarray:
-    """At most `train_size` rows of each class, background included."""
+def _limited(rows: np.ndarray, store: PatchStore, config: Config) -> np.ndarray:
+    """Draw at most `train_size` rows of each class, including background."""
     rng = np.random.default_rng(config.random_state)
-    of_background = [store.n_labels + 1 + k for k, members in enumerate(store.sets) if store.n_labels in members]
-    class_ids = np.where(np.isin(store.class_ids[rows], of_background), store.n_labels, store.class_ids[rows])
+    background_ids = [store.n_labels + 1 + k for k, members in enumerate(store.sets) if store.n_labels in members]
+    class_ids = np.where(np.isin(store.class_ids[rows], background_ids), store.n_labels, store.class_ids[rows])
     by_class = [rng.permutation(rows[class_ids == c])[: config.train_size] for c in np.unique(class_ids)]
     return np.sort(np.concatenate(by_class))
 
@@ -213,11 +214,11 @@ def _with_thresholds(description, networks: list[Network], proposer, data: DataS
     from malaria_cells.training.fit_familiarity import learned_from
     from malaria_cells.training.thresholds import choose_thresholds, fit_margins
 
-    method = "sliding" if description.proposals == "sliding" else "watershed"  # which a learned proposer can be exchanged for
+    method = "sliding" if description.proposals == "sliding" else "watershed"  # a learned proposer can be replaced by this one
     description = replace(description, box_margins=fit_margins(method, data.train, description.stain))
     centres = proposal_inference_function(proposer) if proposer is not None else None
-    detector, found = choose_thresholds(assemble(description, networks, centres), data.validation, overlap=config.nms_iou is None)
-    return replace(description, **learned_from(detector, data.train, data.validation, found, config.elsewhere)), found
+    detector, detections = choose_thresholds(assemble(description, networks, centres), data.validation, overlap=config.nms_iou is None)
+    return replace(description, **learned_from(detector, data.train, data.validation, detections, config.elsewhere)), detections
 
 
 def _description(config: Config, data: DataSet, store: PatchStore, has_background: bool, calibration: Calibration):  # type: ignore[no-untyped-def]
@@ -255,7 +256,7 @@ def _curves(trainings: list[Any]) -> list[LearningCurve]:
     return [LearningCurve(t.history, t.best_epoch) for t in trainings]
 
 
-def _epochs(trained: list[Any], further: list[Any]) -> dict[str, Any]:
-    first, *second = ({"best_epoch": t.best_epoch + 1, "epochs": len(t.history)} for t in trained)
-    figures: dict[str, Any] = first | ({"refiner": second[0]} if second else {})
-    return figures | ({"refit": {"epochs": [len(t.history) for t in further]}} if further else {})
+def _epochs(trained: list[Any], fine_tuned: list[Any]) -> dict[str, Any]:
+    classifier, *refiner = ({"best_epoch": t.best_epoch + 1, "epochs": len(t.history)} for t in trained)
+    figures: dict[str, Any] = classifier | ({"refiner": refiner[0]} if refiner else {})
+    return figures | ({"refit": {"epochs": [len(t.history) for t in fine_tuned]}} if fine_tuned else {})

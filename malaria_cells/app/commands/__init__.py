@@ -1,1 +1,1 @@
-"""One file a thing that a person asks for; each reads like its recipe."""
+"""The commands, one file each. A command reads as the list of its steps."""

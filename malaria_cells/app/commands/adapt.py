@@ -1,4 +1,4 @@
-"""``adapt``: a trained model and a few annotated images in, a model for such images out."""
+"""``adapt``: fine-tunes a trained model on a few annotated images and writes a new model."""
 
 import logging
 import shlex
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
-from malaria_cells.app.commands.adapt_data import AdaptationImages, AdaptRequest, config_of, images, say_images
+from malaria_cells.app.commands.adapt_data import AdaptationImages, AdaptRequest, config_of, load_images, print_summary
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.progress import progress
@@ -34,176 +34,179 @@ from malaria_cells.training.training_result import ClassifiedPart, DetectedPart,
 
 log = logging.getLogger(__name__)
 
-MANY = 60  # images from which a training with `start_from` serves better
+MANY_IMAGES = 60  # with more images a training with `start_from` gives a better model
 PART = "cross-validation"
-WORSE = 0.01  # of an average precision, by which the new model may be worse on its images before that is warned of
+TOLERANCE = 0.01  # AP or F1; a warning is given if the new model is worse than the start model by more
 
 
 def adapt(request: AdaptRequest) -> int:
-    """Go on from a model with a few annotated images and write the new model's folder.
+    """Fine-tune a model on a few annotated images and write the new model's folder.
 
     Returns:
         Exit code.
 
     Raises:
-        InputError: the request or the images are wrong; nothing is written then.
+        InputError: the request or the images are invalid; nothing is written.
     """
     start = find_start(request.model, "--from")
     output, name = request.output.parent, request.output.name
     check_place(output, name)
     files.check_replaceable(request.output, ABOUT)
-    _check_apart(request)
+    _check_no_overlap(request)
     config = config_of(request, start)
-    found = images(request, config)
-    say_images(found, start)
-    seen = say_seen(start.folder, {PART: found.annotated}, "--from")
-    if len(found.annotated) > MANY:
-        log.warning(f"{len(found.annotated)} images are many: train.py with `start_from: {request.model}` takes longer and learns more")
+    images = load_images(request, config)
+    print_summary(images, start)
+    seen_before = say_seen(start.folder, {PART: images.annotated}, "--from")
+    if len(images.annotated) > MANY_IMAGES:
+        log.warning(
+            f"{len(images.annotated)} images are more than adapt is made for; train.py with `start_from: {request.model}` takes longer "
+            "and gives a better model"
+        )
     with claimed(output, name, resume=False):
         start_tensorflow()
-        with files.replacing_folder(request.output, ABOUT) as beside, files.scratch_folder(request.output) as folder:
-            _Work(request, start, config, found, seen).into(beside, folder)
+        with files.replacing_folder(request.output, ABOUT) as new_folder, files.scratch_folder(request.output) as folder:
+            _AdaptationRun(request, start, config, images, seen_before).write(new_folder, folder)
     print(f"model: {request.output}\nnext:  python run.py --model {request.output} --image IMAGES")
     return 0
 
 
-def _check_apart(request: AdaptRequest) -> None:
-    """See that what is read is no part of the folder that is replaced, and that the start model gets no folder within it."""
+def _check_no_overlap(request: AdaptRequest) -> None:
+    """Check that the output folder neither contains an input nor lies in the start model's folder."""
     output, model = request.output.resolve(), request.model.resolve()
     if model == output or model in output.parents:
         where = "is" if model == output else "lies in"
-        raise InputError(f"--output {request.output}: {where} the model that is begun with, which stays as it is; name another folder")
-    for read in (request.model, request.data, request.images, request.old_data):
-        if read is not None and output in (read.resolve(), *read.resolve().parents):
-            raise InputError(f"--output {request.output}: would be written over with {read} in it, which is read; name another folder")
+        raise InputError(f"--output {request.output}: {where} the start model's folder, which must not change; name another folder")
+    for path in (request.model, request.data, request.images, request.old_data):
+        if path is not None and output in (path.resolve(), *path.resolve().parents):
+            raise InputError(f"--output {request.output}: contains the input {path}, which would be overwritten; name another folder")
 
 
 @dataclass(frozen=True)
-class _Work:
+class _AdaptationRun:
     request: AdaptRequest
     start: StartModel
     config: Config
-    found: AdaptationImages
-    seen: dict[str, dict[str, int]]
+    images: AdaptationImages
+    seen_before: dict[str, dict[str, int]]
 
     @property
     def labels(self) -> LabelSet:
-        return self.found.annotated.labels
+        return self.images.annotated.labels
 
-    def into(self, folder: Path, work_folder: Path) -> None:
-        """Train, measure, choose, and write everything into the new model's folder."""
+    def write(self, folder: Path, work_folder: Path) -> None:
+        """Cross-validate, choose thresholds, train on all images, and write the model into `folder`."""
         from malaria_cells.training import few, transfer
         from malaria_cells.training.adaptation import Adaptation
         from malaria_cells.training.fit_classifier import TrainingData
         from malaria_cells.training.fit_familiarity import fit_familiarity
         from malaria_cells.training.thresholds import choose_thresholds, fit_margins
 
-        annotated, before = self.found.annotated, self.start.description
+        annotated, start = self.images.annotated, self.start.description
         n_classes = len(self.labels) + 1
         names = (*self.labels.names, BACKGROUND)
-        plan = plan_of(len(annotated), len({p.group for p in annotated.images}), len(self.found.old))
+        plan = plan_of(len(annotated), len({p.group for p in annotated.images}), len(self.images.old))
         budget = Budget(60 * self.request.minutes, stages_of(plan, self.config.refiner is not None))
-        figures = {"before": self._before()}
+        figures = {"before": self._start_figures()}
         classifiers = transfer.start_classifiers(self.start, self.config, self.labels, n_classes)
         proposer = transfer.start_proposer(self.start)
-        work = Adaptation(annotated, self.found.old, self.config, plan, budget, proposer, classifiers, work_folder)
+        work = Adaptation(annotated, self.images.old, self.config, plan, budget, proposer, classifiers, work_folder)
         proposer_fraction, precisions = work.proposals_out_of_fold()
         stores = work.stores()
-        seen, folds = work.classifiers_out_of_fold(stores, n_classes, before.settings.tta)
-        fraction, losses = seen.best_fraction()
-        raw, fitted = seen.calibrated(fraction)
+        out_of_fold, folds = work.classifiers_out_of_fold(stores, n_classes, start.settings.tta)
+        fraction, losses = out_of_fold.best_fraction()
+        raw, fitted = out_of_fold.calibrated(fraction)
         n_cells, n_infected = int(annotated.class_counts.sum()), int(annotated.class_counts[self.labels.is_infected].sum())
-        calibration = few.blended_calibration(fitted, self._scaling_before(fitted, raw, seen.is_infected), n_infected)
-        description = self._description(stores[0].fingerprint, replace(before, calibration=calibration))
+        calibration = few.blended_calibration(fitted, self._start_scaling(fitted, raw, out_of_fold.is_infected), n_infected)
+        description = self._description(stores[0].fingerprint, replace(start, calibration=calibration))
         description = replace(description, box_margins=fit_margins("watershed", annotated, self.config.stain_normalization))
         detector = assemble(description, work.networks, work.centres)
         predictions = work.predictions_out_of_fold(detector, folds, fraction)
         chosen, _ = choose_thresholds(detector, annotated, predictions)
-        settings = few.blended_settings(chosen.settings, before.settings, n_infected, n_cells)
+        settings = few.blended_settings(chosen.settings, start.settings, n_infected, n_cells)
         detector = detector.with_settings(**asdict(settings))
         detected = [detector.decide(*predictions[p.key]) for p in annotated.images]
         figures["after"] = _figures(annotated, detected)
-        known = fit_familiarity(self.found.old, annotated, detected, description.cell_size)
-        description = replace(description, settings=settings, errors=self._errors(detected, n_infected), familiarity=known)
+        familiarity = fit_familiarity(self.images.old, annotated, detected, description.cell_size)
+        description = replace(description, settings=settings, errors=self._errors(detected, n_infected), familiarity=familiarity)
 
         new_proposer = work.trained_proposer(annotated, "proposer")
         data = TrainingData(stores[0], np.arange(len(stores[0])), None, n_classes, refiner_store=stores[1])
-        trained, runs = work.trained_classifiers(data, seen.is_infected, "classifiers")
+        trained, runs = work.trained_classifiers(data, out_of_fold.is_infected, "classifiers")
         work.centres.take(new_proposer, proposer_fraction)
         work.take_classifiers([t.model.get_weights() for t in trained], fraction)
         save_model(folder, work.classifiers, description, work.proposer)
 
-        lines = few.said_of_few(self.labels, n_infected, n_cells)
+        messages = few.said_of_few(self.labels, n_infected, n_cells)
         probabilities = calibration(raw)
-        classified = ClassifiedPart.scored(PART, names, seen.class_ids, probabilities, seen.is_infected)
-        measured = detection_metrics(list(annotated.images), detected, self.labels, None)
-        found = DetectedPart(PART, annotated, detected, description.errors, measured)
-        parts = DataSet(annotated, annotated.subset(()), self.found.test)
-        about: dict[str, Any] = {
+        classified = ClassifiedPart.scored(PART, names, out_of_fold.class_ids, probabilities, out_of_fold.is_infected)
+        metrics = detection_metrics(list(annotated.images), detected, self.labels, None)
+        detected_part = DetectedPart(PART, annotated, detected, description.errors, metrics)
+        parts = DataSet(annotated, annotated.subset(()), self.images.test)
+        record: dict[str, Any] = {
             "adapted_from": self.start.record,
             "images": len(annotated),
-            "old_images": len(self.found.old),
+            "old_images": len(self.images.old),
             "folds": plan.folds,
             "share_of_new_weights": {"proposer": proposer_fraction, "classifiers": fraction},
-            **self.seen,
+            **self.seen_before,
             "compared": {"cell_AP50_by_share_of_proposer": precisions, "loss_by_share_of_classifiers": losses},
             "steps": budget.taken,
-            "kept": lines,
+            "kept": messages,
             **figures,
-            PART: classified.metrics | {"detection": measured},
+            PART: classified.metrics | {"detection": metrics},
         }
-        keep_record(folder, self.config, parts, about, runs)
+        keep_record(folder, self.config, parts, record, runs)
         result = TrainingResult(
             self.config,
             parts,
             [LearningCurve(t.history, t.best_epoch) for t in trained],
-            about,
+            record,
             classified=classified,
-            detected=found,
+            detected=detected_part,
             command=command_line(self.request),
         )
         write_training_files(folder, self.request.output.name, result)
-        self._say(figures, lines, budget)
+        self._report(figures, messages, budget)
 
-    def _scaling_before(self, fitted: Calibration, raw: np.ndarray, is_infected: np.ndarray) -> InfectionSigmoid | None:
-        """The start model's Platt scaling of infection in terms of a new calibration; None where there is nothing to tell apart."""
+    def _start_scaling(self, fitted: Calibration, raw: np.ndarray, is_infected: np.ndarray) -> InfectionSigmoid | None:
+        """The start model's Platt scaling of infection for the new calibration; None unless there are infected and other classes."""
         from malaria_cells.training import few, transfer
 
         if not is_infected.any() or is_infected.all():
             return None
-        before = self.start.description.calibration
+        start = self.start.description.calibration
         columns = transfer.classes_of(self.start, self.labels, len(is_infected)).columns_before
-        return few.carried_over(before.infection, few.start_in_new_classes(before, columns, is_infected), fitted, raw, is_infected)
+        return few.carried_over(start.infection, few.start_in_new_classes(start, columns, is_infected), fitted, raw, is_infected)
 
-    def _before(self) -> dict[str, float | None] | None:
-        """The start model's figures on the images; None where it has labels that the new one lacks."""
+    def _start_figures(self) -> dict[str, float | None] | None:
+        """The start model's figures on the images; None if it has labels that the new model lacks."""
         detector, description = load_detector(self.start.folder)
         names = description.labels.names
         if any(name not in self.labels.names for name in names):
             return None
         ids = np.array([self.labels.names.index(name) for name in names] + [-1])
-        images = self.found.annotated.images
-        detected = [detector.detect(p.path) for p in progress(images, len(images), "detecting as before", "image")]
+        images = self.images.annotated.images
+        detected = [detector.detect(p.path) for p in progress(images, len(images), "detecting with the start model", "image")]
         for d in detected:
             d.class_id, d.data["counted_as"] = ids[d.class_id], ids[d.data["counted_as"]]
-        return _figures(self.found.annotated, detected)
+        return _figures(self.images.annotated, detected)
 
-    def _description(self, patches: str, like: ModelDescription) -> ModelDescription:
+    def _description(self, patches: str, template: ModelDescription) -> ModelDescription:
         config, refiner = self.config, self.config.refiner
         return replace(
-            like,
+            template,
             labels=self.labels,
             has_background=True,
             image_size_hw=config.image_size,
             context=config.context,
-            cell_size=self.found.annotated.median_cell_size,
-            cell_sizes={},  # of other laboratories, as are the errors that were measured elsewhere
+            cell_size=self.images.annotated.median_cell_size,
+            cell_sizes={},  # the start model's were measured on other laboratories, as were its errors
             errors_elsewhere=None,
             unfamiliar=None,
             fingerprints={
                 "patches": patches,
                 "config": file_fingerprint(config.to_yaml()),
-                "train": self.found.annotated.fingerprint,
+                "train": self.images.annotated.fingerprint,
             },
             seed=config.random_state,
             scan=None,
@@ -215,39 +218,39 @@ class _Work:
         )
 
     def _errors(self, detected: list[sv.Detections], n_infected: int) -> ErrorRates | None:
-        """How often it was right out of fold; of infected cells, where they are too few to tell, what the start model's rates are."""
+        """Error rates out of fold; those of infected cells are the start model's if fewer than `few.MIN_INFECTED` are annotated."""
         from malaria_cells.training.few import MIN_INFECTED
 
         if not self.labels.is_infected.any():
             return None
-        own, before = error_rates(list(self.found.annotated.images), detected, self.labels), self.start.description.errors
-        if n_infected >= MIN_INFECTED or before is None:
-            return own
-        return replace(own, infected=before.infected, found=before.found)
+        errors, start_errors = error_rates(list(self.images.annotated.images), detected, self.labels), self.start.description.errors
+        if n_infected >= MIN_INFECTED or start_errors is None:
+            return errors
+        return replace(errors, infected=start_errors.infected, found=start_errors.found)
 
-    def _say(self, figures: dict[str, Any], lines: list[str], budget: Budget) -> None:
+    def _report(self, figures: dict[str, Any], messages: list[str], budget: Budget) -> None:
         before, after = figures["before"], figures["after"]
-        print(f"{number_of(len(self.found.annotated), 'image')} seen by networks that were not trained on them:")
+        print(f"cross-validated on {number_of(len(self.images.annotated), 'image')}:")
         for key, name in NAMES.items():
             if after[key] is not None:
                 was = f"{rounded(before[key])} before, " if before else ""
                 print(f"  {name}: {was}{rounded(after[key])} now")
-        for line in lines:
-            log.warning(line)
+        for message in messages:
+            log.warning(message)
         worse = [
             NAMES[key]
             for key in NAMES
-            if before and before[key] is not None and after[key] is not None and after[key] < before[key] - WORSE
+            if before and before[key] is not None and after[key] is not None and after[key] < before[key] - TOLERANCE
         ]
         if worse:
             log.warning(
-                f"{' and '.join(worse)} of the new model: lower than {self.request.model} has on these images; look at report.html, "
-                "annotate more images, or go on using that model"
+                f"the new model has a lower {' and '.join(worse)} on these images than {self.request.model}; see report.html, annotate "
+                "more images, or keep the old model"
             )
         if budget.least_fraction < 1:
             log.warning(
-                f"this machine is slow for --minutes {self.request.minutes:g}: {budget.least_fraction:.0%} of the usual steps were taken; "
-                "more minutes may make a better model"
+                f"--minutes {self.request.minutes:g}: this machine had time for {budget.least_fraction:.0%} of the planned training steps; "
+                "more minutes may give a better model"
             )
         print(f"{budget.elapsed:.0f} s")
 
@@ -269,7 +272,7 @@ def _figures(annotated: AnnotationSet, detected: list[sv.Detections]) -> dict[st
 
 
 def command_line(request: AdaptRequest) -> str:
-    """How to make the model again."""
+    """The command that makes the same model."""
     words = ["malaria-cells", "adapt", str(request.data), "--from", str(request.model), "--output", str(request.output)]
     for flag, value in (("--images", request.images), ("--group", request.group), ("--old-data", request.old_data)):
         words += [flag, str(value)] if value is not None else []

@@ -1,4 +1,4 @@
-"""``convert``: any annotation in, a data set in another tool's format out."""
+"""``convert``: reads any annotation and writes it as a data set in another format."""
 
 from pathlib import Path
 
@@ -10,17 +10,17 @@ from malaria_cells.data.writers import WRITERS
 
 
 def convert(request: AnnotationRequest, target: Path, format_name: str) -> int:
-    """Read an annotation, write it to the folder `target`, and say what the format could not hold.
+    """Read an annotation, write it to the folder `target`, and print what the format cannot represent.
 
     Raises:
-        InputError: no annotation known, labels of whole images, or a folder in the way.
+        InputError: the annotation cannot be read or labels whole images, or `target` exists and is not empty.
     """
     files.check_replaceable(target, None)
     annotations = request.read()
     if annotations.whole:
-        raise InputError(f"{request.source}: its labels are of whole images; there are no boxes that {format_name} could hold")
-    with files.replacing_folder(target, None) as beside:
-        left_out = WRITERS[format_name](annotations, beside)
+        raise InputError(f"{request.source}: labels whole images and has no boxes to write as {format_name}")
+    with files.replacing_folder(target, None) as new_folder:
+        left_out = WRITERS[format_name](annotations, new_folder)
     for line in left_out:
         print(line)
     cells = int(annotations.class_counts.sum())

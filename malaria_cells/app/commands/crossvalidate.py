@@ -1,4 +1,4 @@
-"""``crossvalidate``: how good is a recipe, and how sure is that, without a look at the test part."""
+"""``crossvalidate``: estimates the figures of a config and their standard errors without the test part."""
 
 import json
 from pathlib import Path
@@ -33,54 +33,58 @@ _CLASSIFICATION: dict[str, tuple[str, ...]] = {
 
 
 def crossvalidate(config_path: Path, overrides: list[str], folds: int, output: Path) -> int:
-    """Train once a fold on the other folds, and score on it; a fold that was trained before is scored again only.
+    """Train once for each fold on the other folds, and score on the fold. A fold that was trained before is only scored again.
 
-    The folds are made of the training and validation images; each training draws its own validation part from what it
-    has, to choose thresholds by. A test part is left alone, so that recipes can be compared as often as one likes.
+    The folds divide the training and validation images. Each training draws its validation part, by which thresholds are chosen, from
+    its own images. The test part is not used, so configs can be compared any number of times.
 
     Args:
-        config_path: the recipe.
-        overrides: ``KEY=VALUE``.
-        folds: how many.
-        output: folder for ``fold1`` .. and `TABLE`.
+        config_path: YAML file of the config.
+        overrides: ``KEY=VALUE`` for the config.
+        folds: number of folds.
+        output: folder for the models ``fold1`` .. and `TABLE`.
 
     Returns:
         Exit code.
 
     Raises:
-        InputError: the config or the data are wrong.
+        InputError: the config or the data are invalid.
     """
     config = with_start(with_labels(load_config(config_path, overrides))).model_copy(update={"output_models": str(output)})
     data = load_data_set(config)
     keys = {p.key for part in (data.train, data.validation) for p in part.images}
-    everything = data.all_images.subset(keys)
+    images = data.all_images.subset(keys)
     start = start_of(config)
-    seen = {} if start is None else say_seen(start.folder, {"cross-validated": everything})
+    seen_before = {} if start is None else say_seen(start.folder, {"cross-validated": images})
     scored: list[dict[str, Any]] = []
-    for number, held_out in enumerate(fold_images(everything, folds, config.random_state), start=1):
+    for number, held_out in enumerate(fold_images(images, folds, config.random_state), start=1):
         name = f"fold{number}"
         print(f"fold {number} of {folds}: {len(held_out)} images held out", flush=True)
-        rest = everything.subset(keys - {p.key for p in held_out.images})
+        rest = images.subset(keys - {p.key for p in held_out.images})
         train, validation = split_images(rest, config.validation_size, config.random_state)
-        of_fold = config.model_copy(update={"name": name})
+        fold_config = config.model_copy(update={"name": name})
         parts = DataSet(train, validation, held_out, data.single_cells)
-        if not is_trained(output / name, of_fold, parts):
-            train_data_set(name, of_fold, parts, resume=False, report=write_training_files)
+        if not is_trained(output / name, fold_config, parts):
+            train_data_set(name, fold_config, parts, resume=False, report=write_training_files)
         scored.append(_score(output / name, held_out))
-        files.write_json(output / TABLE, summary(scored, folds, overrides) | seen)
+        files.write_json(output / TABLE, summary(scored, folds, overrides) | seen_before)
     print(table(scored))
     print(f"figures of each fold: {output / TABLE}")
     return 0
 
 
 def is_trained(folder: Path, config: Config, parts: DataSet) -> bool:
-    """Whether the folder holds what this training would make."""
+    """Whether the folder holds the model of this config and these images.
+
+    Raises:
+        InputError: the folder holds another model.
+    """
     if not (folder / ABOUT).is_file():
         return False
-    made_of = load_description(folder)[0].fingerprints
-    wanted = {"config": file_fingerprint(config.to_yaml())} | {part: found.fingerprint for part, found in parts.all_parts.items()}
-    if any(made_of.get(key) != value for key, value in wanted.items()):
-        raise InputError(f"{folder}: holds a model of another recipe or other images; choose another --output, or remove it")
+    fingerprints = load_description(folder)[0].fingerprints
+    expected = {"config": file_fingerprint(config.to_yaml())} | {part: images.fingerprint for part, images in parts.all_parts.items()}
+    if any(fingerprints.get(key) != value for key, value in expected.items()):
+        raise InputError(f"{folder}: holds a model of another config or other images; choose another --output, or remove the folder")
     print(f"{folder}: trained before")
     return True
 
@@ -90,20 +94,21 @@ def _score(folder: Path, held_out: AnnotationSet) -> dict[str, Any]:
     if not description.has_background:
         return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["test"]
     images = list(held_out.images)
-    found = [detector.detect(p.path) for p in progress(images, len(images), "detecting", "image")]
-    return detection_metrics(images, found, held_out.labels, None)
+    detections = [detector.detect(p.path) for p in progress(images, len(images), "detecting", "image")]
+    return detection_metrics(images, detections, held_out.labels, None)
 
 
 def _figures(scored: list[dict[str, Any]]) -> dict[str, list[float | None]]:
-    """Each figure of the table in every fold, None where a fold does not have it."""
-    wanted = DETECTION if "mAP50" in scored[0] else _CLASSIFICATION
-    return {heading: [at(metrics, path) for metrics in scored] for heading, path in wanted.items()}
+    """The values of each figure of the table by fold; None if a fold lacks the figure."""
+    paths = DETECTION if "mAP50" in scored[0] else _CLASSIFICATION
+    return {heading: [at(metrics, path) for metrics in scored] for heading, path in paths.items()}
 
 
 def _mean_and_error(values: list[float | None]) -> tuple[float, float | None] | None:
-    """Mean over the folds that have the figure, and its standard error; None where none has it.
+    """Mean over the folds that have the figure, and its standard error; None if no fold has it.
 
-    The error is a little too small: any two trainings share most of their images (Bengio and Grandvalet 2004, JMLR 5, 1089-1105).
+    The standard error is slightly too small, since any two trainings share most of their images (Bengio and Grandvalet 2004, JMLR 5,
+    1089-1105).
     """
     present = [v for v in values if v is not None]
     if not present:
@@ -115,9 +120,9 @@ def summary(scored: list[dict[str, Any]], folds: int, overrides: list[str]) -> d
     """The content of `TABLE`.
 
     Args:
-        scored: figures of each fold that is finished.
-        folds: how many there will be.
-        overrides: ``KEY=VALUE``.
+        scored: metrics of each finished fold.
+        folds: number of folds.
+        overrides: ``KEY=VALUE`` for the config.
     """
     means = {heading: _mean_and_error(values) or (None, None) for heading, values in _figures(scored).items()}
     return {
@@ -134,16 +139,16 @@ def table(scored: list[dict[str, Any]], heading: str = "fold", names: list[str] 
     """The figures as a table in Markdown.
 
     Args:
-        scored: figures of each fold.
-        heading: of the first column.
-        names: of the folds; None: their numbers.
+        scored: metrics of each fold.
+        heading: heading of the first column.
+        names: names of the folds; None: their numbers.
     """
     figures = _figures(scored)
     rows = [(heading, *figures)]
     names = names or [str(number) for number in range(1, len(scored) + 1)]
-    rows += [(name, *map(rounded, of_fold)) for name, of_fold in zip(names, zip(*figures.values(), strict=True), strict=True)]
+    rows += [(name, *map(rounded, values)) for name, values in zip(names, zip(*figures.values(), strict=True), strict=True)]
     means = (_mean_and_error(values) or (None, None) for values in figures.values())
-    shown = (rounded(mean) + ("" if error is None else f" ± {rounded(error)}") for mean, error in means)
-    rows.append(("mean ± standard error", *shown))
+    cells = (rounded(mean) + ("" if error is None else f" ± {rounded(error)}") for mean, error in means)
+    rows.append(("mean ± standard error", *cells))
     head, *body = (f"| {' | '.join(row)} |" for row in rows)
     return "\n".join([head, "|---" * len(rows[0]) + "|", *body])

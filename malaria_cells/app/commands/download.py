@@ -1,4 +1,4 @@
-"""``download``: fetch a public data set, or render the sample. Standard library only, so that it runs before anything is installed."""
+"""``download``: downloads a public data set, or renders the sample. Standard library only, so it runs before anything is installed."""
 
 import base64
 import errno
@@ -22,13 +22,13 @@ from pathlib import Path
 from malaria_cells.base.errors import InputError, nearest
 
 MIRROR = "MALARIA_CELLS_MIRROR"
-CHUNK = 1 << 20
+CHUNK = 1 << 20  # bytes read at once
 TRIES = 5
 TIMEOUT = 60  # seconds without a byte
-LARGE = 1 << 30  # bytes that any archive may unpack to
-MOST_RATIO = 100  # times its own size that a larger one may: tables reach 20, images 1
-LONGEST_NAME = 255  # bytes, of most file systems
-# Whatever a damaged archive makes zipfile and its decoders raise; RuntimeError is an encrypted one, or a compression that is not there.
+LARGE = 1 << 30  # bytes; an archive that unpacks to less is never refused
+MAX_RATIO = 100  # unpacked size divided by compressed size of larger archives; tables reach 20, images 1
+MAX_NAME_BYTES = 255  # length of a file name in most file systems
+# Exceptions of zipfile and its decoders for a damaged archive. RuntimeError: it is encrypted, or its compression is not supported.
 BROKEN = (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, IndexError, OSError, struct.error, zlib.error, lzma.LZMAError)
 
 
@@ -37,12 +37,12 @@ class Archive:
     """A public data set in one zip file.
 
     Attributes:
-        url: where it is.
-        marker: a file or folder that the unpacked data set holds; the folder that it lies in becomes the data set's folder.
-        about: one line: what it is, how large, its terms.
-        next_step: what to type once it is there.
-        extras: further files by the name that they get in the data set's folder.
-        rules: page where Kaggle wants its rules to be accepted; such an archive needs a token.
+        url: address of the archive.
+        marker: a file or folder of the unpacked data set; its parent folder becomes the data set's folder.
+        about: one line on content, size and terms.
+        next_step: command to run after the download.
+        extras: addresses of additional files, by their names in the data set's folder.
+        rules: page on which Kaggle's rules must be accepted; such an archive needs a token. None: it is not on Kaggle.
     """
 
     url: str
@@ -105,7 +105,7 @@ SAMPLE_ABOUT = "56 rendered smears with boxes of six classes; needs no network"
 
 
 def list_names() -> int:
-    """Print the names with a line about each."""
+    """Print each name with a line about the data set."""
     for name, archive in ARCHIVES.items():
         print(f"{name:10} {archive.about}")
     print(f"{SAMPLE:10} {SAMPLE_ABOUT}")
@@ -113,11 +113,11 @@ def list_names() -> int:
 
 
 def download(names: list[str], data: Path) -> int:
-    """Provide each data set named, in the folder of its name below `data`; those already there are left alone.
+    """Download data sets to the folders ``data/NAME``. Data sets that are already there are left unchanged.
 
     Raises:
-        InputError: an unknown name; or the network, the server or the archive is not as it should be. What was fetched of
-            a broken download is kept and continued the next time.
+        InputError: a name is unknown, the connection or the server fails, or the archive is damaged. The bytes of an interrupted download
+            are kept, and the next call continues it.
     """
     names = names or ["bbbc041"]
     known = [*ARCHIVES, SAMPLE]
@@ -157,9 +157,9 @@ def _provide(archive: Archive, folder: Path) -> None:
         for name, extra in extras.items():
             _fetch(_address(archive.extras[name]), extra)
         _unpack(part, archive, folder, extras)
-        for done in (part, *extras.values()):
-            done.unlink(missing_ok=True)
-            _stamp(done).unlink(missing_ok=True)
+        for file in (part, *extras.values()):
+            file.unlink(missing_ok=True)
+            _version_file(file).unlink(missing_ok=True)
         print(f"{folder}: done")
     print(f"next:  {archive.next_step}")
 
@@ -170,7 +170,7 @@ def _address(url: str) -> str:
 
 
 def _kaggle_authorization(archive: Archive) -> str:
-    """Kaggle's basic authorization, from the environment or from the token's file."""
+    """The HTTP basic authorization for Kaggle, from the environment or the token file."""
     user, key = os.environ.get("KAGGLE_USERNAME"), os.environ.get("KAGGLE_KEY")
     path = Path(os.environ.get("KAGGLE_CONFIG_DIR", Path.home() / ".kaggle")) / "kaggle.json"
     if not (user and key) and path.is_file():
@@ -179,28 +179,28 @@ def _kaggle_authorization(archive: Archive) -> str:
             user, key = token["username"], token["key"]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f'{path}: expected {{"username": .., "key": ..}} as Kaggle writes it ({error!r}); create the token again'
+                f'{path}: expected {{"username": .., "key": ..}} as Kaggle writes it ({error!r}); create a new token'
             ) from error
     if not (user and key):
         raise InputError(
             f"Kaggle gives these data to members only, and there is no token at {path}.\n"
-            "On kaggle.com choose Settings, API, Create New Token; put the file kaggle.json there (or set KAGGLE_USERNAME and KAGGLE_KEY); "
+            f"On kaggle.com choose Settings, API, Create New Token; save it as {path} (or set KAGGLE_USERNAME and KAGGLE_KEY); "
             f"accept the rules at {archive.rules}; then run the command again."
         )
     return "Basic " + base64.b64encode(f"{user}:{key}".encode()).decode()
 
 
 def _fetch(url: str, part: Path, authorization: str | None = None) -> None:
-    """Fetch `url` into `part`, going on where an earlier try ended, several times if the connection breaks."""
+    """Download `url` into `part`, continuing an earlier download, with retries if the connection breaks."""
     for attempt in range(1, TRIES + 1):
         try:
-            if _fetch_rest(url, part, authorization):
+            if _continue_download(url, part, authorization):
                 return
             reason: object = "the connection closed early"
         except urllib.error.HTTPError as error:
             if error.code in {401, 403} and authorization:
                 raise InputError(
-                    f"{url}: Kaggle answers {error.code}; the token is not valid, or the competition's rules are not accepted"
+                    f"{url}: Kaggle answers {error.code}; create a new token, or accept the competition's rules on its page"
                 ) from error
             if error.code < 500:
                 raise InputError(
@@ -212,50 +212,50 @@ def _fetch(url: str, part: Path, authorization: str | None = None) -> None:
         if attempt < TRIES:
             print(f"{url}: {reason}; trying again ({attempt}/{TRIES - 1})", file=sys.stderr)
             time.sleep(min(2 ** (attempt - 1), 8) * float(os.environ.get("MALARIA_CELLS_RETRY_SECONDS", "1")))
-    kept = f" {part.stat().st_size:,} bytes are kept in {part}, run the command again to go on." if part.exists() else ""
-    raise InputError(f"{url}: {reason}. Check the network.{kept}")
+    advice = f" {part.stat().st_size:,} bytes are kept in {part}, run the command again to continue." if part.exists() else ""
+    raise InputError(f"{url}: {reason}. Check the network.{advice}")
 
 
-def _fetch_rest(url: str, part: Path, authorization: str | None) -> bool:
-    """Fetch what is missing of `part`; whether it is whole now."""
-    have = part.stat().st_size if part.exists() else 0
-    stamp = _stamp(part)
+def _continue_download(url: str, part: Path, authorization: str | None) -> bool:
+    """Download the missing bytes of `part` and return whether it is complete."""
+    start = part.stat().st_size if part.exists() else 0
+    version_file = _version_file(part)
     request = urllib.request.Request(url, headers={"User-Agent": "malaria-cells"})
     if authorization:
-        request.add_unredirected_header("Authorization", authorization)  # the storage that it leads to must not see it
-    if have:
-        request.add_header("Range", f"bytes={have}-")
-        if stamp.exists():  # a changed archive is sent whole, not as a wrong rest
-            request.add_header("If-Range", stamp.read_text(encoding="utf-8"))
+        request.add_unredirected_header("Authorization", authorization)  # not sent to the storage server of a redirect
+    if start:
+        request.add_header("Range", f"bytes={start}-")
+        if version_file.exists():  # the server sends the whole archive if it has changed
+            request.add_header("If-Range", version_file.read_text(encoding="utf-8"))
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing after `have`: it is whole, or not of this archive; unpacking tells
+        if error.code == 416:  # no bytes after `start`: `part` is complete or of another archive, which unpacking shows
             return True
         raise
     with response:
-        goes_on = response.status == 206
+        is_partial = response.status == 206
         version = response.headers.get("ETag") or response.headers.get("Last-Modified")
         if version and not version.startswith("W/"):
-            stamp.write_text(version, encoding="utf-8")
+            version_file.write_text(version, encoding="utf-8")
         length = response.headers.get("Content-Length")
-        done = have if goes_on else 0
+        done = start if is_partial else 0
         total = done + int(length) if length else None
-        with part.open("ab" if goes_on else "wb") as file:
+        with part.open("ab" if is_partial else "wb") as file:
             done = _copy(response, file, done, total, url)
     return total is None or done == total
 
 
 def _copy(response: http.client.HTTPResponse, file, done: int, total: int | None, url: str) -> int:  # type: ignore[no-untyped-def]
-    """Copy the body, saying how far it is; the number of bytes then there."""
-    started, said, first = time.monotonic(), 0.0, done
+    """Append the body to `file`, printing the progress, and return the number of bytes that the file then has."""
+    started, last_print, first = time.monotonic(), 0.0, done
     is_terminal = sys.stderr.isatty()
     while chunk := response.read(CHUNK):
         file.write(chunk)
         done += len(chunk)
         now = time.monotonic()
-        if now - said >= (0.5 if is_terminal else 15):
-            said = now
+        if now - last_print >= (0.5 if is_terminal else 15):
+            last_print = now
             rate = (done - first) / max(now - started, 1e-3)
             left = f", {(total - done) / max(rate, 1):.0f} s left" if total else ""
             size = f"{done / 1e6:,.0f}" + (f" of {total / 1e6:,.0f} MB" if total else " MB")
@@ -267,55 +267,57 @@ def _copy(response: http.client.HTTPResponse, file, done: int, total: int | None
 
 
 def _unpack(part: Path, archive: Archive, folder: Path, extras: dict[str, Path]) -> None:
-    """Test the archive, unpack it beside `folder`, and move the data set into place."""
+    """Check the archive, unpack it beside `folder`, and move the data set into place."""
     try:
         with zipfile.ZipFile(part) as zipped:
             _check_members(zipped)
             broken = zipped.testzip()
             if broken is not None:
                 raise zipfile.BadZipFile(f"member {broken} fails its checksum")
-            with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as beside:
-                zipped.extractall(beside)
+            with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+                zipped.extractall(temporary)
                 for name, extra in extras.items():
-                    shutil.copyfile(extra, Path(beside) / name)
-                _move_into_place(Path(beside), archive, folder)
+                    shutil.copyfile(extra, Path(temporary) / name)
+                _move_into_place(Path(temporary), archive, folder)
     except InputError:
         raise
     except BROKEN as error:
-        if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:  # of the disk, not of the archive
+        if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:  # an error of the disk, not of the archive
             raise
         part.unlink()
-        _stamp(part).unlink(missing_ok=True)
-        raise InputError(f"{archive.url}: the archive is broken ({error}); it was removed, run the command again") from error
+        _version_file(part).unlink(missing_ok=True)
+        raise InputError(f"{archive.url}: the archive is damaged ({error}) and was removed; run the command again") from error
 
 
 def _check_members(zipped: zipfile.ZipFile) -> None:
     members = zipped.infolist()
     size, packed = sum(m.file_size for m in members), sum(m.compress_size for m in members)
-    if size > max(LARGE, MOST_RATIO * packed):
-        raise InputError(f"the archive's {packed:,} bytes would unpack to {size:,}, as no images do; nothing was unpacked")
+    if size > max(LARGE, MAX_RATIO * packed):
+        raise InputError(f"the archive's {packed:,} bytes would unpack to {size:,}, which images cannot; nothing was unpacked")
     checksums: dict[str, int] = {}
     for member in members:
         if checksums.setdefault(member.filename, member.CRC) != member.CRC:
-            raise zipfile.BadZipFile(f"two members are called '{member.filename}'")
-        if any(len(part.encode("utf-8", "surrogatepass")) > LONGEST_NAME for part in member.filename.split("/")):
-            raise zipfile.BadZipFile(f"a member's name is longer than {LONGEST_NAME} bytes: '{member.filename[:60]}..'")
+            raise zipfile.BadZipFile(f"two members have the name '{member.filename}'")
+        if any(len(part.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES for part in member.filename.split("/")):
+            raise zipfile.BadZipFile(f"a member's name is longer than {MAX_NAME_BYTES} bytes: '{member.filename[:60]}..'")
         path = Path(member.filename.replace("\\", "/"))
         is_link = (member.external_attr >> 16) & 0o170000 == 0o120000
         if path.is_absolute() or ".." in path.parts or is_link or (path.parts and ":" in path.parts[0]):
-            raise InputError(f"the archive's member '{member.filename}' would land outside the data set's folder; nothing was unpacked")
+            raise InputError(
+                f"the archive's member '{member.filename}' would be written outside the data set's folder; nothing was unpacked"
+            )
 
 
 def _move_into_place(unpacked: Path, archive: Archive, folder: Path) -> None:
-    found = sorted((p for p in unpacked.rglob(archive.marker) if "__MACOSX" not in p.parts), key=lambda p: len(p.parts))
-    if not found:
-        raise InputError(f"{archive.url}: the archive holds no {archive.marker}; the data set may have changed its format")
+    markers = sorted((p for p in unpacked.rglob(archive.marker) if "__MACOSX" not in p.parts), key=lambda p: len(p.parts))
+    if not markers:
+        raise InputError(f"{archive.url}: the archive holds no {archive.marker}; the data set may have changed its structure")
     if folder.exists() and not any(folder.iterdir()):
         folder.rmdir()
     if folder.exists():
-        raise InputError(f"{folder}: holds other files, but no {archive.marker}; move it away and run the command again")
-    shutil.move(found[0].parent, folder)
+        raise InputError(f"{folder}: holds files but no {archive.marker}; move it away and run the command again")
+    shutil.move(markers[0].parent, folder)
 
 
-def _stamp(part: Path) -> Path:
+def _version_file(part: Path) -> Path:
     return part.with_suffix(".version")

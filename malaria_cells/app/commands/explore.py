@@ -1,4 +1,4 @@
-"""``explore``: what a data set holds, in figures and images."""
+"""``explore``: summarises a data set in figures and images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +21,15 @@ from malaria_cells.proposals.learned.scale import unusual_cell_sizes
 from malaria_cells.training.start_model import with_start
 
 EXAMPLES = 12  # patches of each class
-AUGMENTED = 16  # patches that a policy is shown on
-SHOWN_IMAGES = 4
+AUGMENTED = 16  # patches drawn with an augmentation policy
+MAX_IMAGES = 4  # images drawn with their boxes
 NO_BACKGROUND = 0
-MOST_LINES = 6  # of what was left out or mended, in front of the figures; the others follow behind them
+MAX_ISSUES = 6  # annotation issues printed before the figures; all are printed after them
 
 
 @dataclass(frozen=True)
 class AnnotationRequest:
-    """An annotation as the command line names it.
+    """The annotation arguments of a command.
 
     Attributes:
         source: annotation file or data set folder.
@@ -42,33 +42,33 @@ class AnnotationRequest:
     format_name: str = "auto"
 
     def read(self, warn: bool = True) -> AnnotationSet:
-        """Read it; the labels are the categories found.
+        """Read the annotation. The labels are its categories.
 
         Args:
-            warn: whether what was left out or mended is logged.
+            warn: whether annotation issues are logged.
 
         Raises:
-            InputError: nothing known is there.
+            InputError: the files do not exist, or the format is not recognised.
         """
         if not self.source.exists():
             raise InputError(f"{self.source}: no such file or folder")
         if self.images is not None and not self.images.is_dir():
-            raise InputError(f"--images {self.images}: no such folder; name the one that the images are in")
+            raise InputError(f"--images {self.images}: no such folder; name the folder that holds the images")
         return load_annotations(self.source, None, root=self.images, annotation_format=self.format_name, warn=warn)
 
 
 def explore(request: AnnotationRequest | None, config_path: Path | None, overrides: list[str], output: Path, policy: str | None) -> int:
-    """Print what a data set holds and draw it.
+    """Print the figures of a data set and draw its images, boxes and patches.
 
     Args:
-        request: annotation file or data set folder; None: as the config says.
-        config_path: config to take data set, labels and cropping from; None: labels are the categories found.
+        request: annotation file or data set folder; None: the config's data set.
+        config_path: config with data set, labels and cropping; None: the labels are the categories of the annotation.
         overrides: ``key=value`` for the config.
         output: folder for the images.
-        policy: augmentation to show on sixteen patches, or None.
+        policy: augmentation policy to draw on `AUGMENTED` patches, or None.
 
     Raises:
-        InputError: neither source nor config, or whatever the readers find wrong.
+        InputError: neither request nor config is given, the annotation cannot be read, or no cell is left.
     """
     if policy is not None:
         check_policy(policy)
@@ -86,17 +86,17 @@ def explore(request: AnnotationRequest | None, config_path: Path | None, overrid
         annotations = request.read(warn=False)  # type: ignore[union-attr]
     print("\n".join([*heading(annotations), *summary(annotations), *single]), flush=True)
     if not annotations.class_counts.sum():
-        raise InputError("explore: no cell is left that could be drawn; the lines above say what was left out")
+        raise InputError("explore: the data set has no cell to draw; the lines above list the annotations that were left out")
     _draw(annotations, Cropping(size, context, NO_BACKGROUND, 0, stain), cache, output, policy)
     return 0
 
 
 def heading(annotations: AnnotationSet) -> list[str]:
-    """What the folder was taken for, and what was left out or mended, as lines of text: the first that a person sees."""
+    """The recognised format and the first annotation issues, as lines of text."""
     lines = [f"read as: {annotations.read_as}"] if annotations.read_as else []
-    told = [f"left out or mended: {line}" for line in annotations.issues[:MOST_LINES]]
-    more = len(annotations.issues) - MOST_LINES
-    return [*lines, *told, *([f"and {more} more such lines below"] if more > 0 else [])]
+    issues = [f"left out or mended: {issue}" for issue in annotations.issues[:MAX_ISSUES]]
+    more = len(annotations.issues) - MAX_ISSUES
+    return [*lines, *issues, *([f"and {more} more such lines below"] if more > 0 else [])]
 
 
 def summary(annotations: AnnotationSet) -> list[str]:
@@ -104,48 +104,50 @@ def summary(annotations: AnnotationSet) -> list[str]:
     counts = annotations.class_counts
     total = int(counts.sum())
     ignored = sum(int(p.ignore.sum()) for p in annotations.images)
-    what = "images labelled as a whole" if annotations.whole else "boxes"
+    noun = "images labelled as a whole" if annotations.whole else "boxes"
     regions = f", {number_of(ignored, 'ignore region')}" if ignored else ""
-    lines = [f"{number_of(len(annotations), 'image')}, {total:,} {what}{regions}"]
+    lines = [f"{number_of(len(annotations), 'image')}, {total:,} {noun}{regions}"]
     sizes = {p.size_wh for p in annotations.images}
-    shown = ", ".join(f"{w} x {h}" for w, h in sorted(sizes)[:3])
-    lines.append(f"image sizes: {shown}" + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""))
+    first_sizes = ", ".join(f"{w} x {h}" for w, h in sorted(sizes)[:3])
+    lines.append(f"image sizes: {first_sizes}" + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""))
     parts = {part: sum((p.part or "train") == part for p in annotations.images) for part in ("train", "validation", "test")}
     if any(p.part for p in annotations.images):
         lines.append("the data set's own parts: " + ", ".join(f"{name} {n}" for name, n in parts.items() if n))
     lines += ["", *_class_table(annotations)]
     if not annotations.whole:
-        each = annotations.class_counts_by_image.sum(axis=1)
-        lines += ["", f"boxes an image: median {np.median(each):g}, most {each.max()}, images without any {int((each == 0).sum())}"]
+        n_boxes = annotations.class_counts_by_image.sum(axis=1)
+        empty = int((n_boxes == 0).sum())
+        lines += ["", f"boxes per image: median {np.median(n_boxes):g}, maximum {n_boxes.max()}; images without boxes: {empty}"]
         lines += [*_other_magnifications(annotations), *said_of_unannotated(annotations), *measured(annotations)]
-    if len(annotations.issues) > MOST_LINES:
-        lines += ["", "left out or mended, all lines:", *(f"  {line}" for line in annotations.issues)]
+    if len(annotations.issues) > MAX_ISSUES:
+        lines += ["", "left out or mended, all lines:", *(f"  {issue}" for issue in annotations.issues)]
     return lines
 
 
 def _other_magnifications(annotations: AnnotationSet) -> list[str]:
-    usual = annotations.median_cell_size
-    other = unusual_cell_sizes((annotations.sizing_cells(p) for p in annotations.images), [usual])
-    if not len(other):
+    reference = annotations.median_cell_size
+    unusual = unusual_cell_sizes((annotations.sizing_cells(p) for p in annotations.images), [reference])
+    if not len(unusual):
         return []
-    sizes = f"{other.min():.0f} to {other.max():.0f}" if round(other.min()) < round(other.max()) else f"{other.max():.0f}"
-    which = f"in {len(other):,} of {number_of(len(annotations), 'image')} the median cell has {sizes} px, in the others {usual:.0f}"
-    return [f"magnifications: {which}; learned proposals are shown each image in its own size"]
+    low, high = unusual.min(), unusual.max()
+    sizes = f"{low:.0f} to {high:.0f}" if round(low) < round(high) else f"{high:.0f}"
+    where = f"in {len(unusual):,} of {number_of(len(annotations), 'image')} the median cell has {sizes} px, in the others {reference:.0f}"
+    return [f"magnifications: {where}; learned proposals rescale each image by its own cell size"]
 
 
 def _class_table(annotations: AnnotationSet) -> list[str]:
     names, counts = annotations.labels.names, annotations.class_counts
     width = max(len(n) for n in names)
-    every = np.concatenate([p.cells_xyxy for p in annotations.images])
+    all_boxes = np.concatenate([p.cells_xyxy for p in annotations.images])
     ids = np.concatenate([p.cell_class_ids for p in annotations.images])
     lines = [f"{'class':{width}}  {'count':>8}  {'fraction':>8}  {'images':>8}  {'size, median (5 to 95 %)':>26}  {'area, median':>12}"]
     for i, name in enumerate(names):
-        own = every[ids == i]
+        class_boxes = all_boxes[ids == i]
         images = int((annotations.class_counts_by_image[:, i] > 0).sum())
         size = area = ""
-        if len(own):
-            low, middle, high = np.percentile(boxes.cell_sizes(own), [5, 50, 95])
-            size, area = f"{middle:.0f} px ({low:.0f} to {high:.0f})", f"{np.median(boxes.areas(own)):,.0f}"
+        if len(class_boxes):
+            low, median, high = np.percentile(boxes.cell_sizes(class_boxes), [5, 50, 95])
+            size, area = f"{median:.0f} px ({low:.0f} to {high:.0f})", f"{np.median(boxes.areas(class_boxes)):,.0f}"
         fraction = counts[i] / max(counts.sum(), 1)
         lines.append(f"{name:{width}}  {counts[i]:>8,}  {fraction:>8.2%}  {images:>8,}  {size:>26}  {area:>12}")
     return lines
@@ -156,11 +158,11 @@ def _draw(annotations: AnnotationSet, cropping: Cropping, cache: Path, output: P
     from malaria_cells.results.sheet import patch_sheet
 
     store = build_patch_store(annotations, cropping, cache)
-    shown = store.examples(np.arange(len(store)), annotations.labels.names, EXAMPLES)
-    patch_sheet(shown, f"{len(store):,} examples, a few of each class", output / "patches.png")
+    examples = store.examples(np.arange(len(store)), annotations.labels.names, EXAMPLES)
+    patch_sheet(examples, f"{len(store):,} examples, a few of each class", output / "patches.png")
     written = ["patches.png"]
     if not annotations.whole:
-        annotated_images(annotations, SHOWN_IMAGES, output / "images.png")
+        annotated_images(annotations, MAX_IMAGES, output / "images.png")
         box_figures(annotations, output / "boxes.png")
         written += ["images.png", "boxes.png"]
     if policy is not None:
@@ -171,21 +173,21 @@ def _draw(annotations: AnnotationSet, cropping: Cropping, cache: Path, output: P
 
 
 def _augmented(patches: np.ndarray, class_ids: np.ndarray, policy: str) -> dict[str, np.ndarray]:
-    """Sixteen patches of all classes in turn, as cut and as four epochs of training would show them."""
+    """`AUGMENTED` patches of all classes in turn, without augmentation and as augmented in four epochs; by the name of the row."""
     from malaria_cells.data.augment import make_augmenter, make_batch_policy
 
     by_class = [np.flatnonzero(class_ids == c) for c in np.unique(class_ids)]
-    turns = [own[i % len(own)] for i in range(AUGMENTED) for own in by_class][:AUGMENTED]
-    chosen = np.ascontiguousarray(patches[turns])
-    augment, layers = make_augmenter(policy), make_batch_policy(policy, (chosen.shape[1], chosen.shape[2]), 0)
-    rows = {"as cut": chosen}
-    for number in range(1, 5):
-        changed = augment(chosen, number)
+    indices = [class_rows[i % len(class_rows)] for i in range(AUGMENTED) for class_rows in by_class][:AUGMENTED]
+    originals = np.ascontiguousarray(patches[indices])
+    augment, layers = make_augmenter(policy), make_batch_policy(policy, (originals.shape[1], originals.shape[2]), 0)
+    rows = {"original": originals}
+    for epoch in range(1, 5):
+        augmented = augment(originals, epoch)
         if layers is not None:
             labels = np.eye(AUGMENTED, dtype=np.float32)
-            images, _ = layers(_tensor(changed), _tensor(labels))
-            changed = np.clip(np.asarray(images), 0, 255).astype(np.uint8)
-        rows[f"epoch {number}"] = changed
+            images, _ = layers(_tensor(augmented), _tensor(labels))
+            augmented = np.clip(np.asarray(images), 0, 255).astype(np.uint8)
+        rows[f"epoch {epoch}"] = augmented
     return rows
 
 

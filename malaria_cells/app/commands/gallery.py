@@ -1,4 +1,4 @@
-"""``gallery``: cells of each class as contact sheets and animations, from a data set or from a run's detections."""
+"""``gallery``: writes contact sheets and animations of the cells of each class, from a data set or from the detections of a run."""
 
 import json
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.explain import Explainer
 from malaria_cells.inference.model_folder import shipped
 
-CONTEXT = 1.25  # side of the square shown, by the longer side of the box, where no model says how much it sees
+CONTEXT = 1.25  # side of the square crop divided by the longer side of the box, if no model defines it
 DETECTIONS = "detections.json"
 EXPLAINED = "_explained"
 
@@ -27,25 +27,25 @@ def gallery(request: AnnotationRequest, output: Path, count: int, model: Path | 
     Args:
         request: annotation file, data set folder, or a folder that ``run.py`` wrote.
         output: folder to write.
-        count: cells of a class at most.
-        model: folder of the model that is asked where it looks; None: the shipped one.
-        explain: whether to ask it.
+        count: maximum number of cells of a class.
+        model: model folder for Grad-CAM maps; None: the shipped model.
+        explain: whether to draw Grad-CAM maps.
 
     Raises:
-        InputError: nothing to show, a class that the model does not know, somebody's own files in the output's place, or whatever
-            the readers find wrong.
+        InputError: there is no cell, the model knows none of the classes, a file would be overwritten that no gallery wrote, or the
+            annotation cannot be read.
     """
     from malaria_cells.results.cell_gallery import animation, contact_sheet, cut_cells
 
     source = request.source
     annotations = detected_cells(source / DETECTIONS) if (source / DETECTIONS).is_file() else request.read()
     if not sum(len(p.cells_xyxy) for p in annotations.images):
-        raise InputError(f"{source}: holds no cell that could be shown")
+        raise InputError(f"{source}: holds no cell to draw; name annotated images, or a run that detected cells")
     stems = _stems(annotations.labels)
     _check_output(output, stems.values())
     explainer = _explainer(model, annotations.labels) if explain else None
-    stained = explainer is not None and explainer.stain != "none"
-    for cells in cut_cells(annotations, count, explainer.context if explainer else CONTEXT, stained=stained):
+    needs_stains = explainer is not None and explainer.stain != "none"
+    for cells in cut_cells(annotations, count, explainer.context if explainer else CONTEXT, stained=needs_stains):
         stem = stems[cells.name]
         contact_sheet(cells, output / f"{stem}.png")
         animation(cells, output / f"{stem}.gif")
@@ -56,7 +56,7 @@ def gallery(request: AnnotationRequest, output: Path, count: int, model: Path | 
 
 
 def _stems(labels: LabelSet) -> dict[str, str]:
-    """Of all classes, not of those that have cells alone, so that a class has the same name in every gallery of a data set."""
+    """File names by class. All classes get one, also those without cells, so a class has the same name in every gallery of a data set."""
 
     def files_of(stem: str) -> tuple[str, ...]:
         return f"{stem}.png", f"{stem}.gif", f"{stem}{EXPLAINED}.png"
@@ -67,13 +67,13 @@ def _stems(labels: LabelSet) -> dict[str, str]:
 
 
 def _check_output(output: Path, stems: Iterable[str]) -> None:
-    """See that what is written over is an earlier gallery's: its sheets tell by the program that they name."""
+    """Check that only files of an earlier gallery are overwritten. Its sheets are recognised by the program named in their metadata."""
     if output.exists() and not output.is_dir():
         raise InputError(f"--output {output}: is a file; name a folder")
     for stem in stems:
         sheet, explained, gif = (output / f"{stem}{end}" for end in (".png", f"{EXPLAINED}.png", ".gif"))
-        for path, known_by in ((sheet, sheet), (explained, explained), (gif, sheet)):
-            if path.exists() and not _is_sheet(known_by):
+        for path, evidence in ((sheet, sheet), (explained, explained), (gif, sheet)):
+            if path.exists() and not _is_sheet(evidence):
                 raise InputError(f"--output {output}: holds {path.name}, which no gallery wrote; move it away, or name another --output")
 
 
@@ -81,15 +81,15 @@ def _is_sheet(path: Path) -> bool:
     try:
         with Image.open(path, formats=["PNG"]) as image:
             return str(image.info.get("Software", "")).startswith("Matplotlib")
-    except (OSError, ValueError, SyntaxError):  # none, or no PNG
+    except (OSError, ValueError, SyntaxError):  # the file is missing or no PNG
         return False
 
 
 def detected_cells(path: Path) -> AnnotationSet:
-    """The counted cells of a run's ``detections.json``, as what they are counted as.
+    """The counted cells of a run's ``detections.json``, with the labels under which they are counted.
 
     Raises:
-        InputError: the file is of an older version, or the images are not where they were.
+        InputError: the file was written by another version, or an image does not exist any more.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -104,7 +104,7 @@ def detected_cells(path: Path) -> AnnotationSet:
         raise InputError(f"{path}: not a file that this version's run.py wrote ({excerpt(error)}); run the detection again") from error
     for image in images:
         if not image.path.is_file():
-            raise InputError(f"{path}: {image.path}: the image is not there any more; put it back or run the detection again")
+            raise InputError(f"{path}: {image.path}: the image does not exist any more; put it back or run the detection again")
     return AnnotationSet(labels, images)
 
 
@@ -113,7 +113,7 @@ def _counted_cells(entry: dict, rows: list[dict], root: Path, n_labels: int) -> 
     xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
     ids = np.array([row["counted_as"] - 1 for row in rows], dtype=np.int64)
     if not np.isfinite(xyxy).all() or (ids < 0).any() or (ids >= n_labels).any():
-        raise ValueError(f"{entry['file_name']}: a box or its class is none")
+        raise ValueError(f"{entry['file_name']}: found a box or a class that is invalid")
     key = entry["file_name"]
     return AnnotatedImage(key, root / key, (entry["width"], entry["height"]), key, xyxy, ids, np.zeros(len(ids), dtype=bool))
 
@@ -121,5 +121,7 @@ def _counted_cells(entry: dict, rows: list[dict], root: Path, n_labels: int) -> 
 def _explainer(folder: Path | None, labels: LabelSet) -> Explainer:
     explainer = Explainer.load(folder or shipped())
     if not set(labels.names) & set(explainer.labels.names):
-        raise InputError(f"--explain: the model knows none of these classes; its own are {', '.join(explainer.labels.names)}")
+        raise InputError(
+            f"--explain: the model knows none of these classes; its classes are {', '.join(explainer.labels.names)}; choose another --model"
+        )
     return explainer

@@ -1,4 +1,4 @@
-"""``page``: the page in a browser, served by Streamlit."""
+"""``page``: serves the web page by Streamlit."""
 
 import importlib.util
 import socket
@@ -8,30 +8,30 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.inference.model_description import ABOUT
 from malaria_cells.inference.model_folder import shipped
 
-LIKELY_FREE = 8600
+LIKELY_FREE = 8600  # port suggested if the requested one is taken
 
 
 def page(model: Path | None, models: Path, review: Path, address: str, port: int) -> int:
-    """Serve the page until a person stops it.
+    """Serve the page until the user stops it.
 
     Args:
-        model: folder that is chosen at first; None: the shipped one.
-        models: folder whose model folders are offered too.
-        review: folder that corrections are written to.
-        address: to listen on.
-        port: likewise.
+        model: model folder selected at start; None: the shipped model.
+        models: folder of other model folders to offer.
+        review: folder for corrections.
+        address: address to bind.
+        port: port to bind, 1 to 65535.
 
     Raises:
-        InputError: no such model, Streamlit is not installed, or the port is taken.
+        InputError: the model does not exist, Streamlit or Plotly is not installed, or the address and port cannot be bound.
     """
     first = shipped() if model is None else model
     if not (first / ABOUT).is_file():
-        raise InputError(f"--model {first}: not a model folder, {ABOUT} is missing")
+        raise InputError(f"--model {first}: not a model folder, {ABOUT} is missing; name a folder that train.py wrote")
     if importlib.util.find_spec("streamlit") is None or importlib.util.find_spec("plotly") is None:
-        raise InputError("page: Streamlit or Plotly is not installed; pip install 'malaria-cells[page]'")
+        raise InputError("page: Streamlit or Plotly is not installed; run pip install 'malaria-cells[page]'")
     _check_free(address, port)
-    others = [p.parent for p in sorted(models.glob(f"*/{ABOUT}"))] + [shipped()]
-    offered = list(dict.fromkeys(_short(p) for p in (first, *others)))
+    other_folders = [p.parent for p in sorted(models.glob(f"*/{ABOUT}"))] + [shipped()]
+    offered = list(dict.fromkeys(_short(p) for p in (first, *other_folders)))
     settings = {
         "server.address": address,
         "server.port": port,
@@ -43,26 +43,26 @@ def page(model: Path | None, models: Path, review: Path, address: str, port: int
     }
     options = [f"--{name}={value}" for name, value in settings.items()]
     script = Path(__file__).parents[1] / "page" / "app.py"
-    print(f"the page: http://{address}:{port}   (Ctrl+C ends it)", flush=True)
+    print(f"the page: http://{address}:{port}   (Ctrl+C stops it)", flush=True)
     from streamlit.web.cli import main
 
-    # In this process: whoever stops it stops the server.
+    # The server runs in this process, so stopping the process stops the server.
     main(["run", *options, str(script), "--", str(review), str(models), *offered], prog_name="streamlit", standalone_mode=False)
     return 0
 
 
 def _check_free(address: str, port: int) -> None:
     if not 0 < port < 65536:
-        raise InputError(f"--port {port}: found no port, expected 1 to 65535")
+        raise InputError(f"--port {port}: not a port, expected 1 to 65535")
     try:
         socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET).close()
     except OSError as error:
         raise InputError(
-            f"--address {address} --port {port}: cannot be listened on ({error}); choose another, such as --port {LIKELY_FREE}"
+            f"--address {address} --port {port}: cannot be bound ({error}); choose another port, such as --port {LIKELY_FREE}"
         ) from None
 
 
 def _short(path: Path) -> str:
-    """Relative to where the person is, if it is below."""
-    here = Path.cwd()
-    return str(path.resolve().relative_to(here)) if path.resolve().is_relative_to(here) else str(path)
+    """The path relative to the working directory if it lies in it, otherwise unchanged."""
+    cwd = Path.cwd()
+    return str(path.resolve().relative_to(cwd)) if path.resolve().is_relative_to(cwd) else str(path)

@@ -1,4 +1,4 @@
-"""``run``: images and a model in, tables and annotated images out."""
+"""``run``: detects or classifies the cells of images, and writes tables and annotated images."""
 
 import logging
 import time
@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
-from malaria_cells.app.commands.run_model import Loaded, load
+from malaria_cells.app.commands.run_model import LoadedModel, load
 from malaria_cells.app.commands.run_request import RunRequest
-from malaria_cells.app.commands.run_truth import of_part, read_truth
+from malaria_cells.app.commands.run_truth import read_truth, select_part
 from malaria_cells.base.errors import InputError, reason
 from malaria_cells.base.parallel import PREFETCHED, imap_ordered
 from malaria_cells.base.progress import progress
@@ -37,123 +37,124 @@ def run(request: RunRequest) -> int:
     """Detect or classify, and write the tables.
 
     Returns:
-        Exit code: 0, 3 (some images failed), 130 (interrupted; what was finished is written).
+        Exit code: 0, 3 (some images failed), 130 (interrupted; the results of finished images are written).
 
     Raises:
-        InputError: the request is wrong; nothing is written then.
+        InputError: the request is invalid; nothing is written.
     """
     root, keys = list_images(request.image)
-    keys = of_part(root, keys, request.split, request.part)
+    keys = select_part(root, keys, request.split, request.part)
     model = shipped() if request.model is None else request.model
     if not model.exists():
-        raise InputError(f"--model {model}: no such model; train.py writes one below `output_models` (models/)")
+        raise InputError(f"--model {model}: no such model; train.py writes models to the folder `output_models` (models/)")
     check_output(request.output, (root / key for key in keys))
     if request.review and (request.output / REVIEW).exists():
         raise InputError(
-            f"--review: {request.output / REVIEW} is there already and may hold corrections; move it, or choose another --output"
+            f"--review: {request.output / REVIEW} already exists and may hold corrections; move it, or choose another --output"
         )
     if request.compare and request.annotations is None:
-        raise InputError("--compare: draws what is annotated beside what is detected; name the annotation with --annotations")
+        raise InputError("--compare: draws annotations beside detections; name an annotation file with --annotations")
     with claimed(request.output):
-        return _work_as_asked(request, model, root, keys)
+        return _detect_or_classify(request, model, root, keys)
 
 
-def _work_as_asked(request: RunRequest, model: Path, root: Path, keys: list[str]) -> int:
+def _detect_or_classify(request: RunRequest, model: Path, root: Path, keys: list[str]) -> int:
     loaded = load(request, model)
     warn_of_uncounted(loaded.labels, f"--model {model}")
     truth = read_truth(request, root, keys, loaded.labels)
     if request.mode != "classify" and (request.mode != "auto" or loaded.detects):
         return _detect(request, model, loaded, root, keys, truth)
     if request.review or request.compare:
-        raise InputError("--review and --compare are for detections; this run classifies whole images")
+        raise InputError("--review and --compare apply to detections only, and this run classifies whole images; leave them out")
     if request.annotated_labels:
-        raise InputError("--annotated-labels: is about cells that nobody boxed; --mode classify scores labels of whole images")
+        raise InputError("--annotated-labels: applies to detections only, and this run classifies whole images; leave it out")
     if truth is not None and any(len(p.cells_xyxy) != 1 for p in truth.images):
         raise InputError(
-            f"--annotations {request.annotations}: --mode classify scores one label an image, these have boxes; use --mode detect"
+            f"--annotations {request.annotations}: --mode classify needs one label for each image, found boxes; use --mode detect"
         )
     return _classify(request, loaded, root, keys, truth)
 
 
-def _detect(request: RunRequest, model: Path, loaded: Loaded, root: Path, keys: list[str], truth: AnnotationSet | None) -> int:
+def _detect(request: RunRequest, model: Path, loaded: LoadedModel, root: Path, keys: list[str], truth: AnnotationSet | None) -> int:
     detector = loaded.detector
-    learned = [] if truth is None else _learned_from(model, truth, request.split)
-    write = DetectionOutput.start(request.output, detector, root, keys, request.force)
+    seen_in_training = [] if truth is None else _seen_in_training(model, truth, request.split)
+    output = DetectionOutput.start(request.output, detector, root, keys, request.force)
 
-    def one(image: np.ndarray) -> tuple[sv.Detections, Familiarity | None]:
-        found = detector.detect(image)
-        return found, detector.familiarity(image, found)
+    def detect_one(image: np.ndarray) -> tuple[sv.Detections, Familiarity | None]:
+        detections = detector.detect(image)
+        return detections, detector.familiarity(image, detections)
 
-    finished = _work(one, root, keys, "detecting", lambda key, image, result: write.image(key, image, result[0]))
+    finished = _process(detect_one, root, keys, "detecting", lambda key, image, result: output.image(key, image, result[0]))
     finished.familiarity = {key: familiarity for key, (_, familiarity) in finished.results.items()}
-    finished.results = {key: found for key, (found, _) in finished.results.items()}
-    _warn_of_other_sizes(loaded.detector, finished)
-    scored = write.tables(finished, truth)
+    finished.results = {key: detections for key, (detections, _) in finished.results.items()}
+    _warn_of_unusual_sizes(loaded.detector, finished)
+    score = output.tables(finished, truth)
     if request.compare and truth is not None:
-        write.compare(finished, truth)
+        output.compare(finished, truth)
     facts = [("Images", request.image), ("Model", str(model)), ("Engine", request.engine or "as the model folder holds it")]
     if loaded.terms is not None:
         facts.append(("Terms of the model", loaded.terms))
     if truth is not None:
         facts.append(("Annotation", f"{request.annotations}, {len(truth):,} of the images"))
-        facts += learned
+        facts += seen_in_training
         if request.ignore_labels:
             facts.append(("Ignored labels", ", ".join(request.ignore_labels)))
         if request.annotated_labels:
             facts.append(("Annotated labels", ", ".join(request.annotated_labels)))
         if request.label_map:
-            facts.append(("Names of the annotation", ", ".join(f"{name} is {label}" for name, label in request.label_map.items())))
-    write_run_report(write, finished, truth, scored, facts, request.command_line())
+            facts.append(("Label map", ", ".join(f"{name} is {label}" for name, label in request.label_map.items())))
+    write_run_report(output, finished, truth, score, facts, request.command_line())
     if request.review:
-        write.review(finished, request.review, model)
+        output.review(finished, request.review, model)
     elif (request.output / REVIEW).exists():
-        print(f"{request.output / REVIEW} is of an earlier run; it may hold corrections and was left as it is")
-    write.say(finished)
+        print(f"{request.output / REVIEW} is from an earlier run; it may hold corrections and was left unchanged")
+    output.say(finished)
     return finished.exit_code
 
 
-def _learned_from(model: Path, truth: AnnotationSet, split: Path | None) -> list[tuple[str, str]]:
-    """Warn of scored images that the model seems to have been trained on; the same for the report's facts."""
+def _seen_in_training(model: Path, truth: AnnotationSet, split: Path | None) -> list[tuple[str, str]]:
+    """Warn of scored images that the model seems to have been trained on, and return the warning as a fact for the report."""
     try:
-        seen = seen_in(model, [p.key for p in truth.images])
-    except InputError as error:  # a list of names that is damaged costs the warning, not the run
-        log.warning(f"{error}; whether the model was trained on the scored images is not known")
+        seen_names = seen_in(model, [p.key for p in truth.images])
+    except InputError as error:  # a damaged list of names must not stop the run
+        log.warning(f"{error}; it is unknown whether the model was trained on the scored images")
         return []
-    if not seen:
+    if not seen_names:
         return []
-    said = warning_of_seen("the model", "annotated", len(seen), len(truth))
+    warning = warning_of_seen("the model", "annotated", len(seen_names), len(truth))
     if split is None and "test" in read_parts(model / SPLIT):
-        advice = f"; --split {model / SPLIT} scores its test part alone, if the images are of that data set"
+        advice = f"; --split {model / SPLIT} scores only its test part, if the images are of that data set"
     else:
         advice = ""
-    log.warning(f"--annotations: {said}{advice} (first: {seen[0]})")
-    return [("Seen in training", said)]
+    log.warning(f"--annotations: {warning}{advice} (first: {seen_names[0]})")
+    return [("Seen in training", warning)]
 
 
-def _warn_of_other_sizes(detector: Any, finished: Finished) -> None:
+def _warn_of_unusual_sizes(detector: Any, finished: Finished) -> None:
     from malaria_cells.inference.detector import TwoStageDetector
     from malaria_cells.proposals.learned.scale import unusual_cell_sizes
 
     if not isinstance(detector, TwoStageDetector) or detector.proposer.cell_size is None:
         return
-    usual = detector.proposer.reference_sizes
-    shown = " to ".join(dict.fromkeys(f"{size:.0f}" for size in (min(usual), max(usual))))
-    other = unusual_cell_sizes((found.xyxy[found.data["counted_as"] >= 0] for found in finished.results.values()), usual)
-    if len(other):
+    reference_sizes = detector.proposer.reference_sizes
+    expected = " to ".join(dict.fromkeys(f"{size:.0f}" for size in (min(reference_sizes), max(reference_sizes))))
+    counted_boxes = (detections.xyxy[detections.data["counted_as"] >= 0] for detections in finished.results.values())
+    unusual = unusual_cell_sizes(counted_boxes, reference_sizes)
+    if len(unusual):
         log.warning(
-            f"cells are about {np.median(other):.0f} pixels wide in {len(other)} of {number_of(len(finished.results), 'image')}, "
-            f"{shown} are the model's: look whether the boxes fit; --cell-size PIXELS sets the size"
+            f"cells are about {np.median(unusual):.0f} pixels wide in {len(unusual)} of {number_of(len(finished.results), 'image')}, but "
+            f"{expected} in the model's training images: check that the boxes fit; --cell-size PIXELS sets the size"
         )
 
 
-def _classify(request: RunRequest, loaded: Loaded, root: Path, keys: list[str], truth: AnnotationSet | None) -> int:
+def _classify(request: RunRequest, loaded: LoadedModel, root: Path, keys: list[str], truth: AnnotationSet | None) -> int:
     from malaria_cells.data.patches import resize
     from malaria_cells.data.single_cells import as_in_image, is_cut_out
     from malaria_cells.inference.tta import scanned
 
     classifier, views = loaded.detector.classifier, loaded.detector.settings.tta
 
-    def one(image: np.ndarray) -> np.ndarray:
+    def classify_one(image: np.ndarray) -> np.ndarray:
         if loaded.detects and is_cut_out(image):
             image = as_in_image(image, classifier.context)
         image = loaded.detector.prepared(image)
@@ -163,15 +164,23 @@ def _classify(request: RunRequest, loaded: Loaded, root: Path, keys: list[str], 
         crop_for_refiner = None if size_hw is None else lambda _: resize(image, size_hw)[None]
         return classifier(resize(image, classifier.image_size_hw)[None], views, crop_for_refiner)[0]
 
-    finished = _work(one, root, keys, "classifying", lambda *_: None)
+    finished = _process(classify_one, root, keys, "classifying", lambda *_: None)
     write_classification(request.output, classifier, finished, truth)
     return finished.exit_code
 
 
-def _work(
-    step: Callable[[np.ndarray], Any], root: Path, keys: list[str], what: str, after: Callable[[str, np.ndarray, Any], None]
+def _process(
+    step: Callable[[np.ndarray], Any], root: Path, keys: list[str], title: str, write: Callable[[str, np.ndarray, Any], None]
 ) -> Finished:
-    """Work through the images, some at once; what is finished is written meanwhile."""
+    """Process the images in parallel, and write their results meanwhile.
+
+    Args:
+        step: function of an image, uint8 RGB (H, W, 3); several threads call it.
+        root: folder of the images.
+        keys: the images, relative to `root`.
+        title: of the progress bar.
+        write: called with key, image and result of `step`, by one thread.
+    """
 
     def read_and_step(key: str) -> tuple[np.ndarray, Any]:
         image = read_image(root / key)
@@ -181,39 +190,39 @@ def _work(
     with ThreadPoolExecutor(1) as writer:
         writing: deque[tuple[str, Future]] = deque()
         try:
-            # A first call traces the network; it is start-up, not part of an image's time.
+            # The first call traces the network, which must not count as time of an image.
             step(np.full((256, 256, 3), 200, dtype=np.uint8))
             started = time.perf_counter()
-            for key, working in progress(imap_ordered(read_and_step, keys), len(keys), what, "image"):
+            for key, pending in progress(imap_ordered(read_and_step, keys), len(keys), title, "image"):
                 try:
-                    image, result = working.result()
+                    image, result = pending.result()
                 except InputError as error:
                     finished.failed[key] = str(error)
                     continue
-                except Exception as error:  # what one image does to a library must not cost the results of the others
+                except Exception as error:  # an unexpected error in one image must not lose the results of the others
                     log.exception(f"{key}: failed unexpectedly (please report); continuing with the other images")
                     finished.failed[key] = f"{type(error).__name__}: {reason(error)}"
                     continue
                 finished.sizes_wh[key] = (image.shape[1], image.shape[0])
                 finished.results[key] = result
                 finished.seconds = time.perf_counter() - started
-                writing.append((key, writer.submit(after, key, image, result)))
+                writing.append((key, writer.submit(write, key, image, result)))
                 while len(writing) > PREFETCHED:
                     _await(*writing.popleft(), finished)
         except KeyboardInterrupt:
             finished.interrupted = True
-        for key, written in writing:
-            _await(key, written, finished)
+        for key, pending in writing:
+            _await(key, pending, finished)
     return finished
 
 
-def _await(key: str, written: Future, finished: Finished) -> None:
-    """Wait until an image is drawn: one that cannot be drawn or written must not cost the tables."""
+def _await(key: str, pending: Future, finished: Finished) -> None:
+    """Wait until an image is drawn and written. An error is recorded, so the tables are still written."""
     try:
-        written.result()
+        pending.result()
     except OSError as error:
-        log.warning(f"{key}: its image with boxes could not be written ({reason(error)}); it is in the tables")
+        log.warning(f"{key}: its annotated image could not be written ({reason(error)}); it is in the tables")
         finished.not_drawn[key] = reason(error)
     except Exception as error:
-        log.exception(f"{key}: could not be drawn, unexpectedly (please report); it is in the tables")
+        log.exception(f"{key}: drawing failed unexpectedly (please report); the image is in the tables")
         finished.not_drawn[key] = f"{type(error).__name__}: {reason(error)}"

@@ -1,4 +1,4 @@
-"""The model that a ``run`` uses: a folder of ours or a bare Keras file, set up as the request says."""
+"""The model of ``run``: a model folder or a bare Keras file, with the settings of the request."""
 
 import logging
 from dataclasses import dataclass
@@ -13,8 +13,17 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A model, ready: a detector (its classifier serves alone too), whether it was made for detection, and the terms of its weights."""
+class LoadedModel:
+    """A model that is ready to use.
+
+    Attributes:
+        detector: the detector; ``--mode classify`` uses only its classifier.
+        labels: classes of the model.
+        detects: whether the model was trained for detection.
+        scan: keyword arguments of `tta.scanned` for whole images in several crops; None: one crop.
+        seed: random seed of the crops.
+        terms: terms of use of the weights; None: the model states none.
+    """
 
     detector: Any
     labels: LabelSet
@@ -24,23 +33,23 @@ class Loaded:
     terms: str | None = None
 
 
-def load(request: RunRequest, model: Path) -> Loaded:
-    """Load a model folder or a bare Keras file, set up as the request says.
+def load(request: RunRequest, model: Path) -> LoadedModel:
+    """Load a model folder or a bare Keras file, with the settings of the request.
 
     Raises:
-        InputError: it cannot be loaded, or the request asks for what such a model has not.
+        InputError: the model cannot be loaded, or an option does not apply to it.
     """
     from malaria_cells.inference.detector import TwoStageDetector
     from malaria_cells.inference.model_description import ABOUT
     from malaria_cells.inference.model_folder import load_detector
 
     if request.input_range is not None and request.input_divisor is not None:
-        raise InputError("--input-range and --input-divisor: both say how pixels are scaled; give one of them")
+        raise InputError("--input-range and --input-divisor: both define how pixels are scaled; give one of them")
     if model.is_dir():
-        of_bare = {"--labels": request.labels, "--input-range": request.input_range, "--input-divisor": request.input_divisor}
-        given = [flag for flag, value in of_bare.items() if value is not None]
+        bare_options = {"--labels": request.labels, "--input-range": request.input_range, "--input-divisor": request.input_divisor}
+        given = [flag for flag, value in bare_options.items() if value is not None]
         if given:
-            raise InputError(f"{given[0]}: is for a bare .keras or .h5 file; {model} is a model folder, whose {ABOUT} says it")
+            raise InputError(f"{given[0]}: applies to a bare .keras or .h5 file only; {model} is a model folder, whose {ABOUT} defines it")
         detector, description = load_detector(model, request.engine)
         detects, scan, seed, terms = description.has_background, description.scan, description.seed, description.terms
         if description.detector != "two_stage":
@@ -53,7 +62,7 @@ def load(request: RunRequest, model: Path) -> Loaded:
                 )
     else:
         if request.engine not in {None, "keras"}:
-            raise InputError(f"--engine {request.engine}: {model} is a bare Keras file; export works on a model folder")
+            raise InputError(f"--engine {request.engine}: {model} is a bare Keras file, which only the engine keras can run")
         from malaria_cells.app.commands.bare_model import bare_detector
 
         detector, detects, scan, seed, terms = bare_detector(request, model), False, None, 0, None
@@ -65,4 +74,4 @@ def load(request: RunRequest, model: Path) -> Loaded:
         detector = detector.with_cell_size(request.cell_size)
     if request.mode == "detect" and isinstance(detector, TwoStageDetector) and not detector.classifier.has_background:
         log.warning(f"--mode detect: {model} has no background class, so every proposal is reported as a cell")
-    return Loaded(detector, detector.labels, detects, scan if request.tta is None else None, seed, terms)
+    return LoadedModel(detector, detector.labels, detects, scan if request.tta is None else None, seed, terms)

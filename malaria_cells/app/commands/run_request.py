@@ -1,4 +1,4 @@
-"""What a person asked ``run`` for."""
+"""The arguments of ``run``."""
 
 import shlex
 from dataclasses import dataclass, fields
@@ -7,7 +7,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What a person asked `run` for; None means: as the model says, and of the model: the shipped one."""
+    """The arguments of ``run``. None means the model's setting; for `model` it means the shipped model."""
 
     image: str
     output: Path
@@ -34,7 +34,7 @@ class RunRequest:
     force: bool = False
 
     def command_line(self) -> str:
-        """What to type for the same: every flag that is not as by default."""
+        """The command that repeats the run, with all flags that differ from their defaults."""
         words = ["python", "run.py"]
         for field in fields(self):
             value = getattr(self, field.name)
@@ -44,7 +44,7 @@ class RunRequest:
             text = _text(value)
             if value is True:
                 words.append(flag)
-            elif text.startswith("-"):  # -1,1 would be taken for a flag
+            elif text.startswith("-"):  # argparse takes -1,1 for a flag
                 words.append(f"{flag}={text}")
             else:
                 words += [flag, text]

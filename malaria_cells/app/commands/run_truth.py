@@ -1,4 +1,4 @@
-"""What a run works on and is scored by: the part of a split, and the annotation in the model's labels."""
+"""The images of a part of a split, and the ground truth of a run: an annotation in the model's labels."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -18,64 +18,66 @@ from malaria_cells.data.split_file import read_parts
 log = logging.getLogger(__name__)
 
 
-def of_part(root: Path, keys: list[str], split: Path | None, part: str) -> list[str]:
-    """The images that a split file puts into a part; all where there is no split file.
+def select_part(root: Path, keys: list[str], split: Path | None, part: str) -> list[str]:
+    """The images of one part of a split file; all images if there is no split file.
 
-    An image that several names of the file fit, such as ``1.jpg`` and ``sub/1.jpg``, is the one of the longest.
+    If several names of the file match an image, such as ``1.jpg`` and ``sub/1.jpg``, the longest name counts.
 
     Args:
         root: folder of the images.
-        keys: the images, relative to it.
-        split: JSON of lists of names, or None.
-        part: name of a list.
+        keys: the images, relative to `root`.
+        split: JSON file of lists of image names by part, or None.
+        part: name of the part.
 
     Raises:
-        InputError: no such file or list, a name that fits several images, a name in two lists, or no image of the part.
+        InputError: the file or the part does not exist, a name matches several images or is in two parts, or no image is in the part.
     """
     if split is None:
         return keys
-    # What the models before that of a split file were trained on says nothing of its parts.
+    # The list of images that start models were trained on is not a part.
     lists = {name: names for name, names in read_parts(split, "--split").items() if name != SEEN}
     if part not in lists:
-        found = f"holds the lists {', '.join(map(repr, sorted(lists)))}" if lists else "holds no list"
-        raise InputError(f"--split {split}: {found}, expected '{part}'; name one of them with --part")
+        content = f"holds the parts {', '.join(map(repr, sorted(lists)))}" if lists else "holds no part"
+        raise InputError(f"--split {split}: {content}, expected '{part}'; name a part with --part")
     wanted = dict.fromkeys(lists[part])
-    doubled = next((name for other, names in lists.items() if other != part for name in names if name in wanted), None)
-    if doubled is not None:
-        raise InputError(f"--split {split}: '{doubled}' is in '{part}' and in another list; an image belongs to one part")
+    duplicate = next((name for key, names in lists.items() if key != part for name in names if name in wanted), None)
+    if duplicate is not None:
+        raise InputError(f"--split {split}: '{duplicate}' is in '{part}' and in another part; an image belongs to one part")
     matched = match_names((name for names in lists.values() for name in names), {key: (root / key).absolute().as_posix() for key in keys})
     for name in wanted:
         if len(matched[name]) > 1:
             first, second, *_ = matched[name]
-            raise InputError(f"--split {split}: '{name}' fits several images of {root} ({first}, {second}); write the path from {root} on")
-    kept = {matched[name][0] for name in wanted if matched[name]}
+            raise InputError(
+                f"--split {split}: '{name}' matches several images of {root} ({first}, {second}); write its path relative to {root}"
+            )
+    selected = {matched[name][0] for name in wanted if matched[name]}
     missing = [name for name in wanted if not matched[name]]
-    if not kept:
+    if not selected:
         first_name = f"; first name: {missing[0]}" if missing else ""
         raise InputError(f"--split {split}: none of the {number_of(len(keys), 'image')} is in its '{part}' part{first_name}")
     if missing:
         log.warning(
-            f"--split {split}: {len(missing):,} of {number_of(len(wanted), 'name')} of its '{part}' part fit no image of {root}, "
-            f"so that those are not worked on; first: {missing[0]}"
+            f"--split {split}: {len(missing):,} of {number_of(len(wanted), 'name')} of its '{part}' part match no image of {root} "
+            f"and are skipped; first: {missing[0]}"
         )
-    return [key for key in keys if key in kept]
+    return [key for key in keys if key in selected]
 
 
 def read_truth(request: RunRequest, root: Path, keys: list[str], labels: LabelSet) -> AnnotationSet | None:
-    """The annotation of the images in the model's labels, as `request` maps and ignores its categories; None where none is named.
+    """Read the annotation of the images in the model's labels; `request` maps and ignores its categories. None if it names no annotation.
 
     Raises:
-        InputError: a category that the model does not know, or no image annotated.
+        InputError: a category is not a label of the model, or no image is annotated.
     """
     if request.annotations is None:
-        said = {
+        options = {
             "--label-map": request.label_map,
             "--ignore-labels": request.ignore_labels,
             "--annotated-labels": request.annotated_labels,
         }
-        for flag, value in said.items():
+        for flag, value in options.items():
             if value:
-                raise InputError(f"{flag}: is about the annotation that is scored by; name it with --annotations")
+                raise InputError(f"{flag}: applies to an annotation that detections are scored against; name it with --annotations")
         return None
     known = scored_labels(labels, request.ignore_labels or [], request.label_map or {})
     finder = ImageList(root, keys, request.annotations)
@@ -83,7 +85,7 @@ def read_truth(request: RunRequest, root: Path, keys: list[str], labels: LabelSe
     if not len(truth):
         raise InputError(f"--annotations {request.annotations}: annotates none of the {len(keys)} images of {request.image}")
     if len(truth) < len(keys):
-        log.warning(f"{request.annotations}: {len(keys) - len(truth)} of {len(keys)} images are not annotated there and not scored")
+        log.warning(f"{request.annotations}: {len(keys) - len(truth)} of {len(keys)} images are not annotated and not scored")
     return _with_unannotated(_without_ignored_images(truth, request.annotations), request.annotated_labels)
 
 
@@ -95,16 +97,16 @@ def _with_unannotated(truth: AnnotationSet, annotated: list[str] | None) -> Anno
 
 
 def scored_labels(labels: LabelSet, ignore: Sequence[str], label_map: Mapping[str, str]) -> LabelSet:
-    """The model's labels, with further categories of an annotation mapped to them, or ignored.
+    """The model's labels, with additional categories of an annotation that are mapped to them or ignored.
 
     Raises:
-        InputError: a label of the model is to be ignored, or a category to be mapped to what the model does not know.
+        InputError: `ignore` holds a label of the model, or `label_map` maps a category to a name that is not a label of the model.
     """
     for name in ignore:
         if name in labels.names:
             raise InputError(
-                f"--ignore-labels: '{name}' is a label of the model, which it is scored by; per_class.csv has its figures apart. "
-                "Ignore categories of the annotation that the model does not know"
+                f"--ignore-labels: '{name}' is a label of the model and is always scored; per_class.csv has its figures by class. "
+                "Name only categories of the annotation that are not labels of the model"
             )
     ignored = tuple(dict.fromkeys((*labels.ignored, *ignore)))
     return replace(labels, ignored=ignored, label_map=tuple(label_map.items()), wording=IN_RUN)
@@ -114,8 +116,10 @@ def _without_ignored_images(truth: AnnotationSet, source: Path) -> AnnotationSet
     ignored = [p.key for p in truth.images if p.whole and p.ignore.all()]
     if not ignored:
         return truth
-    log.warning(f"{source}: {number_of(len(ignored), 'image')} of ignored labels, not scored; first: {ignored[0]}")
+    log.warning(f"{source}: {number_of(len(ignored), 'image')} with ignored labels, not scored; first: {ignored[0]}")
     rest = truth.subset({p.key for p in truth.images} - set(ignored))
     if not len(rest):
-        raise InputError(f"--annotations {source}: all its images are of ignored labels; leave out --ignore-labels, or map them")
+        raise InputError(
+            f"--annotations {source}: all its images have ignored labels; leave out --ignore-labels, or map the labels with --label-map"
+        )
     return rest

@@ -1,4 +1,4 @@
-"""``sample``: render a data set."""
+"""``sample``: renders a data set of smears."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ from malaria_cells.data.sample import write_sample
 
 
 def sample(folder: Path, training: int, test: int, seed: int) -> int:
-    """Render into `folder` and say what to type next.
+    """Render images into `folder` and print the next command.
 
     Raises:
-        InputError: the folder holds something else than a sample.
+        InputError: the folder holds other files than a sample.
     """
     write_sample(folder, training, test, seed)
     print(f"{training} training and {test} test images: {folder}\nnext:  python train.py --config=config.yaml --set train_images={folder}")

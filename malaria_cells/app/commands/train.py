@@ -1,4 +1,4 @@
-"""``train``: a data set and a config in, a model folder out."""
+"""``train``: trains a model on the data set of a config and writes a model folder."""
 
 import logging
 import sys
@@ -17,45 +17,45 @@ log = logging.getLogger(__name__)
 
 
 def train(config_path: Path, overrides: list[str], resume: bool) -> int:
-    """Train what a config asks for and write the model folder.
+    """Train the model of a config and write its folder.
 
     Returns:
         Exit code.
 
     Raises:
-        InputError: the config or the data are wrong, and nothing is written then; or another training has the name.
+        InputError: the config or the data are invalid, and nothing is written; or another training uses the same name.
     """
     config = load_config(config_path, overrides)
     check_request(config)
     output = Path(config.output_models)
-    if resume and _say_if_complete(output, config.name):
+    if resume and _finish_if_complete(output, config.name):
         return 0
     config = with_start(with_labels(config))
     data = load_data_set(config)
     check_cells(data)
     with claimed(output, config.name or None, resume) as name:
         if not resume and run_state.is_there(run_state.folder_of(output, name)):
-            log.warning(f"{output / name}: begins anew; the same command with --resume would go on with what an earlier run has made")
+            log.warning(f"{output / name}: starts from scratch; the same command with --resume continues the interrupted run")
         try:
             train_claimed(name, config, data, resume, write_training_files)
         except KeyboardInterrupt:
             if run_state.folder_of(output, name).exists():
-                print(f"{output / name}: what was trained so far is kept; the same command with --resume goes on", file=sys.stderr)
+                print(f"{output / name}: the state of the training is kept; the same command with --resume continues it", file=sys.stderr)
             raise
     return 0
 
 
-def _say_if_complete(output: Path, name: str | None) -> bool:
-    """Whether the run to be gone on with has written its model; what it did not come to remove is removed now."""
+def _finish_if_complete(output: Path, name: str | None) -> bool:
+    """Whether the run to resume has already written its model. If so, remove its remaining temporary files and print a line."""
     name = name or next(iter(run_state.by_age(output)), None)
     if name is None or not (output / name / ABOUT).is_file():
         return False
-    place = run_state.folder_of(output, name)
-    finished = run_state.is_finished(place, output / name / ABOUT)
-    if run_state.is_there(place) and not finished:
+    state_folder = run_state.folder_of(output, name)
+    finished = run_state.is_finished(state_folder, output / name / ABOUT)
+    if run_state.is_there(state_folder) and not finished:
         return False
     with claimed(output, name, resume=True):
         if finished:
-            run_state.RunState(place).finish()
+            run_state.RunState(state_folder).finish()
     print(f"{output / name} is complete; there is nothing to resume")
     return True

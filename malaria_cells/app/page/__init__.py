@@ -1,1 +1,1 @@
-"""The page in a browser: images in, cells, counts and corrections out. Streamlit's part is `app` alone."""
+"""The web page: takes images, shows their cells and counts, and saves corrections. Streamlit runs `app`."""

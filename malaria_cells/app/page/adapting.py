@@ -1,4 +1,4 @@
-"""The page's button that adapts the model to the corrected images: in a process of its own, while the page goes on."""
+"""The button that adapts the model to the corrected images. The adaptation runs in a subprocess, and the page stays usable."""
 
 import subprocess
 import sys
@@ -16,50 +16,50 @@ from malaria_cells.base.text import number_of
 from malaria_cells.data.annotations import load_annotations
 from malaria_cells.inference.model_description import ABOUT
 
-FEWEST = 5  # corrected images that the button waits for
-EVERY = 2.0  # seconds between two looks how far it is
-LAST = 4000  # characters of what it says, which are looked at
-WANTED = "wanted model"  # key of the session: the folder to switch to
+MIN_IMAGES = 5  # corrected images from which the button is shown
+INTERVAL = 2.0  # seconds between two updates of the progress
+TAIL = 4000  # characters at the end of the log in which the last line is searched
+SELECTED = "wanted model"  # key of the session state: model folder to select
 
 
 @dataclass
 class Job:
-    """An adaptation at work.
+    """A running adaptation.
 
     Attributes:
         output: folder of the new model.
-        process: what makes it.
-        said: what that says.
+        process: the subprocess.
+        log: its standard output and standard error.
     """
 
     output: Path
     process: subprocess.Popen
-    said: IO[str]
+    log: IO[str]
 
     def last_line(self) -> str:
-        """The last line that it said."""
-        self.said.seek(0)
-        lines = [line.strip() for line in self.said.read()[-LAST:].splitlines() if line.strip()]
-        return lines[-1] if lines else "beginning"
+        """The last line of the log."""
+        self.log.seek(0)
+        lines = [line.strip() for line in self.log.read()[-TAIL:].splitlines() if line.strip()]
+        return lines[-1] if lines else "starting"
 
 
-def _forget(review: str) -> None:
-    _jobs().pop(review).said.close()
+def _remove_job(review: str) -> None:
+    _jobs().pop(review).log.close()
 
 
 @st.cache_resource(show_spinner=False)
 def _jobs() -> dict[str, Job]:
-    """What is at work, by the folder of the review: one at a time, whoever looks at the page."""
+    """The running adaptations by review folder, at most one for each. They are shared by all sessions of the page."""
     return {}
 
 
 def command_of(review: Path, model: str, output: Path) -> list[str]:
-    """The arguments of the adaptation."""
+    """The arguments of the ``adapt`` command."""
     return ["adapt", str(review), "--from", model, "--output", str(output)]
 
 
 def new_folder(models: Path, model: str) -> Path:
-    """A folder for the new model that is not there yet."""
+    """A folder for the new model that does not exist yet."""
     name = Path(model).resolve().name
     number = 1
     while (models / f"{name}-adapted{number}").exists():
@@ -68,42 +68,42 @@ def new_folder(models: Path, model: str) -> Path:
 
 
 def corrected_images(review: Path) -> int:
-    """How many images a review folder holds; 0 where it holds none that can be read."""
+    """The number of images in a review folder; 0 if its annotation is missing or cannot be read."""
     if not (review / ANNOTATIONS).is_file():
         return 0
     try:
         return len(load_annotations(review / ANNOTATIONS, None, warn=False))
-    except InputError:  # what is wrong with it is said where a correction is saved, and by the adaptation
+    except InputError:  # the error is shown when a correction is saved, and by the adaptation
         return 0
 
 
 def panel(review: Path, model: str, models: Path) -> None:
-    """The button, or how far the adaptation is.
+    """Draw the button, or the progress of the running adaptation.
 
     Args:
         review: folder of the corrections.
-        model: folder of the model that is shown.
-        models: folder that the new model is written to.
+        model: folder of the selected model.
+        models: parent folder of the new model.
     """
     st.subheader("Your own model")
     if str(review) in _jobs():
         _progress(str(review))
         return
     n = corrected_images(review)
-    if n < FEWEST:
-        st.caption(f"From {FEWEST} corrected images on, the model can be adapted to them; {plain(str(review))} holds {n}.")
+    if n < MIN_IMAGES:
+        st.caption(f"The model can be adapted to {MIN_IMAGES} or more corrected images; {plain(str(review))} holds {n}.")
         return
-    st.caption("The model goes on from these images, whose cells should all be right; it takes some ten minutes.")
+    st.caption("The model is fine-tuned on these images, in which all cells should be correct; this takes about ten minutes.")
     if st.button(f"Adapt the model to {number_of(n, 'corrected image')}", key="adapt"):
         output = new_folder(models, model)
-        said = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  the process writes to it as long as it lives
+        log = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  the subprocess writes to it until it ends
         program = [sys.executable, "-m", "malaria_cells", *command_of(review, model, output)]
-        process = subprocess.Popen(program, stdout=said, stderr=subprocess.STDOUT)  # noqa: S603  a list of words, no shell
-        _jobs()[str(review)] = Job(output, process, said)
+        process = subprocess.Popen(program, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603  a list of arguments, no shell
+        _jobs()[str(review)] = Job(output, process, log)
         st.rerun()
 
 
-@st.fragment(run_every=EVERY)
+@st.fragment(run_every=INTERVAL)
 def _progress(review: str) -> None:
     job = _jobs().get(review)
     if job is None:
@@ -113,14 +113,14 @@ def _progress(review: str) -> None:
         st.info(plain(f"Adapting the model: {job.last_line()}"))
         if st.button("Stop", key="stop adapting"):
             job.process.terminate()
-            _forget(review)
+            _remove_job(review)
             st.rerun()
         return
     if code == 0 and (job.output / ABOUT).is_file():
-        st.session_state[WANTED] = str(job.output)
-        _forget(review)
+        st.session_state[SELECTED] = str(job.output)
+        _remove_job(review)
         st.rerun()
     st.error(plain(f"The model could not be adapted: {job.last_line()}"))
     if st.button("Close", key="close adapting"):
-        _forget(review)
+        _remove_job(review)
         st.rerun()

@@ -1,4 +1,4 @@
-"""What the page gives to take home: the files that ``run.py`` writes, made by the same code."""
+"""The files that the page offers for download. They are those of ``run.py``, written by the same code."""
 
 import contextlib
 import io
@@ -21,14 +21,14 @@ TYPES = {
 
 
 def file_of(name: str, detector: Detector, images: list[UploadedImage], model: str, terms: str | None = None) -> bytes:
-    """The content of one of the files of `TYPES`.
+    """The content of a file for download.
 
     Args:
-        name: of the file.
-        detector: with the thresholds as they are set on the page.
-        images: what they are of.
-        model: named in the report.
-        terms: of the model's weights, said in the report.
+        name: file name, a key of `TYPES`.
+        detector: detector with the thresholds that are set on the page.
+        images: images of the page.
+        model: model folder, for the report.
+        terms: terms of use of the model's weights, for the report.
     """
     finished = Finished()
     for p in images:
@@ -41,7 +41,7 @@ def file_of(name: str, detector: Detector, images: list[UploadedImage], model: s
         output.tables(finished, None)
         if name == NAME:
             source.mkdir()
-            for p in images:  # the report shows some images and cells
+            for p in images:  # the report reads some of the images
                 (source / p.name).write_bytes(p.content)
                 output.image(p.name, p.pixels, finished.results[p.name])
             facts = [("Images", f"{len(images)} on the page"), ("Model", model)]
@@ -51,7 +51,7 @@ def file_of(name: str, detector: Detector, images: list[UploadedImage], model: s
 
 
 def annotated_png(detector: Detector, image: UploadedImage) -> bytes:
-    """The image with boxes: a PNG file's content."""
+    """The image with boxes, as the content of a PNG file."""
     with tempfile.TemporaryDirectory() as folder:
         output = DetectionOutput(Path(folder), detector, Path(folder), drawn_names([image.name]))
         output.image(image.name, image.pixels, detector.decide(*image.predictions))

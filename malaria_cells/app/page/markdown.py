@@ -1,4 +1,4 @@
-"""Names in texts of the page, which Streamlit reads as Markdown."""
+"""Escaping for Streamlit, which reads texts as Markdown."""
 
 import re
 
@@ -6,7 +6,7 @@ from malaria_cells.base.file_names import printable
 
 
 def plain(text: str) -> str:
-    r"""A text that is shown as it is: a file's name may look like a link, an image of another server, a formula or a tag.
+    r"""Escape a text so that Markdown shows it unchanged. A file name may look like a link, a remote image, a formula or a tag.
 
     >>> plain("a_1.png"), plain("![x](http://a.b/c.png)"), plain("</b>: $x$")
     ('a\\_1.png', '\\!\\[x\\](http\\://a.b/c.png)', '\\</b\\>: \\$x\\$')

@@ -1,4 +1,4 @@
-"""Parts of the page below the image: the cells, the mix of stages, one cell and its correction, what to take home."""
+"""Parts of the page below the image: infected cells, stages, one cell and its correction, downloads."""
 
 import hashlib
 from pathlib import Path
@@ -23,12 +23,12 @@ from malaria_cells.inference.explain import Explainer
 from malaria_cells.inference.familiarity import FAMILIAR, UNLIKE, Familiarity
 from malaria_cells.inference.model_description import ABOUT, load_description
 
-MOST_SHOWN = 60  # cells in the sheet
+MAX_CELLS = 60  # cells in the sheet
 NOT_A_CELL = "not a cell"
 
 
 def changed(folder: str) -> float:
-    """When a model folder's description was last written; 0 if there is none."""
+    """The modification time of a model folder's description; 0 if there is none."""
     path = Path(folder) / ABOUT
     return path.stat().st_mtime if path.is_file() else 0.0
 
@@ -40,45 +40,46 @@ def _explainer(folder: str, written: float) -> Explainer:
 
 
 def familiarity(verdict: Familiarity | None) -> None:
-    """A sentence on an image that is not like those of the training."""
+    """Show a message if an image is not like the training images."""
     if verdict is None or verdict.is_as_learned:
         return
     if verdict.level == FAMILIAR:
         st.info(plain(f"{verdict.reason[0].upper()}{verdict.reason[1:]}"))
         return
-    say = st.error if verdict.level == UNLIKE else st.warning
-    say(plain(f"{verdict.level[0].upper()}{verdict.level[1:]}: {verdict.reason}"))
+    show = st.error if verdict.level == UNLIKE else st.warning
+    show(plain(f"{verdict.level[0].upper()}{verdict.level[1:]}: {verdict.reason}"))
 
 
 def sheet(image: UploadedImage, cells: sv.Detections, detector: Detector) -> None:
-    """All infected cells, or all but healthy red ones where nothing can be infected; of each its number, label and score."""
+    """Draw the infected cells, or all but healthy red cells if no label is infected, with number, label and score."""
     labels = detector.labels
-    wanted = labels.is_infected if labels.is_infected.any() else ~labels.is_healthy_red_cell
-    own = cells[wanted[cells.class_id]]
+    is_drawn = labels.is_infected if labels.is_infected.any() else ~labels.is_healthy_red_cell
+    drawn = cells[is_drawn[cells.class_id]]
     noun = "infected cell" if labels.is_infected.any() else "cell"
-    st.subheader(f"{number_of(len(own), noun)}")
-    if not len(own):
+    st.subheader(f"{number_of(len(drawn), noun)}")
+    if not len(drawn):
         return
-    own = own[:MOST_SHOWN]
-    captions = [f"{i}: {plain(labels.names[c])} {s:.2f}" for i, c, s in zip(own.data["index"], own.class_id, own.confidence, strict=True)]
-    st.image(list(view.cell_images(image.pixels, own.xyxy)), caption=captions, width=110)
+    drawn = drawn[:MAX_CELLS]
+    rows = zip(drawn.data["index"], drawn.class_id, drawn.confidence, strict=True)
+    captions = [f"{i}: {plain(labels.names[c])} {s:.2f}" for i, c, s in rows]
+    st.image(list(view.cell_images(image.pixels, drawn.xyxy)), caption=captions, width=110)
 
 
-def mix(detector: Detector, own: Count) -> None:
-    """How many cells of each class."""
+def mix(detector: Detector, count: Count) -> None:
+    """Draw the number of cells of each class."""
     st.subheader("Stages" if detector.labels.is_infected.any() else "Classes")
-    st.plotly_chart(view.stage_mix(own.by_label, detector.labels), key="mix", config={"displayModeBar": False})
-    st.table({"class": list(map(plain, detector.labels.names)), "cells": own.by_label.tolist()})
+    st.plotly_chart(view.stage_mix(count.by_label, detector.labels), key="mix", config={"displayModeBar": False})
+    st.table({"class": list(map(plain, detector.labels.names)), "cells": count.by_label.tolist()})
 
 
-def one_cell(image: UploadedImage, cells: sv.Detections, picked: int | None, folder: str, detector: Detector, review: Path) -> None:
-    """One cell, the one that was clicked at first: what it looks like, what speaks for its label, its probabilities, its correction."""
+def one_cell(image: UploadedImage, cells: sv.Detections, clicked: int | None, folder: str, detector: Detector, review: Path) -> None:
+    """Draw one cell, its Grad-CAM map and probabilities, and the form to correct it. At first this is the clicked cell, if any."""
     st.subheader("One cell")
     labels = detector.labels
     rows = np.lexsort((-np.asarray(cells.confidence), ~labels.is_infected[cells.class_id])).tolist()
     row_of = {int(cells.data["index"][row]): row for row in rows}
     names = {i: f"{i}: {labels.names[cells.class_id[row]]} {cells.confidence[row]:.2f}" for i, row in row_of.items()}
-    first = list(row_of).index(picked) if picked in row_of else 0
+    first = list(row_of).index(clicked) if clicked in row_of else 0
     index = row_of[st.selectbox("Cell", list(row_of), index=first, format_func=names.__getitem__)]
     box = cells.xyxy[index]
     label = labels.names[cells.class_id[index]]
@@ -87,8 +88,8 @@ def one_cell(image: UploadedImage, cells: sv.Detections, picked: int | None, fol
         patch = crop_boxes(image.pixels, box[None], detector.classifier.context, (300, 300))
         left.image(patch[0], caption=f"{plain(label)}, score {cells.confidence[index]:.2f}", width="stretch")
         try:
-            speaks = _explainer(folder, changed(folder)).overlays(patch, label, [Stain.of(image.pixels)])[0]
-            right.image(speaks, caption=f"what speaks for {plain(label)}", width="stretch")
+            overlay = _explainer(folder, changed(folder)).overlays(patch, label, [Stain.of(image.pixels)])[0]
+            right.image(overlay, caption=f"evidence for {plain(label)} (Grad-CAM)", width="stretch")
         except InputError as error:
             right.caption(plain(str(error)))
     else:
@@ -102,11 +103,11 @@ def _correction(image: UploadedImage, cells: sv.Detections, index: int, detector
     names = [*detector.labels.names, NOT_A_CELL]
     corrected: dict[tuple[str, str], str] = st.session_state.setdefault("corrected", {})
     digest = hashlib.blake2b(image.content, digest_size=8).hexdigest()
-    place = (digest, np.array2string(cells.xyxy[index], precision=1))
-    now = corrected.get(place, names[cells.class_id[index]])
-    wanted = st.selectbox("It really is", names, index=names.index(now), key=f"label {place}")
+    cell = (digest, np.array2string(cells.xyxy[index], precision=1))
+    current = corrected.get(cell, names[cells.class_id[index]])
+    chosen = st.selectbox("Correct label", names, index=names.index(current), key=f"label {cell}")
     if st.button("Save the correction", key="correct"):
-        corrected[place] = wanted
+        corrected[cell] = chosen
         ids = np.array(cells.class_id)
         for i, box in enumerate(cells.xyxy):
             name = corrected.get((digest, np.array2string(box, precision=1)))
@@ -115,27 +116,27 @@ def _correction(image: UploadedImage, cells: sv.Detections, index: int, detector
         try:
             n = save_correction(review, image, cells.xyxy, ids, detector.labels)
         except InputError as error:
-            del corrected[place]
+            del corrected[cell]
             st.error(plain(f"Not saved: {error}"))
             return
-        st.success(f"Saved with the image's other cells: {plain(str(review))} holds {number_of(n, 'image')}.")
+        st.success(f"Saved with all cells of the image: {plain(str(review))} holds {number_of(n, 'image')}.")
         st.code(f"python train.py --config=config.yaml --set corrections={review}", language=None)
 
 
-def downloads(detector: Detector, images: list[UploadedImage], shown: UploadedImage, folder: str) -> None:
-    """Buttons for the files of `downloads.TYPES` and the image that is shown."""
+def downloads(detector: Detector, images: list[UploadedImage], image: UploadedImage, folder: str) -> None:
+    """Draw the download buttons for the files of `downloads.TYPES` and the current image."""
     st.subheader("Take home")
     names = {"detections.csv": "Cells, CSV", "counts.csv": "Counts, CSV", "detections.json": "Cells, COCO JSON", "report.html": "Report"}
     columns = st.columns(len(names) + 1)
     for column, (name, text) in zip(columns, names.items(), strict=False):
-        make = _making(name, detector, images, folder)
+        make = _file_maker(name, detector, images, folder)
         column.download_button(text, make, file_name=name, mime=files.TYPES[name], key=name, on_click="ignore")
-    png = fitted(f"{Path(shown.name).stem}_annotated.png")
+    png = fitted(f"{Path(image.name).stem}_annotated.png")
     columns[-1].download_button(
-        "Image, PNG", lambda: files.annotated_png(detector, shown), file_name=png, mime="image/png", key="png", on_click="ignore"
+        "Image, PNG", lambda: files.annotated_png(detector, image), file_name=png, mime="image/png", key="png", on_click="ignore"
     )
 
 
-def _making(name: str, detector: Detector, images: list[UploadedImage], folder: str):  # type: ignore[no-untyped-def]
-    """What makes a file once its button is pressed."""
+def _file_maker(name: str, detector: Detector, images: list[UploadedImage], folder: str):  # type: ignore[no-untyped-def]
+    """A function that makes the file when its button is pressed."""
     return lambda: files.file_of(name, detector, images, folder, load_description(Path(folder))[0].terms)

@@ -1,4 +1,4 @@
-"""Corrections made on the page, kept as a data set that ``train.py`` takes: COCO with the images beside it."""
+"""Corrections made on the page, saved as a COCO data set with its images, on which ``train.py`` can train."""
 
 import tempfile
 from dataclasses import replace
@@ -17,73 +17,76 @@ from malaria_cells.data.writers import WRITERS
 
 ANNOTATIONS = "annotations.json"
 NO_CELL = -1
-# Levels of 255, mean: an image that an earlier version wrote upright and compressed again differs by one or two from what was dropped.
-ALIKE = 4.0
+# Mean absolute difference of pixel values, of 255, below which two images are the same. An image that was rotated upright and
+# compressed again by an earlier version differs by one or two.
+MAX_DIFFERENCE = 4.0
 
 
 def save_correction(folder: Path, image: UploadedImage, boxes_xyxy: np.ndarray, class_ids: np.ndarray, labels: LabelSet) -> int:
-    """Put a corrected image into the review, in the place of an earlier version of it.
+    """Save a corrected image into the review folder, replacing an earlier version of it.
 
-    An image is known by its content. Another one of the same name gets a name of its own.
+    An image is recognised by its content. Another image of the same name gets a different name.
 
     Args:
-        folder: of the review; made if it is not there.
-        image: its file goes into the review as it is.
-        boxes_xyxy: all its cells, float32 (n, 4).
-        class_ids: int (n,), `NO_CELL` for what is none.
+        folder: review folder; it is created if it does not exist.
+        image: the image; its file is saved unchanged.
+        boxes_xyxy: boxes of all its cells, float32 (n, 4), pixels.
+        class_ids: int (n,), `NO_CELL` for a box that is no cell.
         labels: the classes.
 
     Returns:
-        How many images the review holds now.
+        The number of images in the review folder.
 
     Raises:
-        InputError: what the review holds cannot be read with these classes, or it cannot be written.
+        InputError: the annotation in the review folder cannot be read with these classes, or the folder cannot be written.
     """
-    kept = class_ids != NO_CELL
+    keep = class_ids != NO_CELL
     size_wh = (image.pixels.shape[1], image.pixels.shape[0])
-    corrected = AnnotatedImage("", folder, size_wh, "", boxes_xyxy[kept], class_ids[kept], np.zeros(int(kept.sum()), dtype=bool))
+    corrected = AnnotatedImage("", folder, size_wh, "", boxes_xyxy[keep], class_ids[keep], np.zeros(int(keep.sum()), dtype=bool))
     try:
-        with files.locked(folder, f"{folder}: another page is saving into it; this one waits", wait=True):
+        with files.locked(folder, f"{folder}: another page is saving to this folder; waiting for it", wait=True):
             return _save(folder, image, corrected, labels)
     except OSError as error:
         raise InputError(
-            f"{folder}: cannot be written ({reason(error)}); see that you may write there, and that the disk has room"
+            f"{folder}: cannot be written ({reason(error)}); check that you have permission to write there and that the disk has room"
         ) from error
 
 
 def _save(folder: Path, image: UploadedImage, corrected: AnnotatedImage, labels: LabelSet) -> int:
-    before = load_annotations(folder / ANNOTATIONS, labels).images if (folder / ANNOTATIONS).is_file() else ()
-    is_same = [_is_of(p, image) for p in before]
-    others = tuple(p for p, same in zip(before, is_same, strict=True) if not same)
-    earlier = [p.key for p, same in zip(before, is_same, strict=True) if same]
-    key = earlier[0] if earlier else _free_name(folder, image.name, others)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as beside:
-        path = Path(beside) / PurePath(key).name
+    saved = load_annotations(folder / ANNOTATIONS, labels).images if (folder / ANNOTATIONS).is_file() else ()
+    is_same = [_is_same_image(p, image) for p in saved]
+    other_images = tuple(p for p, same in zip(saved, is_same, strict=True) if not same)
+    earlier_keys = [p.key for p, same in zip(saved, is_same, strict=True) if same]
+    key = earlier_keys[0] if earlier_keys else _free_name(folder, image.name, other_images)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+        path = Path(temporary) / PurePath(key).name
         path.write_bytes(image.content)
-        everything = tuple(sorted((*others, replace(corrected, key=key, group=key, path=path)), key=lambda p: p.key))
-        written = Path(beside) / "written"
-        WRITERS["coco"](AnnotationSet(labels, everything), written)
-        # Images first: whatever happens, the annotation lists none that is not there. What else lies in the folder stays.
+        all_images = tuple(sorted((*other_images, replace(corrected, key=key, group=key, path=path)), key=lambda p: p.key))
+        written = Path(temporary) / "written"
+        WRITERS["coco"](AnnotationSet(labels, all_images), written)
+        # Images are moved first, so the annotation never lists a missing image. Other files of the folder stay.
         for file in (*(p for p in (written / "images").rglob("*") if p.is_file()), written / ANNOTATIONS):
             target = folder / file.relative_to(written)
             target.parent.mkdir(parents=True, exist_ok=True)
             file.replace(target)
-    return len(everything)
+    return len(all_images)
 
 
-def _is_of(image: AnnotatedImage, uploaded: UploadedImage) -> bool:
+def _is_same_image(image: AnnotatedImage, uploaded: UploadedImage) -> bool:
     if image.path.stat().st_size == len(uploaded.content) and image.path.read_bytes() == uploaded.content:
         return True
-    # An image that is written upright becomes a PNG, so that its ending may be another.
+    # An image that was rotated upright was saved as PNG, so only the names without suffix are compared.
     if folded(PurePath(image.key).stem) != folded(PurePath(uploaded.name).stem):
         return False
     pixels = read_image(image.path)
-    return pixels.shape == uploaded.pixels.shape and bool(np.abs(pixels.astype(np.int16) - uploaded.pixels.astype(np.int16)).mean() < ALIKE)
+    if pixels.shape != uploaded.pixels.shape:
+        return False
+    return bool(np.abs(pixels.astype(np.int16) - uploaded.pixels.astype(np.int16)).mean() < MAX_DIFFERENCE)
 
 
-def _free_name(folder: Path, wanted: str, others: tuple[AnnotatedImage, ...]) -> str:
-    """The image's name, or it with a number: neither another image's, nor that of a file that lies there."""
+def _free_name(folder: Path, wanted: str, other_images: tuple[AnnotatedImage, ...]) -> str:
+    """The wanted name, with a number if another image or a file in the folder has it."""
     images = folder / "images"
     taken = {p.relative_to(images).as_posix() for p in images.rglob("*") if p.is_file()}
-    taken |= {PurePath(p.key).name for p in others}
+    taken |= {PurePath(p.key).name for p in other_images}
     return distinct([*sorted(taken), PurePath(wanted).name], numbered="{stem} ({number}){suffix}")[-1]

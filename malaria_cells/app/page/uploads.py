@@ -1,4 +1,4 @@
-"""Images that were dropped on the page, and what the networks saw in them, once."""
+"""The images that were uploaded to the page, with the predictions of the networks."""
 
 import functools
 import io
@@ -17,22 +17,22 @@ from malaria_cells.inference.counting import counted_ids
 from malaria_cells.inference.detector import Predictions
 from malaria_cells.inference.familiarity import Familiarity
 
-MOST_MEGABYTES = 50  # of a file
-MOST_MEGAPIXELS = 50  # of an image: some 150 MB in memory
+MAX_MEGABYTES = 50  # MB, size of a file
+MAX_MEGAPIXELS = 50  # megapixels of an image, 150 MB in memory
 SAMPLE = "sample smear.png"
 SAMPLE_SEED = 0
 
 
 @dataclass(frozen=True)
 class UploadedImage:
-    """An image with the networks' answers, from which any threshold is decided without asking them again.
+    """An image with the networks' predictions, to which any thresholds can be applied without another prediction.
 
     Attributes:
-        name: of the file.
-        content: of the file, byte by byte: by that corrections are known to be of the same image.
+        name: file name.
+        content: bytes of the file, by which corrections of the same image are recognised.
         pixels: uint8 RGB (H, W, 3).
-        predictions: see `detection.Detector.predict`.
-        familiarity: how like the training images it is; None where the model does not know.
+        predictions: see `Detector.predict`.
+        familiarity: similarity to the training images; None if the model holds no statistics of them.
     """
 
     name: str
@@ -43,14 +43,14 @@ class UploadedImage:
 
 
 def read_upload(name: str, content: bytes) -> np.ndarray:
-    """Read a dropped file by the one reader of images: uint8 RGB (H, W, 3).
+    """Read an uploaded file with `read_image`: uint8 RGB (H, W, 3).
 
     Raises:
-        InputError: no image, a broken one, or one over the page's limits; in a sentence for the page.
+        InputError: the file is no image, is damaged, or exceeds the page's limits; the message names the uploaded file.
     """
-    if len(content) > MOST_MEGABYTES * 1e6:
+    if len(content) > MAX_MEGABYTES * 1e6:
         raise InputError(
-            f"{name} has {len(content) / 1e6:.0f} MB; the page takes up to {MOST_MEGABYTES} MB a file. run.py takes larger ones."
+            f"{name} has {len(content) / 1e6:.0f} MB; the page takes files of up to {MAX_MEGABYTES} MB. run.py takes larger ones."
         )
     suffix = PurePath(name).suffix.lower()
     with tempfile.TemporaryDirectory() as folder:
@@ -58,9 +58,9 @@ def read_upload(name: str, content: bytes) -> np.ndarray:
         path.write_bytes(content)
         try:
             width, height = image_size(path)
-            if width * height > MOST_MEGAPIXELS * 1e6:
+            if width * height > MAX_MEGAPIXELS * 1e6:
                 raise InputError(
-                    f"{path} has {width} x {height} pixels; the page takes up to {MOST_MEGAPIXELS} megapixels. run.py takes larger ones."
+                    f"{path} has {width} x {height} pixels; the page takes up to {MAX_MEGAPIXELS} megapixels. run.py takes larger images."
                 )
             return read_image(path)
         except InputError as error:
@@ -69,21 +69,21 @@ def read_upload(name: str, content: bytes) -> np.ndarray:
 
 @functools.cache
 def sample_smear() -> bytes:
-    """A rendered image to try the page with, always the same: a PNG file's content."""
+    """A rendered image to try the page with, always the same, as the content of a PNG file."""
     rng = np.random.default_rng(SAMPLE_SEED)
     buffer = io.BytesIO()
     Image.fromarray(render_smear(Slide.draw(rng), rng).image).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
-def counted_cells(found: sv.Detections) -> sv.Detections:
+def counted_cells(detections: sv.Detections) -> sv.Detections:
     """Detections above the counting thresholds, with class_id set to the counted label.
 
-    ``data["index"]`` is their place among all detections, which thresholds do not change.
+    ``data["index"]`` is their index among all detections, which thresholds do not change.
     """
-    if not len(found):
-        return found
-    found.data["index"] = np.arange(len(found))
-    kept = found[counted_ids(found) >= 0]
-    kept.class_id = counted_ids(kept)
-    return kept
+    if not len(detections):
+        return detections
+    detections.data["index"] = np.arange(len(detections))
+    counted = detections[counted_ids(detections) >= 0]
+    counted.class_id = counted_ids(counted)
+    return counted

@@ -1,4 +1,4 @@
-"""The image as a figure that can be zoomed and clicked, the sheet of cells, and the mix of stages."""
+"""The zoomable, clickable figure of an image, the sheet of cells, and the chart of stages."""
 
 import html
 
@@ -12,25 +12,25 @@ from malaria_cells.results.document import inlined_image
 from malaria_cells.results.overlay import draw_detections
 from malaria_cells.results.style import class_colours
 
-SHOWN_WIDTH = 1600  # pixels of the image in the browser; enough to zoom in to a cell
-COLUMN_WIDTH = 660  # pixels of its column on a laptop
-TALLEST = 900
-CELL = 150  # pixels a side of a cell in the sheet
-CONTEXT = 1.5  # of it, by the longer side of the box
-EDGE = 6  # white around a cell, so that neighbours in a row do not touch
+MAX_WIDTH = 1600  # pixels, width of the image in the browser; enough to zoom in to a cell
+COLUMN_WIDTH = 660  # pixels, width of the image's column on a laptop
+MAX_HEIGHT = 900  # pixels, height of the figure
+CELL = 150  # pixels, side of a cell in the sheet
+CONTEXT = 1.5  # side of the square crop divided by the longer side of the box
+EDGE = 6  # pixels of white around a cell in the sheet
 
 
 def image_figure(pixels: np.ndarray, cells: sv.Detections, labels: LabelSet) -> go.Figure:
-    """The image with boxes, and over each cell a mark that can be pointed at and clicked.
+    """The image with boxes, and an invisible marker on each cell that has a tooltip and can be clicked.
 
     Args:
         pixels: uint8 RGB (H, W, 3).
-        cells: those to show, `class_id` being what they are counted as; ``data["index"]`` is handed back on a click.
+        cells: cells to draw; `class_id` is the counted label, and ``data["index"]`` is returned by a click.
         labels: the classes.
     """
     height, width = pixels.shape[:2]
     scene = draw_detections(pixels, cells, labels)
-    source = inlined_image(scene, SHOWN_WIDTH, "").source
+    source = inlined_image(scene, MAX_WIDTH, "").source
     figure = go.Figure()
     figure.add_layout_image(source=source, xref="x", yref="y", x=0, y=0, sizex=width, sizey=height, sizing="stretch", layer="below")
     centre = (cells.xyxy[:, :2] + cells.xyxy[:, 2:]) / 2 if len(cells) else np.zeros((0, 2))
@@ -46,9 +46,9 @@ def image_figure(pixels: np.ndarray, cells: sv.Detections, labels: LabelSet) -> 
             customdata=np.asarray(cells.data["index"]) if len(cells) else [],
         )
     )
-    height_shown = round(min(COLUMN_WIDTH * height / width, TALLEST))
-    # The same revision keeps the zoom when a threshold redraws the boxes.
-    figure.update_layout(margin={"l": 0, "r": 0, "t": 0, "b": 0}, showlegend=False, height=height_shown)
+    figure_height = round(min(COLUMN_WIDTH * height / width, MAX_HEIGHT))
+    # A constant uirevision keeps the zoom when a threshold redraws the boxes.
+    figure.update_layout(margin={"l": 0, "r": 0, "t": 0, "b": 0}, showlegend=False, height=figure_height)
     figure.update_layout(dragmode="pan", hovermode="closest", uirevision="image")
     figure.update_xaxes(visible=False, range=[0, width], constrain="domain")
     figure.update_yaxes(visible=False, range=[height, 0], scaleanchor="x", constrain="domain", constraintoward="top")
@@ -56,16 +56,16 @@ def image_figure(pixels: np.ndarray, cells: sv.Detections, labels: LabelSet) -> 
 
 
 def stage_mix(by_label: np.ndarray, labels: LabelSet) -> go.Figure:
-    """Bars of the infected cells by stage, or of all cells where nothing can be infected."""
-    shown = labels.is_infected if labels.is_infected.any() else np.ones(len(labels), dtype=bool)
+    """Bar chart of the infected cells by stage, or of all cells if no label is infected."""
+    is_drawn = labels.is_infected if labels.is_infected.any() else np.ones(len(labels), dtype=bool)
     colours = class_colours(labels, labels.is_healthy_red_cell)
-    own = [n for n, s in zip(labels.names, shown, strict=True) if s]
-    names = [html.escape(n) for n in own]  # Plotly reads some tags
-    counts = by_label[shown].tolist()
-    marks = [colours[n] for n in own]
-    figure = go.Figure(go.Bar(x=counts, y=names, orientation="h", marker_color=marks, text=counts, textposition="auto"))
+    drawn = [name for name, is_in in zip(labels.names, is_drawn, strict=True) if is_in]
+    names = [html.escape(name) for name in drawn]  # Plotly interprets some HTML tags
+    counts = by_label[is_drawn].tolist()
+    bar_colours = [colours[name] for name in drawn]
+    figure = go.Figure(go.Bar(x=counts, y=names, orientation="h", marker_color=bar_colours, text=counts, textposition="auto"))
     figure.update_layout(margin={"l": 0, "r": 10, "t": 0, "b": 0}, height=60 + 34 * len(names))
-    figure.update_yaxes(autorange="reversed", type="category")  # a class called "1" is no number
+    figure.update_yaxes(autorange="reversed", type="category")  # a class named "1" must not be read as a number
     figure.update_xaxes(title="cells", rangemode="tozero", tickformat=",d", **({"dtick": 1} if max(counts) < 8 else {}))
     return figure
 
@@ -73,5 +73,5 @@ def stage_mix(by_label: np.ndarray, labels: LabelSet) -> go.Figure:
 def cell_images(pixels: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
     """Cells with their surroundings and a white edge: uint8 RGB (n, `CELL`, `CELL`, 3)."""
     inner = CELL - 2 * EDGE
-    cut = crop_boxes(pixels, boxes_xyxy, CONTEXT, (inner, inner))
-    return np.pad(cut, ((0, 0), (EDGE, EDGE), (EDGE, EDGE), (0, 0)), constant_values=255)
+    patches = crop_boxes(pixels, boxes_xyxy, CONTEXT, (inner, inner))
+    return np.pad(patches, ((0, 0), (EDGE, EDGE), (EDGE, EDGE), (0, 0)), constant_values=255)

@@ -1,4 +1,4 @@
-"""The one in-memory format of annotated images that everything after the readers works on."""
+"""Annotated images in memory, independent of the file format that they were read from."""
 
 import hashlib
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ import numpy as np
 from malaria_cells.data import boxes
 from malaria_cells.data.labels import LabelSet
 
-ALIKE = 1.3  # times: as much as the median cell of one image may be larger than another's at the same magnification
+MAX_SIZE_RATIO = 1.3  # ratio of two images' median cell sizes, up to which they count as photographed at the same magnification
 
 
 @dataclass(frozen=True)
@@ -19,19 +19,19 @@ class AnnotatedImage:
     """One annotated image.
 
     Attributes:
-        key: path relative to the data set's folder, with forward slashes; what everything is keyed by.
-        path: where the file is.
+        key: path relative to the data set's folder, with forward slashes; identifies the image everywhere.
+        path: path of the image file.
         size_wh: width and height of the upright image in pixels.
-        group: images of one group (a slide, a patient) never straddle a split; the key itself where nothing groups.
-        boxes_xyxy: float32 (n, 4), pixels, inside the image, with area.
-        class_ids: int64 (n,), index into the labels; -1 for ignore regions of no class.
-        ignore: bool (n,), True for regions that are neither trained on nor scored.
-        part: ``train``, ``validation`` or ``test``, where the data set itself says so.
-        whole: the one label is of the image as a whole, which is the only box.
-        data_set: name of the data set that the image comes from; empty where there is only one.
-        unannotated: ids of the classes that the annotators of its data set did not mark: where no box is, there may be such a cell.
-        weight: how often the image is shown in training, relative to others.
-        one_of: of an image of a single cell, ids of the classes of which its label says that it is one; empty: `class_ids` says which.
+        group: name of the slide or patient, all of whose images stay in one part of a split; the key itself without grouping.
+        boxes_xyxy: float32 (n, 4), in pixels, clipped to the image, with a positive area.
+        class_ids: int64 (n,), indices into the labels; -1 for ignore regions without a class.
+        ignore: bool (n,), True for ignore regions, which are neither trained on nor scored.
+        part: ``train``, ``validation`` or ``test``, if the data set itself assigns the image to one; else None.
+        whole: True if the image has one label as a whole (classification); its only box is the entire image.
+        data_set: name of the data set that the image comes from; empty if there is only one.
+        unannotated: ids of the classes that the data set does not annotate; cells of these classes may lie outside every box.
+        weight: sampling weight of the image in training, relative to the other images.
+        one_of: ids of the candidate classes of a single-cell image with a coarse label; empty: `class_ids` holds the class.
     """
 
     key: str
@@ -50,7 +50,7 @@ class AnnotatedImage:
 
     @property
     def cells_xyxy(self) -> np.ndarray:
-        """Boxes that are not ignore regions: float32 (m, 4)."""
+        """Boxes of the cells, without ignore regions: float32 (m, 4), in pixels."""
         return self.boxes_xyxy[~self.ignore]
 
     @property
@@ -60,7 +60,7 @@ class AnnotatedImage:
 
     @property
     def ignored_xyxy(self) -> np.ndarray:
-        """Ignore regions: float32 (k, 4)."""
+        """Boxes of the ignore regions: float32 (k, 4), in pixels."""
         return self.boxes_xyxy[self.ignore]
 
 
@@ -70,13 +70,13 @@ class AnnotationSet:
 
     Attributes:
         labels: names and meanings of the classes.
-        images: one entry an image, those without boxes included.
-        issues: one line for each kind of fault that was met and mended or dropped, as it was warned of.
-        read_as: the format that was recognised, with its files, in words.
+        images: one entry per image, including images without boxes.
+        issues: annotation warnings, one line for each kind of fault that was corrected or left out.
+        read_as: the recognised format and its files, as text.
 
     Examples:
-        >>> nothing = np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool)
-        >>> field = AnnotatedImage("slide1/a.png", Path("slide1/a.png"), (640, 480), "slide1", *nothing)
+        >>> no_boxes = np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool)
+        >>> field = AnnotatedImage("slide1/a.png", Path("slide1/a.png"), (640, 480), "slide1", *no_boxes)
         >>> annotations = AnnotationSet(LabelSet(("cell",)), (field,))
         >>> len(annotations), annotations.class_counts.tolist()
         (1, [0])
@@ -91,35 +91,35 @@ class AnnotationSet:
         return len(self.images)
 
     def subset(self, keys: Iterable[str]) -> "AnnotationSet":
-        """The images with the given keys, in this set's order."""
+        """The annotation set restricted to the given keys, in this set's order."""
         wanted = set(keys)
-        return replace(self, images=tuple(p for p in self.images if p.key in wanted))
+        return replace(self, images=tuple(image for image in self.images if image.key in wanted))
 
     def by_data_set(self) -> "dict[str, AnnotationSet]":
-        """The images of each data set by its name, in the order of the names; one set under an empty name where there is only one."""
-        names = sorted({p.data_set for p in self.images})
-        return {name: replace(self, images=tuple(p for p in self.images if p.data_set == name)) for name in names}
+        """One annotation set per data set, by its name, sorted by name; a single data set without a name has the empty one."""
+        names = sorted({image.data_set for image in self.images})
+        return {name: replace(self, images=tuple(image for image in self.images if image.data_set == name)) for name in names}
 
     @cached_property
     def class_counts(self) -> np.ndarray:
-        """Cells of each class: int64 (n_labels,); ignore regions are not counted."""
+        """Number of cells of each class: int64 (n_labels,); ignore regions are not counted."""
         return self.class_counts_by_image.sum(axis=0)
 
     @cached_property
     def class_counts_by_image(self) -> np.ndarray:
-        """Cells of each class in each image: int64 (n_images, n_labels)."""
-        counts = [np.bincount(p.cell_class_ids, minlength=len(self.labels)) for p in self.images]
+        """Number of cells of each class in each image: int64 (n_images, n_labels)."""
+        counts = [np.bincount(image.cell_class_ids, minlength=len(self.labels)) for image in self.images]
         return np.array(counts, dtype=np.int64).reshape(len(self.images), len(self.labels))
 
     @cached_property
     def whole(self) -> bool:
-        """Whether labels are of whole images, not of boxes."""
-        return all(p.whole for p in self.images)
+        """Whether every image has one label as a whole (classification) instead of boxes."""
+        return all(image.whole for image in self.images)
 
     def sizing_cells(self, image: AnnotatedImage) -> np.ndarray:
-        """Boxes by which the magnification of an image is told: red cells where the set has any, else all cells: float32 (n, 4).
+        """Boxes that an image's cell size is measured on: float32 (n, 4), in pixels.
 
-        Leukocytes are twice as large as red cells, and a photographer who looks for them has many in his images.
+        They are the red cells if the set has any, else all cells: leukocytes are twice as large as red cells and frequent in some images.
         """
         is_red = self.labels.is_red_cell
         return image.cells_xyxy[is_red[image.cell_class_ids]] if self.class_counts[is_red].any() else image.cells_xyxy
@@ -128,42 +128,42 @@ class AnnotationSet:
     def median_cell_size(self) -> float:
         """Median of the longer sides of all cells (of red cells, see `sizing_cells`), in pixels; 0 without cells.
 
-        Where images of several magnifications are put together, it is that of the commonest one: else it could be a size that no
-        image has. Images of single cells do not count beside images.
+        If images of several magnifications are combined, only images of the most frequent one are used, since the median of all could
+        be a size that no image has. Single-cell images are used only if the set has no other images.
         """
-        cells = [self.sizing_cells(p) for p in self.images if self.whole or not p.whole]
-        by_image = [boxes.median_size(own) for own in cells]
-        own = np.sort([size for size in by_image if size is not None])
+        cells = [self.sizing_cells(image) for image in self.images if self.whole or not image.whole]
+        medians = [boxes.median_size(cells_xyxy) for cells_xyxy in cells]
+        sizes = np.sort([size for size in medians if size is not None])
         low, high = 0.0, np.inf
-        if len(own):
-            alike = np.searchsorted(own, own * ALIKE, "right") - np.searchsorted(own, own / ALIKE)
-            low, high = own[alike.argmax()] / ALIKE, own[alike.argmax()] * ALIKE
-        counted = [each for each, size in zip(cells, by_image, strict=True) if size is None or low <= size <= high]
+        if len(sizes):
+            n_similar = np.searchsorted(sizes, sizes * MAX_SIZE_RATIO, "right") - np.searchsorted(sizes, sizes / MAX_SIZE_RATIO)
+            low, high = sizes[n_similar.argmax()] / MAX_SIZE_RATIO, sizes[n_similar.argmax()] * MAX_SIZE_RATIO
+        counted = [cells_xyxy for cells_xyxy, size in zip(cells, medians, strict=True) if size is None or low <= size <= high]
         return float(np.median(boxes.cell_sizes(np.concatenate(counted)))) if sum(map(len, counted)) else 0.0
 
     @property
     def is_of_several_sets(self) -> bool:
-        """Whether images of several data sets are put together."""
-        return len({p.data_set for p in self.images}) > 1
+        """Whether the images come from several data sets."""
+        return len({image.data_set for image in self.images}) > 1
 
     @cached_property
     def median_cell_sizes(self) -> dict[str, float]:
-        """`median_cell_size` of each data set by its name, of those that have cells."""
-        return {name: own.median_cell_size for name, own in self.by_data_set().items() if own.median_cell_size > 0}
+        """`median_cell_size` of each data set with cells, by its name."""
+        return {name: part.median_cell_size for name, part in self.by_data_set().items() if part.median_cell_size > 0}
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the annotation (keys, sizes, boxes, classes, labels, what labels are of), not of the images' pixels."""
+        """Hash of the annotation (labels; keys, sizes, groups and boxes of the images), but not of the images' pixels."""
         digest = hashlib.blake2b(repr(self.labels).encode(), digest_size=16)
-        for p in self.images:
-            digest.update(f"\0{p.key}\0{p.size_wh}\0{p.group}\0".encode())
-            for array in (p.boxes_xyxy, p.class_ids, p.ignore):
+        for image in self.images:
+            digest.update(f"\0{image.key}\0{image.size_wh}\0{image.group}\0".encode())
+            for array in (image.boxes_xyxy, image.class_ids, image.ignore):
                 digest.update(np.ascontiguousarray(array).tobytes())
-            # Images without any of these keep the hash that stores of older versions are named by.
-            if p.whole:
+            # These are hashed only if set, so that other annotations keep the hash by which earlier versions named their patch stores.
+            if image.whole:
                 digest.update(b"\0whole")
-            if p.unannotated:
-                digest.update(f"\0unannotated{p.unannotated}".encode())
-            if p.one_of:
-                digest.update(f"\0one of{p.one_of}".encode())
+            if image.unannotated:
+                digest.update(f"\0unannotated{image.unannotated}".encode())
+            if image.one_of:
+                digest.update(f"\0one of{image.one_of}".encode())
         return digest.hexdigest()

@@ -1,10 +1,10 @@
-"""Finds out what the columns of a table mean: the image, the label, the box, the image's size and its part."""
+"""Recognises the columns of a table by their names: image, label, box, image size and part of the data set."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-# Plain names (see `plain`), the surest first: a path tells files of one name apart, the name of a class says more than its number.
+# Column names as `plain` returns them, in order of preference: a path is preferred to a file name, a class name to its number.
 IMAGE = (
     *("imagepath", "filepath", "imgpath", "path", "filename", "imagefilename", "imagename", "imgname", "imagefile", "file"),
     *("image", "img", "imageid", "idcode", "id"),
@@ -26,14 +26,14 @@ CORNER_AND_SIZE = tuple(
     for x, y in (("left", "top"), ("x", "y"))
     for width, height in (("width", "height"), ("w", "h"))
 )
-OUTLINE = ("x3", "y3", "x4", "y4")  # of four corners, of which two are not the box
+OUTLINE = ("x3", "y3", "x4", "y4")  # columns of outlines with four corners, which are not read
 CENTRE_AND_SIZE = tuple(
     (x, y, *size)
     for x, y in (("xcenter", "ycenter"), ("xcentre", "ycentre"), ("centerx", "centery"), ("centrex", "centrey"), ("cx", "cy"), ("xc", "yc"))
     for size in (("width", "height"), ("w", "h"), ("bboxwidth", "bboxheight"), ("boxwidth", "boxheight"))
 )
 SIZES = (("imagewidth", "imageheight"), ("imgwidth", "imgheight"), ("imagew", "imageh"), ("imgw", "imgh"), ("width", "height"))
-# Columns that hold boxes or outlines in one field, or rows of them; they are not read, and a table with them is none of whole images.
+# Columns with whole boxes or outlines in one field, which are not read; a table that has one is not a table of whole images.
 IN_ONE_FIELD = {
     "bbox",
     "box",
@@ -47,15 +47,15 @@ IN_ONE_FIELD = {
     "polygon",
     "rle",
 }
-_ANY_SIZE = {"width", "height", "w", "h", "left", "right", "top", "bottom"}  # say nothing of a box when they stand alone
-OF_BOXES = {name for scheme in (*CORNERS, *CORNER_AND_SIZE, *CENTRE_AND_SIZE) for name in scheme} - _ANY_SIZE | IN_ONE_FIELD | set(OUTLINE)
-_OF_OBJECTS = ("centroidx", "centroidy", "objectid", "objecttype")  # measurements of single cells, QuPath's for instance
-_MEANT = OF_BOXES | _ANY_SIZE | set(IMAGE) | set(LABEL) | set(PART) | {name for pair in SIZES for name in pair}
+_AMBIGUOUS = {"width", "height", "w", "h", "left", "right", "top", "bottom"}  # columns that alone are no evidence of boxes
+OF_BOXES = {name for scheme in (*CORNERS, *CORNER_AND_SIZE, *CENTRE_AND_SIZE) for name in scheme} - _AMBIGUOUS | IN_ONE_FIELD | set(OUTLINE)
+_MEASUREMENTS = ("centroidx", "centroidy", "objectid", "objecttype")  # columns of measurements of single cells, as from QuPath
+_KNOWN = OF_BOXES | _AMBIGUOUS | set(IMAGE) | set(LABEL) | set(PART) | {name for pair in SIZES for name in pair}
 MISSING = {"", "na", "n/a", "#n/a", "nan", "null", "none", "-"}
 
 
 def plain(column: str) -> str:
-    """A column's name without what people write differently.
+    """A column's name in lower case, without spaces and punctuation.
 
     >>> plain("X_min"), plain(" Class Name")
     ('xmin', 'classname')
@@ -65,18 +65,18 @@ def plain(column: str) -> str:
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a table has what; numbers of columns, None where there is none.
+    """Indices of a table's columns by their meaning; None for a meaning that no column has.
 
     Attributes:
-        names: all columns as written.
-        image: the image's path.
-        label: the class.
-        box: four columns of a box.
-        kind: ``corners``, ``corner and size`` or ``centre and size``.
-        size: width and height of the image.
-        part: train, validation or test.
-        left: columns of boxes that make no whole box.
-        twice: columns whose meaning an earlier one of the same name has already.
+        names: names of all columns as written.
+        image: column of the image's path.
+        label: column of the class.
+        box: the four columns of a box.
+        kind: meaning of `box`: ``corners``, ``corner and size`` or ``centre and size``.
+        size: columns of the image's width and height.
+        part: column of the part: train, validation or test.
+        incomplete: names of box columns that do not make up a whole box.
+        duplicates: names of columns that have the same meaning as an earlier column of the same name.
     """
 
     names: list[str]
@@ -86,48 +86,49 @@ class Columns:
     kind: str = ""
     size: tuple[int, ...] | None = None
     part: int | None = None
-    left: list[str] = field(default_factory=list)
-    twice: list[str] = field(default_factory=list)
+    incomplete: list[str] = field(default_factory=list)
+    duplicates: list[str] = field(default_factory=list)
 
     @property
-    def others(self) -> list[int]:
-        """Columns with a name that mean none of these."""
+    def unknown(self) -> list[int]:
+        """Indices of the columns that have a name but none of these meanings."""
         used = {self.image, self.label, self.part, *(self.box or ()), *(self.size or ())}
         return [i for i, name in enumerate(self.names) if i not in used and name]
 
 
 def columns_of(header: list[str], first: list[str], looks_like_image: Iterable[bool]) -> Columns:
-    """Read a header.
+    """Recognise the columns of a header.
 
     Args:
         header: names of the columns.
-        first: fields of the first row below it.
-        looks_like_image: whether each of these could be the name of an image: of several columns that may name it, such a one does.
+        first: fields of the first row below the header.
+        looks_like_image: whether each field of `first` could be an image's file name, which decides between several possible columns.
     """
     names = [name.strip() for name in header]
-    at = {name: i for i, name in reversed(list(enumerate(map(plain, names))))}
-    may_name = [at[name] for name in IMAGE if name in at]
+    index = {name: i for i, name in reversed(list(enumerate(map(plain, names))))}
+    candidates = [index[name] for name in IMAGE if name in index]
     images = [i for i, looks in zip(range(len(first)), looks_like_image, strict=False) if looks]
-    box, kind = _box(at)
-    size = next(((at[w], at[h]) for w, h in SIZES if w in at and h in at), None)
+    box, kind = _box(index)
+    size = next(((index[w], index[h]) for w, h in SIZES if w in index and h in index), None)
     return Columns(
         names,
-        image=next((i for i in may_name if i in images), next(iter(may_name), None)),
-        label=next((at[name] for name in LABEL if name in at), None),
+        image=next((i for i in candidates if i in images), next(iter(candidates), None)),
+        label=next((index[name] for name in LABEL if name in index), None),
         box=box,
         kind=kind,
         size=size if size and not set(size) & set(box or ()) else None,
-        part=next((at[name] for name in PART if name in at), None),
-        left=[] if box else [name for name in names if plain(name) in OF_BOXES or plain(name).startswith(_OF_OBJECTS)],
-        twice=[name for i, name in enumerate(names) if plain(name) in _MEANT and at[plain(name)] != i],
+        part=next((index[name] for name in PART if name in index), None),
+        incomplete=[] if box else [name for name in names if plain(name) in OF_BOXES or plain(name).startswith(_MEASUREMENTS)],
+        duplicates=[name for i, name in enumerate(names) if plain(name) in _KNOWN and index[plain(name)] != i],
     )
 
 
-def _box(at: dict[str, int]) -> tuple[tuple[int, ...] | None, str]:
-    if any(name in at for name in OUTLINE) or {"x0", "x1", "x2"} <= at.keys():
+def _box(index: dict[str, int]) -> tuple[tuple[int, ...] | None, str]:
+    """The columns of a box and their kind; `index` has each column by its plain name."""
+    if any(name in index for name in OUTLINE) or {"x0", "x1", "x2"} <= index.keys():
         return None, ""
     for schemes, kind in ((CORNERS, "corners"), (CENTRE_AND_SIZE, "centre and size"), (CORNER_AND_SIZE, "corner and size")):
         for scheme in schemes:
-            if all(name in at for name in scheme):
-                return tuple(at[name] for name in scheme), kind
+            if all(name in index for name in scheme):
+                return tuple(index[name] for name in scheme), kind
     return None, ""

@@ -1,19 +1,19 @@
-"""Names the tool whose file is not read here, and what to export from it instead."""
+"""Recognises files of tools whose formats are not supported, and says what to export instead."""
 
 from typing import Any
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.data.annotations import csv_table
+from malaria_cells.data.annotations.readers import csv_table
 from malaria_cells.data.annotations.source import Source
 
-_OTHERS = "COCO, Pascal VOC or YOLO"
-# Endings that say enough by themselves: what the file is, and what to do.
+_SUPPORTED = "COCO, Pascal VOC or YOLO"
+# File extensions of unsupported formats: what the file is, and what to do.
 _BY_SUFFIX = {
     ".xlsx": ("is a workbook of Excel", "save the sheet as CSV UTF-8 (File > Save As)"),
     ".xls": ("is a workbook of Excel", "save the sheet as CSV UTF-8 (File > Save As)"),
     ".ods": ("is a spreadsheet of LibreOffice", "save the sheet as CSV with the encoding UTF-8"),
-    ".tfrecord": ("is a TFRecord of TensorFlow", f"export {_OTHERS} from the tool that it is from (Roboflow and CVAT have them)"),
-    ".record": ("is a TFRecord of TensorFlow", f"export {_OTHERS} from the tool that it is from (Roboflow and CVAT have them)"),
+    ".tfrecord": ("is a TFRecord of TensorFlow", f"export {_SUPPORTED} from the tool that wrote it (Roboflow and CVAT can)"),
+    ".record": ("is a TFRecord of TensorFlow", f"export {_SUPPORTED} from the tool that wrote it (Roboflow and CVAT can)"),
     ".mat": ("is a file of MATLAB", "write a table of it (writetable) with the columns filename, label, xmin, ymin, xmax, ymax"),
     ".roi": (
         "is a region of ImageJ",
@@ -28,22 +28,22 @@ _BY_SUFFIX = {
     ".parquet": ("is a table in Parquet's format", "write it as CSV, for instance with pandas' to_csv"),
     ".feather": ("is a table in Feather's format", "write it as CSV, for instance with pandas' to_csv"),
     ".pkl": ("is a pickle of Python, which may run any code and is never opened", "write it as CSV or COCO"),
-    ".ndjson": ("holds a JSON object in each line, as Labelbox and Ultralytics write it", f"export {_OTHERS} instead"),
-    ".jsonl": ("holds a JSON object in each line", f"export {_OTHERS} instead"),
-    ".manifest": ("is a manifest of SageMaker Ground Truth", f"convert it to {_OTHERS}"),
+    ".ndjson": ("holds a JSON object in each line, as Labelbox and Ultralytics write it", f"export {_SUPPORTED} instead"),
+    ".jsonl": ("holds a JSON object in each line", f"export {_SUPPORTED} instead"),
+    ".manifest": ("is a manifest of SageMaker Ground Truth", f"convert it to {_SUPPORTED}"),
     ".vott": ("is a project of VoTT, without its boxes", "name the folder of its `*-asset.json` files, or export VoTT JSON"),
     ".zip": ("is an archive", "unpack it and name its folder; of ImageJ's RoiSet.zip write a table of bounding rectangles instead"),
 }
 
 
 def name_of_tool(source: Source) -> tuple[str, str] | None:
-    """What a file is that no reader recognises, and what to export instead, as the two halves of a sentence.
+    """What a file that no reader recognises is, and what to export instead, as the two halves of a sentence.
 
     Args:
-        source: a file. Nothing is raised, whatever it holds.
+        source: a file, whatever it holds; no exception is raised.
 
     Returns:
-        For instance ``("was written by Supervisely", "export COCO from it")``, or None where nothing is known of such a file.
+        For instance ``("was written by Supervisely", "export COCO from it")``; None if the file is unknown.
     """
     suffix = source.path.suffix.lower()
     try:
@@ -52,7 +52,7 @@ def name_of_tool(source: Source) -> tuple[str, str] | None:
         if suffix in {".csv", ".tsv", ".txt"}:
             return csv_table.why_not(source) if suffix != ".txt" else None
         return _of_json(source.json) or _of_xml(source)
-    except InputError:  # it is broken, which the readers say when they are asked whether they recognise it
+    except InputError:  # the file is damaged, which the readers report
         return None
 
 
@@ -64,7 +64,7 @@ def _of_json(content: Any) -> tuple[str, str] | None:
         if set(keys) <= entry.keys():
             return f"was written by {tool}", instead
     if {"image_id", "category_id", "bbox"} <= entry.keys():
-        return "is a list of COCO's results, which names neither images nor classes", "name the annotation that the results belong to"
+        return "holds COCO results, which name neither images nor classes", "name the annotation that the results belong to"
     if isinstance(content, dict) and {"images", "annotations"} & content.keys():
         return (
             "is COCO without all of its three lists (images, annotations, categories)",
@@ -73,7 +73,7 @@ def _of_json(content: Any) -> tuple[str, str] | None:
     return None
 
 
-# Keys of the file, or of the first entry of its list.
+# JSON keys of the file, or of the first entry of its list: the tool that writes them, and what to do.
 _BY_KEYS: dict[tuple[str, ...], tuple[str, str]] = {
     ("project", "config", "attribute", "file", "view"): ("VIA 3", "annotate in VIA 2, whose project is read, or export COCO"),
     ("objects", "size", "tags"): ("Supervisely", "export COCO from it (the app `Export to COCO`)"),
@@ -101,9 +101,9 @@ def _of_xml(source: Source) -> tuple[str, str] | None:
     if root.tag == "ASAP_Annotations":
         return "was written by ASAP", "open the slide in QuPath and export its objects as GeoJSON"
     if root.tag in {"CellCounter_Marker_File", "Cell_Counter_Marker_File"}:
-        return "was written by ImageJ's Cell Counter, whose points have no box", "draw boxes, in LabelImg or CVAT for instance"
+        return "was written by ImageJ's Cell Counter, which marks points without boxes", "draw boxes, in LabelImg or CVAT for instance"
     if root.tag == "OME":
-        return "is OME-XML", "write a table with the columns filename, label, x, y, width, height from its regions"
+        return "is OME-XML", "write its regions as a table with the columns filename, label, x, y, width, height"
     if root.tag == "dataset" and root.find("images/image") is not None:
-        return "was written by dlib's imglab", f"export {_OTHERS} instead"
+        return "was written by dlib's imglab", f"export {_SUPPORTED} instead"
     return None

@@ -5,11 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Format:
-    """One format of annotation.
-
-    A reader is a module with ``FORMAT``, ``recognises(source) -> bool`` and ``read(source) -> list[RawImage]``. Both functions are given
-    one file, or the folder where `suffixes` is empty. Recognising asks for positive evidence in the content; it never raises on a file
-    of another format.
+    """One format of annotation, as tables and messages describe it; `readers.reader` adds what reads it.
 
     Attributes:
         name: as in the config's `annotation_format`.

@@ -1,4 +1,4 @@
-"""From an annotation file or folder to an `AnnotationSet`: recognise the format, find the images, check every box."""
+"""Loads an annotation file or folder as an `AnnotationSet`: recognises the format, finds the images, checks every box."""
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -24,12 +24,12 @@ from malaria_cells.data.labels import IGNORED, LabelSet
 
 log = logging.getLogger(__name__)
 
-MOST_FAULTS = 10  # images that cannot be read, which one message names
+MAX_ERRORS = 10  # unreadable images that one message names
 
 
 @dataclass(frozen=True)
 class _Located:
-    """Images as their files have them, each with its source and its own file."""
+    """Images as read, with the annotation file and the image file of each."""
 
     sources: list[Source]
     raw: list[RawImage]
@@ -48,26 +48,28 @@ def load_annotations(
     images: Literal["required", "declared", "found"] = "required",
     warn: bool = True,
 ) -> AnnotationSet:
-    """Read an annotation file, or the folder of a data set, of any format known.
+    """Read an annotation file, or the folder of a data set, in any known format.
 
     Args:
-        path: the annotation file or folder; of a folder all files of its format are read together.
-        labels: class names to map categories to; None: the categories found, in alphabetical order.
-        root: folder of the images; the annotation's own folder by default, or the one around it where that is called ``annotations`` or
-            the like and holds no images. Keys are relative to it.
-        finder: looks the images up instead, with a root of its own.
-        annotation_format: one of `FORMAT_NAMES`, or ``auto`` to look at the content.
-        group: ``folder`` (images of one folder are one group), or a regular expression whose first group, searched
-            in the key, names the image's group; None: every image on its own.
-        min_box_size: boxes whose shorter side is under this many pixels are dropped.
-        images: ``required``: those that are not there are left out with a warning, an error if they are more than
-            half; ``found``: those that are not there are left out, silently; ``declared``: none need be there, the sizes
-            are those that the annotation declares.
-        warn: whether `AnnotationSet.issues` are logged, too; before an error they always are.
+        path: the annotation file or folder; all annotation files of a folder are read as one set.
+        labels: classes that the categories are mapped to; None: the categories of the annotation, in alphabetical order.
+        root: folder of the images, which keys are relative to. By default it is the annotation's folder, or the parent of that if it is
+            called ``annotations`` or the like and has no images.
+        finder: looks up the images instead of `root`; it has a root of its own.
+        annotation_format: one of `READERS`, or ``auto`` to look at the content.
+        group: ``folder`` (the images of a folder are one group); a regular expression that is searched in the key and whose first
+            group is the name of the image's group; None: every image is a group of its own.
+        min_box_size: minimum of a box's shorter side in pixels; smaller boxes are dropped.
+        images: ``required``: missing images are left out with a warning, or are an error if more than half are missing; ``found``:
+            missing images are left out silently; ``declared``: image files are not needed, and the declared sizes are used.
+        warn: whether to log `AnnotationSet.issues`; before an error they are always logged.
+
+    Returns:
+        The images in the order of their keys, and the labels.
 
     Raises:
-        InputError: no such file, unknown format or category, too many images missing. What was left out before is logged first,
-            since it may be the reason.
+        InputError: no such file, an unknown format or category, or too many missing images. The issues so far are logged first, since
+            they may be the cause.
 
     Examples:
         >>> import tempfile
@@ -89,33 +91,32 @@ def load_annotations(
             sizes = _sizes(located.files)
             located = _compare_all(located, sizes, recognised.issues)
         if finder is None and path.is_dir():
-            _note_what_is_left(recognised, folder, located.files)
-        labels = labels or _found_labels(located.raw, path)
-        found = _images(located, sizes, labels, folder, recognised.issues, min_box_size)
-        found = grouped(found, group, path)
+            _note_unlisted(recognised, folder, located.files)
+        labels = labels or _labels(located.raw, path)
+        annotated = grouped(_images(located, sizes, labels, folder, recognised.issues, min_box_size), group, path)
     except InputError:
         _log(recognised.issues, path)
         raise
     if warn:
         _log(recognised.issues, path)
-    return AnnotationSet(labels, tuple(sorted(found, key=lambda p: p.key)), recognised.issues.lines(path), str(recognised))
+    return AnnotationSet(labels, tuple(sorted(annotated, key=lambda image: image.key)), recognised.issues.lines(path), str(recognised))
 
 
 def found_categories(path: Path, *, root: Path | None = None, annotation_format: str = "auto") -> list[str]:
-    """The categories that occur on images which are there, in alphabetical order; no box is looked at and nothing warned of.
+    """The categories of the images that exist, in alphabetical order; boxes are not checked and no warnings are logged.
 
     Args:
-        path: as `load_annotations`.
-        root: likewise.
-        annotation_format: likewise.
+        path: the annotation file or folder, as for `load_annotations`.
+        root: folder of the images, as for `load_annotations`.
+        annotation_format: one of `READERS`, or ``auto``.
 
     Raises:
-        InputError: no such file, unknown format, no image listed.
+        InputError: no such file, an unknown format, or no image in the annotation.
     """
     recognised = recognise(path, annotation_format)
     pairs = _read(recognised, path)
     located = _locate(pairs, _folder(path, root, pairs), path, recognised.issues, may_miss=True)
-    return sorted({category for r in located.raw for category in r.categories})
+    return sorted({category for raw in located.raw for category in raw.categories})
 
 
 def _log(issues: AnnotationIssues, path: Path) -> None:
@@ -124,72 +125,77 @@ def _log(issues: AnnotationIssues, path: Path) -> None:
 
 
 def _read(recognised: Recognised, path: Path) -> list[tuple[Source, RawImage]]:
-    with np.errstate(over="ignore", invalid="ignore"):  # boxes that become infinite are dropped with a note
+    with np.errstate(over="ignore", invalid="ignore"):  # boxes that become infinite are dropped later, with a warning
         pairs = recognised.read()
     if not pairs:
-        raise InputError(f"{path}: holds no image")
-    for source, r in pairs:
-        if not all(str(category).strip() for category in r.categories):
-            raise InputError(f"{source.path}: image {excerpt(r.name)} has a cell of a class without a name; name it")
-        for text in (r.name, *r.categories):
+        raise InputError(f"{path}: lists no image; expected one or more")
+    for source, raw in pairs:
+        if not all(str(category).strip() for category in raw.categories):
+            raise InputError(f"{source.path}: image {excerpt(raw.name)} has a cell of a class without a name; name the class")
+        for text in (raw.name, *raw.categories):
             if not isinstance(text, str):
-                raise InputError(f"{source.path}: image {excerpt(r.name)} has the name or category {excerpt(text)}; expected a text")
+                raise InputError(f"{source.path}: image {excerpt(raw.name)} has the name or category {excerpt(text)}; expected a text")
             try:
                 text.encode("utf-8")
             except UnicodeEncodeError:
-                raise InputError(f"{source.path}: {excerpt(text)} holds half of a character and is no text; export it again") from None
+                raise InputError(
+                    f"{source.path}: {excerpt(text)} contains half of a character (a surrogate); export the annotation again"
+                ) from None
     return pairs
 
 
 def _folder(path: Path, root: Path | None, pairs: list[tuple[Source, RawImage]]) -> ImageFolder:
-    own = ImageFolder(root if root is not None else path if path.is_dir() else path.parent)
-    if root is not None or own.root.resolve().name.lower() not in ANNOTATION_FOLDERS:
-        return own
-    if own.images:
-        return own
-    around = ImageFolder(own.root.resolve().parent if own.root.name in {"", ".."} else own.root.parent)
-    return around if any(_any_name(around, r, None) is not None for _, r in pairs) else own
+    """The folder of the images: see `root` of `load_annotations`."""
+    folder = ImageFolder(root if root is not None else path if path.is_dir() else path.parent)
+    if root is not None or folder.root.resolve().name.lower() not in ANNOTATION_FOLDERS:
+        return folder
+    if folder.images:
+        return folder
+    parent = ImageFolder(folder.root.resolve().parent if folder.root.name in {"", ".."} else folder.root.parent)
+    return parent if any(_find_image(parent, raw, None) is not None for _, raw in pairs) else folder
 
 
-def _any_name(folder: ImageFinder, r: RawImage, origin: Origin | None) -> Path | None:
-    return next((file for name in (r.name, *r.other_names) if (file := folder.find(name, origin)) is not None), None)
+def _find_image(folder: ImageFinder, raw: RawImage, origin: Origin | None) -> Path | None:
+    """The file of an image by the first of its names that leads to one, or None."""
+    return next((file for name in (raw.name, *raw.other_names) if (file := folder.find(name, origin)) is not None), None)
 
 
 def _locate(pairs: list[tuple[Source, RawImage]], folder: ImageFinder, path: Path, issues: AnnotationIssues, may_miss: bool) -> _Located:
+    """Find the image files; missing ones are left out, with a warning or an error unless they `may_miss`."""
     if not folder.root.is_dir():
         raise InputError(f"{folder.root}: no such folder of images")
     origin_of = _origins([source for source, _ in pairs], folder)
-    placed = [(source, r, _any_name(folder, r, origin_of[source.path])) for source, r in pairs]
-    missing = [r.name for _, r, file in placed if file is None]
+    candidates = [(source, raw, _find_image(folder, raw, origin_of[source.path])) for source, raw in pairs]
+    missing = [raw.name for _, raw, file in candidates if file is None]
     if len(missing) > len(pairs) / 2 and not may_miss:
         raise InputError(
             f"{path}: {len(missing)} of {len(pairs)} images are not in {folder.root}; first: {shortened(missing[0])}; "
-            "name the folder that they are in (`train_images` in a config, --images of explore, convert and gallery)"
+            "name the folder of the images (`train_images` in a config, --images of explore, convert and gallery)"
         )
     if missing and not may_miss:
         issues.note("image", f"missing in {folder.root}, left out", missing[0], len(missing))
-    there = [(source, r, file) for source, r, file in placed if file is not None]
-    for _, r, file in there:
-        suffix = PurePosixPath(r.name).suffix.lower()
+    located = [(source, raw, file) for source, raw, file in candidates if file is not None]
+    for _, raw, file in located:
+        suffix = PurePosixPath(raw.name).suffix.lower()
         if (
             suffix
             and suffix != file.suffix.lower()
-            and not r.other_names
-            and file.name != r.name
-            and file.stem != PurePosixPath(r.name).name
+            and not raw.other_names
+            and file.name != raw.name
+            and file.stem != PurePosixPath(raw.name).name
         ):
-            issues.note("image", "found under another ending", f"{r.name}, which is {file.name}")
-    return _Located([s for s, _, _ in there], [r for _, r, _ in there], [file for _, _, file in there])
+            issues.note("image", "found with another file extension", f"{raw.name}, which is {file.name}")
+    return _Located([source for source, _, _ in located], [raw for _, raw, _ in located], [file for _, _, file in located])
 
 
 def _origins(sources: list[Source], folder: ImageFinder) -> dict[Path, Origin | None]:
-    """Where each annotation file lies, as far as that tells which images it means."""
-    homes = {s.path if s.path.is_dir() else s.path.parent for s in sources}
+    """The `Origin` of each annotation file by its path; None for files outside of the folder of the images."""
+    homes = {source.path if source.path.is_dir() else source.path.parent for source in sources}
     if not isinstance(folder, ImageFolder):
-        return {s.path: Origin(s.path if s.path.is_dir() else s.path.parent) for s in sources}
+        return {source.path: Origin(source.path if source.path.is_dir() else source.path.parent) for source in sources}
     with_images = {image.parent for image in folder.images}
     origins: dict[Path, Origin | None] = {}
-    for source in {s.path: s for s in sources}.values():
+    for source in {source.path: source for source in sources}.values():
         home = source.path if source.path.is_dir() else source.path.parent
         strict = len(homes) > 1 or home in with_images
         origins[source.path] = Origin(home, source.part, strict) if home.is_relative_to(folder.root) else None
@@ -197,19 +203,20 @@ def _origins(sources: list[Source], folder: ImageFinder) -> dict[Path, Origin | 
 
 
 def _compare_all(located: _Located, sizes: list[tuple[int, int]], issues: AnnotationIssues) -> _Located:
-    """Compare the sizes that annotations declare with those of the files; boxes that were drawn on a lying image are turned with it."""
-    raw = [compare_sizes(r, file, size, issues) for r, file, size in zip(located.raw, located.files, sizes, strict=True)]
-    return replace(located, raw=raw)
+    """Compare the declared sizes with those of the image files, see `compare_sizes`."""
+    compared = [compare_sizes(raw, file, size, issues) for raw, file, size in zip(located.raw, located.files, sizes, strict=True)]
+    return replace(located, raw=compared)
 
 
-def _note_what_is_left(recognised: Recognised, folder: ImageFinder, files: list[Path]) -> None:
+def _note_unlisted(recognised: Recognised, folder: ImageFinder, files: list[Path]) -> None:
+    """Add image files in unsupported formats, and images that the annotation does not list, to the issues."""
     if not isinstance(folder, ImageFolder):
         return
     for path in folder.files:
-        kind = UNREADABLE_SUFFIXES.get(path.suffix.lower())
-        if kind is not None:
+        image_format = UNREADABLE_SUFFIXES.get(path.suffix.lower())
+        if image_format is not None:
             key = path.relative_to(folder.root).as_posix()
-            recognised.issues.note("file", f"in a format that is not read ({kind}), left out; export it as PNG or TIFF", key)
+            recognised.issues.note("file", f"in an unsupported format ({image_format}), left out; export it as PNG or TIFF", key)
     if recognised.lists_images:
         listed = set(files)
         for path in folder.images:
@@ -217,82 +224,89 @@ def _note_what_is_left(recognised: Recognised, folder: ImageFinder, files: list[
                 recognised.issues.note("image", "that the annotation does not list, left out", path.relative_to(folder.root).as_posix())
 
 
-def _found_labels(raw: list[RawImage], path: Path) -> LabelSet:
-    categories = {c for r in raw for c in r.categories}
+def _labels(images: list[RawImage], path: Path) -> LabelSet:
+    categories = {category for raw in images for category in raw.categories}
     if not categories:
-        raise InputError(f"{path}: holds no labelled cell")
+        raise InputError(f"{path}: has no labelled cell; expected one or more")
     return LabelSet(tuple(sorted(categories)))
 
 
 def _images(
     located: _Located, sizes: list[tuple[int, int]], labels: LabelSet, folder: ImageFinder, issues: AnnotationIssues, min_box_size: float
 ) -> list[AnnotatedImage]:
-    raw = located.raw
-    source = str(located.sources[0].path) if len({s.path for s in located.sources}) == 1 else str(folder.root)
-    _check_pixels(raw, source)
-    class_ids = labels.class_ids([c for r in raw for c in r.categories], source)
-    split_at = np.cumsum([len(r.categories) for r in raw])[:-1]
-    has_parts = len({s.part for s in located.sources if s.part}) > 1
-    found: dict[str, AnnotatedImage] = {}
+    """Map the categories to class ids and clean the boxes.
+
+    Raises:
+        InputError: an unknown category, an image that is listed twice, or boxes in fractions of 1 instead of pixels.
+    """
+    annotation = str(located.sources[0].path) if len({source.path for source in located.sources}) == 1 else str(folder.root)
+    _check_pixels(located.raw, annotation)
+    class_ids = labels.class_ids([category for raw in located.raw for category in raw.categories], annotation)
+    split_at = np.cumsum([len(raw.categories) for raw in located.raw])[:-1]
+    ids_by_image = np.split(class_ids, split_at) if located.raw else []
+    has_parts = len({source.part for source in located.sources if source.part}) > 1
+    images: dict[str, AnnotatedImage] = {}
     listed_by: dict[str, Source] = {}
-    each = zip(located.sources, raw, located.files, sizes, np.split(class_ids, split_at) if raw else [], strict=True)
-    for of, r, file, size, ids in each:
+    for source, raw, file, size, ids in zip(located.sources, located.raw, located.files, sizes, ids_by_image, strict=True):
         key = file.relative_to(folder.root).as_posix()
-        boxes_xyxy = np.array([[0, 0, *size]]) if r.whole else r.boxes_xyxy * [*size, *size] if r.relative else r.boxes_xyxy
-        kept_boxes, kept = clean_boxes(boxes_xyxy, size, min_box_size, key, issues)
-        ignore = (ids[kept] == IGNORED) | (r.ignore[kept] if len(r.ignore) else False)
-        part = r.part or (of.part if has_parts else None)
-        if key in found:
-            raise _twice(key, listed_by[key], of)
-        found[key], listed_by[key] = AnnotatedImage(key, file, size, key, kept_boxes, ids[kept], ignore, part, r.whole), of
-    return list(found.values())
+        boxes_xyxy = np.array([[0, 0, *size]]) if raw.whole else raw.boxes_xyxy * [*size, *size] if raw.relative else raw.boxes_xyxy
+        boxes_xyxy, keep = clean_boxes(boxes_xyxy, size, min_box_size, key, issues)
+        ignore = (ids[keep] == IGNORED) | (raw.ignore[keep] if len(raw.ignore) else False)
+        part = raw.part or (source.part if has_parts else None)
+        if key in images:
+            raise _twice(key, listed_by[key], source)
+        images[key], listed_by[key] = AnnotatedImage(key, file, size, key, boxes_xyxy, ids[keep], ignore, part, raw.whole), source
+    return list(images.values())
 
 
-def _check_pixels(raw: list[RawImage], source: str) -> None:
-    """Refuse boxes in fractions of 1 where pixels are expected: all of them would be dropped as too small.
+def _check_pixels(images: list[RawImage], annotation: str) -> None:
+    """Check that boxes are in pixels: boxes in fractions of 1 would all be dropped as too small.
 
     Raises:
         InputError: no coordinate is over 1.
     """
-    boxes_xyxy = [r.boxes_xyxy for r in raw if not r.whole and not r.relative and len(r.boxes_xyxy)]
-    every = np.concatenate(boxes_xyxy) if boxes_xyxy else np.zeros((0, 4))
-    finite = every[np.isfinite(every).all(axis=1)]
+    boxes_xyxy = [raw.boxes_xyxy for raw in images if not raw.whole and not raw.relative and len(raw.boxes_xyxy)]
+    all_boxes = np.concatenate(boxes_xyxy) if boxes_xyxy else np.zeros((0, 4))
+    finite = all_boxes[np.isfinite(all_boxes).all(axis=1)]
     if len(finite) and finite.max() <= 1 and (finite[:, 2:] > finite[:, :2]).any():
         raise InputError(
-            f"{source}: no coordinate of its boxes is over 1: they are fractions of the images' sizes; multiply them by width and "
-            "height, since this format counts pixels"
+            f"{annotation}: no coordinate of its boxes is over 1, so they seem to be fractions of the images' sizes; expected pixels: "
+            "multiply them by width and height"
         )
 
 
 def _twice(key: str, first: Source, second: Source) -> InputError:
+    """The error for an image that two annotations list."""
     if first.path != second.path and first.path.suffix.lower() == ".xml":
         return InputError(
-            f"{first.path} and {second.path} are both for the image '{key}'; mend the <filename> of the one that is for another image"
+            f"{first.path} and {second.path} are both for the image '{key}'; correct the <filename> of the one for another image"
         )
     if first.path == second.path:
-        return InputError(f"{first.path}: image '{key}' is listed twice; if both are for the same image, merge its boxes into one entry")
+        return InputError(
+            f"{first.path}: image '{key}' is listed twice; merge the boxes of both entries into one, or correct the name of one"
+        )
     return InputError(
-        f"image '{key}' is listed twice, in {first.path} and in {second.path}; name the file that counts in the place of the folder "
-        "(`annotations` in a config), or merge them"
+        f"image '{key}' is listed twice, in {first.path} and in {second.path}; name the file to read instead of the folder "
+        "(`annotations` in a config), or merge the files"
     )
 
 
 def _sizes(files: list[Path]) -> list[tuple[int, int]]:
-    """Sizes of all images.
+    """Width and height of all images in pixels.
 
     Raises:
-        InputError: some cannot be read; names the first few of them, so that they need not be found one by one.
+        InputError: some images cannot be read; the message lists the first `MAX_ERRORS` of them.
     """
     with ThreadPoolExecutor() as pool:
-        sizes = list(pool.map(_size_or_fault, files))
-    faults = [str(size) for size in sizes if isinstance(size, InputError)]
-    if faults:
-        more = f"\nand {len(faults) - MOST_FAULTS} more images" if len(faults) > MOST_FAULTS else ""
-        raise InputError("\n".join(faults[:MOST_FAULTS]) + more)
+        sizes = list(pool.map(_size_or_error, files))
+    errors = [str(size) for size in sizes if isinstance(size, InputError)]
+    if errors:
+        more = f"\nand {len(errors) - MAX_ERRORS} more images" if len(errors) > MAX_ERRORS else ""
+        raise InputError("\n".join(errors[:MAX_ERRORS]) + more)
     return [size for size in sizes if not isinstance(size, InputError)]
 
 
-def _size_or_fault(file: Path) -> tuple[int, int] | InputError:
+def _size_or_error(file: Path) -> tuple[int, int] | InputError:
     try:
         return image_size(file)
     except InputError as error:
@@ -300,13 +314,14 @@ def _size_or_fault(file: Path) -> tuple[int, int] | InputError:
 
 
 def _declared(pairs: list[tuple[Source, RawImage]], folder: ImageFinder, path: Path) -> tuple[_Located, list[tuple[int, int]]]:
+    """The images with their paths and sizes as declared; the image files need not exist."""
     files, sizes = [], []
-    for source, r in pairs:
-        inner = inner_path(r.name)
+    for source, raw in pairs:
+        inner = inner_path(raw.name)
         if inner is None:
-            raise InputError(f"{source.path}: image {excerpt(r.name)} leads out of {folder.root}; expected a path below it")
-        if r.size_wh is None:
-            raise InputError(f"{path}: image '{r.name}' declares no size; the images themselves are needed")
+            raise InputError(f"{source.path}: image {excerpt(raw.name)} leads out of {folder.root}; expected a path below it")
+        if raw.size_wh is None:
+            raise InputError(f"{path}: image '{raw.name}' has no declared size; the image files are needed")
         files.append(folder.root / inner)
-        sizes.append(r.size_wh)
-    return _Located([source for source, _ in pairs], [r for _, r in pairs], files), sizes
+        sizes.append(raw.size_wh)
+    return _Located([source for source, _ in pairs], [raw for _, raw in pairs], files), sizes

@@ -1,10 +1,10 @@
-"""Finds the files that an annotation names: whatever the slashes, the case, the Unicode normal form and the machine it was written on."""
+"""Finds the image files that an annotation names, whatever machine, slashes, case and Unicode normal form it was written with."""
 
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from malaria_cells.data.annotations.file_index import FileIndex, Origin, found
+from malaria_cells.data.annotations.file_index import FileIndex, Origin, find_file
 from malaria_cells.data.images import is_image, walk_files
 
 
@@ -14,41 +14,40 @@ class ImageFinder(Protocol):
     root: Path
 
     def find(self, name: str, origin: Origin | None = None) -> Path | None:
-        """Return the image's file below `root`, or None; `origin` is where the name was written."""
+        """Return the image file below `root`, or None; `origin` is the place of the annotation file."""
 
 
 class ImageFolder:
-    """A data set's folder, in which images are looked up by the path that an annotation gives.
+    """The folder of a data set, in which images are looked up by the path that an annotation gives.
 
-    The path is tried beside the annotation file, from the root on, below ``images/``, then as the end of any image's path in the folder
-    (whole path components). Of a path that leads out of the folder (an absolute one, of the machine that the annotation was made on, or
-    ``../``) the longest ending that fits counts. So it does of another path where the folders that are left over on one side say
-    nothing, as ``images`` does. An image of another part, or of a folder that the name or the annotation file tells apart from this
-    one, is never taken: its boxes would be those of another slide. Of several that fit, the one nearest to the annotation file counts.
-    Nothing outside the folder is ever found.
+    A path is tried relative to the annotation file, to the root and to ``images/``, and is then compared with the last components of all
+    image paths. The longest matching ending decides. Components may stay unmatched if the path leads out of the folder (an absolute path
+    of another machine, or ``../``), or if their names say nothing, as ``images`` does. An image of another part of the data set, or of
+    a folder that contradicts the name or the annotation file, never matches, since its boxes would be those of another slide. If several
+    images match, the one nearest to the annotation file is taken. Images outside of the folder are never found.
     """
 
     def __init__(self, root: Path):
         self.root = root
 
     def find(self, name: str, origin: Origin | None = None) -> Path | None:
-        """Return the image's file, or None.
+        """Return the image file, or None.
 
         Raises:
-            InputError: several images fit equally well.
+            InputError: several images match equally well.
         """
         places = [*([origin.folder] if origin is not None else []), self.root, self.root / "images"]
-        return found(name, self._index, places, origin)
+        return find_file(name, self._index, places, origin)
 
     @cached_property
     def files(self) -> list[Path]:
-        """All files of the folder, sorted."""
+        """All files in the folder and below, sorted."""
         return walk_files(self.root)
 
     @cached_property
     def images(self) -> list[Path]:
-        """The images among them."""
-        return [p for p in self.files if is_image(p)]
+        """The images among `files`."""
+        return [path for path in self.files if is_image(path)]
 
     @cached_property
     def _index(self) -> FileIndex:
@@ -56,28 +55,27 @@ class ImageFolder:
 
 
 class ImageList:
-    """Given images, in which those that an annotation names are looked up: the rest of the annotation is not wanted.
+    """A list of images, in which the paths of an annotation are looked up; the annotation's other images are not found.
 
     Args:
         root: folder that the keys are relative to.
-        keys: the images.
-        annotation: the annotation file; a path relative to it is tried first.
+        keys: keys of the images.
+        annotation: the annotation file or folder; paths relative to it are tried first.
     """
 
     def __init__(self, root: Path, keys: list[str], annotation: Path):
         self.root = root
-        self._beside = annotation.resolve() if annotation.is_dir() else annotation.resolve().parent
+        self._annotation_folder = annotation.resolve() if annotation.is_dir() else annotation.resolve().parent
         self._by_path = {(root / key).resolve(): root / key for key in keys}
-        # The folder above the images may be that of one slide, so that it is compared, too.
+        # All folders are compared, since the one above the images may be named after a slide.
         self._index = FileIndex(self._by_path, root, lambda path: path.parts[1:-1])
 
     def find(self, name: str, origin: Origin | None = None) -> Path | None:
-        """Return the image's file, or None.
+        """Return the image file, or None.
 
         Raises:
-            InputError: several images fit equally well.
+            InputError: several images match equally well.
         """
-        own = [origin.folder.resolve()] if origin is not None else []
-        places = [*own, self._beside, *(place / "images" for place in (*own, self._beside))]
-        path = found(name, self._index, places, None)
+        folders = [*([origin.folder.resolve()] if origin is not None else []), self._annotation_folder]
+        path = find_file(name, self._index, [*folders, *(folder / "images" for folder in folders)], None)
         return None if path is None else self._by_path[path]

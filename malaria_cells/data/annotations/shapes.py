@@ -1,4 +1,4 @@
-"""Helps the readers of drawing tools: gathers an image's shapes as boxes, and names the image in which something is wrong."""
+"""Shared by the readers of annotation tools: collects an image's shapes as boxes, and adds file and image to error messages."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,26 +13,32 @@ from malaria_cells.base.text import excerpt
 from malaria_cells.data.annotations.source import RawImage, Source, numbers
 
 T = TypeVar("T")
-_KINDS: dict[type, str] = {dict: "an object {..}", list: "a list [..]", str: "a text"}
+# Names of the JSON types for messages.
+_TYPE_NAMES: dict[type, str] = {dict: "an object {..}", list: "a list [..]", str: "a text"}
 
 
 def expect(value: Any, kind: type[T], what: str) -> T:
-    """Return the value of a JSON file if it is of the kind that it must be.
+    """Return a value of a JSON file if it has the expected type.
+
+    Args:
+        value: the value.
+        kind: the expected type.
+        what: name of the value, for the message.
 
     Raises:
-        TypeError: it is not; names what it is.
+        TypeError: the value has another type; the message shows it.
 
     Examples:
         >>> expect([1], list, "`regions`")
         [1]
     """
     if not isinstance(value, kind):
-        raise TypeError(f"{what} is {excerpt(value, 40)}, not {_KINDS.get(kind, kind.__name__)}")
+        raise TypeError(f"{what} is {excerpt(value, 40)}, not {_TYPE_NAMES.get(kind, kind.__name__)}")
     return value
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file; a name that no file can have, too long for instance, is none."""
+    """Whether the path is a file; False also for names that the file system does not allow, such as too long ones."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -41,7 +47,12 @@ def is_file(path: Path) -> bool:
 
 @contextmanager
 def faults_named(source: Source, expected: str, image: Any = None) -> Iterator[None]:
-    """Turn what a missing or wrong part of a file raises into an error that names the file, the image and the format expected.
+    """Convert the exceptions that a missing or wrong part of a file raises to an error that names the file, the image and the format.
+
+    Args:
+        source: the file.
+        expected: the expected structure of the file, for the message.
+        image: name of the image, for the message.
 
     Raises:
         InputError: instead of a KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError or RecursionError.
@@ -51,20 +62,20 @@ def faults_named(source: Source, expected: str, image: Any = None) -> Iterator[N
     except InputError:
         raise
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-        found = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
+        problem = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
         where = f"image {excerpt(image)}: " if image is not None else ""
-        raise InputError(f"{source.path}: {where}{found}; expected {expected}") from error
+        raise InputError(f"{source.path}: {where}{problem}; expected {expected}") from error
 
 
 @dataclass
 class Shapes:
-    """The shapes of one image, as boxes, while they are read.
+    """Collects the shapes of one image as boxes.
 
     Attributes:
-        source: the file, which takes notes of what is left out.
-        name: the image's path as written.
-        categories: one name a box.
-        boxes: left, top, right, bottom of each.
+        source: the annotation file, to whose issues shapes that are left out are added.
+        name: path of the image as written in the file.
+        categories: name of the category of each box.
+        boxes: left, top, right and bottom of each box, in pixels.
     """
 
     source: Source
@@ -73,11 +84,11 @@ class Shapes:
     boxes: list[list[float]] = field(default_factory=list)
 
     def add(self, category: Any, *box: Any) -> None:
-        """Take a box; its coordinates may be written as strings.
+        """Add a box with its category; coordinates may be strings.
 
         Raises:
-            TypeError: a category that is not a text, or empty.
-            InputError: a coordinate that is no number.
+            TypeError: the category is empty or not a text.
+            InputError: a coordinate is not a number.
         """
         if not isinstance(category, str) or not category.strip():
             raise TypeError(f"a shape has the label {excerpt(category, 40)}, not a text")
@@ -85,10 +96,10 @@ class Shapes:
         self.categories.append(category.strip())
 
     def leave_out(self, what: str, reason: str, count: int = 1) -> None:
-        """Count something of the image that is not read, or not as it is."""
+        """Add something of the image that is left out or changed to the issues; see `AnnotationIssues.note`."""
         self.source.issues.note(what, reason, self.name, count)
 
     def image(self, size_wh: tuple[int, int] | None = None, part: str | None = None) -> RawImage:
-        """All that was taken."""
+        """The image with all boxes that were added."""
         boxes = np.array(self.boxes, dtype=np.float64).reshape(-1, 4)
         return RawImage(self.name, self.categories, boxes, size_wh=size_wh, part=part)

@@ -1,4 +1,4 @@
-"""What a reader is given, and what it returns before anything is checked."""
+"""Input and output of the readers: a `Source` is an annotation file or folder, a `RawImage` is an image as read, before any check."""
 
 import codecs
 import json
@@ -22,18 +22,18 @@ from malaria_cells.data.images import is_image, walk_files
 
 @dataclass(frozen=True)
 class RawImage:
-    """One image as its annotation file has it: nothing clipped, dropped or mapped yet.
+    """One image as read from its annotation file; its boxes and categories are not yet checked, clipped or mapped.
 
     Attributes:
-        name: the image's path as written.
-        categories: one name a box.
-        boxes_xyxy: float64 (n, 4), may hold NaN, swapped corners, or lie outside.
-        ignore: bool (n,), regions that the format itself marks as not to be scored (COCO's crowds).
-        size_wh: width and height as declared, if the format declares them.
-        part: ``train``, ``validation`` or ``test``, if the format says so.
-        whole: the only category is of the image as a whole; the box is without meaning.
-        relative: boxes are in fractions of the image's width and height, not in pixels.
-        other_names: paths that the image may have instead, tried in order where `name` leads to none.
+        name: path of the image as written in the file.
+        categories: name of the category of each box.
+        boxes_xyxy: float64 (n, 4), in pixels; may contain NaN and swapped corners, and exceed the image.
+        ignore: bool (n,), True for ignore regions of the format (COCO's crowds); empty if there are none.
+        size_wh: declared width and height in pixels; None if the file declares none.
+        part: ``train``, ``validation`` or ``test``, if the file assigns the image to a part; else None.
+        whole: True if the only category belongs to the image as a whole; the box is a placeholder.
+        relative: True if boxes are in fractions of the image's width and height, not in pixels.
+        other_names: alternative paths of the image, tried in order if there is no image at `name`.
     """
 
     name: str
@@ -48,18 +48,18 @@ class RawImage:
 
 
 def whole_image(name: str, category: str) -> RawImage:
-    """An image that is an example of a category as a whole."""
+    """An image with one category as a whole (image classification)."""
     return RawImage(name, [category], np.zeros((1, 4)), whole=True)
 
 
 @dataclass(frozen=True)
 class Source:
-    """An annotation file or folder, parsed at most once, and what was odd about it.
+    """An annotation file or folder, which is parsed at most once, with the issues found in it.
 
     Attributes:
         path: the file or folder.
-        issues: takes a note of everything that is mended or left out.
-        part: ``train``, ``validation`` or ``test``, where the place of the file says so; what the content says counts more.
+        issues: everything that is corrected or left out.
+        part: ``train``, ``validation`` or ``test``, if the path of the file names a part; a part in the content takes precedence.
     """
 
     path: Path
@@ -68,7 +68,7 @@ class Source:
 
     @cached_property
     def files(self) -> list[Path]:
-        """All files of the folder, sorted."""
+        """All files in the folder and below, sorted."""
         return walk_files(self.path)
 
     @cached_property
@@ -78,7 +78,7 @@ class Source:
 
     @cached_property
     def image_folders(self) -> dict[Path, list[Path]]:
-        """For each folder the folders in it that have images, in them or below, sorted."""
+        """For each folder its subfolders with images, directly or below, sorted."""
         tree: dict[Path, set[Path]] = defaultdict(set)
         for folder in self.own_image_folders:
             while folder != self.path:
@@ -88,53 +88,58 @@ class Source:
 
     @cached_property
     def own_image_folders(self) -> frozenset[Path]:
-        """The folders that images lie in directly."""
+        """The folders that contain images directly."""
         return frozenset(path.parent for path in self.images)
 
     @cached_property
     def json(self) -> Any:
-        """The parsed content, or None where the path is not a JSON file.
+        """The parsed content; None if the path is not a JSON file.
 
         Raises:
-            InputError: a file that ends like JSON and is none.
+            InputError: the file has the extension of JSON, but is not valid JSON.
         """
         if self.path.suffix.lower() not in {".json", ".geojson"}:
             return None
         try:
-            return json.loads(self.path.read_bytes(), object_pairs_hook=_without_doubled_keys)
+            return json.loads(self.path.read_bytes(), object_pairs_hook=_unique_keys)
         except RecursionError:
-            raise InputError(f"{self.path}: its lists are nested too deeply for an annotation; export it again") from None
+            raise InputError(f"{self.path}: its lists are nested too deeply for an annotation; export the file again") from None
         except ValueError as error:
-            raise InputError(f"{self.path}: not valid JSON ({error}); the file may be cut off, fetch or export it again") from error
+            raise InputError(f"{self.path}: not valid JSON ({error}); the file may be truncated; download or export it again") from error
 
     @cached_property
     def xml(self) -> Element | None:
-        """The root of the content, or None where the path is not an XML file. Entities are never expanded.
+        """The root element; None if the path is not an XML file. Entities are never expanded.
 
         Raises:
-            InputError: a file that ends in .xml and is none, or that declares entities of its own.
+            InputError: the file has the extension .xml, but is not valid XML or declares entities.
         """
         if self.path.suffix.lower() != ".xml":
             return None
         try:
             return SafeXml.fromstring(_xml_text(self.path))
         except DefusedXmlException:
-            raise InputError(f"{self.path}: declares XML entities, which no annotation tool writes and are not expanded") from None
+            raise InputError(f"{self.path}: declares XML entities, which are not expanded; export the file again without them") from None
         except (ParseError, ValueError) as error:
-            raise InputError(f"{self.path}: not valid XML ({error}); the file may be cut off, fetch or export it again") from error
+            raise InputError(f"{self.path}: not valid XML ({error}); the file may be truncated; download or export it again") from error
 
 
-def _without_doubled_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object of its pairs.
+
+    Raises:
+        ValueError: a key has two different values, of which `json` would silently keep the last.
+    """
     content = dict(pairs)
     if len(content) < len(pairs):
-        for key, value in pairs:  # of a key that is there twice the last value counts, and the others would be lost
+        for key, value in pairs:
             if content[key] is not value and content[key] != value:
-                raise ValueError(f"the key {excerpt(key)} is there twice with different values")
+                raise ValueError(f"the key {excerpt(key)} occurs twice with different values")
     return content
 
 
 def _xml_text(path: Path) -> str:
-    """The text of an XML file in the encoding that its first line declares; expat itself knows only a few."""
+    """The text of an XML file, decoded by the encoding that its first line declares; expat supports only a few encodings."""
     content = path.read_bytes()
     declared = re.match(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""", content)
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -144,7 +149,7 @@ def _xml_text(path: Path) -> str:
     try:
         text = content.decode("utf-8-sig" if encoding.lower() == "utf-8" else encoding)
     except (LookupError, UnicodeError) as error:
-        raise InputError(f"{path}: its text is not in the encoding {encoding} ({error}); save it as UTF-8") from None
+        raise InputError(f"{path}: cannot be decoded as {encoding} ({error}); save it as UTF-8") from None
     return re.sub(r"^\s*<\?xml.*?\?>", "", text, count=1, flags=re.DOTALL)
 
 
@@ -152,7 +157,7 @@ def read_text(path: Path) -> str:
     """Read a text file as UTF-8, with or without a byte order mark.
 
     Raises:
-        InputError: another encoding; names the file.
+        InputError: the file has another encoding.
     """
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -161,7 +166,7 @@ def read_text(path: Path) -> str:
 
 
 def is_number(text: str) -> bool:
-    """Whether a text is a number as `float` reads it."""
+    """Whether `float` can parse a text."""
     try:
         float(text)
     except ValueError:
@@ -170,10 +175,15 @@ def is_number(text: str) -> bool:
 
 
 def numbers(source: Path, image: str, *values: Any) -> list[float]:
-    """Read coordinates that may be written as strings; None becomes NaN.
+    """Convert coordinates, which may be strings, to floats; None becomes NaN.
+
+    Args:
+        source: path of the annotation file, for the message.
+        image: name of the image, for the message.
+        *values: the coordinates.
 
     Raises:
-        InputError: a value that is no number; names the file and the image.
+        InputError: a value is not a number.
     """
     try:
         return [float("nan") if v is None else float(v) for v in values]
@@ -182,7 +192,7 @@ def numbers(source: Path, image: str, *values: Any) -> list[float]:
 
 
 def declared_size(width: Any, height: Any) -> tuple[int, int] | None:
-    """Width and height in pixels as a file declares them; None where it does not, or what it says is no size."""
+    """Width and height in pixels from the values in a file; None if they are missing or not positive numbers."""
     try:
         size = int(float(width)), int(float(height))
     except (TypeError, ValueError, OverflowError):
@@ -191,6 +201,6 @@ def declared_size(width: Any, height: Any) -> tuple[int, int] | None:
 
 
 def malformed(source: Path, expected: str, error: Exception) -> InputError:
-    """The error for a file of a known format that lacks one of its parts."""
-    found = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
-    return InputError(f"{source}: {found}; expected {expected}")
+    """The error for a file of a known format with a missing key or a value of the wrong type."""
+    problem = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
+    return InputError(f"{source}: {problem}; expected {expected}")

@@ -1,4 +1,4 @@
-"""Reads a table as spreadsheets save it: any usual separator, UTF-8 or UTF-16, blank lines; says in which line something is wrong."""
+"""Reads tables as spreadsheets save them: any common separator, UTF-8 or UTF-16, blank lines; errors name the line."""
 
 import codecs
 import csv
@@ -19,9 +19,9 @@ class Row:
     """One row of a table.
 
     Attributes:
-        line: of the file, counted from 1, in which it ends.
-        fields: as written.
-        separator: of the table.
+        line: number of the line in which the row ends, counted from 1.
+        fields: texts of the fields as written.
+        separator: separator of the table.
     """
 
     line: int
@@ -29,38 +29,38 @@ class Row:
     separator: str
 
 
-def read_table(path: Path, most: int | None = None) -> list[Row]:
-    """Read all rows that hold something; the first line with text decides on the separator: it is the one that cuts it into most fields.
+def read_table(path: Path, max_rows: int | None = None) -> list[Row]:
+    """Read all rows that are not blank, including the header.
+
+    The separator is the one that splits the first line with text into the most fields, unless the file declares one.
 
     Args:
         path: the file.
-        most: rows to read; None: all.
+        max_rows: number of rows to read; None: all.
 
     Raises:
-        InputError: an encoding that is not UTF-8 or UTF-16, a quote that is not closed, a field that never ends.
+        InputError: the encoding is neither UTF-8 nor UTF-16, a quote is not closed, or a field is too long.
     """
-    text, before = _text(path), 0
+    text, skipped_lines = _text(path), 0
     first, _, rest = text.partition("\n")
     line = next((line for line in text.splitlines() if line.strip()), "")
-    if re.fullmatch(r"sep=.", first.strip(), re.IGNORECASE):  # Excel's own way of naming the separator
-        text, before, separator = rest, 1, first.strip()[-1]
+    if re.fullmatch(r"sep=.", first.strip(), re.IGNORECASE):  # Excel's declaration of the separator
+        text, skipped_lines, separator = rest, 1, first.strip()[-1]
     else:
         separator = max(SEPARATORS, key=lambda s: _n_fields(line, s))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
-    rows = (Row(reader.line_num + before, fields, separator) for fields in reader)
+    rows = (Row(reader.line_num + skipped_lines, fields, separator) for fields in reader)
     try:
-        return list(islice((row for row in rows if any(field.strip() for field in row.fields)), most))
+        return list(islice((row for row in rows if any(field.strip() for field in row.fields)), max_rows))
     except csv.Error as error:
-        line_number = reader.line_num + before
-        raise InputError(
-            f"{path}: line {line_number} is no row of a table ({error}); look for a quote that is missing or too many"
-        ) from None
+        line_number = reader.line_num + skipped_lines
+        raise InputError(f"{path}: line {line_number} is not a row of a table ({error}); look for a missing or extra quote") from None
 
 
 def _n_fields(line: str, separator: str) -> int:
     try:
         return len(next(csv.reader([line], delimiter=separator)))
-    except csv.Error:  # a field of endless length
+    except csv.Error:  # the field is longer than csv.field_size_limit
         return 0
 
 
@@ -75,5 +75,5 @@ def _text(path: Path) -> str:
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: byte {error.start} is not UTF-16; save the file as UTF-8 (in Excel: CSV UTF-8)") from None
     if "\0" in text:
-        raise InputError(f"{path}: holds zero bytes, so that it is no table or not UTF-8; save it as UTF-8 (in Excel: CSV UTF-8)")
+        raise InputError(f"{path}: contains zero bytes, so it is not a table in UTF-8; save it as UTF-8 (in Excel: CSV UTF-8)")
     return text

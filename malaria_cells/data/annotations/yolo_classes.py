@@ -1,4 +1,4 @@
-"""The class names of a YOLO data set: ``data.yaml``, ``classes.txt``, ``obj.names``; and the parts that come with them."""
+"""Class names and parts of a YOLO data set, from ``data.yaml``, ``classes.txt`` or ``obj.names``."""
 
 import math
 import re
@@ -13,13 +13,19 @@ from malaria_cells.data.annotations.source import Source, read_text
 
 PARTS = {"train": "train", "val": "validation", "test": "test"}
 CLASS_FILES = ("classes.txt", "obj.names", "_darknet.labels", "class_names.txt", "classes.names", "labels.txt", "predefined_classes.txt")
-USUAL_YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
-_OWN_LISTS = CLASS_FILES[:5]  # the other two may be lists of another tool
+YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_YOLO_LISTS = CLASS_FILES[:5]  # names of YOLO tools' class lists; other tools write files of the last two names as well
 
 
 @dataclass(frozen=True)
 class Classes:
-    """Class names by number, the file that they are from, and the parts that it names."""
+    """Class names of a YOLO data set.
+
+    Attributes:
+        file: path of the file with the names.
+        names: class names by number.
+        content: content of data.yaml, or the paths of the parts' lists of images by ``train``, ``val`` and ``test``.
+    """
 
     file: Path
     names: dict[int, str]
@@ -27,10 +33,10 @@ class Classes:
 
     @property
     def key_point_values(self) -> int:
-        """Numbers that follow a box for its key points.
+        """Number of values that follow a box for its key points: the product of `kpt_shape`.
 
         Raises:
-            InputError: `kpt_shape` is no such shape.
+            InputError: `kpt_shape` is not a list of positive integers.
         """
         shape = self.content.get("kpt_shape")
         if shape is None:
@@ -46,87 +52,87 @@ def is_data_yaml(content: Any) -> bool:
 
 
 def yaml_files(folder: Source) -> list[Path]:
-    """The files of the upper-most level that are a data.yaml by name, or by `names` and a part."""
-    found: list[Path] = []
-    for path in sorted(folder.files, key=lambda p: (len(p.parts), p.name.lower() not in USUAL_YAML, p)):
-        if path.suffix.lower() not in {".yaml", ".yml"} or (found and len(path.parts) > len(found[0].parts)):
+    """The YAML files of a data set at the highest level that has any: files called data.yaml or the like, or with `names` and a part."""
+    yamls: list[Path] = []
+    for path in sorted(folder.files, key=lambda p: (len(p.parts), p.name.lower() not in YAML_NAMES, p)):
+        if path.suffix.lower() not in {".yaml", ".yml"} or (yamls and len(path.parts) > len(yamls[0].parts)):
             continue
-        by_name = path.name.lower() in USUAL_YAML
+        by_name = path.name.lower() in YAML_NAMES
         try:
             content = load_yaml(path)
         except InputError:
-            if by_name:  # it is told what is wrong with it as it is read
-                found.append(path)
+            if by_name:  # the error is raised again when the file is read
+                yamls.append(path)
             continue
         if by_name or (is_data_yaml(content) and any(part in content for part in PARTS)):
-            found.append(path)
-    return found
+            yamls.append(path)
+    return yamls
 
 
 def class_files(folder: Source) -> list[Path]:
-    """The lists of class names, the likeliest first."""
-    named = [path for path in folder.files if path.name.lower() in CLASS_FILES]
-    return sorted(named, key=lambda p: (len(p.parts), CLASS_FILES.index(p.name.lower()), p))
+    """The files with lists of class names, the likeliest first."""
+    paths = [path for path in folder.files if path.name.lower() in CLASS_FILES]
+    return sorted(paths, key=lambda p: (len(p.parts), CLASS_FILES.index(p.name.lower()), p))
 
 
 def read_classes(folder: Source, named: Path) -> Classes:
     """Read the class names of a data set.
 
     Args:
-        folder: of the data set.
-        named: what the user named: the folder, or a file of class names in it.
+        folder: folder of the data set.
+        named: path that the user gave: the folder, or a file of class names in it.
 
     Raises:
-        InputError: no class names, or lists that contradict each other.
+        InputError: class names are missing, or several lists contradict each other.
     """
     if named.is_file() and named.suffix.lower() in {".yaml", ".yml"}:
-        return _of_yaml(named, folder)
+        return _from_yaml(named, folder)
     files = [] if named.is_file() else yaml_files(folder)
-    usual = bool(files) and files[0].name.lower() in USUAL_YAML
-    rivals = [p for p in files if p.name.lower() == files[0].name.lower()] if usual else files
-    if len(rivals) > 1:
-        shown = ", ".join(p.relative_to(folder.path).as_posix() for p in rivals[:4])
-        raise InputError(f"{folder.path}: several files name classes and parts ({shown}); name one of them, or its folder")
+    by_name = bool(files) and files[0].name.lower() in YAML_NAMES
+    candidates = [path for path in files if path.name.lower() == files[0].name.lower()] if by_name else files
+    if len(candidates) > 1:
+        paths = ", ".join(path.relative_to(folder.path).as_posix() for path in candidates[:4])
+        raise InputError(f"{folder.path}: several files name classes and parts ({paths}); name one of them, or its folder")
     if files:
-        return _of_yaml(files[0], folder)
-    of_names = [named] if named.is_file() and named.name.lower() in CLASS_FILES else class_files(folder)
-    if not of_names:
-        raise InputError(f"{folder.path}: holds no data.yaml, classes.txt or obj.names that names the classes; write one")
-    first = of_names[0]
+        return _from_yaml(files[0], folder)
+    lists = [named] if named.is_file() and named.name.lower() in CLASS_FILES else class_files(folder)
+    if not lists:
+        raise InputError(f"{folder.path}: has no file with the class names; write a data.yaml, classes.txt or obj.names")
+    first = lists[0]
     names = _lines(first)
-    other = next((path for path in of_names if path.name.lower() in _OWN_LISTS and path != first and _lines(path) != names), None)
+    other = next((path for path in lists if path.name.lower() in _YOLO_LISTS and path != first and _lines(path) != names), None)
     if other is not None:
-        raise InputError(f"{other}: names other classes than {first}; one set has one list of classes, mend or remove one of them")
+        raise InputError(f"{other}: names other classes than {first}; expected one list of classes: correct or remove one of the files")
     return Classes(first, dict(enumerate(names)), _darknet(folder, first))
 
 
 def _lines(path: Path) -> list[str]:
-    """The names of a list, one a line, without the quotes or numbers that some tools write.
+    """The class names in a file with one name per line, without the quotes or numbers that some tools write.
 
     Raises:
-        InputError: a line between names is empty, which would move the numbers of the others, or there is no name.
+        InputError: a line between names is empty, which would shift the numbers of the following classes, or there is no name.
     """
     lines = [line.strip() for line in read_text(path).rstrip().splitlines()]
     if not lines or not all(lines):
         where = f"line {lines.index('') + 1} is empty" if lines else "names no class"
-        raise InputError(f"{path}: {where}; expected one name a line, in the order of their numbers")
-    numbered = [re.fullmatch(r"(\d+)\s*[:,]\s*(.+)", line) for line in lines]
-    if all(match is not None and int(match[1]) == i for i, match in enumerate(numbered)):
-        lines = [match[2].strip() for match in numbered if match is not None]
+        raise InputError(f"{path}: {where}; expected one name per line, in the order of their numbers")
+    matches = [re.fullmatch(r"(\d+)\s*[:,]\s*(.+)", line) for line in lines]
+    if all(match is not None and int(match[1]) == i for i, match in enumerate(matches)):
+        lines = [match[2].strip() for match in matches if match is not None]
     return [line[1:-1] if len(line) > 2 and line[0] == line[-1] and line[0] in "\"'" else line for line in lines]
 
 
 def _darknet(folder: Source, names: Path) -> dict[str, Any]:
-    """The lists of images of each part: by Darknet's ``obj.data``, or by the lists' own names beside the class names."""
-    beside = {path.name.lower(): path for path in folder.files if path.parent == names.parent}
+    """The paths of the parts' lists of images, from Darknet's ``obj.data``, or from lists called ``train.txt`` etc. beside the names."""
+    files = {path.name.lower(): path for path in folder.files if path.parent == names.parent}
     content: dict[str, Any] = {}
-    if "obj.data" in beside:
-        for line in read_text(beside["obj.data"]).splitlines():
+    if "obj.data" in files:
+        for line in read_text(files["obj.data"]).splitlines():
             key, _, value = (text.strip() for text in line.partition("="))
             if key in {"train", "valid", "val", "test"} and value:
                 content["val" if key == "valid" else key] = value
     for name, key in (("train.txt", "train"), ("val.txt", "val"), ("valid.txt", "val"), ("test.txt", "test")):
-        if name in beside and key not in content and _lists_images(beside[name]):
+        if name in files and key not in content and _lists_images(files[name]):
             content[key] = name
     return content
 
@@ -136,23 +142,25 @@ def _lists_images(path: Path) -> bool:
     return bool(re.search(r"\.\w{3,4}$", first))
 
 
-def _of_yaml(path: Path, folder: Source) -> Classes:
+def _from_yaml(path: Path, folder: Source) -> Classes:
     content = load_yaml(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: found a {type(content).__name__}, expected keys such as names, train and val")
     names = content.get("names")
-    listed = dict(enumerate(names)) if isinstance(names, list) else names
-    if not isinstance(listed, dict) or not all(str(i).isdecimal() and len(str(i)) < 10 for i in listed):
+    name_of = dict(enumerate(names)) if isinstance(names, list) else names
+    if not isinstance(name_of, dict) or not all(str(i).isdecimal() and len(str(i)) < 10 for i in name_of):
         raise InputError(f"{path}: names: found {excerpt(names)}, expected a list of class names")
-    truths = [name for name in listed.values() if isinstance(name, bool)]
-    if truths:
-        raise InputError(f"{path}: names: YAML reads yes, no, on and off as {truths[0]}; write such names in quotes")
-    if not all(isinstance(name, str | int | float) for name in listed.values()):
+    booleans = [name for name in name_of.values() if isinstance(name, bool)]
+    if booleans:
+        raise InputError(f"{path}: names: YAML reads yes, no, on and off as {booleans[0]}; write such names in quotes")
+    if not all(isinstance(name, str | int | float) for name in name_of.values()):
         raise InputError(f"{path}: names: found {excerpt(names)}, expected a list of class names")
-    if not listed:
+    if not name_of:
         raise InputError(f"{path}: names: is empty; expected the names of the classes, in the order of their numbers")
-    by_number = {int(i): str(name) for i, name in listed.items()}
+    by_number = {int(i): str(name) for i, name in name_of.items()}
     for other in class_files(folder):
-        if other.name.lower() in _OWN_LISTS and _lines(other) != list(by_number.values()):
-            folder.issues.note("list", f"of other classes than {path.name} names, not used", other.relative_to(folder.path).as_posix())
+        if other.name.lower() in _YOLO_LISTS and _lines(other) != list(by_number.values()):
+            folder.issues.note(
+                "list", f"of classes that differ from those in {path.name}, not used", other.relative_to(folder.path).as_posix()
+            )
     return Classes(path, by_number, content)

@@ -1,4 +1,4 @@
-"""YOLO's label texts: which text belongs to which image, and what its lines say."""
+"""YOLO's label files: matching them with images, and parsing their lines."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -10,8 +10,8 @@ from malaria_cells.data.annotations.parts import is_plain, part_of_path
 from malaria_cells.data.annotations.source import is_number, read_text
 from malaria_cells.data.images import SUFFIXES
 
-# Texts that lie in such data sets and are no labels.
-_OTHER_TEXTS = (
+# Stems of text files in YOLO data sets that are not label files.
+_OTHER_STEMS = (
     "classes",
     "predefined_classes",
     "labels",
@@ -25,48 +25,53 @@ _OTHER_TEXTS = (
     "valid",
     "test",
 )
-_FAR_OUTSIDE = 1.5  # fractions of the image's side: a centre or side beyond it is in pixels or percent
+_MAX_FRACTION = 1.5  # fraction of the image's side; larger values are in pixels or percent
 
 
-def label_texts(files: Iterable[Path]) -> list[Path]:
-    """The texts that may be labels: a text that is called otherwise is one where it lies in the place of an image's."""
+def text_files(files: Iterable[Path]) -> list[Path]:
+    """The text files, each of which may be a label file: even a ``notes.txt`` is one if there is an image ``notes.jpg``."""
     return [path for path in files if path.suffix.lower() == ".txt"]
 
 
-def is_other(text: Path) -> bool:
-    """Whether a text's name is that of a list or a note, and not of a label."""
-    stem = text.stem.lower()
-    return stem in _OTHER_TEXTS or stem.startswith("readme")
+def is_other(file: Path) -> bool:
+    """Whether a text file has the name of a list or a note, not of a label file."""
+    stem = file.stem.lower()
+    return stem in _OTHER_STEMS or stem.startswith("readme")
 
 
-def texts_of(images: list[Path], texts: list[Path], root: Path) -> dict[Path, Path]:
-    """Find the text of each image: ``labels`` in the place of ``images``, or beside it, as ``a.txt`` or ``a.jpg.txt``.
+def label_file_of_images(images: list[Path], texts: list[Path], root: Path) -> dict[Path, Path]:
+    """Find the label file of each image: ``a.txt`` or ``a.jpg.txt``, in ``labels`` instead of ``images``, or beside the image.
 
-    The case of letters may differ. Where that finds none, the text may lie in any folder, if the folders that say something (``slide1``,
-    but not ``images`` or ``labels``), the part and the stem are those of this image alone.
+    The case of letters may differ. If there is no such file, the label file may be in any folder, provided that it and the image are
+    the only ones with the same stem, part and specific folders (``slide1``, but not ``images`` or ``labels``).
+
+    Args:
+        images: paths of the images.
+        texts: paths of the text files.
+        root: folder of the data set.
 
     Returns:
-        AnnotatedImage: text; images without a text are not in it.
+        The label file of each image; images without a label file are left out.
     """
-    by_place: dict[str, list[Path]] = defaultdict(list)
+    by_path: dict[str, list[Path]] = defaultdict(list)
     for text in texts:
-        by_place[text.as_posix().casefold()].append(text)
-    found: dict[Path, Path] = {}
+        by_path[text.as_posix().casefold()].append(text)
+    labels_of: dict[Path, Path] = {}
     for image in images:
-        fitting = (by_place.get(place.as_posix().casefold(), []) for place in _places(image))
-        own = next((candidates for candidates in fitting if candidates), [])
-        if own:
-            found[image] = next((t for t in own if t.stem in {image.stem, image.name}), own[0])
-    taken = set(found.values())
-    free_texts = _by_meaning([t for t in texts if t not in taken and not is_other(t)], root)
-    free_images = _by_meaning([p for p in images if p not in found], root)
-    for meaning, alike in free_images.items():
-        if len(alike) == 1 and len(free_texts.get(meaning, ())) == 1:
-            found[alike[0]] = free_texts[meaning][0]
-    return found
+        candidates = next((files for path in _usual_paths(image) if (files := by_path.get(path.as_posix().casefold(), []))), [])
+        if candidates:
+            labels_of[image] = next((file for file in candidates if file.stem in {image.stem, image.name}), candidates[0])
+    matched = set(labels_of.values())
+    other_texts = _by_identity([text for text in texts if text not in matched and not is_other(text)], root)
+    other_images = _by_identity([image for image in images if image not in labels_of], root)
+    for identity, same in other_images.items():
+        if len(same) == 1 and len(other_texts.get(identity, ())) == 1:
+            labels_of[same[0]] = other_texts[identity][0]
+    return labels_of
 
 
-def _places(image: Path) -> list[Path]:
+def _usual_paths(image: Path) -> list[Path]:
+    """Paths at which YOLO tools expect the label file of an image."""
     folders = []
     parts = list(image.parent.parts)
     for i in range(len(parts) - 1, -1, -1):
@@ -77,27 +82,28 @@ def _places(image: Path) -> list[Path]:
     return [folder / f"{name}.txt" for folder in folders for name in (image.stem, image.name)]
 
 
-def _by_meaning(paths: list[Path], root: Path) -> dict[tuple, list[Path]]:
-    alike: dict[tuple, list[Path]] = defaultdict(list)
-    shared = _shared_folders(paths, root)
+def _by_identity(paths: list[Path], root: Path) -> dict[tuple, list[Path]]:
+    """Paths by their part, their specific folders and their stem."""
+    by_identity: dict[tuple, list[Path]] = defaultdict(list)
+    n_shared = _n_shared_folders(paths, root)
     for path in paths:
         folders = path.relative_to(root).parts[:-1]
         stem = path.stem
         if path.suffix.lower() == ".txt" and PurePosixPath(stem).suffix.lower() in SUFFIXES:  # a.jpg.txt
             stem = PurePosixPath(stem).stem
-        said = tuple(f.casefold() for f in folders[shared:] if not is_plain(f))
-        alike[part_of_path(folders), said, stem.casefold()].append(path)
-    return alike
+        specific = tuple(folder.casefold() for folder in folders[n_shared:] if not is_plain(folder))
+        by_identity[part_of_path(folders), specific, stem.casefold()].append(path)
+    return by_identity
 
 
-def _shared_folders(paths: list[Path], root: Path) -> int:
-    """How many folders, from the root on, all paths have in common: they tell none of them apart."""
+def _n_shared_folders(paths: list[Path], root: Path) -> int:
+    """Number of folders below the root that all paths have in common."""
     folders = [path.relative_to(root).parts[:-1] for path in paths]
     return next((n for n, level in enumerate(zip(*folders, strict=False)) if len(set(level)) > 1), min(map(len, folders), default=0))
 
 
 def looks_like_labels(path: Path) -> bool:
-    """Whether a text holds nothing but lines of a class's number and four numbers or more, and at least one of them."""
+    """Whether a text file has one or more lines, each of an integer class number and four or more numbers."""
     try:
         lines = [line.split() for line in read_text(path).splitlines() if line.strip()]
         return bool(lines) and all(len(line) >= 5 and float(line[0]).is_integer() and all(map(is_number, line)) for line in lines)
@@ -106,17 +112,17 @@ def looks_like_labels(path: Path) -> bool:
 
 
 def read_rows(path: Path, key_point_values: int = 0) -> list[tuple[int, list[float]]]:
-    """Read a label text.
+    """Read a label file.
 
     Args:
-        path: of the text.
-        key_point_values: numbers that follow a box where the set has key points (`kpt_shape` multiplied out).
+        path: path of the label file.
+        key_point_values: number of values that follow a box for its key points; see `Classes.key_point_values`.
 
     Returns:
-        Class number and box of each line: left, top, right, bottom in fractions of the image's sides.
+        Class number and box of each line: left, top, right and bottom in fractions of the image's width and height.
 
     Raises:
-        InputError: a line that is not ``class x_centre y_centre width height`` or an outline, in fractions of 1.
+        InputError: a line is neither ``class x_centre y_centre width height`` nor an outline, in fractions of 1.
     """
     rows = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
@@ -126,20 +132,20 @@ def read_rows(path: Path, key_point_values: int = 0) -> list[tuple[int, list[flo
         if len(values) < 5 or not all(map(is_number, values)) or not float(values[0]).is_integer():
             raise InputError(f"{path}: line {number} is {excerpt(line)}; expected: class x_centre y_centre width height, in fractions of 1")
         class_id, *rest = map(float, values)
-        if not _is_box(rest, key_point_values) and any(abs(value) > _FAR_OUTSIDE for value in rest):
+        if not _is_box(rest, key_point_values) and any(abs(value) > _MAX_FRACTION for value in rest):
             raise InputError(
                 f"{path}: line {number} is {excerpt(line)}, neither a box nor an outline in fractions of 1; key points need `kpt_shape` in "
-                "data.yaml, and numbers of tracks have to be left out"
+                "data.yaml, and track ids must be removed"
             )
         if len(rest) == 5 and not 0 <= rest[4] <= 1:
             raise InputError(
-                f"{path}: line {number} is {excerpt(line)}: its sixth number is no score from 0 to 1 (an angle, say); "
-                "export boxes, or outlines of the turned ones"
+                f"{path}: line {number} is {excerpt(line)}: its sixth number is not a score from 0 to 1 (is it an angle?); "
+                "export boxes, or outlines of rotated boxes"
             )
-        if any(abs(value) > _FAR_OUTSIDE for value in rest[:4]):
+        if any(abs(value) > _MAX_FRACTION for value in rest[:4]):
             raise InputError(
                 f"{path}: line {number} is {excerpt(line)}, whose numbers look like pixels or percent; "
-                "expected fractions of the image's width and height, 0 to 1: divide by them and write the texts again"
+                "expected fractions of the image's width and height, from 0 to 1: divide the numbers by them"
             )
         rows.append((int(class_id), _bounds(rest, key_point_values)))
     return rows
@@ -150,7 +156,7 @@ def _is_box(values: list[float], key_point_values: int) -> bool:
 
 
 def _bounds(values: list[float], key_point_values: int) -> list[float]:
-    """Corners of a box with or without a score or key points, or of an outline."""
+    """Left, top, right and bottom of a line's values: a box with or without a score and key points, or an outline."""
     if _is_box(values, key_point_values):
         x, y, width, height = values[:4]
         return [x - width / 2, y - height / 2, x + width / 2, y + height / 2]

@@ -1,4 +1,4 @@
-"""Policies made of imgaug's augmenters: uint8 batches in, uint8 batches out, fixed by a seed for each batch."""
+"""Augmentation policies of imgaug's augmenters, from uint8 batches to uint8 batches, with one seed per batch."""
 
 import threading
 from collections.abc import Callable
@@ -12,19 +12,18 @@ def make(policy: str) -> Augmenter:
     """Build one of `POLICIES`.
 
     Returns:
-        A function of a uint8 batch (n, H, W, 3) and a seed that returns a new uint8 batch; it may be called by several
-        threads at once, and gives the same answer whichever calls it.
+        A thread-safe function of a uint8 batch (n, H, W, 3) and a seed, which determines the new uint8 batch it returns.
     """
     build = POLICIES[policy]
     if build is None:
         return lambda patches, _: patches
-    own = threading.local()  # an augmenter holds its random state: threads must not share one
+    thread_state = threading.local()  # each thread has its own augmenter, since an augmenter holds its random state
 
     def augment(patches: np.ndarray, seed: int) -> np.ndarray:
-        if not hasattr(own, "augmenter"):
-            own.augmenter = build()
-        own.augmenter.seed_(seed)
-        return np.asarray(own.augmenter(images=patches))
+        if not hasattr(thread_state, "augmenter"):
+            thread_state.augmenter = build()
+        thread_state.augmenter.seed_(seed)
+        return np.asarray(thread_state.augmenter(images=patches))
 
     return augment
 
@@ -51,7 +50,7 @@ def _stain(*densities):  # type: ignore[no-untyped-def]
 def _slides():  # type: ignore[no-untyped-def]
     import imgaug.augmenters as iaa
 
-    # By Beer and Lambert's law a gamma of g makes a stain g times as dense, and leaves the clear field white.
+    # By the Beer-Lambert law, a gamma of g makes a stain g times as dense and leaves the clear field white.
     density = iaa.Sometimes(0.7, iaa.GammaContrast((0.5, 2.0), per_channel=0.5))
     return _stain(density, iaa.Sometimes(0.25, iaa.Grayscale((0.3, 1.0))))
 
@@ -63,15 +62,15 @@ def _shifts():  # type: ignore[no-untyped-def]
     return iaa.Sequential([iaa.Fliplr(0.5), geometry])
 
 
-def _uneven_light(images, random_state, parents, hooks):  # type: ignore[no-untyped-def]  # noqa: ARG001  imgaug calls it so
-    """A lamp that lights one side more, up to 25 % from edge to edge."""
-    lit = []
+def _uneven_light(images, random_state, parents, hooks):  # type: ignore[no-untyped-def]  # noqa: ARG001  imgaug's signature
+    """Uneven light, which changes by up to 25 % from edge to edge."""
+    unevenly_lit = []
     for image in images:
         y, x = np.mgrid[-0.5 : 0.5 : image.shape[0] * 1j, -0.5 : 0.5 : image.shape[1] * 1j]
         angle, strength = random_state.uniform(0, 2 * np.pi, ()), random_state.uniform(0.05, 0.25, ())
         factor = 1 + strength * (np.cos(angle) * x + np.sin(angle) * y)
-        lit.append(np.clip(np.rint(image * factor[..., None]), 0, 255).astype(np.uint8))
-    return np.stack(lit) if isinstance(images, np.ndarray) else lit
+        unevenly_lit.append(np.clip(np.rint(image * factor[..., None]), 0, 255).astype(np.uint8))
+    return np.stack(unevenly_lit) if isinstance(images, np.ndarray) else unevenly_lit
 
 
 def _microscope():  # type: ignore[no-untyped-def]

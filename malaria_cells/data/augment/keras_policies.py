@@ -1,17 +1,17 @@
-"""Policies made of Keras' and keras-cv's layers, which work on batches of tensors and may mix labels too.
+"""Augmentation policies of Keras' and keras-cv's layers, which work on batches of tensors and may mix labels.
 
-Each is seeded once a run, not once a batch: a run repeated from its start sees the same, one that was cut off and resumed
-goes on with other draws.
+A policy is seeded once per run, not once per batch. So a repeated run sees the same batches, but a resumed run continues with other
+random draws.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-# images (b, H, W, 3) float32 0..255, labels (b, c) float32 -> the same, changed
+# (images (b, H, W, 3) float32 0..255, labels (b, c) float32) -> augmented images and labels of the same shapes
 BatchPolicy = Callable[[Any, Any], tuple[Any, Any]]
 
-CROP_FROM = 1.12  # an image is enlarged by so much before a crop of its own size is taken at random
-RAND_AUGMENT_MAGNITUDE = 0.3
+CROP_FROM = 1.12  # factor by which an image is enlarged before a random crop of the original size
+RAND_AUGMENT_MAGNITUDE = 0.3  # of the distortions, 0 to 1
 
 
 def make(policy: str, image_size_hw: tuple[int, int], seed: int) -> BatchPolicy:
@@ -22,9 +22,9 @@ def make(policy: str, image_size_hw: tuple[int, int], seed: int) -> BatchPolicy:
 def _layers(image_size_hw: tuple[int, int], seed: int) -> BatchPolicy:
     import keras
 
-    larger = [round(n * CROP_FROM) for n in image_size_hw]
-    chain = [
-        keras.layers.Resizing(*larger),
+    enlarged_hw = [round(n * CROP_FROM) for n in image_size_hw]
+    layers = [
+        keras.layers.Resizing(*enlarged_hw),
         keras.layers.RandomCrop(*image_size_hw, seed=seed),
         keras.layers.RandomFlip("horizontal_and_vertical", seed=seed + 1),
         keras.layers.RandomRotation(0.25, fill_mode="reflect", seed=seed + 2),
@@ -33,7 +33,7 @@ def _layers(image_size_hw: tuple[int, int], seed: int) -> BatchPolicy:
     ]
 
     def apply(images, labels):  # type: ignore[no-untyped-def]
-        for layer in chain:
+        for layer in layers:
             images = layer(images, training=True)
         return images, labels
 
@@ -45,7 +45,7 @@ def _rand_augment(image_size_hw: tuple[int, int], seed: int) -> BatchPolicy:  # 
     import tensorflow as tf
 
     layer = keras_cv.layers.RandAugment(value_range=(0, 255), augmentations_per_image=2, magnitude=RAND_AUGMENT_MAGNITUDE, seed=seed)
-    # keras-cv maps ten images at a time over one random state, so that which image gets which draw is a race.
+    # keras-cv maps ten images in parallel over one random state, so which image gets which draw would be a race.
     layer._map_fn = lambda augment, inputs: tf.map_fn(augment, inputs, parallel_iterations=1)
     return lambda images, labels: (layer(images, training=True), labels)
 

@@ -1,4 +1,4 @@
-"""The one reader of images: upright uint8 RGB, whatever is on disk; and which files of a folder are images."""
+"""Reads image files of any supported format as upright uint8 RGB, and lists the images of a folder."""
 
 from malaria_cells.data.images.listing import list_images
 from malaria_cells.data.images.names import SUFFIXES, UNREADABLE_SUFFIXES, is_image

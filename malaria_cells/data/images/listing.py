@@ -1,4 +1,4 @@
-"""The images of one file, a folder or a pattern, and what of it was left out."""
+"""Lists the images that a file, a folder or a glob pattern names, and logs what was left out."""
 
 import fnmatch
 import glob
@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 def list_images(where: str | Path) -> tuple[Path, list[str]]:
     """Find the images of one file, a directory (recursively) or a glob.
 
-    A path that exists is taken as it stands before it is taken for a pattern. Links to folders are followed; of several links to one
-    image one is listed, and of the image and a link to it the image. What was left out is logged, one line a kind.
+    An existing path is never read as a pattern. Links to folders are followed. If several paths lead to one image, one is listed, the
+    image itself rather than a link. Files that are left out are logged, one line per reason.
 
     Args:
         where: a path, or a pattern with ``*``, ``?`` or ``[``; ``**`` crosses folders; a leading ``~`` is the home folder.
@@ -29,7 +29,7 @@ def list_images(where: str | Path) -> tuple[Path, list[str]]:
         The folder that keys are relative to, and the sorted keys (relative paths with forward slashes).
 
     Raises:
-        InputError: nothing is there, or nothing of it is an image.
+        InputError: the path does not exist, or there is no image.
     """
     try:
         path = _expanded(where)
@@ -43,12 +43,12 @@ def list_images(where: str | Path) -> tuple[Path, list[str]]:
             raise InputError(f"{where}: no such image or directory")
     except OSError as error:
         raise InputError(f"{where}: cannot be searched ({error.strerror or reason(error)}); name a folder or an image") from None
-    found = [p for p in walk.files if is_image(p)]
-    kept = _without_doubles([p for p in found if _is_text(p)], walk.linked)
-    _tell_what_is_left_out(where, walk, [p for p in found if p not in kept])
-    if not kept:
+    images = [p for p in walk.files if is_image(p)]
+    listed = _without_duplicates([p for p in images if _is_text(p)], walk.linked)
+    _log_left_out(where, walk, [p for p in images if p not in listed])
+    if not listed:
         raise InputError(f"{where}: found no image{_brackets(str(where))}; expected files ending in {', '.join(sorted(SUFFIXES))}")
-    return root, sorted(p.relative_to(root).as_posix() for p in kept)
+    return root, sorted(p.relative_to(root).as_posix() for p in listed)
 
 
 def _expanded(where: str | Path) -> Path:
@@ -62,7 +62,7 @@ def _expanded(where: str | Path) -> Path:
 
 
 def _is_text(path: Path) -> bool:
-    """Whether a name can be written into a table; on Linux names may be bytes that are no text."""
+    """Whether a name can be written as text; on Linux, names may be bytes that are not valid text."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -71,22 +71,26 @@ def _is_text(path: Path) -> bool:
 
 
 def _matching(pattern: Path) -> tuple[Path, Walk]:
-    """Find the files that match a pattern; where none do, those that do with brackets as letters, or in other cases of the letters."""
+    """Find the files that match a pattern; if none do, those that match with literal brackets, or case-insensitively."""
     root, parts = _longest_folder(pattern)
     literal = [part.replace("[", "[[]") for part in parts]
-    tried = (_fitting(root, wanted, fits) for fits in (fnmatch.fnmatch, _fits_in_any_case) for wanted in (parts, literal))
-    found = next((paths for paths in tried if any(is_image(p) for p in paths)), [])
-    others = [p for p in _fitting(root, parts, _fits_in_any_case) if is_image(p) and p.is_file() and p not in found]
-    if others:
+    attempts = (
+        _matching_paths(root, wanted, matches_name)
+        for matches_name in (fnmatch.fnmatch, _matches_in_any_case)
+        for wanted in (parts, literal)
+    )
+    matches = next((paths for paths in attempts if any(is_image(p) for p in paths)), [])
+    case_variants = [p for p in _matching_paths(root, parts, _matches_in_any_case) if is_image(p) and p.is_file() and p not in matches]
+    if case_variants:
         log.warning(
-            f"{pattern}: {number_of(len(others), 'image')} left out that would match in other cases of the letters; first: {others[0]}"
+            f"{pattern}: {number_of(len(case_variants), 'image')} left out that would match if case were ignored; first: {case_variants[0]}"
         )
-    files = [p for p in found if p.is_file()]
-    return root, Walk(files, {p for p in files if _is_linked(p, root)}, [p for p in found if p.is_symlink() and not p.exists()])
+    files = [p for p in matches if p.is_file()]
+    return root, Walk(files, {p for p in files if _is_linked(p, root)}, [p for p in matches if p.is_symlink() and not p.exists()])
 
 
 def _longest_folder(pattern: Path) -> tuple[Path, list[str]]:
-    """Split a pattern behind the last folder that exists by that very name, brackets and all."""
+    """Split a pattern after its longest prefix that is an existing folder, with brackets read literally."""
     parts = pattern.parts
     for count in range(len(parts) - 1, 0, -1):
         root = Path(*parts[:count])
@@ -95,28 +99,31 @@ def _longest_folder(pattern: Path) -> tuple[Path, list[str]]:
     return Path(), list(parts)
 
 
-def _fitting(root: Path, parts: list[str], fits: Callable[[str, str], bool]) -> list[Path]:
-    found = [root]
-    for place, part in enumerate(parts):
-        folders = [p for p in found if p.is_dir()]
+def _matching_paths(root: Path, parts: list[str], matches_name: Callable[[str, str], bool]) -> list[Path]:
+    paths = [root]
+    for index, part in enumerate(parts):
+        folders = [p for p in paths if p.is_dir()]
         if part == "**":
-            last = place == len(parts) - 1
-            found = [p for folder in folders for p in (walked(folder).files if last else _folders(folder))]
-        elif glob.has_magic(part) or fits is _fits_in_any_case:
-            found = [
-                p for folder in folders for p in folder.iterdir() if fits(p.name, part) and (is_searched(p.name) or part.startswith("."))
+            last = index == len(parts) - 1
+            paths = [p for folder in folders for p in (walked(folder).files if last else _folders(folder))]
+        elif glob.has_magic(part) or matches_name is _matches_in_any_case:
+            paths = [
+                p
+                for folder in folders
+                for p in folder.iterdir()
+                if matches_name(p.name, part) and (is_searched(p.name) or part.startswith("."))
             ]
         else:
-            found = [p for folder in folders if os.path.lexists(p := folder / part)]
-    return sorted(dict.fromkeys(found))
+            paths = [p for folder in folders if os.path.lexists(p := folder / part)]
+    return sorted(dict.fromkeys(paths))
 
 
-def _fits_in_any_case(name: str, pattern: str) -> bool:
+def _matches_in_any_case(name: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(name.casefold(), pattern.casefold())
 
 
 def _folders(root: Path) -> list[Path]:
-    """The folder itself and those below it that lead to a file."""
+    """The folder and all folders below it that contain files at some depth."""
     return list(dict.fromkeys([root, *(parent for p in walked(root).files for parent in p.parents if root in parent.parents)]))
 
 
@@ -124,37 +131,37 @@ def _is_linked(path: Path, root: Path) -> bool:
     return any(p.is_symlink() for p in (path, *path.parents) if root in p.parents)
 
 
-def _without_doubles(found: list[Path], linked: set[Path]) -> set[Path]:
+def _without_duplicates(paths: list[Path], linked: set[Path]) -> set[Path]:
     if not linked:
-        return set(found)
-    kept: dict[str, Path] = {}
-    for p in sorted(found, key=lambda p: (p in linked, p)):
-        kept.setdefault(os.path.realpath(p), p)
-    return set(kept.values())
+        return set(paths)
+    by_target: dict[str, Path] = {}
+    for p in sorted(paths, key=lambda p: (p in linked, p)):
+        by_target.setdefault(os.path.realpath(p), p)
+    return set(by_target.values())
 
 
-def _tell_what_is_left_out(where: str | Path, walk: Walk, left_out: list[Path]) -> None:
+def _log_left_out(where: str | Path, walk: Walk, left_out: list[Path]) -> None:
     by_format: dict[str, list[Path]] = {}
     for p in walk.files:
         if name := UNREADABLE_SUFFIXES.get(p.suffix.lower()):
             by_format.setdefault(name, []).append(p)
     for name, paths in sorted(by_format.items()):
         log.warning(
-            f"{where}: {number_of(len(paths), 'file')} left out ({name}, which is not read), first: {paths[0]}; {export_advice(name)}"
+            f"{where}: {number_of(len(paths), 'file')} left out ({name}, which cannot be read), first: {paths[0]}; {export_advice(name)}"
         )
     unnamed = [p for p in left_out if not _is_text(p)]
     if unnamed:
         log.warning(
-            f"{where}: {number_of(len(unnamed), 'image')} left out with a name that is no text; first: {str(unnamed[0])!a}; rename them"
+            f"{where}: {number_of(len(unnamed), 'image')} left out, since the name is not text; first: {str(unnamed[0])!a}; rename them"
         )
     doubles = [p for p in left_out if _is_text(p)]
     if doubles:
-        log.warning(f"{where}: {number_of(len(doubles), 'link')} left out, to images that are listed already; first: {doubles[0]}")
+        log.warning(f"{where}: {number_of(len(doubles), 'link')} left out, since the image is already listed; first: {doubles[0]}")
     if walk.broken:
-        log.warning(f"{where}: {number_of(len(walk.broken), 'link')} left out, to nothing; first: {walk.broken[0]}")
+        log.warning(f"{where}: {number_of(len(walk.broken), 'link')} left out, since the target is missing; first: {walk.broken[0]}")
     if walk.closed:
         path, why = walk.closed[0]
-        log.warning(f"{where}: {number_of(len(walk.closed), 'folder')} could not be opened and not searched; first: {path} ({why})")
+        log.warning(f"{where}: {number_of(len(walk.closed), 'folder')} left out, since opening failed; first: {path} ({why})")
 
 
 def _brackets(where: str) -> str:

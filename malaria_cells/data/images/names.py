@@ -1,4 +1,4 @@
-"""Which files are images, by their names alone."""
+"""Recognises images by the suffix of their file name."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ SUFFIXES = frozenset(
     {
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif"),
         *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
-        # TIFF; as scanners of Aperio and Akoya, microscopes of Zeiss and MetaMorph, and writers of BigTIFF name it, too.
+        # TIFF, also with the suffixes of Aperio and Akoya scanners, Zeiss and MetaMorph microscopes, and BigTIFF.
         *(".tif", ".tiff", ".svs", ".qptiff", ".lsm", ".stk", ".btf", ".tf8"),
     }
 )
 
 _RAW = "a raw file of a camera"
-# Suffix: name of the format. Files of these kinds are images that must be exported before they can be read.
+# Suffixes of image formats that must be exported to another format before they can be read, with the format's name.
 UNREADABLE_SUFFIXES = {
     **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC of a telephone"),
     ".avif": "AVIF",
@@ -71,5 +71,5 @@ UNREADABLE_SUFFIXES = {
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file's name ends like an image's and is not hidden."""
+    """Whether a file has the suffix of an image and is not hidden."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")

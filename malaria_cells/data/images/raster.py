@@ -1,10 +1,10 @@
-"""JPEG, PNG, BMP, WebP, GIF and JPEG 2000, through Pillow."""
+"""Reads JPEG, PNG, BMP, WebP, GIF and JPEG 2000 through Pillow."""
 
 from typing import BinaryIO
 
 import numpy as np
 
-# Each module registers the one format that it reads; Pillow's others, of which some start programs, are never asked.
+# Each module registers the one format it reads. Pillow's other formats, some of which start external programs, are never used.
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
@@ -19,7 +19,7 @@ from PIL import (
 
 from malaria_cells.data.images.jpeg_2000 import deep_jpeg_2000
 from malaria_cells.data.images.refusal import UnreadableError, check_size
-from malaria_cells.data.images.samples import DARK, MOST, SIDEWAYS, TOO_DARK, check_brightness, check_opacity, to_8_bits, to_16_bits
+from malaria_cells.data.images.samples import DARK, MAX_16_BIT, SIDEWAYS, TOO_DARK, check_brightness, check_opacity, to_8_bits, to_16_bits
 
 FORMATS = tuple(
     kind.format
@@ -33,19 +33,19 @@ FORMATS = tuple(
     )
 )
 ORIENTATION_TAG = 0x0112
-_MORE_THAN_ONE_IMAGE = frozenset({"PNG", "WEBP", "GIF"})  # formats that hold animations; the further images of a JPEG are previews
+_MORE_THAN_ONE_IMAGE = frozenset({"PNG", "WEBP", "GIF"})  # formats of animations; further images in a JPEG are previews
 _PLAIN_FORMATS = frozenset({"JPEG", "MPO", "PNG", "BMP", "WEBP"})
 _PLAIN_MODES = frozenset({"1", "L", "P", "RGB"})
 _TRANSPARENT_MODES = frozenset({"RGBA", "LA", "PA", "La", "RGBa"})
 
 
 def opened(file: BinaryIO, start: bytes) -> ImageFile.ImageFile | None:
-    """Read a header; None: it is of none of the `FORMATS`.
+    """Read the header of an image; None if it has none of the `FORMATS`.
 
-    Pillow's own ``Image.open`` compares sizes with a limit that belongs to the whole process; here `check_size` does.
+    The size is limited by `check_size`, since the limit of Pillow's ``Image.open`` is a setting of the whole process.
 
     Raises:
-        UnreadableError: too large, or an animation.
+        UnreadableError: the image is too large or an animation.
     """
     for name in FORMATS:
         factory, accept = Image.OPEN[name]
@@ -57,7 +57,7 @@ def opened(file: BinaryIO, start: bytes) -> ImageFile.ImageFile | None:
         frames = getattr(image, "n_frames", 1) if name in _MORE_THAN_ONE_IMAGE else 1
         if frames > 1:
             raise UnreadableError(
-                f"an animation of {frames} frames, of which one would stand for all; save the wanted one as an image of its own"
+                f"an animation of {frames} frames, only one of which would be read; save the wanted frame as a separate image"
             )
         return image
     return None
@@ -70,13 +70,13 @@ def size(image: ImageFile.ImageFile) -> tuple[int, int]:
 
 
 def orientation(image: ImageFile.ImageFile) -> int:
-    """The EXIF orientation, 1 to 8; 1 where there is none."""
+    """The EXIF orientation, 1 to 8; 1 if there is none."""
     value = image.getexif().get(ORIENTATION_TAG)
     return value if isinstance(value, int) else 1
 
 
 def is_plain(image: ImageFile.ImageFile) -> bool:
-    """Whether no program can take the image for another one: 8 bits, RGB or grey, upright as stored, nothing transparent."""
+    """Whether every program decodes the image alike: 8 bits, RGB or grey, stored upright, opaque."""
     deep = any(";16" in str(tile.args) for tile in image.tile)
     stored = image.format in _PLAIN_FORMATS and image.mode in _PLAIN_MODES and not deep and "transparency" not in image.info
     return stored and image.getexif().get(ORIENTATION_TAG, 1) == 1
@@ -86,34 +86,34 @@ def pixels(image: ImageFile.ImageFile) -> np.ndarray:
     """Decode as upright uint8 RGB (H, W, 3).
 
     Raises:
-        UnreadableError: too dark for its 16 bits or beyond them, or transparent everywhere.
+        UnreadableError: the values use too little of 16 bits or exceed them, or the image is transparent everywhere.
     """
     if isinstance(image, Jpeg2KImagePlugin.Jpeg2KImageFile):
         deep = deep_jpeg_2000(image.fp, image.size) if image.fp is not None else None
         if deep is not None:
             return deep
-    # Asked before the pixels are read, when Pillow forgets it.
+    # Read the depth before the pixels, since Pillow drops it on decoding.
     deep_values = image.mode[0] in "IF" or any(";16" in str(tile.args) for tile in image.tile)
-    turned = ImageOps.exif_transpose(image)
-    if turned.mode.startswith("I") or turned.mode == "F":
-        return _deep_grey(np.asarray(turned), turned.info.get("transparency"))
-    if "transparency" in turned.info or turned.mode in _TRANSPARENT_MODES:
-        if deep_values and isinstance(turned.info.get("transparency"), tuple):
-            raise UnreadableError("one of its colours of 16 bits is declared transparent, which is not read; export it with 8 bits")
-        rgba = turned.convert("RGBA")
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I") or upright.mode == "F":
+        return _grey_16_to_8_bits(np.asarray(upright), upright.info.get("transparency"))
+    if "transparency" in upright.info or upright.mode in _TRANSPARENT_MODES:
+        if deep_values and isinstance(upright.info.get("transparency"), tuple):
+            raise UnreadableError("a 16-bit colour is declared transparent, which cannot be read; export it with 8 bits")
+        rgba = upright.convert("RGBA")
         check_opacity(np.asarray(rgba)[..., 3].max() / 255)
         _check_depth(deep_values, np.asarray(rgba)[..., :3])
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
-    found = np.asarray(turned.convert("RGB"))
-    _check_depth(deep_values, found)
-    return found
+    rgb = np.asarray(upright.convert("RGB"))
+    _check_depth(deep_values, rgb)
+    return rgb
 
 
-def _deep_grey(values: np.ndarray, transparent: object) -> np.ndarray:
+def _grey_16_to_8_bits(values: np.ndarray, transparent: object) -> np.ndarray:
     values = to_16_bits(values)
     check_brightness(values)
-    grey = to_8_bits(values, MOST)
+    grey = to_8_bits(values, MAX_16_BIT)
     if isinstance(transparent, int):
         check_opacity(float((values != transparent).any()))
         grey[values == transparent] = 255

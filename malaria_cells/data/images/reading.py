@@ -1,6 +1,6 @@
-"""An image file in, upright uint8 RGB out, or why not.
+"""Reads an image file as upright uint8 RGB, or raises an error that says why it cannot be read.
 
-Training and use read through here alone, because two JPEG decoders differ enough to flip a decision near a threshold.
+Training and inference use this reader alone, since two JPEG decoders differ enough to change a decision near a threshold.
 """
 
 import stat
@@ -20,17 +20,17 @@ Read = TypeVar("Read")
 def read_image(path: str | Path) -> np.ndarray:
     """Read an image upright (EXIF rotation applied) as RGB.
 
-    Grey becomes three equal channels, palettes are looked up, transparency is laid on white, 16-bit values are divided
-    by 257. Those of a camera of 14 bits or fewer, saved in 16 as they are, and fractions are refused: nearly black would be left.
-    So are the stacks and channels that microscopes write, of which one page would stand for all, animations, and images that are
-    transparent everywhere; smaller pages, which scanners add, are not looked at.
+    Grey becomes three equal channels, palettes are looked up, transparent pixels are blended with white, 16-bit values are divided by
+    257. Rejected are 16-bit images with values of 14 bits or fewer, or fractions, which would become nearly black; stacks, separate
+    channels and animations, only one page of which would be read; and images that are transparent everywhere. Smaller pages, which
+    scanners add, are ignored.
 
     Returns:
         uint8 (H, W, 3), values 0 to 255.
 
     Raises:
-        InputError: missing, no image, broken, too dark for its 16 bits or beyond them, a stack, or over 400 million pixels.
-            The message names the file.
+        InputError: the file is missing, not an image, broken, a stack, larger than 400 million pixels, or its values use too little
+            of 16 bits or exceed them. The message names the file.
 
     Examples:
         >>> image = read_image("docs/images/smear.jpg")
@@ -44,16 +44,16 @@ def image_size(path: Path) -> tuple[int, int]:
     """Width and height in pixels of the upright image, from the header alone.
 
     Raises:
-        InputError: as `read_image`, as far as the header tells.
+        InputError: as `read_image`, as far as the header shows it.
     """
     return _read(path, tiff.tiff_size, raster.size)
 
 
 def stored_turn(path: Path) -> int | None:
-    """How an image that is stored lying on its side has to be turned.
+    """The EXIF orientation of an image that is stored on its side.
 
     Returns:
-        The EXIF orientation, 5 to 8; None for an image that is stored with the width and height that it has upright.
+        The EXIF orientation, 5 to 8; None for an image whose stored width and height are those of the upright image.
 
     Raises:
         InputError: as `image_size`.
@@ -63,7 +63,7 @@ def stored_turn(path: Path) -> int | None:
 
 
 def is_read_alike(path: Path) -> bool:
-    """Whether every program shows an image as `read_image` does: 8 bits, RGB or grey, upright as stored, nothing transparent.
+    """Whether every program shows the pixels that `read_image` returns: 8 bits, RGB or grey, stored upright, opaque.
 
     Raises:
         InputError: as `image_size`.
@@ -77,7 +77,7 @@ def _read(path: Path, from_tiff: Callable[[BinaryIO], Read], from_raster: Callab
         if stat.S_ISDIR(mode):
             raise UnreadableError("is a folder; name an image in it")
         if not stat.S_ISREG(mode):
-            raise UnreadableError("is no file; name an image")
+            raise UnreadableError("is not a regular file; name an image")
         with path.open("rb") as file:
             start = file.read(SIGNATURE)
             if start[:4] in tiff.STARTS:
@@ -93,8 +93,8 @@ def _read(path: Path, from_tiff: Callable[[BinaryIO], Read], from_raster: Callab
     except FileNotFoundError:
         raise InputError(f"{path}: no such image") from None
     except PermissionError as error:
-        raise InputError(f"{path}: cannot be opened ({error.strerror}); allow its reading, or leave it out") from None
+        raise InputError(f"{path}: cannot be opened ({error.strerror}); allow reading it, or leave it out") from None
     except MemoryError:
         raise InputError(f"{path}: does not fit into the memory; cut it into parts") from None
-    except Exception as error:  # the libraries raise whatever the broken part raises
+    except Exception as error:  # libraries raise errors of many types for broken files
         raise InputError(f"{path}: the image is broken ({reason(error)}); export or copy it again") from error

@@ -1,10 +1,10 @@
-"""Why an image is not read, and what can be done; the file's name is put in front by the reader."""
+"""Errors about images that cannot be read, with advice; the reader puts the file's name in front."""
 
 from pathlib import Path
 
 from malaria_cells.data.images.names import UNREADABLE_SUFFIXES
 
-MAX_PIXELS = 400_000_000
+MAX_PIXELS = 400_000_000  # of an image
 READABLE = "JPEG, PNG, TIFF, JPEG 2000, BMP, WebP or GIF"
 
 _IMAGES = "export it as JPEG, PNG or TIFF with 8 bits from the program that shows it"
@@ -14,7 +14,7 @@ _ADVICE = {
     "a raw file of a camera": "develop it in the camera's program and export it as TIFF or JPEG",
     "a video": "export the frames that are wanted as PNG",
 }
-# The first bytes of files that are taken for images, where they begin, and the name of the format.
+# File signatures of formats that cannot be read: offset in bytes, signature, name of the format.
 _STARTS = (
     (0, b"%!PS", "PostScript"),
     (0, b"\xc5\xd0\xd3\xc6", "PostScript"),
@@ -34,15 +34,15 @@ _STARTS = (
     (4, b"ftypcrx", "a raw file of a camera"),
     (4, b"ftyp", "a video"),
 )
-SIGNATURE = 160  # bytes that are read to tell what a file is
+SIGNATURE = 160  # bytes that are read to recognise a file's format
 
 
 class UnreadableError(ValueError):
-    """An image that is not read; its message has no file name."""
+    """Error about an image that cannot be read; the message does not name the file."""
 
 
 def export_advice(name: str) -> str:
-    """Return what to do with an image of a format that is not read, by the format's name as in `UNREADABLE_SUFFIXES`.
+    """Advice on how to export an image of an unreadable format, by the format's name in `UNREADABLE_SUFFIXES`.
 
     Examples:
         >>> export_advice("a video")
@@ -56,7 +56,7 @@ def export_advice(name: str) -> str:
 
 
 def unreadable(path: Path, start: bytes) -> str:
-    """Say what a file is that is no image we read, by its first bytes or else by its name."""
+    """Error message for a file that cannot be read as an image; its format is told by the first bytes, or by the name."""
     if not start:
         return "not an image that can be read: the file is empty; copy it again"
     name = next((name for at, magic, name in _STARTS if start[at : at + len(magic)] == magic), None)
@@ -65,17 +65,17 @@ def unreadable(path: Path, start: bytes) -> str:
         return f"not an image that can be read: it is {name}; {export_advice(name)}"
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html")):
-        return "not an image that can be read: it is a page of the web, as a failed download leaves; fetch it again"
+        return "not an image that can be read: it is a web page, probably from a failed download; download it again"
     if text.startswith(b"version https://git-lfs"):
-        return "not an image that can be read: it is a pointer of Git LFS; fetch the image with `git lfs pull`"
+        return "not an image that can be read: it is a Git LFS pointer; fetch the image with `git lfs pull`"
     return f"not an image that can be read; expected {READABLE}"
 
 
 def refuse_raw(path: Path, start: bytes) -> None:
-    """See that a file with the structure of a TIFF is one: raw files and some scanners' are built like one, with a preview in front.
+    """Reject raw files and scanner formats that have the structure of a TIFF, with a preview as the first image.
 
     Raises:
-        UnreadableError: it is another format.
+        UnreadableError: the file has such a format.
     """
     name = UNREADABLE_SUFFIXES.get(path.suffix.lower()) or ("a raw file of a camera" if start[8:10] == b"CR" else None)
     if name is not None:
@@ -83,10 +83,10 @@ def refuse_raw(path: Path, start: bytes) -> None:
 
 
 def check_size(size_wh: tuple[int, int]) -> None:
-    """See that an image has pixels, and not too many, before they are decoded.
+    """Check that an image has pixels, and not too many, before it is decoded.
 
     Raises:
-        UnreadableError: it has none, or more than `MAX_PIXELS`.
+        UnreadableError: the image has no pixels, or more than `MAX_PIXELS`.
     """
     width, height = size_wh
     if width < 1 or height < 1:

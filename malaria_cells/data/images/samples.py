@@ -1,18 +1,18 @@
-"""Numbers of any depth to 8 bits, and transparency laid on white."""
+"""Conversion of pixel values to 8 bits, and of transparency to white."""
 
 import numpy as np
 
 from malaria_cells.data.images.refusal import UnreadableError
 
-MOST = 65_535  # value of 16 bits
-FEW_BITS = 16_383  # value; 14 bits, the most that a camera saves in 16 without scaling them
-DARK = round(FEW_BITS / (MOST / 255))  # 8-bit value that is left of it
-_HALF = 0.5  # opacity
+MAX_16_BIT = 65_535  # largest 16-bit value
+MAX_14_BIT = 16_383  # largest 14-bit value: cameras of up to 14 bits may save their values unscaled in 16 bits
+DARK = round(MAX_14_BIT / (MAX_16_BIT / 255))  # the 8-bit value that MAX_14_BIT is converted to
+MIN_OPACITY = 0.5  # lowest accepted opacity of an image's most opaque pixel
 TOO_DARK = "16 bits or more, but its values are so small that it would be converted to black; export it with 8 bits, or scaled to 16"
 
 
 def to_8_bits(values: np.ndarray, peak: int) -> np.ndarray:
-    """Scale whole numbers from 0 to `peak` to 0 to 255, rounded.
+    """Scale integers of 0 to `peak` to 0 to 255, rounded.
 
     Examples:
         >>> to_8_bits(np.array([0, 128, 65535], dtype=np.uint16), 65535).tolist()
@@ -27,50 +27,50 @@ def to_8_bits(values: np.ndarray, peak: int) -> np.ndarray:
 
 
 def to_16_bits(values: np.ndarray) -> np.ndarray:
-    """See that signed, wide or floating numbers are those of 16 bits.
+    """Convert signed, wide or floating-point values within the range of 16 bits to uint16.
 
     Raises:
-        UnreadableError: some are negative, beyond 16 bits, or not numbers.
+        UnreadableError: a value is negative, above 65,535 or NaN.
     """
     low, high = float(values.min()), float(values.max())
-    if not high <= MOST:
-        raise UnreadableError(f"its values go up to {high:,.0f}, over the {MOST:,} of 16 bits; export it with 8 bits")
+    if not high <= MAX_16_BIT:
+        raise UnreadableError(f"its values go up to {high:,.0f}, over the {MAX_16_BIT:,} of 16 bits; export it with 8 bits")
     if low < 0:
         raise UnreadableError(f"its values go down to {low:,.6g}, below 0; export it with 8 bits")
     return np.rint(values).astype(np.uint16)
 
 
 def check_brightness(values: np.ndarray) -> None:
-    """See that 16-bit values use their range.
+    """Check that 16-bit values use their range.
 
     Raises:
-        UnreadableError: they are those of a camera of 14 bits or fewer, saved as they are.
+        UnreadableError: all values fit into 14 bits, as those of a camera that does not scale them.
     """
-    if values.max() <= FEW_BITS:
+    if values.max() <= MAX_14_BIT:
         raise UnreadableError(TOO_DARK)
 
 
-def check_opacity(most: float) -> None:
-    """See that an image is not transparent everywhere: laid on white, nothing of it would be left.
+def check_opacity(max_opacity: float) -> None:
+    """Check that an image is not transparent everywhere, since it would become white.
 
     Args:
-        most: opacity of its most opaque pixel, 0 to 1.
+        max_opacity: opacity of the most opaque pixel, 0 to 1.
 
     Raises:
-        UnreadableError: not even one pixel is half opaque.
+        UnreadableError: no pixel is at least half opaque.
     """
-    if most < _HALF:
-        how = "transparent everywhere" if most == 0 else f"nowhere more than {most:.0%} opaque"
-        raise UnreadableError(f"it is {how}, so that nothing would be left of it on white; export it without transparency (alpha channel)")
+    if max_opacity < MIN_OPACITY:
+        opacity_text = "transparent everywhere" if max_opacity == 0 else f"nowhere more than {max_opacity:.0%} opaque"
+        raise UnreadableError(f"it is {opacity_text} and would become white; export it without transparency (alpha channel)")
 
 
 def on_white(rgb: np.ndarray, alpha: np.ndarray, premultiplied: bool) -> np.ndarray:
-    """Lay colours on white.
+    """Blend colours with white by their opacity.
 
     Args:
         rgb: uint8 (H, W, 3).
         alpha: uint8 (H, W), 255 is opaque.
-        premultiplied: whether the colours are multiplied by their opacity already.
+        premultiplied: whether the colours are already multiplied by their opacity.
 
     Returns:
         uint8 (H, W, 3).
@@ -82,7 +82,7 @@ def on_white(rgb: np.ndarray, alpha: np.ndarray, premultiplied: bool) -> np.ndar
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn and mirror an array (H, W, ..) as EXIF orientation 1 to 8 says; other numbers mean nothing."""
+    """Rotate and flip an array (H, W, ..) by its EXIF orientation, 1 to 8; other values change nothing."""
     if orientation in SIDEWAYS:
         pixels = pixels.swapaxes(0, 1)
     if orientation in _BOTTOM_FIRST:
@@ -92,7 +92,7 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-# EXIF orientations 5 to 8 lay the image on its side, so that width and height change places.
+# EXIF orientations 5 to 8: the image is stored on its side, with width and height exchanged.
 SIDEWAYS = frozenset({5, 6, 7, 8})
 _BOTTOM_FIRST = frozenset({3, 4, 7, 8})
 _RIGHT_FIRST = frozenset({2, 3, 6, 7})

@@ -1,4 +1,4 @@
-"""TIFF of microscopes, slide scanners and image editors, through tifffile: which page is the image, and what its numbers mean."""
+"""Reads TIFF of microscopes, slide scanners and image editors through tifffile, and chooses the page that is the image."""
 
 import logging
 import math
@@ -16,21 +16,21 @@ from malaria_cells.data.images.samples import SIDEWAYS, upright
 from malaria_cells.data.images.tiff_colours import rgb
 from malaria_cells.data.images.tiff_samples import check_page, samples
 
-STARTS = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})  # both orders of bytes, classic and big
-_MOST_PAGES = 1000  # pages that are looked at; more are a stack in any case
-_MOST_SUB_PAGES = 16  # levels of a pyramid, and the previews beside a raw image
-_DNG_VERSION = 50706  # tag
-_REDUCED, _MASK = 1, 4  # flags of NewSubfileType
+STARTS = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})  # little and big endian, of TIFF and BigTIFF
+_MAX_PAGES = 1000  # pages that are read; a file with more is a stack anyway
+_MAX_SUB_PAGES = 16  # sub-pages that are read of a page: levels of a pyramid, or previews of a raw image
+_DNG_VERSION = 50706  # TIFF tag
+_REDUCED, _MASK = 1, 4  # flags of the NewSubfileType tag
 
 
 class _Quiet(logging.Filter):
-    """Keeps what tifffile logs about a file from the screen while this module reads it; others that use tifffile are not affected."""
+    """Suppresses tifffile's log messages while this module reads a file; other uses of tifffile are not affected."""
 
     def __init__(self) -> None:
         super().__init__()
         self.here = threading.local()
 
-    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - the name that logging calls it by
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - logging passes it by this name
         return not getattr(self.here, "reading", False)
 
 
@@ -42,7 +42,7 @@ def tiff_size(file: BinaryIO) -> tuple[int, int]:
     """Width and height of the upright image, from the headers alone.
 
     Raises:
-        UnreadableError: as `read_tiff`, as far as headers tell.
+        UnreadableError: as `read_tiff`, as far as the headers show it.
     """
     with _opened(file) as tiff:
         page = _image(tiff)
@@ -51,7 +51,7 @@ def tiff_size(file: BinaryIO) -> tuple[int, int]:
 
 
 def tiff_orientation(file: BinaryIO) -> int:
-    """The orientation that the page declares, 1 to 8.
+    """The orientation tag of the image, 1 to 8.
 
     Raises:
         UnreadableError: as `tiff_size`.
@@ -61,10 +61,10 @@ def tiff_orientation(file: BinaryIO) -> int:
 
 
 def read_tiff(file: BinaryIO) -> np.ndarray:
-    """Decode the one image of a file as upright uint8 RGB (H, W, 3).
+    """Decode the image of a file as upright uint8 RGB (H, W, 3).
 
     Raises:
-        UnreadableError: a stack, colours or numbers that have no one meaning as an image, or parts that are missing.
+        UnreadableError: the file is a stack, its values have no defined meaning as colours, or parts of it are missing.
     """
     with _opened(file) as tiff:
         page = _image(tiff)
@@ -88,16 +88,16 @@ def _orientation(page: TiffPage) -> int:
 
 
 def _image(tiff: TiffFile) -> TiffPage:
-    """The largest page; smaller ones are the thumbnails, labels and pyramids of scanners.
+    """The largest page; smaller pages are thumbnails, labels and pyramid levels of scanners.
 
     Raises:
-        UnreadableError: several pages could be meant, or the largest one is no image that can be read.
+        UnreadableError: several pages may be the image, or the largest page cannot be read.
     """
     pages = list(_pages(tiff))
     if not pages:
         raise UnreadableError("the image is broken (a TIFF without a page); export or copy it again")
-    within = [sub for page in pages for sub in _sub_pages(page)]
-    image = max([*pages, *within], key=_area)
+    sub_pages = [sub for page in pages for sub in _sub_pages(page)]
+    image = max([*pages, *sub_pages], key=_area)
     check_size((image.imagewidth, image.imagelength))
     if image.photometric in (PHOTOMETRIC.CFA, PHOTOMETRIC.LINEAR_RAW) or _DNG_VERSION in pages[0].tags:
         raise UnreadableError("it is a raw file of a camera; develop it in the camera's program and export it as TIFF or JPEG")
@@ -108,29 +108,29 @@ def _image(tiff: TiffFile) -> TiffPage:
 
 def _pages(tiff: TiffFile) -> Iterator[TiffPage]:
     offsets = set()
-    for index in range(_MOST_PAGES):
+    for index in range(_MAX_PAGES):
         try:
             page = tiff.pages[index]
         except IndexError:
             break
         if page.offset in offsets:
-            raise UnreadableError("the image is broken (its pages run in a circle); export or copy it again")
+            raise UnreadableError("the image is broken (its list of pages is circular); export or copy it again")
         offsets.add(page.offset)
         if isinstance(page, TiffPage):
             yield page
     else:
         return
-    where = tiff.pages.next_page_offset
-    if where and not tiff.is_ndpi:
-        tiff.filehandle.seek(where)
+    next_offset = tiff.pages.next_page_offset
+    if next_offset and not tiff.is_ndpi:
+        tiff.filehandle.seek(next_offset)
         if any(tiff.filehandle.read(tiff.tiff.offsetsize)):
-            raise UnreadableError("the image is broken (a page of it is missing); export or copy it again")
+            raise UnreadableError("the image is broken (a page is missing); export or copy it again")
 
 
 def _sub_pages(page: TiffPage) -> Iterator[TiffPage]:
-    within = page.pages if page.subifds else None
-    for index in range(min(len(page.subifds or ()), _MOST_SUB_PAGES)):
-        sub = within[index] if within is not None else None
+    sub_pages = page.pages if page.subifds else None
+    for index in range(min(len(page.subifds or ()), _MAX_SUB_PAGES)):
+        sub = sub_pages[index] if sub_pages is not None else None
         if isinstance(sub, TiffPage):
             yield sub
 
@@ -139,33 +139,33 @@ def _area(page: TiffPage) -> int:
     return page.imagewidth * page.imagelength
 
 
-def _check_pages(first: TiffPage, image: TiffPage, others: list[TiffPage]) -> None:
+def _check_pages(first: TiffPage, image: TiffPage, other_pages: list[TiffPage]) -> None:
     width, height = image.imagewidth, image.imagelength
-    alike = 1 + sum((p.imagewidth, p.imagelength) == (width, height) for p in others)
-    planes = max(alike, _planes_of_one_page(image))
+    equal_size = 1 + sum((p.imagewidth, p.imagelength) == (width, height) for p in other_pages)
+    planes = max(equal_size, _planes_of_one_page(image))
     if planes > 1:
-        count = f"{planes:,}" + (" or more" if len(others) + 1 == _MOST_PAGES else "")
+        count = f"{planes:,}" + (" or more" if len(other_pages) + 1 == _MAX_PAGES else "")
         channels = _channels(first) if image.samplesperpixel == 1 else 1
         if channels > 1:
             raise UnreadableError(
-                f"its {channels} colour channels are pages of their own ({count} pages of {width} x {height} pixels); "
+                f"its {channels} colour channels are separate pages ({count} pages of {width} x {height} pixels); "
                 "merge the channels to RGB (in ImageJ and Fiji: Image > Type > RGB Color) and save that"
             )
-        raise UnreadableError(f"a stack of {count} pages of {width} x {height} pixels; save each as an image of its own")
-    large = [p for p in others if not p.subfiletype & _REDUCED and _area(p) * 2 > width * height]
+        raise UnreadableError(f"a stack of {count} pages of {width} x {height} pixels; save each as a separate image")
+    large = [p for p in other_pages if not p.subfiletype & _REDUCED and _area(p) * 2 > width * height]
     if large:
         raise UnreadableError(
             f"{1 + len(large)} pages of which none is a thumbnail ({width} x {height} pixels, "
-            f"{large[0].imagewidth} x {large[0].imagelength}); save each as an image of its own"
+            f"{large[0].imagewidth} x {large[0].imagelength}); save each as a separate image"
         )
 
 
 def _planes_of_one_page(page: TiffPage) -> int:
-    """Count the planes that some programs put behind one header."""
+    """Number of planes of a page; some programs write a whole stack with one header."""
     planes = page.imagedepth if isinstance(page.imagedepth, int) else 2
-    described = re.search(r"^images=(\d{1,9})", page.description, re.MULTILINE) if page.is_imagej else None
-    if described:
-        planes = max(planes, int(described[1]))
+    imagej_images = re.search(r"^images=(\d{1,9})", page.description, re.MULTILINE) if page.is_imagej else None
+    if imagej_images:
+        planes = max(planes, int(imagej_images[1]))
     shape = re.search(r'"shape": \[([\d, ]{1,200})\]', page.description) if '"truncated": true' in page.description else None
     if shape:
         planes = max(planes, math.prod(int(n) for n in shape[1].split(",") if n.strip()) // max(1, math.prod(page.shape)))
@@ -175,7 +175,7 @@ def _planes_of_one_page(page: TiffPage) -> int:
 
 
 def _channels(first: TiffPage) -> int:
-    described = re.search(r"^channels=(\d{1,9})", first.description, re.MULTILINE) if first.is_imagej else None
+    match = re.search(r"^channels=(\d{1,9})", first.description, re.MULTILINE) if first.is_imagej else None
     if first.is_ome:
-        described = re.search(r"\bSizeC=[\"'](\d{1,9})[\"']", first.description)
-    return int(described[1]) if described else 1
+        match = re.search(r"\bSizeC=[\"'](\d{1,9})[\"']", first.description)
+    return int(match[1]) if match else 1

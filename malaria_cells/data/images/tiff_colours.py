@@ -1,4 +1,4 @@
-"""The numbers of a TIFF page as 8-bit RGB, by what the page declares about them."""
+"""Converts the samples of a TIFF page to 8-bit RGB."""
 
 from collections.abc import Callable
 
@@ -7,9 +7,9 @@ from PIL import Image, ImageCms
 from tifffile import COMPRESSION, PHOTOMETRIC, TiffPage
 
 from malaria_cells.data.images.refusal import UnreadableError
-from malaria_cells.data.images.samples import MOST, check_brightness, on_white, to_8_bits, to_16_bits
+from malaria_cells.data.images.samples import MAX_16_BIT, check_brightness, on_white, to_8_bits, to_16_bits
 
-_COLOURS: dict[int, int] = {  # numbers of a pixel that are colours; further ones are transparency, or nobody knows what
+_COLOURS: dict[int, int] = {  # number of colour samples of a pixel; further samples are transparency or undefined
     PHOTOMETRIC.MINISWHITE: 1,
     PHOTOMETRIC.MINISBLACK: 1,
     PHOTOMETRIC.PALETTE: 1,
@@ -19,33 +19,33 @@ _COLOURS: dict[int, int] = {  # numbers of a pixel that are colours; further one
     PHOTOMETRIC.CIELAB: 3,
     PHOTOMETRIC.ICCLAB: 3,
 }
-_PREMULTIPLIED, _SEPARATE = 1, 2  # kinds of transparency in ExtraSamples
-_CMYK = 1  # value of InkSet
-_REC_601 = (0.299, 0.587, 0.114)
-_FULL_RANGE = (0, 255, 128, 255, 128, 255)
+_PREMULTIPLIED, _SEPARATE = 1, 2  # values of the ExtraSamples tag for transparency
+_CMYK = 1  # value of the InkSet tag
+_REC_601 = (0.299, 0.587, 0.114)  # default of the YCbCrCoefficients tag
+_FULL_RANGE = (0, 255, 128, 255, 128, 255)  # default of the ReferenceBlackWhite tag
 
 
 def rgb(page: TiffPage, samples: np.ndarray) -> np.ndarray:
-    """Turn the numbers of a page into colours.
+    """Convert the samples of a page to colours.
 
     Args:
-        page: what the file says about them.
-        samples: (H, W, samples a pixel).
+        page: the page, whose tags define the colours.
+        samples: (H, W, samples per pixel).
 
     Returns:
-        uint8 (H, W, 3), not turned upright.
+        uint8 (H, W, 3), in the stored orientation.
 
     Raises:
-        UnreadableError: numbers or colours of a kind that has no one meaning as an image.
+        UnreadableError: the depth or the colour space is not supported.
     """
     colours = _COLOURS.get(page.photometric)
     if colours is None:
         name = getattr(page.photometric, "name", page.photometric)
         raise UnreadableError(f"a TIFF of a kind that cannot be read (its colours are {name}); export it as RGB with 8 bits")
     if samples.shape[2] < colours:
-        raise UnreadableError("the image is broken (fewer numbers a pixel than colours); export or copy it again")
+        raise UnreadableError("the image is broken (a pixel has fewer samples than colours); export or copy it again")
     alpha_at, premultiplied = _transparency(page, samples.shape[2], colours)
-    values, peak = _whole_numbers(page, samples, colours)
+    values, peak = _integers(page, samples, colours)
     in_colour = _COLOUR_READERS[page.photometric](page, values[..., :colours], peak)
     if alpha_at is None:
         return np.ascontiguousarray(in_colour)
@@ -53,7 +53,7 @@ def rgb(page: TiffPage, samples: np.ndarray) -> np.ndarray:
 
 
 def _transparency(page: TiffPage, samples: int, colours: int) -> tuple[int | None, bool]:
-    """Find which of a pixel's numbers is its opacity, and whether its colours are multiplied by it."""
+    """Index of the opacity among a pixel's samples, or None, and whether colours are premultiplied by it."""
     if samples == colours:
         return None, False
     kinds = [int(kind) for kind in page.extrasamples]
@@ -62,52 +62,52 @@ def _transparency(page: TiffPage, samples: int, colours: int) -> tuple[int | Non
             return colours + at, kind == _PREMULTIPLIED
     if colours == 1:
         raise UnreadableError(
-            f"its {samples} colour channels are grey values of one page, of which the first would stand for all; merge the channels to RGB "
+            f"its {samples} colour channels are grey values of one page, only the first of which would be read; merge the channels to RGB "
             "(in ImageJ and Fiji: Image > Type > RGB Color) and save that"
         )
-    return (None, False) if kinds or colours != 3 else (colours, False)  # an undeclared fourth number beside RGB is taken for opacity
+    return (None, False) if kinds or colours != 3 else (colours, False)  # an undeclared fourth sample of RGB is opacity
 
 
-def _whole_numbers(page: TiffPage, samples: np.ndarray, colours: int) -> tuple[np.ndarray, int]:
+def _integers(page: TiffPage, samples: np.ndarray, colours: int) -> tuple[np.ndarray, int]:
     bits = page.bitspersample
     if samples.dtype.kind in "ub" and bits <= 16:
         values, peak = samples.astype(np.uint8) if bits == 1 else samples, 2**bits - 1
     elif page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB):
-        values, peak = to_16_bits(samples), MOST
+        values, peak = to_16_bits(samples), MAX_16_BIT
     else:
         raise UnreadableError(f"a TIFF of a kind that cannot be read (values of {bits} bits, {samples.dtype}); export it with 8 bits")
-    if peak == MOST and page.photometric != PHOTOMETRIC.PALETTE:
+    if peak == MAX_16_BIT and page.photometric != PHOTOMETRIC.PALETTE:
         check_brightness(values[..., :colours])
     return values, peak
 
 
 def _grey_or_rgb(page: TiffPage, values: np.ndarray, peak: int) -> np.ndarray:
-    eight = to_8_bits(values, peak)
+    eight_bit = to_8_bits(values, peak)
     if page.photometric == PHOTOMETRIC.MINISWHITE:
-        eight = 255 - eight
-    return np.repeat(eight, 3, axis=2) if eight.shape[2] == 1 else eight
+        eight_bit = 255 - eight_bit
+    return np.repeat(eight_bit, 3, axis=2) if eight_bit.shape[2] == 1 else eight_bit
 
 
-def _palette(page: TiffPage, values: np.ndarray, peak: int) -> np.ndarray:  # noqa: ARG001 - as the others
+def _palette(page: TiffPage, values: np.ndarray, peak: int) -> np.ndarray:  # noqa: ARG001 - same signature as the other readers
     if page.compression == COMPRESSION.JPEG:
-        raise UnreadableError("a TIFF of a kind that cannot be read (JPEG changes the numbers of a palette); export it as RGB with 8 bits")
+        raise UnreadableError("a TIFF of a kind that cannot be read (JPEG changes the indices of a palette); export it as RGB with 8 bits")
     table = page.colormap
     if table is None or table.ndim != 2 or table.shape[0] != 3 or table.shape[1] <= int(values.max()):
-        raise UnreadableError("the image is broken (its table of colours is too short); export or copy it again")
-    # Most programs write 8 bits times 256 or 257, some as they are.
+        raise UnreadableError("the image is broken (its colour table is too short); export or copy it again")
+    # Most programs write 8-bit values times 256 or 257, some unscaled.
     colours = (table >> 8 if table.max() > 255 else table).astype(np.uint8)
     return colours.T[values[..., 0]]
 
 
 def _cmyk(page: TiffPage, values: np.ndarray, peak: int) -> np.ndarray:
     if page.tags.valueof(332, _CMYK) != _CMYK:
-        raise UnreadableError("a TIFF of a kind that cannot be read (its inks are not those of CMYK); export it as RGB with 8 bits")
+        raise UnreadableError("a TIFF of a kind that cannot be read (its inks are not CMYK); export it as RGB with 8 bits")
     light = 255 - to_8_bits(values, peak).astype(np.uint16)
     return ((light[..., :3] * light[..., 3:] + 127) // 255).astype(np.uint8)
 
 
 def _ycbcr(page: TiffPage, values: np.ndarray, peak: int) -> np.ndarray:
-    if page.compression == COMPRESSION.JPEG:  # comes as RGB
+    if page.compression == COMPRESSION.JPEG:  # the decoder returns RGB
         return to_8_bits(values, peak)
     if peak != 255:
         raise UnreadableError("a TIFF of a kind that cannot be read (YCbCr colours of other than 8 bits); export it as RGB with 8 bits")
@@ -124,21 +124,21 @@ def _ycbcr(page: TiffPage, values: np.ndarray, peak: int) -> np.ndarray:
 def _lab(page: TiffPage, values: np.ndarray, peak: int) -> np.ndarray:
     if peak != 255 or page.compression == COMPRESSION.JPEG:
         raise UnreadableError("a TIFF of a kind that cannot be read (Lab colours of other than 8 bits); export it as RGB with 8 bits")
-    # As ICC has it a and b are from 0, grey at 128; as CIE has it they are signed.
-    bytes_as_cie = values if page.photometric == PHOTOMETRIC.CIELAB else values ^ np.array([0, 128, 128], dtype=np.uint8)
-    image = Image.frombytes("LAB", values.shape[1::-1], np.ascontiguousarray(bytes_as_cie).tobytes(), "raw", "LAB")
+    # ICC Lab stores a and b from 0, with grey at 128; CIE Lab stores them as signed values.
+    cie_values = values if page.photometric == PHOTOMETRIC.CIELAB else values ^ np.array([0, 128, 128], dtype=np.uint8)
+    image = Image.frombytes("LAB", values.shape[1::-1], np.ascontiguousarray(cie_values).tobytes(), "raw", "LAB")
     lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
     return np.asarray(ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB"))
 
 
-def _fractions(page: TiffPage, code: int, otherwise: tuple[float, ...]) -> tuple[float, ...]:
+def _fractions(page: TiffPage, code: int, default: tuple[float, ...]) -> tuple[float, ...]:
     value = page.tags.valueof(code)
     if value is None:
-        return otherwise
-    found = tuple(a / b for a, b in zip(value[::2], value[1::2], strict=True))
-    if len(found) != len(otherwise):
-        raise UnreadableError("the image is broken (numbers of its YCbCr colours are missing); export or copy it again")
-    return found
+        return default
+    fractions = tuple(a / b for a, b in zip(value[::2], value[1::2], strict=True))
+    if len(fractions) != len(default):
+        raise UnreadableError("the image is broken (coefficients of its YCbCr colours are missing); export or copy it again")
+    return fractions
 
 
 _COLOUR_READERS: dict[int, Callable[[TiffPage, np.ndarray, int], np.ndarray]] = {

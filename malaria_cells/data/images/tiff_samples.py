@@ -1,4 +1,4 @@
-"""The numbers of a TIFF page: whether they can be decoded for certain, and their array."""
+"""Decodes the samples of a TIFF page, after checking that they can be decoded reliably."""
 
 import math
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ from malaria_cells.base.errors import reason
 from malaria_cells.data.images.jpeg_2000 import size_inside
 from malaria_cells.data.images.refusal import MAX_PIXELS, UnreadableError
 
-_MOST_SAMPLES = 8  # of a pixel: four colours, and transparency of several kinds
-_ROUNDED_UP = 4096  # pixels by which tiles may be larger than their image
+_MAX_SAMPLES = 8  # of a pixel: four colours, and several kinds of transparency
+_MAX_PADDING = 4096  # pixels by which a tile may be larger than the image
 _NAMES_OF_COMPRESSIONS = {
     1: "none",
     2: "CCITT RLE",
@@ -29,23 +29,24 @@ _NAMES_OF_COMPRESSIONS = {
     50000: "Zstandard",
     50001: "WebP",
 }
-_BITS_OF_IMAGES = {7: {8}, 33003: {8}, 33005: {8}, 34712: {8, 16}, 50001: {8}}  # that images inside have, for sure the same
+# Bits per sample that are read, by compression: with these, the embedded images certainly have the depth of the page.
+_BITS_OF_IMAGES = {7: {8}, 33003: {8}, 33005: {8}, 34712: {8, 16}, 50001: {8}}
 _JPEG_2000 = frozenset({33003, 33005, 34712})
-_HEAD = 4096  # bytes that hold the header of a part
-_APERIO_YCBCR = 33003  # number of a compression
+_HEAD = 4096  # bytes that contain the header of a strip or tile
+_APERIO_YCBCR = 33003  # value of the Compression tag
 
 
 def check_page(page: TiffPage) -> None:
-    """See from its header that a page can be decoded, and that its numbers will be those that were meant.
+    """Check by its header that a page can be decoded to the values that were written.
 
     Raises:
-        UnreadableError: a compression, depth or number of channels that is not read.
+        UnreadableError: the compression, depth or number of channels is not supported.
     """
     depth = page.bitspersample
     if page.compression not in _NAMES_OF_COMPRESSIONS:
         known = page.compression in set(COMPRESSION)
         name = COMPRESSION(page.compression).name.replace("_", " ") if known else f"number {page.compression}"
-        raise UnreadableError(f"a TIFF compressed by {name}, which is not read; export it with 8 bits, uncompressed or with LZW")
+        raise UnreadableError(f"a TIFF compressed by {name}, which cannot be read; export it with 8 bits, uncompressed or with LZW")
     if page.dtype is None or not isinstance(depth, int) or page.dtype.kind not in "ubif":
         raise UnreadableError(
             f"a TIFF of a kind that cannot be read (values of {depth} bits, sample format {page.sampleformat}); export it with 8 bits"
@@ -54,77 +55,75 @@ def check_page(page: TiffPage) -> None:
         name = _NAMES_OF_COMPRESSIONS[page.compression]
         raise UnreadableError(f"a TIFF of a kind that cannot be read (compressed by {name} with {depth} bits); export it with 8 bits")
     if page.is_subsampled and page.compression != COMPRESSION.JPEG:
-        raise UnreadableError(
-            "a TIFF of a kind that cannot be read (YCbCr, its colours coarser than its pixels); export it as RGB with 8 bits"
-        )
-    if not 1 <= page.samplesperpixel <= (1 if depth == 1 else _MOST_SAMPLES):
-        kind = f"{page.samplesperpixel} values of {depth} bits a pixel"
+        raise UnreadableError("a TIFF of a kind that cannot be read (YCbCr with subsampled colours); export it as RGB with 8 bits")
+    if not 1 <= page.samplesperpixel <= (1 if depth == 1 else _MAX_SAMPLES):
+        kind = f"{page.samplesperpixel} values of {depth} bits per pixel"
         raise UnreadableError(f"a TIFF of a kind that cannot be read ({kind}); merge its channels to RGB and export that with 8 bits")
     if page.compression == _APERIO_YCBCR and (page.is_svs or page.photometric == PHOTOMETRIC.YCBCR):
         raise UnreadableError(
-            "a TIFF compressed by JPEG 2000 in YCbCr colours (33003), which is not read; export it with JPEG or LZW compression in RGB"
+            "a TIFF compressed by JPEG 2000 in YCbCr colours (33003), which cannot be read; export it with JPEG or LZW compression in RGB"
         )
 
 
 def samples(page: TiffPage, file_size: int) -> np.ndarray:
-    """Decode the numbers of a page.
+    """Decode the samples of a page.
 
     Returns:
-        (H, W, samples a pixel), in the file's type.
+        (H, W, samples per pixel), in the data type of the file.
     """
     _check_parts(page, file_size)
-    found = np.zeros(page.shaped, page.dtype)  # planes, depth, height, width, samples of a plane
+    values = np.zeros(page.shaped, page.dtype)  # (planes, depth, height, width, samples per plane)
     _, depth, height, width, _ = page.shaped
     for part, (plane, z, y, x, _) in _parts(page):
         if part is not None and page.bitspersample == 1:
             part = part.astype(bool)
-        if part is None or part.dtype != found.dtype:
-            raise UnreadableError("the image is broken (a part of it is missing or of another kind); export or copy it again")
+        if part is None or part.dtype != values.dtype:
+            raise UnreadableError("the image is broken (a strip or tile is missing or has another data type); export or copy it again")
         part = part[: depth - z, : height - y, : width - x]
-        found[plane, z : z + part.shape[0], y : y + part.shape[1], x : x + part.shape[2]] = part
-    return np.moveaxis(found[:, 0], 0, -2).reshape(height, width, -1)
+        values[plane, z : z + part.shape[0], y : y + part.shape[1], x : x + part.shape[2]] = part
+    return np.moveaxis(values[:, 0], 0, -2).reshape(height, width, -1)
 
 
 def _parts(page: TiffPage) -> Iterator[tuple[np.ndarray | None, tuple[int, ...]]]:
-    """The decoded strips or tiles of a page, and where each lies."""
+    """The decoded strips or tiles of a page, with the position of each."""
     try:
-        for part, place, _ in page.segments(maxworkers=1, _fullsize=False):
-            yield part, place
-    except Exception as error:  # the decoders raise whatever the broken part raises
+        for part, position, _ in page.segments(maxworkers=1, _fullsize=False):
+            yield part, position
+    except Exception as error:  # decoders raise errors of many types for broken data
         if page.compression == COMPRESSION.NONE:
             raise
         name = _NAMES_OF_COMPRESSIONS[page.compression]
         raise UnreadableError(
-            f"its parts, which are compressed by {name}, cannot be decoded ({reason(error)}); copy it again, or export it with 8 bits, "
+            f"its strips or tiles, compressed by {name}, cannot be decoded ({reason(error)}); copy it again, or export it with 8 bits, "
             "uncompressed or with LZW"
         ) from error
 
 
 def _check_parts(page: TiffPage, file_size: int) -> None:
-    """See from the header that the strips or tiles are there, before memory is taken for them."""
+    """Check by the header that all strips or tiles exist, before memory is allocated."""
     if page.is_tiled:
         sides = ((page.tilewidth, page.imagewidth), (page.tilelength, page.imagelength), (page.tiledepth, 1))
-        if not all(0 < tile <= side + _ROUNDED_UP for tile, side in sides):
-            raise UnreadableError("the image is broken (tiles that are larger than it); export or copy it again")
+        if not all(0 < tile <= side + _MAX_PADDING for tile, side in sides):
+            raise UnreadableError("the image is broken (its tiles are too large); export or copy it again")
     needed = math.prod(page.chunked)
-    places = list(zip(page.dataoffsets, page.databytecounts, strict=False))
-    if needed > MAX_PIXELS or len(places) < needed or any(at <= 0 or size <= 0 for at, size in places[:needed]):
-        raise UnreadableError("the image is broken (strips or tiles of it are missing); export or copy it again")
-    end = max(at + size for at, size in places[:needed])
-    if page.compression == COMPRESSION.NONE and page.is_contiguous:  # some programs write wrong counts of bytes
-        end = places[0][0] + math.prod(page.shaped) * (page.bitspersample // 8)
+    segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+    if needed > MAX_PIXELS or len(segments) < needed or any(at <= 0 or size <= 0 for at, size in segments[:needed]):
+        raise UnreadableError("the image is broken (strips or tiles are missing); export or copy it again")
+    end = max(at + size for at, size in segments[:needed])
+    if page.compression == COMPRESSION.NONE and page.is_contiguous:  # some programs write wrong byte counts
+        end = segments[0][0] + math.prod(page.shaped) * (page.bitspersample // 8)
     if end > file_size:
         raise UnreadableError(f"the image is broken (cut off: {end - file_size:,} bytes are missing); copy it again")
     if page.compression in _JPEG_2000:
-        _check_jpeg_2000(page, places[:needed])
+        _check_jpeg_2000(page, segments[:needed])
 
 
-def _check_jpeg_2000(page: TiffPage, places: list[tuple[int, int]]) -> None:
-    """See that no part would unfold into more than its place: a few bytes may declare any size."""
+def _check_jpeg_2000(page: TiffPage, segments: list[tuple[int, int]]) -> None:
+    """Check that no strip or tile decodes to more than its declared size, which a few bytes could make it do."""
     file = page.parent.filehandle
     width, height = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
-    for at, size in places:
+    for at, size in segments:
         file.seek(at)
-        found = size_inside(file.read(min(size, _HEAD)))
-        if found is None or not (0 < found[0] <= width and 0 < found[1] <= height):
-            raise UnreadableError("the image is broken (a part of it has another size than declared); export or copy it again")
+        size_wh = size_inside(file.read(min(size, _HEAD)))
+        if size_wh is None or not (0 < size_wh[0] <= width and 0 < size_wh[1] <= height):
+            raise UnreadableError("the image is broken (a strip or tile has another size than declared); export or copy it again")

@@ -1,4 +1,4 @@
-"""The files below a folder, links followed, what other programs keep for themselves left out."""
+"""Lists the files below a folder, following links and skipping folders of other programs."""
 
 import logging
 import os
@@ -11,19 +11,19 @@ from malaria_cells.base.text import number_of
 
 log = logging.getLogger(__name__)
 
-# Folders in which other programs keep their own files, thumbnails and copies of names among them; so are those that start with a dot.
-_OTHERS_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
+# Folders in which other programs keep internal files, such as thumbnails, which may have image names; hidden folders are skipped, too.
+_INTERNAL_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
 
 
 @dataclass
 class Walk:
-    """The files below a folder, and what could not be followed.
+    """The files below a folder, and the links and folders that could not be followed.
 
     Attributes:
-        files: sorted, each below the root as the root was given.
-        linked: those of `files` that are reached through a link, so that they may be listed under another name, too.
+        files: sorted paths, each starting with the root as it was given.
+        linked: the `files` that were reached through a link and so may be listed under another name, too.
         broken: links to nothing.
-        closed: folders that could not be opened, with the reason.
+        closed: folders that could not be opened, each with the reason.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -35,26 +35,26 @@ class Walk:
 @dataclass(frozen=True)
 class _Folder:
     path: Path
-    inside: frozenset[tuple[int, int]]  # devices and numbers of the folders that it lies in, by which a loop is noticed
-    entered: set[tuple[int, int]] | None  # behind a link: the folders that were entered since; None: no link led here
+    inside: frozenset[tuple[int, int]]  # (device, inode) of all parent folders, to detect loops
+    entered: set[tuple[int, int]] | None  # (device, inode) of the folders entered since the first link; None if no link led here
 
 
 def is_searched(name: str) -> bool:
-    """Whether a file or folder of this name is somebody's own: neither hidden nor one in which other programs keep their files.
+    """Whether a file or folder of this name is searched: it is neither hidden nor an internal folder of another program.
 
     Examples:
         >>> is_searched("slide 1"), is_searched(".git"), is_searched("@eaDir")
         (True, False, False)
     """
-    return not name.startswith(".") and name.lower() not in _OTHERS_FOLDERS
+    return not name.startswith(".") and name.lower() not in _INTERNAL_FOLDERS
 
 
 def walk_files(root: Path) -> list[Path]:
-    """Find the files below a folder, its own and those of its folders.
+    """Find the files below a folder, recursively.
 
-    Links to folders are followed, but for those that lead back to a folder they lie in. A file that several links lead to
-    comes once for each of them, since an annotation may name it by any. Hidden files and folders (``.git``, ``.thumbnails``, ``._a.jpg``)
-    and those of other programs (``__MACOSX``, ``@eaDir``) are left out.
+    Links to folders are followed, except those that lead back to a parent folder. A file that several links lead to is listed once per
+    link, since an annotation may use any of these names. Hidden files and folders (``.git``, ``.thumbnails``, ``._a.jpg``) and internal
+    folders of other programs (``__MACOSX``, ``@eaDir``) are left out.
 
     Returns:
         Sorted files; each path starts with `root` exactly as it was given.
@@ -65,26 +65,26 @@ def walk_files(root: Path) -> list[Path]:
     walk = walked(root)
     if walk.closed:
         path, why = walk.closed[0]
-        log.warning(f"{root}: {number_of(len(walk.closed), 'folder')} could not be opened and not searched; first: {path} ({why})")
+        log.warning(f"{root}: {number_of(len(walk.closed), 'folder')} left out, since opening failed; first: {path} ({why})")
     return walk.files
 
 
 def walked(root: Path) -> Walk:
-    """Find the files as `walk_files`, and tell what could not be followed.
+    """Find the files as `walk_files` does, with the links and folders that could not be followed.
 
     Raises:
         InputError: `root` is not a folder, or cannot be opened.
     """
     walk = Walk()
     try:
-        waiting = [_Folder(root, frozenset(), None)]
+        pending = [_Folder(root, frozenset(), None)]
         os.scandir(root).close()
     except OSError as error:
         raise InputError(f"{root}: cannot be searched ({error.strerror or reason(error)}); name a folder that can be opened") from None
-    while waiting:
-        folder = waiting.pop()
+    while pending:
+        folder = pending.pop()
         try:
-            waiting += _look_into(folder, walk)
+            pending += _list_folder(folder, walk)
         except OSError as error:
             walk.closed.append((folder.path, error.strerror or reason(error)))
     walk.files.sort()
@@ -92,14 +92,14 @@ def walked(root: Path) -> Walk:
     return walk
 
 
-def _look_into(folder: _Folder, walk: Walk) -> Iterator[_Folder]:
-    here = folder.path.stat()
-    own = (here.st_dev, here.st_ino)
-    if own in folder.inside or (folder.entered is not None and own in folder.entered):
+def _list_folder(folder: _Folder, walk: Walk) -> Iterator[_Folder]:
+    status = folder.path.stat()
+    identity = (status.st_dev, status.st_ino)
+    if identity in folder.inside or (folder.entered is not None and identity in folder.entered):
         return
     if folder.entered is not None:
-        folder.entered.add(own)
-    inside = folder.inside | {own}
+        folder.entered.add(identity)
+    inside = folder.inside | {identity}
     with os.scandir(folder.path) as entries:
         for entry in entries:
             if not is_searched(entry.name):
@@ -122,6 +122,6 @@ def _kind(entry: os.DirEntry) -> str:
             return "folder"
         if entry.is_file():
             return "file"
-    except OSError:  # a link to itself
+    except OSError:  # the link points to itself
         pass
     return "broken link" if entry.is_symlink() else "other"

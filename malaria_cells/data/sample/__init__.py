@@ -1,4 +1,4 @@
-"""Renders labelled thin blood smears, so that everything can be tried and tested without a download."""
+"""Renders labelled thin blood smears, for trials and tests without a download."""
 
 from malaria_cells.data.sample.rendered_set import write_sample
 from malaria_cells.data.sample.smear import LABELS, Slide, Smear, render_smear

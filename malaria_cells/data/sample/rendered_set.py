@@ -1,4 +1,4 @@
-"""Writes rendered smears as a data set in BBBC041's layout: ``images/``, ``training.json``, ``test.json``."""
+"""Writes rendered smears as a data set with BBBC041's layout: ``images/``, ``training.json``, ``test.json``."""
 
 import hashlib
 import re
@@ -19,34 +19,34 @@ _IMAGE = re.compile(r"slide\d+_\d+\.jpg")
 
 
 def write_sample(folder: Path, training: int, test: int, seed: int, size_wh: tuple[int, int] = SIZE_WH) -> None:
-    """Render a data set; it appears whole or not at all.
+    """Render a data set into a folder, which is written completely or not at all.
 
-    Training and test images come from different slides, named in the files: ``images/slide03_2.jpg``.
+    Training and test images come from different slides, whose number is in the file name: ``images/slide03_2.jpg``.
 
     Args:
-        folder: where to; an older sample there is replaced.
+        folder: output folder; an older sample there is replaced.
         training: number of training images.
         test: number of test images.
-        seed: same seed, same images.
-        size_wh: of the images in pixels.
+        seed: seed that determines all images.
+        size_wh: width and height of the images in pixels.
 
     Raises:
-        InputError: the folder holds something else than a sample, which may look alike: a downloaded set.
+        InputError: the folder holds other files than a rendered sample, for example a downloaded data set.
     """
     if not _is_sample(folder):
-        raise InputError(f"{folder}: holds other files than a rendered sample; name a new folder")
-    with files.replacing_folder(folder, TRAINING) as beside:
-        (beside / "images").mkdir()
+        raise InputError(f"{folder}: holds other files than a rendered sample; choose a new folder")
+    with files.replacing_folder(folder, TRAINING) as new_folder:
+        (new_folder / "images").mkdir()
         entries = [
-            _write_field(beside, part, number, seed, size_wh)
+            _write_field(new_folder, part, number, seed, size_wh)
             for part, number in progress(_fields(training, test), training + test, "rendering", "image")
         ]
-        files.write_json(beside / TRAINING, entries[:training])
-        files.write_json(beside / TEST, entries[training:])
+        files.write_json(new_folder / TRAINING, entries[:training])
+        files.write_json(new_folder / TEST, entries[training:])
 
 
 def _is_sample(folder: Path) -> bool:
-    """Whether there is nothing, or nothing but what this module writes."""
+    """Whether the folder does not exist, or holds only files that this module writes."""
     if not folder.is_dir():
         return not folder.exists()
     images = [p.name for p in (folder / "images").glob("*")]
@@ -72,6 +72,6 @@ def _entry(name: str, smear: Smear, content: bytes) -> dict[str, Any]:
         {"bounding_box": {"minimum": {"r": top, "c": left}, "maximum": {"r": bottom, "c": right}}, "category": label}
         for (left, top, right, bottom), label in zip(smear.boxes_xyxy.tolist(), smear.labels, strict=True)
     ]
-    checksum = hashlib.md5(content, usedforsecurity=False).hexdigest()  # BBBC041's own kind
+    checksum = hashlib.md5(content, usedforsecurity=False).hexdigest()  # the kind of checksum in BBBC041
     shape = {"r": height, "c": width, "channels": 3}
     return {"image": {"checksum": checksum, "pathname": f"/{name}", "shape": shape}, "objects": objects}

@@ -1,4 +1,4 @@
-"""COCO: ``annotations.json`` beside ``images/``, for CVAT, Label Studio, FiftyOne; ignore regions become crowds."""
+"""Writes COCO: ``annotations.json`` beside ``images/``, for CVAT, Label Studio, FiftyOne; ignore regions become crowds."""
 
 from collections import Counter
 from pathlib import Path
@@ -10,11 +10,11 @@ from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.labels import IGNORED
 from malaria_cells.data.writers.image_copies import place, renamed, short_keys, written_as_png
 
-NO_CLASS = "ignore"
+NO_CLASS = "ignore"  # category of ignore regions without a class
 
 
 def write(annotations: AnnotationSet, folder: Path) -> list[str]:
-    """Write into an empty folder; returns what could not be said in this format, one line a kind."""
+    """Write into an empty folder; returns one line for each kind of information that was changed or left out."""
     as_png = written_as_png(annotations.images)
     names = short_keys([p.key for p in annotations.images], as_png=as_png)
     rows: list[dict[str, Any]] = []
@@ -53,5 +53,7 @@ def _parts(annotations: AnnotationSet) -> list[str]:
     parts = Counter(p.part for p in annotations.images if p.part)
     if len(parts) < 2:
         return []
-    held = ", ".join(f"{name} {n}" for name, n in parts.items())
-    return [f"the data set's own parts ({held}), which one COCO file cannot say, were left out; split_file or the test's file names them"]
+    listed = ", ".join(f"{name} {n}" for name, n in parts.items())
+    return [
+        f"the data set's own parts ({listed}), which a COCO file cannot store, were left out; give them by split_file or test_annotations"
+    ]

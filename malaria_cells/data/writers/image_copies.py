@@ -1,4 +1,4 @@
-"""Puts images where a format wants them."""
+"""Copies images into the folders of another format, under names that stay distinct."""
 
 import re
 import shutil
@@ -12,15 +12,15 @@ from malaria_cells.base.text import number_of
 from malaria_cells.data.annotations import AnnotatedImage
 from malaria_cells.data.images import is_read_alike, read_image
 
-_OWN_FOLDERS = ("images", "JPEGImages")
-_OWN_LOWER = tuple(name.lower() for name in _OWN_FOLDERS)
+_IMAGE_FOLDERS = ("images", "JPEGImages")
+_IMAGE_FOLDERS_LOWER = tuple(name.lower() for name in _IMAGE_FOLDERS)
 
 
 def place(image: AnnotatedImage, target: Path) -> None:
-    """Put an image at `target`, so that every program shows the pixels that `read_image` returns for it.
+    """Copy an image to `target`, such that every program shows the pixels that `read_image` returns.
 
-    An image that all programs show alike is copied. Any other is written as PNG, with exactly the pixels of `read_image`;
-    `written_as_png` tells which, so that it gets a name that ends so.
+    An image that all programs show alike is copied. Any other is written as PNG with the pixels of `read_image`; `written_as_png` lists
+    these images, whose targets need the suffix ``.png``.
 
     Raises:
         InputError: the image cannot be read.
@@ -33,22 +33,25 @@ def place(image: AnnotatedImage, target: Path) -> None:
 
 
 def written_as_png(images: Iterable[AnnotatedImage]) -> frozenset[str]:
-    """Keys of the images that programs show differently: turned by EXIF, transparent, of more than 8 bits, TIFF, JPEG 2000."""
+    """Keys of the images that programs show differently: rotated by EXIF, transparent, of more than 8 bits, TIFF, JPEG 2000."""
     return frozenset(p.key for p in images if not is_read_alike(p.path))
 
 
 def short_keys(keys: list[str], label_files: bool = False, as_png: Collection[str] = ()) -> dict[str, str]:
-    """Keys without the image folders that formats have themselves, unless two would become one.
+    """Names for images: their keys without folders such as ``images``, unless two names would then be equal.
 
-    No two images get one name, on any system.
+    Names are distinct on every system, also where file names are not case-sensitive.
 
     Args:
-        keys: of the images.
-        label_files: each image gets a label file of its stem, below the last folder ``images``; no two of these get one name either.
-        as_png: keys whose images get the suffix ``.png``.
+        keys: keys of the images.
+        label_files: whether each image gets a label file with its stem, below the last folder ``images``; these are distinct, too.
+        as_png: keys of the images that get the suffix ``.png``.
+
+    Returns:
+        Names by key.
 
     Raises:
-        InputError: a key leads outside the folder that is written.
+        InputError: a key leads outside the output folder.
     """
     wanted = [_short(inside(key)) for key in keys]
     if len({folded(name) for name in wanted}) < len(keys):
@@ -57,12 +60,15 @@ def short_keys(keys: list[str], label_files: bool = False, as_png: Collection[st
 
 
 def flat_names(keys: list[str], as_png: Collection[str] = ()) -> dict[str, str]:
-    """A name without folders for each key; folders go into the name where two images have the same.
+    """Names without folders for images; folders become part of the name if two images would have the same one.
 
-    Neither two images nor the label files of two get one name, on any system. The images of the keys `as_png` get that suffix.
+    Images and their label files have distinct names on every system. Images in `as_png` get the suffix ``.png``.
+
+    Returns:
+        Names by key.
 
     Raises:
-        InputError: a key leads outside the folder that is written.
+        InputError: a key leads outside the output folder.
     """
     wanted = [PurePosixPath(inside(key)).name for key in keys]
     if len({folded(label_name(name)) for name in wanted}) < len(keys):
@@ -71,14 +77,14 @@ def flat_names(keys: list[str], as_png: Collection[str] = ()) -> dict[str, str]:
 
 
 def label_name(name: str, suffix: str = "") -> str:
-    """The name of the label file of an image: its own with another suffix."""
+    """The name of an image's label file: the image's name with another suffix."""
     folder, slash, file = name.rpartition("/")
     stem, _, old = file.rpartition(".")
     return folder + slash + (stem if stem and old else file) + suffix
 
 
 def renamed(names: dict[str, str], as_png: Collection[str] = ()) -> list[str]:
-    """Lines about the images whose names are others than before, and about those that were written as PNG; none where there are none."""
+    """Lines about the images that were renamed and those that were written as PNG; empty if there are none."""
     lines = []
     if as_png:
         key = min(as_png)
@@ -86,12 +92,12 @@ def renamed(names: dict[str, str], as_png: Collection[str] = ()) -> list[str]:
             f"{number_of(len(as_png), 'image')} written upright as PNG with 8 bits, since not every program shows the original alike; "
             f"first: {printable(key)} is now {names[key]}"
         )
-    meant = dict(zip(names, _with_png(list(names), list(names), as_png), strict=True))
-    changed = [(key, name) for key, name in names.items() if PurePosixPath(meant[key]).name != PurePosixPath(name).name]
+    expected = dict(zip(names, _with_png(list(names), list(names), as_png), strict=True))
+    changed = [(key, name) for key, name in names.items() if PurePosixPath(expected[key]).name != PurePosixPath(name).name]
     if changed:
         key, name = changed[0]
         lines.append(
-            f"{number_of(len(changed), 'image')} got another name, so that no two files have one; first: {printable(key)} is now {name}"
+            f"{number_of(len(changed), 'image')} renamed, since two files would have the same name; first: {printable(key)} is now {name}"
         )
     return lines
 
@@ -104,17 +110,17 @@ def _distinct(keys: list[str], wanted: list[str], label_files: bool) -> dict[str
     def files_of(name: str) -> tuple[str, ...]:
         return (f"images/{name}", f"labels/{label_name(name, '.txt')}") if label_files else (f"images/{name}",)
 
-    # Hidden files and folders are not looked into by the readers of most programs.
+    # Most programs skip hidden files and folders.
     visible = [re.sub(r"(^|/)\.", r"\1_.", printable(name)) for name in wanted]
     return dict(zip(keys, distinct(visible, files_of), strict=True))
 
 
 def _without_image_folders(key: str) -> str:
-    """The key with other names for such folders: of the last of them readers make the folder of the label files."""
+    """The key with its image folders renamed, since readers derive the folder of label files from the last of them."""
     *folders, name = key.split("/")
-    return "/".join([*(f"{part}_" if part.lower() in _OWN_LOWER else part for part in folders), name])
+    return "/".join([*(f"{part}_" if part.lower() in _IMAGE_FOLDERS_LOWER else part for part in folders), name])
 
 
 def _short(key: str) -> str:
-    parts = [part for part in PurePosixPath(key).parts[:-1] if part not in _OWN_FOLDERS]
+    parts = [part for part in PurePosixPath(key).parts[:-1] if part not in _IMAGE_FOLDERS]
     return PurePosixPath(*parts, PurePosixPath(key).name).as_posix()

@@ -1,4 +1,4 @@
-"""Pascal VOC: ``Annotations``, ``JPEGImages``, ``ImageSets/Main``, for LabelImg and LabelMe; ignore regions become `difficult`."""
+"""Writes Pascal VOC: ``Annotations``, ``JPEGImages``, ``ImageSets/Main``, for LabelImg and LabelMe; ignore regions are `difficult`."""
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -12,11 +12,11 @@ from malaria_cells.data.labels import IGNORED
 from malaria_cells.data.writers.image_copies import flat_names, label_name, place, renamed, written_as_png
 
 _LISTS = {"train": ("train", "trainval"), "validation": ("val", "trainval"), "test": ("test",)}
-NO_CLASS = "difficult"
+NO_CLASS = "difficult"  # name of ignore regions without a class
 
 
 def write(annotations: AnnotationSet, folder: Path) -> list[str]:
-    """Write into an empty folder; returns what could not be said in this format, one line a kind."""
+    """Write into an empty folder; returns one line for each kind of information that was changed or left out."""
     as_png = written_as_png(annotations.images)
     names = flat_names([p.key for p in annotations.images], as_png)
     _check_labels(annotations.labels.names)
@@ -39,14 +39,14 @@ def write(annotations: AnnotationSet, folder: Path) -> list[str]:
 def _check_labels(labels: tuple[str, ...]) -> None:
     for label in labels:
         if printable(label) != label or label.strip() != label or not label:
-            raise InputError(f"label {excerpt(label)}: XML cannot hold such a name; give it another name in the annotation, or write coco")
+            raise InputError(f"label {excerpt(label)}: XML cannot hold this name; give it another name in the annotation, or write coco")
 
 
 def _without_objects(annotations: AnnotationSet) -> list[str]:
-    """VOC has no list of classes: one without an object is not in its files."""
+    """A line about classes without an object, which are lost since VOC has no list of classes."""
     used = {int(i) for p in annotations.images for i in p.class_ids}
     absent = [name for i, name in enumerate(annotations.labels.names) if i not in used]
-    return [f"VOC lists no classes: of {', '.join(absent)}, which no box has, nothing was written"] if absent else []
+    return [f"VOC has no list of classes, so {', '.join(absent)} without a box was not written"] if absent else []
 
 
 def _annotation(image: AnnotatedImage, name: str, labels: tuple[str, ...]) -> ET.Element:
@@ -54,11 +54,13 @@ def _annotation(image: AnnotatedImage, name: str, labels: tuple[str, ...]) -> ET
     _add(root, folder="JPEGImages", filename=name)
     _add(ET.SubElement(root, "size"), width=image.size_wh[0], height=image.size_wh[1], depth=3)
     for box, class_id, ignore in zip(image.boxes_xyxy.tolist(), image.class_ids.tolist(), image.ignore.tolist(), strict=True):
-        found = ET.SubElement(root, "object")
-        _add(found, name=NO_CLASS if class_id == IGNORED else labels[class_id], pose="Unspecified", truncated=0, difficult=int(ignore))
+        box_element = ET.SubElement(root, "object")
+        _add(
+            box_element, name=NO_CLASS if class_id == IGNORED else labels[class_id], pose="Unspecified", truncated=0, difficult=int(ignore)
+        )
         left, top, right, bottom = box
-        # VOC counts pixels from 1, and both corners belong to the box.
-        _add(ET.SubElement(found, "bndbox"), xmin=_number(left + 1), ymin=_number(top + 1), xmax=_number(right), ymax=_number(bottom))
+        # VOC's coordinates start at 1, and both corners are inside the box.
+        _add(ET.SubElement(box_element, "bndbox"), xmin=_number(left + 1), ymin=_number(top + 1), xmax=_number(right), ymax=_number(bottom))
     return root
 
 

@@ -1,4 +1,4 @@
-"""YOLO: ``data.yaml``, ``images/<part>``, ``labels/<part>``, for Ultralytics and Roboflow; it knows no ignore regions."""
+"""Writes YOLO: ``data.yaml``, ``images/<part>``, ``labels/<part>``, for Ultralytics and Roboflow; ignore regions are left out."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +15,7 @@ _PARTS = {"train": "train", "validation": "val", "test": "test"}
 
 
 def write(annotations: AnnotationSet, folder: Path) -> list[str]:
-    """Write into an empty folder; returns what could not be said in this format, one line a kind."""
+    """Write into an empty folder; returns one line for each kind of information that was changed or left out."""
     as_png = written_as_png(annotations.images)
     names = short_keys([p.key for p in annotations.images], label_files=True, as_png=as_png)
     _check_suffixes(names.values())
@@ -27,19 +27,19 @@ def write(annotations: AnnotationSet, folder: Path) -> list[str]:
         files.write_text(label_file, "".join(f"{line}\n" for line in _lines(image)))
         ignored += int(image.ignore.sum())
     present = {_PARTS[p.part or "train"] for p in annotations.images}
-    # Ultralytics wants a validation part; where there is none it is the training part.
+    # Ultralytics requires a validation part; the training part takes its place if there is none.
     content = {"path": ".", "train": "images/train", "val": "images/val" if "val" in present else "images/train"}
     content |= {"test": "images/test"} if "test" in present else {}
-    about = {**content, "names": dict(enumerate(annotations.labels.names))}
-    files.write_text(folder / "data.yaml", yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
-    return renamed(names, as_png) + ([f"{ignored} ignore regions, which YOLO cannot say, were left out"] if ignored else [])
+    description = {**content, "names": dict(enumerate(annotations.labels.names))}
+    files.write_text(folder / "data.yaml", yaml.safe_dump(description, sort_keys=False, allow_unicode=True))
+    return renamed(names, as_png) + ([f"{ignored} ignore regions, which YOLO cannot store, were left out"] if ignored else [])
 
 
 def _check_suffixes(names: Iterable[str]) -> None:
     for name in names:
         if not is_image(Path(name)):
             raise InputError(
-                f"{name}: YOLO's readers know images by their endings, and this is none of {', '.join(sorted(SUFFIXES))}; rename the file"
+                f"{name}: YOLO's readers recognise images by suffix, and this is none of {', '.join(sorted(SUFFIXES))}; rename the file"
             )
 
 

@@ -1,4 +1,4 @@
-"""How like the training images an image is, and why not, in words."""
+"""Familiarity: similarity of an image to the training images, with the differences in words."""
 
 from malaria_cells.inference.familiarity.model import FAMILIAR, LEVELS, UNLIKE, UNUSUAL, Familiarity, FamiliarityModel, fit
 from malaria_cells.inference.familiarity.signals import appearance, measure

@@ -1,8 +1,8 @@
-"""Differences between an image and those of the training, in words that a technician knows."""
+"""Differences between an image and the training images, in a technician's words."""
 
 import math
 
-from malaria_cells.inference.familiarity.signals import AT_LEAST
+from malaria_cells.inference.familiarity.signals import LOG_OFFSET
 
 _COLOURS = {
     "light_red": ("the clear field between the cells is redder", "the clear field between the cells is less red"),
@@ -16,12 +16,12 @@ THAN = "than in the training images"
 
 
 def difference(name: str, value: float, above: float) -> str:
-    """One signal's difference as a clause.
+    """The difference in one signal as a clause.
 
     Args:
-        name: of the signal.
-        value: in the image.
-        above: how much more that is than in the nearest data set.
+        name: name of the signal.
+        value: its value in the image.
+        above: its value in the image minus the median of the nearest data set.
 
     >>> difference("size", 0.7, 0.7)
     'cells are 2.0 times as large as in the training images'
@@ -35,8 +35,8 @@ def difference(name: str, value: float, above: float) -> str:
     if name == "focus":
         return "out of focus" if above < 0 else f"sharper or noisier {THAN}"
     if name == "unexplained":
-        fraction = 1 + AT_LEAST - math.exp(value)
-        return f"red cells of the usual look make up only {100 * fraction:.0f} % of what is stained: a thick film, a crowd, or not a smear"
+        fraction = 1 + LOG_OFFSET - math.exp(value)
+        return f"recognised red cells cover only {100 * fraction:.0f} % of the stained area: a thick film, crowded cells, or not a smear"
     if name == "unsure":
         return f"the networks are unsure of {100 * value:.0f} % of the cells"
-    return "the networks waver between the classes of many cells"
+    return "the networks are unsure of the classes of many cells"

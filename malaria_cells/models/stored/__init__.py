@@ -1,4 +1,4 @@
-"""Network files of anybody's: what one holds is looked at before a library opens it.
+"""Safe loading of untrusted network files: each file is validated before a library opens it.
 
-In: a path. Out: a Keras network, or one sentence that says why the file is not opened.
+In: a path. Out: a Keras network, or an `InputError` with the reason why the file is refused.
 """

@@ -1,4 +1,4 @@
-"""Checksums of the networks in a model folder: a file that was damaged or exchanged is named before a library reads it."""
+"""Checksums of the network files in a model folder, so that a damaged or replaced file is reported before a library reads it."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ SUFFIXES = {".keras", ".onnx", ".xml", ".bin", ".tflite"}
 
 
 def network_files(folder: Path) -> list[Path]:
-    """The files of networks in a model folder, those of SavedModels included, sorted."""
+    """Return the network files in a model folder, including those of SavedModels, sorted."""
     files = [path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file()]
     for graph in folder.glob(f"*/{GRAPH}"):
         if not (graph.parent / "model.yaml").exists():
@@ -20,21 +20,21 @@ def network_files(folder: Path) -> list[Path]:
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of each network's file by its name relative to the folder, with forward slashes."""
+    """Return the SHA-256 of each network file by its path relative to the folder, with forward slashes."""
     return {path.relative_to(folder).as_posix(): _sha256(path) for path in network_files(folder)}
 
 
 def check_checksums(folder: Path, stored: Mapping[str, str], stems: Iterable[str], about: str) -> None:
-    """Compare the files of networks with their checksums; a file without one is not compared.
+    """Compare network files with their stored checksums; files without a checksum are not compared.
 
     Args:
         folder: the model folder.
-        stored: as `checksums` gave them.
-        stems: names of the networks that are about to be used, without suffix.
-        about: the file that holds the checksums, for the error.
+        stored: the checksums, as returned by `checksums`.
+        stems: names, without suffix, of the networks that will be used; other networks are not compared.
+        about: name of the file that holds the checksums, for error messages.
 
     Raises:
-        InputError: a file is missing, or differs.
+        InputError: a file is missing or differs.
     """
     wanted = set(stems)
     for name, expected in stored.items():
@@ -42,11 +42,11 @@ def check_checksums(folder: Path, stored: Mapping[str, str], stems: Iterable[str
             continue
         path = folder / name
         if not path.is_file():
-            raise InputError(f"{path}: no such file, though {about} lists it; copy the model folder again, whole")
+            raise InputError(f"{path}: no such file, though {about} lists it; copy the whole model folder again")
         if _sha256(path) != expected:
             raise InputError(
-                f"{path}: is not the file that {about} was written for (its checksum differs): it was damaged or exchanged; copy the model "
-                f"folder again, or, if you changed the file yourself, delete its line under `files` in {about}"
+                f"{path}: its checksum differs from that in {about}, so it was damaged or replaced; copy the model folder again, or, if "
+                f"you changed the file yourself, delete its line under `files` in {about}"
             )
 
 

@@ -1,8 +1,8 @@
 """Models as Keras 2 saved them: ``NAME.json`` (architecture) beside ``NAME.h5`` (weights), or one whole ``NAME.h5``.
 
-Keras 3 reads the weights of such files, but not the architecture beside them: its classes no longer know some of the
-arguments. Those are dropped, all of them being defaults that no longer can be changed, and both parts are laid into one
-file, which Keras' own reader of the old format then loads.
+Keras 3 reads the weights of such files but not the architecture, because its classes no longer have some of the arguments. These
+arguments are removed here (all of them are at defaults that can no longer be changed), and both parts are written to one file, which
+Keras' own reader of the old format then loads.
 """
 
 import inspect
@@ -17,8 +17,8 @@ from malaria_cells.models.stored.architecture import check_architecture
 from malaria_cells.models.stored.hdf5 import SIGNATURE, RefusedError, values_in
 from malaria_cells.models.stored.network_limits import check_network, limited_weights
 
-_ALWAYS = {"name", "trainable", "dtype", "batch_input_shape", "batch_shape", "input_shape"}
-MAX_CONFIG = 2**26  # bytes of an architecture; that of the largest of keras.applications has 2**20
+_COMMON_ARGUMENTS = {"name", "trainable", "dtype", "batch_input_shape", "batch_shape", "input_shape"}
+MAX_CONFIG = 2**26  # bytes of an architecture; the largest in keras.applications has 2**20
 _CONTAINERS = {"Functional", "Model", "Sequential"}
 
 
@@ -26,21 +26,21 @@ def load_keras2(path: Path):  # type: ignore[no-untyped-def]
     """Load a model that Keras 2 saved.
 
     Args:
-        path: the .h5 file; the architecture is in it, or in the .json file of the same name.
+        path: the .h5 file. The architecture is in it or in the .json file of the same name.
 
     Raises:
-        InputError: no such files, no HDF5, or a layer that Keras 3 does not have; code in the file is never run.
+        InputError: the file does not exist or is not HDF5, or it holds a layer that Keras 3 does not have. Code in the file is never run.
     """
     try:
         _check_is_hdf5(path)
         model = _load(path)
         check_network(model)
     except InputError as error:
-        named = str(error).startswith((str(path), str(path.with_suffix(".json"))))
-        raise error if named else InputError(f"{path}: not a model of Keras 2 that can be loaded: {error}") from None
+        has_path = str(error).startswith((str(path), str(path.with_suffix(".json"))))
+        raise error if has_path else InputError(f"{path}: not a model of Keras 2 that can be loaded: {error}") from None
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except Exception as error:  # h5py and Keras raise whatever the broken part raises
+    except Exception as error:  # damaged files cause exceptions of many types
         raise InputError(f"{path}: not a model of Keras 2 that can be loaded: {reason(error)}") from error
     return model
 
@@ -49,9 +49,9 @@ def _check_is_hdf5(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(len(SIGNATURE))
     if start[:4] == b"PK\x03\x04":
-        raise InputError("is a zip archive, which Keras 3 writes as *.keras; rename it so")
+        raise InputError("is a zip archive, which Keras 3 writes as *.keras; rename it to *.keras")
     if start != SIGNATURE:
-        raise InputError("is no HDF5 file (file signature not found); it is damaged, or of another kind")
+        raise InputError("is not an HDF5 file (file signature not found); it is damaged or of another type")
 
 
 def _load(path: Path):  # type: ignore[no-untyped-def]
@@ -78,40 +78,40 @@ def _load(path: Path):  # type: ignore[no-untyped-def]
 
 
 def _architecture(path: Path, source: Any) -> dict[str, Any]:
-    beside = path.with_suffix(".json")
+    json_path = path.with_suffix(".json")
     if "model_config" in source.attrs:
         text, holder = source.attrs["model_config"], path
     elif "layer_names" not in source.attrs and "layers" in source:
         raise InputError(
-            f"{path}: holds weights alone, as Keras 3's save_weights() writes; save the whole network: model.save('NAME.keras')"
+            f"{path}: holds only weights, as written by Keras 3's save_weights(); save the whole network: model.save('NAME.keras')"
         )
-    elif beside.is_file():
-        text, holder = beside.read_bytes(), beside
+    elif json_path.is_file():
+        text, holder = json_path.read_bytes(), json_path
     else:
-        raise InputError(f"{path}: holds weights alone; put the architecture beside it as {beside.name} (Keras 2's model.to_json())")
+        raise InputError(f"{path}: holds only weights; put the architecture beside it as {json_path.name} (Keras 2's model.to_json())")
     if len(text) > MAX_CONFIG:
-        raise InputError(f"{holder}: an architecture of {len(text):,} bytes, which no network's has")
+        raise InputError(f"{holder}: an architecture of {len(text):,} bytes, more than that of any network")
     try:
         content = json.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: of JSON, or of a text that is not UTF-8
-        raise InputError(f"{holder}: not valid JSON ({reason(error)}); expected what Keras 2's model.to_json() writes") from error
+    except (ValueError, RecursionError) as error:  # ValueError: invalid JSON or invalid UTF-8
+        raise InputError(f"{holder}: not valid JSON ({reason(error)}); expected the output of Keras 2's model.to_json()") from error
     _check_version(path, content, source.attrs.get("keras_version"))
     if not isinstance(content, dict) or content.get("class_name") not in _CONTAINERS:
         raise InputError(
-            f"{holder}: found no model; expected what Keras 2's model.to_json() writes, with a class_name of {sorted(_CONTAINERS)}"
+            f"{holder}: found no model; expected the output of Keras 2's model.to_json(), with a class_name of {sorted(_CONTAINERS)}"
         )
     return content
 
 
 def _check_version(path: Path, content: Any, version: Any) -> None:
-    """Keras 1 had other names for most arguments; Keras 2 up to 2.3 turns its files into its own."""
+    """Refuse files of Keras 1, which has other names for most arguments. Keras 2 up to 2.3 can convert them."""
     if version is None and isinstance(content, dict):
         version = content.get("keras_version")
     version = version.decode(errors="replace") if isinstance(version, bytes) else str(version)
     is_list = isinstance(content, dict) and content.get("class_name") == "Sequential" and isinstance(content.get("config"), list)
     if version.startswith(("0.", "1.")) or (is_list and '"nb_filter"' in json.dumps(content)):
         raise InputError(
-            f"{path}: was written by Keras {version}, whose files Keras 3 cannot read; turn it into one of Keras 2, which reads them: "
+            f"{path}: was written by Keras {version}, whose files Keras 3 cannot read; convert it with Keras 2, which reads them: "
             "in Python 3.7 with `pip install keras==2.3.1 tensorflow==1.15.5 'h5py<3' 'protobuf<3.21'`: "
             "`keras.models.load_model('OLD.h5').save('NEW.h5')`"
         )
@@ -126,20 +126,20 @@ def _copy(source: Any, target: Any) -> None:
 
 
 def _rewritten(part: Any) -> Any:
-    """The architecture without what Keras 3's classes do not know."""
+    """Convert an architecture: remove the arguments that Keras 3's classes do not have."""
     if isinstance(part, list):
         return [_rewritten(p) for p in part]
     if not isinstance(part, dict):
         return part
-    kept = {k: _rewritten(v) for k, v in part.items() if k not in {"module", "registered_name", "build_config", "compile_config"}}
-    name, config = kept.get("class_name"), kept.get("config")
+    rewritten = {k: _rewritten(v) for k, v in part.items() if k not in {"module", "registered_name", "build_config", "compile_config"}}
+    name, config = rewritten.get("class_name"), rewritten.get("config")
     if name in {"Model", "Functional"} and isinstance(config, dict):
-        kept["class_name"] = "Functional"
+        rewritten["class_name"] = "Functional"
         _rewrite_graph(config)
     elif isinstance(config, dict) and name not in _CONTAINERS:
         known = _known_arguments(str(name))
-        kept["config"] = {k: v for k, v in config.items() if known is None or k in known}
-    return kept
+        rewritten["config"] = {k: v for k, v in config.items() if known is None or k in known}
+    return rewritten
 
 
 def _rewrite_graph(config: dict[str, Any]) -> None:
@@ -156,10 +156,10 @@ def _rewrite_graph(config: dict[str, Any]) -> None:
 
 
 def _known_arguments(name: str) -> set[str] | None:
-    """Arguments of a Keras layer's class and its bases; None where it is no layer."""
+    """Argument names of a Keras layer's class and its base classes; None if there is no layer of that name."""
     import keras
 
     layer = getattr(keras.layers, name, None)
     if layer is None or not hasattr(layer, "__mro__"):
         return None
-    return _ALWAYS.union(*(inspect.signature(c.__init__).parameters for c in layer.__mro__ if c is not object))
+    return _COMMON_ARGUMENTS.union(*(inspect.signature(c.__init__).parameters for c in layer.__mro__ if c is not object))

@@ -1,6 +1,6 @@
-"""Reads a network from a file of Keras that anybody may have made: checked before Keras sees it, and the network after.
+"""Loads a network from an untrusted Keras file: the file is validated before Keras reads it, and the network afterwards.
 
-``.keras`` is a zip archive of ``config.json`` and ``model.weights.h5``; for ``.h5`` see `keras2`.
+A ``.keras`` file is a zip archive of ``config.json`` and ``model.weights.h5``; for ``.h5`` files see `keras2`.
 """
 
 import json
@@ -13,33 +13,23 @@ from malaria_cells.models.stored.architecture import check_architecture
 from malaria_cells.models.stored.hdf5 import SIGNATURE, RefusedError, values_in
 from malaria_cells.models.stored.keras2 import load_keras2
 from malaria_cells.models.stored.network_limits import check_network, limited_weights
+from malaria_cells.models.stored.presence import check_is_there
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
-LFS = b"version https://git-lfs.github.com/spec/"
-MAX_CONFIG = 2**26  # bytes of an architecture; that of the largest of keras.applications has 2**20
-FEW_WEIGHTS = 2**28  # bytes of weights that may be compressed to whatever they can be
-MAX_COMPRESSION = 100  # the most by which more than those may be
-
-
-def check_is_there(path: Path) -> None:
-    """See that a network's file is there and is not the pointer to it that Git LFS leaves in a repository.
-
-    Raises:
-        InputError: no file, or a pointer.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    with path.open("rb") as file:
-        if file.read(len(LFS)) == LFS:
-            raise InputError(f"{path}: is a pointer of Git LFS, not the file itself; fetch that with: git lfs pull")
+MAX_CONFIG = 2**26  # bytes of an architecture; the largest in keras.applications has 2**20
+MAX_UNCHECKED_WEIGHTS = 2**28  # bytes of uncompressed weights up to which the compression ratio is not checked
+MAX_COMPRESSION = 100  # maximum compression ratio of larger parts
 
 
 def load_network(path: Path):  # type: ignore[no-untyped-def]
-    """Load a Keras model without running code from the file: ``.keras``, or ``.h5`` of Keras 2 (see `keras2`).
+    """Load a Keras model without running code from the file.
+
+    Args:
+        path: a ``.keras`` file, or an ``.h5`` file of Keras 2 (see `keras2`).
 
     Raises:
-        InputError: no such file, no such model, one with parts that are not Keras' own, or with weights that are no numbers.
+        InputError: the file does not exist or is not a Keras model, it has parts that are not Keras' own, or its weights are not finite.
     """
     check_is_there(path)
     suffix = path.suffix.lower()
@@ -55,7 +45,7 @@ def load_network(path: Path):  # type: ignore[no-untyped-def]
         return _load_keras3(path)
     except InputError as error:
         raise InputError(f"{path}: not a Keras model that can be loaded: {error}") from error
-    except Exception as error:  # zipfile, h5py and Keras raise whatever the broken part raises
+    except Exception as error:  # damaged files cause exceptions of many types
         raise InputError(f"{path}: not a Keras model that can be loaded{_of_another_keras(path)}: {reason(error)}") from error
 
 
@@ -67,19 +57,19 @@ def _load_keras3(path: Path):  # type: ignore[no-untyped-def]
         names = set(archive.namelist())
         missing = [name for name in (CONFIG, WEIGHTS) if name not in names]
         if missing:
-            raise InputError(f"holds no {missing[0]}; expected what Keras' model.save() writes")
+            raise InputError(f"holds no {missing[0]}; expected a file written by Keras' model.save()")
         extra = sorted(names - {CONFIG, METADATA, WEIGHTS})
         if extra:
             raise InputError(
-                f"holds a file '{extra[0][:60]}'; expected {CONFIG}, {METADATA} and {WEIGHTS} alone, as networks of images have"
+                f"holds a file '{extra[0][:60]}'; expected only {CONFIG}, {METADATA} and {WEIGHTS}, as networks for images have"
             )
         text = _read(archive, CONFIG, MAX_CONFIG)
         try:
             content = json.loads(text)
         except RecursionError:
-            raise InputError(f"its {CONFIG} is nested too deeply for a network's") from None
-        weights = _read(archive, WEIGHTS, FEW_WEIGHTS)
-    if b"malaria_cells>" in text:  # layers of ours, which are known to Keras once they are imported
+            raise InputError(f"its {CONFIG} is nested too deeply") from None
+        weights = _read(archive, WEIGHTS, MAX_UNCHECKED_WEIGHTS)
+    if b"malaria_cells>" in text:  # importing the module registers its layers with Keras
         import malaria_cells.models.one_stage_networks  # noqa: F401
     check_architecture(content)
 
@@ -98,16 +88,24 @@ def _check_is_zip(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(len(SIGNATURE))
     if start == SIGNATURE:
-        raise InputError("is an HDF5 file, which Keras writes as *.h5; rename it so")
+        raise InputError("is an HDF5 file, which Keras writes as *.h5; rename it to *.h5")
     if not zipfile.is_zipfile(path):
-        raise InputError("is no zip archive, which a *.keras file is; it is damaged, or of another kind")
+        raise InputError("is not a zip archive, as a *.keras file is; it is damaged or of another type")
 
 
 def _read(archive: zipfile.ZipFile, name: str, small: int) -> bytes:
-    """Read a whole part, which compares its checksum too."""
+    """Read a member of the archive completely, so that its checksum is verified.
+
+    Args:
+        archive: the archive.
+        name: name of the member.
+        small: bytes up to which the compression ratio is not checked.
+    """
     part = archive.getinfo(name)
     if part.file_size > max(small, MAX_COMPRESSION * part.compress_size):
-        raise InputError(f"its {name} would have {part.file_size:,} bytes, {part.compress_size:,} when compressed, which no network's has")
+        raise InputError(
+            f"its {name} would have {part.file_size:,} bytes ({part.compress_size:,} compressed), more than that of any network"
+        )
     return archive.read(name)
 
 
@@ -118,7 +116,7 @@ def _of_another_keras(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             written = json.loads(_read(archive, METADATA, MAX_CONFIG))["keras_version"]
-    except Exception:  # noqa: BLE001  the file is broken, which is being told
+    except Exception:  # noqa: BLE001  the file is damaged, which the caller reports
         return ""
     if written == keras.__version__ or not isinstance(written, str) or not written.replace(".", "").isalnum():
         return ""

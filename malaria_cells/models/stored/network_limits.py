@@ -1,4 +1,4 @@
-"""Bounds on what a network from anybody's file may take, and numbers that it must hold."""
+"""Limits on the memory that a network from an untrusted file may need, and a check that its weights are finite."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,20 +9,20 @@ import numpy as np
 
 from malaria_cells.base.errors import InputError
 
-MAX_TENSOR = 2**28  # values of one layer's output for one image
-SPARE = 2**20  # values that a network may have beside those in its file
-_one_at_a_time = Lock()  # layers of every thread are counted
+MAX_TENSOR = 2**28  # values in the output of one layer for one image
+SPARE = 2**20  # weights that a network may have in addition to twice those in its file
+_lock = Lock()  # one network at a time, since the weights made by all threads are counted
 
 
 @contextmanager
 def limited_weights(n_values: int) -> Iterator[None]:
-    """Have Keras refuse to make more weights than a file holds: an architecture of one line may ask for any number.
+    """Limit the number of weights that Keras creates inside the block, since a short architecture can declare any number.
 
     Args:
         n_values: number of weights in the file.
 
     Raises:
-        InputError: the network in the making needs more than twice as many. The message does not name the file.
+        InputError: a network is built that needs more than twice as many weights (and `SPARE`). The message does not name the file.
     """
     import keras
 
@@ -36,11 +36,11 @@ def limited_weights(n_values: int) -> Iterator[None]:
             raise InputError(_too_many(n_values))
         return original(layer, shape, *arguments, **named)
 
-    with _one_at_a_time:
+    with _lock:
         keras.Layer.add_weight = counting
         try:
             yield
-        except Exception as error:  # Keras wraps whatever stops a layer
+        except Exception as error:  # Keras wraps exceptions that are raised in a layer
             if made > limit:
                 raise InputError(_too_many(n_values)) from error
             raise
@@ -49,21 +49,21 @@ def limited_weights(n_values: int) -> Iterator[None]:
 
 
 def _too_many(n_values: int) -> str:
-    return f"its architecture needs more weights than the {n_values:,} that the file holds; architecture and weights are not of one network"
+    return f"its architecture needs more weights than the {n_values:,} in the file; architecture and weights belong to different networks"
 
 
 def check_network(model: Any) -> None:
-    """Refuse a network whose weights are no numbers, or whose layers give more for one image than fits in memory.
+    """Check that all weights of a network are finite, and that the output of each layer for one image fits in memory.
 
     Raises:
-        InputError: such a network. The message does not name the file.
+        InputError: one of them does not. The message does not name the file.
     """
     for variable in model.variables:
         values = np.asarray(variable)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             n_wrong = int((~np.isfinite(values)).sum())
             raise InputError(
-                f"{n_wrong:,} of the {values.size:,} weights '{variable.path}' are no numbers (NaN or infinite): "
+                f"{n_wrong:,} of the {values.size:,} weights '{variable.path}' are not finite (NaN or infinite): "
                 "its training diverged; train it again"
             )
     _check_tensors(model)
@@ -76,6 +76,6 @@ def _check_tensors(model: Any) -> None:
         for tensor in keras.tree.flatten(operation.output):
             size = int(np.prod([int(n) for n in tensor.shape[1:] if n is not None], dtype=object))
             if size > MAX_TENSOR:
-                raise InputError(f"its layer '{operation.name}' gives {size:,} values for one image, which does not fit in memory")
+                raise InputError(f"its layer '{operation.name}' outputs {size:,} values for one image, which does not fit in memory")
         if isinstance(operation, keras.Model):
             _check_tensors(operation)

@@ -1,7 +1,7 @@
-"""Reads a SavedModel's graph before TensorFlow loads it: a graph is a program, which may read and write any file.
+"""Validates the graph of a SavedModel before TensorFlow loads it: a graph is a program that can read and write files.
 
-So every operation of it has to be on a list of those that only compute. What TensorFlow adds to each SavedModel to store its variables
-is known by its place: no other part calls it, and neither do we.
+All of its operations must be on a list of operations that only compute. The functions that TensorFlow adds to each SavedModel to store its
+variables are allowed too, but only where no other function calls them; this package does not call them either.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,10 +13,10 @@ import numpy as np
 from malaria_cells.base.errors import InputError, reason
 
 GRAPH = "saved_model.pb"
-MAX_BYTES = 2**28  # of a graph; EfficientNetB7's has 2**24
-MAX_VALUES = 2**28  # of a constant
+MAX_BYTES = 2**28  # bytes of a graph; that of EfficientNetB7 has 2**24
+MAX_VALUES = 2**28  # values in a constant
 
-# Operations that only compute, by what they are for: layers and functions of Keras, and what holds them together.
+# Operations that only compute, in groups: Keras layers, image operations, mathematics and arrays, quantisation, control flow and variables.
 _HARMLESS = """
     AvgPool AvgPool3D BatchMatMul BatchMatMulV2 BatchMatMulV3 BatchToSpaceND BiasAdd Conv2D Conv2DBackpropInput Conv3D Conv3DBackpropInputV2
     DepthToSpace DepthwiseConv2dNative Einsum Elu FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 LRN LeakyRelu LogSoftmax MatMul MaxPool
@@ -36,34 +36,46 @@ _HARMLESS = """
     DisableCopyOnRead ReadVariableOp ResourceGather VarHandleOp VarIsInitializedOp
     """
 HARMLESS = frozenset(_HARMLESS.split())
-# Operations by which a SavedModel's variables are stored and restored, where nothing calls them.
+# Operations that store and restore the variables of a SavedModel; allowed in functions that are not called.
 _STORING = "AssignVariableOp MergeV2Checkpoints RestoreV2 SaveV2 ShardedFilename StaticRegexFullMatch StringJoin"
 STORING = frozenset(_STORING.split())
-KINDS = {"user_object", "function", "bare_concrete_function", "variable", "constant", "captured_tensor"}  # parts; others are files
-REGISTERED = {"", "tf.TrackableConstant"}  # names by which TensorFlow finds a part's class
+KINDS = {
+    "user_object",
+    "function",
+    "bare_concrete_function",
+    "variable",
+    "constant",
+    "captured_tensor",
+}  # allowed kinds of parts; other kinds refer to files
+REGISTERED = {"", "tf.TrackableConstant"}  # allowed registered class names of parts
 
 
 def check_saved_model(folder: Path) -> None:
-    """Refuse a SavedModel whose graph does anything but compute. Nothing of it is loaded or run.
+    """Check that the graph of a SavedModel only computes, without loading or running it.
+
+    Args:
+        folder: folder of the SavedModel.
 
     Raises:
-        InputError: no SavedModel, a damaged one, or one with an operation that is not on the list, which is named.
+        InputError: the folder is not a SavedModel or is damaged, or its graph holds an operation that is not allowed, which is named.
     """
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     path = folder / GRAPH
     if not path.is_file():
-        raise InputError(f"{path}: no such file; {folder} is no SavedModel")
+        raise InputError(f"{path}: no such file; {folder} is not a SavedModel")
     if path.stat().st_size > MAX_BYTES:
-        raise InputError(f"{path}: {path.stat().st_size:,} bytes are more than the graph of a network has")
+        raise InputError(f"{path}: {path.stat().st_size:,} bytes, more than the graph of any network")
     saved = SavedModel()
     try:
         saved.ParseFromString(path.read_bytes())
     except DecodeError as error:
         raise InputError(f"{path}: not a SavedModel that can be loaded: {reason(error)}") from error
     if len(saved.meta_graphs) != 1 or not saved.meta_graphs[0].object_graph_def.nodes:
-        raise InputError(f"{path}: expected one graph as TensorFlow 2 writes it, found {len(saved.meta_graphs)}, or one of TensorFlow 1")
+        raise InputError(
+            f"{path}: expected one graph written by TensorFlow 2, found {len(saved.meta_graphs)} graphs, or one of TensorFlow 1"
+        )
     try:
         _check_parts(saved.meta_graphs[0])
         _check_operations(saved.meta_graphs[0])
@@ -73,12 +85,12 @@ def check_saved_model(folder: Path) -> None:
 
 def _check_parts(graph: Any) -> None:
     if graph.asset_file_def:
-        raise InputError(f"names the file '{graph.asset_file_def[0].filename[:60]}' to be read; it is not loaded")
+        raise InputError(f"names the file '{graph.asset_file_def[0].filename[:60]}' to be read; the model is not loaded")
     for part in graph.object_graph_def.nodes:
         kind = part.WhichOneof("kind")
         if kind not in KINDS or part.registered_name not in REGISTERED or part.registered_saver:
             raise InputError(
-                f"holds a part of kind {(part.registered_name or kind or 'unknown')[:60]}, which may read files; it is not loaded"
+                f"holds a part of kind {(part.registered_name or kind or 'unknown')[:60]}, which may read files; the model is not loaded"
             )
 
 
@@ -88,8 +100,8 @@ def _check_operations(graph: Any) -> None:
     for part in graph.object_graph_def.nodes:
         called |= {*part.function.concrete_functions, part.bare_concrete_function.concrete_function_name}
     for function in functions.values():
-        if "api_implements" in function.attr:  # TensorFlow may put another function in its place
-            raise InputError(f"its function '{function.signature.name[:60]}' stands for others; it is not loaded")
+        if "api_implements" in function.attr:  # TensorFlow may replace it by another function
+            raise InputError(f"its function '{function.signature.name[:60]}' may be replaced by others; the model is not loaded")
         called |= {name for node in function.node_def for name in _called_by(node)}
     _check_nodes(graph.graph_def.node, HARMLESS | STORING, functions)
     for name, function in functions.items():
@@ -97,7 +109,7 @@ def _check_operations(graph: Any) -> None:
 
 
 def _called_by(node: Any) -> Iterator[str]:
-    """Names of the functions that an operation calls."""
+    """Names of the functions that an operation may call."""
     yield node.op
     for value in node.attr.values():
         yield value.func.name
@@ -108,14 +120,14 @@ def _check_nodes(nodes: Iterable[Any], allowed: frozenset[str], functions: dict[
     from tensorflow.python.framework.op_def_registry import get
 
     for node in nodes:
-        # A function's name that is an operation's, too, would be taken for either.
+        # A name that is both a function and an operation is ambiguous, so it is treated as the operation.
         is_function = node.op in functions and get(node.op) is None
         if node.op not in allowed and not is_function:
             raise InputError(
-                f"its graph holds the operation {node.op[:60]}, which is not on the list of those that only compute (it may read or write "
-                "files); it is not loaded: run the model folder that it was exported from, or export that for another engine"
+                f"its graph holds the operation {node.op[:60]}, which is not on the list of operations that only compute (it may read or "
+                "write files); the model is not loaded. Use the model folder that it was exported from, or export it for another engine"
             )
         for value in node.attr.values():
             size = int(np.prod([each.size for each in value.tensor.tensor_shape.dim], dtype=object))
             if size > MAX_VALUES:
-                raise InputError(f"its constant '{node.name[:60]}' has {size:,} values, which no network's has")
+                raise InputError(f"its constant '{node.name[:60]}' has {size:,} values, more than that of any network")

@@ -1,13 +1,13 @@
-"""A small fully convolutional network that says where cells are: centres as a heat map, and at each an offset and a size.
+"""A small fully convolutional network that predicts a heat map of cell centres, and an offset and a size at each centre.
 
-After CenterNet (Zhou et al. 2019, arXiv:1904.07850), with an encoder and decoder of a few thin residual stages.
+It follows CenterNet (Zhou et al. 2019, arXiv:1904.07850), with an encoder and decoder of a few thin residual stages.
 """
 
 import keras
 
 from malaria_cells.models.layers import conv_norm_relu
 
-# Places are cells far more rarely than not: the first guess is one in ten (Lin et al. 2017, arXiv:1708.02002, section 4.1).
+# Logit of the prior probability 0.1 of a centre in a grid cell (Lin et al. 2017, arXiv:1708.02002, section 4.1).
 PRIOR_BIAS = -2.19
 
 
@@ -16,7 +16,7 @@ def build() -> keras.Model:
 
     Returns:
         A model from pixels (b, H, W, 3) in 0..255, H and W multiples of 16, to (b, H/4, W/4, 5): probability of a
-        centre, its offset within the place (x, y; in places), and the logarithms of width and height in cell sizes.
+        centre, its offset within the grid cell (x, y; in grid cells), and the logarithms of width and height in cell sizes.
     """
     inputs = keras.Input((None, None, 3), name="pixels")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1, name="rescale")(inputs)

@@ -1,4 +1,4 @@
-"""Learned proposals: a network predicts a heat map of cell centres for the whole image (see `models.centres`)."""
+"""Learned proposals: a network predicts a heat map of cell centres for the whole image (see `centre_network`)."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from malaria_cells.data.patches import rescale
 from malaria_cells.proposals.tiles import in_tiles
 
 WORKING_CELL_SIZE = 40.0  # pixels of the median cell in the network's input
-MOST_PIXELS = 1_000_000_000  # pixels of an image that is enlarged to that size: 3 GB
+MAX_WORKING_PIXELS = 1_000_000_000  # pixels of an image at the working scale: 3 GB
 STRIDE = 4  # pixels of a grid cell of the output
 MULTIPLE = 16  # pixels; the sides of the input are multiples of it
 # Pixels of black around the network's input. They tell a cell that the edge of the image cuts off, which annotators mark only if most of
@@ -26,7 +26,7 @@ MAX_LOG_SIZE = 1.5  # logarithm of the largest width and height in cell sizes: 4
 CentreNetwork = Callable[[np.ndarray], np.ndarray]
 
 
-# Axes of (1, h, w, c) that each view mirrors. Both axes come second, so that two views differ much.
+# Mirrored axes of (1, h, w, c) of each view. The view with both axes mirrored is second, so that two views differ most.
 _MIRRORS: tuple[tuple[int, ...], ...] = ((), (1, 2), (1,), (2,))
 
 
@@ -51,28 +51,32 @@ def seen_mirrored(network: CentreNetwork, views: int) -> CentreNetwork:
 
 
 def to_working_scale(image: np.ndarray, cell_size: float) -> np.ndarray:
-    """Resize an image, uint8 RGB, so that a cell of `cell_size` pixels gets `WORKING_CELL_SIZE`; small cells are enlarged.
+    """Rescale an image, uint8 RGB (H, W, 3), to the working scale, at which the median cell has `WORKING_CELL_SIZE` pixels.
+
+    Args:
+        image: the image.
+        cell_size: longer side of its median cell in pixels.
 
     Raises:
-        InputError: the result would have over `MOST_PIXELS`.
+        InputError: the result would have more than `MAX_WORKING_PIXELS` pixels.
     """
     factor = WORKING_CELL_SIZE / cell_size
     height, width = image.shape[:2]
-    if height * width * factor**2 > MOST_PIXELS * 1.01:  # what rounding adds
+    if height * width * factor**2 > MAX_WORKING_PIXELS * 1.01:  # with a margin for rounding
         raise InputError(
-            f"{width} x {height} pixels with cells of {cell_size:.0f} would be enlarged {factor:.1f} times, to over {MOST_PIXELS:,}; "
-            "put the cell size right, or cut the image into parts"
+            f"{width} x {height} pixels with cells of {cell_size:.0f} pixels would be enlarged {factor:.1f} times, to more than "
+            f"{MAX_WORKING_PIXELS:,} pixels; correct the cell size, or cut the image into parts"
         )
     return rescale(image, factor)
 
 
 def learned_boxes(network: CentreNetwork, image: np.ndarray, cell_size: float) -> tuple[np.ndarray, np.ndarray]:
-    """Candidates of an image.
+    """Find the candidates in an image.
 
     Args:
         network: the trained network.
         image: uint8 RGB (H, W, 3).
-        cell_size: longer side of a typical cell in pixels of the image.
+        cell_size: longer side of the median cell in pixels of the image.
 
     Returns:
         Boxes, float32 (n, 4), xyxy in pixels of the image, and float32 (n,), their proposal scores, 0 to 1.
@@ -80,18 +84,18 @@ def learned_boxes(network: CentreNetwork, image: np.ndarray, cell_size: float) -
     small = to_working_scale(image, cell_size)
     height, width = small.shape[:2]
     grid = in_tiles(network, padded(small), STRIDE, MULTIPLE, RECEPTIVE_RADIUS)
-    found, scores = decode(grid, (height, width))
-    return found * np.array([image.shape[1] / width, image.shape[0] / height] * 2, dtype=np.float32), scores
+    boxes, scores = decode(grid, (height, width))
+    return boxes * np.array([image.shape[1] / width, image.shape[0] / height] * 2, dtype=np.float32), scores
 
 
 def padded(small: np.ndarray) -> np.ndarray:
-    """Pad an image at the working scale with black; its sides become multiples of `MULTIPLE`."""
+    """Pad an image at the working scale with black, so that its sides are multiples of `MULTIPLE`."""
     below, right = (PADDING + -(n + 2 * PADDING) % MULTIPLE for n in small.shape[:2])
     return cv2.copyMakeBorder(small, PADDING, below, PADDING, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
 
 
 def decode(grid: np.ndarray, shape_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes at the peaks of the heat map.
+    """Decode the boxes at the local maxima of the heat map.
 
     Args:
         grid: output of the network for a padded image, (h, w, 5).
@@ -101,11 +105,11 @@ def decode(grid: np.ndarray, shape_hw: tuple[int, int]) -> tuple[np.ndarray, np.
         Boxes, float32 (n, 4), xyxy in pixels of that image, and scores, float32 (n,).
     """
     heat = np.ascontiguousarray(grid[..., 0])
-    highest = cv2.dilate(heat, np.ones((3, 3), dtype=np.uint8))
-    rows, columns = np.nonzero((heat >= highest) & (heat >= MIN_SCORE))
+    local_maximum = cv2.dilate(heat, np.ones((3, 3), dtype=np.uint8))
+    rows, columns = np.nonzero((heat >= local_maximum) & (heat >= MIN_SCORE))
     offset, size = grid[rows, columns, 1:3], grid[rows, columns, 3:5]
     centre = (np.stack([columns, rows], axis=1) + offset) * STRIDE - PADDING
     half = np.exp(np.clip(size, -MAX_LOG_SIZE, MAX_LOG_SIZE)) * WORKING_CELL_SIZE / 2
     inside = ((centre >= 0) & (centre < [shape_hw[1], shape_hw[0]])).all(axis=1)
-    found = np.concatenate([centre - half, centre + half], axis=1)[inside]
-    return found.astype(np.float32), heat[rows, columns][inside].astype(np.float32)
+    boxes = np.concatenate([centre - half, centre + half], axis=1)[inside]
+    return boxes.astype(np.float32), heat[rows, columns][inside].astype(np.float32)

@@ -2,8 +2,8 @@
 
 The learned proposal network finds cells of about the size that it was trained on, and almost none at twice or half that size. It also
 predicts the size of each cell. At the right scale most of its detections are confident and have the expected size; at a wrong scale
-it takes nuclei, clusters and parts of cells for cells, with low scores. The image is therefore shown to the network at several scales,
-and the scale is accepted at which the expected and the predicted sizes agree.
+it detects nuclei, clusters and parts of cells with low scores. The network is therefore run at several scales, and the scale at which
+the expected and the predicted sizes agree is accepted.
 """
 
 import math
@@ -24,26 +24,27 @@ Detect = Callable[[np.ndarray, float], ScoredBoxes]
 CONFIDENT = 4 * MIN_SCORE  # proposal score from which a detection counts in the estimation
 # Ratio to the reference size. The median cell of an IML-Malaria image is annotated as 0.87 to 1.20 of the reference size.
 REFERENCE_RANGE = (0.8, 1.3)
-# Measured by `benchmarks/cell_sizes.py` on the training parts of six laboratories with networks that had seen some of them: at the scale
-# of the red cells, the consistent fraction was at least 0.3 with at least five cells in nearly all images; at scales wrong by a factor
-# of two or more in up to 6 %, and with a network of one laboratory in up to 12 % of another one's images.
+# The next three values were measured by `benchmarks/cell_sizes.py` on the training parts of six laboratories, with networks that were
+# trained on some of them. At the scale of the red cells nearly all images had a consistent fraction of at least 0.3 and at least five
+# consistent detections. At scales wrong by a factor of two or more, up to 6 % of the images had them; with a network trained on one
+# laboratory, up to 12 % of the images of another.
 SIZE_TOLERANCE = 1.4  # ratio by which a predicted size may differ from the expected one and still be consistent with it
 MIN_CONSISTENT = 0.3  # fraction of the detections, weighted by score and size, that must be consistent
-MIN_CELLS = 5  # consistent detections that a cell size of the training needs
+MIN_CELLS = 5  # minimum number of consistent detections for a cell size of the training
 CONCLUSIVE = (0.85, 1.2)  # ratio of the median predicted size to the expected one within which no other scale is tried
-# Ratio of the median predicted size to the expected one within which the refinement stops. A size that is too large costs more cells than
-# one that is too small.
+# Ratio of the median predicted size to the expected one within which the refinement stops. A size that is too large loses more cells
+# than one that is too small.
 CONVERGED = (0.93, 1.1)
 SHRINKAGE_POWER = 1.5  # exponent that corrects predicted size ratios, which networks pull towards 1; 1.0 to 1.8 were measured
 LOG_SIZE_SD = 0.25  # standard deviation of the logarithm of predicted sizes around the expected size, in the evidence for a scale
 KNOWN_PREFERENCE = 0.9  # fraction of the best evidence from which a cell size of the training is preferred to any other
 # Fraction of the evidence for a refined size from which the cell size of the training is kept. With 0.75, images of a laboratory whose
-# cell size lay between two of the training were given the larger one (deepbionet left out: 1.37 times in a quarter of the images).
+# cell size lies between two sizes of the training got the larger one (deepbionet left out: 1.37 times in a quarter of the images).
 KNOWN_TOLERANCE = 0.9
 SCALE_STEP = 1.35  # ratio of one trial size to the next
-MIN_CELL_SIZE = 12.0  # pixels: smaller cells cannot be told apart
+MIN_CELL_SIZE = 12.0  # pixels; smaller cells cannot be classified
 MAX_REFINEMENTS = 3  # trials from an accepted size towards the median predicted size
-FAST_PIXELS = 500_000  # pixels of the network's input in a trial: the centre of the image, some 300 cells
+FAST_PIXELS = 500_000  # pixels of the network's input in a trial, which uses the centre of the image: about 300 cells
 MAX_ENLARGED_PIXELS = 30_000_000  # pixels of an enlarged image: one or two seconds of inference
 
 
@@ -85,7 +86,7 @@ class ScaleTrial:
 
     @property
     def has_enough_cells(self) -> bool:
-        """Whether enough detections are consistent for a size that the training did not have; fewer may be a leukocyte's lobes."""
+        """Whether enough detections are consistent for a size that is not of the training; fewer may be the lobes of a leukocyte."""
         return bool(self._is_consistent.sum() >= boxes.ENOUGH)
 
     @cached_property
@@ -96,12 +97,12 @@ class ScaleTrial:
 
     @property
     def corrected_size(self) -> float:
-        """Median predicted size, corrected for the network's pull towards the assumed size."""
+        """Median predicted size, corrected for the network's bias towards the assumed size."""
         return self.size * (self.median / self.size) ** SHRINKAGE_POWER
 
     @cached_property
     def is_conclusive(self) -> bool:
-        """Whether the assumed size fits so well that no other need be tried."""
+        """Whether the assumed size fits so well that no other size needs to be tried."""
         if not self.is_plausible or not self.has_enough_cells:
             return False
         middle = np.median(self._relative_sizes[self.detections[1] >= CONFIDENT])
@@ -109,7 +110,7 @@ class ScaleTrial:
 
     @cached_property
     def evidence(self) -> float:
-        """Evidence for the assumed size: summed sizes of the confident detections, weighted by score and by nearness to it, per area.
+        """Evidence for the assumed size: the sum over confident detections of size x score x closeness to the assumed size, per area.
 
         The first power of the size is used: a count would prefer the many specks of an enlarged image, an area the few leukocytes of a
         shrunken one.
@@ -121,11 +122,11 @@ class ScaleTrial:
 def detect_at_own_scale(
     detect: Callable[[float], ScoredBoxes], detect_fast: Detect, image: np.ndarray, reference: float, sizes: Sequence[float] = ()
 ) -> ScoredBoxes:
-    """Candidates of an image at the scale of its own cells, if that is clearly better than the reference scale.
+    """Find the candidates in an image at the scale of its own cells if that is clearly better than the reference scale.
 
     Args:
         detect: from the longer side of a cell in pixels to boxes, float32 (n, 4), and proposal scores, float32 (n,).
-        detect_fast: faster detection in a crop of the image, for the estimation.
+        detect_fast: detection without test-time augmentation, from an image or crop and a cell size, for the estimation.
         image: uint8 RGB (H, W, 3).
         reference: reference size, the longer side of a cell in the training images in pixels.
         sizes: reference sizes of the data sets of the training, if there were several.
@@ -146,7 +147,7 @@ def detect_at_own_scale(
 def estimate_scale(
     detect_fast: Detect, image: np.ndarray, reference: float | None = None, sizes: Sequence[float] = (), first: ScaleTrial | None = None
 ) -> float:
-    """Estimate the longer side of the cells of an image in pixels by the network's detections.
+    """Estimate the longer side of the cells of an image in pixels from the network's detections.
 
     The sizes of the training are tried first, from the largest, which is the fastest, then other sizes. If none is plausible the
     reference size is returned.
@@ -156,11 +157,11 @@ def estimate_scale(
         image: uint8 RGB (H, W, 3).
         reference: reference size in pixels; None: estimated from the dark regions of the image.
         sizes: as in `detect_at_own_scale`.
-        first: a trial at the reference size that has been made already.
+        first: a trial at the reference size, if one has been made already.
     """
     known = sorted(sizes or ([] if reference is None else [reference]), reverse=True)
     start = reference or estimate_cell_size(image)
-    least = _min_size(_area(image), min(known, default=np.inf))
+    min_size = _min_size(_area(image), min(known, default=np.inf))
     trials = {} if first is None else {first.size: first}
 
     def trial(size: float) -> ScaleTrial:
@@ -169,52 +170,52 @@ def estimate_scale(
             trials[size] = ScaleTrial(size, detect_fast(crop, size), _area(crop))
         return trials[size]
 
-    for size in _sizes_to_try(known, start, least, min(image.shape[:2]) / 2):
+    for size in _sizes_to_try(known, start, min_size, min(image.shape[:2]) / 2):
         if trial(size).is_conclusive:
-            return _refined(trial, size, known, least)
-    plausible = [each for each in trials.values() if each.is_plausible and (each.size in known or each.has_enough_cells)]
+            return _refined(trial, size, known, min_size)
+    plausible = [t for t in trials.values() if t.is_plausible and (t.size in known or t.has_enough_cells)]
     if not plausible:
         return start
-    best = max(plausible, key=lambda each: each.evidence)
-    good = [each for each in plausible if each.size in known and each.evidence >= KNOWN_PREFERENCE * best.evidence]
-    return max(good, key=lambda each: each.evidence).size if good else _refined(trial, best.size, known, least)
+    best = max(plausible, key=lambda t: t.evidence)
+    good = [t for t in plausible if t.size in known and t.evidence >= KNOWN_PREFERENCE * best.evidence]
+    return max(good, key=lambda t: t.evidence).size if good else _refined(trial, best.size, known, min_size)
 
 
-def _sizes_to_try(known: Sequence[float], start: float, least: float, most: float) -> Iterator[float]:
-    """Sizes of the training, then sizes in steps from `start`, each from the largest."""
-    if len(known) > 1:  # otherwise cells larger than all sizes of the training would be taken for the largest of those
+def _sizes_to_try(known: Sequence[float], start: float, min_size: float, max_size: float) -> Iterator[float]:
+    """Yield the sizes of the training, then sizes in steps from `start`, both from the largest."""
+    if len(known) > 1:  # otherwise the largest size of the training would be accepted for still larger cells
         yield known[0] * SCALE_STEP
     yield from known
-    highest = math.floor(math.log(max(most, MIN_CELL_SIZE) / start, SCALE_STEP))
-    lowest = math.ceil(math.log(max(least, MIN_CELL_SIZE) / start, SCALE_STEP))
-    for step in range(max(highest, 1), lowest - 1, -1):
+    max_step = math.floor(math.log(max(max_size, MIN_CELL_SIZE) / start, SCALE_STEP))
+    min_step = math.ceil(math.log(max(min_size, MIN_CELL_SIZE) / start, SCALE_STEP))
+    for step in range(max(max_step, 1), min_step - 1, -1):
         size = start * SCALE_STEP**step
         if size not in known:
             yield size
 
 
-def _refined(trial: Callable[[float], ScaleTrial], size: float, known: Sequence[float], least: float) -> float:
-    """Move from an accepted size towards the predicted one as long as the new size is plausible too."""
+def _refined(trial: Callable[[float], ScaleTrial], size: float, known: Sequence[float], min_size: float) -> float:
+    """Move from an accepted size towards the predicted size as long as the new size is plausible too."""
     current = trial(size)
-    for smaller in sorted((each for each in known if each < size), reverse=True) if size in known else []:
-        if current.median >= CONVERGED[0] * current.size or (again := trial(smaller)).evidence < current.evidence:
+    for smaller in sorted((s for s in known if s < size), reverse=True) if size in known else []:
+        if current.median >= CONVERGED[0] * current.size or (candidate := trial(smaller)).evidence < current.evidence:
             break
-        current = again
+        current = candidate
     for _ in range(MAX_REFINEMENTS):
         if CONVERGED[0] <= current.median / current.size <= CONVERGED[1]:
             break
-        again = trial(max(_nearest_known(current.corrected_size, known), least))
+        candidate = trial(max(_nearest_known(current.corrected_size, known), min_size))
         needed = current.evidence / KNOWN_TOLERANCE if current.size in known else KNOWN_PREFERENCE * current.evidence
-        if not again.is_plausible or again.evidence < needed:
+        if not candidate.is_plausible or candidate.evidence < needed:
             break
-        current = again
-    return current.size if current.size in known else max(current.median, least)
+        current = candidate
+    return current.size if current.size in known else max(current.median, min_size)
 
 
 def _nearest_known(size: float, known: Sequence[float]) -> float:
     """The nearest size of the training if it is close to `size`, otherwise `size`: a laboratory's images share one magnification."""
-    near = [each for each in known if CONVERGED[0] <= size / each <= CONVERGED[1]]
-    return min(near, key=lambda each: abs(math.log(size / each)), default=size)
+    near = [s for s in known if CONVERGED[0] <= size / s <= CONVERGED[1]]
+    return min(near, key=lambda s: abs(math.log(size / s)), default=size)
 
 
 def annotated_cell_size(image: AnnotatedImage, reference: float, cells_xyxy: np.ndarray | None = None) -> float:
@@ -225,10 +226,10 @@ def annotated_cell_size(image: AnnotatedImage, reference: float, cells_xyxy: np.
         reference: reference size, the longer side of a cell in the images of its data set in pixels.
         cells_xyxy: boxes that the size is measured on, see `AnnotationSet.sizing_cells`; None: all.
     """
-    own = boxes.median_size(image.cells_xyxy if cells_xyxy is None else cells_xyxy)
-    if own is None or _is_reference(own, [reference]):
+    median = boxes.median_size(image.cells_xyxy if cells_xyxy is None else cells_xyxy)
+    if median is None or _is_reference(median, [reference]):
         return reference
-    return max(own, _min_size(math.prod(image.size_wh), reference))
+    return max(median, _min_size(math.prod(image.size_wh), reference))
 
 
 def annotated_cell_sizes(annotations: AnnotationSet, reference: float) -> list[float]:
@@ -256,10 +257,10 @@ def unusual_cell_sizes(boxes_xyxy: Iterable[np.ndarray], reference: Sequence[flo
 def _central_crop(image: np.ndarray, size: float) -> np.ndarray:
     """The central part of an image that fills `FAST_PIXELS` pixels of the network's input."""
     height, width = image.shape[:2]
-    most = FAST_PIXELS * (size / WORKING_CELL_SIZE) ** 2
-    side = math.sqrt(most)
-    rows = round(min(height, max(side, most / width)))
-    columns = round(min(width, max(side, most / height)))
+    max_pixels = FAST_PIXELS * (size / WORKING_CELL_SIZE) ** 2
+    side = math.sqrt(max_pixels)
+    rows = round(min(height, max(side, max_pixels / width)))
+    columns = round(min(width, max(side, max_pixels / height)))
     top, left = (height - rows) // 2, (width - columns) // 2
     return image[top : top + rows, left : left + columns]
 
@@ -269,8 +270,9 @@ def _area(image: np.ndarray) -> int:
 
 
 def _min_size(pixels: int, reference: float) -> float:
+    """Smallest cell size to try: half the reference size, or less if the enlarged image has at most `MAX_ENLARGED_PIXELS`."""
     return min(reference / 2, WORKING_CELL_SIZE * math.sqrt(pixels / MAX_ENLARGED_PIXELS))
 
 
 def _is_reference(size: float, reference: Sequence[float]) -> bool:
-    return any(REFERENCE_RANGE[0] <= size / each <= REFERENCE_RANGE[1] for each in reference)
+    return any(REFERENCE_RANGE[0] <= size / s <= REFERENCE_RANGE[1] for s in reference)

@@ -1,4 +1,4 @@
-"""Trains the network of learned proposals: annotated images in, fitted network out (see `working_images` for what it is shown)."""
+"""Trains the learned proposal network on annotated images (for the crops see `training_images`)."""
 
 import math
 from collections.abc import Iterator
@@ -16,22 +16,24 @@ from malaria_cells.proposals.learned.prediction import STRIDE
 from malaria_cells.proposals.learned.targets import CHANNELS, centre_loss
 from malaria_cells.proposals.learned.training_images import CROP, Preprocessing, WorkingImage, crop, working_images
 
-RARE_FRACTION = 0.35  # of the crops are laid around a cell drawn by class; the network is else least sure of the rarest
-EMA_MOMENTUM = 0.99
-SET_POWER = 0.5  # data sets are drawn in proportion to their cells to this power, as classes are: the largest shall not be all there is
-LEARNING_RATE = 2e-3  # the highest
-FURTHER = 0.3  # of it, where a trained network is trained on
-SETTLED_BY = 400  # crops, by which statistics are measured anew after a training
+RARE_FRACTION = (
+    0.35  # fraction of the crops that hold a cell drawn uniformly by class; without them the rarest classes get the lowest scores
+)
+EMA_MOMENTUM = 0.99  # of the exponential moving average of the weights
+SET_POWER = 0.5  # sampling probability of a data set is proportional to n_cells**SET_POWER, so that the largest does not dominate
+LEARNING_RATE = 2e-3  # peak learning rate
+FINE_TUNING_RATE = 0.3  # fraction of the learning rate with which a trained network is fine-tuned
+STATISTICS_CROPS = 400  # crops from which the batch normalisation statistics are computed after training
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Which image a crop is of, and around which cell.
+    """Sampling of the image of a crop, and of the cell around which the crop is taken.
 
     Attributes:
-        fractions: float (n_sets,), how often each data set is drawn.
-        images: for each data set, int64 (n,), indices of its images, and float (n,), how often each is drawn.
-        by_class: for each data set and each class that it has, int64 (n, 2): index of the image, and of the box in it.
+        fractions: float (n_sets,), sampling probability of each data set.
+        images: for each data set, indices of its images, int64 (n,), and their sampling probabilities, float (n,).
+        by_class: for each data set and each class in it, int64 (n, 2): index of the image, and of the box in the image.
     """
 
     fractions: np.ndarray
@@ -40,16 +42,23 @@ class Draws:
 
     @staticmethod
     def of(train: AnnotationSet) -> "Draws":
-        """From a training part; data sets without a cell teach only what is none."""
-        sets = [np.array(own) for own in _indices_by_set(train)]
-        cells = np.array([sum(train.images[i].weight * max(len(train.images[i].cells_xyxy), 1) for i in own) for own in sets])
+        """Create the sampling from a training part. Data sets without cells are sampled too, as negatives."""
+        sets = [np.array(indices) for indices in _indices_by_set(train)]
+        cells = np.array([sum(train.images[i].weight * max(len(train.images[i].cells_xyxy), 1) for i in indices) for indices in sets])
         fractions = cells**SET_POWER
-        weights = [np.array([train.images[i].weight for i in own]) for own in sets]
-        images = tuple((own, w / w.sum()) for own, w in zip(sets, weights, strict=True))
-        return Draws(fractions / fractions.sum(), images, tuple(tuple(_cells_by_class(train, own)) for own in sets))
+        weights = [np.array([train.images[i].weight for i in indices]) for indices in sets]
+        images = tuple((indices, w / w.sum()) for indices, w in zip(sets, weights, strict=True))
+        return Draws(fractions / fractions.sum(), images, tuple(tuple(_cells_by_class(train, indices)) for indices in sets))
 
     def draw(self, rng: np.random.Generator) -> tuple[int, int | None]:
-        """An image, and a cell in it or None; where a cell is drawn, every class of its data set is equally likely."""
+        """Draw an image, and sometimes a cell in it.
+
+        Args:
+            rng: random number generator.
+
+        Returns:
+            Index of the image, and index of the box in it or None. If a box is drawn, all classes of its data set are equally likely.
+        """
         which = int(rng.choice(len(self.fractions), p=self.fractions)) if len(self.fractions) > 1 else 0
         classes = self.by_class[which]
         if rng.uniform() < RARE_FRACTION and classes:
@@ -57,14 +66,14 @@ class Draws:
             image, box = cells[rng.integers(len(cells))]
             return int(image), int(box)
         indices, weights = self.images[which]
-        even = bool((weights == weights[0]).all())
-        return int(indices[rng.integers(len(indices))] if even else rng.choice(indices, p=weights)), None
+        is_uniform = bool((weights == weights[0]).all())
+        return int(indices[rng.integers(len(indices))] if is_uniform else rng.choice(indices, p=weights)), None
 
 
 def _indices_by_set(train: AnnotationSet) -> Iterator[list[int]]:
     names = [p.data_set for p in train.images]
     for name in dict.fromkeys(names):
-        yield [i for i, own in enumerate(names) if own == name]
+        yield [i for i, image_set in enumerate(names) if image_set == name]
 
 
 def _cells_by_class(train: AnnotationSet, indices: np.ndarray) -> Iterator[np.ndarray]:
@@ -76,12 +85,12 @@ def _cells_by_class(train: AnnotationSet, indices: np.ndarray) -> Iterator[np.nd
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long a proposer is trained.
+    """Length of the training of a proposal network.
 
     Attributes:
         epochs: number of epochs.
         steps: batches per epoch.
-        batch_size: crops a batch.
+        batch_size: crops per batch.
     """
 
     epochs: int
@@ -92,22 +101,27 @@ class Schedule:
 def train_proposer(
     train: AnnotationSet, schedule: Schedule, preprocessing: Preprocessing, seed: int, start: keras.Model | None = None
 ) -> keras.Model:
-    """Fit a network to annotated images.
+    """Train a proposal network on annotated images.
 
     Args:
-        train: the training part alone; an image of another magnification than its data set's is shown in its own.
-        schedule: how long.
+        train: the training part. An image whose cell size differs from that of its data set is scaled by its own cell size.
+        schedule: length of the training.
         preprocessing: stain normalisation and augmentation of the images.
-        seed: of crops, augmentation and weights.
-        start: a network to go on from, at a lower rate; it is changed. None: a new one.
+        seed: seed of crops, augmentation and initial weights.
+        start: trained network to fine-tune in place at a lower learning rate; None: train a new network.
+
+    Returns:
+        The trained network.
     """
     keras.utils.set_random_seed(seed)
-    keras.mixed_precision.set_global_policy("float32")  # a heat map's small values need it, whatever a training before has set
+    keras.mixed_precision.set_global_policy(
+        "float32"
+    )  # the small values of the heat map need float32; an earlier training may have set another policy
     model = centre_network.build() if start is None else start
-    highest = LEARNING_RATE if start is None else FURTHER * LEARNING_RATE
+    peak = LEARNING_RATE if start is None else FINE_TUNING_RATE * LEARNING_RATE
     total = schedule.steps * schedule.epochs
     warm_up = max(total // 20, 1)
-    rate = keras.optimizers.schedules.CosineDecay(highest / 10, max(total - warm_up, 1), warmup_target=highest, warmup_steps=warm_up)
+    rate = keras.optimizers.schedules.CosineDecay(peak / 10, max(total - warm_up, 1), warmup_target=peak, warmup_steps=warm_up)
     model.compile(optimizer=keras.optimizers.AdamW(rate, use_ema=True, ema_momentum=EMA_MOMENTUM, clipnorm=5.0), loss=centre_loss)
     images, draws = working_images(train, preprocessing.stain), Draws.of(train)
 
@@ -122,7 +136,7 @@ def train_proposer(
         callbacks=[ProgressLines(schedule.epochs, schedule.steps)],
     )
     model.optimizer.finalize_variable_values(model.trainable_variables)
-    _settle_statistics(model, batches(seed + 1), schedule.batch_size)
+    _update_statistics(model, batches(seed + 1), schedule.batch_size)
     return model
 
 
@@ -141,12 +155,12 @@ def _batches(images: list[WorkingImage], draws: Draws, policy: str, seed: int) -
     return tf.data.Dataset.counter().map(to_tensors, num_parallel_calls=2, deterministic=True)
 
 
-def _settle_statistics(model: keras.Model, batches: tf.data.Dataset, batch_size: int) -> None:
-    """Let the statistics of the batch normalisation follow the averaged weights."""
+def _update_statistics(model: keras.Model, batches: tf.data.Dataset, batch_size: int) -> None:
+    """Recompute the batch normalisation statistics for the averaged weights."""
 
     @tf.function
     def infer(pixels):  # type: ignore[no-untyped-def]
         model(pixels, training=True)
 
-    for pixels, _ in batches.take(math.ceil(SETTLED_BY / batch_size)):
+    for pixels, _ in batches.take(math.ceil(STATISTICS_CROPS / batch_size)):
         infer(pixels)

@@ -1,9 +1,8 @@
-"""What the network of learned proposals is trained on: images at its working scale, and squares cut out of them with their targets.
+"""Training data of the learned proposal network: images at the working scale, and random crops of them with their targets.
 
-Annotators miss cells in crowds. A place that looks stained but lies in no box may be such a cell: its weight in the loss is cut to
-`UNMARKED_WEIGHT`, so that the network learns from the clear field what no cell is, and to nothing where there are classes that the
-annotators did not mark at all. Where the image's edge cuts a cell off the weight is as high as the annotators are used to leave such
-cells out (`habits.border_habit`). Ignore regions have no weight.
+Annotators miss cells in crowds, so a stained area outside all boxes may be an unmarked cell. Its weight in the loss is `UNMARKED_WEIGHT`,
+so that negatives come mainly from the empty field, and 0 in images with classes that were not annotated at all. At the edge of the image
+the weight is higher the fewer of the cut-off cells are annotated (`habits.border_habit`). Ignore regions have weight 0.
 """
 
 from dataclasses import dataclass
@@ -22,13 +21,13 @@ from malaria_cells.proposals.learned.scale import annotated_cell_sizes
 from malaria_cells.proposals.learned.targets import centre_targets, random_dihedral
 from malaria_cells.proposals.transmission import Field
 
-CROP = 256  # pixels at the working scale: some 40 cells of a crowded field
-UNMARKED_WEIGHT = 0.2
-CUT_OFF = 0.35  # a cell whose centre lies this near to the image's edge, in cell sizes, is cut off by it
-# A crop is laid around one cell to learn that one's box: it counts as so many. On the rendered sample's validation part 4 gives the best
-# boxes of all cells and 12 the best ones of rare cells; this lies between.
-DRAWN_COUNTS_AS = 8
-SCALE_JITTER = (0.8, 1.25)
+CROP = 256  # pixels of a crop's side at the working scale: about 40 cells of a crowded field
+UNMARKED_WEIGHT = 0.2  # weight in the loss of stained areas outside boxes
+CUT_OFF = 0.35  # cell sizes; distance from the image's edge within which stain is taken for cut-off cells
+# Weight of the cell around which a crop is taken, relative to other cells. On the rendered sample's validation part 4 gives the best boxes
+# of all cells and 12 the best boxes of rare cells.
+DRAWN_CELL_WEIGHT = 8
+SCALE_JITTER = (0.8, 1.25)  # range of the random factor by which a crop is scaled
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,8 @@ class WorkingImage:
     Attributes:
         pixels: uint8 RGB (h, w, 3).
         boxes_xyxy: float32 (n, 4) in its pixels.
-        ignored_xyxy: float32 (k, 4).
-        weight: float32 (h/4, w/4), weight of each grid cell in the loss where there is no centre.
+        ignored_xyxy: ignore regions, float32 (k, 4).
+        weight: float32 (h/4, w/4), weight of each grid cell in the loss if it is not a centre.
     """
 
     pixels: np.ndarray
@@ -62,61 +61,64 @@ class WorkingImage:
 
 
 def working_images(train: AnnotationSet, stain: Normalization) -> list[WorkingImage]:
-    """The images of a training part, in its order."""
-    at_edge = {name: _weight_at_edge(own) for name, own in train.by_data_set().items()}
+    """Prepare the images of a training part, in its order."""
+    at_edge = {name: _weight_at_edge(part) for name, part in train.by_data_set().items()}
     sized = zip(train.images, annotated_cell_sizes(train, train.median_cell_size), strict=True)
     return [prepared(p, size, at_edge[p.data_set], stain) for p, size in progress(sized, len(train), "preparing images", "image")]
 
 
 def _weight_at_edge(annotations: AnnotationSet) -> float:
-    """Fraction in the loss of what is stained, in no box, and cut off by the image's edge.
+    """Weight in the loss of stained areas outside boxes at the edge of the image.
 
-    All of it is a lesson where no such cell is annotated, and no more of one than in the middle where all are.
+    It is 1 if no cut-off cells are annotated, and `UNMARKED_WEIGHT`, as inside the image, if all are.
     """
     habit = border_habit(annotations)
-    left_out = 1.0 if habit is None else 1 - min(habit, 1.0)
-    return UNMARKED_WEIGHT + (1 - UNMARKED_WEIGHT) * left_out
+    left_out_fraction = 1.0 if habit is None else 1 - min(habit, 1.0)
+    return UNMARKED_WEIGHT + (1 - UNMARKED_WEIGHT) * left_out_fraction
 
 
 def prepared(image: AnnotatedImage, cell_size: float, weight_at_edge: float, stain: Normalization) -> WorkingImage:
-    """One image at the working scale, in its frame.
+    """Prepare one image: rescale it to the working scale, pad it with black, and compute its weights.
 
     Args:
-        image: its annotation.
+        image: the annotated image.
         cell_size: longer side of its median cell in pixels.
         weight_at_edge: weight in the loss of stained areas outside boxes that the edge of the image cuts off.
-        stain: what is done to its pixels first.
+        stain: stain normalisation, applied first.
     """
     small = to_working_scale(normalized(read_image(image.path), stain), cell_size)
     scale = np.float32(WORKING_CELL_SIZE / cell_size)
     field = Field.of(small, WORKING_CELL_SIZE)
     pixels = padded(small)
-    short = [max(CROP - n, 0) for n in pixels.shape[:2]]
-    if any(short):
-        pixels = cv2.copyMakeBorder(pixels, 0, short[0], 0, short[1], cv2.BORDER_CONSTANT, value=(0, 0, 0))
+    missing = [max(CROP - n, 0) for n in pixels.shape[:2]]
+    if any(missing):
+        pixels = cv2.copyMakeBorder(pixels, 0, missing[0], 0, missing[1], cv2.BORDER_CONSTANT, value=(0, 0, 0))
     boxes = image.cells_xyxy * scale + PADDING
-    lost = np.zeros(pixels.shape[:2], dtype=np.float32)  # weight in the loss that each pixel lacks
+    missing_weight = np.zeros(pixels.shape[:2], dtype=np.float32)  # 1 minus the weight in the loss, by pixel
     stained = (field.transmission < field.threshold).astype(np.float32)
-    rim = int(CUT_OFF * WORKING_CELL_SIZE)
-    inner = np.s_[rim : small.shape[0] - rim, rim : small.shape[1] - rim]
-    inside = lost[PADDING : PADDING + small.shape[0], PADDING : PADDING + small.shape[1]]
+    margin = int(CUT_OFF * WORKING_CELL_SIZE)
+    inner = np.s_[margin : small.shape[0] - margin, margin : small.shape[1] - margin]
+    inside = missing_weight[PADDING : PADDING + small.shape[0], PADDING : PADDING + small.shape[1]]
     inside[:] = stained * (1 - weight_at_edge)
     inside[inner] = stained[inner] * (1.0 if image.unannotated else 1 - UNMARKED_WEIGHT)
     for left, top, right, bottom in np.rint(boxes).astype(int):
-        lost[top:bottom, left:right] = 0
+        missing_weight[top:bottom, left:right] = 0
     size = (-(-pixels.shape[1] // STRIDE), -(-pixels.shape[0] // STRIDE))
-    weight = 1 - cv2.resize(lost, size, interpolation=cv2.INTER_AREA)
+    weight = 1 - cv2.resize(missing_weight, size, interpolation=cv2.INTER_AREA)
     return WorkingImage(pixels, boxes, image.ignored_xyxy * scale + PADDING, weight.astype(np.float32))
 
 
 def crop(image: WorkingImage, rng: np.random.Generator, policy: str, around: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """A square of the image, enlarged or shrunk a little, turned, mirrored, its colours moved; and its targets.
+    """Take a random crop with random scale, flips, rotation and colours, and compute its targets.
 
     Args:
-        image: where from.
-        rng: draws everything.
+        image: the image.
+        rng: random number generator of all random choices.
         policy: see `Preprocessing`.
-        around: index of a cell that the square shall hold, anywhere in it; None: any square.
+        around: index of a cell whose centre lies at a random position in the crop; None: any crop.
+
+    Returns:
+        Pixels, float32 (`CROP`, `CROP`, 3), and targets, see `centre_targets`.
     """
     height, width = image.pixels.shape[:2]
     side = int(min(CROP / rng.uniform(*SCALE_JITTER), height, width))
@@ -135,7 +137,7 @@ def crop(image: WorkingImage, rng: np.random.Generator, policy: str, around: int
     corner = np.array([left, top, left, top], dtype=np.float32)
     importance = np.ones(len(image.boxes_xyxy))
     if around is not None:
-        importance[around] = DRAWN_COUNTS_AS
+        importance[around] = DRAWN_CELL_WEIGHT
     target = centre_targets((image.boxes_xyxy - corner) * scale, importance, (image.ignored_xyxy - corner) * scale, weight)
     return random_dihedral(_varied(pixels, rng, policy), target, rng)
 

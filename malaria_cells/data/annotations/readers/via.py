@@ -1,4 +1,4 @@
-"""VGG Image Annotator 2 (Dutta & Zisserman 2019, arXiv:1904.10699): its project, its annotations as JSON, and as CSV."""
+"""VGG Image Annotator 2 (Dutta & Zisserman 2019, arXiv:1904.10699): projects, and annotations as JSON or CSV."""
 
 import json
 import math
@@ -9,7 +9,8 @@ from typing import Any
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import excerpt
 from malaria_cells.data.annotations.format import Format
-from malaria_cells.data.annotations.outlines import Box, points_bounds, turned_bounds
+from malaria_cells.data.annotations.outlines import Box, points_bounds, rotated_bounds
+from malaria_cells.data.annotations.readers import reader
 from malaria_cells.data.annotations.shapes import Shapes, expect, faults_named
 from malaria_cells.data.annotations.source import RawImage, Source, numbers
 from malaria_cells.data.annotations.tables import read_table
@@ -28,25 +29,26 @@ _EXPECTED = (
     '"region_attributes": {"label": ..}}]}}'
 )
 _COLUMNS = ("filename", "region_shape_attributes", "region_attributes")
-_USUAL_ATTRIBUTES = ("label", "class", "type", "category", "name", "cell")
+_CLASS_ATTRIBUTES = ("label", "class", "type", "category", "name", "cell")
 
-Entry = tuple[str, list[tuple[dict, dict]]]  # an image's name, and its regions: attributes of the shape, attributes of the region
+Entry = tuple[str, list[tuple[dict, dict]]]  # an image's name, and the `shape_attributes` and `region_attributes` of its regions
 
 
 def recognises(source: Source) -> bool:
-    """Whether the file holds images with `filename` and `regions`, or a table with VIA's columns."""
+    """Whether the file has entries with `filename` and `regions`, or is a table with VIA's columns."""
     if source.path.suffix.lower() == ".csv":
-        rows = read_table(source.path, most=1)
+        rows = read_table(source.path, max_rows=1)
         return bool(rows) and set(_COLUMNS) <= set(_header(rows[0].fields))
     entries = list(_metadata(source.json).values())
     return bool(entries) and isinstance(entries[0], dict) and {"filename", "regions"} <= entries[0].keys()
 
 
+@reader(FORMAT, recognises, rank=60)
 def read(source: Source) -> list[RawImage]:
-    """Read every image; the one attribute of regions that names classes is found out.
+    """Read every image; the attribute of the regions that names the class is determined automatically.
 
     Raises:
-        InputError: a part of the format is missing, or it is not clear which attribute names the classes.
+        InputError: a required key is missing or has the wrong type, or the attribute that names the class is ambiguous.
     """
     with faults_named(source, _EXPECTED):
         entries = list(_from_table(source) if source.path.suffix.lower() == ".csv" else _from_json(source))
@@ -73,7 +75,7 @@ def _from_json(source: Source) -> Iterable[Entry]:
 
 def _count_file_attributes(source: Source, name: str, attributes: dict) -> None:
     if any(map(_is_given, attributes.values())):
-        source.issues.note("image", "with attributes of the file, which are not read", name)
+        source.issues.note("image", "with file attributes, which are not read", name)
 
 
 def _region(shape: Any, attributes: Any) -> tuple[dict, dict]:
@@ -115,25 +117,28 @@ def _parsed(source: Source, line: int, text: str) -> dict:
     try:
         return expect(json.loads(text or "{}"), dict, "an attribute")
     except (ValueError, TypeError, RecursionError):
-        raise InputError(f"{source.path}: line {line} has {excerpt(text)}; expected JSON such as VIA writes") from None
+        raise InputError(f"{source.path}: line {line} has {excerpt(text)}; expected JSON as VIA writes it") from None
 
 
 def _attribute(source: Source, regions: list[dict]) -> str | None:
-    """The attribute that names the class: the only one, or the only one with a usual name; None without regions."""
+    """The attribute that names the class: the only one, or the only one of `_CLASS_ATTRIBUTES`; None without regions."""
     counts = Counter(name for attributes in regions for name, value in attributes.items() if _is_given(value))
     if not regions or len(counts) == 1:
         return next(iter(counts), None)
-    usual = [name for name in counts if name.strip().lower() in _USUAL_ATTRIBUTES]
-    if len(usual) != 1:
+    candidates = [name for name in counts if name.strip().lower() in _CLASS_ATTRIBUTES]
+    if len(candidates) != 1:
         listed = "the attributes " + ", ".join(f"{excerpt(name, 40)} ({count})" for name, count in counts.most_common(8))
         raise InputError(
             f"{source.path}: its regions have {listed if counts else 'no attribute with a value'}; expected one "
-            f"that names the class, or one of several to be called {', '.join(_USUAL_ATTRIBUTES)}; rename or remove attributes in VIA"
+            f"attribute, or exactly one of the attributes {', '.join(_CLASS_ATTRIBUTES)}; rename or remove attributes in VIA"
         )
     source.issues.note(
-        "attribute", f"of regions beside '{usual[0]}', not read", str(next(n for n in counts if n != usual[0])), len(counts) - 1
+        "attribute",
+        f"of regions other than '{candidates[0]}', not read",
+        str(next(name for name in counts if name != candidates[0])),
+        len(counts) - 1,
     )
-    return usual[0]
+    return candidates[0]
 
 
 def _is_given(value: Any) -> bool:
@@ -141,13 +146,13 @@ def _is_given(value: Any) -> bool:
 
 
 def _value(attributes: dict, name: str, image: str) -> str | None:
-    """The class of a region; a checkbox's options are in an object, of which one is true."""
+    """The class of a region, or None; the value of a checkbox is an object with a truth value for each option."""
     value = attributes.get(name)
     if isinstance(value, dict):
-        chosen = [option for option, is_chosen in value.items() if is_chosen]
-        if len(chosen) > 1:
-            raise TypeError(f"a region of {excerpt(image)} has several values of '{name}': {excerpt(chosen)}; choose one in VIA")
-        value = chosen[0] if chosen else None
+        checked = [option for option, is_checked in value.items() if is_checked]
+        if len(checked) > 1:
+            raise TypeError(f"a region of {excerpt(image)} has several values of '{name}': {excerpt(checked)}; choose one in VIA")
+        value = checked[0] if checked else None
     return None if value is None or value == "" else expect(value, str, f"the attribute '{name}' of a region")
 
 
@@ -157,7 +162,7 @@ def _read_image(source: Source, name: str, regions: list[tuple[dict, dict]], att
         for shape, attributes in regions:
             kind, category = shape["name"], attribute and _value(attributes, attribute, name)
             if kind in {"point", "polyline", "line"}:
-                shapes.leave_out(f"{kind} shape", "that has no box, left out")
+                shapes.leave_out(f"{kind} shape", "without a box, left out")
             elif category is None:
                 shapes.leave_out("region", f"without a value of '{attribute}', left out")
             else:
@@ -176,12 +181,12 @@ def _bounds(shapes: Shapes, kind: str, shape: dict) -> Box:
         x, y, radius = values("cx", "cy", "r")
         return x - radius, y - radius, x + radius, y + radius
     if kind == "ellipse":
-        x, y, across, down = values("cx", "cy", "rx", "ry")
-        turn = numbers(shapes.source.path, shapes.name, shape.get("theta") or 0)[0]  # radians
-        return turned_bounds((x, y), (across, down), math.degrees(turn), ellipse=True)
+        x, y, radius_x, radius_y = values("cx", "cy", "rx", "ry")
+        angle = numbers(shapes.source.path, shapes.name, shape.get("theta") or 0)[0]  # radians
+        return rotated_bounds((x, y), (radius_x, radius_y), math.degrees(angle), ellipse=True)
     if kind == "polygon":
         xs, ys = (expect(shape[key], list, f"`{key}`") for key in ("all_points_x", "all_points_y"))
         if len(xs) != len(ys) or not xs:
             raise TypeError(f"a polygon has {len(xs)} x and {len(ys)} y")
         return points_bounds(list(zip(xs, ys, strict=True)))
-    raise TypeError(f"a shape is of the unknown kind {excerpt(kind, 40)}")
+    raise TypeError(f"a shape has the unknown type {excerpt(kind, 40)}")

@@ -1,10 +1,11 @@
-"""QuPath's GeoJSON (Bankhead et al. 2017, Sci Rep 7:16878): one file an image, outlines in pixels with a classification."""
+"""QuPath's GeoJSON (Bankhead et al. 2017, Sci Rep 7:16878): one file per image, with classified outlines in pixels."""
 
 from typing import Any
 
 from malaria_cells.base.text import excerpt
 from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.outlines import points_bounds
+from malaria_cells.data.annotations.readers import reader
 from malaria_cells.data.annotations.shapes import Shapes, expect, faults_named
 from malaria_cells.data.annotations.source import RawImage, Source
 
@@ -25,16 +26,17 @@ _EXPECTED = (
 
 
 def recognises(source: Source) -> bool:
-    """Whether the file holds features of GeoJSON."""
+    """Whether the file holds GeoJSON features."""
     features = _features(source.json)
     return isinstance(features, list) and (not features or (isinstance(features[0], dict) and features[0].get("type") == "Feature"))
 
 
+@reader(FORMAT, recognises, rank=90)
 def read(source: Source) -> list[RawImage]:
-    """Read the one image, which is named as the file without its ending.
+    """Read the one image, whose name is that of the file without its extension.
 
     Raises:
-        InputError: a part of the format is missing.
+        InputError: a required key is missing or has the wrong type.
     """
     name = source.path.name.removesuffix(source.path.suffix)
     shapes = Shapes(source, name)
@@ -45,7 +47,7 @@ def read(source: Source) -> list[RawImage]:
     annotations = sum(kind == "annotation" for kind in kinds)
     if annotations and annotations < len(shapes.boxes):
         shapes.leave_out(
-            "annotation", "with a class beside detections, taken as a cell like them (a region of interest should have none)", annotations
+            "annotation", "with a class in a file of detections, taken as a cell (regions of interest should have no class)", annotations
         )
     return [shapes.image()]
 
@@ -57,19 +59,19 @@ def _features(content: Any) -> Any:
 
 
 def _read_feature(shapes: Shapes, feature: dict) -> str | None:
-    """Take an object, or a note of why it is left out; returns QuPath's name for its kind if it was taken."""
+    """Add an object to the shapes, or to the issues if it is left out; returns QuPath's type of the object if it was added."""
     geometry = expect(feature["geometry"], dict, "`geometry`")
     properties = expect(feature.get("properties") or {}, dict, "`properties`")
     rings, category = _outer_rings(geometry), _category(properties)
     plane = expect(geometry.get("plane") or {}, dict, "`plane`")
     if rings is None:
-        shapes.leave_out("object", f"of the kind {excerpt(geometry.get('type'), 40)}, which has no box, left out")
-    elif category is None or category.endswith("*"):  # QuPath itself leaves classes such as Region* and Ignore* out
-        shapes.leave_out("object", "without a class, or of one that ends in * (a region of interest), left out")
+        shapes.leave_out("object", f"of the type {excerpt(geometry.get('type'), 40)}, which has no box, left out")
+    elif category is None or category.endswith("*"):  # QuPath itself ignores classes such as Region* and Ignore*
+        shapes.leave_out("object", "without a class, or with a class that ends in * (a region of interest), left out")
     elif not any(rings):
         shapes.leave_out("outline", "without a point, left out")
     elif plane.get("z") or plane.get("t"):
-        shapes.leave_out("object", "in another plane than the first (z or t), left out")
+        shapes.leave_out("object", "outside of the first plane (z or t), left out")
     else:
         if feature.get("nucleusGeometry"):
             shapes.leave_out("outline", "of a nucleus inside a cell, not read")
@@ -79,16 +81,16 @@ def _read_feature(shapes: Shapes, feature: dict) -> str | None:
 
 
 def _category(properties: dict) -> str | None:
-    """The class: `classification`, an object with its `name` or `names`, or a text; older files have it as `class`."""
-    found = properties.get("classification", properties.get("class"))
-    if isinstance(found, dict):
-        names = found.get("names")
-        found = found["name"] if "name" in found else ": ".join(expect(names, list, "`names`")) if names else None
-    return None if found is None or found == "" else expect(found, str, "`classification`")
+    """The class, from `classification` (in older files `class`), which is a text or an object with `name` or `names`; None without one."""
+    category = properties.get("classification", properties.get("class"))
+    if isinstance(category, dict):
+        names = category.get("names")
+        category = category["name"] if "name" in category else ": ".join(expect(names, list, "`names`")) if names else None
+    return None if category is None or category == "" else expect(category, str, "`classification`")
 
 
 def _outer_rings(geometry: dict) -> list[list] | None:
-    """The outlines that bound a shape; holes in it do not count. None for shapes that are no areas."""
+    """The outer outlines of a polygon or multipolygon, without its holes; None for other geometries."""
     kind = geometry.get("type")
     if kind not in ("Polygon", "MultiPolygon"):
         return None

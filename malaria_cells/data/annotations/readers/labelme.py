@@ -1,4 +1,4 @@
-"""LabelMe's JSON (Wada 2016, github.com/wkentaro/labelme): one file an image, shapes as points in pixels."""
+"""LabelMe's JSON (Wada 2016, github.com/wkentaro/labelme): one file per image, with shapes as points in pixels."""
 
 import math
 from pathlib import PureWindowsPath
@@ -7,6 +7,7 @@ from typing import Any
 from malaria_cells.base.text import excerpt
 from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.outlines import Box, points_bounds
+from malaria_cells.data.annotations.readers import reader
 from malaria_cells.data.annotations.shapes import Shapes, expect, faults_named, is_file
 from malaria_cells.data.annotations.source import RawImage, Source, declared_size
 
@@ -21,22 +22,24 @@ FORMAT = Format(
     per_image=True,
 )
 _EXPECTED = '{"imagePath": .., "shapes": [{"label": .., "shape_type": "rectangle", "points": [[x, y], [x, y]]}]}'
-_LEAST_POINTS = {"rectangle": 2, "circle": 2, "polygon": 3, "mask": 2, "rotation": 3, "oriented_rectangle": 3}
-_TURNED = {"rotation", "oriented_rectangle"}
-_PARTS = {"polygon", "mask"}  # kinds of which several may be the visible parts of one cell; a rectangle or circle is drawn around all of it
+# Minimum number of points of each shape type; other types have no box.
+_MIN_POINTS = {"rectangle": 2, "circle": 2, "polygon": 3, "mask": 2, "rotation": 3, "oriented_rectangle": 3}
+_ROTATED = {"rotation", "oriented_rectangle"}  # shape types of rotated rectangles
+_PARTS = {"polygon", "mask"}  # shape types that may be one of several visible parts of a cell; rectangles and circles enclose a cell
 
 
 def recognises(source: Source) -> bool:
-    """Whether the file holds a list of `shapes` and an `imagePath`."""
+    """Whether the file is a JSON object with a list of `shapes` and an `imagePath`."""
     content = source.json
     return isinstance(content, dict) and isinstance(content.get("shapes"), list) and "imagePath" in content
 
 
+@reader(FORMAT, recognises, rank=50)
 def read(source: Source) -> list[RawImage]:
-    """Read the one image; without a name in the file it is named as the file.
+    """Read the one image; without an `imagePath` it has the name of the file.
 
     Raises:
-        InputError: a part of the format is missing.
+        InputError: a required key is missing or has the wrong type.
     """
     with faults_named(source, _EXPECTED):
         content = expect(source.json, dict, "the file")
@@ -52,39 +55,45 @@ def read(source: Source) -> list[RawImage]:
 
 
 def _name(source: Source, written: str) -> str:
-    """The image's path; where it is not beside the file, but one of the file's own name is, both were renamed together."""
-    beside, last = source.path.parent, PureWindowsPath(written)
-    own = source.path.stem + last.suffix
-    if own == last.name or not is_file(beside / own) or is_file(beside / last.name) or is_file(beside / last.as_posix()):
+    """The image's path. If only an image of the annotation file's name lies beside it, both were renamed together, and it is taken."""
+    folder, image_path = source.path.parent, PureWindowsPath(written)
+    renamed = source.path.stem + image_path.suffix
+    if (
+        renamed == image_path.name
+        or not is_file(folder / renamed)
+        or is_file(folder / image_path.name)
+        or is_file(folder / image_path.as_posix())
+    ):
         return written
-    source.issues.note("image", "that its file calls by another name, found by the file's own name", f"{own} ({excerpt(last.name, 60)})")
-    return own
+    reason = "with another name in its annotation file, found by the name of that file"
+    source.issues.note("image", reason, f"{renamed} ({excerpt(image_path.name, 60)})")
+    return renamed
 
 
 def _read_shape(shapes: Shapes, shape: dict, groups: dict[tuple[str, str], int]) -> None:
     kind, points = shape.get("shape_type") or "polygon", expect(shape["points"], list, "`points`")
-    if not isinstance(kind, str) or kind not in _LEAST_POINTS:
-        return shapes.leave_out("shape", f"of the kind {excerpt(kind, 40)}, which has no box, left out")
-    if len(points) < _LEAST_POINTS[kind]:
-        return shapes.leave_out("outline", f"with fewer than {_LEAST_POINTS[kind]} points ({kind}), left out")
-    if kind in _TURNED:
-        shapes.leave_out("turned box", "taken as its upright bounding box")
+    if not isinstance(kind, str) or kind not in _MIN_POINTS:
+        return shapes.leave_out("shape", f"of the type {excerpt(kind, 40)}, which has no box, left out")
+    if len(points) < _MIN_POINTS[kind]:
+        return shapes.leave_out("outline", f"with fewer than {_MIN_POINTS[kind]} points ({kind}), left out")
+    if kind in _ROTATED:
+        shapes.leave_out("rotated box", "replaced by its axis-aligned bounding box")
     shapes.add(shape["label"], *_bounds(kind, points))
     return _join_group(shapes, shape.get("group_id"), groups) if kind in _PARTS else None
 
 
 def _bounds(kind: str, points: list[Any]) -> Box:
-    """The bounding box; a circle has its centre and a point on it."""
+    """The bounding box of a shape; a circle is given by its centre and a point on it."""
     if kind != "circle":
         return points_bounds(points)
-    points_bounds(points[:2])  # sees that they are points
+    points_bounds(points[:2])  # raises a TypeError if they are not points
     (x, y), edge = points[0][:2], points[1][:2]
     radius = math.dist((x, y), edge)
     return x - radius, y - radius, x + radius, y + radius
 
 
 def _join_group(shapes: Shapes, group: Any, groups: dict[tuple[str, str], int]) -> None:
-    """Make one box of the last shape and an earlier one of its label and group, as LabelMe's own converters do."""
+    """Merge the last shape's box with that of an earlier shape of the same label and group, as LabelMe's own converters do."""
     if group is None:
         return
     key = shapes.categories[-1], str(group)
@@ -93,6 +102,6 @@ def _join_group(shapes: Shapes, group: Any, groups: dict[tuple[str, str], int]) 
         return
     shapes.categories.pop()
     last = shapes.boxes.pop()
-    old = shapes.boxes[first]
-    shapes.boxes[first] = [*map(min, old[:2], last[:2]), *map(max, old[2:], last[2:])]
-    shapes.leave_out("outline", "of the same label and group_id as another, taken as one cell with it")
+    earlier = shapes.boxes[first]
+    shapes.boxes[first] = [*map(min, earlier[:2], last[:2]), *map(max, earlier[2:], last[2:])]
+    shapes.leave_out("outline", "with the label and group_id of another one, taken as one cell with it")

@@ -1,8 +1,9 @@
-"""BBBC041's JSON (Ljosa et al., Nature Methods 2012): a list of images with boxes in rows and columns."""
+"""BBBC041's JSON (Ljosa et al., Nature Methods 2012): a list of images with boxes as corners in rows and columns."""
 
 import numpy as np
 
 from malaria_cells.data.annotations.format import Format
+from malaria_cells.data.annotations.readers import reader
 from malaria_cells.data.annotations.source import RawImage, Source, declared_size, malformed, numbers
 
 FORMAT = Format(
@@ -24,11 +25,12 @@ def recognises(source: Source) -> bool:
     return isinstance(content, list) and bool(content) and isinstance(content[0], dict) and isinstance(content[0].get("image"), dict)
 
 
+@reader(FORMAT, recognises, rank=10)
 def read(source: Source) -> list[RawImage]:
     """Read every image.
 
     Raises:
-        InputError: a part of the format is missing.
+        InputError: a required key is missing or has the wrong type.
     """
     try:
         return [_read_image(source, entry) for entry in source.json]

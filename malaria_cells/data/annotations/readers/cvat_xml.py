@@ -6,8 +6,9 @@ from xml.etree.ElementTree import Element
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import excerpt
 from malaria_cells.data.annotations.format import Format
-from malaria_cells.data.annotations.outlines import Box, outline_bounds, points_bounds, turned_bounds
+from malaria_cells.data.annotations.outlines import Box, outline_bounds, points_bounds, rotated_bounds
 from malaria_cells.data.annotations.parts import part_named
+from malaria_cells.data.annotations.readers import reader
 from malaria_cells.data.annotations.shapes import Shapes, expect, faults_named
 from malaria_cells.data.annotations.source import RawImage, Source, declared_size, numbers
 
@@ -23,32 +24,34 @@ FORMAT = Format(
 _EXPECTED = (
     '<annotations><image name=".." width=".." height=".."><box label=".." xtl=".." ytl=".." xbr=".." ybr=".."/></image></annotations>'
 )
+# Shapes without a box, by their XML tag, with their nouns for messages.
 _WITHOUT_BOX = {"tag": "tag", "points": "point shape", "polyline": "line", "skeleton": "skeleton", "cuboid": "cuboid"}
 
 
 def recognises(source: Source) -> bool:
-    """Whether the root is `<annotations>` and holds an image, a track or CVAT's `<meta>` with a task, project or job."""
+    """Whether the root is `<annotations>` with an image, a track, or CVAT's `<meta>` of a task, project or job."""
     root = source.xml
     if root is None or root.tag != "annotations":
         return False
     return any(root.find(place) is not None for place in ("image", "track", "meta/task", "meta/project", "meta/job"))
 
 
+@reader(FORMAT, recognises, rank=100)
 def read(source: Source) -> list[RawImage]:
     """Read every image.
 
     Raises:
-        InputError: a part of the format is missing, or it holds the tracks of a video.
+        InputError: a required attribute is missing, or the file holds the tracks of a video.
     """
     root = source.xml
     if root is None or root.tag != "annotations":
-        raise InputError(f"{source.path}: is no XML with <annotations> as its root; expected {_EXPECTED}")
+        raise InputError(f"{source.path}: is not an XML file with the root <annotations>; expected {_EXPECTED}")
     if root.find("track") is not None:
         raise InputError(f"{source.path}: holds tracks of a video (CVAT for video 1.1); export the task as `CVAT for images 1.1` instead")
     images = root.findall("image")
     declared = root.findtext("meta/task/size")
     if declared is not None and declared.strip().isdecimal() and int(declared[:18]) != len(images):
-        source.issues.note("task", f"says that it has {declared.strip()[:18]} images and lists {len(images)}", source.path.name)
+        source.issues.note("task", f"that declares {declared.strip()[:18]} images and lists {len(images)}", source.path.name)
     return [_read_image(source, image) for image in images]
 
 
@@ -63,12 +66,12 @@ def _read_image(source: Source, image: Element) -> RawImage:
 
 
 def _read_shape(shapes: Shapes, shape: Element) -> None:
-    if not isinstance(shape.tag, str):  # a comment
+    if not isinstance(shape.tag, str):  # the node is a comment
         return None
     if shape.tag in _WITHOUT_BOX:
-        return shapes.leave_out(_WITHOUT_BOX[shape.tag], "that has no box, left out")
+        return shapes.leave_out(_WITHOUT_BOX[shape.tag], "without a box, left out")
     if shape.tag not in _BOUNDS:
-        return shapes.leave_out("shape", f"of the unknown kind <{shape.tag[:40]}>, left out")
+        return shapes.leave_out("shape", f"of the unknown type <{shape.tag[:40]}>, left out")
     if shape.find("attribute") is not None:
         shapes.leave_out("shape", "with attributes, which are not read")
     box = _BOUNDS[shape.tag](shapes, shape)
@@ -87,7 +90,7 @@ def _numbers(shapes: Shapes, shape: Element, *keys: str) -> list[float]:
 def _rotation(shapes: Shapes, shape: Element) -> float:
     degrees = numbers(shapes.source.path, shapes.name, shape.get("rotation") or 0)[0]
     if degrees:
-        shapes.leave_out("turned shape", "taken as its upright bounding box")
+        shapes.leave_out("rotated shape", "replaced by its axis-aligned bounding box")
     return degrees
 
 
@@ -96,12 +99,12 @@ def _box(shapes: Shapes, shape: Element) -> Box:
     degrees = _rotation(shapes, shape)
     if not degrees:
         return left, top, right, bottom
-    return turned_bounds(((left + right) / 2, (top + bottom) / 2), ((right - left) / 2, (bottom - top) / 2), degrees, ellipse=False)
+    return rotated_bounds(((left + right) / 2, (top + bottom) / 2), ((right - left) / 2, (bottom - top) / 2), degrees, ellipse=False)
 
 
 def _ellipse(shapes: Shapes, shape: Element) -> Box:
     x, y, across, down = _numbers(shapes, shape, "cx", "cy", "rx", "ry")
-    return turned_bounds((x, y), (across, down), _rotation(shapes, shape), ellipse=True)
+    return rotated_bounds((x, y), (across, down), _rotation(shapes, shape), ellipse=True)
 
 
 def _polygon(shapes: Shapes, shape: Element) -> Box:
@@ -113,7 +116,7 @@ def _polygon(shapes: Shapes, shape: Element) -> Box:
 
 
 def _mask(shapes: Shapes, shape: Element) -> Box | None:
-    """The bounds of a mask's pixels; its run lengths fill its own rectangle, row after row, where COCO's go down the columns."""
+    """The bounding box of a mask. Its run lengths go along the rows of the mask's rectangle, whereas COCO's go down the columns."""
     left, top, width, height = _numbers(shapes, shape, "left", "top", "width", "height")
     runs = [int(run) for run in numbers(shapes.source.path, shapes.name, *(shape.get("rle") or "").split(","))]
     inside = outline_bounds({"size": [int(width), int(height)], "counts": runs}, None)

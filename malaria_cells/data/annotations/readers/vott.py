@@ -1,8 +1,9 @@
-"""VoTT 2's JSON (Microsoft): an export of all images, or one ``*-asset.json`` an image; boxes as left, top, width, height in pixels."""
+"""VoTT 2's JSON (Microsoft): one export, or one ``*-asset.json`` per image; boxes as left, top, width, height in pixels."""
 
 from typing import Any
 
 from malaria_cells.data.annotations.format import Format
+from malaria_cells.data.annotations.readers import reader
 from malaria_cells.data.annotations.shapes import Shapes, expect, faults_named
 from malaria_cells.data.annotations.source import RawImage, Source, declared_size, numbers
 
@@ -21,16 +22,17 @@ _EXPECTED = (
 
 
 def recognises(source: Source) -> bool:
-    """Whether the file is an image's `asset` with `regions`, or holds `assets` of which the first is."""
+    """Whether the file, or the first entry of its `assets`, has an `asset` and `regions`."""
     entries = _entries(source.json)
     return bool(entries) and all(_is_asset(entry) for entry in entries[:1])
 
 
+@reader(FORMAT, recognises, rank=70)
 def read(source: Source) -> list[RawImage]:
     """Read every image of the file.
 
     Raises:
-        InputError: a part of the format is missing.
+        InputError: a required key is missing or has the wrong type.
     """
     with faults_named(source, _EXPECTED):
         entries = [expect(entry, dict, "an asset") for entry in expect(_entries(source.json), list, "`assets`")]
@@ -55,7 +57,7 @@ def _read_image(source: Source, entry: dict) -> RawImage:
         for region in expect(entry["regions"], list, "`regions`"):
             tags = expect(region["tags"], list, "`tags`")
             if len(tags) != 1:
-                shapes.leave_out("region", "without a tag, or with several, left out")
+                shapes.leave_out("region", "without exactly one tag, left out")
                 continue
             box = expect(region["boundingBox"], dict, "`boundingBox`")
             left, top, width, height = numbers(source.path, shapes.name, *(box[k] for k in ("left", "top", "width", "height")))

@@ -1,4 +1,4 @@
-"""COCO's JSON (Lin et al. 2014, arXiv:1405.0312), with the habits of COCO Camera Traps: string ids, labels without a box."""
+"""COCO's JSON (Lin et al. 2014, arXiv:1405.0312), including COCO Camera Traps, which has string ids and labels without a box."""
 
 from collections import defaultdict
 from typing import Any
@@ -9,6 +9,7 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import excerpt
 from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.outlines import outline_bounds
+from malaria_cells.data.annotations.readers import reader
 from malaria_cells.data.annotations.source import RawImage, Source, declared_size, malformed, numbers
 
 FORMAT = Format(
@@ -25,34 +26,35 @@ _EXPECTED = (
 
 
 def recognises(source: Source) -> bool:
-    """Whether the file holds the three lists."""
+    """Whether the file is a JSON object with the keys `images`, `annotations` and `categories`."""
     content = source.json
     return isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
 
 
+@reader(FORMAT, recognises, rank=30)
 def read(source: Source) -> list[RawImage]:
-    """Read every image; crowds are ignore regions, and where a box is missing the outline's is taken.
+    """Read every image; crowds become ignore regions, and an annotation without a box gets the bounding box of its outline.
 
     Raises:
-        InputError: a part of the format is missing, or an id stands for two images or categories.
+        InputError: a required key is missing or has the wrong type, or two images or categories have the same id.
     """
     try:
         names = _by_id(source, "categories", "name")
-        listed = {_id(image["id"]): image for image in source.json["images"]}
+        entries = {_id(entry["id"]): entry for entry in source.json["images"]}
         _by_id(source, "images", "file_name")
-        boxed = _boxed(source, listed)
-        images = [_read_image(source, image, boxed[key], names) for key, image in listed.items()]
+        annotations = _annotations_by_image(source, entries)
+        images = [_read_image(source, entry, annotations[key], names) for key, entry in entries.items()]
     except (KeyError, TypeError, AttributeError) as error:
         raise malformed(source.path, _EXPECTED, error) from error
     _check_corners(source, images)
-    doubled = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
-    for name in doubled:
-        source.issues.note("category", "under several ids, taken as one class", str(name))
+    duplicates = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
+    for name in duplicates:
+        source.issues.note("category", "listed under several ids, taken as one class", str(name))
     return images
 
 
 def _id(value: Any) -> str:
-    """Ids as text: some tools write numbers, some texts, some 1.0 for 1."""
+    """An id as text, since tools write numbers, strings, or 1.0 for 1."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
@@ -68,38 +70,39 @@ def _by_id(source: Source, what: str, name: str) -> dict[str, str]:
     return names
 
 
-def _boxed(source: Source, listed: dict[str, Any]) -> dict[str, list[dict]]:
-    boxed = defaultdict(list)
+def _annotations_by_image(source: Source, images: dict[str, Any]) -> dict[str, list[dict]]:
+    """The annotations that have a box or an outline, by the id of their image; `images` holds the entries of `images` by id."""
+    by_image = defaultdict(list)
     for annotation in source.json["annotations"]:
         key = _id(annotation["image_id"])
-        if key not in listed:
+        if key not in images:
             source.issues.note("annotation", "of an image that `images` does not list, left out", f"image_id {key}")
             continue
-        name = str(listed[key]["file_name"])
-        box = annotation.get("bbox") or _outline(source, annotation, listed[key], name)
+        name = str(images[key]["file_name"])
+        box = annotation.get("bbox") or _outline(source, annotation, images[key], name)
         if not box:
             source.issues.note("annotation", "without a box, left out", name)
             continue
         if _is_crowd(annotation):
             reason = "marked as crowd (`iscrowd`: 1, as CVAT marks masks), taken as ignore region: neither trained on nor scored"
             source.issues.note("annotation", reason, name)
-        _note_turned(source, annotation, name)
-        boxed[key].append({**annotation, "bbox": box})
-    return boxed
+        _note_rotated(source, annotation, name)
+        by_image[key].append({**annotation, "bbox": box})
+    return by_image
 
 
 def _is_crowd(annotation: dict) -> bool:
     return str(annotation.get("iscrowd") or 0).strip().lower() not in {"0", "0.0", "false", "no", ""}
 
 
-def _note_turned(source: Source, annotation: dict, name: str) -> None:
+def _note_rotated(source: Source, annotation: dict, name: str) -> None:
     attributes = annotation.get("attributes")
     if isinstance(attributes, dict) and attributes.get("rotation"):
-        source.issues.note("box", "turned by `rotation`, taken as before it was turned", name)
+        source.issues.note("box", "with a `rotation`, which is not applied", name)
 
 
 def _outline(source: Source, annotation: dict, image: dict, name: str) -> list[float] | None:
-    """The box of an annotation's outline as corner and size; None where it has no outline."""
+    """The bounding box ``[x, y, width, height]`` of an annotation's outline; None without an outline or an area."""
     if not annotation.get("segmentation"):
         return None
     try:
@@ -107,9 +110,9 @@ def _outline(source: Source, annotation: dict, image: dict, name: str) -> list[f
     except (TypeError, ValueError) as error:
         raise InputError(f"{source.path}: image '{name}': {error}; export the boxes (`bbox`) with the outlines") from error
     if bounds is None:
-        source.issues.note("outline", "of fewer than three points or without a pixel, left out", name)
+        source.issues.note("outline", "with fewer than three points or without a pixel, left out", name)
         return None
-    source.issues.note("outline", "without a box, of which the bounding box is taken", name)
+    source.issues.note("outline", "without a box, replaced by its bounding box", name)
     left, top, right, bottom = bounds
     return [left, top, right - left, bottom - top]
 
@@ -117,31 +120,31 @@ def _outline(source: Source, annotation: dict, image: dict, name: str) -> list[f
 def _category(source: Source, annotation: dict, names: dict[str, str]) -> str:
     key = _id(annotation["category_id"])
     if key not in names:
-        listed = ", ".join(f"{number}: {name}" for number, name in list(names.items())[:8])
+        known = ", ".join(f"{category_id}: {name}" for category_id, name in list(names.items())[:8])
         raise InputError(
-            f"{source.path}: annotations have the category_id {key}, which `categories` does not list (it has {listed or 'none'})"
+            f"{source.path}: annotations have the category_id {key}, which `categories` does not list (it has {known or 'none'})"
         )
     return names[key]
 
 
 def _check_corners(source: Source, images: list[RawImage]) -> None:
-    """Refuse boxes that were written as two corners: as corner and size most of them would end outside of their images.
+    """Check that boxes are written as corner and size, not as two corners.
 
     Raises:
-        InputError: they are.
+        InputError: read as corner and size most boxes end outside of their images, and read as two corners none does.
     """
-    past = within = total = 0
-    for p in images:
-        if p.size_wh is not None and len(p.boxes_xyxy):
-            size = np.array(p.size_wh)
-            written = p.boxes_xyxy[:, 2:] - p.boxes_xyxy[:, :2]  # the last two numbers as they stand
-            past += int((p.boxes_xyxy[:, 2:] > size + 1).any(axis=1).sum())
-            within += int(((written > p.boxes_xyxy[:, :2]) & (written <= size + 1)).all(axis=1).sum())
-            total += len(p.boxes_xyxy)
-    if total and past > total / 2 and within == total:
+    outside = within = total = 0
+    for image in images:
+        if image.size_wh is not None and len(image.boxes_xyxy):
+            size = np.array(image.size_wh)
+            written = image.boxes_xyxy[:, 2:] - image.boxes_xyxy[:, :2]  # the last two numbers of each box as written in the file
+            outside += int((image.boxes_xyxy[:, 2:] > size + 1).any(axis=1).sum())
+            within += int(((written > image.boxes_xyxy[:, :2]) & (written <= size + 1)).all(axis=1).sum())
+            total += len(image.boxes_xyxy)
+    if total and outside > total / 2 and within == total:
         raise InputError(
-            f"{source.path}: most boxes end outside of their images as [x, y, width, height] and none would as two corners; "
-            "COCO's bbox is the upper left corner and the size: export it again, or subtract"
+            f"{source.path}: most boxes end outside of their images if read as [x, y, width, height], and none would as two corners; "
+            "COCO's `bbox` is the upper left corner and the size: export the file again, or subtract the corner from the last two numbers"
         )
 
 

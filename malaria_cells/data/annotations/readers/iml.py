@@ -3,6 +3,7 @@
 import numpy as np
 
 from malaria_cells.data.annotations.format import Format
+from malaria_cells.data.annotations.readers import reader
 from malaria_cells.data.annotations.source import RawImage, Source, malformed, numbers
 
 FORMAT = Format(
@@ -22,11 +23,12 @@ def recognises(source: Source) -> bool:
     return isinstance(content, list) and bool(content) and isinstance(content[0], dict) and "image_name" in content[0]
 
 
+@reader(FORMAT, recognises, rank=20)
 def read(source: Source) -> list[RawImage]:
     """Read every image.
 
     Raises:
-        InputError: a part of the format is missing.
+        InputError: a required key is missing or has the wrong type.
     """
     try:
         return [_read_image(source, entry) for entry in source.json]

@@ -1,4 +1,4 @@
-"""Pascal VOC: an XML file an image, ``ImageSets/Main/*.txt`` for the parts (Everingham et al. 2010, IJCV 88(2))."""
+"""Pascal VOC: one XML file per image, with ``ImageSets/Main/*.txt`` for the parts (Everingham et al. 2010, IJCV 88(2))."""
 
 import re
 from functools import lru_cache
@@ -9,6 +9,7 @@ import numpy as np
 
 from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.outlines import points_bounds
+from malaria_cells.data.annotations.readers import reader
 from malaria_cells.data.annotations.source import RawImage, Source, declared_size, malformed, numbers, read_text
 from malaria_cells.data.images import SUFFIXES
 
@@ -22,28 +23,29 @@ FORMAT = Format(
     per_image=True,
 )
 _EXPECTED = "<annotation><filename/><object><name/><bndbox><xmin/><ymin/><xmax/><ymax/></bndbox></object></annotation>"
-# In the order in which they count: the later, the more.
+# Part of each list in `ImageSets`; a later list takes precedence over an earlier one.
 _PARTS = {"trainval": "train", "train": "train", "val": "validation", "test": "test"}
 
 
 def recognises(source: Source) -> bool:
-    """Whether it is an XML file with VOC's root."""
+    """Whether the file is XML with the root `<annotation>`."""
     root = source.xml
     return root is not None and root.tag == "annotation"
 
 
+@reader(FORMAT, recognises, rank=110)
 def read(source: Source) -> list[RawImage]:
     """Read one XML file; objects marked `difficult` are ignore regions.
 
-    Pixels count from 1 and both corners belong to the box, as in VOC's own development kit.
+    Pixel coordinates in the file are 1-based and both corners are inclusive, as in VOC's development kit.
 
     Raises:
-        InputError: a file that is no such XML.
+        InputError: the file is not XML with the root `<annotation>`, or an object has no name.
     """
     path, root = source.path, source.xml
     if root is None or root.tag != "annotation":
-        found = "no XML file" if root is None else f"<{root.tag}>"
-        raise malformed(path, _EXPECTED, TypeError(f"found {found}"))
+        root_name = "no XML file" if root is None else f"<{root.tag}>"
+        raise malformed(path, _EXPECTED, TypeError(f"found {root_name}"))
     name = (root.findtext("filename") or "").strip()
     shapes = [(o, shape) for o in root.findall("object") if (shape := _shape(source, o, name)) is not None]
     categories = [(o.findtext("name") or "").strip() for o, _ in shapes]
@@ -68,29 +70,29 @@ def read(source: Source) -> list[RawImage]:
 
 
 def _shape(source: Source, element: Element, name: str) -> list[float] | None:
-    """The box of an object, pixels counted from 0 and right and bottom exclusive; None where it has none, which is noted."""
-    where = name or source.path.name
+    """The box of an object, 0-based with exclusive right and bottom; None without a box, which is added to the issues."""
+    example = name or source.path.name
     boxes = element.findall("bndbox")
     if len(boxes) > 1:
-        source.issues.note("box", "that an object has beside its first one, left out", where, len(boxes) - 1)
+        source.issues.note("box", "after the first box of an object, left out", example, len(boxes) - 1)
     if boxes:
         left, top, right, bottom = numbers(source.path, name, *(boxes[0].findtext(key) for key in ("xmin", "ymin", "xmax", "ymax")))
         return [left - 1, top - 1, right, bottom]
     points = [numbers(source.path, name, point.findtext("x"), point.findtext("y")) for point in element.findall("polygon/pt")]
-    if len(points) > 2:  # LabelMe's XML, which CVAT writes, too
-        source.issues.note("outline", "without a box, of which the bounding box is taken", where)
+    if len(points) > 2:  # LabelMe's XML, which CVAT writes too
+        source.issues.note("outline", "without a box, replaced by its bounding box", example)
         return list(points_bounds(points))
     if not (element.findtext("name") or "").strip():
-        return [np.nan] * 4  # the error that it has no name is the better one
+        return [np.nan] * 4  # `read` then raises the more helpful error that the object has no name
     kind = next((tag for tag in ("robndbox", "polygon", "segm") if element.find(tag) is not None), "no shape")
-    source.issues.note("object", f"without a `bndbox` (it has {kind}), left out", where)
+    source.issues.note("object", f"without a `bndbox` (it has {kind}), left out", example)
     return None
 
 
 def _names(path: Path, root: Element, written: str) -> tuple[str, ...]:
-    """Paths that the image may have, likeliest first.
+    """Paths that the image may have, the likeliest first.
 
-    Many sets were renamed after they were written: the XML's own stem is what the lists go by.
+    Many data sets were renamed after annotation, so that the XML file's stem is right and its `<filename>` is not.
     """
     folder = (root.findtext("folder") or "").strip()
     suffix = Path(written).suffix or ".jpg"
@@ -99,9 +101,9 @@ def _names(path: Path, root: Element, written: str) -> tuple[str, ...]:
 
 
 def _part(path: Path) -> str | None:
-    """The part that the lists in ``ImageSets`` name for an XML file, by its stem, or by its folder and stem."""
-    for above in list(path.parents)[1:4]:
-        for folder in (above / "ImageSets" / "Main", above / "ImageSets"):
+    """The part of an XML file by the lists in ``ImageSets``, which name its stem, or its folder and stem; None if none does."""
+    for parent in list(path.parents)[1:4]:
+        for folder in (parent / "ImageSets" / "Main", parent / "ImageSets"):
             parts = _image_sets(folder) if folder.is_dir() else {}
             if parts:
                 keys = (f"{path.parent.name}/{path.stem}", path.stem)
@@ -110,7 +112,7 @@ def _part(path: Path) -> str | None:
 
 
 def _image_sets(folder: Path) -> dict[str, str]:
-    """Part of each image, read once as long as the lists stay as they are."""
+    """The part of each image by its stem; the lists are read again only if they have changed."""
     lists = {path.stem.lower(): path for path in folder.glob("*.[tT][xX][tT]") if path.stem.lower() in _PARTS}
     ordered = [lists[name] for name in _PARTS if name in lists]
     return _read_lists(tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in ordered))
@@ -118,13 +120,12 @@ def _image_sets(folder: Path) -> dict[str, str]:
 
 @lru_cache(maxsize=8)
 def _read_lists(lists: tuple[tuple[Path, int, int], ...]) -> dict[str, str]:
-    """Parts by stem. ``trainval`` holds ``train`` and ``val`` again: the finer lists, which come later, count."""
+    """Parts by stem. ``trainval`` repeats the images of ``train`` and ``val``, whose lists come later and overwrite it."""
     parts: dict[str, str] = {}
     for path, _, _ in lists:
         for line in filter(None, map(str.strip, read_text(path).splitlines())):
-            name = (
-                re.sub(r"(\s+-1|\s{2,}[01])$", "", line).strip("\"'").replace("\\", "/")
-            )  # lists of one class have 1 or -1 behind the name
+            # The list of a class has 1, 0 or -1 after each name.
+            name = re.sub(r"(\s+-1|\s{2,}[01])$", "", line).strip("\"'").replace("\\", "/")
             pure = PurePosixPath(name)
             parts[pure.with_suffix("").as_posix() if pure.suffix.lower() in SUFFIXES else name] = _PARTS[path.stem.lower()]
     return parts

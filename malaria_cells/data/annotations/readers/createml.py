@@ -3,6 +3,7 @@
 from typing import Any
 
 from malaria_cells.data.annotations.format import Format
+from malaria_cells.data.annotations.readers import reader
 from malaria_cells.data.annotations.shapes import Shapes, expect, faults_named
 from malaria_cells.data.annotations.source import RawImage, Source, numbers
 
@@ -16,25 +17,26 @@ FORMAT = Format(
 )
 _EXPECTED = 'a list of {"image": .., "annotations": [{"label": .., "coordinates": {"x": .., "y": .., "width": .., "height": ..}}]}'
 _NAMES = ("image", "imagefilename")
-_LISTS = ("annotations", "annotation")  # the latter in Apple's own examples
+_LISTS = ("annotations", "annotation")  # keys of the list of boxes; Apple's own examples have the second
 
 
 def recognises(source: Source) -> bool:
-    """Whether the file holds a list whose first entry names an image and has `annotations`, with `coordinates` where it has one."""
+    """Whether the file is a list whose first entry has `image` and `annotations`, and the first annotation, if any, `coordinates`."""
     content = source.json
     if not isinstance(content, list) or not content or not isinstance(content[0], dict):
         return False
     named = any(isinstance(content[0].get(key), str) for key in _NAMES) and any(key in content[0] for key in _LISTS)
     lists = [entry.get(key) for entry in content if isinstance(entry, dict) for key in _LISTS]
-    first = next((found[0] for found in lists if isinstance(found, list) and found), None)
+    first = next((annotations[0] for annotations in lists if isinstance(annotations, list) and annotations), None)
     return named and (first is None or (isinstance(first, dict) and "coordinates" in first))
 
 
+@reader(FORMAT, recognises, rank=80)
 def read(source: Source) -> list[RawImage]:
     """Read every image.
 
     Raises:
-        InputError: a part of the format is missing.
+        InputError: a required key is missing or has the wrong type.
     """
     with faults_named(source, _EXPECTED):
         return [_read_image(source, expect(entry, dict, "an image's entry")) for entry in expect(source.json, list, "the file")]

@@ -1,4 +1,4 @@
-"""A table of images and labels beside their folder (cassava's ``train.csv``); with the columns of a box, a table of boxes."""
+"""CSV and TSV tables: one labelled image per row (Kaggle's ``train.csv``), or one box per row."""
 
 from pathlib import Path, PureWindowsPath
 
@@ -7,6 +7,7 @@ from malaria_cells.base.text import excerpt
 from malaria_cells.data.annotations.columns import CENTRE_AND_SIZE, CORNER_AND_SIZE, CORNERS, Columns, columns_of
 from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.parts import part_named
+from malaria_cells.data.annotations.readers import reader
 from malaria_cells.data.annotations.source import RawImage, Source, is_number
 from malaria_cells.data.annotations.table_rows import boxes_of_rows, images_of_rows
 from malaria_cells.data.annotations.tables import Row, read_table
@@ -25,7 +26,7 @@ _EXPECTED = (
     "one for the image (image_id, image, filename, file_name, file, path, id, id_code and the like) and one for the label (label, class, "
     "category, target, diagnosis)"
 )
-# Rows of tools that write no header: keras-retinanet, makesense.
+# Column names of tables that tools write without a header: keras-retinanet, makesense.
 _WITHOUT_HEADER = (
     ["path", "x1", "y1", "x2", "y2", "class"],
     ["label_name", "bbox_x", "bbox_y", "bbox_width", "bbox_height", "image_name", "image_width", "image_height"],
@@ -33,50 +34,51 @@ _WITHOUT_HEADER = (
 
 
 def recognises(source: Source) -> bool:
-    """Whether it is a table with the columns that are asked for.
+    """Whether the file is a table with a column for the image and one for the label, or one of 0 and 1 per class.
 
     Raises:
-        InputError: a table that cannot be read at all: another encoding, a quote that is not closed.
+        InputError: the table cannot be parsed: another encoding, a quote that is not closed.
     """
     if source.path.suffix.lower() not in FORMAT.suffixes or not source.path.is_file():
         return False
-    columns, _ = _table(source.path, most=2)
-    if columns.image is None or columns.left:
+    columns, _ = _table(source.path, max_rows=2)
+    if columns.image is None or columns.incomplete:
         return False
     if columns.label is not None:
         return True
     return bool(_one_hot(*_table(source.path)))
 
 
+@reader(FORMAT, recognises, rank=120)
 def read(source: Source) -> list[RawImage]:
     """Read every row.
 
     Raises:
-        InputError: columns for image and label are not among those of the header, those of a box are not all there, or a row lacks
-            something; names the line.
+        InputError: the header has no column for the image or the label, or some columns of a box but not all; or a row is incomplete
+            (the message names the line).
     """
     columns, rows = _table(source.path)
     one_hot = _one_hot(columns, rows) if columns.image is not None and columns.label is None else []
-    if columns.twice:
-        raise InputError(f"{source.path}: has the column '{columns.twice[0][:60]}' twice, so that it is not clear which counts; rename one")
-    if columns.left:
+    if columns.duplicates:
+        raise InputError(f"{source.path}: has the column '{columns.duplicates[0][:60]}' twice; rename the one that is not to be read")
+    if columns.incomplete:
         raise InputError(f"{source.path}: {'; '.join(_incomplete(columns))}")
     if columns.image is None or (columns.label is None and not one_hot):
         raise InputError(f"{source.path}: {'; '.join(_why_not(columns) or ())}")
     if columns.part is not None and not all(part_named(text) for row in rows if (text := _field(row, columns.part))):
-        columns = Columns(**{**vars(columns), "part": None})  # a set of some other kind
-    not_read = [columns.names[i] for i in columns.others if i not in one_hot]
+        columns = Columns(**{**vars(columns), "part": None})  # the column names something other than train, validation and test
+    not_read = [columns.names[i] for i in columns.unknown if i not in one_hot]
     if not_read:
-        source.issues.note("column", "not read", _shown_names(not_read[:5]), len(not_read))
+        source.issues.note("column", "not read", _join_names(not_read[:5]), len(not_read))
     _check_lengths(source.path, columns, rows)
     return boxes_of_rows(source, columns, rows) if columns.box else images_of_rows(source, columns, rows, one_hot)
 
 
 def why_not(source: Source) -> tuple[str, str] | None:
-    """What is wrong with the columns of a table, and what to do; None where it is no table or nothing is wrong with them.
+    """What is wrong with a table's columns, and what to do; None if nothing is wrong or the file is not a table.
 
     Raises:
-        InputError: the table cannot be read at all.
+        InputError: the table cannot be parsed.
     """
     if source.path.suffix.lower() not in {*FORMAT.suffixes, ".txt"}:
         return None
@@ -87,29 +89,30 @@ def why_not(source: Source) -> tuple[str, str] | None:
 def _why_not(columns: Columns) -> tuple[str, str] | None:
     if {"BX", "BY", "Width", "Height"} <= set(columns.names):
         return (
-            "found measurements of ImageJ, whose labels name the image and the region in one",
-            "write a table with the columns filename, label, x, y, width, height from them",
+            "holds measurements of ImageJ, whose labels combine the names of the image and the region",
+            "write them as a table with the columns filename, label, x, y, width, height",
         )
     if columns.names and columns.names[0].startswith("# Exported using VGG Image Annotator"):
         return "was written by VIA 3", "annotate in VIA 2, whose CSV and JSON are read, or export COCO"
-    if columns.left:
+    if columns.incomplete:
         return _incomplete(columns)
     if columns.image is not None and columns.label is not None:
         return None
-    found = f"found the columns {_shown_names(columns.names) or '(none)'}"
+    problem = f"found the columns {_join_names(columns.names) or '(none)'}"
     if any(_may_be_image(name) for name in columns.names):
-        return found, "its first line seems to be a row; write the names of the columns above it, such as filename,label"
-    return found, f"expected {_EXPECTED}"
+        return problem, "its first line seems to be a row; write the names of the columns above it, such as filename,label"
+    return problem, f"expected {_EXPECTED}"
 
 
-def _shown_names(names: list[str]) -> str:
-    """The names of columns, cut to a length that fits into a message."""
-    shown = ", ".join(name[:40] for name in names[:20])
-    return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+def _join_names(names: list[str]) -> str:
+    """The names of columns for a message, cut to a reasonable length."""
+    joined = ", ".join(name[:40] for name in names[:20])
+    return joined + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
-def _table(path: Path, most: int | None = None) -> tuple[Columns, list[Row]]:
-    rows = read_table(path, most)
+def _table(path: Path, max_rows: int | None = None) -> tuple[Columns, list[Row]]:
+    """The columns of a table, and its rows without the header."""
+    rows = read_table(path, max_rows)
     if not rows:
         return Columns([]), []
     for header in _WITHOUT_HEADER:
@@ -121,7 +124,7 @@ def _table(path: Path, most: int | None = None) -> tuple[Columns, list[Row]]:
 
 
 def _fits(fields: list[str], columns: Columns) -> bool:
-    """Whether a first line is already a row of these columns: an image, and a box or none."""
+    """Whether a table's first line is not a header but a row of these columns: an image, with a box or with empty fields."""
     if len(fields) != len(columns.names) or columns.image is None or columns.box is None or not _may_be_image(fields[columns.image]):
         return False
     return all(is_number(fields[i]) for i in columns.box) or not any(f.strip() for i, f in enumerate(fields) if i != columns.image)
@@ -136,10 +139,10 @@ def _field(row: Row, i: int) -> str:
 
 
 def _one_hot(columns: Columns, rows: list[Row]) -> list[int]:
-    """The columns of classes, if all that mean nothing else hold 0 and 1 alone and there are two or more."""
-    if columns.box or columns.left or columns.label is not None or not rows:
+    """Indices of one-hot encoded classes: all unknown columns, if they are two or more and hold only 0 and 1; else empty."""
+    if columns.box or columns.incomplete or columns.label is not None or not rows:
         return []
-    classes = columns.others
+    classes = columns.unknown
     values = {_field(row, i) for row in rows for i in classes}
     return classes if len(classes) >= 2 and values <= {"0", "1", "0.0", "1.0", "0,0", "1,0"} else []
 
@@ -147,8 +150,8 @@ def _one_hot(columns: Columns, rows: list[Row]) -> list[int]:
 def _incomplete(columns: Columns) -> tuple[str, str]:
     expected = " or ".join("/".join(scheme) for scheme in (CORNERS[0], CORNER_AND_SIZE[-2], CENTRE_AND_SIZE[0]))
     return (
-        f"found the columns {_shown_names(columns.names)}, of which {', '.join(columns.left)} seem to be of boxes that are not whole",
-        f"expected four columns for each box ({expected}), or none",
+        f"found the columns {_join_names(columns.names)}, of which {', '.join(columns.incomplete)} seem to belong to boxes",
+        f"expected all four columns of a box ({expected}), or none of them",
     )
 
 
@@ -156,6 +159,6 @@ def _check_lengths(path: Path, columns: Columns, rows: list[Row]) -> None:
     for row in rows:
         if any(field.strip() for field in row.fields[len(columns.names) :]):
             raise InputError(
-                f"{path}: line {row.line} has {len(row.fields)} fields and the table {len(columns.names)} columns; found "
-                f"{excerpt(row.fields)}; put a field in quotes if it holds the separator '{row.separator}'"
+                f"{path}: line {row.line} has {len(row.fields)} fields, but the table has {len(columns.names)} columns; found "
+                f"{excerpt(row.fields)}; put a field in quotes if it contains the separator '{row.separator}'"
             )

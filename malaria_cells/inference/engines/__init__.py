@@ -1,0 +1,114 @@
+"""What runs a network beside Keras, one file an engine: it opens networks in its format, and writes them.
+
+In: a file that `export` wrote. Out: a function from uint8 pixels (n, H, W, 3) to float32, as the Keras networks are in use, so that
+whatever calls it does not know which engine runs.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from malaria_cells.base.errors import InputError, reason
+from malaria_cells.base.registry import Registry
+
+KERAS = "keras"
+SAVED_MODEL = "savedmodel"
+
+if TYPE_CHECKING:  # `--help` names the engines, without NumPy
+    import numpy as np
+
+Run = Callable[["np.ndarray"], "np.ndarray"]
+Batches = list["np.ndarray"]
+
+
+class Engine(ABC):
+    """An engine and its file format.
+
+    Attributes:
+        suffix: of an exported network's file, after its name; empty for a folder.
+        distribution: what has to be installed, as pip calls it.
+        quantizes: whether its format holds eight-bit weights and activations.
+        needs_examples: whether the ranges of eight-bit activations are fitted to examples.
+    """
+
+    suffix: str
+    distribution: str
+    quantizes = False
+    needs_examples = False
+
+    @abstractmethod
+    def open(self, path: Path) -> Run:
+        """Return a function from float32 pixels (n, H, W, 3), 0 to 255, to the network's answer.
+
+        Raises:
+            InputError: the file is refused.
+            ModuleNotFoundError: the engine is not installed.
+        """
+
+    @abstractmethod
+    def write(self, model: Any, path: Path, int8: bool, examples: Batches | None) -> None:
+        """Write a Keras model; see `export.formats.export_network`."""
+
+    def is_there(self, path: Path) -> bool:
+        """Whether `path` is an exported network of this engine."""
+        return path.exists()
+
+
+ENGINES: Registry[Engine] = Registry("engine", __name__)
+E_ = TypeVar("E_", bound=type[Engine])
+
+
+def engine(name: str, rank: int = 100) -> Callable[[E_], E_]:
+    """Return a decorator that adds an engine by name; of several whose files lie in a folder the one of the lowest rank runs."""
+
+    def decorate(kind: E_) -> E_:
+        ENGINES.add(name, rank=rank)(kind())
+        return kind
+
+    return decorate
+
+
+def engine_names() -> tuple[str, ...]:
+    """What `--engine` may be: Keras, and the engines that networks are exported to."""
+    return (KERAS, *ENGINES.names)
+
+
+def exported_network(folder: Path, name: str, engine_name: str) -> Run:
+    """Open an exported network.
+
+    Args:
+        folder: that `export` wrote.
+        name: of the network: ``classifier``, ``refiner``, ``proposer`` or ``detector``.
+        engine_name: one of `ENGINES`.
+
+    Returns:
+        A function from uint8 pixels (n, H, W, 3) to float32.
+
+    Raises:
+        InputError: no such file, one that the engine cannot open or that names other files, or the engine is not installed.
+    """
+    import numpy as np
+
+    chosen = ENGINES[engine_name]
+    path = folder / f"{name}{chosen.suffix}"
+    if not path.exists():
+        raise InputError(f"{path}: no such file; write it with: malaria-cells export --model {folder} --format {engine_name}")
+    try:
+        run = chosen.open(path)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"--engine {engine_name}: {chosen.distribution} is not installed; pip install 'malaria-cells[export]', or use --engine keras"
+        ) from error
+    except InputError:
+        raise
+    except Exception as error:  # each engine raises its own
+        raise InputError(
+            f"{path}: not a network that {chosen.distribution} can open ({reason(error)}); copy the folder or export the model again"
+        ) from error
+    return lambda pixels: np.asarray(run(pixels.astype(np.float32)), dtype=np.float32)
+
+
+def find_exported(folder: Path, name: str) -> str | None:
+    """Return the engine whose file of a network is in a folder, or None."""
+    return next((found for found in ENGINES if ENGINES[found].is_there(folder / f"{name}{ENGINES[found].suffix}")), None)
