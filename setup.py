@@ -1,4 +1,4 @@
-"""Takes along what lies beside the package: an installed one holds the shipped model, the ImageNet weights and the configs within itself."""
+"""Packs the shipped model, the ImageNet weights and the configs, which lie beside the package, into the installed package."""
 
 import shutil
 from pathlib import Path

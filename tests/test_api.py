@@ -36,5 +36,5 @@ def test_what_is_no_image_is_refused(detector, image, found):
 
 
 def test_an_unknown_engine_is_named_with_the_known_ones():
-    with pytest.raises(InputError, match=r"engine: onxn is unknown \(did you mean 'onnx'\?\); expected one of keras, "):
+    with pytest.raises(InputError, match=r"engine: 'onxn' is unknown \(did you mean 'onnx'\?\); expected one of keras, "):
         CellDetector.load(engine="onxn")

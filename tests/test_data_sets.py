@@ -83,7 +83,9 @@ def test_what_is_annotated_can_be_said(two):
     assert {p.data_set: p.unannotated for p in data.all_images.images} == {"lab": (), "lab2": (2,)}
     with pytest.raises(InputError, match=r"data_sets: lab: annotated_labels: 'rings' is not in labels \(did you mean 'ring'\?\)"):
         load([two[0] | {"annotated_labels": ["rings"]}, two[1]])
-    with pytest.raises(InputError, match="data_sets: lab2: annotated_labels: 'leukocyte' is missing, but the annotation has 10 cells of it"):
+    with pytest.raises(
+        InputError, match="data_sets: lab2: annotated_labels: 'leukocyte' is missing, but the annotation has 10 cells of it"
+    ):
         load([two[0], two[1] | {"annotated_labels": ["ring"]}])
 
 

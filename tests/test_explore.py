@@ -2,7 +2,7 @@ import pytest
 from PIL import Image
 
 from malaria_cells.app.cli import main
-from malaria_cells.data.augment import POLICY_NAMES
+from malaria_cells.data.augment import AUGMENTATIONS
 from tests.conftest import write_bbbc041, write_image
 from tests.test_formats import camera_traps
 
@@ -56,7 +56,7 @@ def test_a_data_set_of_whole_images_by_config(tmp_path, capsys):
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"patches.png"}
 
 
-@pytest.mark.parametrize("policy", [pytest.param(p, marks=pytest.mark.slow) if p in POLICY_NAMES[-4:] else p for p in POLICY_NAMES])
+@pytest.mark.parametrize("policy", [pytest.param(p, marks=pytest.mark.slow) if p in AUGMENTATIONS.names[-4:] else p for p in AUGMENTATIONS])
 def test_what_a_policy_does_is_drawn(sample, tmp_path, policy):
     assert main(["explore", str(sample), "--augment", policy, "--output", "out"]) == 0
     with Image.open(tmp_path / "out" / f"augmentation_{policy}.png") as image:

@@ -216,7 +216,7 @@ def test_run_by_engine(model, exported, repository, tmp_path):
     [
         (["run", "--engine", "openvino"], "has not been exported for it; export it once: malaria-cells export --model"),
         (["export", "--format", "savedmodel", "--int8"], "not available for --format savedmodel; choose one of onnx, openvino, litert"),
-        (["export", "--format", "onnx", "--int8"], "Name some with --image IMAGES"),
+        (["export", "--format", "onnx", "--int8"], "name images with --image IMAGES"),
     ],
 )
 def test_wrong_requests(arguments, said, untrained_model, repository, tmp_path, capsys):

@@ -135,9 +135,7 @@ def test_a_kill_between_two_renames_loses_nothing(tmp_path, monkeypatch, caplog)
 
 def test_a_model_whose_writing_was_cut_off_is_said_to_be_beside_its_place(tmp_path, monkeypatch):
     killed_between_the_renames(tmp_path / "model", monkeypatch)
-    with pytest.raises(
-        InputError, match=r"model: writing a new model was interrupted; the previous model is now .*replaced.*move it"
-    ):
+    with pytest.raises(InputError, match=r"model: writing a new model was interrupted; the previous model is now .*replaced.*move it"):
         load_description(tmp_path / "model")
 
 

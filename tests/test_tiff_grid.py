@@ -254,7 +254,9 @@ def test_the_largest_page_is_the_image_wherever_it_is(tmp_path):
     with tifffile.TiffWriter(tmp_path / "two.tif") as tiff:
         tiff.write(page, photometric="rgb", metadata=None)
         tiff.write(page[:35], photometric="rgb", metadata=None)
-    with pytest.raises(InputError, match=r"2 pages of which none is a thumbnail \(60 x 40 pixels, 60 x 35\); save each as a separate image"):
+    with pytest.raises(
+        InputError, match=r"2 pages of which none is a thumbnail \(60 x 40 pixels, 60 x 35\); save each as a separate image"
+    ):
         read_image(tmp_path / "two.tif")
 
 

@@ -99,7 +99,10 @@ def test_run_is_told_which_labels_were_annotated(untrained_model, tmp_path, caps
     assert main([*words, "--annotated-labels", "red blood cell,ring"]) == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["unannotated_labels"] == ["leukocyte", "gametocyte", "trophozoite", "schizont"]
-    assert "so their detections outside annotated cells are not scored: leukocyte, gametocyte, trophozoite, schizont" in capsys.readouterr().out
+    assert (
+        "so their detections outside annotated cells are not scored: leukocyte, gametocyte, trophozoite, schizont"
+        in capsys.readouterr().out
+    )
     assert "--annotated-labels" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert main(words) == 0
     assert "unannotated_labels" not in json.loads((tmp_path / "out" / "metrics.json").read_text())

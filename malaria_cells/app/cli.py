@@ -16,7 +16,6 @@ from malaria_cells.inference.engines import ENGINES, engine_names
 
 INPUT_RANGES = ("0,1", "-1,1", "0,255")
 FOLDS = 5
-PROPOSALS = ("watershed", "sliding", "learned")
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -26,13 +25,13 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         Exit code: 0 success, 1 a file or folder could not be written or read, 2 wrong request, 3 some images failed, 130 interrupted.
     """
-    parser = _parser()
-    options = parser.parse_args(_join_input_range(sys.argv[1:] if arguments is None else arguments))
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names may hold characters that the terminal's encoding lacks
         sys.stdout.reconfigure(errors="backslashreplace")
-    _expand_home(options)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
+        parser = _parser()
+        options = parser.parse_args(_join_input_range(sys.argv[1:] if arguments is None else arguments))
+        _expand_home(options)
         return int(options.command(options))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -184,7 +183,11 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         metavar="N",
         help="test-time augmentation: views averaged for each cell, 1 to 8 (default: the model's)",
     )
-    parser.add_argument("--proposals", choices=PROPOSALS, help="method that proposes boxes (default: the model's)")
+    parser.add_argument(
+        "--proposals",
+        metavar="METHOD",
+        help="method that proposes boxes: learned, watershed, sliding, or a plugin's (default: the model's)",
+    )
     parser.add_argument(
         "--cell-size",
         type=_cell_size,
@@ -350,7 +353,7 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "convert", "Convert any annotation to COCO, VOC or YOLO.", convert)
     parser.add_argument("source", type=Path, help="annotation file or data set folder")
     parser.add_argument("target", type=Path, help="new folder to write")
-    parser.add_argument("--to", choices=("coco", "voc", "yolo"), required=True, help="format to write")
+    parser.add_argument("--to", metavar="FORMAT", required=True, help="format to write: coco, voc, yolo, or a plugin's")
     _add_annotation(parser)
 
 

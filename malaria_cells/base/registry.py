@@ -49,9 +49,8 @@ class Registry(Generic[T]):
 
         def decorate(entry: T) -> T:
             for name in names:
-                taken = self._entries.get(name)
-                if taken is not None and getattr(taken[1], "__module__", None) != getattr(entry, "__module__", None):
-                    raise ValueError(f"{self.key}: '{name}' is already added by {getattr(taken[1], '__module__', 'another module')}")
+                if name in self._entries and self._entries[name][1] is not entry:
+                    raise ValueError(f"{self.key}: '{name}' is already added, as {self._entries[name][1]!r}")
                 self._entries[name] = (rank, entry)
             return entry
 
@@ -83,7 +82,7 @@ class Registry(Generic[T]):
 
     def _find(self) -> None:
         if not self._found:
-            self._found = True
+            self._found = True  # first, since the modules may ask for names
             for module in pkgutil.iter_modules(import_module(self.package).__path__):
                 import_module(f"{self.package}.{module.name}")
         _load_plugins()

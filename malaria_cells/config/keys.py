@@ -259,9 +259,10 @@ class Config(Settings):
         default_factory=Anchors,
         description="For retinanet: {sizes, scales, ratios}; five sizes in pixels of its input, one per pyramid level.",
     )
-    proposals: Literal["watershed", "sliding", "learned"] = Field(
+    proposals: str = Field(
         "learned",
-        description="Method that proposes candidate boxes: learned trains a network, the others need no training.",
+        description="Method that proposes candidate boxes: learned trains a network; watershed, sliding and those of plugins need no "
+        "training.",
     )
     proposer_epochs: Count = Field(30, description="Epochs of the proposal network.")
     proposer_steps: Count = Field(100, description="Batches per epoch of the proposal network, of 8 crops of 256 x 256 pixels each.")

@@ -25,7 +25,7 @@ from malaria_cells.inference.familiarity import FamiliarityModel
 from malaria_cells.inference.former_names import with_present_names
 from malaria_cells.inference.unfamiliar import UnfamiliarSigmoid
 from malaria_cells.models.stored.checksums import checksums
-from malaria_cells.proposals import Margins, Method
+from malaria_cells.proposals import Margins, check_method
 
 FORMAT_VERSION = 2
 CLASSIFIER = "classifier.keras"
@@ -92,7 +92,7 @@ class ModelDescription:
     image_size_hw: tuple[Pixels, Pixels]
     context: Positive
     cell_size: CellSize | None
-    proposals: Method
+    proposals: str
     box_margins: dict[str, Margins]
     settings: DetectionSettings
     calibration: Calibration
@@ -181,7 +181,10 @@ def load_whole_description(folder: Path) -> tuple[ModelDescription, NetworkRefer
         content = with_present_names(content)
         _check_numbers(content)
         description = _description(content)
+        _check_method(path, description.proposals)
         return description, _reference(content)
+    except InputError:
+        raise
     except ValidationError as error:
         errors = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {_shortened(e['input'])}" for e in error.errors()[:5])
         raise InputError(f"{path}: {'; '.join(errors)}; put the value right, copy or train the model again") from None
@@ -189,6 +192,13 @@ def load_whole_description(folder: Path) -> tuple[ModelDescription, NetworkRefer
         raise _damaged(path, f"{error!r}: a key is missing") from error
     except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise _damaged(path, repr(error)) from error
+
+
+def _check_method(path: Path, name: str) -> None:
+    try:
+        check_method(name)
+    except InputError as error:
+        raise InputError(f"{path}: {error}; put the value right, or install the plugin that adds the method") from error
 
 
 def _damaged(path: Path, fault: str) -> InputError:

@@ -4,49 +4,35 @@ In: a name, an input size and a number of classes. Out: a Keras network that tak
 """
 
 from malaria_cells.base.errors import InputError, nearest, reason
+from malaria_cells.models.architectures import ARCHITECTURES, Request
 
-PLAIN = ("compact", "vgg", "baseline", "augmented")
-EFFICIENTNETS = (*(f"efficientnetb{i}" for i in range(8)), *(f"efficientnetv2{i}" for i in ("b0", "b1", "b2", "b3", "s", "m", "l")))
-LITE = "lite"
-NAMES = (*PLAIN, LITE, *EFFICIENTNETS)
 OTHERS = ("keras.applications.", "keras_cv.models.")
 
 
-def build_classifier(  # type: ignore[no-untyped-def]
+def build_classifier(  # type: ignore[no-untyped-def]  # Keras' classes are untyped
     name: str, image_size_hw: tuple[int, int], n_classes: int, dropout: float, weights: str = "none", freeze: bool = False
 ):
     """Build a `keras.Model` from pixels (b, H, W, 3) to probabilities.
 
     Args:
-        name: one of `NAMES`, or a full name in one of `OTHERS`.
+        name: one of `ARCHITECTURES`, or a full name in one of `OTHERS`.
         image_size_hw: input height and width in pixels.
         n_classes: number of classes, including the background class; two classes give one sigmoid unit.
         dropout: fraction dropped before the last layers, in [0, 1); `baseline` and `augmented` have none.
         weights: of a backbone: ``imagenet``, ``none`` or a file.
-        freeze: whether a backbone keeps its weights.
+        freeze: whether the weights of a backbone are frozen.
 
     Raises:
-        InputError: unknown name, weights that cannot be had, or an input too small for the architecture.
+        InputError: the name is unknown, the weights are not available, or the input is too small for the architecture.
     """
     check_model_name(name)
-    if name in PLAIN and (weights != "none" or freeze):
+    chosen = ARCHITECTURES[name if name in ARCHITECTURES else OTHERS[0]]
+    if not chosen.has_backbone and (weights != "none" or freeze):
         raise InputError(
             f"model: '{name}' has no pretrained backbone; set `weights: none` and `freeze: false`, or choose lite or an efficientnet"
         )
-    from malaria_cells.models import backbones, compact, lite, plain, vgg
-
     try:
-        if name == "compact":
-            return compact.build(image_size_hw, n_classes, dropout)
-        if name == "vgg":
-            return vgg.build(image_size_hw, n_classes, dropout)
-        if name == "baseline":
-            return plain.build_baseline(image_size_hw, n_classes)
-        if name == "augmented":
-            return plain.build_augmented(image_size_hw, n_classes)
-        if name == LITE:
-            return lite.build(image_size_hw, n_classes, dropout, weights, freeze)
-        return backbones.build(image_size_hw, n_classes, dropout, name, weights, freeze)
+        return chosen.build(Request(name, image_size_hw, n_classes, dropout, weights, freeze))
     except ValueError as error:
         if isinstance(error, InputError):
             raise
@@ -54,9 +40,10 @@ def build_classifier(  # type: ignore[no-untyped-def]
 
 
 def check_model_name(name: str) -> None:
-    """Raise `InputError` unless `name` is an architecture known, or a full name in a library known."""
-    if name not in NAMES and not name.startswith(OTHERS):
+    """Raise `InputError` unless `name` is a known architecture, or a full name in a known library."""
+    if name not in ARCHITECTURES and not name.startswith(OTHERS):
+        known = [each for each in ARCHITECTURES if each not in OTHERS]
         raise InputError(
-            f"model: '{name}' is unknown{nearest(name, NAMES)}; expected one of {', '.join(NAMES)}, "
-            f"or a full name such as {OTHERS[0]}ResNet50V2"
+            f"model: '{name}' is unknown{nearest(name, known)}; expected one of {', '.join(known)}, or a full name such as "
+            f"{OTHERS[0]}ResNet50V2"
         )

@@ -3,24 +3,20 @@
 In: an image. Out: boxes (n, 4) and their scores.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, get_args
 
 import numpy as np
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.proposals.learned.prediction import CentreNetwork, learned_boxes, seen_mirrored
 from malaria_cells.proposals.learned.scale import ScoredBoxes, detect_at_own_scale, estimate_scale
-from malaria_cells.proposals.outlines import nucleus_boxes, round_boxes
-from malaria_cells.proposals.sliding import sliding_boxes
-from malaria_cells.proposals.transmission import Field
-from malaria_cells.proposals.watershed import estimate_cell_size, watershed_boxes
+from malaria_cells.proposals.methods import LEARNED, METHODS, check_method
+from malaria_cells.proposals.watershed import estimate_cell_size
 
 Margins = tuple[float, float, float, float]
 
-Method = Literal["watershed", "sliding", "learned"]
 _NO_MARGINS: Margins = (0.0, 0.0, 0.0, 0.0)
 
 
@@ -29,15 +25,14 @@ class Proposer:
     """Finds candidates.
 
     Attributes:
-        method: ``learned`` (a network's centres), ``watershed`` (regions by watershed, round outlines, dark nuclei) or
-            ``sliding`` (a window of several sizes).
-        cell_size: median longer side of a cell in pixels; None: estimated from each image.
-        cell_sizes: those of the data sets that the network was trained on, where there were several.
-        follows: whether learned proposals look again at an image whose cells seem to be of another size (see `scale`).
-        margins: by source, correction of the left, top, right and bottom edges in cell sizes, fitted to how the annotators
-            of the training images draw.
+        method: ``learned`` (centres predicted by a network), or one of `METHODS`.
+        cell_size: median longer side of a cell in pixels; None: estimated for each image.
+        cell_sizes: reference cell sizes of the data sets that the network was trained on, if there were several.
+        follows: whether learned proposals estimate the cell size of each image (see `scale`), or take `cell_size` as it is.
+        margins: box offsets by source: corrections of the left, top, right and bottom edges in cell sizes, fitted to the boxes of the
+            training images.
         network: of the method ``learned``.
-        views: mirror images of the image that it looks at, 1, 2 or 4.
+        views: number of mirrored views that the network averages, 1, 2 or 4.
     """
 
     method: str = "watershed"
@@ -49,9 +44,8 @@ class Proposer:
     cell_sizes: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(Method):
-            raise InputError(f"proposals: '{self.method}' is unknown; expected {', '.join(get_args(Method))}")
-        if self.method == "learned" and self.network is None:
+        check_method(self.method)
+        if self.method == LEARNED and self.network is None:
             raise InputError(
                 "--proposals learned: this model holds no learned proposer; train one with `proposals: learned`, or use watershed"
             )
@@ -77,13 +71,13 @@ class Proposer:
             float32 (n, 4), xyxy in pixels, inside the image, with area; and float32 (n,), the proposal scores, 0 to 1
             (1 from methods that give none).
         """
-        if self.method == "learned" and self.network is not None:
-            found, scores = self._learned(image, self.network)
+        if self.method == LEARNED and self.network is not None:
+            boxes, scores = self._learned(image, self.network)
         else:
-            found = self._classical(image, self.cell_size or estimate_cell_size(image))
-            scores = np.ones(len(found), dtype=np.float32)
+            boxes = self._classical(image, self.cell_size or estimate_cell_size(image))
+            scores = np.ones(len(boxes), dtype=np.float32)
         height, width = image.shape[:2]
-        inside = np.clip(found, 0, np.array([width, height] * 2, dtype=np.float32))
+        inside = np.clip(boxes, 0, np.array([width, height] * 2, dtype=np.float32))
         has_area = (inside[:, 2:] - inside[:, :2] >= 1).all(axis=1)
         return inside[has_area], scores[has_area]
 
@@ -100,23 +94,19 @@ class Proposer:
 
     def _classical(self, image: np.ndarray, cell_size: float) -> np.ndarray:
         sources = find_sources(self.method, image, cell_size)
-        moved = [found + np.asarray(self.margins.get(name, _NO_MARGINS), dtype=np.float32) * cell_size for name, found in sources.items()]
+        moved = [boxes + np.asarray(self.margins.get(name, _NO_MARGINS), dtype=np.float32) * cell_size for name, boxes in sources.items()]
         return np.concatenate(moved)
 
 
 def find_sources(method: str, image: np.ndarray, cell_size: float) -> dict[str, np.ndarray]:
-    """Boxes as each source of a method finds them, without margins: float32 (n, 4) each.
+    """Return the boxes of each source of a method, without offsets: float32 (n, 4) each.
 
     Raises:
-        InputError: the method is neither sliding nor watershed, the two that need no network.
+        InputError: the method is unknown, or needs a network.
     """
-    if method == "sliding":
-        return {"window": sliding_boxes(image.shape, cell_size)}
-    if method != "watershed":
-        raise InputError(f"proposals: '{method}' finds no boxes without a network; expected watershed or sliding")
-    seen = Field.of(image, cell_size)
-    by_name: dict[str, Callable[[Field], np.ndarray]] = {"regions": watershed_boxes, "outlines": round_boxes, "nuclei": nucleus_boxes}
-    return {name: find(seen) for name, find in by_name.items()}
+    if method == LEARNED:
+        raise InputError(f"proposals: '{method}' finds no boxes without a network; expected one of {', '.join(METHODS)}")
+    return METHODS[method](image, cell_size)
 
 
-__all__ = ["CentreNetwork", "Margins", "Method", "Proposer", "estimate_cell_size", "find_sources"]
+__all__ = ["METHODS", "CentreNetwork", "Margins", "Proposer", "check_method", "estimate_cell_size", "find_sources"]

@@ -2,8 +2,16 @@
 
 import numpy as np
 
+from malaria_cells.proposals.methods import proposal_method
+
 SIZES = (0.8, 1.0, 1.25)  # cell sizes; sides of the squares
 STEP = 0.25  # distance between neighbouring squares as a fraction of their side
+
+
+@proposal_method("sliding", rank=20)
+def windows(image: np.ndarray, cell_size: float) -> dict[str, np.ndarray]:
+    """Return the squares of a sliding window over an image."""
+    return {"window": sliding_boxes(image.shape, cell_size)}
 
 
 def sliding_boxes(shape_hw: tuple[int, ...], cell_size: float) -> np.ndarray:

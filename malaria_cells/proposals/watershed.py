@@ -10,6 +10,8 @@ from scipy import ndimage
 from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 
+from malaria_cells.proposals.methods import proposal_method
+from malaria_cells.proposals.outlines import nucleus_boxes, round_boxes
 from malaria_cells.proposals.transmission import Field
 
 # Criteria by which holes are pallor (see `_fill_pallor`). On IML-Malaria's training part the recall is 0.93 with them, and 0.79 if all
@@ -21,6 +23,13 @@ SMOOTHING = 0.045  # cell sizes; standard deviation of the blur of the distance 
 SPACING = 0.2  # cell sizes; minimum distance between the centres of two cells
 MAX_SIZE = 2.0  # cell sizes; longer side of a segment: larger ones are clusters, whose cells are found by their outlines
 FALLBACK_CELL_FRACTION = 1 / 14  # cell size as a fraction of the image's shorter side, if no cell is found: as with a 100x oil objective
+
+
+@proposal_method("watershed", rank=10)
+def stained_boxes(image: np.ndarray, cell_size: float) -> dict[str, np.ndarray]:
+    """Return boxes of what is stained: segments of the foreground, round outlines, dark nuclei."""
+    field = Field.of(image, cell_size)
+    return {"regions": watershed_boxes(field), "outlines": round_boxes(field), "nuclei": nucleus_boxes(field)}
 
 
 def watershed_boxes(field: Field) -> np.ndarray:

@@ -23,6 +23,7 @@ from malaria_cells.inference.counting import Count, ErrorRates, count_detected
 from malaria_cells.inference.detector import Detector
 from malaria_cells.inference.familiarity import Familiarity
 from malaria_cells.inference.model_folder import PROPOSER
+from malaria_cells.results.columns import COUNT_COLUMNS, DETECTION_COLUMNS
 from malaria_cells.results.compare import compared
 from malaria_cells.results.output_folder import ANNOTATED, COMPARED, WITHOUT_RED_CELLS, begin_drawn, clear, drawn_names
 from malaria_cells.results.overlay import draw_detections
@@ -111,7 +112,8 @@ class DetectionOutput:
         """Write all tables and, with annotations, ``metrics.json``; return the score, or None without annotations."""
         results = finished.results
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write_csv(self.folder / "detections.csv", ("image", "label", "score", "x_min", "y_min", "x_max", "y_max"), self._rows(results))
+        columns = ("image", "label", "score", "x_min", "y_min", "x_max", "y_max", *DETECTION_COLUMNS)
+        _write_csv(self.folder / "detections.csv", columns, self._rows(results))
         _write_csv(self.folder / "counts.csv", *self._counts(finished))
         files.write_json(self.folder / "detections.json", self._coco(finished))
         _write_failed(self.folder, finished.reasons)
@@ -167,9 +169,11 @@ class DetectionOutput:
 
     def _rows(self, results: dict[str, sv.Detections]) -> Iterable[tuple]:
         for key, detections in sorted(results.items()):
+            further = [DETECTION_COLUMNS[name](detections, self.labels) for name in DETECTION_COLUMNS]
             for i in np.argsort(-detections.confidence, kind="stable"):
                 box = (f"{v:.1f}" for v in detections.xyxy[i])
-                yield key, self.labels.names[detections.class_id[i]], f"{detections.confidence[i]:.4f}", *box
+                more = (values[i] for values in further)
+                yield key, self.labels.names[detections.class_id[i]], f"{detections.confidence[i]:.4f}", *box, *more
 
     def _coverage(self, images: list[AnnotatedImage], finished: Finished) -> dict[str, Any]:
         """Return how often intervals contain the annotated parasitemia, and the number of images without an interval."""
@@ -192,7 +196,7 @@ class DetectionOutput:
         has_infected = bool(self.labels.is_infected.any())
         columns = ("image", *self.labels.names, *(("infected",) if has_infected else ()), "red_cells")
         columns += ("parasitemia", "parasitemia_low", "parasitemia_high") if has_infected else ()
-        columns += ("familiarity", "familiarity_reason")
+        columns += ("familiarity", "familiarity_reason", *COUNT_COLUMNS)
         verdicts = self.verdicts(finished)
         rows = []
         for key, detections in sorted(finished.results.items()):
@@ -200,8 +204,10 @@ class DetectionOutput:
             familiarity_cells = (familiarity.level, familiarity.reason) if familiarity else ("", "")
             row = _count_row(self.labels, count_detected(detections, self.labels), self.errors_of(key, finished), key in verdicts.given)
             # Only the last row is called TOTAL; an image of that name is listed as ./TOTAL.
-            rows.append((f"./{key}" if key == TOTAL else key, *row, *familiarity_cells))
-        rows.append((TOTAL, *_count_row(self.labels, verdicts.together, verdicts.errors, True), "", verdicts.sentence))
+            further = (COUNT_COLUMNS[name](detections, self.labels) for name in COUNT_COLUMNS)
+            rows.append((f"./{key}" if key == TOTAL else key, *row, *familiarity_cells, *further))
+        of_all = _count_row(self.labels, verdicts.together, verdicts.errors, True)
+        rows.append((TOTAL, *of_all, "", verdicts.sentence, *("" for _ in COUNT_COLUMNS)))
         return columns, rows
 
     def _coco(self, finished: Finished) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from malaria_cells.fitting import run_state
 from malaria_cells.fitting.claim import check_folder, check_place, claimed
 from malaria_cells.inference.model_description import ABOUT
 from malaria_cells.models import check_model_name
+from malaria_cells.proposals import check_method
 from malaria_cells.proposals.learned.habits import measured
 from malaria_cells.training.elsewhere import read_elsewhere
 from malaria_cells.training.one_stage import train_one_stage_into
@@ -93,6 +94,7 @@ def check_request(config: Config) -> None:
     for recipe in config.classifiers:
         check_model_name(recipe.model)
         check_policy(recipe.augmentation)
+    check_method(config.proposals)
     output = Path(config.output_models)
     check_place(output, config.name or None)
     if config.detector == "two_stage":

@@ -214,7 +214,7 @@ def _with_thresholds(description, networks: list[Network], proposer, data: DataS
     from malaria_cells.training.fit_familiarity import learned_from
     from malaria_cells.training.thresholds import choose_thresholds, fit_margins
 
-    method = "sliding" if description.proposals == "sliding" else "watershed"  # a learned proposer can be replaced by this one
+    method = "watershed" if description.proposals == "learned" else description.proposals  # what learned proposals can be replaced by
     description = replace(description, box_margins=fit_margins(method, data.train, description.stain))
     centres = proposal_inference_function(proposer) if proposer is not None else None
     detector, detections = choose_thresholds(assemble(description, networks, centres), data.validation, overlap=config.nms_iou is None)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from malaria_cells.models.lite import WEIGHTS, backbone
+from malaria_cells.models.architectures.lite import WEIGHTS, backbone
 
 
 def main(source: Path) -> None:

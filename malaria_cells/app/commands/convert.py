@@ -15,12 +15,13 @@ def convert(request: AnnotationRequest, target: Path, format_name: str) -> int:
     Raises:
         InputError: the annotation cannot be read or labels whole images, or `target` exists and is not empty.
     """
+    write = WRITERS[format_name]
     files.check_replaceable(target, None)
     annotations = request.read()
     if annotations.whole:
         raise InputError(f"{request.source}: labels whole images and has no boxes to write as {format_name}")
     with files.replacing_folder(target, None) as new_folder:
-        left_out = WRITERS[format_name](annotations, new_folder)
+        left_out = write(annotations, new_folder)
     for line in left_out:
         print(line)
     cells = int(annotations.class_counts.sum())

@@ -200,7 +200,8 @@ def _fetch(url: str, part: Path, authorization: str | None = None) -> None:
         except urllib.error.HTTPError as error:
             if error.code in {401, 403} and authorization:
                 raise InputError(
-                    f"{url}: Kaggle answers {error.code}; create a new token, or accept the competition's rules on its page"
+                    f"{url}: Kaggle answers {error.code}: the token is invalid or the rules are not accepted; "
+                    "create a new token or accept the rules"
                 ) from error
             if error.code < 500:
                 raise InputError(

@@ -99,7 +99,7 @@ def _check_trained(model: Path, names: Sequence[str]) -> None:
         return
     if find_exported(model, Path(names[0]).stem):
         raise InputError(f"--model {model}: is an export; name the folder that training wrote, which holds {names[0]}")
-    raise InputError(f"--model {model}: {names[0]} is missing; copy or train the model again")
+    raise InputError(f"--model {model}: holds no {names[0]}; copy or train the model again")
 
 
 def _check_output(output: Path) -> None:

@@ -18,67 +18,42 @@ Several are joined by a plus sign, as in ``slides+mixup``: one after another, th
 
 from functools import reduce
 
-from malaria_cells.base.errors import InputError, nearest
-from malaria_cells.data.augment import densities, imgaug_policies, keras_policies
-from malaria_cells.data.augment.imgaug_policies import Augmenter
-from malaria_cells.data.augment.keras_policies import BatchPolicy
-
-LABORATORIES = "laboratories"
-POLICY_NAMES = (*imgaug_policies.POLICIES, LABORATORIES, *keras_policies.POLICIES)
+from malaria_cells.data.augment.registry import AUGMENTATIONS, Augmenter, BatchPolicy, OnBatches, OnPatches
 
 
 def check_policy(policy: str) -> None:
     """Raise `InputError` unless each part of the policy is known."""
     for name in _names(policy):
-        if name not in POLICY_NAMES:
-            raise InputError(
-                f"augmentation: '{name}' is unknown{nearest(name, POLICY_NAMES)}; expected one of {', '.join(POLICY_NAMES)}, "
-                "or several joined by '+'"
-            )
+        AUGMENTATIONS[name]
 
 
 def make_augmenter(policy: str) -> Augmenter:
-    """The part of a policy that works on uint8 batches; that of the layer policies does nothing.
+    """Build the part of a policy that works on uint8 batches; it changes nothing where all parts work on tensors.
 
     Raises:
-        InputError: unknown policy.
+        InputError: a part is unknown.
     """
-    check_policy(policy)
-    parts = [
-        densities.laboratories if name == LABORATORIES else imgaug_policies.make(name)
-        for name in _names(policy)
-        if name not in keras_policies.POLICIES
-    ]
+    parts = [entry.augment for name in _names(policy) if isinstance(entry := AUGMENTATIONS[name], OnPatches)]
     return lambda patches, seed: reduce(lambda changed, part: part(changed, seed), parts, patches)
 
 
 def make_batch_policy(policy: str, image_size_hw: tuple[int, int], seed: int) -> BatchPolicy | None:
-    """The part of a policy that works on tensors, or None.
+    """Build the part of a policy that works on tensors, or None.
 
     Raises:
-        InputError: unknown policy.
+        InputError: a part is unknown.
     """
-    check_policy(policy)
-    parts = [keras_policies.make(name, image_size_hw, seed) for name in _names(policy) if name in keras_policies.POLICIES]
+    parts = [entry.make(image_size_hw, seed) for name in _names(policy) if isinstance(entry := AUGMENTATIONS[name], OnBatches)]
     return (lambda images, labels: reduce(lambda mixed, part: part(*mixed), parts, (images, labels))) if parts else None
 
 
 def needs_soft_labels(policy: str) -> bool:
-    """Whether a part of it works on tensors, which may mix labels."""
-    return any(name in keras_policies.POLICIES for name in _names(policy))
+    """Whether a part of the policy works on tensors, which may mix labels."""
+    return any(isinstance(AUGMENTATIONS[name], OnBatches) for name in _names(policy))
 
 
 def _names(policy: str) -> list[str]:
     return [name.strip() for name in policy.split("+")]
 
 
-__all__ = [
-    "LABORATORIES",
-    "POLICY_NAMES",
-    "Augmenter",
-    "BatchPolicy",
-    "check_policy",
-    "make_augmenter",
-    "make_batch_policy",
-    "needs_soft_labels",
-]
+__all__ = ["AUGMENTATIONS", "Augmenter", "BatchPolicy", "check_policy", "make_augmenter", "make_batch_policy", "needs_soft_labels"]

@@ -8,6 +8,9 @@ single cells.
 import cv2
 import numpy as np
 
+from malaria_cells.data.augment.registry import augmentation
+
+LABORATORIES = "laboratories"  # name of the augmentation
 MIN_TRANSMISSION = 1 / 255  # transmission: lower limit, for black pixels
 STRENGTH, STRENGTH_BY_CHANNEL = 0.4, 0.25  # log factor of densities, at most: common to all channels, and per channel
 FADED, FADING = 0.25, (0.0, 1.0)  # fraction of images with faded colours, and degree of fading (1: grey)
@@ -73,6 +76,7 @@ def _captured(light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return pixels
 
 
+@augmentation(LABORATORIES, rank=10)
 def laboratories(patches: np.ndarray, seed: int) -> np.ndarray:
     """Augment a batch of patches: any rotation, flips, shifts by up to 8 %, scales by up to 15 %, and `varied`.
 

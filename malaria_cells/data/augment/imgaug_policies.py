@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-Augmenter = Callable[[np.ndarray, int], np.ndarray]
+from malaria_cells.data.augment.registry import Augmenter, augmentation
 
 
 def make(policy: str) -> Augmenter:
@@ -98,3 +98,6 @@ POLICIES: dict[str, Callable | None] = {
     "shifts": _shifts,
     "microscope": _microscope,
 }
+
+for _rank, _name in enumerate(POLICIES):
+    augmentation(_name, rank=_rank)(make(_name))

@@ -5,18 +5,11 @@ random draws.
 """
 
 from collections.abc import Callable
-from typing import Any
 
-# (images (b, H, W, 3) float32 0..255, labels (b, c) float32) -> augmented images and labels of the same shapes
-BatchPolicy = Callable[[Any, Any], tuple[Any, Any]]
+from malaria_cells.data.augment.registry import BatchPolicy, batch_augmentation
 
 CROP_FROM = 1.12  # factor by which an image is enlarged before a random crop of the original size
 RAND_AUGMENT_MAGNITUDE = 0.3  # of the distortions, 0 to 1
-
-
-def make(policy: str, image_size_hw: tuple[int, int], seed: int) -> BatchPolicy:
-    """Build one of `POLICIES` for patches of one size."""
-    return POLICIES[policy](image_size_hw, seed)
 
 
 def _layers(image_size_hw: tuple[int, int], seed: int) -> BatchPolicy:
@@ -71,3 +64,6 @@ POLICIES: dict[str, Callable[[tuple[int, int], int], BatchPolicy]] = {
     "cutmix": _mixing("CutMix"),
     "mixup": _mixing("MixUp"),
 }
+
+for _rank, (_name, _make) in enumerate(POLICIES.items(), start=20):
+    batch_augmentation(_name, rank=_rank)(_make)

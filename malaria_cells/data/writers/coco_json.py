@@ -8,11 +8,13 @@ from malaria_cells.base import files
 from malaria_cells.data import coco_rows
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.labels import IGNORED
+from malaria_cells.data.writers import writer
 from malaria_cells.data.writers.image_copies import place, renamed, short_keys, written_as_png
 
 NO_CLASS = "ignore"  # category of ignore regions without a class
 
 
+@writer("coco", rank=10)
 def write(annotations: AnnotationSet, folder: Path) -> list[str]:
     """Write into an empty folder; returns one line for each kind of information that was changed or left out."""
     as_png = written_as_png(annotations.images)

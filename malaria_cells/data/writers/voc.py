@@ -9,12 +9,14 @@ from malaria_cells.base.file_names import printable
 from malaria_cells.base.text import excerpt
 from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.labels import IGNORED
+from malaria_cells.data.writers import writer
 from malaria_cells.data.writers.image_copies import flat_names, label_name, place, renamed, written_as_png
 
 _LISTS = {"train": ("train", "trainval"), "validation": ("val", "trainval"), "test": ("test",)}
 NO_CLASS = "difficult"  # name of ignore regions without a class
 
 
+@writer("voc", rank=20)
 def write(annotations: AnnotationSet, folder: Path) -> list[str]:
     """Write into an empty folder; returns one line for each kind of information that was changed or left out."""
     as_png = written_as_png(annotations.images)

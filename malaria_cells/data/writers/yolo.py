@@ -9,11 +9,13 @@ from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.images import SUFFIXES, is_image
+from malaria_cells.data.writers import writer
 from malaria_cells.data.writers.image_copies import label_name, place, renamed, short_keys, written_as_png
 
 _PARTS = {"train": "train", "validation": "val", "test": "test"}
 
 
+@writer("yolo", rank=30)
 def write(annotations: AnnotationSet, folder: Path) -> list[str]:
     """Write into an empty folder; returns one line for each kind of information that was changed or left out."""
     as_png = written_as_png(annotations.images)

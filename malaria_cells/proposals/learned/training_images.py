@@ -12,7 +12,7 @@ import numpy as np
 
 from malaria_cells.base.progress import progress
 from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
-from malaria_cells.data.augment import LABORATORIES, densities
+from malaria_cells.data.augment import densities
 from malaria_cells.data.images import read_image
 from malaria_cells.data.stain import Normalization, normalized
 from malaria_cells.proposals.learned.habits import border_habit
@@ -144,7 +144,7 @@ def crop(image: WorkingImage, rng: np.random.Generator, policy: str, around: int
 
 def _varied(pixels: np.ndarray, rng: np.random.Generator, policy: str) -> np.ndarray:
     frame = (pixels == 0).all(axis=2)
-    varied = densities.varied(pixels, rng).astype(np.float32) if policy == LABORATORIES else _recoloured(pixels, rng)
+    varied = densities.varied(pixels, rng).astype(np.float32) if policy == densities.LABORATORIES else _recoloured(pixels, rng)
     varied[frame] = 0
     return varied
 

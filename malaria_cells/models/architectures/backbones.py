@@ -4,50 +4,60 @@ EfficientNet (Tan and Le 2019, arXiv:1905.11946), EfficientNetV2 (2021, arXiv:21
 `keras.applications` and `keras_cv.models` by their full names.
 """
 
+from __future__ import annotations
+
 import importlib
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 
 from malaria_cells.base.errors import InputError, nearest, reason
-from malaria_cells.models.layers import head
-from malaria_cells.models.weights import load_backbone
+from malaria_cells.models.architectures import Request, architecture
+
+if TYPE_CHECKING:
+    import keras
 
 
-def build(image_size_hw: tuple[int, int], n_classes: int, dropout: float, name: str, weights: str, freeze: bool) -> keras.Model:
-    """Build the network.
+EFFICIENTNETS = (*(f"efficientnetb{i}" for i in range(8)), *(f"efficientnetv2{i}" for i in ("b0", "b1", "b2", "b3", "s", "m", "l")))
 
-    Args:
-        image_size_hw: input height and width in pixels.
-        n_classes: number of classes, including the background class.
-        dropout: dropout rate before the last layer.
-        name: ``efficientnetb3`` or a full name such as ``keras.applications.ResNet50V2``.
-        weights: weights of the backbone: ``imagenet``, ``none``, or the path of a file.
-        freeze: whether the weights of the backbone are frozen.
 
-    Returns:
-        A model from (b, H, W, 3) pixels in 0..255 to probabilities; the backbone's own preprocessing is inside.
+@architecture("keras.applications.", "keras_cv.models.", has_backbone=True, rank=70)
+@architecture(*EFFICIENTNETS, has_backbone=True, rank=60)
+def build(request: Request) -> keras.Model:
+    """Build the network, whose backbone's own preprocessing is inside.
+
+    The name is that of an EfficientNet, or a full name such as ``keras.applications.ResNet50V2``.
 
     Raises:
         InputError: the network does not exist, or its weights are not available.
     """
-    backbone = _from_keras_cv(name, image_size_hw, weights) if name.startswith("keras_cv.") else _from_keras(name, image_size_hw, weights)
-    backbone.trainable = not freeze
-    inputs = keras.Input((*image_size_hw, 3), name="pixels")
+    import keras
+
+    from malaria_cells.models.layers import head
+
+    backbone = (
+        _from_keras_cv(request.name, request.image_size_hw, request.weights)
+        if request.name.startswith("keras_cv.")
+        else _from_keras(request.name, request.image_size_hw, request.weights)
+    )
+    backbone.trainable = not request.freeze
+    inputs = keras.Input((*request.image_size_hw, 3), name="pixels")
     x = inputs
-    if not name.startswith("keras_cv."):
-        x = _preprocessing(_factory(name))(x)
+    if not request.name.startswith("keras_cv."):
+        x = _preprocessing(_factory(request.name))(x)
     x = backbone(x)
     x = keras.layers.GlobalAveragePooling2D(name="mean")(x)
-    x = keras.layers.Dropout(dropout, name="dropout")(x)
-    return keras.Model(inputs, head(x, n_classes), name=re.sub(r"\W", "_", name.lower()))
+    x = keras.layers.Dropout(request.dropout, name="dropout")(x)
+    return keras.Model(inputs, head(x, request.n_classes), name=re.sub(r"\W", "_", request.name.lower()))
 
 
 def _factory(name: str) -> Callable:
     """Return the function of `keras.applications` for a full name, or for a lower-case name such as ``efficientnetb3``."""
+    import keras
+
     wanted = name.rsplit(".", 1)[-1]
     known = {n.lower(): n for n in dir(keras.applications) if n[0].isupper()}
     if wanted.lower() not in known:
@@ -56,6 +66,8 @@ def _factory(name: str) -> Callable:
 
 
 def _from_keras(name: str, image_size_hw: tuple[int, int], weights: str) -> keras.Model:
+    from malaria_cells.models.weights import load_backbone
+
     from_file = weights not in {"imagenet", "none"}
     try:
         backbone = _factory(name)(include_top=False, weights="imagenet" if weights == "imagenet" else None, input_shape=(*image_size_hw, 3))
@@ -70,6 +82,8 @@ def _from_keras(name: str, image_size_hw: tuple[int, int], weights: str) -> kera
 
 def _from_keras_cv(name: str, image_size_hw: tuple[int, int], weights: str) -> keras.Model:
     from keras_cv import models
+
+    from malaria_cells.models.weights import load_backbone
 
     wanted = name.rsplit(".", 1)[-1]
     if not hasattr(models, wanted):
@@ -97,6 +111,8 @@ def _unavailable(name: str, error: Exception) -> InputError:
 
 def _preprocessing(factory: Callable) -> Callable:
     """The network's `preprocess_input` as a fixed 1 x 1 convolution, since all of these functions are affine in the three channels."""
+    import keras
+
     module = importlib.import_module(factory.__module__)
     function = getattr(module, "preprocess_input", lambda x: x)
     offset = np.asarray(function(np.zeros((1, 1, 1, 3), dtype=np.float32)))[0, 0, 0]

@@ -6,40 +6,39 @@ hold four fifths of the parameters and have receptive fields larger than a patch
 to those of stride 16, which are too coarse for the chromatin dot of a ring.
 """
 
-from pathlib import Path
+from __future__ import annotations
 
-import keras
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from malaria_cells.base.shipped import shipped_path
-from malaria_cells.models.layers import head
-from malaria_cells.models.weights import load_backbone
+from malaria_cells.models.architectures import Request, architecture
+
+if TYPE_CHECKING:
+    import keras
 
 STRIDE_8_LAYER, STRIDE_16_LAYER = "block3b_add", "block5c_add"  # output layers of strides 8 and 16
 WEIGHTS = shipped_path("pretrained", "imagenet", "lite.weights.h5")
 
 
-def build(image_size_hw: tuple[int, int], n_classes: int, dropout: float, weights: str = "none", freeze: bool = False) -> keras.Model:
-    """Build the network.
-
-    Args:
-        image_size_hw: input height and width in pixels, each at least 16.
-        n_classes: number of classes, including the background class.
-        dropout: dropout rate before the last layer.
-        weights: ``imagenet`` (the shipped file `WEIGHTS`), ``none``, or the path of a file of weights of `backbone`.
-        freeze: whether the weights of the backbone are frozen.
-
-    Returns:
-        A model from (b, H, W, 3) pixels in 0..255 to probabilities (b, n_classes), or (b, 1) for two classes.
+@architecture("lite", has_backbone=True, rank=50)
+def build(request: Request) -> keras.Model:
+    """Build the network; any input size from 16 pixels per side on. ImageNet weights are the shipped file `WEIGHTS`.
 
     Raises:
-        InputError: the file does not exist, or belongs to another network.
+        InputError: the file of weights does not exist, or belongs to another network.
     """
-    stages = backbone(image_size_hw)
-    if weights != "none":
-        load_backbone(stages, "lite", WEIGHTS if weights == "imagenet" else Path(weights))
+    import keras
+
+    from malaria_cells.models.layers import head
+    from malaria_cells.models.weights import load_backbone
+
+    stages = backbone(request.image_size_hw)
+    if request.weights != "none":
+        load_backbone(stages, "lite", WEIGHTS if request.weights == "imagenet" else Path(request.weights))
     stages = keras.Model(stages.inputs, [stages.output, stages.get_layer(STRIDE_8_LAYER).output], name=stages.name)
-    stages.trainable = not freeze
-    inputs = keras.Input((*image_size_hw, 3), name="pixels")
+    stages.trainable = not request.freeze
+    inputs = keras.Input((*request.image_size_hw, 3), name="pixels")
     x = keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="rescale")(
         inputs
     )  # the scaling with which the published weights were trained
@@ -50,8 +49,8 @@ def build(image_size_hw: tuple[int, int], n_classes: int, dropout: float, weight
     x = keras.layers.Concatenate(name="features")(pooled)
     # The published features reach values of about a hundred; without normalisation the first steps are spent on scaling them down.
     x = keras.layers.BatchNormalization(momentum=0.95, name="norm")(x)
-    x = keras.layers.Dropout(dropout, name="dropout")(x)
-    return keras.Model(inputs, head(x, n_classes), name="lite")
+    x = keras.layers.Dropout(request.dropout, name="dropout")(x)
+    return keras.Model(inputs, head(x, request.n_classes), name="lite")
 
 
 def backbone(image_size_hw: tuple[int | None, int | None]) -> keras.Model:
@@ -63,6 +62,7 @@ def backbone(image_size_hw: tuple[int | None, int | None]) -> keras.Model:
     Returns:
         A model from (b, H, W, 3) pixels in -1..1 to features (b, H/16, W/16, 112).
     """
+    import keras
     from keras_cv.models import EfficientNetLiteBackbone
 
     whole = EfficientNetLiteBackbone(

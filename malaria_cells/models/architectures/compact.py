@@ -5,25 +5,27 @@ chromatin dot of a ring, three pixels wide at 64 x 64, must survive the first do
 (arXiv:1512.03385), section 3.
 """
 
-import keras
+from __future__ import annotations
 
-from malaria_cells.models.layers import conv_norm_relu, head
+from typing import TYPE_CHECKING
+
+from malaria_cells.models.architectures import Request, architecture
+
+if TYPE_CHECKING:
+    import keras
+
 
 WIDTHS = (24, 48, 64, 80)
 
 
-def build(image_size_hw: tuple[int, int], n_classes: int, dropout: float) -> keras.Model:
-    """Build the network.
+@architecture("compact", rank=10)
+def build(request: Request) -> keras.Model:
+    """Build the network; any input size from 16 pixels per side on."""
+    import keras
 
-    Args:
-        image_size_hw: input height and width in pixels, each at least 16.
-        n_classes: number of classes, including the background class.
-        dropout: dropout rate before the last layer.
+    from malaria_cells.models.layers import conv_norm_relu, head
 
-    Returns:
-        A model from (b, H, W, 3) pixels in 0..255 to probabilities (b, n_classes), or (b, 1) for two classes.
-    """
-    inputs = keras.Input((*image_size_hw, 3), name="pixels")
+    inputs = keras.Input((*request.image_size_hw, 3), name="pixels")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1, name="rescale")(inputs)
     x = conv_norm_relu(x, WIDTHS[0], "stem", strides=2)
     for i, width in enumerate(WIDTHS[1:], start=1):
@@ -33,5 +35,5 @@ def build(image_size_hw: tuple[int, int], n_classes: int, dropout: float) -> ker
     mean = keras.layers.GlobalAveragePooling2D(name="mean")(x)
     maximum = keras.layers.GlobalMaxPooling2D(name="highest")(x)  # a small chromatin dot would be diluted by the mean
     x = keras.layers.Concatenate(name="features")([mean, maximum])
-    x = keras.layers.Dropout(dropout, name="dropout")(x)
-    return keras.Model(inputs, head(x, n_classes), name="compact")
+    x = keras.layers.Dropout(request.dropout, name="dropout")(x)
+    return keras.Model(inputs, head(x, request.n_classes), name="compact")
