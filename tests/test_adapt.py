@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from malaria_cells.app.cli import main
-from malaria_cells.app.commands import adapt as command
 from malaria_cells.app.commands import adapt_data
 from malaria_cells.app.commands.adapt_data import AdaptRequest, labels_for
 from malaria_cells.base.errors import InputError
@@ -206,7 +205,7 @@ def one_look(tmp_path_factory):
 @pytest.mark.slow
 def test_a_model_is_adapted(sample, one_look, tmp_path, monkeypatch, capsys):
     """Few images, few steps: the whole way, with a label that the model does not know."""
-    monkeypatch.setattr(command, "plan_of", lambda images, groups, old: Plan(2, 2, 1, images + old))
+    monkeypatch.setattr("malaria_cells.training.adapt_model.plan_of", lambda images, groups, old: Plan(2, 2, 1, images + old))
     monkeypatch.setattr("malaria_cells.proposals.learned.training.STATISTICS_CROPS", 8)
     entries = json.loads((sample / "training.json").read_text())[:4]
     entries[0]["objects"][0]["category"] = "debris"

@@ -1,11 +1,15 @@
 import json
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from malaria_cells.app.cli import main
+from malaria_cells.base.shipped import or_shipped
+from malaria_cells.config import load_config
 from tests.conftest import write_bbbc041
 
 
@@ -134,3 +138,26 @@ def test_an_error_of_the_system_that_names_no_file_is_not_hidden(monkeypatch):
     monkeypatch.setattr("malaria_cells.config.reference.reference", broken)
     with pytest.raises(OSError, match="of another kind"):
         main(["keys"])
+
+
+@pytest.mark.parametrize("named", ["pretrained/thin_smear", "config.yaml"])
+def test_what_comes_along_is_found_from_any_folder_unless_something_of_that_name_is_there(named, tmp_path, monkeypatch, repository):
+    monkeypatch.chdir(tmp_path)
+    assert or_shipped(Path(named)) == repository / named
+    assert or_shipped(Path("pretrained/nothing")) == Path("pretrained/nothing")
+    assert or_shipped(Path("../config.yaml")) == Path("../config.yaml")
+    (tmp_path / named).mkdir(parents=True)
+    assert or_shipped(Path(named)) == Path(named)
+
+
+def test_it_is_said_that_it_comes_along(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--config", "config.yaml", "--set", "epoch=3"]) == 2
+    assert capsys.readouterr().err.startswith("config.yaml: not in this folder; taking the one that comes along, /")
+
+
+def test_the_default_config_begins_with_the_shipped_model_from_any_folder(tmp_path, monkeypatch, repository):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(repository / "config.yaml", "mine.yaml")
+    for name in ("config.yaml", "mine.yaml"):
+        assert Path(load_config(or_shipped(Path(name))).start_from) == repository / "pretrained" / "thin_smear"

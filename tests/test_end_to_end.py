@@ -42,7 +42,7 @@ def test_real_images(repository, iml, tmp_path):
     """A few images, a few steps: the whole way works on what a microscope gives, with a refiner and the training further."""
     everything = json.loads((iml / "annotations.json").read_text())
     split = json.loads((iml / "split.json").read_text())
-    names = {"train": split["train"][:10], "test": split["test"][:3]}
+    names = {"train": split["train"][:16], "test": split["test"][:3]}
     kept = [entry for entry in everything if entry["image_name"] in names["train"] + names["test"]]
     (tmp_path / "few.json").write_text(json.dumps(kept))
     (tmp_path / "split.json").write_text(json.dumps(names))

@@ -53,7 +53,7 @@ def test_a_gallery_of_detections_explained(repository, tmp_path, capsys):
     (counts,) = [line for line in (output / "counts.csv").read_text().splitlines() if line.startswith("TOTAL")]
     assert f"red blood cell: 7 of {counts.split(',')[1]} cells" in capsys.readouterr().out
     content = json.loads((output / "detections.json").read_text())
-    content["info"]["images"] = str(tmp_path / "gone")
+    content["info"]["folder"] = str(tmp_path / "gone")
     (output / "detections.json").write_text(json.dumps(content))
     assert main(["gallery", str(output), "--output", str(tmp_path / "h")]) == 2
     assert "the image does not exist any more" in capsys.readouterr().err

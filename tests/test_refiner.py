@@ -186,7 +186,7 @@ def test_both_are_trained(repository, sample, tmp_path, capsys, size, refit):
     assert main(["train", f"--config={repository / 'configs/from_scratch.yaml'}", *sets]) == 0
     further = refit > 0  # both further and larger: the test of real images
     said = capsys.readouterr().err
-    assert "training lite for the refiner" in said
+    assert "training the refiner, lite" in said
     assert ("fine-tuning lite on train + validation" in said) == further
     folder = tmp_path / "m"
     assert {p.name for p in folder.glob("*.keras")} == {"classifier.keras", "refiner.keras"}
@@ -198,7 +198,7 @@ def test_both_are_trained(repository, sample, tmp_path, capsys, size, refit):
     assert metrics["refiner"] == {"best_epoch": 1, "epochs": 1}
     assert metrics.get("refit") == ({"epochs": [1, 1]} if further else None)
     report = (folder / "report.html").read_text()
-    assert "compact, and lite for a refiner" in report
+    assert "compact, refiner lite" in report
     assert "Epochs of the refiner" in report
-    assert ("1 and 1 epochs with the validation images" in report) == further
+    assert ("1 and 1 epochs on train + validation" in report) == further
     assert main(["run", "--model", str(folder), "--image", str(sample), "--output", str(tmp_path / "results")]) == 0

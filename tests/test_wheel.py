@@ -21,8 +21,16 @@ def installed(repository, tmp_path_factory):
     """The folder of programs of an environment that holds the wheel; everything else comes from the environment of the tests."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    left_out = shutil.ignore_patterns(".git", ".venv*", "*.egg-info", "build", "data", "models", "results", ".*_cache", ".cache", "site")
-    shutil.copytree(repository, source, ignore=left_out)
+    left_out = {".git", ".cache", "build", "data", "models", "results", "site"}  # at the top level alone: the package has folders so called
+    shutil.copytree(
+        repository,
+        source,
+        ignore=lambda place, names: {
+            name
+            for name in names
+            if (Path(place) == repository and (name in left_out or name.startswith(".venv"))) or name == "__pycache__"
+        },
+    )
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, source], check=True)
     (wheel,) = folder.glob("*.whl")

@@ -15,3 +15,13 @@ def shipped_path(*names: str) -> Path:
     """
     within = PACKAGE.joinpath(*names)
     return within if within.exists() else PACKAGE.parent.joinpath(*names)
+
+
+def or_shipped(path: Path) -> Path:
+    """Return the path, or what comes along under that name where there is nothing: `pretrained/thin_smear` works from any folder."""
+    try:
+        there = path.is_absolute() or path.exists()
+    except (OSError, ValueError):  # no name of a file; whoever opens it says what is wrong with it
+        return path
+    shipped = shipped_path(*path.parts)
+    return path if there or not path.parts or ".." in path.parts or not shipped.exists() else shipped

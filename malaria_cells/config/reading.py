@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from malaria_cells.base.errors import InputError, nearest
-from malaria_cells.base.shipped import shipped_path
+from malaria_cells.base.shipped import or_shipped
 from malaria_cells.base.yaml_text import load_yaml, parse_yaml
 from malaria_cells.config.keys import Config
 
@@ -33,8 +33,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     Raises:
         InputError: the file does not exist or is not valid YAML, a key is unknown (the most similar key is named), or a value is invalid.
     """
-    if not path.exists() and shipped_path(str(path)).is_file() and not path.is_absolute():
-        path = shipped_path(str(path))  # `config.yaml` and `configs/..` are found from any folder
+    path = or_shipped(path)
     if not path.is_file():
         what = "Is a directory" if path.is_dir() else "No such file or directory"
         raise InputError(f"{path}: {what}; expected a config file, such as config.yaml or one of configs/")
@@ -42,9 +41,6 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     if not isinstance(content, dict | None):
         raise InputError(f"{path}: found a {type(content).__name__}, expected keys with values such as 'epochs: 12'")
     content = _with_current_names(dict(content or {}), str(path))
-    start = content.get("start_from")
-    if isinstance(start, str) and not _is_folder(Path(start)) and _is_folder(path.parent / start):
-        content["start_from"] = str(path.parent / start)  # so that the shipped config can be used from any folder
     overriding = _parse_overrides(overrides or [])
     # Both keys name the data, so an override of one replaces the other in the file.
     for key, other in (("data_sets", "train_images"), ("train_images", "data_sets")):
@@ -52,7 +48,15 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
             content.pop(other, None)
     for key, value in overriding.items():
         _lay_over(content, key, value)
+    content["start_from"] = _start_folder(content.get("start_from"), path.parent)
     return make_config(content, str(path), overriding)
+
+
+def _start_folder(start: Any, folder: Path) -> Any:
+    """Return `start_from` as a path from here: as it is, relative to the config's folder, or what comes along."""
+    if not isinstance(start, str) or _is_folder(Path(start)):
+        return start
+    return next((str(path) for path in (folder / start, or_shipped(Path(start))) if _is_folder(path)), start)
 
 
 def _is_folder(path: Path) -> bool:

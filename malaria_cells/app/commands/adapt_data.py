@@ -10,10 +10,11 @@ import numpy as np
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import excerpt, number_of
 from malaria_cells.config import PARASITES, Config, OneSet, load_config, make_config
-from malaria_cells.data.annotations import AnnotationSet, found_categories, load_annotations
+from malaria_cells.data.annotations import found_categories, load_annotations
 from malaria_cells.data.dataset import load_data_set, with_labels
 from malaria_cells.data.labels import LabelSet, warn_of_meanings
 from malaria_cells.data.synonyms import likely, means
+from malaria_cells.training.adaptation_result import AdaptationImages
 from malaria_cells.training.start_model import RATE, StartModel, habits_of, with_start
 
 log = logging.getLogger(__name__)
@@ -54,21 +55,6 @@ class AdaptRequest:
     group: str | None = None
     old_data: Path | None = None
     minutes: float = 10.0
-
-
-@dataclass(frozen=True)
-class AdaptationImages:
-    """The images of an adaptation.
-
-    Attributes:
-        annotated: the images to adapt to.
-        test: the data set's own test part, which is not used; or None.
-        old: training images of the start model; may be empty.
-    """
-
-    annotated: AnnotationSet
-    test: AnnotationSet | None
-    old: AnnotationSet
 
 
 def config_of(request: AdaptRequest, start: StartModel) -> Config:

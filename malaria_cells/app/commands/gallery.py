@@ -93,7 +93,7 @@ def detected_cells(path: Path) -> AnnotationSet:
     """
     try:
         content = json.loads(path.read_bytes())
-        root = Path(content["info"]["folder"])
+        root = Path(content["info"].get("folder") or content["info"]["pictures"])  # the former name of the key
         labels = LabelSet(tuple(c["name"] for c in content["categories"]))
         by_image: dict[int, list[dict]] = {entry["id"]: [] for entry in content["images"]}
         for row in content["annotations"]:

@@ -37,8 +37,8 @@ class _Located:
 
 
 def load_annotations(
-    path: Path,
-    labels: LabelSet | None,
+    path: str | Path,
+    labels: LabelSet | None = None,
     *,
     root: Path | None = None,
     finder: ImageFinder | None = None,
@@ -80,6 +80,7 @@ def load_annotations(
         >>> len(annotations), annotations.images[0].boxes_xyxy.shape[1]
         (2, 4)
     """
+    path = Path(path)
     recognised = recognise(path, annotation_format)
     try:
         pairs = _read(recognised, path)
@@ -113,6 +114,7 @@ def found_categories(path: Path, *, root: Path | None = None, annotation_format:
     Raises:
         InputError: no such file, an unknown format, or no image in the annotation.
     """
+    path = Path(path)
     recognised = recognise(path, annotation_format)
     pairs = _read(recognised, path)
     located = _locate(pairs, _folder(path, root, pairs), path, recognised.issues, may_miss=True)

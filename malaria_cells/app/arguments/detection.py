@@ -1,0 +1,120 @@
+"""Arguments of `run`."""
+
+import argparse
+from pathlib import Path
+
+from malaria_cells.app.arguments.shared import add_label_meanings, command
+from malaria_cells.app.arguments.values import cell_size, count, divisor, fraction, names, one_map
+from malaria_cells.inference.engines import engine_names
+
+INPUT_RANGES = ("0,1", "-1,1", "0,255")
+
+
+def add_run(commands: argparse._SubParsersAction) -> None:
+    """Add the command `run`."""
+
+    def run(options: argparse.Namespace) -> int:
+        from malaria_cells.app.commands.run import run
+        from malaria_cells.app.commands.run_request import RunRequest
+
+        values = {k: v for k, v in vars(options).items() if k != "command"}
+        values["labels"] = names(values["labels"]) if values["labels"] else None
+        values["ignore_labels"] = [name for names in values["ignore_labels"] for name in names] or None
+        values["annotated_labels"] = [name for names in values["annotated_labels"] for name in names] or None
+        values["label_map"] = one_map(values["label_map"])
+        return run(RunRequest(**values))
+
+    parser = command(commands, "run", "Detect cells in images, or classify images.", run)
+    parser.add_argument("--model", type=Path, help="model folder, or .keras or .h5 classifier (default: the shipped pretrained/thin_smear)")
+    parser.add_argument("--image", required=True, help="image, directory (searched recursively), or glob in quotes")
+    parser.add_argument("--output", type=Path, default=Path("results"), help="folder for the results (default: %(default)s)")
+    parser.add_argument(
+        "--mode",
+        choices=("auto", "classify", "detect"),
+        default="auto",
+        help="auto: detect if the model was trained for it (default: %(default)s)",
+    )
+    _add_scoring(parser)
+    _add_decisions(parser)
+    _add_networks(parser)
+    _add_outputs(parser)
+
+
+def _add_scoring(parser: argparse.ArgumentParser) -> None:
+    """Add what predictions are scored by."""
+    parser.add_argument("--annotations", type=Path, help="annotation file that predictions are scored against")
+    add_label_meanings(parser, "categories of the annotation to treat as ignore regions, which are not scored", "labels of the model")
+    parser.add_argument(
+        "--annotated-labels",
+        type=names,
+        action="append",
+        default=[],
+        metavar="A,B,..",
+        help="labels of the model that are annotated completely; detections of other labels that match no annotated cell are not scored "
+        "(default: all); may be repeated",
+    )
+    parser.add_argument("--split", type=Path, metavar="FILE", help='JSON {"test": [images], ..}; use the images of one part only')
+    parser.add_argument("--part", default="test", help="part of --split to use (default: %(default)s)")
+
+
+def _add_decisions(parser: argparse.ArgumentParser) -> None:
+    """Add what is proposed, averaged and kept."""
+    parser.add_argument("--score-threshold", type=fraction, metavar="S", help="minimum score of a detection, 0 to 1 (default: the model's)")
+    parser.add_argument(
+        "--nms",
+        choices=("agnostic", "class"),
+        help="non-maximum suppression across labels, or for each label separately (default: the model's)",
+    )
+    parser.add_argument(
+        "--nms-iou",
+        type=fraction,
+        metavar="IOU",
+        help="IoU from which the lower-scored of two boxes is suppressed (default: the model's)",
+    )
+    parser.add_argument(
+        "--tta",
+        type=int,
+        choices=range(1, 9),
+        metavar="N",
+        help="test-time augmentation: views averaged for each cell, 1 to 8 (default: the model's)",
+    )
+    parser.add_argument(
+        "--proposals",
+        metavar="METHOD",
+        help="method that proposes boxes: learned, watershed, sliding, or a plugin's (default: the model's)",
+    )
+    parser.add_argument(
+        "--cell-size",
+        type=cell_size,
+        metavar="PIXELS",
+        help="median longer side of a cell in these images (default: the model's, unless the size estimated from an image clearly differs)",
+    )
+
+
+def _add_networks(parser: argparse.ArgumentParser) -> None:
+    """Add what runs the networks, and what a bare network does not say of itself."""
+    parser.add_argument("--engine", choices=engine_names(), help="inference engine (default: that of the files in MODEL; see export)")
+    parser.add_argument("--labels", metavar="A,B,..", help="class names of a bare .keras or .h5 model")
+    parser.add_argument(
+        "--input-range",
+        choices=INPUT_RANGES,
+        metavar="{0,1|-1,1|0,255}",
+        help="range of the pixel values that a bare model was trained on: 0 to 1, -1 to 1, or 0 to 255 (default: 0,255)",
+    )
+    parser.add_argument(
+        "--input-divisor", type=divisor, metavar="N", help="divide pixel values by N, instead of --input-range; 255 is the range 0,1"
+    )
+
+
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+    """Add what is written beside tables and report."""
+    parser.add_argument(
+        "--review",
+        type=count,
+        metavar="N",
+        help="write the N least certain cells as a sheet, and their images as a data set to correct and train on",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="report a parasitemia also for images that are unlike all training images of the model"
+    )
+    parser.add_argument("--compare", action="store_true", help="draw annotations beside detections (needs --annotations)")

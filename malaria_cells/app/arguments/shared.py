@@ -1,0 +1,56 @@
+"""Arguments that several commands have."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from malaria_cells.app.arguments.values import names, pairs
+
+
+def command(commands: argparse._SubParsersAction, name: str, summary: str, run: Callable) -> argparse.ArgumentParser:
+    """Add a command that `run` carries out."""
+    # When called through train.py or run.py, the usage line shows the script's name instead of the command's.
+    is_script = Path(sys.argv[0]).name == f"{name}.py"
+    parser = commands.add_parser(name, help=summary, description=summary, prog=f"{name}.py" if is_script else None)
+    parser.set_defaults(command=run)
+    return parser
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """Add the config and its overrides."""
+    parser.add_argument("--config", type=Path, default=Path("config.yaml"), help="YAML file of settings (default: %(default)s)")
+    add_overrides(parser)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Add overrides of a config."""
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config; may be repeated")
+
+
+def add_annotation(parser: argparse.ArgumentParser) -> None:
+    """Add where images and annotations are."""
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="folder of the images (default: the annotation's own folder)")
+    parser.add_argument("--format", default="auto", help="annotation format (default: recognised by content)")
+
+
+def annotation(options: argparse.Namespace):  # type: ignore[no-untyped-def]
+    """Return the request for an annotation; None where no source is given."""
+    from malaria_cells.app.commands.explore import AnnotationRequest
+
+    return None if options.source is None else AnnotationRequest(options.source, options.images, options.format)
+
+
+def add_label_meanings(parser: argparse.ArgumentParser, ignored: str, labels: str) -> None:
+    """Add the options that adapt an annotation's category names to a model.
+
+    Args:
+        parser: of the command.
+        ignored: help text of ``--ignore-labels``.
+        labels: noun for the targets of ``--label-map`` in its help text.
+    """
+    for flag, kind, metavar, meaning in (
+        ("--ignore-labels", names, "A,B,..", ignored),
+        ("--label-map", pairs, "A=B,..", f"map categories of the annotation to {labels}, as in 'RBC=red blood cell'"),
+    ):
+        parser.add_argument(flag, type=kind, action="append", default=[], metavar=metavar, help=f"{meaning}; may be repeated")
