@@ -29,7 +29,7 @@ def test_every_command_of_the_retraining_page_works(repository, tmp_path, monkey
     shutil.copytree(tmp_path / "new" / "images", tmp_path / "new_images")
     (settings,) = blocks(page, "yaml")
     # The page's own numbers take minutes, and the shipped model's networks are larger.
-    short = {"epochs": 1, "steps_per_epoch": 20, "proposer_epochs": 1, "proposer_steps": 60, "start_from": None}
+    short = {"epochs": 1, "steps_per_epoch": 10, "proposer_epochs": 1, "proposer_steps": 30, "start_from": None}
     (tmp_path / "my_smears.yaml").write_text(yaml.safe_dump(yaml.safe_load(settings) | short))
     commands = [shlex.split(line) for block in blocks(page, "sh") for line in block.splitlines() if line.strip()]
     assert len(commands) == 10
