@@ -23,7 +23,7 @@ def blocks(text, language):
 def test_every_command_of_the_retraining_page_works(repository, tmp_path, monkeypatch, capsys):
     page = (repository / "docs" / "retrain.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    write_sample(tmp_path / "source", training=16, test=1, seed=11, size_wh=(640, 480))
+    write_sample(tmp_path / "source", training=16, test=1, seed=11, size_wh=(480, 360))
     assert main(["convert", "source/training.json", "my_smears", "--to", "coco"]) == 0
     write_sample(tmp_path / "new", training=2, test=1, seed=12, size_wh=(640, 480))
     shutil.copytree(tmp_path / "new" / "images", tmp_path / "new_images")
