@@ -35,7 +35,7 @@ KEYS = st.lists(
 
 
 def one_a_file(paths):
-    """Whether each path can be a file of its own on a system that looks at neither case nor Unicode format."""
+    """Whether each path can be a file of its own on a system that looks at neither case nor Unicode normal form."""
     compared = [folded(path) for path in paths]
     folders = {"/".join(path.split("/")[:i]) for path in compared for i in range(1, path.count("/") + 1)}
     return len(set(compared)) == len(compared) and not folders & set(compared)

@@ -153,7 +153,7 @@ def process(monkeypatch, tmp_path):
         grey_png(tmp_path / name, ord(name[0]))
         annotated = (AnnotatedImage(name, tmp_path / name, (20, 20), name, boxes, np.array([0]), np.array([False])),)
         parts.append(AnnotationSet(LabelSet(("a", "b", "c")), annotated))
-    monkeypatch.setattr(command, "load_data_set", lambda _: DataSet(*parts, None))
+    monkeypatch.setattr(train_model, "load_data_set", lambda _: DataSet(*parts, None))
     monkeypatch.setattr(train_model, "start_tensorflow", lambda: None)
     monkeypatch.setattr(train_model, "train_two_stage_into", train_into)
     monkeypatch.setattr(command, "write_training_files", lambda *_: None)

@@ -9,14 +9,12 @@ import yaml
 from malaria_cells.base.progress import progress
 from malaria_cells.config import Config, load_config, make_config
 from malaria_cells.data.annotations import load_annotations
-from malaria_cells.data.dataset import load_data_set, with_labels
 from malaria_cells.data.images import read_image
 from malaria_cells.evaluation import detection_metrics
 from malaria_cells.fitting.claim import claimed
 from malaria_cells.inference.model_folder import load_detector
 from malaria_cells.results.training_report import write_training_files
-from malaria_cells.training.start_model import with_start
-from malaria_cells.training.train_model import check_cells, check_request, train_claimed
+from malaria_cells.training.train_model import check_request, prepared, train_claimed
 
 
 def train(config: str | Path | Mapping[str, Any], *, resume: bool = False, **settings: Any) -> Path:
@@ -35,9 +33,7 @@ def train(config: str | Path | Mapping[str, Any], *, resume: bool = False, **set
     """
     asked = _config(config, settings)
     check_request(asked)
-    asked = with_start(with_labels(asked))
-    data = load_data_set(asked)
-    check_cells(data)
+    asked, data = prepared(asked)
     with claimed(Path(asked.output_models), asked.name or None, resume) as name:
         return train_claimed(name, asked, data, resume, write_training_files)
 
@@ -91,7 +87,8 @@ def export_model(
     Raises:
         InputError: no such model, a format that is unknown or cannot be quantised, or a library is not installed.
     """
-    from malaria_cells.app.commands.export import export
+    from malaria_cells.app.commands.export import default_folder, export
 
-    export(Path(model), format_name, int8, images, None if output is None else Path(output))
-    return Path(output) if output is not None else Path(model) / (f"{format_name}-int8" if int8 else format_name)
+    folder = default_folder(Path(model), format_name, int8) if output is None else Path(output)
+    export(Path(model), format_name, int8, images, folder)
+    return folder

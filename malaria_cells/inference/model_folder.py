@@ -49,7 +49,7 @@ def save_model(folder: Path, networks: Sequence[Any], description: ModelDescript
         folder: an existing folder.
         networks: Keras models of the files in `ModelDescription.files`: the classifier and any refiner, or a one-stage detector.
         description: content of ``model.yaml``.
-        proposer: the Keras model of the learned proposals (`models.centres`), or None.
+        proposer: the Keras model of the learned proposals (`proposals.learned.centre_network`), or None.
     """
     for network, file in zip(networks, description.files, strict=True):
         _save_compact(network, folder / file)

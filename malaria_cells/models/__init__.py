@@ -4,7 +4,7 @@ In: a name, an input size and a number of classes. Out: a Keras network that tak
 """
 
 from malaria_cells.base.errors import InputError, nearest, reason
-from malaria_cells.models.architectures import ARCHITECTURES, Request
+from malaria_cells.models.architectures import ARCHITECTURES, Architecture, Request, backbones
 
 OTHERS = ("keras.applications.", "keras_cv.models.")
 
@@ -26,7 +26,7 @@ def build_classifier(  # type: ignore[no-untyped-def]  # Keras' classes are unty
         InputError: the name is unknown, the weights are not available, or the input is too small for the architecture.
     """
     check_model_name(name)
-    chosen = ARCHITECTURES[name if name in ARCHITECTURES else OTHERS[0]]
+    chosen = Architecture(backbones.build, has_backbone=True) if name.startswith(OTHERS) else ARCHITECTURES[name]
     if not chosen.has_backbone and (weights != "none" or freeze):
         raise InputError(
             f"model: '{name}' has no pretrained backbone; set `weights: none` and `freeze: false`, or choose lite or an efficientnet"
@@ -42,8 +42,7 @@ def build_classifier(  # type: ignore[no-untyped-def]  # Keras' classes are unty
 def check_model_name(name: str) -> None:
     """Raise `InputError` unless `name` is a known architecture, or a full name in a known library."""
     if name not in ARCHITECTURES and not name.startswith(OTHERS):
-        known = [each for each in ARCHITECTURES if each not in OTHERS]
         raise InputError(
-            f"model: '{name}' is unknown{nearest(name, known)}; expected one of {', '.join(known)}, or a full name such as "
-            f"{OTHERS[0]}ResNet50V2"
+            f"model: '{name}' is unknown{nearest(name, ARCHITECTURES)}; expected one of {', '.join(ARCHITECTURES)}, or a full name such "
+            f"as {OTHERS[0]}ResNet50V2"
         )

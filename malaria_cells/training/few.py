@@ -14,7 +14,7 @@ HALFWAY = 10  # annotated infected cells at which the fitted values and the star
 SUSPICIOUS = 0.1  # fraction of the patches, the most infected-looking ones, on which two calibrations are compared
 MIN_CELLS = 50  # annotated cells of any class; with fewer, the cell threshold and the proposal weight stay the start model's
 FRACTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)  # fractions of the new weights that are compared
-CLASS_POWER = 0.5  # weight of a class in the loss: its number of patches to this power, which is how training samples classes
+CLASS_POWER = 0.5  # weight of a class in the loss: its number of patches to this power, as by the default of `sampling_power`
 LOSS_TOLERANCE = 0.005  # mean loss; a larger fraction of new weights must improve it by more than this
 
 

@@ -16,7 +16,7 @@ from malaria_cells.config import Config
 from malaria_cells.data.augment import check_policy
 from malaria_cells.data.data_record import data_record
 from malaria_cells.data.data_sets import said_of_unannotated
-from malaria_cells.data.dataset import DataSet
+from malaria_cells.data.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.data.single_cell_sets import said_of_labels_not_in_images, said_of_single_cells
 from malaria_cells.evaluation.by_data_set import DETECTION, at, has_named_sets
 from malaria_cells.fitting import run_state
@@ -27,12 +27,25 @@ from malaria_cells.proposals import check_method
 from malaria_cells.proposals.learned.habits import measured
 from malaria_cells.training.elsewhere import read_elsewhere
 from malaria_cells.training.one_stage import train_one_stage_into
+from malaria_cells.training.start_model import with_start
 from malaria_cells.training.training_result import TrainingResult
 from malaria_cells.training.two_stage import train_two_stage_into
 
 log = logging.getLogger(__name__)
 
 Reporter = Callable[[Path, str, TrainingResult], None]
+
+
+def prepared(config: Config) -> tuple[Config, DataSet]:
+    """Return a checked config with its labels and start model filled in, and its data in parts.
+
+    Raises:
+        InputError: the data are wrong, or have no labelled cell to learn from or to choose by.
+    """
+    config = with_start(with_labels(config))
+    data = load_data_set(config)
+    check_cells(data)
+    return config, data
 
 
 def train_data_set(name: str, config: Config, data: DataSet, resume: bool, report: Reporter) -> Path:

@@ -38,6 +38,11 @@ _NETWORKS = r"(classifier|refiner|proposer|detector)(\.onnx|\.onnx\.data|\.xml|\
 _EXPORTED = re.compile(rf"{_NETWORKS}|example\.py|cells\.py|model\.yaml|config\.yaml|split\.json|__pycache__")
 
 
+def default_folder(model: Path, format_name: str, int8: bool) -> Path:
+    """Return the subfolder of a model that an export is written to where no folder is named."""
+    return model / (f"{format_name}-int8" if int8 else format_name)
+
+
 def export(model: Path, format_name: str, int8: bool, image: str | None, output: Path | None) -> int:
     """Export a detector for another engine.
 
@@ -63,7 +68,7 @@ def export(model: Path, format_name: str, int8: bool, image: str | None, output:
         formats = ", ".join(quantized_formats())
         raise InputError(f"--int8: not available for --format {format_name}; choose one of {formats}, or leave --int8 out")
     _check_trained(model, description.files)
-    output = output or model / (f"{format_name}-int8" if int8 else format_name)
+    output = output or default_folder(model, format_name, int8)
     _check_output(output)
     has_proposer = description.proposals == "learned" and description.detector == "two_stage"
     names = [*description.files, *([PROPOSER] if has_proposer else [])]

@@ -5,13 +5,11 @@ import sys
 from pathlib import Path
 
 from malaria_cells.config import load_config
-from malaria_cells.data.dataset import load_data_set, with_labels
 from malaria_cells.fitting import run_state
 from malaria_cells.fitting.claim import claimed
 from malaria_cells.inference.model_description import ABOUT
 from malaria_cells.results.training_report import write_training_files
-from malaria_cells.training.start_model import with_start
-from malaria_cells.training.train_model import check_cells, check_request, train_claimed
+from malaria_cells.training.train_model import check_request, prepared, train_claimed
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +28,7 @@ def train(config_path: Path, overrides: list[str], resume: bool) -> int:
     output = Path(config.output_models)
     if resume and _finish_if_complete(output, config.name):
         return 0
-    config = with_start(with_labels(config))
-    data = load_data_set(config)
-    check_cells(data)
+    config, data = prepared(config)
     with claimed(output, config.name or None, resume) as name:
         if not resume and run_state.is_there(run_state.folder_of(output, name)):
             log.warning(f"{output / name}: starts from scratch; the same command with --resume continues the interrupted run")

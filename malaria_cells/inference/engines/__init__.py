@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from malaria_cells.base.errors import InputError, reason
 from malaria_cells.base.registry import Registry
+from malaria_cells.models.stored.presence import check_is_there
 
 KERAS = "keras"
 SAVED_MODEL = "savedmodel"
@@ -94,6 +95,8 @@ def exported_network(folder: Path, name: str, engine_name: str) -> Run:
     path = folder / f"{name}{chosen.suffix}"
     if not path.exists():
         raise InputError(f"{path}: no such file; write it with: malaria-cells export --model {folder} --format {engine_name}")
+    if chosen.suffix:  # a file, not a folder
+        check_is_there(path)
     try:
         run = chosen.open(path)
     except ModuleNotFoundError as error:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from malaria_cells.inference.engines import ENGINES, SAVED_MODEL, Batches, Engine, Run, engine
 from malaria_cells.inference.engines.conversion import one_call_at_a_time, signature
-from malaria_cells.models.stored.presence import check_is_there
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +20,6 @@ class LiteRT(Engine):
 
     def open(self, path: Path) -> Run:
         """Open a network; one call at a time."""
-        check_is_there(path)
         from ai_edge_litert.interpreter import Interpreter
 
         interpreter = Interpreter(model_path=str(path))

@@ -7,7 +7,6 @@ from typing import Any
 from malaria_cells.base.errors import InputError
 from malaria_cells.inference.engines import Batches, Engine, Run, engine
 from malaria_cells.inference.engines.conversion import exact_ends, signature
-from malaria_cells.models.stored.presence import check_is_there
 
 # The key of the name of another file in a tensor's `external_data` (onnx.proto, StringStringEntryProto), its length before it, which may
 # be written in more bytes than it needs.
@@ -23,7 +22,6 @@ class Onnx(Engine):
 
     def open(self, path: Path) -> Run:
         """Open a network whose weights are in its one file."""
-        check_is_there(path)
         import onnxruntime
 
         if EXTERNAL.search(path.read_bytes()):

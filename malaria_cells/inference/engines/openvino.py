@@ -6,7 +6,6 @@ from typing import Any
 
 from malaria_cells.inference.engines import ENGINES, Batches, Engine, Run, engine
 from malaria_cells.inference.engines.conversion import exact_ends, one_call_at_a_time
-from malaria_cells.models.stored.presence import check_is_there
 
 
 @engine("openvino", rank=2)
@@ -18,7 +17,6 @@ class OpenVino(Engine):
 
     def open(self, path: Path) -> Run:
         """Open a network; one request at a time."""
-        check_is_there(path)
         import openvino
 
         # On processors that have it OpenVINO would take bfloat16, which moves probabilities by a hundredth.

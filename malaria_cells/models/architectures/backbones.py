@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 EFFICIENTNETS = (*(f"efficientnetb{i}" for i in range(8)), *(f"efficientnetv2{i}" for i in ("b0", "b1", "b2", "b3", "s", "m", "l")))
 
 
-@architecture("keras.applications.", "keras_cv.models.", has_backbone=True, rank=70)
 @architecture(*EFFICIENTNETS, has_backbone=True, rank=60)
 def build(request: Request) -> keras.Model:
     """Build the network, whose backbone's own preprocessing is inside.
