@@ -82,7 +82,7 @@ def train(config: Path, output: Path, name: str, *settings: str) -> tuple[Path, 
 
 def settings_for(kind: str, config: Path, output: Path, minutes: float) -> list[str]:
     """Epochs and steps of a one-stage detector that take as many minutes, all else not counted: a step is timed first."""
-    common = [f"detector={kind}", "balance=none", "learning_rate=0.001", "early_stopping=null", "score_threshold=0.02"]
+    common = [f"detector={kind}", "start_from=null", "balance=none", "learning_rate=0.001", "early_stopping=null", "score_threshold=0.02"]
     fewer, more = TIMED_STEPS[kind]
     shorter, longer = (
         second_epoch_seconds(train(config, output, "timing", *common, "epochs=2", f"steps_per_epoch={n}")[0]) for n in TIMED_STEPS[kind]
