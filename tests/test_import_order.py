@@ -11,7 +11,7 @@ import pytest
 ORDER = {
     "": ["base", "config", "data", "models", "fitting", "proposals", "inference", "evaluation", "training", "results", "export", "app"],
     "base": ["errors", "registry", "shipped", "parallel", "progress", "tensorflow_setup", "text", "file_names", "files", "yaml_text"],
-    "config": ["values", "sets", "keys", "reading", "reference"],
+    "config": ["values", "sets", "data_keys", "training_keys", "detection_keys", "keys", "reading", "reference"],
     "data": [
         "augment",
         "boxes",

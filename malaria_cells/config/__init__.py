@@ -3,7 +3,8 @@
 In: a YAML file and overrides. Out: a validated `Config`, which is saved in the model folder as resolved.
 """
 
-from malaria_cells.config.keys import PARASITES, SIX_CLASSES, Config
+from malaria_cells.config.data_keys import PARASITES, SIX_CLASSES
+from malaria_cells.config.keys import Config
 from malaria_cells.config.reading import load_config, make_config
 from malaria_cells.config.sets import OR, OneSet, names_of
 

@@ -1,4 +1,4 @@
-"""Base class of strict settings. It converts numbers that YAML reads as text and expands ``~`` in paths."""
+"""Base class of strict settings, and types of their values. Numbers that YAML reads as text are converted, ``~`` in paths is expanded."""
 
 import math
 import os
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 _EXPONENT = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+")
 
@@ -21,7 +21,17 @@ def _at_home(value: str) -> str:
         raise ValueError("no home folder of that name; write the whole path") from None
 
 
+def _as_tuple(value: Any) -> Any:
+    if value is not None and (not isinstance(value, list | tuple) or len(value) != 2):
+        raise ValueError("expected [height, width] in pixels")
+    return tuple(value) if isinstance(value, list) else value
+
+
 FolderOrFile = Annotated[str, Field(min_length=1), AfterValidator(_at_home)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Pixels = Annotated[int, Field(ge=1, le=20_000)]
+HeightWidth = Annotated[tuple[Pixels, Pixels], BeforeValidator(_as_tuple)]
 
 
 class Settings(BaseModel):

@@ -8,7 +8,8 @@ from typing import Any
 from malaria_cells.base.errors import InputError, reason
 from malaria_cells.base.text import excerpt
 from malaria_cells.config import PARASITES, Config, load_config
-from malaria_cells.config.keys import LONGEST_TERMS, Refiner
+from malaria_cells.config.keys import LONGEST_TERMS
+from malaria_cells.config.training_keys import Refiner
 from malaria_cells.data.labels import RED_BLOOD_CELL
 from malaria_cells.inference.model_description import ABOUT, ModelDescription, file_fingerprint, load_description
 from malaria_cells.inference.model_folder import PROPOSER
