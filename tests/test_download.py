@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from malaria_cells.app.commands.download import ARCHIVES, SAMPLE
+from malaria_cells.app.commands import download_unpack
+from malaria_cells.app.commands.download import SAMPLE
+from malaria_cells.app.commands.download_archives import ARCHIVES
 from malaria_cells.base.errors import InputError
 from tests.conftest import bbbc041_entry
 from tests.mirror import archive, serving
@@ -132,20 +134,17 @@ def test_members_that_would_land_outside_are_refused(repository, tmp_path, mirro
 @pytest.fixture
 def unpack(tmp_path):
     """Unpacks an archive's bytes as a fetched BBBC041."""
-    from malaria_cells.app.commands.download import _unpack
 
     def unpack(content):
         part = tmp_path / ".bbbc041.zip.part"
         part.write_bytes(content)
-        _unpack(part, ARCHIVES["bbbc041"], tmp_path / "bbbc041", {})
+        download_unpack.unpack(part, ARCHIVES["bbbc041"], tmp_path / "bbbc041", {})
 
     return unpack
 
 
 def test_an_archive_that_unpacks_to_a_disk_full_is_refused(unpack, tmp_path, monkeypatch):
-    from malaria_cells.app.commands import download
-
-    monkeypatch.setattr(download, "LARGE", 1_000_000)
+    monkeypatch.setattr(download_unpack, "LARGE", 1_000_000)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as zipped:
         zipped.writestr("malaria/training.json", b"[]")

@@ -188,6 +188,9 @@ ORDER = {
     "app.commands": [
         "adapt_data",
         "crossvalidate",
+        "download_archives",
+        "download_fetch",
+        "download_unpack",
         "download",
         "explore",
         "export",
