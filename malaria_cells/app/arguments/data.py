@@ -27,7 +27,8 @@ def add_explore(commands: argparse._SubParsersAction) -> None:
     def explore(options: argparse.Namespace) -> int:
         from malaria_cells.app.commands.explore import explore
 
-        return explore(annotation(options), options.config, options.set, options.output, options.augment)
+        request = None if options.source is None else annotation(options)
+        return explore(request, options.config, options.set, options.output, options.augment)
 
     parser = command(commands, "explore", "Summarise and plot a data set.", explore)
     parser.add_argument("source", type=Path, nargs="?", help="annotation file or data set folder (default: the config's)")

@@ -4,8 +4,12 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from malaria_cells.app.arguments.values import names, pairs
+
+if TYPE_CHECKING:
+    from malaria_cells.app.commands.explore import AnnotationRequest
 
 
 def command(commands: argparse._SubParsersAction, name: str, summary: str, run: Callable) -> argparse.ArgumentParser:
@@ -31,14 +35,16 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 def add_annotation(parser: argparse.ArgumentParser) -> None:
     """Add where images and annotations are."""
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="folder of the images (default: the annotation's own folder)")
-    parser.add_argument("--format", default="auto", help="annotation format (default: recognised by content)")
+    parser.add_argument(
+        "--format", dest="format_name", default="auto", metavar="FORMAT", help="annotation format (default: recognised by content)"
+    )
 
 
-def annotation(options: argparse.Namespace):  # type: ignore[no-untyped-def]
-    """Return the request for an annotation; None where no source is given."""
+def annotation(options: argparse.Namespace) -> "AnnotationRequest":
+    """Return the request for the annotation of a command that has a `source` and `add_annotation`."""
     from malaria_cells.app.commands.explore import AnnotationRequest
 
-    return None if options.source is None else AnnotationRequest(options.source, options.images, options.format)
+    return AnnotationRequest(options.source, options.images, options.format_name)
 
 
 def add_label_meanings(parser: argparse.ArgumentParser, ignored: str, labels: str) -> None:

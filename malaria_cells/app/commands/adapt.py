@@ -101,7 +101,7 @@ def command_line(request: AdaptRequest) -> str:
     words = ["malaria-cells", "adapt", str(request.data), "--from", str(request.model), "--output", str(request.output)]
     for flag, value in (("--images", request.images), ("--group", request.group), ("--old-data", request.old_data)):
         words += [flag, str(value)] if value is not None else []
-    words += ["--format", request.format] if request.format != "auto" else []
+    words += ["--format", request.format_name] if request.format_name != "auto" else []
     for flag, names in (("--labels", request.labels), ("--infected-labels", request.infected_labels)):
         words += [flag, ",".join(names)] if names is not None else []
     words += ["--ignore-labels", ",".join(request.ignore_labels)] if request.ignore_labels else []

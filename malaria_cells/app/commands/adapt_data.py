@@ -33,7 +33,7 @@ class AdaptRequest:
         model: folder of the start model.
         output: folder of the new model.
         images: folder of the images if it is not the folder of the annotation file.
-        format: annotation format, or ``auto``.
+        format_name: name of the annotation's format, or ``auto``.
         labels: all labels of the new model; None: the start model's and new categories of the data.
         infected_labels: labels that are infected red cells; None: the start model's, and new labels with the usual names of parasites.
         ignore_labels: categories to treat as ignore regions, in addition to the start model's.
@@ -47,7 +47,7 @@ class AdaptRequest:
     model: Path
     output: Path
     images: Path | None = None
-    format: str = "auto"
+    format_name: str = "auto"
     labels: list[str] | None = None
     infected_labels: list[str] | None = None
     ignore_labels: list[str] = field(default_factory=list)
@@ -69,7 +69,7 @@ def config_of(request: AdaptRequest, start: StartModel) -> Config:
     if not root.is_dir():
         raise InputError(f"--images {root}: no such folder; name the folder that holds the images")
     annotation = request.data if request.data != root else None
-    annotations = load_annotations(request.data, None, root=request.images, annotation_format=request.format, warn=False)
+    annotations = load_annotations(request.data, None, root=request.images, annotation_format=request.format_name, warn=False)
     counts = list(zip(annotations.labels.names, annotations.class_counts, strict=True))
     # Categories without a cell, which some formats have for ignore regions only.
     ignored = [name for name, n in counts if not n and name not in start.description.labels.names]
@@ -79,7 +79,7 @@ def config_of(request: AdaptRequest, start: StartModel) -> Config:
         "output_models": str(request.output.parent),
         "train_images": str(root),
         "annotations": str(annotation) if annotation else None,
-        "annotation_format": request.format,
+        "annotation_format": request.format_name,
         "group": request.group,
         "test_size": 0.0,
         "label_map": request.label_map,

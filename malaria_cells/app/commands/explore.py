@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -72,8 +73,6 @@ def explore(request: AnnotationRequest | None, config_path: Path | None, overrid
     """
     if policy is not None:
         check_policy(policy)
-    if request is None and config_path is None:
-        raise InputError("explore: name an annotation file or a data set folder, or a config with --config")
     size, context, cache, single = (64, 64), 1.25, Path(".cache/patches"), list[str]()
     stain: Normalization = "none"
     if config_path is not None:
@@ -82,8 +81,10 @@ def explore(request: AnnotationRequest | None, config_path: Path | None, overrid
         data = load_data_set(config)
         annotations, single = data.all_images, said_of_single_cells(data.single_cells)
         size, context, cache, stain = config.image_size, config.context, Path(config.patch_cache), config.stain_normalization
+    elif request is not None:
+        annotations = request.read(warn=False)
     else:
-        annotations = request.read(warn=False)  # type: ignore[union-attr]
+        raise InputError("explore: name an annotation file or a data set folder, or a config with --config")
     print("\n".join([*heading(annotations), *summary(annotations), *single]), flush=True)
     if not annotations.class_counts.sum():
         raise InputError("explore: the data set has no cell to draw; the lines above list the annotations that were left out")
@@ -191,7 +192,7 @@ def _augmented(patches: np.ndarray, class_ids: np.ndarray, policy: str) -> dict[
     return rows
 
 
-def _tensor(array: np.ndarray):  # type: ignore[no-untyped-def]
+def _tensor(array: np.ndarray) -> Any:
     import tensorflow as tf
 
     return tf.constant(array, dtype=tf.float32)

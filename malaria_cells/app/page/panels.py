@@ -1,6 +1,7 @@
 """Parts of the page below the image: infected cells, stages, one cell and its correction, downloads."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,6 @@ def downloads(detector: Detector, images: list[UploadedImage], image: UploadedIm
     )
 
 
-def _file_maker(name: str, detector: Detector, images: list[UploadedImage], folder: str):  # type: ignore[no-untyped-def]
+def _file_maker(name: str, detector: Detector, images: list[UploadedImage], folder: str) -> Callable[[], bytes]:
     """A function that makes the file when its button is pressed."""
     return lambda: files.file_of(name, detector, images, folder, load_description(Path(folder))[0].terms)
