@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.data.annotations.file_index import Origin, inner_path
 from malaria_cells.data.annotations.locate import ImageFolder, ImageList
+from malaria_cells.data.annotations.lookup import Origin
+from malaria_cells.data.annotations.written_paths import inner_path
 
 
 def folder(root: Path, *names: str) -> ImageFolder:

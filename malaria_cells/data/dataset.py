@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from malaria_cells.config import Config
-from malaria_cells.data.annotations import AnnotationSet, found_categories
+from malaria_cells.data.annotations import AnnotationSet, read_categories
 from malaria_cells.data.corrections import with_corrections
 from malaria_cells.data.data_sets import errors_named, groups_of, joined, members, read_members, split_consistently
 from malaria_cells.data.duplicates import same_images
@@ -72,7 +72,7 @@ def with_labels(config: Config) -> Config:
         member_config = member.config
         with errors_named(member.name):
             root = set_folder(member_config, member.key)
-            categories = found_categories(training_file(member_config, root), root=root, annotation_format=member_config.annotation_format)
+            categories = read_categories(training_file(member_config, root), root=root, annotation_format=member_config.annotation_format)
         mapped = {member_config.label_map.get(name, name) for name in categories}
         one_of = member.entry.one_of if member.entry is not None else {}
         names |= {name for label in mapped for name in one_of.get(label, [label])}

@@ -10,7 +10,7 @@ import numpy as np
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import excerpt, number_of
 from malaria_cells.config import PARASITES, Config, OneSet, load_config, make_config
-from malaria_cells.data.annotations import found_categories, load_annotations
+from malaria_cells.data.annotations import load_annotations, read_categories
 from malaria_cells.data.dataset import load_data_set, with_labels
 from malaria_cells.data.labels import LabelSet, warn_of_meanings
 from malaria_cells.data.synonyms import likely, means
@@ -174,7 +174,7 @@ def _old_images(path: Path, config: Config, max_images: int) -> tuple[Any, ...]:
         label_map = {name: name for name in (*(old_config.labels or ()), *old_config.ignore_labels)} | old_config.label_map
     elif path.is_dir():
         old_config = Config().model_copy(update={"train_images": str(path), "test_size": 0.0})
-        label_map = {name: name for name in found_categories(path)}
+        label_map = {name: name for name in read_categories(path)}
     else:
         raise InputError(f"--old-data {path}: expected the config of a training (*.yaml), or a folder of annotated images")
     known = set(config.labels or ())

@@ -4,7 +4,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from malaria_cells.data.annotations.file_index import FileIndex, Origin, find_file
+from malaria_cells.data.annotations.file_index import FileIndex
+from malaria_cells.data.annotations.lookup import Origin, find_file
 from malaria_cells.data.images import is_image, walk_files
 
 

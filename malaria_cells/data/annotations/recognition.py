@@ -6,12 +6,12 @@ from pathlib import Path, PurePosixPath
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.data.annotations.cleaning import AnnotationIssues
-from malaria_cells.data.annotations.file_index import folded
 from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.parts import part_of_path
 from malaria_cells.data.annotations.readers import READERS, Reader, all_readers
 from malaria_cells.data.annotations.source import RawImage, Source
 from malaria_cells.data.annotations.unrecognised import advice_on, below, no_format, several_formats
+from malaria_cells.data.annotations.written_paths import folded
 from malaria_cells.data.images import is_image
 
 CLASS_FOLDERS, TABLE = "folders", "csv"  # names of formats whose evidence is weak

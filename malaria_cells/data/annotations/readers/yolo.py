@@ -7,12 +7,13 @@ import numpy as np
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import excerpt, number_of
 from malaria_cells.base.yaml_text import load_yaml
-from malaria_cells.data.annotations.file_index import Origin, leads_out
 from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.locate import ImageFolder
+from malaria_cells.data.annotations.lookup import Origin
 from malaria_cells.data.annotations.parts import part_named, part_of_path
 from malaria_cells.data.annotations.readers import reader
 from malaria_cells.data.annotations.source import RawImage, Source, read_text
+from malaria_cells.data.annotations.written_paths import leads_out
 from malaria_cells.data.annotations.yolo_classes import CLASS_FILES, PARTS, Classes, class_files, is_data_yaml, read_classes, yaml_files
 from malaria_cells.data.annotations.yolo_labels import is_other, label_file_of_images, looks_like_labels, read_rows, text_files
 
