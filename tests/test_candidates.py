@@ -6,7 +6,7 @@ from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotatedImage
 from malaria_cells.data.candidates import label_candidates
 from malaria_cells.data.labels import IGNORED
-from malaria_cells.data.patches import Cropping, build_patch_store
+from malaria_cells.data.patch_store import Cropping, build_patch_store
 
 BACKGROUND_ID = 5
 

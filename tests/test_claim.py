@@ -7,11 +7,11 @@ import sys
 import pytest
 
 from malaria_cells.app.cli import main
-from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
+from malaria_cells.base.locks import LOCKS
 from malaria_cells.fitting import claim
 from malaria_cells.fitting.claim import check_place, claimed
-from malaria_cells.fitting.run_state import folder_of
+from malaria_cells.fitting.run_folders import folder_of
 
 
 @pytest.mark.parametrize("name", ["m", "2026-01-01", "plasmodium vivax, 2", "Größe", "a" * 200, ".hidden", "m..", "ä" * 118])
@@ -130,7 +130,7 @@ def test_a_killed_training_leaves_no_lock(tmp_path):
     holder.kill()
     holder.communicate()
     with claimed(tmp_path, "m", resume=False):
-        assert [p.name for p in tmp_path.iterdir()] == [files.LOCKS]
+        assert [p.name for p in tmp_path.iterdir()] == [LOCKS]
 
 
 def test_a_model_that_was_moved_away_is_back_before_its_place_is_swept(tmp_path):
@@ -140,4 +140,4 @@ def test_a_model_that_was_moved_away_is_back_before_its_place_is_swept(tmp_path)
         (folder / "model.yaml").write_text("whole")
     with claimed(tmp_path, "m", resume=False):
         assert (tmp_path / "m" / "model.yaml").read_text() == "whole"
-        assert sorted(p.name for p in tmp_path.iterdir()) == [files.LOCKS, ".m-2.writing-03", "m"]
+        assert sorted(p.name for p in tmp_path.iterdir()) == [LOCKS, ".m-2.writing-03", "m"]

@@ -169,10 +169,10 @@ def test_what_is_removed_is_whole_or_gone(tmp_path, monkeypatch):
 COUNT = """
 import sys
 from pathlib import Path
-from malaria_cells.base import files
+from malaria_cells.base.locks import locked
 counter = Path(sys.argv[1])
 for _ in range(60):
-    with files.locked(counter, "waits", wait=True):
+    with locked(counter, "waits", wait=True):
         counter.write_text(str(int(counter.read_text()) + 1))
 """
 

@@ -177,7 +177,7 @@ def test_folder_per_class_as_nih_has_it(tmp_path):
     ]
     assert found.images[-1].boxes_xyxy.tolist() == [[0, 0, 30, 20]]
     assert found.issues == (f"{root}: 1 file without an image file's extension, left out; first: Uninfected/Thumbs.db",)
-    from malaria_cells.data.patches import Cropping, build_patch_store
+    from malaria_cells.data.patch_store import Cropping, build_patch_store
 
     store = build_patch_store(found, Cropping((40, 50), 1.25, 10, 0), tmp_path / "cache")
     assert len(store) == 5  # no background: the label is of the whole image

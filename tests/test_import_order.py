@@ -10,7 +10,19 @@ import pytest
 # Files and packages of each package, in the order in which they may import from each other; `__init__` hands on what its package has.
 ORDER = {
     "": ["base", "config", "data", "models", "fitting", "proposals", "inference", "evaluation", "training", "results", "export", "app"],
-    "base": ["errors", "registry", "shipped", "parallel", "progress", "tensorflow_setup", "text", "file_names", "files", "yaml_text"],
+    "base": [
+        "errors",
+        "registry",
+        "shipped",
+        "parallel",
+        "progress",
+        "tensorflow_setup",
+        "text",
+        "file_names",
+        "files",
+        "locks",
+        "yaml_text",
+    ],
     "config": ["values", "sets", "data_keys", "training_keys", "detection_keys", "keys", "reading", "reference"],
     "data": [
         "augment",
@@ -31,6 +43,7 @@ ORDER = {
         "splits",
         "corrections",
         "patches",
+        "patch_store",
         "seen_before",
         "writers",
         "pipeline",
@@ -110,6 +123,7 @@ ORDER = {
         "metrics",
         "normalization",
         "partial_loss",
+        "run_folders",
         "run_state",
         "callbacks",
         "claim",

@@ -15,11 +15,12 @@ from PIL import Image
 from malaria_cells.app.commands import train as command
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
+from malaria_cells.base.locks import LOCKS
 from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.data.patches import PatchStore
-from malaria_cells.fitting import run_state
+from malaria_cells.data.patch_store import PatchStore
+from malaria_cells.fitting import run_folders, run_state
 from malaria_cells.inference.model_description import ABOUT
 from malaria_cells.training import fit_classifier, train_model
 from malaria_cells.training.training_result import TrainingResult
@@ -46,7 +47,7 @@ class Process:
 
     def watched(self, operation, counts=lambda *_, **__: True):
         def do(path, *arguments, **named):
-            if files.LOCKS not in str(path) and counts(path, *arguments, **named):
+            if LOCKS not in str(path) and counts(path, *arguments, **named):
                 self.work()
             return operation(path, *arguments, **named)
 
@@ -181,7 +182,7 @@ def resume(config, models):
     """Go on; or begin, where the kill came before there was anything to go on with."""
     assert command.train(config, [], True) == 0
     if (models / "m" / ABOUT).read_text(encoding="utf-8") == "older":
-        assert not run_state.is_there(run_state.folder_of(models, "m"))
+        assert not run_folders.is_there(run_folders.folder_of(models, "m"))
         assert command.train(config, [], False) == 0
 
 
@@ -251,6 +252,19 @@ def test_a_second_training_of_a_name_is_refused_while_the_first_runs(tmp_path, p
     assert command.train(config, [], False) == 0
     assert "models/m: starts from scratch; the same command with --resume continues the interrupted run" in caplog.text
     assert json.loads(result(tmp_path / "run")[ABOUT])[0][2]
+
+
+def test_what_cannot_be_resumed_names_the_option(tmp_path, process):
+    """The library knows no command line; the command adds its option to the error and to the advice."""
+    config = write_config(tmp_path / "run")
+    with pytest.raises(InputError, match=r"^--resume: found no unfinished run in .*/models; start a new run without --resume$"):
+        command.train(config, [], True)
+    (tmp_path / "run" / "models").mkdir()
+    with pytest.raises(InputError, match=r"^--resume: found no unfinished run at .*m\.unfinished; start a new run without --resume$"):
+        command.train(config, [], True)
+    begin(process, config)
+    with pytest.raises(InputError, match=r"^--resume: the config differs .* in epochs; restore .*, or start a new run without --resume$"):
+        command.train(config, ["epochs=7"], True)
 
 
 def test_a_training_that_was_killed_behind_its_last_step_is_complete(tmp_path, process, monkeypatch, capsys):

@@ -18,7 +18,7 @@ from malaria_cells.base import files
 from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.partial_labels import allowed_classes, background_id, class_sets, split_counts, stand_ins
-from malaria_cells.data.patches import FORMAT_VERSION, Cropping, PatchStore, build_patch_store
+from malaria_cells.data.patch_store import FORMAT_VERSION, Cropping, PatchStore, build_patch_store
 from malaria_cells.fitting.metrics import MacroF1
 from malaria_cells.fitting.partial_loss import PartialLabelAccuracy, PartialLabelCrossentropy
 from malaria_cells.fitting.recipe import make_loss, needs_soft_labels

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.data import boxes, patches
+from malaria_cells.data import boxes, patch_store
 from malaria_cells.data.annotations import load_annotations
-from malaria_cells.data.patches import MAX_STORES, Cropping, background_boxes, build_patch_store, crop_boxes
+from malaria_cells.data.patch_store import MAX_STORES, Cropping, build_patch_store
+from malaria_cells.data.patches import background_boxes, crop_boxes
 from tests.conftest import bbbc041_entry, write_bbbc041
 
 CROPPING = Cropping((32, 32), 1.25, background_per_image=3, seed=0)
@@ -125,14 +126,14 @@ def test_background_of_a_full_image_is_empty(tmp_path, six_classes):
 def test_two_processes_that_want_the_same_store_cut_it_once(tmp_path, six_classes, monkeypatch, capsys):
     """The second waits, and opens what the first has cut."""
     annotations = load_annotations(write_bbbc041(tmp_path / "d", {"images/a.png": [("ring", 5, 5, 30, 30)]}), six_classes)
-    cut, write = [], patches._write
+    cut, write = [], patch_store._write
 
     def slowly(*arguments):
         cut.append(arguments)
         time.sleep(0.3)
         write(*arguments)
 
-    monkeypatch.setattr(patches, "_write", slowly)
+    monkeypatch.setattr(patch_store, "_write", slowly)
     with ThreadPoolExecutor() as pool:
         stores = list(pool.map(lambda _: build_patch_store(annotations, Cropping((16, 16), 1.2, 0, 0), tmp_path / "cache"), range(3)))
     assert len(cut) == 1

@@ -8,7 +8,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.data.augment import imgaug_policies, keras_policies, make_augmenter, make_batch_policy, needs_soft_labels
-from malaria_cells.data.patches import PatchStore
+from malaria_cells.data.patch_store import PatchStore
 from malaria_cells.data.pipeline import Sampler, Targets, class_fractions, class_weights, plain_batches, row_fractions, training_batches
 
 

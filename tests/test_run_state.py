@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from malaria_cells.base.errors import InputError
 from malaria_cells.config import make_config
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.data_record import data_record
 from malaria_cells.data.dataset import DataSet, load_data_set
-from malaria_cells.fitting.run_state import RunState, by_age, folder_of
+from malaria_cells.fitting.run_folders import ResumeError, by_age, folder_of
+from malaria_cells.fitting.run_state import RunState
 from tests.conftest import write_bbbc041, write_image
 
 
@@ -23,9 +23,9 @@ def settings(**changes):
 
 def test_resume_wants_the_same_config(tmp_path):
     RunState.start(tmp_path / "run", settings())
-    with pytest.raises(InputError, match="differs from the unfinished run's in epochs, random_state"):
+    with pytest.raises(ResumeError, match=r"^the config differs from the unfinished run's in epochs, random_state; "):
         RunState.resume(tmp_path / "run", settings(epochs=9, random_state=1))
-    with pytest.raises(InputError, match="found no unfinished run"):
+    with pytest.raises(ResumeError, match=r"^found no unfinished run .*; start a new run$"):
         RunState.resume(tmp_path / "other", settings())
 
 
@@ -122,7 +122,7 @@ def test_resume_wants_the_same_data(tmp_path, data):
     RunState.resume(folder, settings(), data_record(data))
 
     def refused(now, match):
-        with pytest.raises(InputError, match=rf"the data differ .*: {match}; restore the old data, or start a new run without --resume"):
+        with pytest.raises(ResumeError, match=rf"^the data differ .*: {match}; restore the old data, or start a new run$"):
             RunState.resume(folder, settings(), data_record(now))
 
     first, key = data.train.images[0], data.train.images[0].key

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from malaria_cells.config import Config
-from malaria_cells.data.patches import Cropping
+from malaria_cells.data.patch_store import Cropping
 from malaria_cells.data.stain import RED_CELL, WHITE, Stain, normalized, with_stain
 
 LAMP = (240.0, 220.0, 200.0)

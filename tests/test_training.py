@@ -12,9 +12,10 @@ import pytest
 from sklearn.metrics import f1_score
 
 from malaria_cells.config import make_config
-from malaria_cells.data.patches import PatchStore
+from malaria_cells.data.patch_store import PatchStore
 from malaria_cells.fitting.metrics import MacroF1
-from malaria_cells.fitting.run_state import RunState, folder_of
+from malaria_cells.fitting.run_folders import folder_of
+from malaria_cells.fitting.run_state import RunState
 from malaria_cells.models import build_classifier
 from malaria_cells.training.cascade import train_classifiers, train_further, with_hard_examples
 from malaria_cells.training.fit_classifier import Trained, TrainingData, train_classifier

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from malaria_cells.data.augment import Augmenter, BatchPolicy
-from malaria_cells.data.patches import PatchStore
+from malaria_cells.data.patch_store import PatchStore
 
 
 @dataclass(frozen=True)

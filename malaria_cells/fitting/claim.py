@@ -10,10 +10,11 @@ from pathlib import Path
 
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError, reason
-from malaria_cells.fitting import run_state
+from malaria_cells.base.locks import BusyError, locked
+from malaria_cells.fitting import run_folders
 
 # Bytes that the names of the temporary folders of a run are longer than the name of the model.
-ADDED_BYTES = len(f".{run_state.ENDING}{run_state.BACKUP}")
+ADDED_BYTES = len(f".{run_folders.ENDING}{run_folders.BACKUP}")
 DEFAULT_NAME_MAX = 255  # bytes of a file name, if the system does not say
 NOT_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f\ud800-\udfff]" if os.name != "nt" else r'[/\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff]')
 
@@ -90,10 +91,11 @@ def claimed(output: Path, name: str | None, resume: bool) -> Iterator[str]:
         resume: whether an unfinished run is resumed.
 
     Raises:
-        InputError: another training holds the name, there is no unfinished run to resume, or `output` cannot be written to.
+        InputError: another training holds the name, or `output` cannot be written to.
+        ResumeError: there is no unfinished run to resume.
     """
     if resume:
-        names = iter([name] if name is not None and output.is_dir() else run_state.by_age(output))
+        names = iter([name] if name is not None and output.is_dir() else run_folders.by_age(output))
     else:
         names = _new_names(output) if name is None else iter([name])
         try:
@@ -103,18 +105,18 @@ def claimed(output: Path, name: str | None, resume: bool) -> Iterator[str]:
     with ExitStack() as locks:
         claimed_name = _lock_first_free(output, names, locks)
         files.put_back(output / claimed_name)
-        for path in (output / claimed_name, *run_state.places(output, claimed_name)):
+        for path in (output / claimed_name, *run_folders.places(output, claimed_name)):
             files.sweep(path)
         yield claimed_name
 
 
 def _lock_first_free(output: Path, names: Iterator[str], locks: ExitStack) -> str:
-    busy = InputError(f"--resume: found no unfinished run in {output}; start a run without --resume")
+    busy: InputError = run_folders.ResumeError(f"found no unfinished run in {output}; start a new run")
     for name in names:
         message = f"{output / name}: another training is writing to it; wait until it ends, or choose another name or folder"
         try:
-            locks.enter_context(files.locked(output / name, message))
-        except files.BusyError as error:
+            locks.enter_context(locked(output / name, message))
+        except BusyError as error:
             busy = error
         else:
             return name
@@ -126,5 +128,5 @@ def _new_names(output: Path) -> Iterator[str]:
     now = dt.datetime.now().strftime("%Y-%m-%d-%H%M%S")
     for number in itertools.count(1):
         name = now if number == 1 else f"{now}-{number}"
-        if not (output / name).exists() and not run_state.folder_of(output, name).exists():
+        if not (output / name).exists() and not run_folders.folder_of(output, name).exists():
             yield name

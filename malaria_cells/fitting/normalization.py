@@ -10,7 +10,7 @@ import numpy as np
 
 from malaria_cells.base import files
 from malaria_cells.base.progress import progress
-from malaria_cells.data.patches import PatchStore
+from malaria_cells.data.patch_store import PatchStore
 
 BATCH = 64  # patches per batch
 

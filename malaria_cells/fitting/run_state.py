@@ -12,59 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from malaria_cells.base import files
-from malaria_cells.base.errors import InputError
 from malaria_cells.config import Config, load_config
 from malaria_cells.data.data_record import differences
+from malaria_cells.fitting.run_folders import FINISHED, STATE, ResumeError, backup_of
 
 log = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
 DATA = "data.json"
-FINISHED = "finished"
-STATE = "state.json"
-ENDING, BACKUP = ".unfinished", ".before"
-
-
-def folder_of(output_models: Path, name: str) -> Path:
-    """Return the folder of the unfinished run with a given name."""
-    return output_models / f".{name}{ENDING}"
-
-
-def places(output_models: Path, name: str) -> tuple[Path, Path]:
-    """Return the folder of the unfinished run with a given name, and the folder of the backup of an earlier run."""
-    folder = folder_of(output_models, name)
-    return folder, _backup_of(folder)
-
-
-def by_age(output_models: Path) -> list[str]:
-    """Return the names of the unfinished runs, the most recently changed first."""
-    folders = {p.with_name(p.name.removesuffix(BACKUP)): p for end in (BACKUP, "") for p in output_models.glob(f".*{ENDING}{end}")}
-    newest_first = sorted(folders, key=lambda p: max(f.stat().st_mtime for f in (folders[p], *folders[p].rglob(STATE))), reverse=True)
-    return [p.name[1 : -len(ENDING)] for p in newest_first]
-
-
-def is_there(folder: Path) -> bool:
-    """Whether there is a run to resume, in its folder or in its backup."""
-    return folder.exists() or _backup_of(folder).exists()
-
-
-def is_finished(folder: Path, model_file: Path) -> bool:
-    """Whether a run had written its model and was killed before it removed its folder.
-
-    Args:
-        folder: folder of the run.
-        model_file: the model file that was passed to `RunState.mark_finished`, at its final path.
-    """
-    marker = folder / FINISHED
-    return marker.is_file() and model_file.is_file() and marker.read_text(encoding="utf-8") == files.file_hash(model_file).hex()
-
-
-def _backup_of(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}{BACKUP}")
-
-
-def _is_empty(folder: Path) -> bool:
-    return {p.name for p in folder.iterdir() if not p.name.startswith(".")} <= {CONFIG, DATA}
 
 
 @dataclass
@@ -92,14 +47,14 @@ class RunState:
         """Start a new run. An unfinished run in the folder is renamed to ``*.before`` and deleted only when the new run finishes.
 
         Args:
-            folder: see `folder_of`.
+            folder: see `run_folders.folder_of`.
             config: the configuration.
             data: record of the training data (`data_record`).
         """
         if folder.exists() and _is_empty(folder):
             files.remove_folder(folder)
         elif folder.exists():
-            backup = _backup_of(folder)
+            backup = backup_of(folder)
             if backup.exists():
                 files.remove_folder(backup)
             folder.replace(backup)
@@ -115,21 +70,20 @@ class RunState:
         """Open an unfinished run.
 
         Args:
-            folder: see `folder_of`.
+            folder: see `run_folders.folder_of`.
             config: the configuration, which must equal that of the run.
             data: record of the present training data (`data_record`).
 
         Raises:
-            InputError: there is no unfinished run, or its config or its data differ.
+            ResumeError: there is no unfinished run, or its config or its data differ.
         """
         _restore_backup(folder, config)
         if not (folder / CONFIG).is_file():
-            raise InputError(f"--resume: found no unfinished run at {folder}; start a run without --resume")
+            raise ResumeError(f"found no unfinished run at {folder}; start a new run")
         differing = _differing_keys(folder, config)
         if differing:
-            raise InputError(
-                f"--resume: the config differs from the unfinished run's in {', '.join(differing)}; "
-                "restore the old values, or start a new run without --resume"
+            raise ResumeError(
+                f"the config differs from the unfinished run's in {', '.join(differing)}; restore the old values, or start a new run"
             )
         if data is not None:
             _check_data(folder, data)
@@ -209,7 +163,7 @@ class RunState:
             leftover.unlink()
 
     def mark_finished(self, model_file: Path) -> None:
-        """Record the model of the run before it is moved to its final path; see `is_finished`.
+        """Record the model of the run before it is moved to its final path; see `run_folders.is_finished`.
 
         Args:
             model_file: a file of the model whose content is unique to it.
@@ -220,13 +174,13 @@ class RunState:
         """End the run early. If no epoch is saved yet, its folder is removed and the backup of the earlier run is restored."""
         if _is_empty(self.folder):
             files.remove_folder(self.folder)
-            if _backup_of(self.folder).exists():
-                _backup_of(self.folder).replace(self.folder)
+            if backup_of(self.folder).exists():
+                backup_of(self.folder).replace(self.folder)
 
     def finish(self) -> None:
         """Remove the folder of the finished run and the backup of an earlier run."""
-        if _backup_of(self.folder).exists():
-            files.remove_folder(_backup_of(self.folder))
+        if backup_of(self.folder).exists():
+            files.remove_folder(backup_of(self.folder))
         files.remove_folder(self.folder)
 
 
@@ -239,7 +193,7 @@ def _differing_keys(folder: Path, config: Config) -> list[str]:
 
 def _restore_backup(folder: Path, config: Config) -> None:
     """Restore the backup of an earlier run if the run that replaced it was killed before its first epoch was saved."""
-    backup = _backup_of(folder)
+    backup = backup_of(folder)
     if not backup.exists() or (folder.exists() and not _is_empty(folder)):
         return
     if folder.exists():
@@ -255,7 +209,10 @@ def _check_data(folder: Path, data: dict[str, Any]) -> None:
         return
     differing = differences(json.loads((folder / DATA).read_text(encoding="utf-8")), data)
     if differing:
-        raise InputError(
-            f"--resume: the data differ from those of the unfinished run: {'; '.join(differing)}; "
-            "restore the old data, or start a new run without --resume"
+        raise ResumeError(
+            f"the data differ from those of the unfinished run: {'; '.join(differing)}; restore the old data, or start a new run"
         )
+
+
+def _is_empty(folder: Path) -> bool:
+    return {p.name for p in folder.iterdir() if not p.name.startswith(".")} <= {CONFIG, DATA}

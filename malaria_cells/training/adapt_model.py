@@ -12,7 +12,7 @@ from malaria_cells.config import Config
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.labels import BACKGROUND, LabelSet
-from malaria_cells.data.patches import PatchStore
+from malaria_cells.data.patch_store import PatchStore
 from malaria_cells.evaluation import as_one_class, cell_figures, detection_metrics, error_rates, infected_figures
 from malaria_cells.inference.calibration import Calibration, InfectionSigmoid
 from malaria_cells.inference.counting import ErrorRates

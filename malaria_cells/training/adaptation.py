@@ -21,7 +21,7 @@ from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.candidates import Candidates, label_candidates
 from malaria_cells.data.images import read_image
 from malaria_cells.data.partial_labels import background_id, class_sets
-from malaria_cells.data.patches import Cropping, PatchStore, build_patch_store
+from malaria_cells.data.patch_store import Cropping, PatchStore, build_patch_store
 from malaria_cells.data.splits import fold_images
 from malaria_cells.data.stain import normalized
 from malaria_cells.evaluation import cell_figures

@@ -13,7 +13,7 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.config import Config
 from malaria_cells.data.augment import make_augmenter, make_batch_policy
 from malaria_cells.data.partial_labels import Sets, allowed_classes, split_counts, stand_ins
-from malaria_cells.data.patches import PatchStore
+from malaria_cells.data.patch_store import PatchStore
 from malaria_cells.data.pipeline import Sampler, Targets, class_weights, plain_batches, row_fractions, training_batches
 from malaria_cells.fitting.callbacks import MONITOR, LearningRate, ProgressLines, ReseedDropout, StateCheckpoint
 from malaria_cells.fitting.fit import fit

@@ -19,8 +19,9 @@ from malaria_cells.data.data_sets import said_of_unannotated
 from malaria_cells.data.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.data.single_cell_sets import said_of_labels_not_in_images, said_of_single_cells
 from malaria_cells.evaluation.by_data_set import DETECTION, at, has_named_sets
-from malaria_cells.fitting import run_state
+from malaria_cells.fitting import run_folders
 from malaria_cells.fitting.claim import check_folder, check_place, claimed
+from malaria_cells.fitting.run_state import RunState
 from malaria_cells.inference.model_description import ABOUT
 from malaria_cells.models import check_model_name
 from malaria_cells.proposals import check_method
@@ -73,13 +74,13 @@ def train_data_set(name: str, config: Config, data: DataSet, resume: bool, repor
 def train_claimed(name: str, config: Config, data: DataSet, resume: bool, report: Reporter) -> Path:
     """Train as `train_data_set` does; the caller has checked the request and holds the lock of the name."""
     output = Path(config.output_models)
-    folder, run_folder = output / name, run_state.folder_of(output, name)
-    if run_state.is_finished(run_folder, folder / ABOUT):
-        run_state.RunState(run_folder).finish()
+    folder, run_folder = output / name, run_folders.folder_of(output, name)
+    if run_folders.is_finished(run_folder, folder / ABOUT):
+        RunState(run_folder).finish()
     files.check_replaceable(folder, ABOUT)
     # A one-stage detector is not trained on images of single cells.
     _describe(data if config.detector == "two_stage" else replace(data, single_cells=None))
-    open_run = run_state.RunState.resume if resume else run_state.RunState.start
+    open_run = RunState.resume if resume else RunState.start
     run = open_run(run_folder, config, data_record(data))
     started = time.monotonic()
     start_tensorflow()

@@ -17,7 +17,7 @@ from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import BACKGROUND
 from malaria_cells.data.partial_labels import background_id, class_sets
-from malaria_cells.data.patches import Cropping, PatchStore, build_patch_store
+from malaria_cells.data.patch_store import Cropping, PatchStore, build_patch_store
 from malaria_cells.data.seen_before import say_seen
 from malaria_cells.data.stain import normalized
 from malaria_cells.evaluation.by_data_set import detected_by_data_set, has_named_sets

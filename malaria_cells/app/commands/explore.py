@@ -14,7 +14,7 @@ from malaria_cells.data.annotations import AnnotationSet, load_annotations
 from malaria_cells.data.augment import check_policy
 from malaria_cells.data.data_sets import said_of_unannotated
 from malaria_cells.data.dataset import load_data_set, with_labels
-from malaria_cells.data.patches import Cropping, build_patch_store
+from malaria_cells.data.patch_store import Cropping, build_patch_store
 from malaria_cells.data.single_cell_sets import said_of_single_cells
 from malaria_cells.data.stain import Normalization
 from malaria_cells.proposals.learned.habits import measured

@@ -7,9 +7,9 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from malaria_cells.app.page.uploads import UploadedImage
-from malaria_cells.base import files
 from malaria_cells.base.errors import InputError, reason
 from malaria_cells.base.file_names import distinct, folded
+from malaria_cells.base.locks import locked
 from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet, load_annotations
 from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import LabelSet
@@ -44,7 +44,7 @@ def save_correction(folder: Path, image: UploadedImage, boxes_xyxy: np.ndarray, 
     size_wh = (image.pixels.shape[1], image.pixels.shape[0])
     corrected = AnnotatedImage("", folder, size_wh, "", boxes_xyxy[keep], class_ids[keep], np.zeros(int(keep.sum()), dtype=bool))
     try:
-        with files.locked(folder, f"{folder}: another page is saving to this folder; waiting for it", wait=True):
+        with locked(folder, f"{folder}: another page is saving to this folder; waiting for it", wait=True):
             return _save(folder, image, corrected, labels)
     except OSError as error:
         raise InputError(
