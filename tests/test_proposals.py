@@ -6,7 +6,7 @@ import pytest
 from malaria_cells.base.errors import InputError
 from malaria_cells.data import boxes
 from malaria_cells.data.sample.smear import Slide, render_smear
-from malaria_cells.proposals import Proposer, estimate_cell_size, find_sources
+from malaria_cells.proposals import Proposer, estimate_cell_size, proposals_by_source
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_watershed_is_not_moved_by_uneven_light(smears):
 
 
 def test_regions_alone_miss_what_outlines_find(smears):
-    regions = recall(lambda image: find_sources("watershed", image, 72)["regions"], smears)
+    regions = recall(lambda image: proposals_by_source("watershed", image, 72)["regions"], smears)
     assert 0.8 < regions < 0.95
 
 
@@ -63,7 +63,7 @@ def test_watershed_parts_two_touching_discs():
     y, x = np.mgrid[0:120, 0:200]
     discs = (np.hypot(x - 70, y - 60) < 32) | (np.hypot(x - 128, y - 60) < 32)
     image = np.where(discs[..., None], [190, 120, 160], [225, 235, 225]).astype(np.uint8)
-    found = find_sources("watershed", image, 64)["regions"]
+    found = proposals_by_source("watershed", image, 64)["regions"]
     assert len(found) == 2
     best = boxes.iou_matrix(found[np.argsort(found[:, 0])], np.array([[38, 28, 103, 93], [96, 28, 161, 93]]))
     assert best.diagonal().min() > 0.8
@@ -111,4 +111,4 @@ def test_an_unknown_method_is_no_watershed():
     with pytest.raises(InputError, match=r"proposals: 'watershet' is unknown .did you mean 'watershed'.*; expected one of learned, "):
         Proposer("watershet")
     with pytest.raises(InputError, match="'learned' finds no boxes without a network"):
-        find_sources("learned", np.zeros((64, 64, 3), dtype=np.uint8), 20)
+        proposals_by_source("learned", np.zeros((64, 64, 3), dtype=np.uint8), 20)

@@ -93,12 +93,12 @@ class Proposer:
         )
 
     def _classical(self, image: np.ndarray, cell_size: float) -> np.ndarray:
-        sources = find_sources(self.method, image, cell_size)
+        sources = proposals_by_source(self.method, image, cell_size)
         moved = [boxes + np.asarray(self.margins.get(name, _NO_MARGINS), dtype=np.float32) * cell_size for name, boxes in sources.items()]
         return np.concatenate(moved)
 
 
-def find_sources(method: str, image: np.ndarray, cell_size: float) -> dict[str, np.ndarray]:
+def proposals_by_source(method: str, image: np.ndarray, cell_size: float) -> dict[str, np.ndarray]:
     """Return the boxes of each source of a method, without offsets: float32 (n, 4) each.
 
     Raises:
@@ -109,4 +109,4 @@ def find_sources(method: str, image: np.ndarray, cell_size: float) -> dict[str, 
     return METHODS[method](image, cell_size)
 
 
-__all__ = ["METHODS", "CentreNetwork", "Margins", "Proposer", "check_method", "estimate_cell_size", "find_sources"]
+__all__ = ["METHODS", "CentreNetwork", "Margins", "Proposer", "check_method", "estimate_cell_size", "proposals_by_source"]

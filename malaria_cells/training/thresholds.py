@@ -24,7 +24,7 @@ from malaria_cells.evaluation import (
 )
 from malaria_cells.inference.counting import counted_as
 from malaria_cells.inference.detector import Detector, Predictions, TwoStageDetector
-from malaria_cells.proposals import Margins, find_sources
+from malaria_cells.proposals import Margins, proposals_by_source
 
 D = TypeVar("D", bound=Detector)
 
@@ -49,7 +49,7 @@ def fit_margins(method: str, train: AnnotationSet, stain: Normalization = "none"
     An offset is the median over proposals that match an annotated box (IoU 0.5), on about `MARGIN_IMAGES` training images.
 
     Args:
-        method: a proposal method of `proposals.find_sources`.
+        method: a proposal method of `proposals.proposals_by_source`.
         train: the training images.
         stain: stain normalization applied before the search.
 
@@ -60,7 +60,7 @@ def fit_margins(method: str, train: AnnotationSet, stain: Normalization = "none"
     cell_size = train.median_cell_size
     offsets: dict[str, list[np.ndarray]] = defaultdict(list)
     for image in train.images[:: max(len(train) // MARGIN_IMAGES, 1)]:
-        for source, proposals_xyxy in find_sources(method, normalized(read_image(image.path), stain), cell_size).items():
+        for source, proposals_xyxy in proposals_by_source(method, normalized(read_image(image.path), stain), cell_size).items():
             matched = boxes.match(proposals_xyxy, image.cells_xyxy)
             offsets[source].append(image.cells_xyxy[matched[matched >= 0]] - proposals_xyxy[matched >= 0])
     return {source: _median_margins(np.concatenate(source_offsets) / cell_size) for source, source_offsets in offsets.items()}
