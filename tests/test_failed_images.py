@@ -23,7 +23,10 @@ def test_broken_images_are_listed_and_the_rest_is_done(untrained_model, sample, 
     assert set(failed) == {"cut.jpg", "empty.png", "text.png"}
     assert "broken" in failed["cut.jpg"]
     assert [r["image"] for r in rows(tmp_path / "out" / "counts.csv")] == ["good.jpg", "TOTAL"]
-    assert "3 images failed" in capsys.readouterr().out
+    said = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("3 images failed: "))
+    first = said.partition("failed.csv; first: ")[2]
+    assert first.startswith(str(tmp_path / "in" / "cut.jpg")), said
+    assert "broken" in first
     # A later run in the same folder leaves nothing of this one behind.
     assert run("--model", untrained_model, "--image", tmp_path / "in" / "good.jpg", "--output", tmp_path / "out") == 0
     assert not (tmp_path / "out" / "failed.csv").exists()
@@ -63,7 +66,7 @@ def test_what_a_library_raises_for_one_image_is_told_and_the_rest_is_done(untrai
     assert run("--model", untrained_model, "--image", tmp_path / "in", "--output", tmp_path / "out") == 3
     assert rows(tmp_path / "out" / "failed.csv") == [{"image": "b.png", "reason": "RuntimeError: out of memory"}]
     assert [r["image"] for r in rows(tmp_path / "out" / "counts.csv")] == ["a.jpg", "c.jpg", "TOTAL"]
-    assert "1 image failed" in capsys.readouterr().out
+    assert f"1 image failed: {tmp_path / 'out' / 'failed.csv'}; first: b.png: RuntimeError: out of memory\n" in capsys.readouterr().out
     assert "in refusing" in caplog.text
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import supervision as sv
 
 from malaria_cells.base import files
-from malaria_cells.base.text import excerpt, number_of, rounded
+from malaria_cells.base.text import excerpt, number_of, rounded, shortened
 from malaria_cells.data import coco_rows
 from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.images import read_image
@@ -32,6 +32,7 @@ from malaria_cells.results.scored_by import said_of_labels, scored_without
 from malaria_cells.results.verdicts import Verdicts
 
 TOTAL = "TOTAL"
+LONGEST_REASON = 200  # characters of the first failure on the terminal
 # Characters with which a spreadsheet formula begins. Names that begin with one are not changed, since tables are joined by name.
 FORMULA = re.compile(r"[=+\-@\t\r]")
 
@@ -314,6 +315,8 @@ def _say_ending(folder: Path, finished: Finished, labels: Iterable[str]) -> None
         n, first = number_of(len(formulas), "name"), excerpt(formulas[0])
         print(f"{n} in the tables begin with =, +, - or @, as a formula does; first: {first}; import them into a spreadsheet as text")
     if finished.reasons:
-        print(f"{number_of(len(finished.reasons), 'image')} failed: {folder / 'failed.csv'}")
+        key, why = next(iter(finished.reasons.items()))
+        first = shortened(" ".join((why if key in why else f"{key}: {why}").split()), LONGEST_REASON)
+        print(f"{number_of(len(finished.reasons), 'image')} failed: {folder / 'failed.csv'}; first: {first}")
     if finished.interrupted:
         print("interrupted: the tables hold the images that were finished")
