@@ -1,5 +1,7 @@
 """Metric by which epochs are compared."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -19,16 +21,14 @@ class MacroF1(keras.metrics.Metric):
             a label are left out, since their class is not known.
     """
 
-    def __init__(  # type: ignore[no-untyped-def]
-        self, n_classes: int, prior_ratio: list[float] | None = None, name: str = "macro_f1", n_sets: int = 0, **kwargs
-    ):
+    def __init__(self, n_classes: int, prior_ratio: list[float] | None = None, name: str = "macro_f1", n_sets: int = 0, **kwargs: Any):
         super().__init__(name=name, **kwargs)
         self.n_classes = n_classes
         self.prior_ratio = prior_ratio or [1.0] * n_classes
         self.n_sets = n_sets
         self.confusion = self.add_weight(name="confusion", shape=(n_classes, n_classes), initializer="zeros")
 
-    def update_state(self, y_true, y_pred, sample_weight=None):  # type: ignore[no-untyped-def]
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add a batch to the confusion matrix; `sample_weight` is ignored."""
         if len(y_true.shape) == 2 and y_true.shape[-1] == self.n_classes + self.n_sets:
             y_true = ops.argmax(y_true, axis=-1)
@@ -40,7 +40,7 @@ class MacroF1(keras.metrics.Metric):
             pairs = pairs * ops.cast(y_true < self.n_classes, pairs.dtype)[:, None]
         self.confusion.assign_add(ops.cast(ops.reshape(ops.sum(pairs, axis=0), (self.n_classes, self.n_classes)), self.dtype))
 
-    def result(self):  # type: ignore[no-untyped-def]
+    def result(self) -> Any:
         """Return the mean F1, 0 to 1."""
         correct = ops.diagonal(self.confusion)
         truth = ops.sum(self.confusion, axis=1)
@@ -48,6 +48,6 @@ class MacroF1(keras.metrics.Metric):
         present = ops.cast(truth > 0, f1.dtype)
         return ops.sum(f1 * present) / ops.maximum(ops.sum(present), 1)
 
-    def get_config(self):  # type: ignore[no-untyped-def]
+    def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
         return {**super().get_config(), "n_classes": self.n_classes, "prior_ratio": self.prior_ratio, "n_sets": self.n_sets}

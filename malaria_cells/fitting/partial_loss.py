@@ -1,6 +1,7 @@
 """Loss and accuracy for partial labels, which are sets of classes (see `partial_labels`)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -20,15 +21,15 @@ class PartialLabelCrossentropy(keras.losses.Loss):
             None: cross-entropy.
     """
 
-    def __init__(  # type: ignore[no-untyped-def]
-        self, members: Sequence[Sequence[bool]], label_smoothing: float = 0.0, focal: Sequence[float] | None = None, **kwargs
+    def __init__(
+        self, members: Sequence[Sequence[bool]], label_smoothing: float = 0.0, focal: Sequence[float] | None = None, **kwargs: Any
     ):
         super().__init__(**{"name": "partial_label_crossentropy", **kwargs})
         self.members = [[bool(m) for m in row] for row in members]
         self.label_smoothing = label_smoothing
         self.focal = None if focal is None else tuple(focal)
 
-    def call(self, y_true, y_pred):  # type: ignore[no-untyped-def]
+    def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return the loss (b,) of labels (b, n_classes + n_sets) and probabilities (b, n_classes)."""
         n_classes = y_pred.shape[-1]
         labels = ops.cast(y_true, y_pred.dtype) * (1 - self.label_smoothing)
@@ -41,7 +42,7 @@ class PartialLabelCrossentropy(keras.losses.Loss):
         certain = total * ops.categorical_crossentropy(of_classes / ops.maximum(total, keras.config.epsilon())[:, None], y_pred)
         return certain - ops.sum(of_sets * ops.log(_clipped(in_sets)), axis=-1)
 
-    def get_config(self):  # type: ignore[no-untyped-def]
+    def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
         return {**super().get_config(), "members": self.members, "label_smoothing": self.label_smoothing, "focal": self.focal}
 
@@ -55,18 +56,18 @@ class PartialLabelAccuracy(keras.metrics.MeanMetricWrapper):
         allowed: classes that are correct for each label, bool (n_classes + n_sets, n_classes).
     """
 
-    def __init__(self, allowed: Sequence[Sequence[bool]], name: str = "accuracy", **kwargs):  # type: ignore[no-untyped-def]
-        def is_correct(y_true, y_pred):  # type: ignore[no-untyped-def]
+    def __init__(self, allowed: Sequence[Sequence[bool]], name: str = "accuracy", **kwargs: Any):
+        def is_correct(y_true: Any, y_pred: Any) -> Any:
             allowed_in_row = ops.take(ops.cast(ops.convert_to_tensor(allowed), y_pred.dtype), ops.argmax(y_true, axis=-1), axis=0)
             return ops.sum(allowed_in_row * ops.one_hot(ops.argmax(y_pred, axis=-1), y_pred.shape[-1], dtype=y_pred.dtype), axis=-1)
 
         super().__init__(is_correct, name=name, **kwargs)
 
 
-def _focal(labels, probabilities, alpha: float, gamma: float):  # type: ignore[no-untyped-def]
+def _focal(labels: Any, probabilities: Any, alpha: float, gamma: float) -> Any:
     clipped = _clipped(probabilities)
     return -ops.sum(alpha * ops.power(1 - clipped, gamma) * labels * ops.log(clipped), axis=-1)
 
 
-def _clipped(probabilities):  # type: ignore[no-untyped-def]
+def _clipped(probabilities: Any) -> Any:
     return ops.clip(probabilities, keras.config.epsilon(), 1 - keras.config.epsilon())

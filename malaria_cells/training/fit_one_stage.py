@@ -163,7 +163,7 @@ def _plain(images: LetterboxedImages, batch_size: int) -> tf.data.Dataset:
     return dataset.apply(tf.data.experimental.assert_cardinality(-(-len(images.pixels) // batch_size)))
 
 
-def _signature(images: LetterboxedImages):  # type: ignore[no-untyped-def]
+def _signature(images: LetterboxedImages) -> tuple[tf.TensorSpec, dict[str, tf.TensorSpec]]:
     max_boxes = images.class_ids.shape[1]
     truth = {"boxes": tf.TensorSpec((None, max_boxes, 4), tf.float32), "classes": tf.TensorSpec((None, max_boxes), tf.float32)}
     return tf.TensorSpec((None, *images.pixels.shape[1:]), tf.float32), truth

@@ -13,6 +13,7 @@ from malaria_cells.data.dataset import DataSet
 from malaria_cells.evaluation.by_data_set import figures_by_data_set, has_named_sets
 from malaria_cells.fitting.run_state import RunState
 from malaria_cells.inference.calibration import Calibration
+from malaria_cells.inference.model_description import ModelDescription, file_fingerprint
 from malaria_cells.training.records import keep_record
 from malaria_cells.training.training_result import DetectedPart, LearningCurve, TrainingResult
 
@@ -69,9 +70,8 @@ def _panels(row: dict[str, float]) -> dict[str, str]:
     return {"box_loss": "Box loss", labels: "Class loss"}
 
 
-def _description(config: Config, data: DataSet, size_hw: tuple[int, int]):  # type: ignore[no-untyped-def]
+def _description(config: Config, data: DataSet, size_hw: tuple[int, int]) -> ModelDescription:
     from malaria_cells.inference.detector import DetectionSettings
-    from malaria_cells.inference.model_description import ModelDescription, file_fingerprint
 
     fingerprints = {"config": file_fingerprint(config.to_yaml())}
     return ModelDescription(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import supervision as sv
 
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
@@ -24,6 +25,7 @@ from malaria_cells.evaluation.by_data_set import detected_by_data_set, has_named
 from malaria_cells.fitting.run_state import RunState
 from malaria_cells.inference.calibration import Calibration, fit_calibration
 from malaria_cells.inference.classifier import Network, infected_classes, inference_function
+from malaria_cells.inference.model_description import ModelDescription, file_fingerprint
 from malaria_cells.training.records import keep_record
 from malaria_cells.training.start_model import StartModel, start_of
 from malaria_cells.training.training_result import ClassifiedPart, DetectedPart, LearningCurve, TrainingResult
@@ -132,7 +134,7 @@ def _check_classifiers(config: Config, data: DataSet, start: StartModel | None) 
             print(said_of(classes_of(start, data.train.labels, n_classes), start.folder), file=sys.stderr)
 
 
-def _proposer(config: Config, data: DataSet, run: RunState, start: StartModel | None):  # type: ignore[no-untyped-def]
+def _proposer(config: Config, data: DataSet, run: RunState, start: StartModel | None) -> Any:
     """Train the proposer, or load it from the run folder if an interrupted run has already trained it."""
     from malaria_cells.inference.model_folder import PROPOSER, load_network
     from malaria_cells.proposals.learned.training import Schedule, train_proposer
@@ -155,7 +157,7 @@ def _wants_detection(config: Config, data: DataSet) -> bool:
     return config.background_per_image > 0 and not data.train.whole
 
 
-def _candidates(proposer, data: DataSet, config: Config) -> dict[str, Candidates]:  # type: ignore[no-untyped-def]
+def _candidates(proposer: Any, data: DataSet, config: Config) -> dict[str, Candidates]:
     """Find candidates in every image and label them by the annotation.
 
     The cell size of each image is taken from the annotation, so the scale is not estimated as it is at inference.
@@ -209,7 +211,9 @@ def _limited(rows: np.ndarray, store: PatchStore, config: Config) -> np.ndarray:
     return np.sort(np.concatenate(by_class))
 
 
-def _with_thresholds(description, networks: list[Network], proposer, data: DataSet, config: Config):  # type: ignore[no-untyped-def]
+def _with_thresholds(
+    description: ModelDescription, networks: list[Network], proposer: Any, data: DataSet, config: Config
+) -> tuple[ModelDescription, list[sv.Detections]]:
     from malaria_cells.inference.model_folder import assemble, proposal_inference_function
     from malaria_cells.training.fit_familiarity import learned_from
     from malaria_cells.training.thresholds import choose_thresholds, fit_margins
@@ -221,9 +225,8 @@ def _with_thresholds(description, networks: list[Network], proposer, data: DataS
     return replace(description, **learned_from(detector, data.train, data.validation, detections, config.elsewhere)), detections
 
 
-def _description(config: Config, data: DataSet, store: PatchStore, has_background: bool, calibration: Calibration):  # type: ignore[no-untyped-def]
+def _description(config: Config, data: DataSet, store: PatchStore, has_background: bool, calibration: Calibration) -> ModelDescription:
     from malaria_cells.inference.detector import DetectionSettings
-    from malaria_cells.inference.model_description import ModelDescription, file_fingerprint
 
     views, scan = (config.tta, None) if isinstance(config.tta, int) else (1, config.tta.model_dump())
     settings = DetectionSettings(config.nms, config.nms_iou or DetectionSettings.nms_iou, config.score_threshold, tta=views)
