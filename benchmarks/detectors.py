@@ -170,7 +170,7 @@ def score_ultralytics(weights: Path, parts: "DataSet", minutes: float) -> Row:
     from ultralytics import YOLO
 
     from malaria_cells.evaluation import detection_metrics
-    from malaria_cells.inference.detector import DetectionSettings
+    from malaria_cells.inference.decision import DetectionSettings
     from malaria_cells.inference.one_stage_detector import MIN_SCORE, OneStageDetector
     from malaria_cells.training.thresholds import choose_thresholds
 

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import supervision as sv
 
 from malaria_cells.base.progress import progress
 from malaria_cells.base.tensorflow_setup import start_tensorflow
 from malaria_cells.config import load_config
 from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.dataset import load_data_set, with_labels
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import read_image
 from malaria_cells.evaluation import as_one_class, cell_figures, detection_metrics, error_rates, infected_figures, interval_coverage
 from malaria_cells.inference.counting import count_detected, total
@@ -95,7 +95,7 @@ def figures(detector: Detector, annotations: AnnotationSet) -> dict[str, Any]:
     }
 
 
-def noise(images: Sequence[AnnotatedImage], seen: Sequence[sv.Detections], annotations: AnnotationSet) -> dict[str, list[float]]:
+def noise(images: Sequence[AnnotatedImage], seen: Sequence[Detections], annotations: AnnotationSet) -> dict[str, list[float]]:
     """95 % intervals of the bootstrap by group (Efron and Tibshirani 1993, chapter 13, percentiles)."""
     rng = np.random.default_rng(SEED)
     labels = annotations.labels

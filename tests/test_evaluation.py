@@ -2,11 +2,11 @@
 
 import contextlib
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import supervision as sv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
@@ -14,6 +14,7 @@ from pycocotools.cocoeval import COCOeval
 
 from malaria_cells.data import boxes, coco_rows
 from malaria_cells.data.annotations import AnnotatedImage
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import IGNORED, LabelSet
 from malaria_cells.evaluation import average_precision, class_matches, classification_metrics, detection_metrics, infected_figures
 from malaria_cells.inference.counting import counted_as
@@ -30,14 +31,13 @@ def detections(boxes_xyxy, class_ids, scores, n_classes=5, labels=None):
     ids = np.array(class_ids, dtype=np.int64)
     probabilities = np.zeros((len(ids), n_classes), dtype=np.float32)
     probabilities[np.arange(len(ids)), ids] = scores
-    detected = sv.Detections(
+    detected = Detections.from_boxes(
         xyxy=np.array(boxes_xyxy, dtype=np.float32).reshape(-1, 4),
         class_id=ids,
         confidence=np.array(scores, dtype=np.float32),
-        data={"probabilities": probabilities, "objectness": np.ones(len(ids), dtype=np.float32)},
+        probabilities=probabilities,
     )
-    detected.data["counted_as"] = counted_as(detected, labels or LABELS, 0.5, 0.5)
-    return detected
+    return replace(detected, counted_as=counted_as(detected, labels or LABELS, 0.5, 0.5))
 
 
 def truth_as_prediction(p, labels=LABELS):
@@ -175,7 +175,7 @@ def test_cells_are_found_at_any_score_or_as_counted():
     """A cell that is too unsure to be counted is found by the ranking alone; what lies on an ignore region is no false alarm."""
     squares = [[0, 0, 20, 20], [40, 0, 60, 20], [80, 0, 100, 20], [120, 0, 140, 20]]
     detected = detections(squares, [0, 2, 0, 0], [0.9, 0.4, 0.3, 0.9])
-    detected.data["counted_as"] = np.array([0, 0, -1, 0])
+    detected = replace(detected, counted_as=np.array([0, 0, -1, 0]))
     figures = detection_metrics([image([*squares[:3], squares[3]], [0, 2, 0, IGNORED])], [detected], LABELS, None)["cell"]
     assert (figures["recall50"], figures["recall"], figures["precision"]) == (1, pytest.approx(2 / 3), 1)
     figures = detection_metrics([image(squares[:3], [0, 2, 0])], [detected], LABELS, None)["cell"]
@@ -198,7 +198,7 @@ def test_every_label_is_ranked_by_its_own_scores():
     p = image(squares, [2, 2, 3])
     detected = detections(squares, [2, 3, 3], [0.9, 0.6, 0.8])
     alone = average_precision([p], [detected], LABELS)
-    detected.data["label_scores"] = np.array([[0, 0, 0.9, 0.2], [0, 0, 0.45, 0.6], [0.1, 0, 0, 0.8]], dtype=np.float32)
+    detected = replace(detected, label_scores=np.array([[0, 0, 0.9, 0.2], [0, 0, 0.45, 0.6], [0.1, 0, 0, 0.8]], dtype=np.float32))
     ranked = average_precision([p], [detected], LABELS)
     assert alone.ap50[2:] == [pytest.approx(51 / 101), 1.0]
     assert ranked.ap50[2:] == [1.0, 1.0]

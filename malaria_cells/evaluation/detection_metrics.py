@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-import supervision as sv
-
 from malaria_cells.data.annotations import AnnotatedImage
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation.average_precision import AveragePrecision, as_one_class, average_precision, cell_figures, mean_present
 from malaria_cells.evaluation.matches import cell_matches, infected_figures, micro_f1, parasitemia_errors
@@ -25,13 +24,13 @@ class Score:
 
 
 def detection_metrics(
-    images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet, seconds_per_image: float | None
+    images: list[AnnotatedImage], detections: list[Detections], labels: LabelSet, seconds_per_image: float | None
 ) -> dict[str, Any]:
     """Metrics of detections, compared with annotated images: the content of ``metrics.json``.
 
     Args:
         images: annotated images.
-        detections: detections of each image, in the same order, with ``data["counted_as"]`` (see `CellDetector.detect`).
+        detections: detections of each image, in the same order.
         labels: the classes.
         seconds_per_image: measured time, or None.
 
@@ -40,19 +39,19 @@ def detection_metrics(
         >>> import numpy as np
         >>> box, ids = np.array([[10, 10, 50, 50]], dtype=np.float32), np.array([0])
         >>> truth = AnnotatedImage("a.png", Path("a.png"), (100, 80), "a.png", box, ids, np.array([False]))
-        >>> detections = sv.Detections(xyxy=box + 2, class_id=ids, confidence=np.array([0.9]), data={"counted_as": ids})
+        >>> detections = Detections.from_boxes(box + 2, ids, np.array([0.9]))
         >>> detection_metrics([truth], [detections], LabelSet(("cell",)), None)["mAP50"]
         1.0
     """
     return score(images, detections, labels, seconds_per_image).metrics
 
 
-def score(images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet, seconds_per_image: float | None) -> Score:
+def score(images: list[AnnotatedImage], detections: list[Detections], labels: LabelSet, seconds_per_image: float | None) -> Score:
     """Metrics of detections, with the average precision of each class; arguments as in `detection_metrics`.
 
     Args:
         images: annotated images.
-        detections: detections of each image, in the same order, with ``data["counted_as"]``.
+        detections: detections of each image, in the same order.
         labels: the classes.
         seconds_per_image: measured time, or None.
     """

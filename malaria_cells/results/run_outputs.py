@@ -9,12 +9,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-import supervision as sv
 
 from malaria_cells.base import files
 from malaria_cells.base.text import excerpt, number_of, rounded
 from malaria_cells.data import coco_rows
 from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation import ClassMatches, Score, class_matches, classification_metrics, interval_coverage, score
@@ -103,7 +103,7 @@ class DetectionOutput:
         """The classes."""
         return self.detector.labels
 
-    def image(self, key: str, image: np.ndarray, detections: sv.Detections) -> None:
+    def image(self, key: str, image: np.ndarray, detections: Detections) -> None:
         """Write ``annotated/<image>.png``."""
         scene = draw_detections(image, detections, self.labels)
         _write_png(self.drawn(key), scene)
@@ -167,7 +167,7 @@ class DetectionOutput:
         self._matches(class_matches(images, detections, self.labels, ap50))
         return scored
 
-    def _rows(self, results: dict[str, sv.Detections]) -> Iterable[tuple]:
+    def _rows(self, results: dict[str, Detections]) -> Iterable[tuple]:
         for key, detections in sorted(results.items()):
             further = [DETECTION_COLUMNS[name](detections, self.labels) for name in DETECTION_COLUMNS]
             for i in np.argsort(-detections.confidence, kind="stable"):

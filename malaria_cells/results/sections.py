@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-import supervision as sv
 
 from malaria_cells.base.text import number_of, rounded
 from malaria_cells.data.annotations import AnnotatedImage
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation import AveragePrecision, error_analysis
@@ -74,7 +74,7 @@ def precision_recall(by_class: AveragePrecision, labels: LabelSet) -> Section:
     return Section("Precision and recall", text, (chart,))
 
 
-def confusion(images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet) -> Section:
+def confusion(images: list[AnnotatedImage], detections: list[Detections], labels: LabelSet) -> Section:
     """Chart the confusion matrix of annotated and counted classes."""
     counts = error_analysis.confusion(images, detections, labels)
     rows, columns = (*labels.names, NOT_ANNOTATED), (*labels.names, NOT_FOUND)
@@ -87,7 +87,7 @@ def confusion(images: list[AnnotatedImage], detections: list[sv.Detections], lab
     return Section("Confusion matrix", text, (chart,))
 
 
-def reliability(images: list[AnnotatedImage], detections: list[sv.Detections]) -> Section:
+def reliability(images: list[AnnotatedImage], detections: list[Detections]) -> Section:
     """Chart the fraction of right detections by score."""
     points = error_analysis.score_reliability(images, detections)
     text = "Of detections with score 0.8, eight in ten should be right. Below the line scores are too high, above it too low."
@@ -95,7 +95,7 @@ def reliability(images: list[AnnotatedImage], detections: list[sv.Detections]) -
     return Section("Calibration of the scores", text, (chart,))
 
 
-def best_median_worst(images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet) -> Section:
+def best_median_worst(images: list[AnnotatedImage], detections: list[Detections], labels: LabelSet) -> Section:
     """Show annotation and detections side by side for the images with the best, the median and the worst F1."""
     f1 = error_analysis.f1_by_image(images, detections, labels)
     order = [int(i) for i in np.argsort(-f1, kind="stable") if not np.isnan(f1[i])]
@@ -112,7 +112,7 @@ def best_median_worst(images: list[AnnotatedImage], detections: list[sv.Detectio
     return Section("Annotation beside detection", text, tuple(inlined))
 
 
-def doubtful(results: dict[str, sv.Detections], paths: dict[str, Path], labels: LabelSet) -> Section:
+def doubtful(results: dict[str, Detections], paths: dict[str, Path], labels: LabelSet) -> Section:
     """Show a sheet of the most doubtful cells."""
     cells = most_doubtful(results, labels, MAX_DOUBTFUL)
     if not cells:

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import supervision as sv
-
 from malaria_cells.base.text import number_of
+from malaria_cells.data.detections import Detections
 from malaria_cells.inference.counting import Count, ErrorRates, count_detected, total
 from malaria_cells.inference.detector import Detector
 from malaria_cells.inference.familiarity import FAMILIAR, UNLIKE, UNUSUAL, Familiarity
@@ -30,7 +29,7 @@ class Verdicts:
 
     @staticmethod
     def of(
-        detector: Detector, results: Mapping[str, sv.Detections], familiarity: Mapping[str, Familiarity | None], force: bool = False
+        detector: Detector, results: Mapping[str, Detections], familiarity: Mapping[str, Familiarity | None], force: bool = False
     ) -> "Verdicts":
         """Judge images together.
 

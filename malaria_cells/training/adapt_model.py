@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import supervision as sv
 
 from malaria_cells.base.progress import progress
 from malaria_cells.config import Config
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.dataset import DataSet
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import BACKGROUND, LabelSet
 from malaria_cells.data.patches import PatchStore
 from malaria_cells.evaluation import as_one_class, cell_figures, detection_metrics, error_rates, infected_figures
@@ -51,7 +51,7 @@ class _CrossValidated:
     compared: dict[str, Any]
     stores: tuple[PatchStore, PatchStore | None]
     is_infected: np.ndarray
-    detected: list[sv.Detections]
+    detected: list[Detections]
     classified: ClassifiedPart
 
 
@@ -183,9 +183,7 @@ class ModelAdaptation:
         ids = np.array([self.labels.names.index(name) for name in names] + [-1])
         images = self.annotated.images
         detected = [detector.detect(p.path) for p in progress(images, len(images), "detecting with the start model", "image")]
-        for d in detected:
-            d.class_id, d.data["counted_as"] = ids[d.class_id], ids[d.data["counted_as"]]
-        return _figures(self.annotated, detected)
+        return _figures(self.annotated, [replace(d, class_id=ids[d.class_id], counted_as=ids[d.counted_as]) for d in detected])
 
     def _description(self, patches: str, template: ModelDescription) -> ModelDescription:
         config, refiner = self.config, self.config.refiner
@@ -213,7 +211,7 @@ class ModelAdaptation:
             adapted_from=self.start.record,
         )
 
-    def _errors(self, detected: list[sv.Detections], n_infected: int) -> ErrorRates | None:
+    def _errors(self, detected: list[Detections], n_infected: int) -> ErrorRates | None:
         """Error rates out of fold; those of infected cells are the start model's if fewer than `few.MIN_INFECTED` are annotated."""
         if not self.labels.is_infected.any():
             return None
@@ -223,7 +221,7 @@ class ModelAdaptation:
         return replace(errors, infected=start_errors.infected, found=start_errors.found)
 
 
-def _figures(annotated: AnnotationSet, detected: list[sv.Detections]) -> dict[str, float | None]:
+def _figures(annotated: AnnotationSet, detected: list[Detections]) -> dict[str, float | None]:
     images, labels = list(annotated.images), annotated.labels
     figures: dict[str, float | None] = {
         "cell_AP50": cell_figures(images, detected, labels).ap50[0],

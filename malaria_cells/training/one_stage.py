@@ -70,7 +70,7 @@ def _panels(row: dict[str, float]) -> dict[str, str]:
 
 
 def _description(config: Config, data: DataSet, size_hw: tuple[int, int]):  # type: ignore[no-untyped-def]
-    from malaria_cells.inference.detector import DetectionSettings
+    from malaria_cells.inference.decision import DetectionSettings
     from malaria_cells.inference.model_description import ModelDescription, file_fingerprint
 
     fingerprints = {"config": file_fingerprint(config.to_yaml())}

@@ -222,7 +222,7 @@ def _with_thresholds(description, networks: list[Network], proposer, data: DataS
 
 
 def _description(config: Config, data: DataSet, store: PatchStore, has_background: bool, calibration: Calibration):  # type: ignore[no-untyped-def]
-    from malaria_cells.inference.detector import DetectionSettings
+    from malaria_cells.inference.decision import DetectionSettings
     from malaria_cells.inference.model_description import ModelDescription, file_fingerprint
 
     views, scan = (config.tta, None) if isinstance(config.tta, int) else (1, config.tta.model_dump())

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import supervision as sv
 
 from malaria_cells.app.commands.run_model import LoadedModel, load
 from malaria_cells.app.commands.run_request import RunRequest
@@ -19,6 +18,7 @@ from malaria_cells.base.parallel import PREFETCHED, imap_ordered
 from malaria_cells.base.progress import progress
 from malaria_cells.base.text import number_of
 from malaria_cells.data.annotations import AnnotationSet
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import list_images, read_image
 from malaria_cells.data.labels import warn_of_uncounted
 from malaria_cells.data.seen_before import SPLIT, seen_in, warning_of_seen
@@ -80,7 +80,7 @@ def _detect(request: RunRequest, model: Path, loaded: LoadedModel, root: Path, k
     seen_in_training = [] if truth is None else _seen_in_training(model, truth, request.split)
     output = DetectionOutput.start(request.output, detector, root, keys, request.force)
 
-    def detect_one(image: np.ndarray) -> tuple[sv.Detections, Familiarity | None]:
+    def detect_one(image: np.ndarray) -> tuple[Detections, Familiarity | None]:
         detections = detector.detect(image)
         return detections, detector.familiarity(image, detections)
 
@@ -131,14 +131,14 @@ def _seen_in_training(model: Path, truth: AnnotationSet, split: Path | None) -> 
 
 
 def _warn_of_unusual_sizes(detector: Any, finished: Finished) -> None:
-    from malaria_cells.inference.detector import TwoStageDetector
+    from malaria_cells.inference.two_stage_detector import TwoStageDetector
     from malaria_cells.proposals.learned.scale import unusual_cell_sizes
 
     if not isinstance(detector, TwoStageDetector) or detector.proposer.cell_size is None:
         return
     reference_sizes = detector.proposer.reference_sizes
     expected = " to ".join(dict.fromkeys(f"{size:.0f}" for size in (min(reference_sizes), max(reference_sizes))))
-    counted_boxes = (detections.xyxy[detections.data["counted_as"] >= 0] for detections in finished.results.values())
+    counted_boxes = (detections.xyxy[detections.counted_as >= 0] for detections in finished.results.values())
     unusual = unusual_cell_sizes(counted_boxes, reference_sizes)
     if len(unusual):
         log.warning(

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import streamlit as st
-import supervision as sv
 
 from malaria_cells.app.page import adapting, panels, view
 from malaria_cells.app.page.markdown import plain
 from malaria_cells.app.page.uploads import MAX_MEGABYTES, SAMPLE, UploadedImage, counted_cells, read_upload, sample_smear
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.file_names import distinct, printable
+from malaria_cells.data.detections import Detections
 from malaria_cells.inference.counting import Count, count_detected
 from malaria_cells.inference.detector import Detector
 from malaria_cells.inference.model_folder import load_detector
@@ -171,7 +171,7 @@ def _figures(detector: Detector, counts: dict[str, Count], image: UploadedImage,
             st.caption(plain(verdicts.sentence))
 
 
-def _image(image: UploadedImage, cells: sv.Detections, detector: Detector) -> int | None:
+def _image(image: UploadedImage, cells: Detections, detector: Detector) -> int | None:
     """Draw the image and return the index of the clicked cell, or None."""
     figure = view.image_figure(image.pixels, cells, detector.labels)
     height, width = image.pixels.shape[:2]
