@@ -79,7 +79,7 @@ def figures(detector: Detector, annotations: AnnotationSet) -> dict[str, Any]:
         pixels = read_image(p.path)
         seen.append(detector.detect(pixels))
         verdicts.append(detector.familiarity(pixels, seen[-1]))
-    scored = detection_metrics(images, seen, labels, None)
+    scored = detection_metrics(images, seen, labels, None).to_json()
     by_image = [count_detected(own, labels) for own in seen]
     counted = total(by_image, labels)
     rates = error_rates(images, seen, labels)
@@ -111,7 +111,7 @@ def noise(images: Sequence[AnnotatedImage], seen: Sequence[Detections], annotati
         values = {"cell AP50": cell_figures(drawn, found, labels).ap50[0]}
         if any(labels.is_infected[p.cell_class_ids].any() for p in drawn):
             values["infected AP50"] = as_one_class(drawn, found, labels.is_infected).ap50[0]
-            values["infected F1"] = infected_figures(drawn, found, labels)["f1"]
+            values["infected F1"] = infected_figures(drawn, found, labels).f1
         for name, value in values.items():
             if value is not None:
                 samples[name].append(float(value))

@@ -173,7 +173,7 @@ def infected_f1(model, keras_detector, iml):
 
     def of(folder):
         found = list(CellDetector.load(folder).detect_each(p.path for p in images))
-        return infected_figures(images, found, truth.labels)["f1"]
+        return infected_figures(images, found, truth.labels).f1
 
     return of
 

@@ -27,8 +27,9 @@ from malaria_cells.inference.familiarity.model import NO_INFECTED_CELLS
 from malaria_cells.inference.familiarity.signals import NAMES
 from malaria_cells.inference.model_description import load_description, plain
 from malaria_cells.inference.unfamiliar import UnfamiliarSigmoid
-from malaria_cells.results.run_outputs import DetectionOutput, Finished
+from malaria_cells.results.run_outputs import DetectionOutput
 from malaria_cells.results.run_report import write_run_report
+from malaria_cells.results.run_results import RunResults
 from malaria_cells.results.sections import counted_headline
 from malaria_cells.results.verdicts import Verdicts
 from malaria_cells.training.elsewhere import read_elsewhere
@@ -355,7 +356,7 @@ def three_results():
 
 
 def finished_of(results, familiarity):
-    return Finished(results, familiarity=familiarity, sizes_wh=dict.fromkeys(results, (640, 480)))
+    return RunResults(results, familiarity=familiarity, sizes_wh=dict.fromkeys(results, (640, 480)))
 
 
 def table(folder):

@@ -168,6 +168,7 @@ ORDER = {
     "results": [
         "columns",
         "document",
+        "run_results",
         "scored_by",
         "style",
         "verdicts",
@@ -180,6 +181,8 @@ ORDER = {
         "compare",
         "data_set_summary",
         "output_folder",
+        "tables",
+        "classification_output",
         "run_outputs",
         "sections",
         "run_report",

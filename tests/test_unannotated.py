@@ -27,7 +27,7 @@ ELSEWHERE = [[10, 200, 50, 240], [100, 200, 140, 240]]
 
 def everything(images, found):
     matches = class_matches(images, found, LABELS, average_precision(images, found, LABELS).ap50)
-    return detection_metrics(images, found, LABELS, None), matches, confusion(images, found, LABELS).tolist()
+    return detection_metrics(images, found, LABELS, None).to_json(), matches, confusion(images, found, LABELS).tolist()
 
 
 def test_what_nobody_looked_for_changes_no_figure():
@@ -138,7 +138,7 @@ def test_figures_by_data_set_are_those_of_each_alone():
     figures = figures_by_data_set(AnnotationSet(LABELS, tuple(images)), {p.key: d for p, d in zip(images, found, strict=True)})
     assert list(figures) == ["a", "b"]
     rates = error_rates(images[1::2], found[1::2], LABELS)
-    alone = detection_metrics(images[1::2], found[1::2], LABELS, None)
+    alone = detection_metrics(images[1::2], found[1::2], LABELS, None).to_json()
     assert figures["a"] == alone | {"counts": asdict(rates)}
     table = section(figures)
     assert [row[:2] for row in table.rows] == [("a", "2"), ("b", "2")]

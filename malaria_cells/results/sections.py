@@ -9,7 +9,7 @@ from malaria_cells.data.annotations import AnnotatedImage
 from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.evaluation import AveragePrecision, error_analysis
+from malaria_cells.evaluation import AveragePrecision, DetectionMetrics, error_analysis
 from malaria_cells.inference.counting import Count, ErrorRates, count
 from malaria_cells.inference.familiarity import LEVELS, Familiarity
 from malaria_cells.results import charts
@@ -24,24 +24,23 @@ MAX_ROWS = 60  # images in the chart of parasitemia
 NOT_FOUND, NOT_ANNOTATED = "not found", "not annotated"
 
 
-def headline_of(metrics: dict) -> list[Headline]:
-    """Return the key figures of ``metrics.json``, each with its meaning."""
-    cell = metrics["cell"]
-    meaning = f"of the annotated cells match a counted box (IoU 0.5); {_percent(cell['recall50'])} match a box of any score"
+def headline_of(metrics: DetectionMetrics) -> list[Headline]:
+    """Return the key figures of a score, each with its meaning."""
+    meaning = f"of the annotated cells match a counted box (IoU 0.5); {_percent(metrics.cell_recall50)} match a box of any score"
     headlines = [
-        Headline("Cells found", _percent(cell["recall"]), meaning),
-        Headline("Cell AP50", rounded(cell["AP50"]), "average precision of cells whatever their class; 1 is perfect"),
+        Headline("Cells found", _percent(metrics.cell.recall), meaning),
+        Headline("Cell AP50", rounded(metrics.cell_ap50), "average precision of cells whatever their class; 1 is perfect"),
         Headline(
-            "mAP50", rounded(metrics["mAP50"]), "average precision, averaged over the classes present; rare classes count as much as others"
+            "mAP50", rounded(metrics.map50), "average precision, averaged over the classes present; rare classes count as much as others"
         ),
     ]
-    if "infected" in metrics:
-        infected = metrics["infected"]
-        detected = f"recall {_percent(infected['recall'])}, precision {_percent(infected['precision'])} of infected cells"
-        headlines.append(Headline("Infected F1", rounded(infected["f1"]), detected))
-        alarms = infected["false_alarms_per_1000_red_cells"]
+    infected = metrics.infected
+    if infected is not None and metrics.parasitemia is not None:
+        detected = f"recall {_percent(infected.recall)}, precision {_percent(infected.precision)} of infected cells"
+        headlines.append(Headline("Infected F1", rounded(infected.f1), detected))
+        alarms = infected.false_alarms_per_1000_red_cells
         headlines.append(Headline("False alarms", "none" if alarms is None else f"{alarms:.1f}", "per 1,000 healthy red cells"))
-        error = metrics["parasitemia"]["mean_absolute_error"]
+        error = metrics.parasitemia.mean_absolute_error
         text = "unknown" if error is None else f"{100 * error:.2f} points"
         headlines.append(Headline("Parasitemia, error", text, "mean absolute difference from the annotated percentage per image"))
     return headlines

@@ -163,7 +163,7 @@ class ModelAdaptation:
             "compared": validated.compared,
             "steps": budget.taken,
             **figures,
-            PART: validated.classified.metrics | {"detection": metrics},
+            PART: validated.classified.metrics | {"detection": metrics.to_json()},
         }
 
     def _start_scaling(self, fitted: Calibration, raw: np.ndarray, is_infected: np.ndarray) -> InfectionSigmoid | None:
@@ -230,5 +230,5 @@ def _figures(annotated: AnnotationSet, detected: list[Detections]) -> dict[str, 
     }
     if annotated.class_counts[labels.is_infected].sum():
         figures["infected_AP50"] = as_one_class(images, detected, labels.is_infected).ap50[0]
-        figures["infected_f1"] = infected_figures(images, detected, labels)["f1"]
+        figures["infected_f1"] = infected_figures(images, detected, labels).f1
     return figures

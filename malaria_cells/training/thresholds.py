@@ -113,7 +113,7 @@ def choose_thresholds(
     detector = compared.best(detector, "candidate_threshold", CANDIDATE_GRID, compared.ranking)
     detections = compared.detections(detector)
     counted = [[recounted(d, labels, replace(detector.settings, infected_threshold=t)) for d in detections] for t in OPERATING_GRID]
-    f1 = [infected_figures(images, c, labels)["f1"] or 0.0 for c in counted]
+    f1 = [infected_figures(images, c, labels).f1 or 0.0 for c in counted]
     if not any(f1):
         return detector, detections  # no infected cell in the validation part, so the threshold cannot be chosen
     tolerance = float(np.clip(TOLERANCE_BY_CELLS / validation.class_counts[labels.is_infected].sum(), TOLERANCE, MAX_TOLERANCE))

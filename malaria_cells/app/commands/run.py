@@ -25,10 +25,12 @@ from malaria_cells.data.seen_before import SPLIT, seen_in, warning_of_seen
 from malaria_cells.data.split_file import read_parts
 from malaria_cells.inference.familiarity import Familiarity
 from malaria_cells.inference.model_folder import shipped
+from malaria_cells.results.classification_output import write_classification
 from malaria_cells.results.output_folder import check_output, claimed
 from malaria_cells.results.review import FOLDER as REVIEW
-from malaria_cells.results.run_outputs import DetectionOutput, Finished, write_classification
+from malaria_cells.results.run_outputs import DetectionOutput
 from malaria_cells.results.run_report import write_run_report
+from malaria_cells.results.run_results import RunResults
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +132,7 @@ def _seen_in_training(model: Path, truth: AnnotationSet, split: Path | None) -> 
     return [("Seen in training", warning)]
 
 
-def _warn_of_unusual_sizes(detector: Any, finished: Finished) -> None:
+def _warn_of_unusual_sizes(detector: Any, finished: RunResults) -> None:
     from malaria_cells.inference.two_stage_detector import TwoStageDetector
     from malaria_cells.proposals.learned.scale import unusual_cell_sizes
 
@@ -171,7 +173,7 @@ def _classify(request: RunRequest, loaded: LoadedModel, root: Path, keys: list[s
 
 def _process(
     step: Callable[[np.ndarray], Any], root: Path, keys: list[str], title: str, write: Callable[[str, np.ndarray, Any], None]
-) -> Finished:
+) -> RunResults:
     """Process the images in parallel, and write their results meanwhile.
 
     Args:
@@ -186,7 +188,7 @@ def _process(
         image = read_image(root / key)
         return image, step(image)
 
-    finished = Finished()
+    finished = RunResults()
     with ThreadPoolExecutor(1) as writer:
         writing: deque[tuple[str, Future]] = deque()
         try:
@@ -216,7 +218,7 @@ def _process(
     return finished
 
 
-def _await(key: str, pending: Future, finished: Finished) -> None:
+def _await(key: str, pending: Future, finished: RunResults) -> None:
     """Wait until an image is drawn and written. An error is recorded, so the tables are still written."""
     try:
         pending.result()

@@ -161,11 +161,11 @@ def _figures(detector: Detector, counts: dict[str, Count], image: UploadedImage,
     if detector.labels.is_infected.any():
         columns[1].metric("Red cells", f"{count.red_cells:,}")
         columns[2].metric("Infected", f"{count.infected:,}")
-        is_given = image.name in verdicts.given
+        is_given = image.name in verdicts.included
         columns[3].metric("Parasitemia", count.parasitemia_text() if is_given else "not given")
         columns[3].caption(count.interval_in_words(detector.errors_for(image.familiarity)) if is_given else "unlike anything learned")
     if len(counts) > 1:
-        which = f"All {len(counts)}" if len(verdicts.given) == len(counts) else f"{len(verdicts.given)} of {len(counts)}"
+        which = f"All {len(counts)}" if len(verdicts.included) == len(counts) else f"{len(verdicts.included)} of {len(counts)}"
         st.markdown(f"{which} images: {plain(verdicts.together.in_words(detector.labels, verdicts.errors))}")
         if verdicts.sentence:
             st.caption(plain(verdicts.sentence))
