@@ -22,7 +22,8 @@ from malaria_cells.training import few, transfer
 from malaria_cells.training.adaptation import Adaptation
 from malaria_cells.training.adaptation_result import PART, AdaptationImages, Adapted
 from malaria_cells.training.budget import Budget, Plan, plan_of, stages_of
-from malaria_cells.training.fit_classifier import TrainingData
+from malaria_cells.training.class_transfer import classes_of
+from malaria_cells.training.classifier_data import TrainingData
 from malaria_cells.training.fit_familiarity import fit_familiarity
 from malaria_cells.training.records import keep_record
 from malaria_cells.training.start_model import StartModel
@@ -171,7 +172,7 @@ class ModelAdaptation:
         if not is_infected.any() or is_infected.all():
             return None
         start = self.start.description.calibration
-        columns = transfer.classes_of(self.start, self.labels, len(is_infected)).columns_before
+        columns = classes_of(self.start, self.labels, len(is_infected)).columns_before
         return few.carried_over(start.infection, few.start_in_new_classes(start, columns, is_infected), fitted, raw, is_infected)
 
     def _start_figures(self) -> dict[str, float | None] | None:

@@ -34,8 +34,9 @@ from malaria_cells.proposals.learned.training import Schedule, train_proposer
 from malaria_cells.proposals.learned.training_images import Preprocessing
 from malaria_cells.training.budget import CLASSIFIER_EPOCHS, REFINER_EPOCHS, Budget, Plan
 from malaria_cells.training.cascade import train_classifiers
+from malaria_cells.training.classifier_data import TrainingData
 from malaria_cells.training.few import FRACTIONS, OutOfFold, nearest_of_best
-from malaria_cells.training.fit_classifier import Trained, TrainingData, predict_rows
+from malaria_cells.training.fit_classifier import Trained, predict_rows
 from malaria_cells.training.transfer import averaged_weights
 
 PROPOSER_BATCH = 8  # crops per step

@@ -36,7 +36,8 @@ def train_two_stage_into(folder: Path, config: Config, data: DataSet, run: RunSt
     """Train, choose thresholds, and write the model folder except for its report."""
     from malaria_cells.inference.model_folder import load_detector, save_model
     from malaria_cells.training.cascade import train_classifiers, train_further
-    from malaria_cells.training.fit_classifier import TrainingData, predict_rows
+    from malaria_cells.training.classifier_data import TrainingData
+    from malaria_cells.training.fit_classifier import predict_rows
     from malaria_cells.training.fit_familiarity import validated_coverage
 
     _check_single_cells(config.background_per_image > 0, data)
@@ -124,12 +125,12 @@ def _check_classifiers(config: Config, data: DataSet, start: StartModel | None) 
             recipe.model, recipe.image_size, len(data.train.labels) + 1, recipe.dropout, recipe.weights or "none", recipe.freeze
         )
     if start is not None:
-        from malaria_cells.training.transfer import classes_of, said_of
+        from malaria_cells.training.class_transfer import classes_of, describe_classes
 
         n_classes = len(data.train.labels) + (config.background_per_image > 0)
         networks = _starts(start, config, data, n_classes)
         if networks[0] is not None:
-            print(said_of(classes_of(start, data.train.labels, n_classes), start.folder), file=sys.stderr)
+            print(describe_classes(classes_of(start, data.train.labels, n_classes), start.folder), file=sys.stderr)
 
 
 def _proposer(config: Config, data: DataSet, run: RunState, start: StartModel | None):  # type: ignore[no-untyped-def]
