@@ -16,9 +16,9 @@ from malaria_cells.base.progress import progress
 from malaria_cells.config import load_config
 from malaria_cells.data.dataset import load_data_set, with_labels
 from malaria_cells.evaluation import error_rates
-from malaria_cells.inference.detector import TwoStageDetector
 from malaria_cells.inference.model_description import ABOUT, plain
 from malaria_cells.inference.model_folder import load_detector
+from malaria_cells.inference.two_stage_detector import TwoStageDetector
 from malaria_cells.training.fit_familiarity import fit_familiarity
 
 

@@ -170,7 +170,7 @@ def score_ultralytics(weights: Path, parts: "DataSet", minutes: float) -> Row:
     from ultralytics import YOLO
 
     from malaria_cells.evaluation import detection_metrics
-    from malaria_cells.inference.detector import DetectionSettings
+    from malaria_cells.inference.decision import DetectionSettings
     from malaria_cells.inference.one_stage_detector import MIN_SCORE, OneStageDetector
     from malaria_cells.training.thresholds import choose_thresholds
 
@@ -190,7 +190,7 @@ def score_ultralytics(weights: Path, parts: "DataSet", minutes: float) -> Row:
     started = time.perf_counter()
     found = [detector.detect(p.path) for p in test]
     seconds = (time.perf_counter() - started) / len(test)
-    metrics = detection_metrics(test, found, parts.train.labels, seconds)
+    metrics = detection_metrics(test, found, parts.train.labels, seconds).to_json()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return Row("YOLOv8n (Ultralytics)", metrics, seconds, peak, minutes)
 

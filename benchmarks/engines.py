@@ -53,7 +53,7 @@ def main() -> None:
                 started = time.perf_counter()
                 found.append(detector.detect(image))
                 seconds.append(time.perf_counter() - started)
-            m = detection_metrics(images, found, labels, None)
+            m = detection_metrics(images, found, labels, None).to_json()
             name = f"{engine}{', int8' if int8 else ''}"
             size = sum(f.stat().st_size for f in where.rglob("*") if f.suffix in WEIGHTS or f.name.startswith("variables"))
             figures = (m["cell"]["AP50"], m["mAP50"], m["infected"]["f1"])

@@ -67,7 +67,7 @@ def scored(model: Path, test: AnnotationSet) -> dict[str, float | None]:
     detector, _ = load_detector(model)
     images = list(test.images)
     found = [detector.detect(p.path) for p in progress(images, len(images), "detecting", "image")]
-    metrics = detection_metrics(images, found, test.labels, None)
+    metrics = detection_metrics(images, found, test.labels, None).to_json()
     return {name: metrics.get(part, {}).get(key) for name, (part, key) in FIGURES.items()}
 
 

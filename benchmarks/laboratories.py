@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import supervision as sv
 
 from malaria_cells.base.progress import progress
 from malaria_cells.base.tensorflow_setup import start_tensorflow
 from malaria_cells.config import load_config
 from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.dataset import load_data_set, with_labels
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import read_image
 from malaria_cells.evaluation import as_one_class, cell_figures, detection_metrics, error_rates, infected_figures, interval_coverage
 from malaria_cells.inference.counting import count_detected, total
@@ -79,7 +79,7 @@ def figures(detector: Detector, annotations: AnnotationSet) -> dict[str, Any]:
         pixels = read_image(p.path)
         seen.append(detector.detect(pixels))
         verdicts.append(detector.familiarity(pixels, seen[-1]))
-    scored = detection_metrics(images, seen, labels, None)
+    scored = detection_metrics(images, seen, labels, None).to_json()
     by_image = [count_detected(own, labels) for own in seen]
     counted = total(by_image, labels)
     rates = error_rates(images, seen, labels)
@@ -95,7 +95,7 @@ def figures(detector: Detector, annotations: AnnotationSet) -> dict[str, Any]:
     }
 
 
-def noise(images: Sequence[AnnotatedImage], seen: Sequence[sv.Detections], annotations: AnnotationSet) -> dict[str, list[float]]:
+def noise(images: Sequence[AnnotatedImage], seen: Sequence[Detections], annotations: AnnotationSet) -> dict[str, list[float]]:
     """95 % intervals of the bootstrap by group (Efron and Tibshirani 1993, chapter 13, percentiles)."""
     rng = np.random.default_rng(SEED)
     labels = annotations.labels
@@ -111,7 +111,7 @@ def noise(images: Sequence[AnnotatedImage], seen: Sequence[sv.Detections], annot
         values = {"cell AP50": cell_figures(drawn, found, labels).ap50[0]}
         if any(labels.is_infected[p.cell_class_ids].any() for p in drawn):
             values["infected AP50"] = as_one_class(drawn, found, labels.is_infected).ap50[0]
-            values["infected F1"] = infected_figures(drawn, found, labels)["f1"]
+            values["infected F1"] = infected_figures(drawn, found, labels).f1
         for name, value in values.items():
             if value is not None:
                 samples[name].append(float(value))

@@ -50,7 +50,7 @@ def main() -> None:
                 seconds[name] += time.perf_counter() - started
         scaled = [replace(p, boxes_xyxy=p.boxes_xyxy * np.float32(factor)) for p in images]
         for name, detections in found.items():
-            figures = detection_metrics(scaled, detections, detector.labels, None)
+            figures = detection_metrics(scaled, detections, detector.labels, None).to_json()
             f1 = figures["infected"]["f1"]
             row = [f"{factor:g}", name, *(f"{v:.3f}" for v in (figures["mAP50"], figures["cell"]["recall50"], f1))]
             print("| " + " | ".join([*row, f"{seconds[name] / len(images):.2f}"]) + " |", flush=True)

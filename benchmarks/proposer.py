@@ -16,13 +16,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import supervision as sv
 
 from malaria_cells.base.tensorflow_setup import start_tensorflow
 from malaria_cells.config import load_config
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.dataset import DataSet, load_data_set, with_labels
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import read_image
 from malaria_cells.evaluation import cell_figures
 from malaria_cells.inference.suppression import suppress
@@ -43,14 +43,14 @@ def shrunk(annotations: AnnotationSet, factor: float, folder: Path) -> Annotatio
     return replace(annotations, images=tuple(smaller(p) if p.group in groups else p for p in annotations.images))
 
 
-def boxes_of(proposer: Proposer, image: AnnotatedImage, nms_iou: float) -> sv.Detections:
+def boxes_of(proposer: Proposer, image: AnnotatedImage, nms_iou: float) -> Detections:
     """What is proposed for an image."""
     xyxy, proposal_scores = proposer.candidates(read_image(image.path))
     kept = suppress(xyxy, proposal_scores, nms_iou, None)
-    return sv.Detections(xyxy[kept], confidence=proposal_scores[kept], class_id=np.zeros(len(kept), dtype=int))
+    return Detections.from_boxes(xyxy[kept], np.zeros(len(kept)), proposal_scores[kept])
 
 
-def print_figures(annotations: AnnotationSet, found: dict[str, sv.Detections]) -> None:
+def print_figures(annotations: AnnotationSet, found: dict[str, Detections]) -> None:
     """How well the boxes fit, by class.
 
     Args:

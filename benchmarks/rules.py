@@ -21,7 +21,8 @@ from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.images import read_image
 from malaria_cells.evaluation import as_one_class, average_precision, cell_figures, mean_present
 from malaria_cells.inference import detector as detectors
-from malaria_cells.inference.detector import Predictions, TwoStageDetector
+from malaria_cells.inference.detector import Predictions
+from malaria_cells.inference.two_stage_detector import TwoStageDetector
 
 OVERLAPS = (0.3, 0.4, 0.5, 0.6, 0.7)
 

@@ -96,7 +96,7 @@ def untrained_model(tmp_path_factory, six_classes) -> Path:
     import keras
 
     from malaria_cells.inference.calibration import Calibration
-    from malaria_cells.inference.detector import DetectionSettings
+    from malaria_cells.inference.decision import DetectionSettings
     from malaria_cells.inference.model_description import ModelDescription
     from malaria_cells.inference.model_folder import save_model
     from malaria_cells.models import build_classifier

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import supervision as sv
 
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.counting import UNMEASURED, Count, ErrorRates, count, counted_as, elsewhere, extra_variance
 
@@ -34,7 +34,7 @@ def test_sum(six_classes):
 def detections(class_ids, scores, probabilities, objectness=1.0):
     n = len(class_ids)
     data = {"probabilities": np.array(probabilities), "objectness": np.broadcast_to(objectness, n)}
-    return sv.Detections(xyxy=np.zeros((n, 4)), class_id=np.array(class_ids), confidence=np.array(scores), data=data)
+    return Detections.from_boxes(xyxy=np.zeros((n, 4)), class_id=np.array(class_ids), confidence=np.array(scores), **data)
 
 
 def test_a_doubtful_infection_counts_as_the_best_healthy_label(six_classes):

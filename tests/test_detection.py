@@ -10,8 +10,9 @@ from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference import tta
 from malaria_cells.inference.calibration import Calibration
 from malaria_cells.inference.classifier import PatchClassifier, both_classes, infected_classes, raw_probabilities
-from malaria_cells.inference.detector import MAX_SECONDARY, DetectionSettings, TwoStageDetector, label_and_score
+from malaria_cells.inference.decision import MAX_SECONDARY, DetectionSettings, label_and_score
 from malaria_cells.inference.suppression import NESTED_DECAY, nested_decay, overlapping, suppress
+from malaria_cells.inference.two_stage_detector import TwoStageDetector
 from malaria_cells.proposals import Proposer
 
 
@@ -68,9 +69,9 @@ def test_decide_does_not_count_background_and_drops_low_scores(six_classes):
     p = np.array([[0.6, 0, 0, 0, 0, 0, 0.4], [0.4, 0, 0, 0, 0, 0, 0.6], [0.28, 0.2, 0.08, 0.1, 0.1, 0.1, 0.14]])
     detections = detector.decide(squares, p)
     assert detections.xyxy[:, 0].tolist() == [0, 20]
-    assert detections.data["class_name"].tolist() == ["red blood cell"] * 2
-    assert detections.data["objectness"].tolist() == pytest.approx([0.6, 0.4])
-    assert detections.data["counted_as"].tolist() == [0, -1]
+    assert detections.class_name.tolist() == ["red blood cell"] * 2
+    assert detections.objectness.tolist() == pytest.approx([0.6, 0.4])
+    assert detections.counted_as.tolist() == [0, -1]
     # A proposal score counts with its weight.
     settings_changed = detector.with_settings(proposal_weight=2.0, score_threshold=0.0)
     weighted = settings_changed.decide(squares[:1], p[:1], np.array([0.5], dtype=np.float32))
@@ -90,9 +91,9 @@ def test_a_cell_has_a_score_under_every_label_that_it_may_have(six_classes):
     squares = np.array([[0, 0, 10, 10], [20, 0, 30, 10]], dtype=np.float32)
     settings = DetectionSettings(score_threshold=0.05, infected_threshold=0.5)
     detections = TwoStageDetector(Proposer(cell_size=40), classifier(six_classes), settings=settings).decide(squares, p)
-    assert detections.data["class_name"].tolist() == ["red blood cell", "ring"]
-    assert detections.data["label_scores"][[0, 1], detections.class_id] == pytest.approx(detections.confidence)
-    healthy, sick = detections.data["label_scores"]
+    assert detections.class_name.tolist() == ["red blood cell", "ring"]
+    assert detections.label_scores[[0, 1], detections.class_id] == pytest.approx(detections.confidence)
+    healthy, sick = detections.label_scores
     # Below the score threshold: out of the question. The stage that is not the cell's stays below the operating threshold.
     assert healthy == pytest.approx([0.9, 0, 0, 0, 0, 0])
     assert sick == pytest.approx([0.05, 0, 0, np.sqrt(0.9 * 0.5), MAX_SECONDARY * 0.5, 0])
@@ -103,9 +104,7 @@ def test_a_further_label_is_not_repeated_over_a_box_that_has_it_as_its_own(six_c
     ring, schizont = [0, 0, 0, 0.6, 0, 0.4, 0], [0, 0, 0, 0.45, 0, 0.55, 0]
     detector = TwoStageDetector(Proposer(cell_size=40), classifier(six_classes), settings=DetectionSettings(nms="class"))
     detections = detector.decide(squares, np.array([ring, schizont, ring]))
-    labels_of = {
-        tuple(box): np.flatnonzero(scores).tolist() for box, scores in zip(detections.xyxy, detections.data["label_scores"], strict=True)
-    }
+    labels_of = {tuple(box): np.flatnonzero(scores).tolist() for box, scores in zip(detections.xyxy, detections.label_scores, strict=True)}
     assert labels_of == {(0, 0, 10, 10): [3], (0, 0, 10, 11): [5], (50, 0, 60, 10): [3, 5]}
 
 
@@ -136,8 +135,8 @@ def test_a_nested_box_is_ranked_lower_and_not_counted(six_classes):
     detections = detector.decide(squares, p)
     assert detections.xyxy.tolist() == squares[[1, 2, 0]].tolist()
     assert detections.confidence.tolist() == pytest.approx([0.95, 0.6, 0.9 * NESTED_DECAY])
-    assert detections.data["objectness"].tolist() == pytest.approx([0.95, 0.6, 0.9 * NESTED_DECAY])
-    assert detections.data["counted_as"].tolist() == [0, 0, -1]
+    assert detections.objectness.tolist() == pytest.approx([0.95, 0.6, 0.9 * NESTED_DECAY])
+    assert detections.counted_as.tolist() == [0, 0, -1]
     assert len(detector.with_settings(score_threshold=0.3).decide(squares, p)) == 2
 
 
@@ -146,7 +145,7 @@ def test_nothing_proposed_nothing_found(six_classes):
     detector = TwoStageDetector(Proposer(cell_size=20), classifier(six_classes), settings=DetectionSettings())
     detections = detector.detect(empty)
     assert len(detections) == 0
-    assert detections.data["probabilities"].shape == (0, 7)
+    assert detections.probabilities.shape == (0, 7)
 
 
 def test_test_time_augmentation_is_the_mean_over_views():

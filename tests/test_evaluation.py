@@ -2,11 +2,11 @@
 
 import contextlib
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import supervision as sv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
@@ -14,6 +14,7 @@ from pycocotools.cocoeval import COCOeval
 
 from malaria_cells.data import boxes, coco_rows
 from malaria_cells.data.annotations import AnnotatedImage
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import IGNORED, LabelSet
 from malaria_cells.evaluation import average_precision, class_matches, classification_metrics, detection_metrics, infected_figures
 from malaria_cells.inference.counting import counted_as
@@ -30,14 +31,13 @@ def detections(boxes_xyxy, class_ids, scores, n_classes=5, labels=None):
     ids = np.array(class_ids, dtype=np.int64)
     probabilities = np.zeros((len(ids), n_classes), dtype=np.float32)
     probabilities[np.arange(len(ids)), ids] = scores
-    detected = sv.Detections(
+    detected = Detections.from_boxes(
         xyxy=np.array(boxes_xyxy, dtype=np.float32).reshape(-1, 4),
         class_id=ids,
         confidence=np.array(scores, dtype=np.float32),
-        data={"probabilities": probabilities, "objectness": np.ones(len(ids), dtype=np.float32)},
+        probabilities=probabilities,
     )
-    detected.data["counted_as"] = counted_as(detected, labels or LABELS, 0.5, 0.5)
-    return detected
+    return replace(detected, counted_as=counted_as(detected, labels or LABELS, 0.5, 0.5))
 
 
 def truth_as_prediction(p, labels=LABELS):
@@ -129,7 +129,7 @@ def test_parity_on_real_images(iml):
 @given(st.integers(0, 10_000))
 def test_truth_given_back_scores_exactly_one(seed):
     images, _ = random_case(seed, n_images=3)
-    metrics = detection_metrics(images, [truth_as_prediction(p) for p in images], LABELS, None)
+    metrics = detection_metrics(images, [truth_as_prediction(p) for p in images], LABELS, None).to_json()
     present = np.unique(np.concatenate([p.cell_class_ids for p in images]))
     if len(present) == 0:
         assert metrics["mAP"] is None
@@ -150,7 +150,7 @@ def test_truth_given_back_scores_one_with_more_than_a_hundred_cells():
     grid = np.stack(np.meshgrid(np.arange(16), np.arange(14)), axis=-1).reshape(-1, 2) * 20.0
     p = image(np.concatenate([grid, grid + 15], axis=1), [0] * len(grid))
     assert len(grid) == 224
-    metrics = detection_metrics([p], [truth_as_prediction(p)], LABELS, None)
+    metrics = detection_metrics([p], [truth_as_prediction(p)], LABELS, None).to_json()
     assert metrics["mAP"] == 1
     assert metrics["cell"]["recall50"] == 1
     # What COCO's own cap of 100 makes of the same perfect answer:
@@ -161,13 +161,13 @@ def test_ignore_regions_are_neither_hit_nor_miss():
     ring, region = [10, 10, 40, 40], [100, 100, 160, 160]
     with_region = image([ring, region], [2, IGNORED])
     inside = detections([ring, [105, 105, 140, 140], [110, 110, 150, 150]], [2, 2, 0], [0.9, 0.95, 0.8])
-    metrics = detection_metrics([with_region], [inside], LABELS, None)
+    metrics = detection_metrics([with_region], [inside], LABELS, None).to_json()
     assert metrics["mAP"] == 1
     assert metrics["per_class"]["ring"]["n"] == 1
     assert metrics["infected"]["precision"] == metrics["infected"]["recall"] == metrics["micro_f1"] == 1
     assert metrics["infected"]["false_alarms_per_1000_red_cells"] is None  # no healthy red cell is annotated
     # The same detections where no region excuses them:
-    without = detection_metrics([image([ring], [2])], [inside], LABELS, None)
+    without = detection_metrics([image([ring], [2])], [inside], LABELS, None).to_json()
     assert without["infected"]["precision"] == 0.5
 
 
@@ -175,17 +175,17 @@ def test_cells_are_found_at_any_score_or_as_counted():
     """A cell that is too unsure to be counted is found by the ranking alone; what lies on an ignore region is no false alarm."""
     squares = [[0, 0, 20, 20], [40, 0, 60, 20], [80, 0, 100, 20], [120, 0, 140, 20]]
     detected = detections(squares, [0, 2, 0, 0], [0.9, 0.4, 0.3, 0.9])
-    detected.data["counted_as"] = np.array([0, 0, -1, 0])
-    figures = detection_metrics([image([*squares[:3], squares[3]], [0, 2, 0, IGNORED])], [detected], LABELS, None)["cell"]
+    detected = replace(detected, counted_as=np.array([0, 0, -1, 0]))
+    figures = detection_metrics([image([*squares[:3], squares[3]], [0, 2, 0, IGNORED])], [detected], LABELS, None).to_json()["cell"]
     assert (figures["recall50"], figures["recall"], figures["precision"]) == (1, pytest.approx(2 / 3), 1)
-    figures = detection_metrics([image(squares[:3], [0, 2, 0])], [detected], LABELS, None)["cell"]
+    figures = detection_metrics([image(squares[:3], [0, 2, 0])], [detected], LABELS, None).to_json()["cell"]
     assert figures["precision"] == figures["recall"] == figures["f1"] == pytest.approx(2 / 3)
 
 
 def test_stage_confusion_is_still_an_infected_cell():
     p = image([[10, 10, 40, 40]], [2])
     detected = detections([[10, 10, 40, 40]], [3], [0.9])
-    metrics = detection_metrics([p], [detected], LABELS, None)
+    metrics = detection_metrics([p], [detected], LABELS, None).to_json()
     assert metrics["infected"]["f1"] == 1
     assert metrics["per_class"]["ring"]["AP50"] == 0
     assert metrics["cell"]["AP50"] == 1
@@ -198,12 +198,12 @@ def test_every_label_is_ranked_by_its_own_scores():
     p = image(squares, [2, 2, 3])
     detected = detections(squares, [2, 3, 3], [0.9, 0.6, 0.8])
     alone = average_precision([p], [detected], LABELS)
-    detected.data["label_scores"] = np.array([[0, 0, 0.9, 0.2], [0, 0, 0.45, 0.6], [0.1, 0, 0, 0.8]], dtype=np.float32)
+    detected = replace(detected, label_scores=np.array([[0, 0, 0.9, 0.2], [0, 0, 0.45, 0.6], [0.1, 0, 0, 0.8]], dtype=np.float32))
     ranked = average_precision([p], [detected], LABELS)
     assert alone.ap50[2:] == [pytest.approx(51 / 101), 1.0]
     assert ranked.ap50[2:] == [1.0, 1.0]
     # A cell is a cell once.
-    metrics = detection_metrics([p], [detected], LABELS, None)
+    metrics = detection_metrics([p], [detected], LABELS, None).to_json()
     assert metrics["cell"] == {"AP50": 1, "recall50": 1, "precision": 1, "recall": 1, "f1": 1}
     assert metrics["infected"]["AP50"] == 1.0
     rows = coco_rows.results([detected])
@@ -224,10 +224,10 @@ def test_infected_figures_by_hand():
     # Found: one ring, one schizont as ring, a healthy cell as ring, and a ring under the threshold.
     detected = detections([rows[0], rows[2], rows[3], rows[1]], [2, 2, 2, 2], [0.9, 0.8, 0.7, 0.2])
     figures = infected_figures([p], [detected], LABELS)
-    assert figures["precision"] == pytest.approx(2 / 3)
-    assert figures["recall"] == pytest.approx(2 / 3)
-    assert figures["f1"] == pytest.approx(2 / 3)
-    assert figures["false_alarms_per_1000_red_cells"] == pytest.approx(1000 / 3)
+    assert figures.precision == pytest.approx(2 / 3)
+    assert figures.recall == pytest.approx(2 / 3)
+    assert figures.f1 == pytest.approx(2 / 3)
+    assert figures.false_alarms_per_1000_red_cells == pytest.approx(1000 / 3)
 
 
 def test_annotated_predicted_and_matched_by_hand():
@@ -247,13 +247,13 @@ def test_annotated_predicted_and_matched_by_hand():
 def test_nothing_found_and_nothing_there():
     empty = detections([], [], [])
     p = image([[10, 10, 40, 40]], [0])
-    metrics = detection_metrics([p], [empty], LABELS, None)
+    metrics = detection_metrics([p], [empty], LABELS, None).to_json()
     assert metrics["mAP"] == metrics["cell"]["recall50"] == metrics["micro_f1"] == 0
     assert metrics["infected"]["recall"] is None
-    nothing = detection_metrics([image([], [])], [empty], LABELS, None)
+    nothing = detection_metrics([image([], [])], [empty], LABELS, None).to_json()
     assert nothing["mAP"] is None
     assert nothing["micro_f1"] is None
-    invented = detection_metrics([image([], [])], [detections([[1, 1, 9, 9]], [2], [0.9])], LABELS, None)
+    invented = detection_metrics([image([], [])], [detections([[1, 1, 9, 9]], [2], [0.9])], LABELS, None).to_json()
     assert invented["mAP"] is None
     assert invented["infected"]["precision"] == 0
 
@@ -264,14 +264,14 @@ def test_parasitemia_error_by_hand():
     detected = detections(rows, [0, 0, 2, 2], [0.9] * 4)  # 2 of 4
     other = image(rows, [0, 0, 2, 2], "b.png")  # 2 of 4, and 1 of 4 found
     detected_other = detections(rows, [0, 0, 0, 2], [0.9] * 4)
-    metrics = detection_metrics([truth, other], [detected, detected_other], LABELS, None)
+    metrics = detection_metrics([truth, other], [detected, detected_other], LABELS, None).to_json()
     assert metrics["parasitemia"] == {"mean_absolute_error": 0.25, "bias": 0.0}
 
 
 def test_without_infected_labels_the_keys_are_absent():
     labels = LabelSet(("cell", "debris"))
     p = image([[10, 10, 40, 40]], [0])
-    metrics = detection_metrics([p], [truth_as_prediction(p, labels)], labels, 0.1)
+    metrics = detection_metrics([p], [truth_as_prediction(p, labels)], labels, 0.1).to_json()
     assert not {"infected", "parasitemia"} & metrics.keys()
     assert metrics["per_class"]["debris"] == {"AP": None, "AP50": None, "n": 0}
     assert metrics["mAP"] == 1

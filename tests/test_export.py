@@ -64,8 +64,8 @@ def check_parity(keras_detector, detector, images, patches):
         wanted, found = keras_detector.detect(image), detector.detect(image)
         assert len(wanted) > 10
         assert found.xyxy == pytest.approx(wanted.xyxy, abs=0.01)
-        assert found.data["probabilities"] == pytest.approx(wanted.data["probabilities"], abs=1e-4)
-        assert (found.data["counted_as"] == wanted.data["counted_as"]).all()
+        assert found.probabilities == pytest.approx(wanted.probabilities, abs=1e-4)
+        assert (found.counted_as == wanted.counted_as).all()
 
 
 def patches_of(detector, images, count):
@@ -125,10 +125,10 @@ def test_the_example_runs_without_keras_and_finds_the_same(format_name, exported
     found = {(r["label"], *(float(r[k]) for k in ("x_min", "y_min", "x_max", "y_max"))): float(r["score"]) for r in rows}
     counted = Counter(r["counted_as"] for r in rows if r["counted_as"])
     names = [*keras_detector.labels.names, ""]
-    assert abs(counted.total() - (wanted.data["counted_as"] >= 0).sum()) <= 1
-    assert counted.keys() == {names[i] for i in wanted.data["counted_as"]} - {""}
+    assert abs(counted.total() - (wanted.counted_as >= 0).sum()) <= 1
+    assert counted.keys() == {names[i] for i in wanted.counted_as} - {""}
     missing = 0
-    for box, label, score in zip(wanted.xyxy, wanted.data["class_name"], wanted.confidence, strict=True):
+    for box, label, score in zip(wanted.xyxy, wanted.class_name, wanted.confidence, strict=True):
         near = [s for (name, *xyxy), s in found.items() if name == label and np.abs(np.array(xyxy) - box).max() < 0.2]
         missing += not any(abs(s - score) < 1e-3 for s in near)
     assert missing <= len(wanted) * 0.02  # a coordinate that rounds the other way moves a patch by a pixel
@@ -173,7 +173,7 @@ def infected_f1(model, keras_detector, iml):
 
     def of(folder):
         found = list(CellDetector.load(folder).detect_each(p.path for p in images))
-        return infected_figures(images, found, truth.labels)["f1"]
+        return infected_figures(images, found, truth.labels).f1
 
     return of
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from malaria_cells.data.patches import rescale
-from malaria_cells.inference.detector import TwoStageDetector
+from malaria_cells.inference.two_stage_detector import TwoStageDetector
 from tests.conftest import write_image
 from tests.test_run_command import rows, run
 

@@ -10,24 +10,26 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import supervision as sv
 import yaml
 
 from malaria_cells.app.cli import main
 from malaria_cells.base.errors import InputError
 from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.sample.smear import RADIUS, Slide, render_smear
 from malaria_cells.inference.counting import UNMEASURED, ErrorRates
-from malaria_cells.inference.detector import DetectionSettings, Detector
+from malaria_cells.inference.decision import DetectionSettings
+from malaria_cells.inference.detector import Detector
 from malaria_cells.inference.familiarity import FAMILIAR, UNLIKE, UNUSUAL, Familiarity, FamiliarityModel, appearance, fit, measure
 from malaria_cells.inference.familiarity.model import NO_INFECTED_CELLS
 from malaria_cells.inference.familiarity.signals import NAMES
 from malaria_cells.inference.model_description import load_description, plain
 from malaria_cells.inference.unfamiliar import UnfamiliarSigmoid
-from malaria_cells.results.run_outputs import DetectionOutput, Finished
+from malaria_cells.results.run_outputs import DetectionOutput
 from malaria_cells.results.run_report import write_run_report
+from malaria_cells.results.run_results import RunResults
 from malaria_cells.results.sections import counted_headline
 from malaria_cells.results.verdicts import Verdicts
 from malaria_cells.training.elsewhere import read_elsewhere
@@ -58,15 +60,16 @@ def found_at(boxes_xyxy, objectness=0.98):
     """Healthy red cells as a detector hands them on."""
     n = len(boxes_xyxy)
     probabilities = np.tile([0.97 * objectness, 0.03 * objectness, 1 - objectness], (n, 1))
-    return sv.Detections(
+    return Detections.from_boxes(
         xyxy=np.array(boxes_xyxy, dtype=np.float32).reshape(-1, 4),
         confidence=np.full(n, objectness),
         class_id=np.zeros(n, dtype=int),
-        data={"objectness": np.full(n, objectness), "probabilities": probabilities, "counted_as": np.zeros(n, dtype=np.int64)},
+        objectness=np.full(n, objectness),
+        probabilities=probabilities,
     )
 
 
-NOTHING = sv.Detections.empty()
+NOTHING = Detections.from_boxes(np.zeros((0, 4)), [])
 
 
 def smears(number, slides, seed, radius=RADIUS):
@@ -149,7 +152,7 @@ def test_networks_that_are_unsure_make_an_image_unusual_and_surer_ones_never(kno
     [(image, cells)] = smears(1, slides, 10)
     objectness = np.where(np.arange(len(cells)) % 2 == 0, 0.98, 0.6)
     found = found_at(cells)
-    found.data["objectness"] = objectness
+    found = replace(found, objectness=objectness)
     verdict = judged(known, image, found)
     assert verdict.level == UNUSUAL
     assert verdict.reason.startswith("the networks are unsure of 5")
@@ -279,7 +282,7 @@ def test_training_images_are_measured_by_their_annotation(sample):
         n = len(p.cells_xyxy)
         own = np.pad(0.95 * np.eye(len(names))[p.cell_class_ids], ((0, 0), (0, 1)), constant_values=0.05)
         data = {"objectness": np.full(n, 0.95), "probabilities": own}
-        found.append(sv.Detections(xyxy=p.cells_xyxy, class_id=p.cell_class_ids, confidence=np.full(n, 0.95), data=data))
+        found.append(Detections.from_boxes(xyxy=p.cells_xyxy, class_id=p.cell_class_ids, confidence=np.full(n, 0.95), **data))
     known = fit_familiarity(half, rest, found, half.median_cell_size)
     assert (len(known.sets), known.sets[0].images) == (1, 8)
     assert known.sets[0].centre[NAMES.index("size")] == pytest.approx(0, abs=0.1)
@@ -349,13 +352,11 @@ def three_results():
     found = {
         key: found_at(np.arange(4 * n).reshape(n, 4) + np.array([0, 0, 9, 9])) for key, n in (("a.png", 100), ("b.png", 50), ("c.png", 30))
     }
-    for detections in found.values():
-        detections.data["counted_as"][:2] = 1
-    return found
+    return {key: replace(d, counted_as=np.where(d.index < 2, 1, d.counted_as)) for key, d in found.items()}
 
 
 def finished_of(results, familiarity):
-    return Finished(results, familiarity=familiarity, sizes_wh=dict.fromkeys(results, (640, 480)))
+    return RunResults(results, familiarity=familiarity, sizes_wh=dict.fromkeys(results, (640, 480)))
 
 
 def table(folder):

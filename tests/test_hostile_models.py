@@ -39,7 +39,7 @@ def models(tmp_path_factory):
     import keras
 
     from malaria_cells.inference.calibration import Calibration
-    from malaria_cells.inference.detector import DetectionSettings
+    from malaria_cells.inference.decision import DetectionSettings
 
     keras.utils.set_random_seed(0)
     inputs = keras.Input((16, 16, 3))

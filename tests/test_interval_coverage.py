@@ -1,9 +1,9 @@
 from pathlib import Path
 
 import numpy as np
-import supervision as sv
 
 from malaria_cells.data.annotations import AnnotatedImage
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation import error_rates, interval_coverage
 from malaria_cells.inference.counting import UNMEASURED, ErrorRates
@@ -20,12 +20,12 @@ def field(key, infected, healthy, data_set=""):
 def detected(image, infected):
     """All cells of an image, the first so many of them counted as infected."""
     ids = (np.arange(len(image.boxes_xyxy)) < infected).astype(np.int64)
-    return sv.Detections(xyxy=image.boxes_xyxy, class_id=ids, confidence=np.ones(len(ids)), data={"counted_as": ids})
+    return Detections.from_boxes(xyxy=image.boxes_xyxy, class_id=ids, confidence=np.ones(len(ids)))
 
 
 def test_coverage_is_told_by_data_set_and_without_images_that_have_no_interval():
     images = [field("a", 2, 98, "one"), field("b", 30, 70, "one"), field("c", 5, 95, "two"), field("d", 0, 0, "two")]
-    detections = [detected(images[0], 2), detected(images[1], 2), detected(images[2], 5), sv.Detections.empty()]
+    detections = [detected(images[0], 2), detected(images[1], 2), detected(images[2], 5), Detections.from_boxes(np.zeros((0, 4)), [])]
     coverage = interval_coverage(images, detections, LABELS, [None, None, UNMEASURED, None])
     assert (coverage["images"], coverage["held"], coverage["share"]) == (2, 1, 0.5)
     assert coverage["by_data_set"] == {

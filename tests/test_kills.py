@@ -22,7 +22,8 @@ from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.patch_store import PatchStore
 from malaria_cells.fitting import run_folders, run_state
 from malaria_cells.inference.model_description import ABOUT
-from malaria_cells.training import fit_classifier, train_model
+from malaria_cells.training import classifier_data, fit_classifier, train_model
+from malaria_cells.training.classifier_data import TrainingData
 from malaria_cells.training.training_result import TrainingResult
 
 # By pass: a plateau is met twice, and early stopping with a patience of 2 ends with the fifth of six epochs.
@@ -132,8 +133,7 @@ def train_into(folder, config, data, run):
     store = PatchStore(np.zeros((12, 16, 16, 3), np.uint8), ids, ids * 0, np.zeros((12, 4), np.float32), ids > 5, ("a",), 3, "test")
     rows = np.arange(12)
     found = [
-        fit_classifier.train_classifier(fit_classifier.TrainingData(store, rows, rows, 3), config, run.part(i))
-        for i in range(2 if config.refit else 1)
+        fit_classifier.train_classifier(TrainingData(store, rows, rows, 3), config, run.part(i)) for i in range(2 if config.refit else 1)
     ]
     content = [[t.model.value, t.best_epoch, t.history] for t in found]
     (folder / ABOUT).write_text(json.dumps(content), encoding="utf-8")
@@ -159,7 +159,7 @@ def process(monkeypatch, tmp_path):
     monkeypatch.setattr(train_model, "train_two_stage_into", train_into)
     monkeypatch.setattr(command, "write_training_files", lambda *_: None)
     for name in ("training_batches", "plain_batches", "make_batch_policy", "make_augmenter"):
-        monkeypatch.setattr(fit_classifier, name, lambda *_: None)
+        monkeypatch.setattr(classifier_data, name, lambda *_: None)
     monkeypatch.setattr(fit_classifier, "fit", fit)
     watched = Process(monkeypatch)
     monkeypatch.setattr(fit_classifier, "_compiled_model", lambda config, n, steps, ratio: Tiny(config, watched))

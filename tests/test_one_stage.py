@@ -228,7 +228,7 @@ def test_an_exported_one_stage_network_answers_as_keras(kind, format_name, ready
 
 
 def test_labels_of_a_one_stage_detector():
-    from malaria_cells.inference.detector import DetectionSettings
+    from malaria_cells.inference.decision import DetectionSettings
     from malaria_cells.inference.one_stage_detector import OneStageDetector
 
     labels = LabelSet(("cell", "debris"))
@@ -236,12 +236,12 @@ def test_labels_of_a_one_stage_detector():
     detector = OneStageDetector(lambda _: answer[None], (128, 128), labels, settings=DetectionSettings())
     found = detector.detect(np.zeros((64, 64, 3), dtype=np.uint8))  # enlarged twice: boxes come back half as large
     assert found.xyxy.tolist() == [[5, 5, 20, 20], [30, 5, 64, 20]]
-    assert found.data["class_name"].tolist() == ["cell", "debris"]
+    assert found.class_name.tolist() == ["cell", "debris"]
     assert found.confidence.tolist() == pytest.approx([0.81, 0.6 * 0.6 / 0.7], abs=1e-5)
 
 
 def test_a_network_that_sees_cells_everywhere_does_not_take_forever():
-    from malaria_cells.inference.detector import DetectionSettings
+    from malaria_cells.inference.decision import DetectionSettings
     from malaria_cells.inference.one_stage_detector import MAX_CANDIDATES, OneStageDetector
 
     rng = np.random.default_rng(0)

@@ -1,10 +1,12 @@
 """Detections drawn on an image."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-import supervision as sv
 from supervision.annotators import core
 
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.results.overlay import MAX_SPREAD, draw_detections
 
@@ -13,7 +15,7 @@ LABELS = LabelSet(("red blood cell", "gametocyte"), infected=("gametocyte",), re
 
 def _name_pixels(boxes: list[list[float]]) -> int:
     """How many pixels are as white as the names are, on a black image."""
-    cells = sv.Detections(xyxy=np.array(boxes, float), confidence=np.full(len(boxes), 0.9), class_id=np.ones(len(boxes), int))
+    cells = Detections.from_boxes(xyxy=np.array(boxes, float), confidence=np.full(len(boxes), 0.9), class_id=np.ones(len(boxes), int))
     scene = draw_detections(np.zeros((240, 320, 3), np.uint8), cells, LABELS)
     return int((scene > 200).all(axis=2).sum())
 
@@ -40,8 +42,8 @@ def test_names_by_the_hundred_stay_inside_and_are_not_compared_with_one_another(
 
 def test_only_what_is_counted_is_drawn_and_healthy_cells_have_no_name():
     boxes = np.array([[10, 30, 40, 60], [100, 100, 130, 130]], float)
-    cells = sv.Detections(xyxy=boxes, confidence=np.array([0.9, 0.9]), class_id=np.array([0, 1]))
-    cells.data["counted_as"] = np.array([0, -1])
+    cells = Detections.from_boxes(xyxy=boxes, confidence=np.array([0.9, 0.9]), class_id=np.array([0, 1]))
+    cells = replace(cells, counted_as=np.array([0, -1]))
     image = np.zeros((240, 320, 3), np.uint8)
     scene = draw_detections(image, cells, LABELS)
     assert image.max() == 0, "the image itself is left alone"

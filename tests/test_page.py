@@ -218,7 +218,7 @@ def metrics(page):
 
 @pytest.mark.slow
 def test_a_slider_decides_again_and_asks_no_network(page, monkeypatch):
-    from malaria_cells.inference.detector import TwoStageDetector
+    from malaria_cells.inference.two_stage_detector import TwoStageDetector
 
     looks = []
     predict = TwoStageDetector.predict

@@ -25,7 +25,8 @@ from malaria_cells.fitting.recipe import make_loss, needs_soft_labels
 from malaria_cells.fitting.run_state import RunState
 from malaria_cells.inference.calibration import fit_calibration
 from malaria_cells.training.cascade import with_hard_examples
-from malaria_cells.training.fit_classifier import TrainingData, train_classifier
+from malaria_cells.training.classifier_data import TrainingData
+from malaria_cells.training.fit_classifier import train_classifier
 from tests.test_training import settings as recipe
 
 MEMBERS = np.array([[True, False, False, True], [False, True, True, False]])

@@ -10,7 +10,8 @@ from malaria_cells.config import make_config
 from malaria_cells.fitting.normalization import adapt_normalization
 from malaria_cells.fitting.recipe import make_loss, make_optimizer, needs_soft_labels
 from malaria_cells.fitting.run_state import RunState
-from malaria_cells.training.fit_classifier import TrainingData, train_classifier
+from malaria_cells.training.classifier_data import TrainingData
+from malaria_cells.training.fit_classifier import train_classifier
 from tests.test_training import fit, make_store, settings
 
 

@@ -6,7 +6,6 @@ import shutil
 
 import numpy as np
 import pytest
-import supervision as sv
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -15,6 +14,7 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.config import make_config
 from malaria_cells.data.annotations import load_annotations
 from malaria_cells.data.dataset import load_data_set
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.results.review import doubts, most_doubtful
 from tests.conftest import write_bbbc041
@@ -23,7 +23,7 @@ from tests.conftest import write_bbbc041
 def detections(probabilities, objectness, counted_as):
     p = np.array(probabilities, dtype=np.float32)
     data = {"probabilities": p, "objectness": np.array(objectness), "counted_as": np.array(counted_as)}
-    return sv.Detections(xyxy=np.zeros((len(p), 4)), class_id=p.argmax(axis=1), confidence=p.max(axis=1), data=data)
+    return Detections.from_boxes(xyxy=np.zeros((len(p), 4)), class_id=p.argmax(axis=1), confidence=p.max(axis=1), **data)
 
 
 def test_doubt_is_about_infection_where_there_is_any(six_classes):

@@ -9,13 +9,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import supervision as sv
 
 from malaria_cells.app.cli import main
 from malaria_cells.app.commands import run as command
 from malaria_cells.app.commands.run_model import LoadedModel
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
+from malaria_cells.data.detections import Detections
 from malaria_cells.results.output_folder import ANNOTATED, COMPARED, UNFINISHED, claimed
 from tests.conftest import write_bbbc041, write_image
 
@@ -67,7 +67,7 @@ def stub(six_classes, fails=()):
         p[0, 0], p[1, 3] = 0.9, 0.8
         data = {"probabilities": p, "objectness": np.ones(2), "counted_as": np.array([0, 3])}
         xyxy = np.array([[1, 1, 20, 20], [30, 5, 50, 25]], dtype=np.float32)
-        return sv.Detections(xyxy=xyxy, class_id=np.array([0, 3]), confidence=np.array([0.9, 0.8], dtype=np.float32), data=data)
+        return Detections.from_boxes(xyxy=xyxy, class_id=np.array([0, 3]), confidence=np.array([0.9, 0.8], dtype=np.float32), **data)
 
     settings = SimpleNamespace(infected_threshold=0.5, cell_threshold=0.5)
     unknown = {"familiarity": lambda *_: None, "errors_for": lambda *_: None}

@@ -285,7 +285,7 @@ def test_the_size_can_be_set(repository, tmp_path, caplog):
     assert "pixels wide in 1 of 1 image, " in caplog.text
     wrong = CellDetector.load(shipped_folder(), cell_size=600).detect(tmp_path / "large.png")
     right = CellDetector.load(shipped_folder()).detect(tmp_path / "large.png")
-    assert (wrong.data["counted_as"] >= 0).sum() < 0.5 * (right.data["counted_as"] >= 0).sum()
+    assert (wrong.counted_as >= 0).sum() < 0.5 * (right.counted_as >= 0).sum()
     with pytest.raises(InputError, match="cell_size: found -3, expected"):
         CellDetector.load(shipped_folder(), cell_size=-3)
 

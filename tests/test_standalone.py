@@ -24,8 +24,9 @@ from malaria_cells.data.sample import Slide, render_smear
 from malaria_cells.export import EXAMPLE, by_package, runs_alone, standalone, write_example
 from malaria_cells.inference import classifier, suppression, tta
 from malaria_cells.inference.calibration import SMALLEST, Calibration, InfectionSigmoid
-from malaria_cells.inference.detector import DetectionSettings, TwoStageDetector
+from malaria_cells.inference.decision import DetectionSettings
 from malaria_cells.inference.model_folder import load_detector
+from malaria_cells.inference.two_stage_detector import TwoStageDetector
 from malaria_cells.proposals import Proposer, tiles
 from malaria_cells.proposals.learned import prediction, scale
 from tests.tiny_exports import CELL_SIZE, LABELS, save_export
@@ -37,8 +38,8 @@ def noise():
 
 
 def check_same(cells, found, names):
-    assert [c.label for c in cells] == found.data["class_name"].tolist()
-    assert [c.counted_as for c in cells] == [names[i] if i >= 0 else None for i in found.data["counted_as"]]
+    assert [c.label for c in cells] == found.class_name.tolist()
+    assert [c.counted_as for c in cells] == [names[i] if i >= 0 else None for i in found.counted_as]
     assert np.array([c.box for c in cells]).reshape(-1, 4) == pytest.approx(found.xyxy, abs=1e-3)
     assert np.array([c.score for c in cells]) == pytest.approx(found.confidence, abs=1e-4)
 
@@ -52,7 +53,7 @@ def test_it_finds_what_the_package_finds(n_labels, nms, refiner, has_background,
     found = detector.detect(noise)
     assert 100 < len(found) < 300
     check_same(standalone.find_cells(noise, standalone.load(tmp_path)), found, detector.labels.names)
-    assert len(set(found.data["counted_as"])) > n_labels / 2
+    assert len(set(found.counted_as)) > n_labels / 2
 
 
 @pytest.mark.parametrize("size_hw", [(30, 20), (60, 1200), (3, 900)])  # of a patch or two, of several tiles, of a line
@@ -215,7 +216,7 @@ def test_as_a_command_it_goes_on_behind_a_broken_image(noise, tmp_path):
     for path, image in ((paths[0], noise), (paths[2], noise[::-1])):
         found = detector.detect(np.ascontiguousarray(image))
         own = [row for row in rows if row["image"] == str(path)]
-        assert [row["label"] for row in own] == found.data["class_name"].tolist()
+        assert [row["label"] for row in own] == found.class_name.tolist()
         assert [float(row["score"]) for row in own] == pytest.approx(found.confidence, abs=1e-4)
     assert len(rows) == sum(len(detector.detect(np.ascontiguousarray(p))) for p in (noise, noise[::-1]))
 

@@ -17,16 +17,9 @@ from malaria_cells.inference.model_description import ABOUT, file_fingerprint, l
 from malaria_cells.inference.model_folder import PROPOSER, load_network, save_model
 from malaria_cells.models import build_classifier
 from malaria_cells.proposals.learned import centre_network
+from malaria_cells.training.class_transfer import Classes, classes_of, describe_classes
 from malaria_cells.training.start_model import find_start, with_start
-from malaria_cells.training.transfer import (
-    Classes,
-    averaged_weights,
-    classes_of,
-    said_of,
-    start_classifiers,
-    start_proposer,
-    transfer,
-)
+from malaria_cells.training.transfer import averaged_weights, start_classifiers, start_proposer, transfer
 from tests.test_leaks import NAMES, slides
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3)).astype(np.float32)
@@ -239,7 +232,7 @@ def test_networks_of_every_look_begin_with_the_start_models(start_folder, six_cl
     (other, _) = start_classifiers(find_start(start_folder), config, LabelSet(("cat", "dog")), 3)
     before = load_network(start_folder / "classifier.keras").get_weights()
     assert all(np.array_equal(a, b) for a, b in zip(other.get_weights(), before, strict=False) if a.shape[-1] != 3)
-    said = said_of(classes_of(find_start(start_folder), LabelSet(("cat", "dog")), 2), start_folder)
+    said = describe_classes(classes_of(find_start(start_folder), LabelSet(("cat", "dog")), 2), start_folder)
     assert said.endswith(
         "no label in common, so the last layer is new; new: cat, dog; removed: " + ", ".join((*six_classes.names, BACKGROUND))
     )
@@ -253,7 +246,7 @@ def test_a_class_of_another_name_for_the_same_goes_on_and_that_is_said(tmp_path)
     old, new = random_network(4, 1), random_network(4, 2)
     transfer(old, new, classes, seed=0)
     assert answers(new, now, ["RBC", "WBC"]) == pytest.approx(answers(old, before, ["red blood cell", "leukocyte"]), abs=1e-5)
-    assert "classes kept: WBC (as leukocyte), RBC (as red blood cell), background; new: Platelets; removed: ring" in said_of(
+    assert "classes kept: WBC (as leukocyte), RBC (as red blood cell), background; new: Platelets; removed: ring" in describe_classes(
         classes, tmp_path
     )
     assert Classes(("RBC", "red blood cell"), ("red blood cell", "rbc")).origins == {"red blood cell": "red blood cell", "rbc": "RBC"}

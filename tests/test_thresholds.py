@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import supervision as sv
 
 from malaria_cells.data.annotations import AnnotatedImage
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.training.thresholds import _best_cell_threshold, _middle_of_best
 
@@ -22,7 +22,8 @@ def test_thresholds_are_chosen_on_validation(six_classes, monkeypatch):
     """Ten cells of which two are rings, and five candidates that are none: each threshold falls into its gap."""
     from malaria_cells.data.annotations import AnnotationSet
     from malaria_cells.inference.counting import ErrorRates
-    from malaria_cells.inference.detector import DetectionSettings, TwoStageDetector
+    from malaria_cells.inference.decision import DetectionSettings
+    from malaria_cells.inference.two_stage_detector import TwoStageDetector
     from malaria_cells.proposals import Proposer
     from malaria_cells.training import thresholds
     from tests.test_detection import classifier
@@ -40,7 +41,7 @@ def test_thresholds_are_chosen_on_validation(six_classes, monkeypatch):
     untuned = TwoStageDetector(Proposer(cell_size=40), classifier(six_classes), settings=DetectionSettings())
     detector, found = thresholds.choose_thresholds(untuned, AnnotationSet(six_classes, (truth,)))
     assert 0.3 < detector.settings.cell_threshold <= 0.8
-    assert (found[0].data["counted_as"] == ring).sum() == 2
+    assert (found[0].counted_as == ring).sum() == 2
     assert 0.3 < detector.settings.infected_threshold <= 0.65
     assert detector.errors == ErrorRates(infected=2, found=2, healthy=8, false_alarms=0)
     only_cells = replace(untuned, classifier=classifier(LabelSet(("a", "b", "c", "d", "e", "f"))))
@@ -57,7 +58,7 @@ def test_what_lies_on_an_ignore_region_is_no_false_cell():
     ignore = np.array([False] * 10 + [True])
     truth = AnnotatedImage("a.png", Path("a.png"), (800, 200), "a.png", np.concatenate([cells, region]), np.where(ignore, -1, 0), ignore)
     objectness = np.array([0.25] * 10 + [0.7] * 20)
-    found = sv.Detections(xyxy=np.concatenate([cells, crowd]), class_id=np.zeros(30, int), data={"objectness": objectness})
+    found = Detections.from_boxes(xyxy=np.concatenate([cells, crowd]), class_id=np.zeros(30, int), objectness=objectness)
     assert _best_cell_threshold([truth], [found]) <= 0.25
     without = replace(truth, boxes_xyxy=cells, class_ids=np.zeros(10, int), ignore=np.zeros(10, bool))
     assert _best_cell_threshold([truth], [found]) == _best_cell_threshold([without], [found[:10]])
@@ -67,7 +68,8 @@ def test_what_lies_on_an_ignore_region_is_no_false_cell():
 
 def crowded(overlap, labels, monkeypatch):
     """An image of six pairs of cells that overlap by so much (IoU), all found, and on each first cell of a pair a shifted box more."""
-    from malaria_cells.inference.detector import DetectionSettings, TwoStageDetector
+    from malaria_cells.inference.decision import DetectionSettings
+    from malaria_cells.inference.two_stage_detector import TwoStageDetector
     from malaria_cells.proposals import Proposer
     from malaria_cells.training import thresholds
     from tests.test_detection import classifier

@@ -18,7 +18,8 @@ from malaria_cells.fitting.run_folders import folder_of
 from malaria_cells.fitting.run_state import RunState
 from malaria_cells.models import build_classifier
 from malaria_cells.training.cascade import train_classifiers, train_further, with_hard_examples
-from malaria_cells.training.fit_classifier import Trained, TrainingData, train_classifier
+from malaria_cells.training.classifier_data import TrainingData
+from malaria_cells.training.fit_classifier import Trained, train_classifier
 
 
 def test_macro_f1_is_scikit_learns_over_the_classes_present():
@@ -168,7 +169,7 @@ def validation_of(config, class_ids, monkeypatch):
         return rows, targets.weights
 
     monkeypatch.setattr("malaria_cells.training.fit_classifier.fit", stop)
-    monkeypatch.setattr("malaria_cells.training.fit_classifier.plain_batches", batches)
+    monkeypatch.setattr("malaria_cells.training.classifier_data.plain_batches", batches)
     n = len(class_ids)
     table = class_ids, np.zeros(n, dtype=np.int64), np.zeros((n, 4), dtype=np.float32), np.zeros(n, dtype=bool)
     store = PatchStore(np.zeros((n, 32, 32, 3), np.uint8), *table, ("a",), 3, "test")

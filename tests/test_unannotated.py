@@ -27,7 +27,7 @@ ELSEWHERE = [[10, 200, 50, 240], [100, 200, 140, 240]]
 
 def everything(images, found):
     matches = class_matches(images, found, LABELS, average_precision(images, found, LABELS).ap50)
-    return detection_metrics(images, found, LABELS, None), matches, confusion(images, found, LABELS).tolist()
+    return detection_metrics(images, found, LABELS, None).to_json(), matches, confusion(images, found, LABELS).tolist()
 
 
 def test_what_nobody_looked_for_changes_no_figure():
@@ -69,7 +69,7 @@ def test_further_labels_of_such_a_detection_are_no_false_alarms_either():
     found = detections([*CELLS, ELSEWHERE[0]], [RED, RED, RED, LEUKOCYTE], [0.5, 0.5, 0.5, 0.6])
     scores = np.zeros((4, 4))
     scores[:, RED] = [0.5, 0.5, 0.5, 0.55]
-    found.data["label_scores"] = scores
+    found = replace(found, label_scores=scores)
     assert average_precision([truth], [found], LABELS).ap50[RED] == 1
     assert average_precision([replace(truth, unannotated=())], [found], LABELS).ap50[RED] < 1
 
@@ -87,7 +87,7 @@ def test_what_is_annotated_everywhere_is_scored_as_ever(seed):
 def test_the_cell_threshold_is_not_chosen_by_them():
     truth = replace(image(CELLS, [RED, RED, RED]), unannotated=(LEUKOCYTE,))
     found = detections([*CELLS, *ELSEWHERE], [RED, RED, RED, LEUKOCYTE, LEUKOCYTE], [0.9] * 5)
-    found.data["objectness"] = np.array([0.3, 0.3, 0.3, 0.5, 0.5], dtype=np.float32)
+    found = replace(found, objectness=np.array([0.3, 0.3, 0.3, 0.5, 0.5], dtype=np.float32))
     low = _best_cell_threshold([truth], [found])
     assert low == _best_cell_threshold([truth], [found[:3]])
 
@@ -138,7 +138,7 @@ def test_figures_by_data_set_are_those_of_each_alone():
     figures = figures_by_data_set(AnnotationSet(LABELS, tuple(images)), {p.key: d for p, d in zip(images, found, strict=True)})
     assert list(figures) == ["a", "b"]
     rates = error_rates(images[1::2], found[1::2], LABELS)
-    alone = detection_metrics(images[1::2], found[1::2], LABELS, None)
+    alone = detection_metrics(images[1::2], found[1::2], LABELS, None).to_json()
     assert figures["a"] == alone | {"counts": asdict(rates)}
     table = section(figures)
     assert [row[:2] for row in table.rows] == [("a", "2"), ("b", "2")]

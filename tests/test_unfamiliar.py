@@ -10,8 +10,9 @@ from scipy.special import expit, logit
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.calibration import Calibration
 from malaria_cells.inference.classifier import PatchClassifier
-from malaria_cells.inference.detector import FAMILIARITY, DetectionSettings, TwoStageDetector
+from malaria_cells.inference.decision import DetectionSettings
 from malaria_cells.inference.familiarity import FAMILIAR, UNUSUAL, Familiarity
+from malaria_cells.inference.two_stage_detector import TwoStageDetector
 from malaria_cells.inference.unfamiliar import (
     MIN_RED_CELLS,
     Evidence,
@@ -181,12 +182,13 @@ def test_on_an_unfamiliar_one_the_usual_cell_is_healthy_and_the_dark_one_is_not(
 def test_the_verdict_goes_with_the_detections():
     detector = detector_of(UNUSUAL)
     detections = detector.detect(scene())
-    verdict = getattr(detections, FAMILIARITY)[1]
+    verdict = detections.judged[1]
     assert verdict.level == UNUSUAL
     assert detector.familiarity(scene(), detections) is verdict
     assert detector_of(FAMILIAR).familiarity(scene(), detections).level == FAMILIAR  # another model has a verdict of its own
     other = detector_of(FAMILIAR).detect(scene())
-    assert len(sv.Detections.merge([detections, other])) == len(detections) + len(other)  # also of images with other verdicts
+    merged = sv.Detections.merge([detections.to_supervision(), other.to_supervision()])  # also of images with other verdicts
+    assert len(merged) == len(detections) + len(other)
 
 
 def test_evidence_is_measured_on_annotated_red_cells(tmp_path):

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.calibration import Calibration, InfectionSigmoid
-from malaria_cells.inference.detector import DetectionSettings
+from malaria_cells.inference.decision import DetectionSettings
 from malaria_cells.inference.engines import exported_network
 from malaria_cells.inference.model_description import ModelDescription, save_description
 

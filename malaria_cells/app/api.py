@@ -6,17 +6,18 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import supervision as sv
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.parallel import imap_ordered
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.patches import crop_boxes
 from malaria_cells.data.stain import Stain
 from malaria_cells.inference.counting import Count, count_detected, total
-from malaria_cells.inference.detector import Detector, TwoStageDetector
+from malaria_cells.inference.detector import Detector
 from malaria_cells.inference.explain import Explainer
 from malaria_cells.inference.familiarity import Familiarity
 from malaria_cells.inference.model_folder import load_detector, shipped
+from malaria_cells.inference.two_stage_detector import TwoStageDetector
 from malaria_cells.results.overlay import draw_detections
 
 EXPLAINED_SIZE = 300  # pixels, side of a Grad-CAM overlay
@@ -76,25 +77,21 @@ class CellDetector:
         """Names of the classes; `class_id` of a detection is an index into them."""
         return self._detector.labels.names
 
-    def detect(self, image: str | Path | np.ndarray) -> sv.Detections:
+    def detect(self, image: str | Path | np.ndarray) -> Detections:
         """Detect and classify the cells of one image.
 
         Args:
             image: path of an image file, or uint8 RGB (H, W, 3), upright, values 0 to 255.
 
         Returns:
-            Detections, best score first: ``xyxy``, float32 (n, 4), pixels, right and bottom exclusive; ``confidence``, float32
-            (n,), 0 to 1; ``class_id``, int (n,); in ``data``: ``class_name``; ``probabilities``, float32 (n, n_labels + 1),
-            calibrated, the background class last; ``objectness``, float32 (n,), the probability of being a cell; ``label_scores``,
-            float32 (n, n_labels), the score under each label for which the detection is ranked, 0 under the other labels;
-            ``counted_as``, int (n,), the label under which the detection is counted at the operating thresholds, -1 if it is not counted.
+            Detections, best score first; boxes in pixels, right and bottom exclusive; probabilities calibrated.
 
         Raises:
             InputError: the file cannot be read, or the array has another type or shape.
 
         Examples:
             >>> detections = CellDetector.load("pretrained/thin_smear").detect("docs/images/smear.jpg")
-            >>> detections.xyxy.shape[1], detections.data["probabilities"].shape[1]
+            >>> detections.xyxy.shape[1], detections.probabilities.shape[1]
             (4, 8)
         """
         if isinstance(image, np.ndarray):
@@ -104,7 +101,7 @@ class CellDetector:
             raise InputError(f"image: expected a file or a NumPy array, found {type(image).__name__}; numpy.asarray may convert it")
         return self._detector.detect(image)
 
-    def detect_each(self, images: Iterable[str | Path | np.ndarray]) -> Iterator[sv.Detections]:
+    def detect_each(self, images: Iterable[str | Path | np.ndarray]) -> Iterator[Detections]:
         """Detect and classify the cells of many images in parallel, a fifth faster than a loop. Results are in the order of the images.
 
         Args:
@@ -122,7 +119,7 @@ class CellDetector:
         for _, detecting in imap_ordered(self.detect, images):
             yield detecting.result()
 
-    def count(self, *detections: sv.Detections) -> Count:
+    def count(self, *detections: Detections) -> Count:
         """Count the cells of one or more images.
 
         Returns:
@@ -137,7 +134,7 @@ class CellDetector:
         labels = self._detector.labels
         return total((count_detected(of_image, labels) for of_image in detections), labels)
 
-    def familiarity(self, image: np.ndarray, detections: sv.Detections) -> Familiarity | None:
+    def familiarity(self, image: np.ndarray, detections: Detections) -> Familiarity | None:
         """Compare an image with the training images; None if the model holds no statistics of the training images.
 
         Args:
@@ -174,7 +171,7 @@ class CellDetector:
         """
         return counted.interval(self._detector.errors_for(*familiarities))
 
-    def draw(self, image: np.ndarray, detections: sv.Detections) -> np.ndarray:
+    def draw(self, image: np.ndarray, detections: Detections) -> np.ndarray:
         """Draw the counted cells on a copy of an image, uint8 RGB (H, W, 3), with infected cells highlighted.
 
         Examples:

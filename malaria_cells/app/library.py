@@ -10,7 +10,7 @@ from malaria_cells.base.progress import progress
 from malaria_cells.config import Config, load_config, make_config
 from malaria_cells.data.annotations import load_annotations
 from malaria_cells.data.images import read_image
-from malaria_cells.evaluation import detection_metrics
+from malaria_cells.evaluation import DetectionMetrics, detection_metrics
 from malaria_cells.fitting.claim import claimed
 from malaria_cells.inference.model_folder import load_detector
 from malaria_cells.results.training_report import write_training_files
@@ -48,7 +48,7 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def evaluate(model: str | Path, annotations: str | Path, *, images: str | Path | None = None) -> dict[str, Any]:
+def evaluate(model: str | Path, annotations: str | Path, *, images: str | Path | None = None) -> DetectionMetrics:
     """Detect in annotated images and score what is detected.
 
     Args:
@@ -57,7 +57,7 @@ def evaluate(model: str | Path, annotations: str | Path, *, images: str | Path |
         images: folder of the images, where they are not beside the annotation.
 
     Returns:
-        The figures that ``metrics.json`` of a run holds: ``mAP50``, ``cell``, ``infected``, ``per_class`` and more.
+        The metrics; `to_json` gives what ``metrics.json`` of a run holds.
 
     Raises:
         InputError: no such model or annotation, or a category that the model does not know.

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import supervision as sv
 
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotatedImage
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
 
 
@@ -48,11 +48,11 @@ def truth(images: list[AnnotatedImage], labels: LabelSet) -> dict[str, Any]:
     }
 
 
-def results(detections: list[sv.Detections]) -> list[dict[str, Any]]:
+def results(detections: list[Detections]) -> list[dict[str, Any]]:
     """Detections as COCO results, with ids and areas.
 
-    COCO's evaluation ranks each label by itself. So a detection with ``data["label_scores"]`` gets a secondary row for each other label
-    whose score is not 0; its ``further_label_of`` is the id of the detection's first row. If ``data["counted_as"]`` is present, every
+    COCO's evaluation ranks each label by itself. So a detection with `label_scores` gets a secondary row for each other label
+    whose score is not 0; its ``further_label_of`` is the id of the detection's first row. If `counted_as` is present, every
     row has ``counted_as``: a category id, or None for a detection that is not counted and for secondary rows.
 
     Args:
@@ -61,7 +61,7 @@ def results(detections: list[sv.Detections]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for image_id, in_image in enumerate(detections, start=1):
         scores, class_ids = _columns(in_image)
-        counted = [int(c) + 1 or None for c in in_image.data["counted_as"]] if "counted_as" in in_image.data else []
+        counted = [int(c) + 1 or None for c in in_image.counted_as] if "counted_as" in in_image.data else []
         label_scores = np.array(in_image.data.get("label_scores", np.zeros((len(in_image), 0))))
         for i, (box, area) in enumerate(zip(in_image.xyxy.tolist(), boxes.areas(in_image.xyxy).tolist(), strict=True)):
             first_id = len(rows) + 1
@@ -75,7 +75,7 @@ def results(detections: list[sv.Detections]) -> list[dict[str, Any]]:
     return rows
 
 
-def _columns(detections: sv.Detections) -> tuple[list[float], list[int]]:
+def _columns(detections: Detections) -> tuple[list[float], list[int]]:
     empty = np.zeros(0)
     scores = empty if detections.confidence is None else detections.confidence
     class_ids = empty if detections.class_id is None else detections.class_id

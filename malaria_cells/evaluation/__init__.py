@@ -5,7 +5,7 @@ In: annotated images and detections, or true classes and probabilities. Out: COC
 
 from malaria_cells.evaluation.average_precision import AveragePrecision, as_one_class, average_precision, cell_figures, mean_present
 from malaria_cells.evaluation.classification_metrics import classification_metrics
-from malaria_cells.evaluation.detection_metrics import Score, detection_metrics, score
+from malaria_cells.evaluation.detection_metrics import DetectionMetrics, detection_metrics
 from malaria_cells.evaluation.matches import (
     ClassMatches,
     class_matches,
@@ -20,7 +20,7 @@ __all__ = [
     "MATCH_IOU",
     "AveragePrecision",
     "ClassMatches",
-    "Score",
+    "DetectionMetrics",
     "as_one_class",
     "average_precision",
     "cell_figures",
@@ -33,6 +33,5 @@ __all__ = [
     "is_unknown",
     "mean_present",
     "micro_f1",
-    "score",
     "unscored",
 ]

@@ -7,11 +7,11 @@ image. Cells that annotators left out count as false positives, which should be 
 from dataclasses import dataclass, replace
 
 import numpy as np
-import supervision as sv
 from faster_coco_eval import COCO, COCOeval_faster
 
 from malaria_cells.data import coco_rows
 from malaria_cells.data.annotations import AnnotatedImage
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import IGNORED, LabelSet
 from malaria_cells.evaluation.unscored import without_unknown
 
@@ -38,12 +38,12 @@ class AveragePrecision:
     curve50: np.ndarray
 
 
-def average_precision(images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet) -> AveragePrecision:
+def average_precision(images: list[AnnotatedImage], detections: list[Detections], labels: LabelSet) -> AveragePrecision:
     """COCO's average precision of each class. A class is not evaluated in images in which it was not annotated.
 
     Args:
         images: annotated images.
-        detections: detections of each image, in the same order; with ``data["label_scores"]`` they are ranked under several labels.
+        detections: detections of each image, in the same order; with `label_scores` they are ranked under several labels.
         labels: the classes of both.
     """
     n = [int(c) for c in sum((np.bincount(image.cell_class_ids, minlength=len(labels)) for image in images), np.zeros(len(labels)))]
@@ -86,12 +86,12 @@ def mean_present(values: list[float | None]) -> float | None:
     return float(np.mean(present)) if present else None
 
 
-def cell_figures(images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet) -> AveragePrecision:
+def cell_figures(images: list[AnnotatedImage], detections: list[Detections], labels: LabelSet) -> AveragePrecision:
     """Class-agnostic average precision: all cells are one class."""
     return as_one_class(images, detections, np.ones(len(labels), dtype=bool))
 
 
-def as_one_class(images: list[AnnotatedImage], detections: list[sv.Detections], members: np.ndarray) -> AveragePrecision:
+def as_one_class(images: list[AnnotatedImage], detections: list[Detections], members: np.ndarray) -> AveragePrecision:
     """Average precision of several classes merged into one; cells of other classes are left out.
 
     Args:
@@ -105,9 +105,6 @@ def as_one_class(images: list[AnnotatedImage], detections: list[sv.Detections], 
         keep = image.ignore | members[image.class_ids]
         ids = np.where(image.ignore[keep], IGNORED, 0)
         merged.append(replace(image, boxes_xyxy=image.boxes_xyxy[keep], class_ids=ids, ignore=image.ignore[keep], unannotated=()))
-    of_members = [d[members[d.class_id]] if len(d) else d for d in without_unknown(images, detections)]
-    return average_precision(merged, [_with_class(d, 0) for d in of_members], one)
-
-
-def _with_class(detections: sv.Detections, class_id: int) -> sv.Detections:
-    return sv.Detections(xyxy=detections.xyxy, confidence=detections.confidence, class_id=np.full(len(detections), class_id))
+    of_members = [d[members[d.class_id]] for d in without_unknown(images, detections)]
+    cells = [Detections.from_boxes(d.xyxy, np.zeros(len(d)), d.confidence) for d in of_members]
+    return average_precision(merged, cells, one)

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import supervision as sv
-
 from malaria_cells.base.progress import progress
 from malaria_cells.data.annotations import AnnotationSet
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import read_image
 from malaria_cells.evaluation import detection_metrics, error_rates
 from malaria_cells.inference.detector import Detector
@@ -42,22 +41,22 @@ def detected_by_data_set(detector: Detector, annotations: AnnotationSet) -> dict
     return figures_by_data_set(annotations, {image.key: detector.detect(read_image(image.path)) for image in images})
 
 
-def figures_by_data_set(annotations: AnnotationSet, found: Mapping[str, sv.Detections]) -> dict[str, dict[str, Any]]:
+def figures_by_data_set(annotations: AnnotationSet, detections: Mapping[str, Detections]) -> dict[str, dict[str, Any]]:
     """The metrics of each data set by its name.
 
     Args:
         annotations: annotated images.
-        found: detections by the key of their image.
+        detections: detections by the key of their image.
 
     Returns:
-        For each data set the result of `detection_metrics` and, if there are infected labels, `ErrorRates` as ``counts``, from which
+        For each data set `DetectionMetrics.to_json` and, if there are infected labels, `ErrorRates` as ``counts``, from which
         rates over several data sets can be computed.
     """
-    return {name: _figures(one_set, found) for name, one_set in annotations.by_data_set().items()}
+    return {name: _figures(one_set, detections) for name, one_set in annotations.by_data_set().items()}
 
 
-def _figures(annotations: AnnotationSet, detections_by_key: Mapping[str, sv.Detections]) -> dict[str, Any]:
+def _figures(annotations: AnnotationSet, detections_by_key: Mapping[str, Detections]) -> dict[str, Any]:
     images, labels = list(annotations.images), annotations.labels
     detections = [detections_by_key[image.key] for image in images]
     counts = {"counts": asdict(error_rates(images, detections, labels))} if labels.is_infected.any() else {}
-    return detection_metrics(images, detections, labels, None) | counts
+    return detection_metrics(images, detections, labels, None).to_json() | counts

@@ -1,15 +1,15 @@
 """Detections that are neither right nor wrong: on ignore regions, or of classes that were not annotated."""
 
 import numpy as np
-import supervision as sv
 
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotatedImage
+from malaria_cells.data.detections import Detections
 
 MATCH_IOU = 0.5  # IoU from which a detection matches a true box
 
 
-def unscored(found: sv.Detections, image: AnnotatedImage, class_ids: np.ndarray) -> np.ndarray:
+def unscored(found: Detections, image: AnnotatedImage, class_ids: np.ndarray) -> np.ndarray:
     """Whether each detection is left out of the evaluation if it matches no true box: bool (n,).
 
     Args:
@@ -20,13 +20,13 @@ def unscored(found: sv.Detections, image: AnnotatedImage, class_ids: np.ndarray)
     return on_ignore_region(found, image) | is_unknown(found, image, class_ids)
 
 
-def on_ignore_region(detections: sv.Detections, image: AnnotatedImage) -> np.ndarray:
+def on_ignore_region(detections: Detections, image: AnnotatedImage) -> np.ndarray:
     """Whether at least half of each detection lies on one ignore region: bool (n,)."""
     inside = boxes.intersection_matrix(detections.xyxy, image.ignored_xyxy).max(axis=1, initial=0)
     return inside >= MATCH_IOU * boxes.areas(detections.xyxy)
 
 
-def is_unknown(found: sv.Detections, image: AnnotatedImage, class_ids: np.ndarray) -> np.ndarray:
+def is_unknown(found: Detections, image: AnnotatedImage, class_ids: np.ndarray) -> np.ndarray:
     """Whether each detection is of a class that was not annotated in the image and matches no annotated cell (IoU 0.5): bool (n,).
 
     There may be a cell of that class. A detection on a cell that is annotated with another class is wrong.
@@ -37,9 +37,9 @@ def is_unknown(found: sv.Detections, image: AnnotatedImage, class_ids: np.ndarra
     return np.isin(class_ids, image.unannotated) & ~on_a_cell
 
 
-def without_unknown(images: list[AnnotatedImage], detections: list[sv.Detections]) -> list[sv.Detections]:
+def without_unknown(images: list[AnnotatedImage], detections: list[Detections]) -> list[Detections]:
     """The detections of each image without those that are `is_unknown` by their main label."""
     return [
-        detected[~is_unknown(detected, image, np.asarray(detected.class_id))] if image.unannotated and len(detected) else detected
+        detected[~is_unknown(detected, image, detected.class_id)] if image.unannotated and len(detected) else detected
         for image, detected in zip(images, detections, strict=True)
     ]

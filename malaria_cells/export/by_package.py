@@ -15,10 +15,11 @@ from typing import Any
 from malaria_cells.base.errors import InputError
 from malaria_cells.data.images import read_image
 from malaria_cells.data.patches import resize
-from malaria_cells.inference.detector import Detector, TwoStageDetector
+from malaria_cells.inference.detector import Detector
 from malaria_cells.inference.model_description import ModelDescription
 from malaria_cells.inference.model_folder import load_detector
 from malaria_cells.inference.tta import scanned
+from malaria_cells.inference.two_stage_detector import TwoStageDetector
 
 
 def rows_of(path: Path, detector: Detector, description: ModelDescription) -> Iterator[list[Any]]:
@@ -26,7 +27,7 @@ def rows_of(path: Path, detector: Detector, description: ModelDescription) -> It
     image, names = read_image(path), detector.labels.names
     if description.has_background:
         detections = detector.detect(image)
-        for i, (label, counted) in enumerate(zip(detections.data["class_name"], detections.data["counted_as"], strict=True)):
+        for i, (label, counted) in enumerate(zip(detections.class_name, detections.counted_as, strict=True)):
             score, box = detections.confidence[i], detections.xyxy[i]
             yield [path, label, f"{score:.4f}", *(f"{v:.1f}" for v in box), names[counted] if counted >= 0 else ""]
     elif isinstance(detector, TwoStageDetector):

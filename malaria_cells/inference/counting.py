@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import supervision as sv
 from scipy.stats import binomtest, norm, t
 
 from malaria_cells.base.text import excerpt, number_of
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
 
 MAX_NUMBER = 1e9  # maximum absolute value of any number in a model's description, except for the seed
@@ -152,14 +152,9 @@ def count(class_ids: np.ndarray, labels: LabelSet) -> Count:
     return Count(by_label, int(by_label[labels.is_infected].sum()), int(by_label[labels.is_red_cell].sum()))
 
 
-def counted_ids(found: sv.Detections) -> np.ndarray:
-    """The class id that each detection of an image is counted as, -1 if it is not counted: int64 (n,), n may be 0."""
-    return np.asarray(found.data["counted_as"], dtype=np.int64) if len(found) else np.zeros(0, dtype=np.int64)
-
-
-def count_detected(found: sv.Detections, labels: LabelSet) -> Count:
+def count_detected(detections: Detections, labels: LabelSet) -> Count:
     """Count the detected cells of one image."""
-    return count(counted_ids(found), labels)
+    return count(detections.counted_as, labels)
 
 
 def total(counts: Iterable[Count], labels: LabelSet) -> Count:
@@ -167,22 +162,19 @@ def total(counts: Iterable[Count], labels: LabelSet) -> Count:
     return sum(counts, Count(np.zeros(len(labels), dtype=np.int64), 0, 0, 0))
 
 
-def counted_as(detections: sv.Detections, labels: LabelSet, infected_threshold: float, cell_threshold: float) -> np.ndarray:
+def counted_as(detections: Detections, labels: LabelSet, infected_threshold: float, cell_threshold: float) -> np.ndarray:
     """The class id that each detection is counted as, -1 if it is not counted: int64 (n,).
 
     A detection with an infected label is counted as infected if its score reaches `infected_threshold`. Otherwise it gets its most
-    probable label that is not infected. Detections that are not counted as infected are counted if their ``data["objectness"]`` reaches
+    probable label that is not infected. Detections that are not counted as infected are counted if their `objectness` reaches
     `cell_threshold`.
     """
-    class_ids = np.array(detections.class_id, dtype=np.int64)
-    if len(class_ids) == 0:
-        return class_ids
-    is_infected = labels.is_infected[class_ids] & (np.asarray(detections.confidence) >= infected_threshold)
+    class_ids = detections.class_id
+    is_infected = labels.is_infected[class_ids] & (detections.confidence >= infected_threshold)
     if not labels.is_infected.all():
-        healthy = np.array(detections.data["probabilities"], dtype=np.float64)[:, : len(labels)].copy()
-        healthy[:, labels.is_infected] = -1
+        healthy = np.where(labels.is_infected, -1, detections.probabilities[:, : len(labels)])
         class_ids = np.where(labels.is_infected[class_ids] & ~is_infected, healthy.argmax(axis=1), class_ids)
-    return np.where(is_infected | (np.asarray(detections.data["objectness"]) >= cell_threshold), class_ids, -1)
+    return np.where(is_infected | (detections.objectness >= cell_threshold), class_ids, -1)
 
 
 def _lang_reiczigel(counted: Count, errors: ErrorRates) -> tuple[float, float]:

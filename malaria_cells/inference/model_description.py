@@ -20,7 +20,7 @@ from malaria_cells.data.stain import Normalization
 from malaria_cells.inference.calibration import Calibration
 from malaria_cells.inference.classifier import Network
 from malaria_cells.inference.counting import MAX_NUMBER, ErrorRates
-from malaria_cells.inference.detector import DetectionSettings
+from malaria_cells.inference.decision import DetectionSettings
 from malaria_cells.inference.familiarity import FamiliarityModel
 from malaria_cells.inference.former_names import with_present_names
 from malaria_cells.inference.unfamiliar import UnfamiliarSigmoid

@@ -19,7 +19,7 @@ from malaria_cells.base.errors import InputError, nearest, reason
 from malaria_cells.base.shipped import shipped_path
 from malaria_cells.base.tensorflow_setup import to_inference_function
 from malaria_cells.inference.classifier import Network, PatchClassifier, inference_function
-from malaria_cells.inference.detector import Detector, TwoStageDetector
+from malaria_cells.inference.detector import Detector
 from malaria_cells.inference.engines import ENGINES, KERAS, SAVED_MODEL, engine_names, exported_network, find_exported
 from malaria_cells.inference.model_description import (
     ABOUT,
@@ -31,6 +31,7 @@ from malaria_cells.inference.model_description import (
     save_description,
 )
 from malaria_cells.inference.one_stage_detector import OneStageDetector
+from malaria_cells.inference.two_stage_detector import TwoStageDetector
 from malaria_cells.models.stored.checksums import check_checksums
 from malaria_cells.models.stored.keras_files import load_network
 from malaria_cells.proposals import CentreNetwork, Proposer

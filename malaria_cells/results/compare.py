@@ -2,9 +2,9 @@
 
 import cv2
 import numpy as np
-import supervision as sv
 
 from malaria_cells.data.annotations import AnnotatedImage
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.results.overlay import draw_detections
 
@@ -12,13 +12,13 @@ GAP = 8  # pixels between the two images, if they are 1280 pixels wide
 PAPER, INK = 255, (40, 40, 40)  # RGB values of background and text
 
 
-def compared(image: np.ndarray, truth: AnnotatedImage, detections: sv.Detections, labels: LabelSet, with_red_cells: bool) -> np.ndarray:
+def compared(image: np.ndarray, truth: AnnotatedImage, detections: Detections, labels: LabelSet, with_red_cells: bool) -> np.ndarray:
     """Draw the annotation on the left and the counted detections on the right, each with its name and number of boxes above it.
 
     Args:
         image: uint8 RGB (H, W, 3).
         truth: annotation of the image; ignore regions are not drawn.
-        detections: detections in the image, with ``data["counted_as"]``.
+        detections: detections in the image.
         labels: the classes.
         with_red_cells: whether healthy red cells are drawn; in a crowded field of view they hide the other cells.
 
@@ -26,14 +26,14 @@ def compared(image: np.ndarray, truth: AnnotatedImage, detections: sv.Detections
         uint8 RGB, as wide as two images and a gap, and higher by a line of text.
     """
     healthy = labels.is_healthy_red_cell
-    annotated = sv.Detections(xyxy=truth.cells_xyxy, class_id=truth.cell_class_ids)
-    counted = detections[detections.data["counted_as"] >= 0] if len(detections) else detections
+    annotated = Detections.from_boxes(truth.cells_xyxy, truth.cell_class_ids)
+    counted = detections[detections.counted_as >= 0]
     if not with_red_cells:
         annotated = annotated[~healthy[truth.cell_class_ids]]
-        counted = counted[~healthy[counted.data["counted_as"]]] if len(counted) else counted
+        counted = counted[~healthy[counted.counted_as]]
     unit = max(image.shape[:2]) / 1280
     halves = [
-        _with_title(draw_detections(image, cells, labels), f"{name}: {len(cells)} boxes", unit)
+        _with_title(draw_detections(image, cells, labels, with_scores=cells is not annotated), f"{name}: {len(cells)} boxes", unit)
         for name, cells in (("annotated", annotated), ("detected", counted))
     ]
     gap = np.full((halves[0].shape[0], max(round(GAP * unit), 2), 3), PAPER, dtype=np.uint8)

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-import supervision as sv
 
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.results.overlay import draw_detections
@@ -42,9 +42,8 @@ def _common(annotations: AnnotationSet) -> np.ndarray:
 
 
 def _drawn(image: AnnotatedImage, labels: LabelSet, quiet: np.ndarray) -> np.ndarray:
-    ids = image.cell_class_ids
-    cells = sv.Detections(xyxy=image.cells_xyxy, class_id=ids)
-    return draw_detections(read_image(image.path), cells, labels, quiet)
+    cells = Detections.from_boxes(image.cells_xyxy, image.cell_class_ids)
+    return draw_detections(read_image(image.path), cells, labels, quiet, with_scores=False)
 
 
 def box_figures(annotations: AnnotationSet, path: Path) -> None:

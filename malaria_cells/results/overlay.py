@@ -3,6 +3,7 @@
 import numpy as np
 import supervision as sv
 
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.results.style import class_colours, short
 
@@ -11,7 +12,9 @@ from malaria_cells.results.style import class_colours, short
 MAX_SPREAD = 100
 
 
-def draw_detections(image: np.ndarray, detections: sv.Detections, labels: LabelSet, quiet: np.ndarray | None = None) -> np.ndarray:
+def draw_detections(
+    image: np.ndarray, detections: Detections, labels: LabelSet, quiet: np.ndarray | None = None, with_scores: bool = True
+) -> np.ndarray:
     """Draw the boxes of counted detections on a copy of an image.
 
     Cells of quiet classes, by default healthy red cells, get a thin grey box; all others get a thick coloured box with name and score.
@@ -19,9 +22,10 @@ def draw_detections(image: np.ndarray, detections: sv.Detections, labels: LabelS
 
     Args:
         image: uint8 RGB (H, W, 3).
-        detections: the cells; their classes are ``data["counted_as"]``, or `class_id` without it.
+        detections: the cells; their classes are `counted_as`.
         labels: the classes.
         quiet: bool (n_labels,), the quiet classes; None: healthy red cells.
+        with_scores: whether the score stands behind the name; annotated cells have none.
 
     Returns:
         uint8 RGB (H, W, 3).
@@ -30,11 +34,9 @@ def draw_detections(image: np.ndarray, detections: sv.Detections, labels: LabelS
     quiet_classes = labels.is_healthy_red_cell if quiet is None else quiet
     palette = sv.ColorPalette.from_hex(list(class_colours(labels, quiet_classes).values()))
     unit = max(image.shape[0], image.shape[1]) / 1280
-    class_ids = np.asarray(detections.data.get("counted_as", detections.class_id), dtype=np.int64)
-    counted = class_ids >= 0
-    scores = None if detections.confidence is None else detections.confidence[counted]
-    counted_cells = sv.Detections(xyxy=detections.xyxy[counted], confidence=scores, class_id=class_ids[counted])
-    is_quiet = quiet_classes[class_ids[counted]]
+    counted = detections[detections.counted_as >= 0]
+    cells = sv.Detections(xyxy=counted.xyxy, confidence=counted.confidence, class_id=counted.counted_as)
+    is_quiet = quiet_classes[counted.counted_as]
     thin = sv.BoxAnnotator(color=palette, thickness=max(round(unit), 1))
     thick = sv.BoxAnnotator(color=palette, thickness=max(round(3 * unit), 2))
     tag = sv.LabelAnnotator(
@@ -44,11 +46,11 @@ def draw_detections(image: np.ndarray, detections: sv.Detections, labels: LabelS
         text_padding=max(round(4 * unit), 2),
         smart_position=True,  # moves names apart and into the image
     )
-    scene = thin.annotate(scene, counted_cells[is_quiet])
-    loud = counted_cells[~is_quiet]
+    scene = thin.annotate(scene, cells[is_quiet])
+    loud = cells[~is_quiet]
     scene = thick.annotate(scene, loud)
     if len(loud):
-        figures = [""] * len(loud) if loud.confidence is None else [f" {s:.2f}" for s in loud.confidence]
+        figures = [f" {s:.2f}" if with_scores else "" for s in loud.confidence]
         texts = [f"{short(labels.names[c])}{f}" for c, f in zip(loud.class_id, figures, strict=True)]
         step = len(loud) if len(loud) <= MAX_SPREAD else 1
         for i in range(0, len(loud), step):

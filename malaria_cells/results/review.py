@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import supervision as sv
 from scipy.stats import entropy
 
 from malaria_cells.base import files
 from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.patches import crop_boxes
@@ -42,35 +42,35 @@ class DoubtfulCell:
     doubt: float
 
 
-def doubts(detections: sv.Detections, labels: LabelSet) -> np.ndarray:
+def doubts(detections: Detections, labels: LabelSet) -> np.ndarray:
     """Return the uncertainty of the label of each detection: float (n,), 0 to 1.
 
     With infected labels it is the entropy of "infected or not" in bits; otherwise the entropy of the labels, divided by its maximum. The
     entropy is that of the calibrated probabilities given a cell, and is multiplied by the objectness.
     """
-    p = np.asarray(detections.data["probabilities"], dtype=np.float64)[:, : len(labels)]
+    p = np.asarray(detections.probabilities, dtype=np.float64)[:, : len(labels)]
     p = p / np.maximum(p.sum(axis=1, keepdims=True), 1e-9)
     if labels.is_infected.any() and not labels.is_infected.all():
         infected = p[:, labels.is_infected].sum(axis=1)
         p = np.stack([infected, 1 - infected], axis=1)
     if p.shape[1] < 2:
-        return 1 - np.asarray(detections.data["objectness"], dtype=np.float64)
-    return entropy(np.clip(p, 1e-12, 1), axis=1, base=p.shape[1]) * np.asarray(detections.data["objectness"])
+        return 1 - np.asarray(detections.objectness, dtype=np.float64)
+    return entropy(np.clip(p, 1e-12, 1), axis=1, base=p.shape[1]) * detections.objectness
 
 
-def most_doubtful(results: dict[str, sv.Detections], labels: LabelSet, count: int) -> list[DoubtfulCell]:
+def most_doubtful(results: dict[str, Detections], labels: LabelSet, count: int) -> list[DoubtfulCell]:
     """Return the `count` counted cells of a run with the most doubtful labels, most doubtful first."""
     cells = [
         DoubtfulCell(key, int(i), float(doubt[i]))
         for key, detections in results.items()
         if len(detections)
         for doubt in [doubts(detections, labels)]
-        for i in np.flatnonzero(detections.data["counted_as"] >= 0)
+        for i in np.flatnonzero(detections.counted_as >= 0)
     ]
     return sorted(cells, key=lambda c: (-c.doubt, c.key, c.index))[:count]
 
 
-def write_review(folder: Path, results: dict[str, sv.Detections], root: Path, labels: LabelSet, count: int) -> int:
+def write_review(folder: Path, results: dict[str, Detections], root: Path, labels: LabelSet, count: int) -> int:
     """Write ``sheet.png``, ``doubtful.csv``, ``annotations.json`` and ``images/`` into a new folder.
 
     Args:
@@ -94,28 +94,28 @@ def write_review(folder: Path, results: dict[str, sv.Detections], root: Path, la
     return len(cells)
 
 
-def _as_image(key: str, path: Path, detections: sv.Detections) -> AnnotatedImage:
-    counted = detections.data["counted_as"] >= 0
-    class_ids = detections.data["counted_as"][counted]
+def _as_image(key: str, path: Path, detections: Detections) -> AnnotatedImage:
+    counted = detections.counted_as >= 0
+    class_ids = detections.counted_as[counted]
     pixels = read_image(path)
     return AnnotatedImage(
         key, path, (pixels.shape[1], pixels.shape[0]), key, detections.xyxy[counted], class_ids, np.zeros(len(class_ids), dtype=bool)
     )
 
 
-def _write_table(path: Path, cells: list[DoubtfulCell], results: dict[str, sv.Detections], labels: LabelSet) -> None:
+def _write_table(path: Path, cells: list[DoubtfulCell], results: dict[str, Detections], labels: LabelSet) -> None:
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(("number", "image", "label", "doubt", "x_min", "y_min", "x_max", "y_max", *(f"p_{name}" for name in labels.names)))
         for number, cell in enumerate(cells, start=1):
             detections = results[cell.key]
-            label = labels.names[detections.data["counted_as"][cell.index]]
+            label = labels.names[detections.counted_as[cell.index]]
             box = (f"{v:.1f}" for v in detections.xyxy[cell.index])
-            fractions = (f"{v:.4f}" for v in detections.data["probabilities"][cell.index][: len(labels)])
+            fractions = (f"{v:.4f}" for v in detections.probabilities[cell.index][: len(labels)])
             writer.writerow((number, cell.key, label, f"{cell.doubt:.4f}", *box, *fractions))
 
 
-def draw_sheet(path: Path, cells: list[DoubtfulCell], results: dict[str, sv.Detections], images: dict[str, Path], labels: LabelSet) -> None:
+def draw_sheet(path: Path, cells: list[DoubtfulCell], results: dict[str, Detections], images: dict[str, Path], labels: LabelSet) -> None:
     """Draw doubtful cells with their two likeliest labels; `images` holds image files by key."""
     patches: dict[DoubtfulCell, np.ndarray] = {}
     for key in {cell.key for cell in cells}:
@@ -135,7 +135,7 @@ def draw_sheet(path: Path, cells: list[DoubtfulCell], results: dict[str, sv.Dete
         )
 
 
-def _likeliest_labels(detections: sv.Detections, index: int, labels: LabelSet) -> str:
-    p: Any = detections.data["probabilities"][index][: len(labels)]
+def _likeliest_labels(detections: Detections, index: int, labels: LabelSet) -> str:
+    p: Any = detections.probabilities[index][: len(labels)]
     best = np.argsort(-p)[:2]
     return "\n".join(f"{short(labels.names[i])} {p[i] / max(p.sum(), 1e-9):.2f}" for i in best)

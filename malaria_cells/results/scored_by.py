@@ -2,12 +2,10 @@
 
 from typing import Any
 
-import supervision as sv
-
 from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation import is_unknown
-from malaria_cells.inference.counting import counted_ids
 
 
 def scored_without(truth: AnnotationSet, labels: LabelSet) -> dict[str, Any]:
@@ -22,15 +20,15 @@ def scored_without(truth: AnnotationSet, labels: LabelSet) -> dict[str, Any]:
     return content
 
 
-def said_of_labels(images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet) -> str:
+def said_of_labels(images: list[AnnotatedImage], detections: list[Detections], labels: LabelSet) -> str:
     """Return a message about detections whose labels the annotation does not have, and how they are scored; empty if there are none."""
     unannotated = sorted({i for p in images for i in p.unannotated})
     if unannotated:
-        unknown = sum(int(is_unknown(d, p, counted_ids(d)).sum()) for p, d in zip(images, detections, strict=True))
+        unknown = sum(int(is_unknown(d, p, d.counted_as).sum()) for p, d in zip(images, detections, strict=True))
         names = ", ".join(labels.names[i] for i in unannotated)
         return f"labels not annotated, so their detections outside annotated cells are not scored: {names} ({unknown:,} in all)"
     present = {int(i) for p in images for i in p.cell_class_ids}
-    counted = [int(i) for d in detections for i in counted_ids(d) if i >= 0 and i not in present]
+    counted = [int(i) for d in detections for i in d.counted_as if i >= 0 and i not in present]
     if not counted or not present:
         return ""
     names, annotated = (sep.join(labels.names[i] for i in sorted(ids)) for sep, ids in ((", ", set(counted)), (",", present)))

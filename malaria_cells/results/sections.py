@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-import supervision as sv
 
 from malaria_cells.base.text import number_of, rounded
 from malaria_cells.data.annotations import AnnotatedImage
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.evaluation import AveragePrecision, error_analysis
+from malaria_cells.evaluation import AveragePrecision, DetectionMetrics, error_analysis
 from malaria_cells.inference.counting import Count, ErrorRates, count
 from malaria_cells.inference.familiarity import LEVELS, Familiarity
 from malaria_cells.results import charts
@@ -24,24 +24,23 @@ MAX_ROWS = 60  # images in the chart of parasitemia
 NOT_FOUND, NOT_ANNOTATED = "not found", "not annotated"
 
 
-def headline_of(metrics: dict) -> list[Headline]:
-    """Return the key figures of ``metrics.json``, each with its meaning."""
-    cell = metrics["cell"]
-    meaning = f"of the annotated cells match a counted box (IoU 0.5); {_percent(cell['recall50'])} match a box of any score"
+def headline_of(metrics: DetectionMetrics) -> list[Headline]:
+    """Return the key figures of a score, each with its meaning."""
+    meaning = f"of the annotated cells match a counted box (IoU 0.5); {_percent(metrics.cell_recall50)} match a box of any score"
     headlines = [
-        Headline("Cells found", _percent(cell["recall"]), meaning),
-        Headline("Cell AP50", rounded(cell["AP50"]), "average precision of cells whatever their class; 1 is perfect"),
+        Headline("Cells found", _percent(metrics.cell.recall), meaning),
+        Headline("Cell AP50", rounded(metrics.cell_ap50), "average precision of cells whatever their class; 1 is perfect"),
         Headline(
-            "mAP50", rounded(metrics["mAP50"]), "average precision, averaged over the classes present; rare classes count as much as others"
+            "mAP50", rounded(metrics.map50), "average precision, averaged over the classes present; rare classes count as much as others"
         ),
     ]
-    if "infected" in metrics:
-        infected = metrics["infected"]
-        detected = f"recall {_percent(infected['recall'])}, precision {_percent(infected['precision'])} of infected cells"
-        headlines.append(Headline("Infected F1", rounded(infected["f1"]), detected))
-        alarms = infected["false_alarms_per_1000_red_cells"]
+    infected = metrics.infected
+    if infected is not None and metrics.parasitemia is not None:
+        detected = f"recall {_percent(infected.recall)}, precision {_percent(infected.precision)} of infected cells"
+        headlines.append(Headline("Infected F1", rounded(infected.f1), detected))
+        alarms = infected.false_alarms_per_1000_red_cells
         headlines.append(Headline("False alarms", "none" if alarms is None else f"{alarms:.1f}", "per 1,000 healthy red cells"))
-        error = metrics["parasitemia"]["mean_absolute_error"]
+        error = metrics.parasitemia.mean_absolute_error
         text = "unknown" if error is None else f"{100 * error:.2f} points"
         headlines.append(Headline("Parasitemia, error", text, "mean absolute difference from the annotated percentage per image"))
     return headlines
@@ -74,7 +73,7 @@ def precision_recall(by_class: AveragePrecision, labels: LabelSet) -> Section:
     return Section("Precision and recall", text, (chart,))
 
 
-def confusion(images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet) -> Section:
+def confusion(images: list[AnnotatedImage], detections: list[Detections], labels: LabelSet) -> Section:
     """Chart the confusion matrix of annotated and counted classes."""
     counts = error_analysis.confusion(images, detections, labels)
     rows, columns = (*labels.names, NOT_ANNOTATED), (*labels.names, NOT_FOUND)
@@ -87,7 +86,7 @@ def confusion(images: list[AnnotatedImage], detections: list[sv.Detections], lab
     return Section("Confusion matrix", text, (chart,))
 
 
-def reliability(images: list[AnnotatedImage], detections: list[sv.Detections]) -> Section:
+def reliability(images: list[AnnotatedImage], detections: list[Detections]) -> Section:
     """Chart the fraction of right detections by score."""
     points = error_analysis.score_reliability(images, detections)
     text = "Of detections with score 0.8, eight in ten should be right. Below the line scores are too high, above it too low."
@@ -95,7 +94,7 @@ def reliability(images: list[AnnotatedImage], detections: list[sv.Detections]) -
     return Section("Calibration of the scores", text, (chart,))
 
 
-def best_median_worst(images: list[AnnotatedImage], detections: list[sv.Detections], labels: LabelSet) -> Section:
+def best_median_worst(images: list[AnnotatedImage], detections: list[Detections], labels: LabelSet) -> Section:
     """Show annotation and detections side by side for the images with the best, the median and the worst F1."""
     f1 = error_analysis.f1_by_image(images, detections, labels)
     order = [int(i) for i in np.argsort(-f1, kind="stable") if not np.isnan(f1[i])]
@@ -112,7 +111,7 @@ def best_median_worst(images: list[AnnotatedImage], detections: list[sv.Detectio
     return Section("Annotation beside detection", text, tuple(inlined))
 
 
-def doubtful(results: dict[str, sv.Detections], paths: dict[str, Path], labels: LabelSet) -> Section:
+def doubtful(results: dict[str, Detections], paths: dict[str, Path], labels: LabelSet) -> Section:
     """Show a sheet of the most doubtful cells."""
     cells = most_doubtful(results, labels, MAX_DOUBTFUL)
     if not cells:

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import supervision as sv
-
 from malaria_cells.base.text import number_of
+from malaria_cells.data.detections import Detections
 from malaria_cells.inference.counting import Count, ErrorRates, count_detected, total
 from malaria_cells.inference.detector import Detector
 from malaria_cells.inference.familiarity import FAMILIAR, UNLIKE, UNUSUAL, Familiarity
@@ -16,21 +15,21 @@ class Verdicts:
     """The familiarity of several images, together.
 
     Attributes:
-        given: keys of the images that a parasitemia is given for; without infected labels, of the images that are counted.
+        included: keys of the images that the total includes.
         together: counted cells of these images.
         errors: error rates to expect on these images together.
         sentence: message on images that are unusual, unlike anything learned, or from laboratories whose infected cells the model has
             not learned; empty if there are none.
     """
 
-    given: frozenset[str]
+    included: frozenset[str]
     together: Count
     errors: ErrorRates | None
     sentence: str
 
     @staticmethod
     def of(
-        detector: Detector, results: Mapping[str, sv.Detections], familiarity: Mapping[str, Familiarity | None], force: bool = False
+        detector: Detector, results: Mapping[str, Detections], familiarity: Mapping[str, Familiarity | None], force: bool = False
     ) -> "Verdicts":
         """Judge images together.
 
@@ -43,8 +42,8 @@ class Verdicts:
         by_level = {level: [key for key in sorted(results) if _level(familiarity.get(key)) == level] for level in (UNUSUAL, UNLIKE)}
         has_infected = bool(detector.labels.is_infected.any())
         left_out = set() if force or not has_infected else set(by_level[UNLIKE])
-        given = frozenset(key for key in results if key not in left_out)
-        total_count = total((count_detected(results[key], detector.labels) for key in sorted(given)), detector.labels)
+        included = frozenset(key for key in results if key not in left_out)
+        total_count = total((count_detected(results[key], detector.labels) for key in sorted(included)), detector.labels)
         sentences = []
         for level, keys in by_level.items():
             if keys:
@@ -68,7 +67,7 @@ class Verdicts:
                 f"{number_of(len(unknown_laboratory), 'image')} {verb} like those of laboratories whose infected cells the model was "
                 f"not trained on: {rates}; first: {unknown_laboratory[0]}"
             )
-        return Verdicts(given, total_count, detector.errors_for(*(familiarity.get(key) for key in given)), ". ".join(sentences))
+        return Verdicts(included, total_count, detector.errors_for(*(familiarity.get(key) for key in included)), ". ".join(sentences))
 
 
 def _level(familiarity: Familiarity | None) -> str | None:

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import supervision as sv
 
 from malaria_cells.base.progress import progress
 from malaria_cells.config import Config
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.dataset import DataSet
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import BACKGROUND, LabelSet
 from malaria_cells.data.patch_store import PatchStore
 from malaria_cells.evaluation import as_one_class, cell_figures, detection_metrics, error_rates, infected_figures
@@ -22,7 +22,8 @@ from malaria_cells.training import few, transfer
 from malaria_cells.training.adaptation import Adaptation
 from malaria_cells.training.adaptation_result import PART, AdaptationImages, Adapted
 from malaria_cells.training.budget import Budget, Plan, plan_of, stages_of
-from malaria_cells.training.fit_classifier import TrainingData
+from malaria_cells.training.class_transfer import classes_of
+from malaria_cells.training.classifier_data import TrainingData
 from malaria_cells.training.fit_familiarity import fit_familiarity
 from malaria_cells.training.records import keep_record
 from malaria_cells.training.start_model import StartModel
@@ -51,7 +52,7 @@ class _CrossValidated:
     compared: dict[str, Any]
     stores: tuple[PatchStore, PatchStore | None]
     is_infected: np.ndarray
-    detected: list[sv.Detections]
+    detected: list[Detections]
     classified: ClassifiedPart
 
 
@@ -163,7 +164,7 @@ class ModelAdaptation:
             "compared": validated.compared,
             "steps": budget.taken,
             **figures,
-            PART: validated.classified.metrics | {"detection": metrics},
+            PART: validated.classified.metrics | {"detection": metrics.to_json()},
         }
 
     def _start_scaling(self, fitted: Calibration, raw: np.ndarray, is_infected: np.ndarray) -> InfectionSigmoid | None:
@@ -171,7 +172,7 @@ class ModelAdaptation:
         if not is_infected.any() or is_infected.all():
             return None
         start = self.start.description.calibration
-        columns = transfer.classes_of(self.start, self.labels, len(is_infected)).columns_before
+        columns = classes_of(self.start, self.labels, len(is_infected)).columns_before
         return few.carried_over(start.infection, few.start_in_new_classes(start, columns, is_infected), fitted, raw, is_infected)
 
     def _start_figures(self) -> dict[str, float | None] | None:
@@ -183,9 +184,7 @@ class ModelAdaptation:
         ids = np.array([self.labels.names.index(name) for name in names] + [-1])
         images = self.annotated.images
         detected = [detector.detect(p.path) for p in progress(images, len(images), "detecting with the start model", "image")]
-        for d in detected:
-            d.class_id, d.data["counted_as"] = ids[d.class_id], ids[d.data["counted_as"]]
-        return _figures(self.annotated, detected)
+        return _figures(self.annotated, [replace(d, class_id=ids[d.class_id], counted_as=ids[d.counted_as]) for d in detected])
 
     def _description(self, patches: str, template: ModelDescription) -> ModelDescription:
         config, refiner = self.config, self.config.refiner
@@ -213,7 +212,7 @@ class ModelAdaptation:
             adapted_from=self.start.record,
         )
 
-    def _errors(self, detected: list[sv.Detections], n_infected: int) -> ErrorRates | None:
+    def _errors(self, detected: list[Detections], n_infected: int) -> ErrorRates | None:
         """Error rates out of fold; those of infected cells are the start model's if fewer than `few.MIN_INFECTED` are annotated."""
         if not self.labels.is_infected.any():
             return None
@@ -223,7 +222,7 @@ class ModelAdaptation:
         return replace(errors, infected=start_errors.infected, found=start_errors.found)
 
 
-def _figures(annotated: AnnotationSet, detected: list[sv.Detections]) -> dict[str, float | None]:
+def _figures(annotated: AnnotationSet, detected: list[Detections]) -> dict[str, float | None]:
     images, labels = list(annotated.images), annotated.labels
     figures: dict[str, float | None] = {
         "cell_AP50": cell_figures(images, detected, labels).ap50[0],
@@ -232,5 +231,5 @@ def _figures(annotated: AnnotationSet, detected: list[sv.Detections]) -> dict[st
     }
     if annotated.class_counts[labels.is_infected].sum():
         figures["infected_AP50"] = as_one_class(images, detected, labels.is_infected).ap50[0]
-        figures["infected_f1"] = infected_figures(images, detected, labels)["f1"]
+        figures["infected_f1"] = infected_figures(images, detected, labels).f1
     return figures

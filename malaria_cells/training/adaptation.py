@@ -12,13 +12,13 @@ from typing import Any
 
 import keras
 import numpy as np
-import supervision as sv
 import tensorflow as tf
 
 from malaria_cells.base.progress import progress
 from malaria_cells.config import Config
 from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.candidates import Candidates, label_candidates
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import read_image
 from malaria_cells.data.partial_labels import background_id, class_sets
 from malaria_cells.data.patch_store import Cropping, PatchStore, build_patch_store
@@ -27,14 +27,16 @@ from malaria_cells.data.stain import normalized
 from malaria_cells.evaluation import cell_figures
 from malaria_cells.fitting.run_state import RunState
 from malaria_cells.inference.classifier import infected_classes
-from malaria_cells.inference.detector import Predictions, TwoStageDetector
+from malaria_cells.inference.detector import Predictions
+from malaria_cells.inference.two_stage_detector import TwoStageDetector
 from malaria_cells.proposals import Proposer
 from malaria_cells.proposals.learned.training import Schedule, train_proposer
 from malaria_cells.proposals.learned.training_images import Preprocessing
 from malaria_cells.training.budget import CLASSIFIER_EPOCHS, REFINER_EPOCHS, Budget, Plan
 from malaria_cells.training.cascade import train_classifiers
+from malaria_cells.training.classifier_data import TrainingData
 from malaria_cells.training.few import FRACTIONS, OutOfFold, nearest_of_best
-from malaria_cells.training.fit_classifier import Trained, TrainingData, predict_rows
+from malaria_cells.training.fit_classifier import Trained, predict_rows
 from malaria_cells.training.transfer import averaged_weights
 
 PROPOSER_BATCH = 8  # crops per step
@@ -244,7 +246,5 @@ def _without(images: AnnotationSet, left_out: AnnotationSet) -> AnnotationSet:
     return images.subset({p.key for p in images.images} - {p.key for p in left_out.images})
 
 
-def _as_cells(boxes_xyxy: np.ndarray, proposal_scores: np.ndarray) -> sv.Detections:
-    return sv.Detections(
-        xyxy=boxes_xyxy.reshape(-1, 4), confidence=proposal_scores, class_id=np.zeros(len(proposal_scores), dtype=np.int64)
-    )
+def _as_cells(boxes_xyxy: np.ndarray, proposal_scores: np.ndarray) -> Detections:
+    return Detections.from_boxes(boxes_xyxy.reshape(-1, 4), np.zeros(len(proposal_scores)), proposal_scores)

@@ -12,7 +12,8 @@ from malaria_cells.config import Config
 from malaria_cells.fitting.run_state import RunState
 from malaria_cells.inference.classifier import inference_function
 from malaria_cells.inference.tta import needs_refinement
-from malaria_cells.training.fit_classifier import Trained, TrainingData, predict_rows, train_classifier
+from malaria_cells.training.classifier_data import TrainingData
+from malaria_cells.training.fit_classifier import Trained, predict_rows, train_classifier
 
 NAMES = ("classifier", "refiner")
 RATE = 0.5  # factor of the learning rate at the start of fine-tuning

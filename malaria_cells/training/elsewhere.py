@@ -16,7 +16,8 @@ from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.images import read_image
 from malaria_cells.inference.counting import ErrorRates
-from malaria_cells.inference.detector import Detector, TwoStageDetector
+from malaria_cells.inference.detector import Detector
+from malaria_cells.inference.two_stage_detector import TwoStageDetector
 from malaria_cells.inference.unfamiliar import Evidence, UnfamiliarSigmoid, applies_to, fit_unfamiliar
 
 MAX_IMAGES = 40  # images per data set that evidence is measured on

@@ -7,7 +7,7 @@ import numpy as np
 
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.calibration import Calibration, InfectionSigmoid, fit_calibration, infection_log_odds
-from malaria_cells.inference.detector import DetectionSettings
+from malaria_cells.inference.decision import DetectionSettings
 
 MIN_INFECTED = 5  # annotated infected cells; with fewer, Platt scaling, infected and candidate threshold stay the start model's
 HALFWAY = 10  # annotated infected cells at which the fitted values and the start model's have equal weight

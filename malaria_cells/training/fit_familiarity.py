@@ -4,10 +4,10 @@ import math
 from typing import Any
 
 import numpy as np
-import supervision as sv
 
 from malaria_cells.base.progress import progress
 from malaria_cells.data.annotations import AnnotationSet
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import read_image
 from malaria_cells.evaluation import interval_coverage
 from malaria_cells.inference.counting import ErrorRates
@@ -20,7 +20,7 @@ MAX_IMAGES = 100  # training images measured per data set; more did not change t
 
 
 def fit_familiarity(
-    train: AnnotationSet, validation: AnnotationSet, detections: list[sv.Detections], cell_size: float | None
+    train: AnnotationSet, validation: AnnotationSet, detections: list[Detections], cell_size: float | None
 ) -> FamiliarityModel | None:
     """Fit the familiarity model to the images of a training.
 
@@ -59,7 +59,7 @@ def sets_without_infected(*parts: AnnotationSet) -> set[str]:
 
 
 def learned_from(
-    detector: Detector, train: AnnotationSet, validation: AnnotationSet, detections: list[sv.Detections], elsewhere: str | None
+    detector: Detector, train: AnnotationSet, validation: AnnotationSet, detections: list[Detections], elsewhere: str | None
 ) -> dict[str, Any]:
     """Return the fields of a `ModelDescription` that are measured with the trained detector, by name.
 
@@ -79,7 +79,7 @@ def learned_from(
     }
 
 
-def validated_coverage(validation: AnnotationSet, detections: list[sv.Detections], errors: ErrorRates | None) -> dict[str, Any]:
+def validated_coverage(validation: AnnotationSet, detections: list[Detections], errors: ErrorRates | None) -> dict[str, Any]:
     """Return `evaluation.interval_coverage` of the validation part for ``metrics.json``; empty without infected labels."""
     if not validation.labels.is_infected.any():
         return {}

@@ -86,7 +86,6 @@ def train_one_stage(data: DataSet, config: Config, run: RunState) -> tuple[keras
         model.optimizer.build(model.trainable_variables)
         model.load_weights(run.weights)
     if first_epoch < config.epochs and not run.stopped:
-        keep = config.keep_checkpoints or CHECKPOINTS
         batches = _batches(train, config.detector_batch, steps, first_epoch, config.random_state)
         with warnings.catch_warnings():
             # keras-cv's RetinaNet names its input, but calls itself without that name.
@@ -98,17 +97,17 @@ def train_one_stage(data: DataSet, config: Config, run: RunState) -> tuple[keras
                 epochs=config.epochs,
                 initial_epoch=first_epoch,
                 steps_per_epoch=steps,
-                callbacks=[
-                    keras.callbacks.TerminateOnNaN(),
-                    LearningRate(),
-                    StateCheckpoint(run, [], keep, monitor="val_loss", higher_is_better=False),
-                    ProgressLines(config.epochs, steps),
-                ],
+                callbacks=_callbacks(config, run, steps),
             )
     if run.best_epoch is None or not np.isfinite(run.history[-1]["loss"]):
         raise InputError(f"the loss became NaN; lower `learning_rate` ({config.learning_rate})")
     model.load_weights(run.best_weights)
     return one_stage_networks.for_use(model, config.detector, size_hw), size_hw
+
+
+def _callbacks(config: Config, run: RunState, steps: int) -> list[keras.callbacks.Callback]:
+    checkpoints = StateCheckpoint(run, [], config.keep_checkpoints or CHECKPOINTS, monitor="val_loss", higher_is_better=False)
+    return [keras.callbacks.TerminateOnNaN(), LearningRate(), checkpoints, ProgressLines(config.epochs, steps)]
 
 
 def _weights(data: DataSet, config: Config) -> np.ndarray:

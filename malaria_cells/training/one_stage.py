@@ -51,15 +51,15 @@ def train_one_stage_into(folder: Path, config: Config, data: DataSet, run: RunSt
     if data.test is not None:
         test = data.test.images
         detected["test"] = [detector.detect(p.path) for p in progress(test, len(test), "test", "image")]
-    for part, detections in detected.items():
-        metrics[part] = detection_metrics(list(data.parts[part].images), detections, data.train.labels, None)
+    scored = {part: detection_metrics(list(data.parts[part].images), d, data.train.labels, None) for part, d in detected.items()}
+    metrics |= {part: part_metrics.to_json() for part, part_metrics in scored.items()}
     if data.test is not None and has_named_sets(data.test):
         detections_by_key = {p.key: d for p, d in zip(data.test.images, detected["test"], strict=True)}
         metrics["by_data_set"] = figures_by_data_set(data.test, detections_by_key)
     metrics["validation"] |= validated_coverage(data.validation, on_validation, detector.errors)
     keep_record(folder, config, data, metrics, [run])
     reported_part = "test" if "test" in detected else "validation"
-    reported = DetectedPart(reported_part, data.parts[reported_part], detected[reported_part], detector.errors, metrics[reported_part])
+    reported = DetectedPart(reported_part, data.parts[reported_part], detected[reported_part], detector.errors, scored[reported_part])
     curve = LearningCurve(run.history, run.best_epoch or 0)
     return TrainingResult(config, data, [curve], metrics, _panels(run.history[0]), detected=reported)
 
@@ -71,7 +71,7 @@ def _panels(row: dict[str, float]) -> dict[str, str]:
 
 
 def _description(config: Config, data: DataSet, size_hw: tuple[int, int]) -> ModelDescription:
-    from malaria_cells.inference.detector import DetectionSettings
+    from malaria_cells.inference.decision import DetectionSettings
 
     fingerprints = {"config": file_fingerprint(config.to_yaml())}
     return ModelDescription(

@@ -2,15 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
-import supervision as sv
 
 from malaria_cells.base.progress import progress
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import read_image
 from malaria_cells.data.stain import Normalization, normalized
 from malaria_cells.evaluation import (
@@ -22,11 +22,13 @@ from malaria_cells.evaluation import (
     mean_present,
     unscored,
 )
-from malaria_cells.inference.counting import counted_as
-from malaria_cells.inference.detector import Detector, Predictions, TwoStageDetector
+from malaria_cells.inference.decision import recounted
+from malaria_cells.inference.detector import Detector, Predictions
+from malaria_cells.inference.two_stage_detector import TwoStageDetector
 from malaria_cells.proposals import Margins, proposals_by_source
 
 D = TypeVar("D", bound=Detector)
+Figure = Callable[[list[AnnotatedImage], list[Detections]], float | None]
 
 MARGIN_IMAGES = 40  # training images that the box offsets are measured on
 MIN_OFFSETS = 20  # matched boxes; the median offset of fewer is no better than zero
@@ -75,7 +77,7 @@ def _median_margins(offsets: np.ndarray) -> Margins:
 
 def choose_thresholds(
     detector: D, validation: AnnotationSet, predictions: Mapping[str, Predictions] | None = None, overlap: bool = False
-) -> tuple[D, list[sv.Detections]]:
+) -> tuple[D, list[Detections]]:
     """Choose the thresholds that score best on the validation images.
 
     Each setting is chosen by a grid search, in this order:
@@ -97,68 +99,72 @@ def choose_thresholds(
     Returns:
         The detector with these thresholds and its error rates, and its detections in each validation image.
     """
-    labels = validation.labels
-    images = list(validation.images)
-    sets = [name for name, part in validation.by_data_set().items() if part.class_counts.sum()]
-    rows = [[i for i, p in enumerate(images) if p.data_set == name] for name in sets]
+    images, labels = list(validation.images), validation.labels
     reported = progress(images, len(images), "choosing thresholds", "image")
     predicted = [predictions[p.key] for p in images] if predictions else [detector.predict(read_image(p.path)) for p in reported]
-
-    def decided(d: Detector) -> list[sv.Detections]:
-        return [d.decide(*p) for p in predicted]
-
-    def by_set(figure: Callable[[list[AnnotatedImage], list[sv.Detections]], float | None], detections: list[sv.Detections]) -> float:
-        return mean_present([figure([images[i] for i in set_rows], [detections[i] for i in set_rows]) for set_rows in rows]) or 0.0
-
-    def of_cells(subset: list[AnnotatedImage], detections: list[sv.Detections]) -> float | None:
-        return cell_figures(subset, detections, labels).ap50[0]
-
+    compared = _Compared(validation, predicted)
     if isinstance(detector, TwoStageDetector) and detector.proposer.method == "learned":
-        tried = [by_set(of_cells, decided(detector.with_settings(proposal_weight=w))) for w in WEIGHT_GRID]
-        detector = detector.with_settings(proposal_weight=_middle_of_best(WEIGHT_GRID, tried))
+        detector = compared.best(detector, "proposal_weight", WEIGHT_GRID, compared.cell_ap50)
     if overlap:
-        tried = [by_set(of_cells, decided(detector.with_settings(nms_iou=iou))) for iou in OVERLAP_GRID]
-        detector = detector.with_settings(nms_iou=_middle_of_best(OVERLAP_GRID, tried))
-    detector = detector.with_settings(cell_threshold=_best_cell_threshold(images, decided(detector)))
+        detector = compared.best(detector, "nms_iou", OVERLAP_GRID, compared.cell_ap50)
+    detector = detector.with_settings(cell_threshold=_best_cell_threshold(images, compared.detections(detector)))
     if not labels.is_infected.any():
-        return detector, decided(detector)
-
-    def ranking(subset: list[AnnotatedImage], detections: list[sv.Detections]) -> float | None:
-        by_class = mean_present(average_precision(subset, detections, labels).ap50)
-        infected = as_one_class(subset, detections, labels.is_infected).ap50[0]
-        return mean_present([by_class, infected, of_cells(subset, detections)])
-
-    tried = [by_set(ranking, decided(detector.with_settings(candidate_threshold=t))) for t in CANDIDATE_GRID]
-    best = _middle_of_best(CANDIDATE_GRID, tried)
-    detector = detector.with_settings(candidate_threshold=best)
-    detections = decided(detector)
-    f1 = [infected_figures(images, _recounted(detections, detector, t), labels)["f1"] or 0.0 for t in OPERATING_GRID]
+        return detector, compared.detections(detector)
+    detector = compared.best(detector, "candidate_threshold", CANDIDATE_GRID, compared.ranking)
+    detections = compared.detections(detector)
+    counted = [[recounted(d, labels, replace(detector.settings, infected_threshold=t)) for d in detections] for t in OPERATING_GRID]
+    f1 = [infected_figures(images, c, labels).f1 or 0.0 for c in counted]
     if not any(f1):
-        return detector, decided(detector)  # no infected cell in the validation part, so the threshold cannot be chosen
+        return detector, detections  # no infected cell in the validation part, so the threshold cannot be chosen
     tolerance = float(np.clip(TOLERANCE_BY_CELLS / validation.class_counts[labels.is_infected].sum(), TOLERANCE, MAX_TOLERANCE))
     threshold = _middle_of_best(OPERATING_GRID, f1, tolerance)
-    detections = _recounted(detections, detector, threshold)
+    detections = counted[OPERATING_GRID.index(threshold)]
     errors = error_rates(images, detections, labels)
     return replace(detector.with_settings(infected_threshold=threshold), errors=errors), detections
 
 
-def _recounted(detections: list[sv.Detections], detector: Detector, infected_threshold: float) -> list[sv.Detections]:
-    """Set ``counted_as`` of detections by another infected threshold, in place."""
-    labels, cell_threshold = detector.labels, detector.settings.cell_threshold
-    for image_detections in detections:
-        image_detections.data["counted_as"] = counted_as(image_detections, labels, infected_threshold, cell_threshold)
-    return detections
+@dataclass(frozen=True)
+class _Compared:
+    """Validation images with the networks' predictions, on which settings of a detector are compared."""
+
+    validation: AnnotationSet
+    predictions: list[Predictions]
+
+    def detections(self, detector: Detector) -> list[Detections]:
+        """What a detector makes of the predictions."""
+        return [detector.decide(*p) for p in self.predictions]
+
+    def best(self, detector: D, setting: str, grid: tuple[float, ...], figure: Figure) -> D:
+        """The detector with the value of a setting whose figure, averaged over the data sets, is best."""
+        tried = [self._mean_over_sets(figure, self.detections(detector.with_settings(**{setting: value}))) for value in grid]
+        return detector.with_settings(**{setting: _middle_of_best(grid, tried)})
+
+    def cell_ap50(self, images: list[AnnotatedImage], detections: list[Detections]) -> float | None:
+        """AP50 of all cells as one class."""
+        return cell_figures(images, detections, self.validation.labels).ap50[0]
+
+    def ranking(self, images: list[AnnotatedImage], detections: list[Detections]) -> float | None:
+        """Mean of three AP50: over the classes present, of infected cells, of all cells."""
+        labels = self.validation.labels
+        by_class = mean_present(average_precision(images, detections, labels).ap50)
+        infected = as_one_class(images, detections, labels.is_infected).ap50[0]
+        return mean_present([by_class, infected, self.cell_ap50(images, detections)])
+
+    def _mean_over_sets(self, figure: Figure, detections: list[Detections]) -> float:
+        by_key = dict(zip((image.key for image in self.validation.images), detections, strict=True))
+        sets = [list(part.images) for part in self.validation.by_data_set().values() if part.class_counts.sum()]
+        return mean_present([figure(images, [by_key[image.key] for image in images]) for images in sets]) or 0.0
 
 
-def _best_cell_threshold(images: list[AnnotatedImage], detections: list[sv.Detections]) -> float:
+def _best_cell_threshold(images: list[AnnotatedImage], detections: list[Detections]) -> float:
     """Return the objectness threshold with the best class-agnostic F1 of cells (IoU 0.5).
 
     As in scoring, an unmatched detection in an ignore region, or of a class that was not annotated, is neither right nor wrong.
     """
-    by_objectness = [d[np.argsort(-d.data["objectness"], kind="stable")] for d in detections]
+    by_objectness = [d[np.argsort(-d.objectness, kind="stable")] for d in detections]
     right = np.concatenate([boxes.match(d.xyxy, p.cells_xyxy) >= 0 for p, d in zip(images, by_objectness, strict=True)])
-    ignored = np.concatenate([unscored(d, p, np.asarray(d.class_id)) for p, d in zip(images, by_objectness, strict=True)])
-    objectness = np.concatenate([d.data["objectness"] for d in by_objectness])
+    ignored = np.concatenate([unscored(d, p, d.class_id) for p, d in zip(images, by_objectness, strict=True)])
+    objectness = np.concatenate([d.objectness for d in by_objectness])
     annotated = sum(len(p.cells_xyxy) for p in images)
     counted = (objectness >= np.array(CELL_GRID)[:, None]) & (right | ~ignored)
     f1 = 2 * (counted & right).sum(axis=1) / np.maximum(counted.sum(axis=1) + annotated, 1)

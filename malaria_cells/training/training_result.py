@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import supervision as sv
 
 from malaria_cells.config import Config
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.dataset import DataSet
-from malaria_cells.evaluation import classification_metrics
+from malaria_cells.data.detections import Detections
+from malaria_cells.evaluation import DetectionMetrics, classification_metrics
 from malaria_cells.inference.calibration import calibration_figures
 from malaria_cells.inference.counting import ErrorRates
 
@@ -70,9 +70,9 @@ class DetectedPart:
 
     part: str
     annotations: AnnotationSet
-    detections: list[sv.Detections]
+    detections: list[Detections]
     errors: ErrorRates | None
-    metrics: dict[str, Any] | None = None
+    metrics: DetectionMetrics | None = None
 
 
 @dataclass

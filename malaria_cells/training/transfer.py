@@ -5,9 +5,6 @@ other without changing any output.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -15,76 +12,17 @@ import numpy as np
 from malaria_cells.base.errors import InputError
 from malaria_cells.config import Config
 from malaria_cells.data.labels import BACKGROUND, LabelSet
-from malaria_cells.data.synonyms import means
 from malaria_cells.inference.classifier import both_classes
 from malaria_cells.inference.model_folder import PROPOSER
 from malaria_cells.models import build_classifier
 from malaria_cells.models.stored.keras_files import load_network
 from malaria_cells.proposals.learned import centre_network
+from malaria_cells.training.class_transfer import Classes, classes_of
 from malaria_cells.training.start_model import StartModel, fine_tuned
 
 NOISE = 0.1  # standard deviations of the last layer's weights; noise added to the initial weights of a new class
 MAX_DIFFERENCE = 1e-3  # probability; networks whose outputs differ by no more count as the same
 CHECK_PATCHES = 4  # random patches on which the two networks are compared
-
-
-@dataclass(frozen=True)
-class Classes:
-    """The classes of the network that weights are copied from, and of the network that they are copied to.
-
-    Attributes:
-        before: class names of the old network, including the background class.
-        now: class names of the new network, including the background class.
-    """
-
-    before: tuple[str, ...]
-    now: tuple[str, ...]
-
-    @cached_property
-    def origins(self) -> dict[str, str]:
-        """The old class of each new class that has one, in the order of the new classes.
-
-        The old class has the same name or a synonym of it (RBC, red blood cell). A wrong guess does little harm, since the weights are
-        only the start of a training; `said_of` reports it.
-        """
-        origins = {name: name for name in self.now if name in self.before}
-        for name in self.now:
-            meaning = None if name in origins else means(name, [old for old in self.before if old not in origins.values()])
-            if meaning is not None:
-                origins[name] = meaning
-        return {name: origins[name] for name in self.now if name in origins}
-
-    @property
-    def kept(self) -> list[str]:
-        """Classes of the new network that the old one has too."""
-        return list(self.origins)
-
-    @property
-    def new(self) -> list[str]:
-        """Classes of the new network that the old one lacks."""
-        return [name for name in self.now if name not in self.origins]
-
-    @property
-    def gone(self) -> list[str]:
-        """Classes of the old network that the new one lacks."""
-        return [name for name in self.before if name not in self.origins.values()]
-
-    @property
-    def columns_before(self) -> list[int | None]:
-        """Index of the old class of each new class; None if it has none."""
-        return [self.before.index(self.origins[name]) if name in self.origins else None for name in self.now]
-
-    @property
-    def shares_labels(self) -> bool:
-        """Whether the networks share a class besides the background class."""
-        return any(name != BACKGROUND for name in self.kept)
-
-
-def classes_of(start: StartModel, labels: LabelSet, n_classes: int) -> Classes:
-    """Return the classes of a start model and of a training with `n_classes`, including the background class if there is one."""
-    described = start.description
-    before = (*described.labels.names, BACKGROUND) if described.has_background else described.labels.names
-    return Classes(before, (*labels.names, BACKGROUND) if n_classes > len(labels) else labels.names)
 
 
 def start_classifiers(start: StartModel, config: Config, labels: LabelSet, n_classes: int) -> list[keras.Model | None]:
@@ -252,12 +190,3 @@ def _chosen(head: tuple[np.ndarray, np.ndarray], classes: Classes, seed: int) ->
     if len(classes.now) == 2:
         return new_kernel[:, 1:] - new_kernel[:, :1], new_bias[1:] - new_bias[:1]
     return new_kernel, new_bias
-
-
-def said_of(classes: Classes, folder: Path) -> str:
-    """Return one line that says which classes are kept, new and removed."""
-    kept = [new if new == old else f"{new} (as {old})" for new, old in classes.origins.items()]
-    messages = [f"classes kept: {', '.join(kept)}" if classes.shares_labels else "no label in common, so the last layer is new"]
-    messages += [f"new: {', '.join(classes.new)}"] if classes.new else []
-    messages += [f"removed: {', '.join(classes.gone)}"] if classes.gone else []
-    return f"fine-tuning {folder}: {'; '.join(messages)}"

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import supervision as sv
 
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
@@ -15,6 +14,7 @@ from malaria_cells.config import Config
 from malaria_cells.data.annotations import AnnotatedImage
 from malaria_cells.data.candidates import Candidates, label_candidates
 from malaria_cells.data.dataset import DataSet
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import BACKGROUND
 from malaria_cells.data.partial_labels import background_id, class_sets
@@ -38,7 +38,8 @@ def train_two_stage_into(folder: Path, config: Config, data: DataSet, run: RunSt
     """Train, choose thresholds, and write the model folder except for its report."""
     from malaria_cells.inference.model_folder import load_detector, save_model
     from malaria_cells.training.cascade import train_classifiers, train_further
-    from malaria_cells.training.fit_classifier import TrainingData, predict_rows
+    from malaria_cells.training.classifier_data import TrainingData
+    from malaria_cells.training.fit_classifier import predict_rows
     from malaria_cells.training.fit_familiarity import validated_coverage
 
     _check_single_cells(config.background_per_image > 0, data)
@@ -126,12 +127,12 @@ def _check_classifiers(config: Config, data: DataSet, start: StartModel | None) 
             recipe.model, recipe.image_size, len(data.train.labels) + 1, recipe.dropout, recipe.weights or "none", recipe.freeze
         )
     if start is not None:
-        from malaria_cells.training.transfer import classes_of, said_of
+        from malaria_cells.training.class_transfer import classes_of, describe_classes
 
         n_classes = len(data.train.labels) + (config.background_per_image > 0)
         networks = _starts(start, config, data, n_classes)
         if networks[0] is not None:
-            print(said_of(classes_of(start, data.train.labels, n_classes), start.folder), file=sys.stderr)
+            print(describe_classes(classes_of(start, data.train.labels, n_classes), start.folder), file=sys.stderr)
 
 
 def _proposer(config: Config, data: DataSet, run: RunState, start: StartModel | None) -> Any:
@@ -213,7 +214,7 @@ def _limited(rows: np.ndarray, store: PatchStore, config: Config) -> np.ndarray:
 
 def _with_thresholds(
     description: ModelDescription, networks: list[Network], proposer: Any, data: DataSet, config: Config
-) -> tuple[ModelDescription, list[sv.Detections]]:
+) -> tuple[ModelDescription, list[Detections]]:
     from malaria_cells.inference.model_folder import assemble, proposal_inference_function
     from malaria_cells.training.fit_familiarity import learned_from
     from malaria_cells.training.thresholds import choose_thresholds, fit_margins
@@ -226,7 +227,7 @@ def _with_thresholds(
 
 
 def _description(config: Config, data: DataSet, store: PatchStore, has_background: bool, calibration: Calibration) -> ModelDescription:
-    from malaria_cells.inference.detector import DetectionSettings
+    from malaria_cells.inference.decision import DetectionSettings
 
     views, scan = (config.tta, None) if isinstance(config.tta, int) else (1, config.tta.model_dump())
     settings = DetectionSettings(config.nms, config.nms_iou or DetectionSettings.nms_iou, config.score_threshold, tta=views)

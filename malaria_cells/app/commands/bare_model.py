@@ -14,7 +14,8 @@ from malaria_cells.base.tensorflow_setup import INPUT_RANGES, UNSCALED, InputRan
 from malaria_cells.base.text import number_of
 from malaria_cells.data.labels import BACKGROUND
 from malaria_cells.inference.classifier import Network, PatchClassifier, inference_function
-from malaria_cells.inference.detector import DetectionSettings, TwoStageDetector
+from malaria_cells.inference.decision import DetectionSettings
+from malaria_cells.inference.two_stage_detector import TwoStageDetector
 
 log = logging.getLogger(__name__)
 

@@ -95,7 +95,7 @@ def _score(folder: Path, held_out: AnnotationSet) -> dict[str, Any]:
         return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["test"]
     images = list(held_out.images)
     detections = [detector.detect(p.path) for p in progress(images, len(images), "detecting", "image")]
-    return detection_metrics(images, detections, held_out.labels, None)
+    return detection_metrics(images, detections, held_out.labels, None).to_json()
 
 
 def _figures(scored: list[dict[str, Any]]) -> dict[str, list[float | None]]:

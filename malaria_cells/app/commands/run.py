@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import supervision as sv
 
 from malaria_cells.app.commands.run_model import LoadedModel, load
 from malaria_cells.app.commands.run_request import RunRequest
@@ -19,16 +18,19 @@ from malaria_cells.base.parallel import PREFETCHED, imap_ordered
 from malaria_cells.base.progress import progress
 from malaria_cells.base.text import number_of
 from malaria_cells.data.annotations import AnnotationSet
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import list_images, read_image
 from malaria_cells.data.labels import warn_of_uncounted
 from malaria_cells.data.seen_before import SPLIT, seen_in, warning_of_seen
 from malaria_cells.data.split_file import read_parts
 from malaria_cells.inference.familiarity import Familiarity
 from malaria_cells.inference.model_folder import shipped
+from malaria_cells.results.classification_output import write_classification
 from malaria_cells.results.output_folder import check_output, claimed
 from malaria_cells.results.review import FOLDER as REVIEW
-from malaria_cells.results.run_outputs import DetectionOutput, Finished, write_classification
+from malaria_cells.results.run_outputs import DetectionOutput
 from malaria_cells.results.run_report import write_run_report
+from malaria_cells.results.run_results import RunResults
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +82,7 @@ def _detect(request: RunRequest, model: Path, loaded: LoadedModel, root: Path, k
     seen_in_training = [] if truth is None else _seen_in_training(model, truth, request.split)
     output = DetectionOutput.start(request.output, detector, root, keys, request.force)
 
-    def detect_one(image: np.ndarray) -> tuple[sv.Detections, Familiarity | None]:
+    def detect_one(image: np.ndarray) -> tuple[Detections, Familiarity | None]:
         detections = detector.detect(image)
         return detections, detector.familiarity(image, detections)
 
@@ -130,15 +132,15 @@ def _seen_in_training(model: Path, truth: AnnotationSet, split: Path | None) -> 
     return [("Seen in training", warning)]
 
 
-def _warn_of_unusual_sizes(detector: Any, finished: Finished) -> None:
-    from malaria_cells.inference.detector import TwoStageDetector
+def _warn_of_unusual_sizes(detector: Any, finished: RunResults) -> None:
+    from malaria_cells.inference.two_stage_detector import TwoStageDetector
     from malaria_cells.proposals.learned.scale import unusual_cell_sizes
 
     if not isinstance(detector, TwoStageDetector) or detector.proposer.cell_size is None:
         return
     reference_sizes = detector.proposer.reference_sizes
     expected = " to ".join(dict.fromkeys(f"{size:.0f}" for size in (min(reference_sizes), max(reference_sizes))))
-    counted_boxes = (detections.xyxy[detections.data["counted_as"] >= 0] for detections in finished.results.values())
+    counted_boxes = (detections.xyxy[detections.counted_as >= 0] for detections in finished.results.values())
     unusual = unusual_cell_sizes(counted_boxes, reference_sizes)
     if len(unusual):
         log.warning(
@@ -171,7 +173,7 @@ def _classify(request: RunRequest, loaded: LoadedModel, root: Path, keys: list[s
 
 def _process(
     step: Callable[[np.ndarray], Any], root: Path, keys: list[str], title: str, write: Callable[[str, np.ndarray, Any], None]
-) -> Finished:
+) -> RunResults:
     """Process the images in parallel, and write their results meanwhile.
 
     Args:
@@ -186,7 +188,7 @@ def _process(
         image = read_image(root / key)
         return image, step(image)
 
-    finished = Finished()
+    finished = RunResults()
     with ThreadPoolExecutor(1) as writer:
         writing: deque[tuple[str, Future]] = deque()
         try:
@@ -216,7 +218,7 @@ def _process(
     return finished
 
 
-def _await(key: str, pending: Future, finished: Finished) -> None:
+def _await(key: str, pending: Future, finished: RunResults) -> None:
     """Wait until an image is drawn and written. An error is recorded, so the tables are still written."""
     try:
         pending.result()

@@ -39,9 +39,9 @@ def load(request: RunRequest, model: Path) -> LoadedModel:
     Raises:
         InputError: the model cannot be loaded, or an option does not apply to it.
     """
-    from malaria_cells.inference.detector import TwoStageDetector
     from malaria_cells.inference.model_description import ABOUT
     from malaria_cells.inference.model_folder import load_detector
+    from malaria_cells.inference.two_stage_detector import TwoStageDetector
 
     if request.input_range is not None and request.input_divisor is not None:
         raise InputError("--input-range and --input-divisor: both define how pixels are scaled; give one of them")

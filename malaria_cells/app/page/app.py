@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import streamlit as st
-import supervision as sv
 
 from malaria_cells.app.page import adapting, panels, view
 from malaria_cells.app.page.markdown import plain
 from malaria_cells.app.page.uploads import MAX_MEGABYTES, SAMPLE, UploadedImage, counted_cells, read_upload, sample_smear
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.file_names import distinct, printable
+from malaria_cells.data.detections import Detections
 from malaria_cells.inference.counting import Count, count_detected
 from malaria_cells.inference.detector import Detector
 from malaria_cells.inference.model_folder import load_detector
@@ -161,17 +161,17 @@ def _figures(detector: Detector, counts: dict[str, Count], image: UploadedImage,
     if detector.labels.is_infected.any():
         columns[1].metric("Red cells", f"{count.red_cells:,}")
         columns[2].metric("Infected", f"{count.infected:,}")
-        is_given = image.name in verdicts.given
+        is_given = image.name in verdicts.included
         columns[3].metric("Parasitemia", count.parasitemia_text() if is_given else "not given")
         columns[3].caption(count.interval_in_words(detector.errors_for(image.familiarity)) if is_given else "unlike anything learned")
     if len(counts) > 1:
-        which = f"All {len(counts)}" if len(verdicts.given) == len(counts) else f"{len(verdicts.given)} of {len(counts)}"
+        which = f"All {len(counts)}" if len(verdicts.included) == len(counts) else f"{len(verdicts.included)} of {len(counts)}"
         st.markdown(f"{which} images: {plain(verdicts.together.in_words(detector.labels, verdicts.errors))}")
         if verdicts.sentence:
             st.caption(plain(verdicts.sentence))
 
 
-def _image(image: UploadedImage, cells: sv.Detections, detector: Detector) -> int | None:
+def _image(image: UploadedImage, cells: Detections, detector: Detector) -> int | None:
     """Draw the image and return the index of the clicked cell, or None."""
     figure = view.image_figure(image.pixels, cells, detector.labels)
     height, width = image.pixels.shape[:2]

@@ -9,8 +9,9 @@ from malaria_cells.app.page.uploads import UploadedImage
 from malaria_cells.inference.detector import Detector
 from malaria_cells.results.document import NAME
 from malaria_cells.results.output_folder import drawn_names
-from malaria_cells.results.run_outputs import DetectionOutput, Finished
+from malaria_cells.results.run_outputs import DetectionOutput
 from malaria_cells.results.run_report import write_run_report
+from malaria_cells.results.run_results import RunResults
 
 TYPES = {
     "detections.csv": "text/csv",
@@ -30,7 +31,7 @@ def file_of(name: str, detector: Detector, images: list[UploadedImage], model: s
         model: model folder, for the report.
         terms: terms of use of the model's weights, for the report.
     """
-    finished = Finished()
+    finished = RunResults()
     for p in images:
         finished.results[p.name] = detector.decide(*p.predictions)
         finished.familiarity[p.name] = p.familiarity

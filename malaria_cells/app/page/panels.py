@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import streamlit as st
-import supervision as sv
 
 from malaria_cells.app.page import downloads as files
 from malaria_cells.app.page import view
@@ -16,13 +15,15 @@ from malaria_cells.app.page.uploads import UploadedImage
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.file_names import fitted
 from malaria_cells.base.text import number_of
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.patches import crop_boxes
 from malaria_cells.data.stain import Stain
 from malaria_cells.inference.counting import Count
-from malaria_cells.inference.detector import Detector, TwoStageDetector
+from malaria_cells.inference.detector import Detector
 from malaria_cells.inference.explain import Explainer
 from malaria_cells.inference.familiarity import FAMILIAR, UNLIKE, Familiarity
 from malaria_cells.inference.model_description import ABOUT, load_description
+from malaria_cells.inference.two_stage_detector import TwoStageDetector
 
 MAX_CELLS = 60  # cells in the sheet
 NOT_A_CELL = "not a cell"
@@ -51,7 +52,7 @@ def familiarity(verdict: Familiarity | None) -> None:
     show(plain(f"{verdict.level[0].upper()}{verdict.level[1:]}: {verdict.reason}"))
 
 
-def sheet(image: UploadedImage, cells: sv.Detections, detector: Detector) -> None:
+def sheet(image: UploadedImage, cells: Detections, detector: Detector) -> None:
     """Draw the infected cells, or all but healthy red cells if no label is infected, with number, label and score."""
     labels = detector.labels
     is_drawn = labels.is_infected if labels.is_infected.any() else ~labels.is_healthy_red_cell
@@ -61,7 +62,7 @@ def sheet(image: UploadedImage, cells: sv.Detections, detector: Detector) -> Non
     if not len(drawn):
         return
     drawn = drawn[:MAX_CELLS]
-    rows = zip(drawn.data["index"], drawn.class_id, drawn.confidence, strict=True)
+    rows = zip(drawn.index, drawn.class_id, drawn.confidence, strict=True)
     captions = [f"{i}: {plain(labels.names[c])} {s:.2f}" for i, c, s in rows]
     st.image(list(view.cell_images(image.pixels, drawn.xyxy)), caption=captions, width=110)
 
@@ -73,12 +74,12 @@ def mix(detector: Detector, count: Count) -> None:
     st.table({"class": list(map(plain, detector.labels.names)), "cells": count.by_label.tolist()})
 
 
-def one_cell(image: UploadedImage, cells: sv.Detections, clicked: int | None, folder: str, detector: Detector, review: Path) -> None:
+def one_cell(image: UploadedImage, cells: Detections, clicked: int | None, folder: str, detector: Detector, review: Path) -> None:
     """Draw one cell, its Grad-CAM map and probabilities, and the form to correct it. At first this is the clicked cell, if any."""
     st.subheader("One cell")
     labels = detector.labels
-    rows = np.lexsort((-np.asarray(cells.confidence), ~labels.is_infected[cells.class_id])).tolist()
-    row_of = {int(cells.data["index"][row]): row for row in rows}
+    rows = np.lexsort((-cells.confidence, ~labels.is_infected[cells.class_id])).tolist()
+    row_of = {int(cells.index[row]): row for row in rows}
     names = {i: f"{i}: {labels.names[cells.class_id[row]]} {cells.confidence[row]:.2f}" for i, row in row_of.items()}
     first = list(row_of).index(clicked) if clicked in row_of else 0
     index = row_of[st.selectbox("Cell", list(row_of), index=first, format_func=names.__getitem__)]
@@ -95,12 +96,12 @@ def one_cell(image: UploadedImage, cells: sv.Detections, clicked: int | None, fo
             right.caption(plain(str(error)))
     else:
         left.image(view.cell_images(image.pixels, box[None])[0], caption=f"{plain(label)}, score {cells.confidence[index]:.2f}")
-    probabilities = cells.data["probabilities"][index]
+    probabilities = cells.probabilities[index]
     st.table({"class": [*map(plain, labels.names), NOT_A_CELL], "probability": [f"{p:.3f}" for p in probabilities]})
     _correction(image, cells, index, detector, review)
 
 
-def _correction(image: UploadedImage, cells: sv.Detections, index: int, detector: Detector, review: Path) -> None:
+def _correction(image: UploadedImage, cells: Detections, index: int, detector: Detector, review: Path) -> None:
     names = [*detector.labels.names, NOT_A_CELL]
     corrected: dict[tuple[str, str], str] = st.session_state.setdefault("corrected", {})
     digest = hashlib.blake2b(image.content, digest_size=8).hexdigest()

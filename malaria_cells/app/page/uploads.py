@@ -3,17 +3,16 @@
 import functools
 import io
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 import numpy as np
-import supervision as sv
 from PIL import Image
 
 from malaria_cells.base.errors import InputError
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import SUFFIXES, image_size, read_image
 from malaria_cells.data.sample import Slide, render_smear
-from malaria_cells.inference.counting import counted_ids
 from malaria_cells.inference.detector import Predictions
 from malaria_cells.inference.familiarity import Familiarity
 
@@ -76,14 +75,7 @@ def sample_smear() -> bytes:
     return buffer.getvalue()
 
 
-def counted_cells(detections: sv.Detections) -> sv.Detections:
-    """Detections above the counting thresholds, with class_id set to the counted label.
-
-    ``data["index"]`` is their index among all detections, which thresholds do not change.
-    """
-    if not len(detections):
-        return detections
-    detections.data["index"] = np.arange(len(detections))
-    counted = detections[counted_ids(detections) >= 0]
-    counted.class_id = counted_ids(counted)
-    return counted
+def counted_cells(detections: Detections) -> Detections:
+    """Detections above the counting thresholds, with `class_id` set to the counted label."""
+    counted = detections[detections.counted_as >= 0]
+    return replace(counted, class_id=counted.counted_as)

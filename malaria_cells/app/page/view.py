@@ -4,8 +4,8 @@ import html
 
 import numpy as np
 import plotly.graph_objects as go
-import supervision as sv
 
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.patches import crop_boxes
 from malaria_cells.results.document import inlined_image
@@ -20,12 +20,12 @@ CONTEXT = 1.5  # side of the square crop divided by the longer side of the box
 EDGE = 6  # pixels of white around a cell in the sheet
 
 
-def image_figure(pixels: np.ndarray, cells: sv.Detections, labels: LabelSet) -> go.Figure:
+def image_figure(pixels: np.ndarray, cells: Detections, labels: LabelSet) -> go.Figure:
     """The image with boxes, and an invisible marker on each cell that has a tooltip and can be clicked.
 
     Args:
         pixels: uint8 RGB (H, W, 3).
-        cells: cells to draw; `class_id` is the counted label, and ``data["index"]`` is returned by a click.
+        cells: cells to draw; `class_id` is the counted label, and `index` is returned by a click.
         labels: the classes.
     """
     height, width = pixels.shape[:2]
@@ -33,8 +33,8 @@ def image_figure(pixels: np.ndarray, cells: sv.Detections, labels: LabelSet) -> 
     source = inlined_image(scene, MAX_WIDTH, "").source
     figure = go.Figure()
     figure.add_layout_image(source=source, xref="x", yref="y", x=0, y=0, sizex=width, sizey=height, sizing="stretch", layer="below")
-    centre = (cells.xyxy[:, :2] + cells.xyxy[:, 2:]) / 2 if len(cells) else np.zeros((0, 2))
-    texts = [f"{html.escape(labels.names[c])} {s:.2f}" for c, s in zip(cells.class_id, cells.confidence, strict=True)] if len(cells) else []
+    centre = (cells.xyxy[:, :2] + cells.xyxy[:, 2:]) / 2
+    texts = [f"{html.escape(labels.names[c])} {s:.2f}" for c, s in zip(cells.class_id, cells.confidence, strict=True)]
     figure.add_trace(
         go.Scatter(
             x=centre[:, 0],
@@ -43,7 +43,7 @@ def image_figure(pixels: np.ndarray, cells: sv.Detections, labels: LabelSet) -> 
             marker={"size": 22, "opacity": 0.01, "color": "#000000"},
             text=texts,
             hovertemplate="%{text}<extra></extra>",
-            customdata=np.asarray(cells.data["index"]) if len(cells) else [],
+            customdata=cells.index,
         )
     )
     figure_height = round(min(COLUMN_WIDTH * height / width, MAX_HEIGHT))

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import supervision as sv
 
 from malaria_cells.data import boxes
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
 
 MEASURED_CELL = 32.0  # pixels: longer side of the median cell in the reduced image
@@ -74,29 +74,29 @@ def appearance(image: np.ndarray, cells_xyxy: np.ndarray, cell_size: float) -> n
     return _image_signals(_Reduced.of(image, cells_xyxy, cell_size), cell_size)
 
 
-def measure(image: np.ndarray, found: sv.Detections, labels: LabelSet, cell_size: float) -> np.ndarray:
+def measure(image: np.ndarray, detections: Detections, labels: LabelSet, cell_size: float) -> np.ndarray:
     """All signals: float64 (n_signals,).
 
     Args:
         image: uint8 RGB (H, W, 3).
-        found: detections as `Detector.detect` returns them, those below the operating thresholds included.
+        detections: those that `Detector.detect` returns, including those below the operating thresholds.
         labels: the classes.
         cell_size: as in `appearance`.
     """
-    if len(found) == 0:
+    if len(detections) == 0:
         values = appearance(image, np.zeros((0, 4), dtype=np.float32), cell_size)
         values[OF_NETWORKS] = np.log(1 + LOG_OFFSET), 0.0, np.log(LOG_OFFSET)
         return values
-    objectness = np.asarray(found.data["objectness"])
+    objectness = detections.objectness
     is_cell = objectness >= IS_CELL
-    reduced = _Reduced.of(image, found.xyxy[is_cell], cell_size)
+    reduced = _Reduced.of(image, detections.xyxy[is_cell], cell_size)
     values = _image_signals(reduced, cell_size)
-    p = np.asarray(found.data["probabilities"], dtype=np.float64)[is_cell, : len(labels)]
+    p = np.asarray(detections.probabilities, dtype=np.float64)[is_cell, : len(labels)]
     p /= np.maximum(p.sum(axis=1, keepdims=True), 1e-9)
     is_red = labels.is_red_cell[p.argmax(axis=1)] if labels.is_red_cell.any() else np.ones(len(p), dtype=bool)
     candidates = objectness[objectness >= UNSURE[0]]
     values[OF_NETWORKS] = (
-        np.log(reduced.unexplained(found.xyxy[is_cell], is_red) + LOG_OFFSET),
+        np.log(reduced.unexplained(detections.xyxy[is_cell], is_red) + LOG_OFFSET),
         float((candidates < UNSURE[1]).mean()) if len(candidates) >= MIN_DETECTIONS else 0.0,
         np.log((-(p * np.log(np.maximum(p, 1e-9))).sum(axis=1).mean() if len(p) else 0.0) + LOG_OFFSET),
     )

@@ -6,13 +6,12 @@ In: the detections of an image. Out: values that follow the columns that `detect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import supervision as sv
-
 from malaria_cells.base.registry import Registry
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
 
-OfDetections = Callable[[sv.Detections, LabelSet], Sequence[Any]]
-OfImage = Callable[[sv.Detections, LabelSet], Any]
+OfDetections = Callable[[Detections, LabelSet], Sequence[Any]]
+OfImage = Callable[[Detections, LabelSet], Any]
 
 DETECTION_COLUMNS: Registry[OfDetections] = Registry("column of detections.csv", __name__)
 COUNT_COLUMNS: Registry[OfImage] = Registry("column of counts.csv", __name__)

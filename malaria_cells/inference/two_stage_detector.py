@@ -1,0 +1,125 @@
+"""Detector of two stages: candidate boxes, then a classifier of the patch in each."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+
+from malaria_cells.base.errors import InputError
+from malaria_cells.data.labels import LabelSet
+from malaria_cells.data.patches import crop_boxes
+from malaria_cells.data.stain import Normalization, normalized
+from malaria_cells.inference.classifier import PatchClassifier
+from malaria_cells.inference.detector import Detector, Predictions
+from malaria_cells.inference.unfamiliar import (
+    IS_RED_CELL,
+    UnfamiliarSigmoid,
+    applies_to,
+    corrected,
+    log_ratio,
+    most_suspect,
+    red_cell,
+    relative_evidence,
+)
+from malaria_cells.proposals import Proposer
+
+
+@dataclass(frozen=True)
+class TwoStageDetector(Detector):
+    """Candidate boxes, then a classifier of the patch in each.
+
+    Attributes:
+        proposer: from an image to candidate boxes.
+        classifier: from patches to probabilities.
+        stain: normalization of an image before proposer and classifier, see `stain`.
+        unfamiliar: from evidence to the probability of infection on images unlike all training images with infected cells; None: such
+            images are treated like any others.
+    """
+
+    proposer: Proposer
+    classifier: PatchClassifier
+    stain: Normalization = "none"
+    unfamiliar: UnfamiliarSigmoid | None = None
+
+    @property
+    def labels(self) -> LabelSet:
+        """The classes."""
+        return self.classifier.labels
+
+    def predict(self, image: np.ndarray) -> Predictions:
+        """Candidates, class probabilities, and proposal scores; see `Detector.predict`."""
+        prepared = self.prepared(image)
+        candidates, proposal_scores = self.proposer.candidates(prepared)
+        predictions = Predictions(candidates, self.classify(prepared, candidates), proposal_scores)
+        if self.unfamiliar is None or self.known is None or not applies_to(self.labels):
+            return predictions
+        verdict = self.familiarity(image, self.decide(*predictions))
+        if verdict is not None and not verdict.infection_known:
+            refined, relative = self._relative_evidence(prepared, predictions)
+            if relative is not None:
+                probabilities = corrected(predictions.probabilities, refined, relative, self.unfamiliar, self.labels)
+                predictions = predictions._replace(probabilities=probabilities)
+        return predictions._replace(familiarity=verdict)
+
+    def evidence(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Candidates of an image, and their evidence for an infection relative to the image's median red cell (`relative_evidence`).
+
+        Args:
+            image: uint8 RGB (H, W, 3).
+
+        Returns:
+            Boxes, float32 (n, 4), highest proposal score first; and the evidence, float64 (n,), or None if the labels do not tell infected
+            from healthy red cells or the image shows too few red cells.
+        """
+        prepared = self.prepared(image)
+        candidates, proposal_scores = self.proposer.candidates(prepared)
+        if proposal_scores is not None:
+            order = np.argsort(-proposal_scores, kind="stable")
+            candidates, proposal_scores = candidates[order], proposal_scores[order]
+        if not applies_to(self.labels):
+            return candidates, None
+        predictions = Predictions(candidates, self.classify(prepared, candidates), proposal_scores)
+        return candidates, self._relative_evidence(prepared, predictions)[1]
+
+    def _relative_evidence(self, prepared: np.ndarray, predictions: Predictions) -> tuple[np.ndarray, np.ndarray | None]:
+        """The refiner's uncalibrated probabilities of all candidates, float32 (n, n_classes), and their `relative_evidence`.
+
+        All candidates are refined, not only those that the first classifier calls uncertain: in a laboratory without training images it
+        gives one infected cell in four no hint of an infection, and half of the healthy cells one.
+        """
+        is_red_cell = red_cell(predictions.probabilities, self.labels) >= IS_RED_CELL
+        size_hw = self.classifier.refiner_size_hw or self.classifier.image_size_hw
+        patches = crop_boxes(prepared, predictions.boxes_xyxy, self.classifier.context, size_hw)
+        refined = self.classifier.closest(patches, 1)
+        indices = most_suspect(np.where(is_red_cell, log_ratio(refined, self.labels), -np.inf))
+        refined[indices] = self.classifier.closest(patches[indices], self.settings.tta)
+        return refined, relative_evidence(log_ratio(refined, self.labels), is_red_cell)
+
+    def prepared(self, image: np.ndarray) -> np.ndarray:
+        """An image with normalized stain, as the proposer and the classifier expect it: uint8 RGB (H, W, 3)."""
+        return normalized(image, self.stain)
+
+    def with_proposals(self, method: str) -> Self:
+        """A copy with another proposal method."""
+        return replace(self, proposer=replace(self.proposer, method=method))
+
+    def with_cell_size(self, cell_size: float) -> Self:
+        """A copy with a fixed cell size, the median longer side of a cell in pixels, instead of one estimated for each image.
+
+        Raises:
+            InputError: the size is not positive and finite.
+        """
+        if not 0 < cell_size < np.inf:
+            raise InputError(f"cell_size: found {cell_size}, expected the median longer side of a cell in pixels")
+        return replace(self, proposer=replace(self.proposer, cell_size=cell_size, follows=False))
+
+    def classify(self, image: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
+        """Class probabilities of boxes: float32 (n, n_classes).
+
+        Args:
+            image: as `prepared` returns it.
+            boxes_xyxy: (n, 4).
+        """
+        context, size_hw = self.classifier.context, self.classifier.refiner_size_hw
+        crop_for_refiner = None if size_hw is None else lambda rows: crop_boxes(image, boxes_xyxy[rows], context, size_hw)
+        return self.classifier(crop_boxes(image, boxes_xyxy, context, self.classifier.image_size_hw), self.settings.tta, crop_for_refiner)

@@ -1,0 +1,39 @@
+"""The results of a run, as they are collected image by image."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from malaria_cells.inference.familiarity import Familiarity
+
+
+@dataclass
+class RunResults:
+    """The results of a run so far.
+
+    Attributes:
+        results: detections or class probabilities by image key, in order.
+        failed: reason by key of each image that failed.
+        not_drawn: reason by key of each image with results whose drawn image could not be written.
+        sizes_wh: width and height in pixels by image key.
+        familiarity: familiarity by key of the images in `results`; None if the model has no familiarity model.
+        seconds: total time for the images in `results`, reading included.
+        interrupted: whether the user stopped the run.
+    """
+
+    results: dict[str, Any] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    not_drawn: dict[str, str] = field(default_factory=dict)
+    sizes_wh: dict[str, tuple[int, int]] = field(default_factory=dict)
+    familiarity: dict[str, Familiarity | None] = field(default_factory=dict)
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """130 if interrupted, 3 if images failed, otherwise 0."""
+        return 130 if self.interrupted else 3 if self.reasons else 0
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Reasons why images failed or could not be drawn, by image key."""
+        return self.failed | {key: f"is in the tables, but could not be drawn: {why}" for key, why in self.not_drawn.items()}
