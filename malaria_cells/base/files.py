@@ -88,16 +88,10 @@ def replacing_folder(path: Path, known_by: str | None) -> Iterator[Path]:
     """
     put_back(path)
     check_replaceable(path, known_by)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary_path(path, WRITING)
-    temporary.mkdir()
-    try:
+    with scratch_folder(path) as temporary:
         yield temporary
         for old in _take_place(temporary, path):
             shutil.rmtree(old)
-    finally:
-        if temporary.exists():
-            shutil.rmtree(temporary)
 
 
 @contextmanager
@@ -109,7 +103,8 @@ def scratch_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
     finally:
-        shutil.rmtree(temporary)
+        if temporary.exists():  # not moved to its place
+            shutil.rmtree(temporary)
 
 
 def _take_place(new: Path, path: Path) -> list[Path]:
