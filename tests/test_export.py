@@ -14,9 +14,11 @@ import pytest
 import yaml
 
 from malaria_cells.app.cli import main
+from malaria_cells.app.commands.export import _check_output
 from malaria_cells.base.errors import InputError
-from malaria_cells.export import export_network
+from malaria_cells.export import export_network, write_example
 from malaria_cells.inference.engines import engine_names
+from tests.tiny_exports import save_export
 
 FORMATS = ("savedmodel", "onnx", "openvino", "litert")
 IMAGE = "docs/images/smear.jpg"
@@ -247,6 +249,23 @@ def test_an_export_replaces_nothing_of_somebody_s_own(untrained_model, tmp_path,
     ):
         assert said in refused(capsys, "--model", untrained_model, "--format", "onnx", "--output", output)
     assert sorted(p.name for p in own.iterdir()) == ["example.py", "model.yaml", "thesis.tex"]
+
+
+@pytest.mark.parametrize("modules", [True, False])
+def test_an_export_replaces_an_earlier_one(modules, tmp_path):
+    """Also one whose example was one file, and one that was run or whose refiner has its former name; nothing else in its folders."""
+    description = save_export(tmp_path, 2, True)
+    if modules:
+        write_example(tmp_path, description)
+        (tmp_path / "standalone" / "__pycache__").mkdir()
+    else:
+        (tmp_path / "example.py").write_text("")
+    (tmp_path / "refiner.onnx").rename(tmp_path / "second_look.onnx")
+    _check_output(tmp_path)
+    (tmp_path / "standalone").mkdir(exist_ok=True)
+    (tmp_path / "standalone" / "mine.py").write_text("")
+    with pytest.raises(InputError, match=r"holds standalone/mine\.py, which no export wrote"):
+        _check_output(tmp_path)
 
 
 def test_a_model_without_its_network_is_not_called_an_export(untrained_model, tmp_path, capsys):

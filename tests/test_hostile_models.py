@@ -16,6 +16,7 @@ from malaria_cells.export import export_network
 from malaria_cells.inference.engines import exported_network
 from malaria_cells.inference.model_description import ModelDescription, load_description, save_description
 from malaria_cells.inference.model_folder import load_detector, save_model
+from malaria_cells.models.stored.checksums import check_checksums, checksums
 from malaria_cells.models.stored.keras_files import load_network
 
 ENGINES = ("keras", "onnx", "openvino", "litert", "savedmodel")
@@ -200,6 +201,28 @@ def test_a_changed_keras_file_is_named_though_it_answers_the_same(models, tmp_pa
         load_detector(folder)
     changed_description(folder, files={})
     load_detector(folder)
+
+
+def test_networks_in_any_format_have_checksums(tmp_path):
+    """Those of plugins too, of one file, of several and of a folder; an export inside the folder has its own."""
+    networks = [
+        "classifier.keras",
+        "classifier.twin",
+        "detector.bin",
+        "detector.xml",
+        "proposer/graph",
+        "proposer/weights/1",
+        "refiner.a.b",
+    ]
+    for name in (*networks, "config.yaml", "example.py", "history.csv", "second_look/model.yaml", "twin/classifier.twin"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert list(checksums(tmp_path)) == networks
+    stored = checksums(tmp_path)
+    (tmp_path / "classifier.twin").write_text("another")
+    check_checksums(tmp_path, stored, ["proposer", "detector"], "model.yaml")
+    with pytest.raises(InputError, match=r"classifier\.twin: its checksum differs"):
+        check_checksums(tmp_path, stored, ["classifier"], "model.yaml")
 
 
 def test_folders_without_checksums_stay_loadable(models, tmp_path):

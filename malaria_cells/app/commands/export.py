@@ -15,7 +15,7 @@ from malaria_cells.config import load_config
 from malaria_cells.data.dataset import load_data_set
 from malaria_cells.data.images import list_images, read_image
 from malaria_cells.inference.classifier import Network
-from malaria_cells.inference.engines import ENGINES, SAVED_MODEL, exported_network, find_exported
+from malaria_cells.inference.engines import ENGINES, SAVED_MODEL, Batches, exported_network, find_exported
 from malaria_cells.inference.model_description import (
     ABOUT,
     ModelDescription,
@@ -24,7 +24,7 @@ from malaria_cells.inference.model_description import (
     save_description,
 )
 from malaria_cells.inference.model_folder import GOLDEN_TOLERANCE, PROPOSER, load_detector, load_network
-from malaria_cells.models.stored.checksums import check_checksums
+from malaria_cells.models.stored.checksums import NETWORKS, check_checksums
 
 IMAGES = 40  # maximum number of calibration images for quantisation
 PATCHES = 8  # candidates of each image drawn evenly, and as many of those least like the commonest class
@@ -33,9 +33,9 @@ PATCHES = 8  # candidates of each image drawn evenly, and as many of those least
 # calibrated ranges lost two points of infected F1 on validation and test together, and is called for few cells; LiteRT's lost nothing.
 FLOAT32_NETWORKS = {("openvino", "proposer"), ("openvino", "refiner"), ("onnx", "refiner")}
 
-# Names of the files of exports, including those of earlier versions. Python makes __pycache__ if an example is imported.
-_NETWORKS = r"(classifier|refiner|proposer|detector)(\.onnx|\.onnx\.data|\.xml|\.bin|\.tflite)?"
-_EXPORTED = re.compile(rf"{_NETWORKS}|example\.py|cells\.py|model\.yaml|config\.yaml|split\.json|__pycache__")
+# Names of the files of exports but their networks, also of earlier versions. Python makes __pycache__ where modules are imported.
+_MODULES = r"__init__|classification|decision|images|model|program|proposals|stain"
+_EXPORTED = rf"example\.py|cells\.py|model\.yaml|config\.yaml|split\.json|(standalone/)?__pycache__|standalone|standalone/({_MODULES})\.py"
 
 
 def default_folder(model: Path, format_name: str, int8: bool) -> Path:
@@ -61,7 +61,7 @@ def export(model: Path, format_name: str, int8: bool, image: str | None, output:
         InputError: the model does not exist or its networks' outputs differ from those stored at saving, the format cannot be quantised,
             images or a library are missing, or `output` holds other files.
     """
-    from malaria_cells.export import EXAMPLE, export_network, quantized_formats, runs_alone, write_example
+    from malaria_cells.export import EXAMPLE, quantized_formats, write_example
 
     description, stored = load_whole_description(model)
     if int8 and not ENGINES[format_name].quantizes:
@@ -70,21 +70,18 @@ def export(model: Path, format_name: str, int8: bool, image: str | None, output:
     _check_trained(model, description.files)
     output = output or default_folder(model, format_name, int8)
     _check_output(output)
-    has_proposer = description.proposals == "learned" and description.detector == "two_stage"
-    names = [*description.files, *([PROPOSER] if has_proposer else [])]
-    if has_proposer:  # the other networks are checked by their outputs
-        check_checksums(model, stored.files, [Path(PROPOSER).stem], ABOUT)
+    names = [*description.files]
+    if description.proposals == "learned" and description.detector == "two_stage":
+        names.append(PROPOSER)
+        check_checksums(model, stored.files, [Path(PROPOSER).stem], ABOUT)  # the other networks are checked by their outputs
     # Loading compares the networks' outputs with those stored at saving; without --int8 those of the exported networks are compared.
     detector = load_detector(model)[0] if int8 else None
     examples = _examples(detector, _images(model, image)) if ENGINES[format_name].needs_examples and detector is not None else {}
     with files.replacing_folder(output, EXAMPLE) as new_folder:
         for name in names:
-            stem = Path(name).stem
-            inputs = examples.get("classifier" if name == description.refiner_file else stem)
-            quantize = int8 and (format_name, stem) not in FLOAT32_NETWORKS
-            export_network(load_network(model / name), new_folder / stem, format_name, quantize, inputs)
-        classifiers = [Path(file).stem for file in description.files]
-        exported = [exported_network(new_folder, stem, format_name) for stem in classifiers]
+            inputs = examples.get("classifier" if name == description.refiner_file else Path(name).stem)
+            _write_network(model / name, new_folder, format_name, int8, inputs)
+        exported = [exported_network(new_folder, Path(file).stem, format_name) for file in description.files]
         if not int8:
             _check_outputs(model, exported, description, stored.golden)
         save_description(new_folder, exported, description)
@@ -92,11 +89,26 @@ def export(model: Path, format_name: str, int8: bool, image: str | None, output:
         for extra in ("config.yaml", "split.json"):
             if (model / extra).is_file():
                 shutil.copyfile(model / extra, new_folder / extra)
+    _print_uses(output, format_name, description)
+    return 0
+
+
+def _write_network(file: Path, folder: Path, format_name: str, int8: bool, inputs: Batches | None) -> None:
+    """Write a network of a model folder in another format into a folder."""
+    from malaria_cells.export import export_network
+
+    quantize = int8 and (format_name, file.stem) not in FLOAT32_NETWORKS
+    export_network(load_network(file), folder / file.stem, format_name, quantize, inputs)
+
+
+def _print_uses(output: Path, format_name: str, description: ModelDescription) -> None:
+    """Print the size of an exported folder, and the commands that use it."""
+    from malaria_cells.export import EXAMPLE, runs_alone
+
     size = sum(f.stat().st_size for f in output.rglob("*") if f.is_file())
     engine = f" --engine {format_name}" if format_name == SAVED_MODEL else ""  # this engine is never chosen by default
     print(f"{output}: {size / 2**20:.1f} MiB\nnext:  python run.py --model {output}{engine} --image IMAGES")
     print(f"or, without Keras{'' if runs_alone(description) else ' but with this package'}:  python {output / EXAMPLE} IMAGE")
-    return 0
 
 
 def _check_trained(model: Path, names: Sequence[str]) -> None:
@@ -115,9 +127,12 @@ def _check_output(output: Path) -> None:
     if not parent.is_dir():
         raise InputError(f"--output {output}: {parent} is a file; name a folder")
     files.check_replaceable(output, EXAMPLE)
-    other_files = [p.name for p in sorted(output.iterdir()) if not _EXPORTED.fullmatch(p.name)] if output.is_dir() else []
-    if other_files:
-        raise InputError(f"--output {output}: holds {other_files[0]}, which no export wrote; move it, or name a new folder")
+    suffixes = "|".join(re.escape(ENGINES[name].suffix) for name in ENGINES)
+    exported = re.compile(rf"({'|'.join(NETWORKS)})({suffixes}|\.onnx\.data|\.bin)|{_EXPORTED}")
+    names = (p.relative_to(output).as_posix() for pattern in ("*", "standalone/*") for p in sorted(output.glob(pattern)))
+    other = next((name for name in names if not exported.fullmatch(name)), None)
+    if other:
+        raise InputError(f"--output {output}: holds {other}, which no export wrote; move it, or name a new folder")
 
 
 def _check_outputs(model: Path, exported: Sequence[Network], description: ModelDescription, golden: np.ndarray) -> None:

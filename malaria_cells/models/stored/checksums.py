@@ -5,18 +5,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.models.stored.saved_model import GRAPH
 
-SUFFIXES = {".keras", ".onnx", ".xml", ".bin", ".tflite"}
+NETWORKS = ("classifier", "refiner", "second_look", "proposer", "detector")  # names without the suffix of an engine's format
 
 
 def network_files(folder: Path) -> list[Path]:
-    """Return the network files in a model folder, including those of SavedModels, sorted."""
-    files = [path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file()]
-    for graph in folder.glob(f"*/{GRAPH}"):
-        if not (graph.parent / "model.yaml").exists():
-            files += [path for path in graph.parent.rglob("*") if path.is_file()]
-    return sorted(files)
+    """Return the files of the networks in a model folder, in any engine's format, sorted; a format may be a folder of files."""
+    networks = [p for p in folder.iterdir() if p.name.split(".")[0] in NETWORKS and not (p / "model.yaml").exists()]
+    return sorted(path for network in networks for path in (network, *network.rglob("*")) if path.is_file())
 
 
 def checksums(folder: Path) -> dict[str, str]:
