@@ -19,8 +19,9 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.config import load_config, make_config
 from malaria_cells.inference.calibration import Calibration, InfectionSigmoid, fit_calibration
 from malaria_cells.inference.detector import DetectionSettings
-from malaria_cells.inference.model_description import ABOUT, file_fingerprint, load_description
+from malaria_cells.inference.model_description import ABOUT, file_fingerprint
 from malaria_cells.inference.model_folder import load_detector, load_network, save_model, shipped
+from malaria_cells.inference.model_yaml import load_description
 from malaria_cells.training import few
 from malaria_cells.training.budget import MIN_FRACTION, Budget, Plan, Stage, plan_of, stages_of
 from tests.conftest import write_bbbc041, write_image

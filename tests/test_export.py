@@ -57,7 +57,7 @@ def smears():
 
 
 def check_parity(keras_detector, detector, images, patches):
-    theirs, ours = keras_detector.classifier.network, detector.classifier.network
+    theirs, ours = keras_detector.classifier.cascade.network, detector.classifier.cascade.network
     for n in (1, 7, len(patches)):
         assert np.abs(ours(patches[:n]) - theirs(patches[:n])).max() < 1e-4
     for image in images:

@@ -27,7 +27,8 @@ from malaria_cells.inference.calibration import SMALLEST, Calibration, Infection
 from malaria_cells.inference.detector import DetectionSettings, TwoStageDetector
 from malaria_cells.inference.model_folder import load_detector
 from malaria_cells.proposals import Proposer, tiles
-from malaria_cells.proposals.learned import prediction, scale
+from malaria_cells.proposals.learned import prediction
+from malaria_cells.proposals.learned.settings import ProposalSettings
 from tests.tiny_exports import CELL_SIZE, LABELS, save_export
 
 
@@ -124,7 +125,8 @@ def test_it_decides_as_the_package_does(labels, settings, count, seed):
     found_xyxy = np.concatenate([corner, corner + size], axis=1).astype(np.float32)
     p = rng.dirichlet(np.full(len(labels) + 1, 0.5), count).astype(np.float32)
     sure = rng.uniform(size=count).astype(np.float32)
-    patches = classifier.PatchClassifier(labels, True, (8, 8), 1.0, Calibration.none(len(labels) + 1), lambda pixels: pixels)
+    cascade = classifier.Cascade(lambda pixels: pixels)
+    patches = classifier.PatchClassifier(labels, True, (8, 8), 1.0, Calibration.none(len(labels) + 1), cascade)
     detector = TwoStageDetector(None, patches, settings=settings)
     check_same(
         standalone.decide(found_xyxy, p, sure, standalone.Model(about(labels, settings), None, [])),
@@ -152,14 +154,15 @@ def test_it_takes_the_package_s_hill_of_a_histogram():
 
 def test_its_numbers_are_the_package_s():
     ours = standalone
+    refinement, nested, proposals = tta.Refinement(), suppression.NestedBoxes(), ProposalSettings()
     assert (ours.CELL, ours.STRIDE, ours.MULTIPLE) == (prediction.WORKING_CELL_SIZE, prediction.STRIDE, prediction.MULTIPLE)
     assert (ours.PADDING, ours.RECEPTIVE_RADIUS, ours.TILE) == (prediction.PADDING, prediction.RECEPTIVE_RADIUS, tiles.SIDE)
-    assert (ours.MIN_SCORE, ours.MAX_LOG_SIZE) == (prediction.MIN_SCORE, prediction.MAX_LOG_SIZE)
+    assert (proposals.min_score, prediction.MAX_LOG_SIZE) == (ours.MIN_SCORE, ours.MAX_LOG_SIZE)
     assert (ours.MAX_WORKING_PIXELS, ours.MAX_PIXELS) == (prediction.MAX_WORKING_PIXELS, refusal.MAX_PIXELS)
-    assert (ours.HINT, ours.CERTAIN, ours.VIEWS, ours.BATCH) == (tta.HINT, tta.CERTAIN, tta._ORDER, classifier.BATCH)
-    assert (ours.CONTAINMENT, ours.NESTED_DECAY, ours.MIRRORS) == (suppression.CONTAINMENT, suppression.NESTED_DECAY, prediction._MIRRORS)
-    assert (ours.CONCLUSIVE, ours.CONFIDENT, ours.SIZE_TOLERANCE) == (scale.CONCLUSIVE, scale.CONFIDENT, scale.SIZE_TOLERANCE)
-    assert ours.MIN_CONSISTENT == scale.MIN_CONSISTENT
+    assert (refinement.min_infected, refinement.certain, tta._ORDER, classifier.BATCH) == (ours.HINT, ours.CERTAIN, ours.VIEWS, ours.BATCH)
+    assert (nested.containment, nested.decay, prediction._MIRRORS) == (ours.CONTAINMENT, ours.NESTED_DECAY, ours.MIRRORS)
+    assert (proposals.conclusive, proposals.confident, proposals.size_tolerance) == (ours.CONCLUSIVE, ours.CONFIDENT, ours.SIZE_TOLERANCE)
+    assert proposals.min_consistent == ours.MIN_CONSISTENT
     assert (ours.ENOUGH, ours.SMALLEST) == (boxes.ENOUGH, SMALLEST)
 
 

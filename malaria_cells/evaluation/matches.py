@@ -11,7 +11,8 @@ from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotatedImage
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation.unscored import MATCH_IOU, is_unknown, unscored
-from malaria_cells.inference.counting import ErrorRates, count, counted_ids, extra_variance
+from malaria_cells.inference.counting import count, counted_ids
+from malaria_cells.inference.error_rates import ErrorRates, extra_variance
 
 ROUNDING_ERROR = 1e-9  # tolerance for a fraction that equals a limit of an interval
 
@@ -23,9 +24,9 @@ def infected_figures(images: list[AnnotatedImage], detections: list[sv.Detection
     """
     rates = error_rates(images, detections, labels)
     return {
-        "precision": _ratio(rates.found, rates.found + rates.false_alarms),
-        "recall": _ratio(rates.found, rates.infected),
-        "f1": _ratio(2 * rates.found, rates.found + rates.false_alarms + rates.infected),
+        "precision": _ratio(rates.detected, rates.detected + rates.false_alarms),
+        "recall": _ratio(rates.detected, rates.infected),
+        "f1": _ratio(2 * rates.detected, rates.detected + rates.false_alarms + rates.infected),
         "false_alarms_per_1000_red_cells": _ratio(1000 * rates.false_alarms, rates.healthy),
     }
 

@@ -16,9 +16,10 @@ from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.patches import crop_boxes
 from malaria_cells.data.stain import Normalization, normalized
 from malaria_cells.inference.classifier import PatchClassifier
-from malaria_cells.inference.counting import ErrorRates, counted_as, elsewhere
+from malaria_cells.inference.counting import counted_as
+from malaria_cells.inference.error_rates import ErrorRates, expected_elsewhere
 from malaria_cells.inference.familiarity import FAMILIAR, Familiarity, FamiliarityModel, measure
-from malaria_cells.inference.suppression import nested_decay, repeated, suppress
+from malaria_cells.inference.suppression import NestedBoxes, nested_decay, repeated, suppress
 from malaria_cells.inference.unfamiliar import (
     IS_RED_CELL,
     UnfamiliarSigmoid,
@@ -89,6 +90,7 @@ class Detector(ABC):
         errors_elsewhere: error rates on each data set, measured by a training that left the data set out; None if unknown.
         known: appearance of the training images; None in models that were saved before it was stored.
         measured_cell_size: median longer side of a cell in the training images in pixels, with which `known` was measured.
+        nested_boxes: what happens to the scores of nested boxes.
     """
 
     settings: DetectionSettings = field(kw_only=True)
@@ -96,6 +98,7 @@ class Detector(ABC):
     errors_elsewhere: Mapping[str, ErrorRates] | None = field(default=None, kw_only=True)
     known: FamiliarityModel | None = field(default=None, kw_only=True)
     measured_cell_size: float | None = field(default=None, kw_only=True)
+    nested_boxes: NestedBoxes = field(default=NestedBoxes(), kw_only=True)
 
     @property
     @abstractmethod
@@ -161,7 +164,8 @@ class Detector(ABC):
         groups = class_ids[indices] if self.settings.nms == "class" else None
         indices = indices[suppress(boxes_xyxy[indices], scores[indices], self.settings.nms_iou, groups)]
         if self.settings.nms == "agnostic":
-            decay = nested_decay(boxes_xyxy[indices], class_ids[indices], labels.is_red_cell.any() & ~labels.is_red_cell)
+            parts_look_alike = labels.is_red_cell.any() & ~labels.is_red_cell
+            decay = nested_decay(boxes_xyxy[indices], class_ids[indices], parts_look_alike, self.nested_boxes)
             scores[indices], objectness[indices] = scores[indices] * decay, objectness[indices] * decay
             by_label[indices] *= decay[:, None]
             indices = indices[scores[indices] >= self.settings.score_threshold]
@@ -205,7 +209,7 @@ class Detector(ABC):
         """
         if all(f is None or f.is_as_learned for f in familiarities):
             return self.errors
-        errors = elsewhere(self.errors_elsewhere or {})
+        errors = expected_elsewhere(self.errors_elsewhere or {})
         if not errors.measured and all(f is None or f.level == FAMILIAR for f in familiarities):
             return self.errors
         return errors
@@ -223,7 +227,7 @@ class Detector(ABC):
 
     def with_settings(self, **changes: object) -> Self:
         """A copy with some settings changed."""
-        return replace(self, settings=replace(self.settings, **changes))  # type: ignore[arg-type]
+        return replace(self, settings=replace(self.settings, **changes))  # type: ignore[arg-type] # the fields are checked by `replace`
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation import ClassMatches, Score, class_matches, classification_metrics, interval_coverage, score
 from malaria_cells.inference.classifier import PatchClassifier
-from malaria_cells.inference.counting import Count, ErrorRates, count_detected
+from malaria_cells.inference.counting import Count, count_detected
 from malaria_cells.inference.detector import Detector
+from malaria_cells.inference.error_rates import ErrorRates
 from malaria_cells.inference.familiarity import Familiarity
 from malaria_cells.inference.model_folder import PROPOSER
 from malaria_cells.results.columns import COUNT_COLUMNS, DETECTION_COLUMNS

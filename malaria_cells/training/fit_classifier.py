@@ -1,7 +1,6 @@
 """Trains one patch classifier: patches in, fitted network and its history out."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ from malaria_cells.fitting.normalization import adapt_normalization
 from malaria_cells.fitting.partial_loss import PartialLabelAccuracy
 from malaria_cells.fitting.recipe import make_loss, make_optimizer, needs_soft_labels
 from malaria_cells.fitting.run_state import RunState
-from malaria_cells.inference.classifier import BATCH, Network, raw_probabilities
+from malaria_cells.inference.classifier import BATCH, Cascade
+from malaria_cells.inference.tta import Refinement
 from malaria_cells.models import build_classifier
 
 
@@ -55,6 +55,7 @@ class TrainingData:
         n_classes: number of classes, including the background class.
         sampling_groups: int64 (n,), group of each training row for balanced sampling; None: `drawn_by_label`.
         refiner_store: the same rows with patches of the refiner's input size; None: its size is the classifier's.
+        refinement: which patches the refiner is given.
     """
 
     store: PatchStore
@@ -63,6 +64,7 @@ class TrainingData:
     n_classes: int
     sampling_groups: np.ndarray | None = None
     refiner_store: PatchStore | None = None
+    refinement: Refinement = field(default=Refinement())
 
     @property
     def sets(self) -> Sets:
@@ -155,7 +157,7 @@ def train_classifier(data: TrainingData, config: Config, run: RunState, start: k
 
 
 def predict_rows(
-    networks: Sequence[Network],
+    cascade: Cascade,
     store: PatchStore,
     rows: np.ndarray,
     views: int,
@@ -165,21 +167,20 @@ def predict_rows(
     """Predict uncalibrated class probabilities of rows of a store.
 
     Args:
-        networks: the classifier and, if there is one, the refiner (see `classifier.inference_function`).
+        cascade: the classifier and, if there is one, the refiner.
         store: the patches.
         rows: int64 (n,).
         views: number of views averaged for each uncertain patch (test-time augmentation).
-        is_infected: bool (n_classes,), see `tta.needs_refinement`.
+        is_infected: bool (n_classes,), see `tta.Refinement.needed`.
         refiner_store: see `TrainingData`.
 
     Returns:
         float32 (n, n_classes), in the order of `rows`.
     """
-    classifier, refiner = networks[0], networks[1] if len(networks) > 1 else None
     parts = []
     for batch in (rows[i : i + BATCH] for i in range(0, len(rows), BATCH)):
         crop_for_refiner = None if refiner_store is None else partial(_patches, refiner_store, batch)
-        parts.append(raw_probabilities(classifier, refiner, np.asarray(store.patches[batch]), views, is_infected, crop_for_refiner))
+        parts.append(cascade.raw_probabilities(np.asarray(store.patches[batch]), views, is_infected, crop_for_refiner))
     return np.concatenate(parts) if parts else np.zeros((0, len(is_infected)), dtype=np.float32)
 
 

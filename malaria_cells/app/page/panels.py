@@ -21,7 +21,8 @@ from malaria_cells.inference.counting import Count
 from malaria_cells.inference.detector import Detector, TwoStageDetector
 from malaria_cells.inference.explain import Explainer
 from malaria_cells.inference.familiarity import FAMILIAR, UNLIKE, Familiarity
-from malaria_cells.inference.model_description import ABOUT, load_description
+from malaria_cells.inference.model_description import ABOUT
+from malaria_cells.inference.model_yaml import load_description
 
 MAX_CELLS = 60  # cells in the sheet
 NOT_A_CELL = "not a cell"
