@@ -11,7 +11,8 @@ from pathlib import Path
 import yaml
 
 from malaria_cells.base import files
-from malaria_cells.inference.model_description import ABOUT, load_description, plain
+from malaria_cells.inference.model_description import ABOUT, plain
+from malaria_cells.inference.model_yaml import load_description
 from malaria_cells.training.elsewhere import read_elsewhere
 
 

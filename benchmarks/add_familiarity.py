@@ -34,7 +34,8 @@ def main() -> None:
         detector = replace(detector, unfamiliar=None)
     images = data.validation.images
     found = [detector.detect(p.path) for p in progress(images, len(images), "detecting", "image")]
-    known = fit_familiarity(data.train, data.validation, found, description.cell_size)
+    limits = description.familiarity.limits if description.familiarity else None
+    known = fit_familiarity(data.train, data.validation, found, description.cell_size, limits)
     content = yaml.safe_load((options.model / ABOUT).read_text(encoding="utf-8"))
     own = error_rates(list(images), found, description.labels)
     content["familiarity"] = plain(asdict(known)) if known else None

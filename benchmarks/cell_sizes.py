@@ -41,8 +41,9 @@ def main() -> None:
     start_tensorflow()
     import keras
 
-    from malaria_cells.inference.model_description import load_description
-    from malaria_cells.inference.model_folder import PROPOSER, proposal_inference_function
+    from malaria_cells.inference.assembly import proposal_inference_function
+    from malaria_cells.inference.model_folder import PROPOSER
+    from malaria_cells.inference.model_yaml import load_description
 
     folder = options.model.is_dir()
     network = proposal_inference_function(keras.models.load_model(options.model / PROPOSER if folder else options.model, compile=False))
@@ -78,6 +79,7 @@ def row(name: str, network, sizes: list[float], images: list[tuple], factor: flo
     from malaria_cells.data.images import read_image
     from malaria_cells.proposals.learned.prediction import learned_boxes
     from malaria_cells.proposals.learned.scale import detect_at_own_scale
+    from malaria_cells.proposals.learned.settings import ProposalSettings
 
     told, trial_counts, telling, looking = [], [], [], []
     found: dict[str, list] = {"annotated": [], "told": [], "own": []}
@@ -100,7 +102,7 @@ def row(name: str, network, sizes: list[float], images: list[tuple], factor: flo
             return learned_boxes(network, part, size)
 
         started = time.perf_counter()
-        answer = detect_at_own_scale(find, detect_fast, pixels, sorted(sizes)[len(sizes) // 2], sizes)
+        answer = detect_at_own_scale(find, detect_fast, pixels, ProposalSettings(), sorted(sizes)[len(sizes) // 2], sizes)
         telling.append(time.perf_counter() - started - looking[-1])
         told.append(asked[-1][0] / (annotated * factor))
         trial_counts.append(len(tried) + len(asked) - 1)

@@ -25,7 +25,8 @@ def main() -> None:
     options = parser.parse_args()
     start_tensorflow()
     from malaria_cells.inference.model_description import CLASSIFIER
-    from malaria_cells.inference.model_folder import load_detector, load_network
+    from malaria_cells.inference.model_folder import load_detector
+    from malaria_cells.models.stored.keras_files import load_network
 
     detector, description = load_detector(options.model)
     network = load_network(options.model / CLASSIFIER)

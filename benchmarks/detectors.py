@@ -120,8 +120,9 @@ def sliding(model: Path, data: Path, output: Path, images: int) -> Row:
     from malaria_cells.data.images import read_image
     from malaria_cells.data.patches import crop_boxes
     from malaria_cells.data.stain import normalized
-    from malaria_cells.inference.model_description import CLASSIFIER, load_description
-    from malaria_cells.inference.model_folder import load_network
+    from malaria_cells.inference.model_description import CLASSIFIER
+    from malaria_cells.inference.model_yaml import load_description
+    from malaria_cells.models.stored.keras_files import load_network
     from malaria_cells.proposals.sliding import sliding_boxes
 
     description, _ = load_description(model)

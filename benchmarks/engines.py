@@ -31,8 +31,8 @@ def main() -> None:
     from malaria_cells.data.annotations import load_annotations
     from malaria_cells.data.images import read_image
     from malaria_cells.evaluation import detection_metrics
-    from malaria_cells.inference.model_description import load_description
     from malaria_cells.inference.model_folder import load_detector
+    from malaria_cells.inference.model_yaml import load_description
 
     labels = load_description(options.model)[0].labels
     test = {Path(name).name for name in json.loads((options.data / "split.json").read_text())["test"]}

@@ -24,8 +24,9 @@ from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.split_file import read_split
 from malaria_cells.data.writers import WRITERS
 from malaria_cells.evaluation import detection_metrics
-from malaria_cells.inference.model_description import ABOUT, load_description
+from malaria_cells.inference.model_description import ABOUT
 from malaria_cells.inference.model_folder import load_detector
+from malaria_cells.inference.model_yaml import load_description
 
 COUNTS = (0, 5, 10, 20, 40)
 FIGURES = {

@@ -81,7 +81,9 @@ def main() -> None:
     parser.add_argument("--shrunk", type=float, metavar="FACTOR", help="shrink every other group's images so; the sizes are scored apart")
     options = parser.parse_args()
     start_tensorflow()
-    from malaria_cells.inference.model_folder import PROPOSER, load_network, proposal_inference_function
+    from malaria_cells.inference.assembly import proposal_inference_function
+    from malaria_cells.inference.model_folder import PROPOSER
+    from malaria_cells.models.stored.keras_files import load_network
     from malaria_cells.proposals.learned.training import Schedule, train_proposer
     from malaria_cells.proposals.learned.training_images import Preprocessing
 

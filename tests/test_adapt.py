@@ -19,8 +19,13 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.config import load_config, make_config
 from malaria_cells.inference.calibration import Calibration, InfectionSigmoid, fit_calibration
 from malaria_cells.inference.decision import DetectionSettings
-from malaria_cells.inference.model_description import ABOUT, file_fingerprint, load_description
-from malaria_cells.inference.model_folder import load_detector, load_network, save_model, shipped
+from malaria_cells.inference.familiarity import FamiliarityLimits
+from malaria_cells.inference.model_description import ABOUT, InferenceSettings, file_fingerprint
+from malaria_cells.inference.model_folder import load_detector, save_model, shipped
+from malaria_cells.inference.model_yaml import load_description
+from malaria_cells.inference.suppression import NestedBoxes
+from malaria_cells.inference.tta import Refinement
+from malaria_cells.models.stored.keras_files import load_network
 from malaria_cells.training import few
 from malaria_cells.training.budget import MIN_FRACTION, Budget, Plan, Stage, plan_of, stages_of
 from tests.conftest import write_bbbc041, write_image
@@ -185,6 +190,9 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, capsys, image
     assert {p for p in tmp_path.rglob("*") if ".locks" not in p.parts} == before
 
 
+OWN = InferenceSettings(Refinement(min_infected=0.2), NestedBoxes(decay=0.4))
+
+
 @pytest.fixture
 def one_look(tmp_path_factory):
     """The shipped model without its refiner, which would take most of the time."""
@@ -193,10 +201,11 @@ def one_look(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "start"
     folder.mkdir()
     settings = replace(description.settings, tta=1)
+    known = replace(description.familiarity, limits=FamiliarityLimits(out_of_focus=1.5))
     save_model(
         folder,
         networks[:1],
-        replace(description, refiner=None, refiner_size_hw=None, proposer_tta=1, settings=settings),
+        replace(description, refiner=None, refiner_size_hw=None, proposer_tta=1, settings=settings, inference=OWN, familiarity=known),
         networks[1],
     )
     return folder
@@ -222,6 +231,8 @@ def test_a_model_is_adapted(sample, one_look, tmp_path, monkeypatch, capsys):
     assert "debris" in detector.labels.names
     assert description.adapted_from == {"name": "start", "fingerprint": file_fingerprint((one_look / ABOUT).read_text())}
     assert description.errors is not None
+    assert (description.inference, description.familiarity.limits.out_of_focus) == (OWN, 1.5)  # the start model's
+    assert (detector.classifier.cascade.refinement, detector.nested_boxes) == (OWN.refinement, OWN.nested_boxes)
     files = {p.name for p in new.iterdir()}
     assert files >= {"config.yaml", "model.yaml", "metrics.json", "history.csv", "report.html", "split.json", "proposer.keras"}
     metrics = json.loads((new / "metrics.json").read_text())

@@ -5,7 +5,8 @@ import pytest
 
 from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.inference.counting import UNMEASURED, Count, ErrorRates, count, counted_as, elsewhere, extra_variance
+from malaria_cells.inference.counting import Count, count, counted_as
+from malaria_cells.inference.error_rates import UNMEASURED, ErrorRates, expected_elsewhere, extra_variance
 
 
 def test_counts_and_parasitemia(six_classes):
@@ -59,7 +60,7 @@ def test_without_healthy_labels_nothing_is_counted_otherwise():
 
 def test_interval_with_error_rates_is_the_published_one(six_classes):
     """Lang and Reiczigel 2014, in an independent writing of their formula, term by term."""
-    k, n, errors = 30, 1000, ErrorRates(infected=100, found=90, healthy=5000, false_alarms=15)
+    k, n, errors = 30, 1000, ErrorRates(infected=100, detected=90, healthy=5000, false_alarms=15)
     z = 1.959964
     se, sp = 91 / 102, (4985 + 1) / 5002
     p = (k + z * z / 2) / (n + z * z)
@@ -132,10 +133,10 @@ def test_rates_that_vary_widen_the_interval_of_an_image_more_than_that_of_many()
 
 def test_errors_elsewhere_differ_as_laboratories_do():
     """The mean over laboratories, the small one counting as much as the large; by hand: misses 0.1 and 0.5, alarms 0.002 and 0.01."""
-    found = elsewhere(
+    found = expected_elsewhere(
         {"large": ErrorRates(1000, 900, 10_000, 20), "small": ErrorRates(10, 5, 1000, 10), "healthy": ErrorRates(0, 0, 500, 3)}
     )
-    assert (found.infected, found.found, found.healthy) == (1010, 707, 11_500)
+    assert (found.infected, found.detected, found.healthy) == (1010, 707, 11_500)
     assert found.false_alarms == round(11_500 * 0.006)
     # Student's 0.975 quantile with one degree of freedom is 12.706, the normal one 1.960.
     assert found.misses_differ == pytest.approx(0.08 * 1.5 * (12.7062 / 1.95996) ** 2, rel=1e-4)
@@ -143,7 +144,7 @@ def test_errors_elsewhere_differ_as_laboratories_do():
 
 @pytest.mark.parametrize("by_set", [{}, {"a": ErrorRates(10, 9, 100, 1)}, {"a": ErrorRates(10, 9, 100, 1), "b": ErrorRates(0, 0, 100, 1)}])
 def test_one_laboratory_with_infected_cells_tells_nothing_of_another(by_set):
-    assert elsewhere(by_set) is UNMEASURED
+    assert expected_elsewhere(by_set) is UNMEASURED
     counted = Count(np.array([96, 4]), 4, 100)
     assert counted.interval(UNMEASURED) is None
     assert counted.interval_in_words(UNMEASURED) == "no interval, since errors on such images were not measured"
@@ -167,7 +168,7 @@ def test_the_interval_of_a_laboratory_left_out_holds_its_annotated_parasitemia()
     held = []
     for _ in range(30):
         *known, (infected, found, _, alarms) = [laboratory() for _ in range(5)]
-        errors = elsewhere({str(i): rates(*one) for i, one in enumerate(known)})
+        errors = expected_elsewhere({str(i): rates(*one) for i, one in enumerate(known)})
         for truth, counted in zip(infected[:10], (found + alarms)[:10], strict=True):
             low, high = Count(np.zeros(1), int(counted), 120).interval(errors)
             held.append(low <= truth / 120 <= high)

@@ -16,7 +16,8 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.config import load_config, make_config
 from malaria_cells.data.dataset import load_data_set
 from malaria_cells.data.sample import write_sample
-from malaria_cells.inference.model_description import ABOUT, file_fingerprint, load_description
+from malaria_cells.inference.model_description import ABOUT, file_fingerprint
+from malaria_cells.inference.model_yaml import load_description
 from malaria_cells.training.elsewhere import read_elsewhere
 from malaria_cells.training.two_stage import _check_single_cells
 from tests.test_leaks import NAMES, slides
@@ -96,7 +97,7 @@ def test_each_data_set_is_left_out_once(two_laboratories, tmp_path, capsys):
     table = json.loads((tmp_path / "cv" / TABLE).read_text())
     assert [(f["left_out"], f["scored_on"], f["images"]) for f in table["by_fold"]] == [("first", "test", 2), ("second", "all", 6)]
     for fold in table["by_fold"]:
-        assert fold["counts"].keys() > {"infected", "found", "healthy", "false_alarms"}
+        assert fold["counts"].keys() > {"infected", "detected", "healthy", "false_alarms"}
         assert fold["counts"]["healthy"] > 10
     kept = read_elsewhere(str(tmp_path / "cv" / TABLE))  # as the config key `elsewhere` has it
     assert kept["errors_elsewhere"].keys() == {"first", "second"}

@@ -9,9 +9,9 @@ from malaria_cells.data import boxes
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference import tta
 from malaria_cells.inference.calibration import Calibration
-from malaria_cells.inference.classifier import PatchClassifier, both_classes, infected_classes, raw_probabilities
+from malaria_cells.inference.classifier import Cascade, PatchClassifier, both_classes, infected_classes
 from malaria_cells.inference.decision import MAX_SECONDARY, DetectionSettings, label_and_score
-from malaria_cells.inference.suppression import NESTED_DECAY, nested_decay, overlapping, suppress
+from malaria_cells.inference.suppression import NestedBoxes, nested_decay, overlapping, suppress
 from malaria_cells.inference.two_stage_detector import TwoStageDetector
 from malaria_cells.proposals import Proposer
 
@@ -39,7 +39,8 @@ def test_suppression_is_that_of_a_plain_loop(seed, n, iou, by_class):
 
 def classifier(labels, network=None, has_background=True):
     n = len(labels) + has_background
-    return PatchClassifier(labels, has_background, (16, 16), 1.25, Calibration.none(n), network or (lambda p: np.full((len(p), n), 1 / n)))
+    cascade = Cascade(network or (lambda p: np.full((len(p), n), 1 / n)))
+    return PatchClassifier(labels, has_background, (16, 16), 1.25, Calibration.none(n), cascade)
 
 
 def test_label_and_score_by_hand(six_classes):
@@ -115,9 +116,10 @@ def test_of_nested_boxes_the_better_one_keeps_its_worth_and_of_leukocytes_the_la
     squares = np.array([part, whole, apart], dtype=np.float32)  # best score first
 
     def decay(boxes_xyxy, class_ids):
-        return nested_decay(boxes_xyxy, np.array(class_ids, dtype=int), look_alike).tolist()
+        return nested_decay(boxes_xyxy, np.array(class_ids, dtype=int), look_alike, nested).tolist()
 
-    less = pytest.approx(NESTED_DECAY)
+    nested = NestedBoxes()
+    less = pytest.approx(nested.decay)
     assert decay(squares, [red, red, red]) == [1, less, 1]
     assert decay(squares, [white, white, red]) == [0, 1, 1]
     assert decay(squares, [white, red, red]) == [1, 1, 1]  # two kinds: a platelet lies on a red cell
@@ -134,8 +136,8 @@ def test_a_nested_box_is_ranked_lower_and_not_counted(six_classes):
     detector = TwoStageDetector(Proposer(cell_size=40), classifier(six_classes), settings=DetectionSettings())
     detections = detector.decide(squares, p)
     assert detections.xyxy.tolist() == squares[[1, 2, 0]].tolist()
-    assert detections.confidence.tolist() == pytest.approx([0.95, 0.6, 0.9 * NESTED_DECAY])
-    assert detections.objectness.tolist() == pytest.approx([0.95, 0.6, 0.9 * NESTED_DECAY])
+    assert detections.confidence.tolist() == pytest.approx([0.95, 0.6, 0.9 * detector.nested_boxes.decay])
+    assert detections.objectness.tolist() == pytest.approx([0.95, 0.6, 0.9 * detector.nested_boxes.decay])
     assert detections.counted_as.tolist() == [0, 0, -1]
     assert len(detector.with_settings(score_threshold=0.3).decide(squares, p)) == 2
 
@@ -174,11 +176,11 @@ def test_only_what_is_suspect_is_seen_again():
     patches[:, 0, 0, 0] = [255, 128, 0, 200]
     all_views = np.mean([predict(tta.view(patches, n)) for n in tta._ORDER[:4]], axis=0)
     asked.clear()
-    answer = raw_probabilities(predict, None, patches, 4, np.array([False, False]))  # nothing infected: what is not certain
+    answer = Cascade(predict).raw_probabilities(patches, 4, np.array([False, False]))  # nothing infected: what is not certain
     assert asked == [4, 8]
     assert answer[[0, 2], 0].tolist() == [1, 0]
     assert answer[[1, 3]] == pytest.approx(all_views[[1, 3]])
-    hinted = raw_probabilities(predict, None, patches, 4, np.array([True, False]))  # a hint of the first class is enough
+    hinted = Cascade(predict).raw_probabilities(patches, 4, np.array([True, False]))  # a hint of the first class is enough
     assert hinted[[0, 1, 3]] == pytest.approx(all_views[[0, 1, 3]])
     assert hinted[0, 0] < 1
     assert hinted[2, 0] == 0
@@ -220,7 +222,7 @@ def test_one_sigmoid_unit_becomes_two_columns():
 
 def test_the_compiled_network_answers_as_keras_does(untrained_model):
     from malaria_cells.inference.classifier import inference_function
-    from malaria_cells.inference.model_folder import load_network
+    from malaria_cells.models.stored.keras_files import load_network
 
     network = load_network(untrained_model / "classifier.keras")
     patches = np.random.default_rng(1).integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from malaria_cells.app.cli import main
 from malaria_cells.base.errors import InputError
@@ -19,13 +20,24 @@ from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.sample.smear import RADIUS, Slide, render_smear
-from malaria_cells.inference.counting import UNMEASURED, ErrorRates
 from malaria_cells.inference.decision import DetectionSettings
 from malaria_cells.inference.detector import Detector
-from malaria_cells.inference.familiarity import FAMILIAR, UNLIKE, UNUSUAL, Familiarity, FamiliarityModel, appearance, fit, measure
+from malaria_cells.inference.error_rates import UNMEASURED, ErrorRates
+from malaria_cells.inference.familiarity import (
+    FAMILIAR,
+    UNLIKE,
+    UNUSUAL,
+    Familiarity,
+    FamiliarityLimits,
+    FamiliarityModel,
+    appearance,
+    fit,
+    measure,
+)
 from malaria_cells.inference.familiarity.model import NO_INFECTED_CELLS
 from malaria_cells.inference.familiarity.signals import NAMES
-from malaria_cells.inference.model_description import load_description, plain
+from malaria_cells.inference.model_description import plain
+from malaria_cells.inference.model_yaml import load_description
 from malaria_cells.inference.unfamiliar import UnfamiliarSigmoid
 from malaria_cells.results.run_outputs import DetectionOutput
 from malaria_cells.results.run_report import write_run_report
@@ -104,6 +116,23 @@ def test_an_image_out_of_focus_is_unlike_anything_learned_although_its_cells_are
     [(image, cells)] = smears(1, slides, 6)
     verdict = judged(known, cv2.GaussianBlur(image, (0, 0), 6), found_at(cells))
     assert (verdict.level, verdict.reason.split(";")[0]) == (UNLIKE, "out of focus")
+
+
+def test_the_limits_are_the_model_s(known, slides):
+    [(image, cells)] = smears(1, slides, 6)
+    tolerant = replace(known, limits=FamiliarityLimits(out_of_focus=10))
+    assert judged(tolerant, cv2.GaussianBlur(image, (0, 0), 6), found_at(cells)).level == UNUSUAL
+    lenient = replace(known, limits=FamiliarityLimits(max_unexplained=1, max_unsure=1))
+    assert judged(lenient, thick_film(), NOTHING).reason != judged(known, thick_film(), NOTHING).reason
+
+
+@pytest.mark.parametrize(("limits", "message"), [({"max_unsure": 2}, "limits.max_unsure"), ({"out_off_focus": 1}, "limits.out_off_focus")])
+def test_a_wrong_limit_is_named(known, limits, message):
+    stored = plain(asdict(known))
+    assert TypeAdapter(FamiliarityModel).validate_python(stored) == known
+    assert TypeAdapter(FamiliarityModel).validate_python({k: v for k, v in stored.items() if k != "limits"}) == known  # of before
+    with pytest.raises(ValidationError, match=message):
+        TypeAdapter(FamiliarityModel).validate_python(stored | {"limits": limits})
 
 
 def thick_film():
@@ -293,7 +322,7 @@ def test_training_images_are_measured_by_their_annotation(sample):
 
 # --- error rates of other laboratories
 
-SET = {"infected": 50, "found": 40, "healthy": 5000, "false_alarms": 10}
+SET = {"infected": 50, "detected": 40, "healthy": 5000, "false_alarms": 10}
 
 
 def test_errors_elsewhere_are_read_in_both_forms(tmp_path):
@@ -304,6 +333,8 @@ def test_errors_elsewhere_are_read_in_both_forms(tmp_path):
         assert read_elsewhere(str(path)) == {"errors_elsewhere": errors, "unfamiliar": None}
     path.write_text(json.dumps({"errors_by_data_set": {"a": SET}, "unfamiliar": {"slope": 1.5, "offset": -6}, "folds": 2}))
     assert read_elsewhere(str(path))["unfamiliar"] == UnfamiliarSigmoid(1.5, -6.0)
+    path.write_text(json.dumps({"a": {"infected": 50, "found": 40, "healthy": 5000, "false_alarms": 10}}))  # of an earlier version
+    assert read_elsewhere(str(path))["errors_elsewhere"] == {"a": ErrorRates(50, 40, 5000, 10)}
     assert read_elsewhere(None) == {"errors_elsewhere": None, "unfamiliar": None}
 
 
@@ -312,11 +343,11 @@ def test_errors_elsewhere_are_read_in_both_forms(tmp_path):
     [
         ("{", "Expecting"),
         ("[]", "expected the counts"),
-        ('{"a": {"infected": 5}}', "'a': 'found': Field required"),
+        ('{"a": {"infected": 5}}', "'a': 'detected': Field required"),
         ("{}", "found {} instead of a data set"),
         ('{"errors_by_data_set": {}}', "instead of a data set"),
         ("null", "found None instead of a data set"),
-        (json.dumps({"a": SET | {"found": 60}}), "`found` is at most `infected`"),
+        (json.dumps({"a": SET | {"detected": 60}}), "`detected` is at most `infected`"),
         # A model that holds such numbers could not be loaded: that must be known before the training.
         (json.dumps({"a": SET | {"misses_vary": math.nan}}), "'a': found .*nan.*variances from 0 to 1e"),
         (json.dumps({"a": SET | {"alarms_differ": math.inf}}), "'a': found .*inf"),

@@ -8,7 +8,7 @@ import pytest
 
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
-from malaria_cells.inference.model_description import load_description
+from malaria_cells.inference.model_yaml import load_description
 
 
 def test_a_failed_write_leaves_the_old_file_whole(tmp_path):

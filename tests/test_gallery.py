@@ -137,7 +137,7 @@ def test_heat_is_where_hiding_the_cell_hurts(repository, iml):
 
     folder = repository / "pretrained" / "vivax"
     explainer = Explainer.load(folder)
-    network = load_detector(folder)[0].classifier.network
+    network = load_detector(folder)[0].classifier.cascade.network
     cells = {c.name: c for c in cut_cells(load_annotations(iml / "annotations.json", None, root=iml), 40, explainer.context)}
     patches = np.stack([resize(p, explainer.image_size_hw) for p in cells["ring"].patches])
     ring = explainer.labels.names.index("ring")

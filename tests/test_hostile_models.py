@@ -14,8 +14,9 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.export import export_network
 from malaria_cells.inference.engines import exported_network
-from malaria_cells.inference.model_description import ModelDescription, load_description, save_description
+from malaria_cells.inference.model_description import ModelDescription
 from malaria_cells.inference.model_folder import load_detector, save_model
+from malaria_cells.inference.model_yaml import load_description, save_description
 from malaria_cells.models.stored.checksums import check_checksums, checksums
 from malaria_cells.models.stored.keras_files import load_network
 
@@ -148,8 +149,8 @@ def changed_description(folder, **values):
         ({"golden_output": "none"}, "Input should be a valid list, found 'none'"),
         ({"image_size_hw": [100_000, 100_000]}, r"image_size_hw\.0: Input should be less than or equal to 4096"),
         ({"detector": "magic"}, r"detector: Input should be 'two_stage', 'yolo' or 'retinanet', found 'magic'"),
-        ({"errors": {"infected": 3, "found": 5, "healthy": 2, "false_alarms": 0}}, "errors: found .*`found` is at most `infected`"),
-        ({"errors": {"infected": 3, "found": 2, "healthy": 2, "false_alarms": -1}}, "errors: found .*expected counts"),
+        ({"errors": {"infected": 3, "detected": 5, "healthy": 2, "false_alarms": 0}}, "errors: found .*`detected` is at most `infected`"),
+        ({"errors": {"infected": 3, "detected": 2, "healthy": 2, "false_alarms": -1}}, "errors: found .*expected counts"),
         ({"scan": {"runs": 10**6, "scan": 1}}, "scan: found .*expected runs and scan from 1 to 1000"),
         ({"settings": "none"}, "settings: expected keys and values, found 'none'"),
         ({"files": ["classifier.keras"]}, "Input should be a valid dictionary"),

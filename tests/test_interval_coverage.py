@@ -6,7 +6,7 @@ from malaria_cells.data.annotations import AnnotatedImage
 from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation import error_rates, interval_coverage
-from malaria_cells.inference.counting import UNMEASURED, ErrorRates
+from malaria_cells.inference.error_rates import UNMEASURED, ErrorRates
 
 LABELS = LabelSet(("red blood cell", "ring"), infected=("ring",), red_cells=("red blood cell",))
 
@@ -45,6 +45,6 @@ def test_error_rates_know_how_much_images_vary():
     images = [field(str(i), 20, 80) for i in range(10)]
     detections = [detected(p, 20 if i % 2 else 0) for i, p in enumerate(images)]
     rates = error_rates(images, detections, LABELS)
-    assert (rates.infected, rates.found, rates.false_alarms) == (200, 100, 0)
+    assert (rates.infected, rates.detected, rates.false_alarms) == (200, 100, 0)
     assert 0.2 < rates.misses_vary < 0.35
     assert rates.alarms_vary == 0

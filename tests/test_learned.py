@@ -147,7 +147,8 @@ def trained(repository, sample, tmp_path_factory):
 @pytest.mark.slow
 def test_it_learns_where_cells_are(trained, annotated, sample, six_classes):
     from malaria_cells.data.annotations import load_annotations
-    from malaria_cells.inference.model_folder import load_network, proposal_inference_function
+    from malaria_cells.inference.assembly import proposal_inference_function
+    from malaria_cells.models.stored.keras_files import load_network
 
     folder, said = trained
     assert "training the proposer" in said

@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.inference.model_description import load_description
-from malaria_cells.inference.model_folder import _rounded, load_detector, load_network, save_model
+from malaria_cells.inference.model_folder import _rounded, load_detector, save_model
+from malaria_cells.inference.model_yaml import load_description
+from malaria_cells.models.stored.keras_files import load_network
 
 
 @pytest.fixture

@@ -165,8 +165,8 @@ def test_a_click_on_a_cell_and_a_correction(opened, served, smear):
     page.get_by_role("button", name="Save the correction").click()
     page.get_by_text("holds 1 image.").wait_for(timeout=20_000)
     from malaria_cells.data.annotations import load_annotations
-    from malaria_cells.inference.model_description import load_description
     from malaria_cells.inference.model_folder import shipped
+    from malaria_cells.inference.model_yaml import load_description
 
     labels = load_description(shipped())[0].labels
     (saved,) = load_annotations(served[1] / "annotations.json", labels).images

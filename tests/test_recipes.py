@@ -119,7 +119,7 @@ def test_normalisation_is_that_of_the_training_patches(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_an_efficientnet_trains_is_saved_and_loads_as_it_was(tmp_path):
-    from malaria_cells.inference.model_folder import load_network
+    from malaria_cells.models.stored.keras_files import load_network
 
     config = settings(model="efficientnetb0", epochs=1, steps_per_epoch=2, patch_cache=str(tmp_path / "cache"))
     trained = fit(tmp_path, config, make_store())

@@ -15,11 +15,12 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.config import make_config
 from malaria_cells.data.patches import crop_boxes, resize
 from malaria_cells.fitting.run_state import RunState
-from malaria_cells.inference.classifier import infected_classes, raw_probabilities
-from malaria_cells.inference.model_description import load_description
-from malaria_cells.inference.model_folder import load_detector, load_network, save_model
-from malaria_cells.inference.tta import needs_refinement
+from malaria_cells.inference.classifier import Cascade, infected_classes
+from malaria_cells.inference.model_folder import load_detector, save_model
+from malaria_cells.inference.model_yaml import load_description
+from malaria_cells.inference.tta import Refinement
 from malaria_cells.models import build_classifier
+from malaria_cells.models.stored.keras_files import load_network
 
 
 def looks(hints):
@@ -41,15 +42,15 @@ def looks(hints):
 
 def test_a_hint_of_a_finding_is_looked_at_again():
     first, second, patches, asked = looks([0.0, 0.08, 0.12, 0.9])
-    found = raw_probabilities(first, second, patches, 1, np.array([False, True]))
+    found = Cascade(first, second).raw_probabilities(patches, 1, np.array([False, True]))
     assert found[:, 1] == pytest.approx([0.0, 0.08, 0.31, 0.7])
     assert asked == [[2, 3]]
-    assert raw_probabilities(first, None, patches, 1, np.array([False, True]))[:, 1] == pytest.approx([0.0, 0.08, 0.12, 0.9])
+    assert Cascade(first).raw_probabilities(patches, 1, np.array([False, True]))[:, 1] == pytest.approx([0.0, 0.08, 0.12, 0.9])
 
 
 def test_where_no_class_is_a_finding_the_uncertain_is_looked_at_again():
     first, second, patches, asked = looks([0.0, 0.04, 0.06, 0.9])
-    found = raw_probabilities(first, second, patches, 1, np.array([False, False]))
+    found = Cascade(first, second).raw_probabilities(patches, 1, np.array([False, False]))
     assert found[:, 1] == pytest.approx([0.0, 0.04, 0.28, 0.7])
     assert asked == [[2, 3]]
 
@@ -89,7 +90,7 @@ def test_what_is_suspect_is_cut_again_for_the_second():
         cut.append(rows.tolist())
         return np.full((len(rows), 16, 12, 3), 7, dtype=np.uint8)
 
-    raw_probabilities(first, second, patches, 2, np.array([False, True]), crop_for_refiner)
+    Cascade(first, second).raw_probabilities(patches, 2, np.array([False, True]), crop_for_refiner)
     assert cut == [[2, 3]]
     assert asked == [[7, 7, 7, 7]]  # both, in two views
 
@@ -113,9 +114,9 @@ def test_both_are_saved_and_loaded(pair):
     classifier = detector.classifier
     patches = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     size_hw = classifier.refiner_size_hw or (32, 32)
-    first, second = classifier.network(patches), classifier.refiner(np.stack([resize(patch, size_hw) for patch in patches]))
+    first, second = classifier.cascade.network(patches), classifier.cascade.refiner(np.stack([resize(patch, size_hw) for patch in patches]))
     assert np.abs(first - second).max() > 0.01
-    again = needs_refinement(first, infected_classes(classifier.labels, 7))
+    again = Refinement().needed(first, infected_classes(classifier.labels, 7))
     assert again.any()
     expected = np.where(again[:, None], (first + second) / 2, first)
     assert classifier(patches) == pytest.approx(classifier.calibration(expected), abs=1e-5)
@@ -151,9 +152,9 @@ def test_a_detector_cuts_suspects_out_of_the_image(pair):
     cells = np.array([[20, 20, 120, 120], [60, 70, 150, 170]], dtype=np.float32)
     classifier = detector.classifier
     size_hw = classifier.refiner_size_hw or classifier.image_size_hw
-    looks = (classifier.network, classifier.image_size_hw), (classifier.refiner, size_hw)
+    looks = (classifier.cascade.network, classifier.image_size_hw), (classifier.cascade.refiner, size_hw)
     first, second = (look(crop_boxes(image, cells, classifier.context, size)) for look, size in looks)
-    assert needs_refinement(first, infected_classes(classifier.labels, 7)).all()
+    assert Refinement().needed(first, infected_classes(classifier.labels, 7)).all()
     assert detector.classify(image, cells) == pytest.approx(classifier.calibration((first + second) / 2), abs=1e-5)
 
 
@@ -162,7 +163,7 @@ def test_both_are_exported(pair):
     assert main(["export", "--model", str(pair), "--format", "onnx"]) == 0
     ours, theirs = (load_detector(pair, engine)[0].classifier for engine in ("keras", "onnx"))
     patches = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
-    assert theirs.refiner is not None
+    assert theirs.cascade.refiner is not None
     assert theirs(patches) == pytest.approx(ours(patches), abs=1e-4)
 
 

@@ -9,8 +9,9 @@ from malaria_cells.app.cli import main
 from malaria_cells.base.errors import InputError
 from malaria_cells.export import export_network
 from malaria_cells.inference.engines import exported_network
-from malaria_cells.inference.model_description import load_description, save_description
-from malaria_cells.inference.model_folder import load_detector, load_network
+from malaria_cells.inference.model_folder import load_detector
+from malaria_cells.inference.model_yaml import load_description, save_description
+from malaria_cells.models.stored.keras_files import load_network
 from malaria_cells.models.stored.saved_model import HARMLESS, STORING, check_saved_model
 
 
@@ -51,7 +52,7 @@ def test_it_is_loaded_where_it_is_asked_for_by_name_alone(folder, untrained_mode
     assert "loaded only if this engine is requested (--engine savedmodel)" in capsys.readouterr().err
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     ours, theirs = (
-        load_detector(where, engine)[0].classifier.network for where, engine in ((folder, "savedmodel"), (untrained_model, None))
+        load_detector(where, engine)[0].classifier.cascade.network for where, engine in ((folder, "savedmodel"), (untrained_model, None))
     )
     assert ours(pixels) == pytest.approx(theirs(pixels), abs=1e-5)
 

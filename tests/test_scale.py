@@ -16,18 +16,12 @@ from malaria_cells.data.boxes import cell_sizes
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.model_folder import load_detector
 from malaria_cells.inference.model_folder import shipped as shipped_folder
+from malaria_cells.proposals.learned.annotated_sizes import annotated_cell_size, annotated_cell_sizes, unusual_cell_sizes
 from malaria_cells.proposals.learned.prediction import WORKING_CELL_SIZE, to_working_scale
-from malaria_cells.proposals.learned.scale import (
-    CONFIDENT,
-    MAX_ENLARGED_PIXELS,
-    SCALE_STEP,
-    annotated_cell_size,
-    annotated_cell_sizes,
-    detect_at_own_scale,
-    estimate_scale,
-    unusual_cell_sizes,
-)
+from malaria_cells.proposals.learned.scale import MAX_ENLARGED_PIXELS, detect_at_own_scale, estimate_scale
+from malaria_cells.proposals.learned.settings import ProposalSettings
 
+STANDARD = ProposalSettings()
 FIELD, RED, PURPLE = (232, 230, 228), (200, 150, 160), (110, 60, 130)
 
 
@@ -86,13 +80,19 @@ class Eye:
 def size_seen(image: np.ndarray, usual: float, sizes: tuple[float, ...] = ()) -> tuple[float, list[float]]:
     """Size that an image is looked at in the end, and those of the quick looks before."""
     find, detect_fast = Eye(), Eye()
-    detect_at_own_scale(lambda size: find(image, size), detect_fast, image, usual, sizes)
+    detect_at_own_scale(lambda size: find(image, size), detect_fast, image, STANDARD, usual, sizes)
     return find.asked[-1], detect_fast.asked
 
 
 @pytest.mark.parametrize("red", [75, 85, 95])
 def test_cells_of_the_reference_size_are_detected_once(red):
     assert size_seen(drawn(red), 85) == (85, [])
+
+
+def test_what_is_conclusive_is_the_model_s():
+    strict, find, detect_fast = replace(STANDARD, conclusive=(1.0, 1.0)), Eye(), Eye()
+    detect_at_own_scale(lambda size: find(drawn(80), size), detect_fast, drawn(80), strict, 85)
+    assert len(detect_fast.asked) > 3
 
 
 @pytest.mark.parametrize("red", [20, 40, 58, 150, 170])
@@ -106,7 +106,7 @@ def test_other_cells_are_looked_at_in_their_own_size(red, sizes):
 def test_a_size_of_the_training_is_told_by_quick_looks(own):
     seen, trial_counts = size_seen(drawn(own), 85, (85, 41, 110, 59))
     assert seen == own
-    assert trial_counts == [pytest.approx(110 * SCALE_STEP)] + [size for size in (110, 85, 59, 41) if size >= own]
+    assert trial_counts == [pytest.approx(110 * STANDARD.scale_step)] + [size for size in (110, 85, 59, 41) if size >= own]
 
 
 @pytest.mark.parametrize(
@@ -134,25 +134,25 @@ def test_an_empty_field_stays_empty(sizes):
 def test_what_is_found_in_the_size_told_is_never_less_than_in_the_usual_one(red, usual):
     image = drawn(red, shape=(480, 640))
     seen, _ = size_seen(image, usual)
-    told, as_usual = ((Eye()(image, size)[1] >= CONFIDENT).sum() for size in (seen, usual))
+    told, as_usual = ((Eye()(image, size)[1] >= STANDARD.confident).sum() for size in (seen, usual))
     assert told >= 0.9 * as_usual
 
 
 def test_a_quick_look_at_an_enlarged_image_is_at_its_middle(monkeypatch):
     monkeypatch.setattr("malaria_cells.proposals.learned.scale.FAST_PIXELS", 100_000)
     detect_fast = Eye()
-    assert estimate_scale(detect_fast, drawn(40, shape=(700, 900)), 85) == pytest.approx(40, rel=0.15)
+    assert estimate_scale(detect_fast, drawn(40, shape=(700, 900)), STANDARD, 85) == pytest.approx(40, rel=0.15)
     covered = [shown * (WORKING_CELL_SIZE / size) ** 2 for size, shown in zip(detect_fast.asked, detect_fast.shown, strict=True)]
     assert 90_000 < max(covered) < 101_000
 
 
 def test_an_image_is_never_enlarged_beyond_bounds(monkeypatch):
     monkeypatch.setattr("malaria_cells.proposals.learned.scale.MAX_ENLARGED_PIXELS", 480 * 640 * 1.5)
-    assert estimate_scale(Eye(), drawn(25, shape=(480, 640)), 85) == pytest.approx(WORKING_CELL_SIZE / np.sqrt(1.5), rel=0.01)
+    assert estimate_scale(Eye(), drawn(25, shape=(480, 640)), STANDARD, 85) == pytest.approx(WORKING_CELL_SIZE / np.sqrt(1.5), rel=0.01)
 
 
 def test_without_a_size_of_the_training_the_dark_regions_say_where_to_begin():
-    assert estimate_scale(Eye(), drawn(60)) == pytest.approx(60, rel=0.15)
+    assert estimate_scale(Eye(), drawn(60), STANDARD) == pytest.approx(60, rel=0.15)
 
 
 def test_an_image_too_large_for_its_cells_is_refused_before_it_fills_the_memory():

@@ -115,7 +115,8 @@ def test_it_decides_as_the_package_does(labels, settings, count, seed):
     found_xyxy = np.concatenate([corner, corner + size], axis=1).astype(np.float32)
     p = rng.dirichlet(np.full(len(labels) + 1, 0.5), count).astype(np.float32)
     sure = rng.uniform(size=count).astype(np.float32)
-    patches = classifier.PatchClassifier(labels, True, (8, 8), 1.0, Calibration.none(len(labels) + 1), lambda pixels: pixels)
+    cascade = classifier.Cascade(lambda pixels: pixels)
+    patches = classifier.PatchClassifier(labels, True, (8, 8), 1.0, Calibration.none(len(labels) + 1), cascade)
     detector = TwoStageDetector(None, patches, settings=settings)
     check_same(
         standalone.decision.decide(found_xyxy, p, sure, standalone.Model(about(labels, settings), None, [])),

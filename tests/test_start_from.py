@@ -13,9 +13,11 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.config import Config, load_config, make_config
 from malaria_cells.data.labels import BACKGROUND, LabelSet
 from malaria_cells.inference.classifier import both_classes
-from malaria_cells.inference.model_description import ABOUT, file_fingerprint, load_description
-from malaria_cells.inference.model_folder import PROPOSER, load_network, save_model
+from malaria_cells.inference.model_description import ABOUT, file_fingerprint
+from malaria_cells.inference.model_folder import PROPOSER, save_model
+from malaria_cells.inference.model_yaml import load_description
 from malaria_cells.models import build_classifier
+from malaria_cells.models.stored.keras_files import load_network
 from malaria_cells.proposals.learned import centre_network
 from malaria_cells.training.class_transfer import Classes, classes_of, describe_classes
 from malaria_cells.training.start_model import find_start, with_start

@@ -21,8 +21,8 @@ def test_a_plateau_of_thresholds_is_answered_by_its_middle():
 def test_thresholds_are_chosen_on_validation(six_classes, monkeypatch):
     """Ten cells of which two are rings, and five candidates that are none: each threshold falls into its gap."""
     from malaria_cells.data.annotations import AnnotationSet
-    from malaria_cells.inference.counting import ErrorRates
     from malaria_cells.inference.decision import DetectionSettings
+    from malaria_cells.inference.error_rates import ErrorRates
     from malaria_cells.inference.two_stage_detector import TwoStageDetector
     from malaria_cells.proposals import Proposer
     from malaria_cells.training import thresholds
@@ -43,7 +43,7 @@ def test_thresholds_are_chosen_on_validation(six_classes, monkeypatch):
     assert 0.3 < detector.settings.cell_threshold <= 0.8
     assert (found[0].counted_as == ring).sum() == 2
     assert 0.3 < detector.settings.infected_threshold <= 0.65
-    assert detector.errors == ErrorRates(infected=2, found=2, healthy=8, false_alarms=0)
+    assert detector.errors == ErrorRates(infected=2, detected=2, healthy=8, false_alarms=0)
     only_cells = replace(untuned, classifier=classifier(LabelSet(("a", "b", "c", "d", "e", "f"))))
     chosen, _ = thresholds.choose_thresholds(only_cells, AnnotationSet(only_cells.classifier.labels, (truth,)))
     assert 0.3 < chosen.settings.cell_threshold <= 0.8

@@ -12,7 +12,7 @@ def network():
     """The network of the learned proposals with weights that make every place depend on all it can see."""
     import keras
 
-    from malaria_cells.inference.model_folder import proposal_inference_function
+    from malaria_cells.inference.assembly import proposal_inference_function
     from malaria_cells.proposals.learned import centre_network
 
     keras.utils.set_random_seed(0)

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 
 import keras
@@ -16,6 +17,7 @@ from malaria_cells.data.patch_store import PatchStore
 from malaria_cells.fitting.metrics import MacroF1
 from malaria_cells.fitting.run_folders import folder_of
 from malaria_cells.fitting.run_state import RunState
+from malaria_cells.inference.tta import Refinement
 from malaria_cells.models import build_classifier
 from malaria_cells.training.cascade import train_classifiers, train_further, with_hard_examples
 from malaria_cells.training.classifier_data import TrainingData
@@ -126,8 +128,8 @@ def test_what_the_first_look_takes_for_a_finding_and_is_none_is_drawn_as_a_class
     data = TrainingData(store, rows, None, 3)
     fraction = np.where(np.arange(60) % 4 == 0, 0.3, 0.0).astype(np.float32)  # infected, in every fourth
 
-    def seen(networks, store, rows, views, is_infected):
-        assert networks == ["the first classifier"]
+    def seen(cascade, store, rows, views, is_infected):
+        assert cascade.network == "the first classifier"
         assert views == 1
         return np.stack([1 - fraction[rows], np.zeros_like(fraction[rows]), fraction[rows]], axis=1)
 
@@ -137,6 +139,8 @@ def test_what_the_first_look_takes_for_a_finding_and_is_none_is_drawn_as_a_class
     expected = np.where((rows % 4 == 0) & (store.class_ids[rows] != 2), 3, store.class_ids[rows])
     assert (expected == 3).sum() > 3
     np.testing.assert_array_equal(with_hard_examples(data, first, is_infected, settings()).sampling_groups, expected)
+    strict = replace(data, refinement=Refinement(min_infected=0.31))  # the classifier suspects none of them so much
+    np.testing.assert_array_equal(with_hard_examples(strict, first, is_infected, settings()).sampling_groups, store.class_ids[rows])
     assert with_hard_examples(data, first, NO_FINDING, settings()) is data
     assert with_hard_examples(data, first, is_infected, settings(balance="class_weight")) is data
 

@@ -9,7 +9,7 @@ from scipy.special import expit, logit
 
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.calibration import Calibration
-from malaria_cells.inference.classifier import PatchClassifier
+from malaria_cells.inference.classifier import Cascade, PatchClassifier
 from malaria_cells.inference.decision import DetectionSettings
 from malaria_cells.inference.familiarity import FAMILIAR, UNUSUAL, Familiarity
 from malaria_cells.inference.two_stage_detector import TwoStageDetector
@@ -150,7 +150,7 @@ class Verdict:
 
 
 def detector_of(level: str, unfamiliar: UnfamiliarSigmoid | None = SIGMOID) -> TwoStageDetector:
-    classifier = PatchClassifier(LABELS, True, (20, 20), 1.0, Calibration.none(5), shades)
+    classifier = PatchClassifier(LABELS, True, (20, 20), 1.0, Calibration.none(5), Cascade(shades))
     settings = DetectionSettings(score_threshold=0, candidate_threshold=0.05)
     known = {"known": Verdict(level), "measured_cell_size": 20.0}
     return TwoStageDetector(Grid(), classifier, unfamiliar=unfamiliar, settings=settings, **known)
@@ -245,7 +245,7 @@ def test_the_closest_look_is_the_second_in_its_own_size_and_by_several_views():
         return shades(patches)
 
     detector = detector_of(UNUSUAL)
-    classifier = replace(detector.classifier, refiner=second, refiner_size_hw=(28, 28))
+    classifier = replace(detector.classifier, cascade=Cascade(shades, second, refiner_size_hw=(28, 28)))
     detector = replace(detector, classifier=classifier).with_settings(tta=4)
     detector.predict(scene())
     assert {shape[1:] for shape in asked} == {(28, 28, 3)}

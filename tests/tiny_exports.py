@@ -10,7 +10,8 @@ from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.calibration import Calibration, InfectionSigmoid
 from malaria_cells.inference.decision import DetectionSettings
 from malaria_cells.inference.engines import exported_network
-from malaria_cells.inference.model_description import ModelDescription, save_description
+from malaria_cells.inference.model_description import ModelDescription
+from malaria_cells.inference.model_yaml import save_description
 
 CELL_SIZE = 30.0
 LABELS = {

@@ -11,7 +11,8 @@ from malaria_cells.data.annotations import AnnotatedImage
 from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation.unscored import MATCH_IOU, is_unknown, unscored
-from malaria_cells.inference.counting import ErrorRates, count, extra_variance
+from malaria_cells.inference.counting import count
+from malaria_cells.inference.error_rates import ErrorRates, extra_variance
 
 ROUNDING_ERROR = 1e-9  # tolerance for a fraction that equals a limit of an interval
 
@@ -49,7 +50,7 @@ def infected_figures(images: list[AnnotatedImage], detections: list[Detections],
     """Precision, recall and F1 of infected cells, whatever the stage, and false alarms per 1,000 annotated healthy red cells."""
     rates = error_rates(images, detections, labels)
     alarms = _ratio(1000 * rates.false_alarms, rates.healthy)
-    return InfectedFigures.of(rates.infected, rates.found + rates.false_alarms, rates.found, false_alarms_per_1000_red_cells=alarms)
+    return InfectedFigures.of(rates.infected, rates.detected + rates.false_alarms, rates.detected, false_alarms_per_1000_red_cells=alarms)
 
 
 def error_rates(images: list[AnnotatedImage], detections: list[Detections], labels: LabelSet) -> ErrorRates:

@@ -1,8 +1,9 @@
 """Patch classifier: from patches to calibrated class probabilities by one or two networks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from malaria_cells.base.tensorflow_setup import UNSCALED, InputRange, to_inferen
 from malaria_cells.data.labels import BACKGROUND, LabelSet
 from malaria_cells.data.patches import resize
 from malaria_cells.inference.calibration import Calibration
-from malaria_cells.inference.tta import averaged, needs_refinement
+from malaria_cells.inference.tta import Refinement, averaged
 
 Network = Callable[[np.ndarray], np.ndarray]
 # From indices of patches, int64 (n,), to crops of the same cells in the refiner's input size, uint8 (n, h, w, 3).
@@ -20,8 +21,56 @@ BATCH = 256  # patches per call of a network; larger batches were no faster on t
 
 
 @dataclass(frozen=True)
+class Cascade:
+    """The network that classifies all patches, and a second one, if there is one, that refines the uncertain ones.
+
+    Attributes:
+        network: from uint8 or float patches (n, H, W, 3) to probabilities, (n, c), or (n, 1) for one sigmoid unit.
+        refiner: second-stage classifier of the patches that are uncertain after the first, or None.
+        refiner_size_hw: height and width of the refiner's input in pixels; None: as the first network's.
+        refinement: which patches are uncertain.
+    """
+
+    network: Network
+    refiner: Network | None = None
+    refiner_size_hw: tuple[int, int] | None = field(default=None, kw_only=True)
+    refinement: Refinement = field(default=Refinement(), kw_only=True)
+
+    def raw_probabilities(
+        self, patches: np.ndarray, views: int, is_infected: np.ndarray, crop_for_refiner: CropForRefiner | None = None
+    ) -> np.ndarray:
+        """Uncalibrated class probabilities: float32 (n, n_classes).
+
+        Args:
+            patches: uint8 (n, H, W, 3), n at least 1.
+            views: number of views averaged for each uncertain patch.
+            is_infected: bool (n_classes,), see `tta.Refinement.needed`.
+            crop_for_refiner: see `PatchClassifier.__call__`; None: the refiner is given the patches themselves.
+        """
+        probabilities = _in_batches(self.network, patches)
+        uncertain = np.flatnonzero(self.refinement.needed(probabilities, is_infected))
+        if len(uncertain) and (views > 1 or self.refiner is not None):
+            outputs = [averaged(partial(_in_batches, self.network), patches[uncertain], views)]
+            if self.refiner is not None:
+                crops = patches[uncertain] if crop_for_refiner is None else crop_for_refiner(uncertain)
+                outputs.append(averaged(partial(_in_batches, self.refiner), crops, views))
+            probabilities = np.array(probabilities)
+            probabilities[uncertain] = np.mean(outputs, axis=0)
+        return probabilities
+
+    def closest(self, patches: np.ndarray, views: int) -> np.ndarray:
+        """Uncalibrated probabilities by the refiner or, if there is none, by the only network: float32 (n, n_classes).
+
+        Args:
+            patches: uint8 (n, H, W, 3) in that network's input size, n at least 1.
+            views: number of views averaged for each patch, 1 to 8 (see `tta`).
+        """
+        return np.array(averaged(partial(_in_batches, self.refiner or self.network), patches, views))
+
+
+@dataclass(frozen=True)
 class PatchClassifier:
-    """Classifier of patches, with an optional refiner.
+    """Classifier of patches by one or two networks.
 
     Attributes:
         labels: the classes.
@@ -29,9 +78,7 @@ class PatchClassifier:
         image_size_hw: height and width of the first network's input in pixels.
         context: side of the square that is cropped around a box, as a multiple of the box's longer side.
         calibration: applied to the networks' mean output.
-        network: from uint8 or float patches (n, H, W, 3) to probabilities, (n, c), or (n, 1) for one sigmoid unit.
-        refiner: second-stage classifier of the patches that are uncertain after the first (`tta.needs_refinement`), or None.
-        refiner_size_hw: height and width of the refiner's input in pixels; None: as `image_size_hw`.
+        cascade: the networks.
     """
 
     labels: LabelSet
@@ -39,9 +86,12 @@ class PatchClassifier:
     image_size_hw: tuple[int, int]
     context: float
     calibration: Calibration
-    network: Network
-    refiner: Network | None = None
-    refiner_size_hw: tuple[int, int] | None = None
+    cascade: Cascade
+
+    @property
+    def refiner_size_hw(self) -> tuple[int, int] | None:
+        """Height and width of the refiner's input in pixels; None: as `image_size_hw`."""
+        return self.cascade.refiner_size_hw
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -64,7 +114,7 @@ class PatchClassifier:
         is_infected = infected_classes(self.labels, len(self.class_names))
         if crop_for_refiner is None and self.refiner_size_hw is not None:
             crop_for_refiner = partial(_resized, patches, self.refiner_size_hw)
-        return self.calibration(raw_probabilities(self.network, self.refiner, patches, views, is_infected, crop_for_refiner))
+        return self.calibration(self.cascade.raw_probabilities(patches, views, is_infected, crop_for_refiner))
 
     def closest(self, patches: np.ndarray, views: int) -> np.ndarray:
         """Uncalibrated probabilities by the refiner or, if there is none, by the only network: float32 (n, n_classes).
@@ -75,41 +125,11 @@ class PatchClassifier:
         """
         if len(patches) == 0:
             return np.zeros((0, len(self.class_names)), dtype=np.float32)
-        return np.array(averaged(partial(_in_batches, self.refiner or self.network), patches, views))
+        return self.cascade.closest(patches, views)
 
 
 def _resized(patches: np.ndarray, size_hw: tuple[int, int], rows: np.ndarray) -> np.ndarray:
     return np.stack([resize(patch, size_hw) for patch in patches[rows]])
-
-
-def raw_probabilities(
-    network: Network,
-    refiner: Network | None,
-    patches: np.ndarray,
-    views: int,
-    is_infected: np.ndarray,
-    crop_for_refiner: CropForRefiner | None = None,
-) -> np.ndarray:
-    """Uncalibrated class probabilities: float32 (n, n_classes).
-
-    Args:
-        network: see `PatchClassifier`.
-        refiner: see `PatchClassifier`.
-        patches: uint8 (n, H, W, 3), n at least 1.
-        views: number of views averaged for each uncertain patch.
-        is_infected: bool (n_classes,), see `tta.needs_refinement`.
-        crop_for_refiner: see `PatchClassifier.__call__`; None: the refiner is given the patches themselves.
-    """
-    probabilities = _in_batches(network, patches)
-    uncertain = np.flatnonzero(needs_refinement(probabilities, is_infected))
-    if len(uncertain) and (views > 1 or refiner is not None):
-        outputs = [averaged(partial(_in_batches, network), patches[uncertain], views)]
-        if refiner is not None:
-            crops = patches[uncertain] if crop_for_refiner is None else crop_for_refiner(uncertain)
-            outputs.append(averaged(partial(_in_batches, refiner), crops, views))
-        probabilities = np.array(probabilities)
-        probabilities[uncertain] = np.mean(outputs, axis=0)
-    return probabilities
 
 
 def _in_batches(network: Network, patches: np.ndarray) -> np.ndarray:
@@ -127,7 +147,7 @@ def both_classes(output: np.ndarray) -> np.ndarray:
     return np.concatenate([1 - output, output], axis=1) if output.shape[1] == 1 else output
 
 
-def inference_function(model, scaled: InputRange = UNSCALED, is_logits: bool = False) -> Callable[[np.ndarray], np.ndarray]:  # type: ignore[no-untyped-def]
+def inference_function(model: Any, scaled: InputRange = UNSCALED, is_logits: bool = False) -> Network:
     """Compile a Keras model into one graph with a free batch size (see `tensorflow_setup.to_inference_function`).
 
     Args:

@@ -1,63 +1,15 @@
 """From detections to what a microscopist reports: cells of each class, parasitemia, its interval."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest, norm, t
+from scipy.stats import binomtest, norm
 
-from malaria_cells.base.text import excerpt, number_of
+from malaria_cells.base.text import number_of
 from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
-
-MAX_NUMBER = 1e9  # maximum absolute value of any number in a model's description, except for the seed
-
-
-@dataclass(frozen=True)
-class ErrorRates:
-    """Errors of a detector on annotated red cells, as counts, from which the uncertainty of the rates follows.
-
-    Attributes:
-        infected: number of annotated infected red cells.
-        found: number of annotated infected red cells that were detected (true positives).
-        healthy: number of annotated healthy red cells.
-        false_alarms: number of detections counted as infected that lie on no infected cell (false positives).
-        misses_vary: variance between images, beyond sampling error, of the fraction of missed infected cells.
-        alarms_vary: variance between images, beyond sampling error, of false alarms as a fraction of the healthy cells.
-        misses_differ: variance between laboratories of the fraction of missed infected cells; more images do not reduce it.
-        alarms_differ: variance between laboratories of false alarms as a fraction of the healthy cells.
-        measured: whether the errors were measured; if not, there is no interval.
-    """
-
-    infected: int
-    found: int
-    healthy: int
-    false_alarms: int
-    misses_vary: float = 0.0
-    alarms_vary: float = 0.0
-    misses_differ: float = 0.0
-    alarms_differ: float = 0.0
-    measured: bool = True
-
-    def check(self, name: str) -> None:
-        """Check that the values are valid counts and variances.
-
-        Args:
-            name: of the key that holds them, with which the error message begins.
-
-        Raises:
-            ValueError: a value is negative, NaN or over `MAX_NUMBER`, or `found` exceeds `infected`.
-        """
-        counts = self.found, self.infected - self.found, self.healthy, self.false_alarms
-        variances = self.misses_vary, self.alarms_vary, self.misses_differ, self.alarms_differ
-        if not all(0 <= value <= MAX_NUMBER for value in (*counts, *variances)):  # false for NaN too
-            raise ValueError(
-                f"{name}: found {excerpt(vars(self), 200)}; expected counts and variances from 0 to {MAX_NUMBER:.0e}, where `found` is at "
-                "most `infected`"
-            )
-
-
-UNMEASURED = ErrorRates(0, 0, 0, 0, measured=False)
+from malaria_cells.inference.error_rates import ErrorRates
 
 
 @dataclass(frozen=True)
@@ -94,8 +46,8 @@ class Count:
 
         With error rates it is the interval of Lang and Reiczigel (2014, Preventive Veterinary Medicine 113(1), 13-22, section 2). It
         accounts for the sampling of cells, for sensitivity and specificity, and for the sampling error of those two. The variances of
-        both rates between images and laboratories are added (see `extra_variance` and `elsewhere`), since the rates of a single image
-        differ from the mean. The interval is widened, if necessary, to contain the counted fraction. Without error rates, or if they were
+        both rates between images and laboratories are added (see `error_rates`), since the rates of a single image differ from the
+        mean. The interval is widened, if necessary, to contain the counted fraction. Without error rates, or if they were
         measured without infected or without healthy cells, it is Wilson's interval (1927, JASA 22(158)), which accounts for sampling only.
 
         Args:
@@ -181,7 +133,7 @@ def _lang_reiczigel(counted: Count, errors: ErrorRates) -> tuple[float, float]:
     positive, n, images = counted.infected, counted.red_cells, max(counted.images, 1)
     z = float(norm.ppf(0.975))
     right_alarms = max(errors.healthy - errors.false_alarms, 0)
-    sensitivity = (errors.found + 1) / (errors.infected + 2)
+    sensitivity = (errors.detected + 1) / (errors.infected + 2)
     specificity = (right_alarms + 1) / (errors.healthy + 2)
     informed = max(sensitivity + specificity - 1, 1e-6)
     n_adjusted = n + z**2
@@ -195,62 +147,3 @@ def _lang_reiczigel(counted: Count, errors: ErrorRates) -> tuple[float, float]:
     spread = z * np.sqrt(p * (1 - p) / n_adjusted + fraction**2 * miss + (1 - fraction) ** 2 * alarm) / informed
     low, high = np.clip([fraction + shift - spread, fraction + shift + spread], 0, 1)
     return float(low), float(high)
-
-
-def extra_variance(events: np.ndarray, trials: np.ndarray) -> float:
-    """Variance of a rate between images beyond binomial sampling error; 0 if the observed variance is not larger than that.
-
-    The moment estimate of a beta-binomial distribution, weighted by the number of trials (Kleinman 1973, JASA 68(341), 46-54, eq. 2.3).
-
-    Args:
-        events: number of events in each image, int (n,); clipped to the number of trials, which false alarms may exceed.
-        trials: number of trials in each image, int (n,); images without any are left out.
-    """
-    events, trials = (np.asarray(a, dtype=np.float64)[np.asarray(trials) > 0] for a in (events, trials))
-    if len(trials) < 2:
-        return 0.0
-    events, total = np.minimum(events, trials), trials.sum()
-    rate = events.sum() / total
-    binomial = rate * (1 - rate)
-    spread = (trials * (events / trials - rate) ** 2).sum()
-    scale = total - (trials**2).sum() / total - (len(trials) - 1)
-    return float(max(spread - (len(trials) - 1) * binomial, 0) / scale) if scale > 0 else 0.0
-
-
-def elsewhere(by_set: Mapping[str, ErrorRates]) -> ErrorRates:
-    """Error rates to expect in a new laboratory, predicted from laboratories that were left out of the training.
-
-    The unweighted mean over the laboratories, with the variance of the prediction for a new one (Higgins, Thompson and Spiegelhalter
-    2009, JRSS A 172(1), 137-159, eq. 12), which is widened by Student's quantile because they are few.
-
-    Args:
-        by_set: error rates of each data set by its name, measured by a training that left it out.
-
-    Returns:
-        The expected error rates; `UNMEASURED` if fewer than two laboratories have infected cells, or fewer than two healthy ones, since
-        the variance between laboratories is then unknown.
-    """
-    with_infected = [e for e in by_set.values() if e.infected]
-    with_healthy = [e for e in by_set.values() if e.healthy]
-    if min(len(with_infected), len(with_healthy)) < 2:
-        return UNMEASURED
-    infected, healthy = sum(e.infected for e in with_infected), sum(e.healthy for e in with_healthy)
-    missed = np.array([1 - e.found / e.infected for e in with_infected])
-    alarms = np.array([min(e.false_alarms / e.healthy, 1) for e in with_healthy])
-    return ErrorRates(
-        infected,
-        round(infected * (1 - missed.mean())),
-        healthy,
-        round(healthy * alarms.mean()),
-        misses_vary=float(np.mean([e.misses_vary for e in with_infected])),
-        alarms_vary=float(np.mean([e.alarms_vary for e in with_healthy])),
-        misses_differ=_prediction_variance(missed),
-        alarms_differ=_prediction_variance(alarms),
-    )
-
-
-def _prediction_variance(rates: np.ndarray) -> float:
-    """Variance with which a normal 95 % interval is as wide as Student's prediction interval for one more of such rates."""
-    n = len(rates)
-    widened = float(t.ppf(0.975, n - 1) / norm.ppf(0.975))
-    return float(np.var(rates, ddof=1)) * (1 + 1 / n) * widened**2

@@ -9,7 +9,7 @@ from pydantic import Field
 from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.counting import counted_as
-from malaria_cells.inference.suppression import nested_decay, repeated, suppress
+from malaria_cells.inference.suppression import NestedBoxes, nested_decay, repeated, suppress
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -43,7 +43,12 @@ class DetectionSettings:
 
 
 def decide(
-    boxes_xyxy: np.ndarray, probabilities: np.ndarray, proposal_scores: np.ndarray | None, labels: LabelSet, settings: DetectionSettings
+    boxes_xyxy: np.ndarray,
+    probabilities: np.ndarray,
+    proposal_scores: np.ndarray | None,
+    labels: LabelSet,
+    settings: DetectionSettings,
+    nested: NestedBoxes,
 ) -> Detections:
     """Label candidates and apply thresholds and non-maximum suppression.
 
@@ -53,6 +58,7 @@ def decide(
         proposal_scores: float32 (n,), or None.
         labels: the classes.
         settings: thresholds.
+        nested: score decay of nested boxes.
 
     Returns:
         Detections, best score first.
@@ -65,7 +71,7 @@ def decide(
     groups = class_ids[indices] if settings.nms == "class" else None
     indices = indices[suppress(boxes_xyxy[indices], scores[indices], settings.nms_iou, groups)]
     if settings.nms == "agnostic":
-        decay = nested_decay(boxes_xyxy[indices], class_ids[indices], labels.is_red_cell.any() & ~labels.is_red_cell)
+        decay = nested_decay(boxes_xyxy[indices], class_ids[indices], labels.is_red_cell.any() & ~labels.is_red_cell, nested)
         scores[indices], objectness[indices] = scores[indices] * decay, objectness[indices] * decay
         by_label[indices] *= decay[:, None]
         indices = indices[scores[indices] >= settings.score_threshold]

@@ -11,9 +11,10 @@ import numpy as np
 from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.inference.counting import ErrorRates, elsewhere
 from malaria_cells.inference.decision import DetectionSettings, decide
+from malaria_cells.inference.error_rates import ErrorRates, expected_elsewhere
 from malaria_cells.inference.familiarity import FAMILIAR, Familiarity, FamiliarityModel, measure
+from malaria_cells.inference.suppression import NestedBoxes
 
 
 class Predictions(NamedTuple):
@@ -42,6 +43,7 @@ class Detector(ABC):
         errors_elsewhere: error rates on each data set, measured by a training that left the data set out; None if unknown.
         known: appearance of the training images; None in models that were saved before it was stored.
         measured_cell_size: median longer side of a cell in the training images in pixels, with which `known` was measured.
+        nested_boxes: what happens to the scores of nested boxes.
     """
 
     settings: DetectionSettings = field(kw_only=True)
@@ -49,6 +51,7 @@ class Detector(ABC):
     errors_elsewhere: Mapping[str, ErrorRates] | None = field(default=None, kw_only=True)
     known: FamiliarityModel | None = field(default=None, kw_only=True)
     measured_cell_size: float | None = field(default=None, kw_only=True)
+    nested_boxes: NestedBoxes = field(default=NestedBoxes(), kw_only=True)
 
     @property
     @abstractmethod
@@ -101,7 +104,7 @@ class Detector(ABC):
         Returns:
             Detections as `detect` returns them.
         """
-        detections = decide(boxes_xyxy, probabilities, proposal_scores, self.labels, self.settings)
+        detections = decide(boxes_xyxy, probabilities, proposal_scores, self.labels, self.settings, self.nested_boxes)
         return detections if familiarity is None else replace(detections, judged=(self.known, familiarity))
 
     def familiarity(self, image: np.ndarray, detections: Detections) -> Familiarity | None:
@@ -125,11 +128,11 @@ class Detector(ABC):
         """
         if all(f is None or f.is_as_learned for f in familiarities):
             return self.errors
-        errors = elsewhere(self.errors_elsewhere or {})
+        errors = expected_elsewhere(self.errors_elsewhere or {})
         if not errors.measured and all(f is None or f.level == FAMILIAR for f in familiarities):
             return self.errors
         return errors
 
     def with_settings(self, **changes: object) -> Self:
         """A copy with some settings changed."""
-        return replace(self, settings=replace(self.settings, **changes))  # type: ignore[arg-type]
+        return replace(self, settings=replace(self.settings, **changes))  # type: ignore[arg-type] # the fields are checked by `replace`

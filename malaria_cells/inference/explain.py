@@ -18,8 +18,9 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.patches import resize
 from malaria_cells.data.stain import Normalization, Stain, with_stain
-from malaria_cells.inference.model_description import CLASSIFIER, load_description
-from malaria_cells.inference.model_folder import load_network
+from malaria_cells.inference.model_description import CLASSIFIER
+from malaria_cells.inference.model_yaml import load_description
+from malaria_cells.models.stored.keras_files import load_network
 
 MIN_GRID = 16  # pixels: minimum side of the feature map that is used; a ring's dot has a twentieth of its cell's diameter
 MAX_IMAGE_CHANNELS = 4  # channels: a tensor with more is a feature map, not an image

@@ -17,24 +17,15 @@ import numpy as np
 
 from malaria_cells.base.errors import InputError, nearest, reason
 from malaria_cells.base.shipped import shipped_path
-from malaria_cells.base.tensorflow_setup import to_inference_function
-from malaria_cells.inference.classifier import Network, PatchClassifier, inference_function
+from malaria_cells.inference.assembly import assemble, assemble_one_stage, proposal_inference_function
+from malaria_cells.inference.classifier import Cascade, Network, inference_function
 from malaria_cells.inference.detector import Detector
 from malaria_cells.inference.engines import ENGINES, KERAS, SAVED_MODEL, engine_names, exported_network, find_exported
-from malaria_cells.inference.model_description import (
-    ABOUT,
-    CLASSIFIER,
-    ONE_STAGE,
-    ModelDescription,
-    golden_output,
-    load_whole_description,
-    save_description,
-)
-from malaria_cells.inference.one_stage_detector import OneStageDetector
-from malaria_cells.inference.two_stage_detector import TwoStageDetector
+from malaria_cells.inference.model_description import ABOUT, CLASSIFIER, ONE_STAGE, ModelDescription, golden_output
+from malaria_cells.inference.model_yaml import load_with_reference, save_description
 from malaria_cells.models.stored.checksums import check_checksums
 from malaria_cells.models.stored.keras_files import load_network
-from malaria_cells.proposals import CentreNetwork, Proposer
+from malaria_cells.proposals import CentreNetwork
 from malaria_cells.proposals.learned.prediction import MULTIPLE, STRIDE
 
 PROPOSER = "proposer.keras"
@@ -113,7 +104,7 @@ def load_detector(folder: Path, engine: str | None = None) -> tuple[Detector, Mo
         InputError: see `load_description`; or a network cannot be loaded, or its output differs from when it was saved.
     """
     folder, engine = _with_engine(folder, engine)
-    description, reference = load_whole_description(folder)
+    description, reference = load_with_reference(folder)
     has_proposer = description.detector == "two_stage" and (
         description.proposals == "learned" or (engine == KERAS and (folder / PROPOSER).is_file())
     )
@@ -136,7 +127,8 @@ def load_detector(folder: Path, engine: str | None = None) -> tuple[Detector, Mo
     centres = network(PROPOSER) if has_proposer else None
     if centres is not None:
         _check_centres(folder, centres)
-    return assemble(description, main, centres), description
+    cascade = Cascade(*main, refiner_size_hw=description.refiner_size_hw, refinement=description.inference.refinement)
+    return assemble(description, cascade, centres), description
 
 
 def _compiled(path: Path, model: Any) -> Network:
@@ -206,47 +198,3 @@ def _with_engine(folder: Path, engine: str | None) -> tuple[Path, str]:
     raise InputError(
         f"engine: {engine}: {folder} has not been exported for it; export it once: malaria-cells export --model {folder} --format {engine}"
     )
-
-
-def assemble_one_stage(description: ModelDescription, network) -> OneStageDetector:  # type: ignore[no-untyped-def]
-    """Build a one-stage detector from a description and a network (see `OneStageDetector.network`)."""
-    return OneStageDetector(network, description.image_size_hw, description.labels, **_shared(description))
-
-
-def assemble(description: ModelDescription, networks: Sequence[Network], centres: CentreNetwork | None = None) -> TwoStageDetector:
-    """Build a two-stage detector from a description, the networks of `ModelDescription.files`, and any network of learned proposals."""
-    classifier = PatchClassifier(
-        description.labels,
-        description.has_background,
-        description.image_size_hw,
-        description.context,
-        description.calibration,
-        networks[0],
-        networks[1] if len(networks) > 1 else None,
-        description.refiner_size_hw,
-    )
-    proposer = Proposer(
-        description.proposals,
-        description.cell_size,
-        description.box_margins,
-        centres,
-        description.proposer_tta,
-        cell_sizes=tuple(description.cell_sizes.values()),
-    )
-    return TwoStageDetector(proposer, classifier, description.stain, description.unfamiliar, **_shared(description))
-
-
-def _shared(description: ModelDescription) -> dict[str, Any]:
-    """The arguments that both kinds of detectors take from a description."""
-    return {
-        "settings": description.settings,
-        "errors": description.errors,
-        "errors_elsewhere": description.errors_elsewhere,
-        "known": description.familiarity,
-        "measured_cell_size": description.cell_size,
-    }
-
-
-def proposal_inference_function(model) -> CentreNetwork:  # type: ignore[no-untyped-def]
-    """Compile the Keras model of the learned proposals into one graph for images of any size."""
-    return to_inference_function(model, (1, None, None, 3))

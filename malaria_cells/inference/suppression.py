@@ -1,15 +1,30 @@
 """Non-maximum suppression, and score decay for nested boxes."""
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import cv2
 import numpy as np
+from pydantic import ConfigDict, Field
 from scipy.spatial import cKDTree
 
 from malaria_cells.data import boxes
 
-CONTAINMENT = 0.8  # fraction of the smaller box inside the larger from which two boxes are nested
-# Score multiplier of the lower-scored of two nested boxes. In a crowd either box may be the cell: on IML-Malaria's validation images,
-# dropping such boxes costs half a point of cell recall and of cell AP50. 0.5 does as well as 0.3; with 0.3 hardly any are counted.
-NESTED_DECAY = 0.3
+
+@dataclass(frozen=True)
+class NestedBoxes:
+    """What happens to a box that lies in another one, or around it.
+
+    Attributes:
+        containment: fraction of the smaller box inside the larger from which two boxes are nested.
+        decay: score multiplier of the lower-scored of two nested boxes. In a crowd either box may be the cell: on IML-Malaria's
+            validation images, dropping such boxes costs half a point of cell recall and of cell AP50. 0.5 does as well as 0.3; with 0.3
+            hardly any are counted.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    containment: Annotated[float, Field(gt=0, le=1)] = 0.8
+    decay: Annotated[float, Field(ge=0, le=1)] = 0.3
 
 
 def suppress(boxes_xyxy: np.ndarray, scores: np.ndarray, iou: float, groups: np.ndarray | None) -> np.ndarray:
@@ -35,10 +50,10 @@ def suppress(boxes_xyxy: np.ndarray, scores: np.ndarray, iou: float, groups: np.
     return indices[np.argsort(-scores[indices], kind="stable")]
 
 
-def nested_decay(boxes_xyxy: np.ndarray, class_ids: np.ndarray, parts_look_alike: np.ndarray) -> np.ndarray:
+def nested_decay(boxes_xyxy: np.ndarray, class_ids: np.ndarray, parts_look_alike: np.ndarray, nested: NestedBoxes) -> np.ndarray:
     """Score multipliers for nested boxes, which IoU-based NMS misses.
 
-    Of two nested boxes the lower-scored one, which may enclose a clump of cells or part of a cell, gets `NESTED_DECAY`, similar to
+    Of two nested boxes the lower-scored one, which may enclose a clump of cells or part of a cell, gets `nested.decay`, similar to
     Soft-NMS (Bodla et al. 2017, arXiv:1704.04503). If both boxes have the same label, of a cell whose part looks like the whole (a
     leukocyte's nucleus), the larger box is kept and the smaller one gets 0. If only one of the labels is of such a cell, as with a
     platelet on a red cell, the boxes are two objects and keep their scores.
@@ -47,21 +62,22 @@ def nested_decay(boxes_xyxy: np.ndarray, class_ids: np.ndarray, parts_look_alike
         boxes_xyxy: (n, 4), best score first.
         class_ids: int (n,).
         parts_look_alike: labels of cells whose part looks like the whole, bool (n_labels,).
+        nested: when two boxes are nested, and the multiplier.
 
     Returns:
         float32 (n,), 0 to 1.
     """
     pairs, shared = overlapping(boxes_xyxy)
     area = boxes.areas(boxes_xyxy)
-    nested = pairs[shared >= CONTAINMENT * area[pairs].min(axis=1)]
+    nested_pairs = pairs[shared >= nested.containment * area[pairs].min(axis=1)]
     decay = np.ones(len(area), dtype=np.float32)
-    for i, j in nested.tolist():
+    for i, j in nested_pairs.tolist():
         if decay[i] < 1 or decay[j] == 0:
             continue  # a down-weighted box does not down-weight others
         if class_ids[i] == class_ids[j] and parts_look_alike[class_ids[i]]:
             decay[i if area[j] > area[i] else j] = 0
         elif not parts_look_alike[class_ids[[i, j]]].any():
-            decay[j] = NESTED_DECAY
+            decay[j] = nested.decay
     return decay
 
 

@@ -6,9 +6,12 @@ several random flips, zooms and contrasts, as in Kaggle's plant-disease notebook
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
+from pydantic import ConfigDict, Field
 
 from malaria_cells.data.patches import resize
 
@@ -31,25 +34,33 @@ def view(patches: np.ndarray, number: int) -> np.ndarray:
 _ORDER = (0, 6, 1, 7, 2, 4, 3, 5)
 
 
-# Probability of infection from which a patch is refined. On IML-Malaria 3 % of the candidates reach it, and all but one of 125
-# infected cells; that one shows no parasite.
-HINT = 0.1
-CERTAIN = 0.95  # probability of the most likely class below which a patch is refined, if no class is infected
+@dataclass(frozen=True)
+class Refinement:
+    """Which patches are uncertain after the first view by the first classifier, and therefore refined.
 
-
-def needs_refinement(probabilities: np.ndarray, is_infected: np.ndarray) -> np.ndarray:
-    """Whether each patch is to be refined, bool (n,): possibly infected ones or, if no class is infected, those of an uncertain class.
-
-    Refinement of patches for which only "cell or background" is uncertain took 30 ms per image and changed nothing on IML-Malaria's
-    validation images.
-
-    Args:
-        probabilities: uncalibrated output of the first classifier, float (n, c).
-        is_infected: which classes are infected, bool (c,).
+    Attributes:
+        min_infected: probability of infection from which a patch is refined. On IML-Malaria 3 % of the candidates reach 0.1, and all but
+            one of 125 infected cells; that one shows no parasite.
+        certain: probability of the most likely class below which a patch is refined, if no class is infected.
     """
-    if not is_infected.any():
-        return probabilities.max(axis=1) < CERTAIN
-    return probabilities[:, is_infected].sum(axis=1) >= HINT
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    min_infected: Annotated[float, Field(ge=0, le=1)] = 0.1
+    certain: Annotated[float, Field(ge=0, le=1)] = 0.95
+
+    def needed(self, probabilities: np.ndarray, is_infected: np.ndarray) -> np.ndarray:
+        """Whether each patch is to be refined, bool (n,): possibly infected ones or, if no class is infected, those of an uncertain class.
+
+        Refinement of patches for which only "cell or background" is uncertain took 30 ms per image and changed nothing on IML-Malaria's
+        validation images.
+
+        Args:
+            probabilities: uncalibrated output of the first classifier, float (n, c).
+            is_infected: which classes are infected, bool (c,).
+        """
+        if not is_infected.any():
+            return probabilities.max(axis=1) < self.certain
+        return probabilities[:, is_infected].sum(axis=1) >= self.min_infected
 
 
 def averaged(predict: Callable[[np.ndarray], np.ndarray], patches: np.ndarray, views: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.calibration import SMALLEST
-from malaria_cells.inference.counting import MAX_NUMBER
+from malaria_cells.inference.error_rates import MAX_NUMBER
 
 MIN_RED_CELLS = 5  # red cells of an image that its median needs
 IS_RED_CELL = 0.5  # probability of a red cell, infected or not, from which a candidate counts for the median

@@ -12,6 +12,7 @@ import numpy as np
 from malaria_cells.base.errors import InputError
 from malaria_cells.proposals.learned.prediction import CentreNetwork, learned_boxes, seen_mirrored
 from malaria_cells.proposals.learned.scale import ScoredBoxes, detect_at_own_scale, estimate_scale
+from malaria_cells.proposals.learned.settings import ProposalSettings
 from malaria_cells.proposals.methods import LEARNED, METHODS, check_method
 from malaria_cells.proposals.watershed import estimate_cell_size
 
@@ -33,6 +34,7 @@ class Proposer:
             training images.
         network: of the method ``learned``.
         views: number of mirrored views that the network averages, 1, 2 or 4.
+        settings: tuned values of the learned proposals, those of the model.
     """
 
     method: str = "watershed"
@@ -42,6 +44,7 @@ class Proposer:
     views: int = 1
     follows: bool = True
     cell_sizes: tuple[float, ...] = ()
+    settings: ProposalSettings = field(default=ProposalSettings())
 
     def __post_init__(self) -> None:
         check_method(self.method)
@@ -82,15 +85,14 @@ class Proposer:
         return inside[has_area], scores[has_area]
 
     def _learned(self, image: np.ndarray, network: CentreNetwork) -> ScoredBoxes:
-        detect = partial(learned_boxes, seen_mirrored(network, self.views), image)
-        detect_fast = partial(learned_boxes, network)
+        settings = self.settings
+        detect = partial(learned_boxes, seen_mirrored(network, self.views), image, min_score=settings.min_score)
+        detect_fast = partial(learned_boxes, network, min_score=settings.min_score)
         if self.cell_size is None:
-            return detect(estimate_scale(detect_fast, image))
-        return (
-            detect_at_own_scale(detect, detect_fast, image, self.cell_size, self.reference_sizes)
-            if self.follows
-            else detect(self.cell_size)
-        )
+            return detect(estimate_scale(detect_fast, image, settings))
+        if not self.follows:
+            return detect(self.cell_size)
+        return detect_at_own_scale(detect, detect_fast, image, settings, self.cell_size, self.reference_sizes)
 
     def _classical(self, image: np.ndarray, cell_size: float) -> np.ndarray:
         sources = proposals_by_source(self.method, image, cell_size)
@@ -109,4 +111,13 @@ def proposals_by_source(method: str, image: np.ndarray, cell_size: float) -> dic
     return METHODS[method](image, cell_size)
 
 
-__all__ = ["METHODS", "CentreNetwork", "Margins", "Proposer", "check_method", "estimate_cell_size", "proposals_by_source"]
+__all__ = [
+    "METHODS",
+    "CentreNetwork",
+    "Margins",
+    "ProposalSettings",
+    "Proposer",
+    "check_method",
+    "estimate_cell_size",
+    "proposals_by_source",
+]

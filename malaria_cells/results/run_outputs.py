@@ -16,9 +16,14 @@ from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.evaluation import DetectionMetrics, class_matches, detection_metrics, interval_coverage
-from malaria_cells.inference.counting import ErrorRates
+from malaria_cells.evaluation import (
+    DetectionMetrics,
+    class_matches,
+    detection_metrics,
+    interval_coverage,
+)
 from malaria_cells.inference.detector import Detector
+from malaria_cells.inference.error_rates import ErrorRates
 from malaria_cells.inference.model_folder import PROPOSER
 from malaria_cells.results.compare import compared
 from malaria_cells.results.output_folder import ANNOTATED, COMPARED, WITHOUT_RED_CELLS, begin_drawn, clear, drawn_names

@@ -10,7 +10,8 @@ from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation import AveragePrecision, DetectionMetrics, error_analysis
-from malaria_cells.inference.counting import Count, ErrorRates, count
+from malaria_cells.inference.counting import Count, count
+from malaria_cells.inference.error_rates import ErrorRates
 from malaria_cells.inference.familiarity import LEVELS, Familiarity
 from malaria_cells.results import charts
 from malaria_cells.results.compare import compared

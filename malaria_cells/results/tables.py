@@ -12,7 +12,8 @@ from malaria_cells.base.text import excerpt, number_of, rounded, shortened
 from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation import ClassMatches
-from malaria_cells.inference.counting import Count, ErrorRates, count_detected
+from malaria_cells.inference.counting import Count, count_detected
+from malaria_cells.inference.error_rates import ErrorRates
 from malaria_cells.inference.familiarity import Familiarity
 from malaria_cells.results.columns import COUNT_COLUMNS, DETECTION_COLUMNS
 from malaria_cells.results.run_results import RunResults

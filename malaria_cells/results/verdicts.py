@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from malaria_cells.base.text import number_of
 from malaria_cells.data.detections import Detections
-from malaria_cells.inference.counting import Count, ErrorRates, count_detected, total
+from malaria_cells.inference.counting import Count, count_detected, total
 from malaria_cells.inference.detector import Detector
+from malaria_cells.inference.error_rates import ErrorRates
 from malaria_cells.inference.familiarity import FAMILIAR, UNLIKE, UNUSUAL, Familiarity
 
 

@@ -14,10 +14,11 @@ from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import BACKGROUND, LabelSet
 from malaria_cells.data.patch_store import PatchStore
 from malaria_cells.evaluation import as_one_class, cell_figures, detection_metrics, error_rates, infected_figures
+from malaria_cells.inference.assembly import assemble
 from malaria_cells.inference.calibration import Calibration, InfectionSigmoid
-from malaria_cells.inference.counting import ErrorRates
+from malaria_cells.inference.error_rates import ErrorRates
 from malaria_cells.inference.model_description import ModelDescription, file_fingerprint
-from malaria_cells.inference.model_folder import assemble, load_detector, save_model
+from malaria_cells.inference.model_folder import load_detector, save_model
 from malaria_cells.training import few, transfer
 from malaria_cells.training.adaptation import Adaptation
 from malaria_cells.training.adaptation_result import PART, AdaptationImages, Adapted
@@ -103,7 +104,8 @@ class ModelAdaptation:
         before = self._start_figures()
         classifiers = transfer.start_classifiers(self.start, self.config, self.labels, len(self.labels) + 1)
         proposer = transfer.start_proposer(self.start)
-        work = Adaptation(self.annotated, self.images.old, self.config, plan, budget, proposer, classifiers, work_folder)
+        inference = self.start.description.inference
+        work = Adaptation(self.annotated, self.images.old, self.config, plan, budget, proposer, classifiers, work_folder, inference)
         validated = self._cross_validated(work)
         curves, runs = self._train_on_all(work, validated)
         save_model(folder, work.classifiers, validated.description, work.proposer)
@@ -128,13 +130,14 @@ class ModelAdaptation:
         calibration = few.blended_calibration(fitted, self._start_scaling(fitted, raw, out_of_fold.is_infected), n_infected)
         description = self._description(stores[0].fingerprint, replace(start, calibration=calibration))
         description = replace(description, box_margins=fit_margins("watershed", self.annotated, self.config.stain_normalization))
-        detector = assemble(description, work.networks, work.centres)
+        detector = assemble(description, work.cascade, work.centres)
         predictions = work.predictions_out_of_fold(detector, folds, fraction)
         chosen, _ = choose_thresholds(detector, self.annotated, predictions)
         settings = few.blended_settings(chosen.settings, start.settings, n_infected, n_cells)
         detector = detector.with_settings(**asdict(settings))
         detected = [detector.decide(*predictions[p.key]) for p in self.annotated.images]
-        familiarity = fit_familiarity(self.images.old, self.annotated, detected, description.cell_size)
+        limits = start.familiarity.limits if start.familiarity else None
+        familiarity = fit_familiarity(self.images.old, self.annotated, detected, description.cell_size, limits)
         description = replace(description, settings=settings, errors=self._errors(detected, n_infected), familiarity=familiarity)
         compared = {"cell_AP50_by_share_of_proposer": precisions, "loss_by_share_of_classifiers": losses}
         classified = ClassifiedPart.scored(PART, names, out_of_fold.class_ids, calibration(raw), out_of_fold.is_infected)
@@ -219,7 +222,7 @@ class ModelAdaptation:
         errors, start_errors = error_rates(list(self.annotated.images), detected, self.labels), self.start.description.errors
         if n_infected >= few.MIN_INFECTED or start_errors is None:
             return errors
-        return replace(errors, infected=start_errors.infected, found=start_errors.found)
+        return replace(errors, infected=start_errors.infected, detected=start_errors.detected)
 
 
 def _figures(annotated: AnnotationSet, detected: list[Detections]) -> dict[str, float | None]:

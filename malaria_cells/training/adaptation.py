@@ -12,7 +12,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from malaria_cells.base.progress import progress
 from malaria_cells.config import Config
@@ -28,45 +27,22 @@ from malaria_cells.evaluation import cell_figures
 from malaria_cells.fitting.run_state import RunState
 from malaria_cells.inference.classifier import infected_classes
 from malaria_cells.inference.detector import Predictions
+from malaria_cells.inference.model_description import InferenceSettings
 from malaria_cells.inference.two_stage_detector import TwoStageDetector
 from malaria_cells.proposals import Proposer
 from malaria_cells.proposals.learned.training import Schedule, train_proposer
 from malaria_cells.proposals.learned.training_images import Preprocessing
 from malaria_cells.training.budget import CLASSIFIER_EPOCHS, REFINER_EPOCHS, Budget, Plan
-from malaria_cells.training.cascade import train_classifiers
+from malaria_cells.training.cascade import cascade_of, train_classifiers
 from malaria_cells.training.classifier_data import TrainingData
+from malaria_cells.training.exchangeable import Exchangeable
 from malaria_cells.training.few import FRACTIONS, OutOfFold, nearest_of_best
 from malaria_cells.training.fit_classifier import Trained, predict_rows
-from malaria_cells.training.transfer import averaged_weights
 
 PROPOSER_BATCH = 8  # crops per step
 AP_TOLERANCE = 0.003  # cell AP50; see `few.LOSS_TOLERANCE`
 MAX_COMPARED = 16  # images that the proposers are compared on
 CandidatesAndScores = tuple[np.ndarray, np.ndarray]
-
-
-class Exchangeable:
-    """A network as one TensorFlow graph whose weights can be replaced without tracing it again.
-
-    Args:
-        model: a Keras model; `take` changes its weights.
-        shape: input shape; None for a free size.
-    """
-
-    def __init__(self, model: keras.Model, shape: tuple[int | None, ...]):
-        self.model = model
-        self.start = model.get_weights()
-        self._graph = tf.function(
-            lambda pixels: model(tf.cast(pixels, tf.float32), training=False), input_signature=[tf.TensorSpec(shape, tf.uint8)]
-        )
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the network's output for uint8 pixels."""
-        return np.asarray(self._graph(tf.constant(pixels)))
-
-    def take(self, weights: list[np.ndarray], fraction: float) -> None:
-        """Set the weights to an average of the initial ones and others, see `transfer.averaged_weights`."""
-        self.model.set_weights(averaged_weights(self.start, weights, fraction))
 
 
 @dataclass
@@ -82,6 +58,7 @@ class Adaptation:
         proposer: the network of learned proposals, with the start model's weights.
         classifiers: the networks of the classifier and the refiner, with the start model's weights.
         folder: folder for temporary files.
+        inference: tuned values of the start model.
     """
 
     images: AnnotationSet
@@ -92,10 +69,12 @@ class Adaptation:
     proposer: keras.Model
     classifiers: list[keras.Model]
     folder: Path
+    inference: InferenceSettings
 
     def __post_init__(self) -> None:
         self.centres = Exchangeable(self.proposer, (1, None, None, 3))
         self.networks = [Exchangeable(m, (None, *m.input_shape[1:3], 3)) for m in self.classifiers]
+        self.cascade = cascade_of(self.networks, self.config, self.inference.refinement)
         self.candidates: dict[str, CandidatesAndScores] = {}
         self.runs = 0
 
@@ -144,7 +123,8 @@ class Adaptation:
 
     def _candidates(self, image: AnnotatedImage, weights: list[np.ndarray], fraction: float) -> CandidatesAndScores:
         self.centres.take(weights, fraction)
-        proposer = Proposer("learned", self.cell_size, network=self.centres, views=self.config.proposer_tta)
+        views, settings = self.config.proposer_tta, self.inference.proposals
+        proposer = Proposer("learned", self.cell_size, network=self.centres, views=views, settings=settings)
         return proposer.candidates(self._pixels(image))
 
     def stores(self) -> tuple[PatchStore, PatchStore | None]:
@@ -175,7 +155,7 @@ class Adaptation:
         config = self.config.model_copy(update=changes | {"early_stopping": None})
         self.runs += 1
         run = RunState.start(self.folder / f"run{self.runs}", config)
-        trained = train_classifiers(data, is_infected, config, run, self.classifiers)
+        trained = train_classifiers(replace(data, refinement=self.inference.refinement), is_infected, config, run, self.classifiers)
         return trained, [run.part(number) for number in range(len(trained))]
 
     def classifiers_out_of_fold(
@@ -206,7 +186,7 @@ class Adaptation:
             by_fraction = []
             for fraction in FRACTIONS:
                 self.take_classifiers(weights, fraction)
-                by_fraction.append(predict_rows(self.networks, store, scored_rows, views, is_infected, refiner_store))
+                by_fraction.append(predict_rows(self.cascade, store, scored_rows, views, is_infected, refiner_store))
             rows.append(scored_rows)
             probabilities.append(by_fraction)
             priors.append(trained[0].training_prior)

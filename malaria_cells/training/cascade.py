@@ -10,13 +10,25 @@ import numpy as np
 from malaria_cells.base.text import number_of
 from malaria_cells.config import Config
 from malaria_cells.fitting.run_state import RunState
-from malaria_cells.inference.classifier import inference_function
-from malaria_cells.inference.tta import needs_refinement
+from malaria_cells.inference.classifier import Cascade, Network, inference_function
+from malaria_cells.inference.tta import Refinement
 from malaria_cells.training.classifier_data import TrainingData
 from malaria_cells.training.fit_classifier import Trained, predict_rows, train_classifier
 
 NAMES = ("classifier", "refiner")
 RATE = 0.5  # factor of the learning rate at the start of fine-tuning
+
+
+def cascade_of(networks: Sequence[Network], config: Config, refinement: Refinement | None = None) -> Cascade:
+    """The classifiers of a config for inference.
+
+    Args:
+        networks: the classifier and, if the config has one, the refiner.
+        config: the recipe.
+        refinement: that of the start model; None: that of a new model.
+    """
+    refiner_size_hw = config.refiner.image_size if config.refiner else None
+    return Cascade(*networks, refiner_size_hw=refiner_size_hw, refinement=refinement or Refinement())
 
 
 def train_classifiers(
@@ -26,7 +38,7 @@ def train_classifiers(
 
     Args:
         data: patches to train and to validate on.
-        is_infected: bool (n_classes,), see `tta.needs_refinement`.
+        is_infected: bool (n_classes,), see `tta.Refinement.needed`.
         config: the recipe.
         run: the run; its parts 0 and 1 hold the states of the classifier and of the refiner.
         starts: for each classifier the network whose weights it starts from, or None.
@@ -63,7 +75,8 @@ def with_hard_examples(data: TrainingData, first: Trained, is_infected: np.ndarr
     if recipe.balance != "sampling" or not is_infected.any():
         return data
     may_be_infected = (data.allowed & is_infected).any(axis=1)[data.store.class_ids[data.train_rows]]
-    suspected = needs_refinement(predict_rows([inference_function(first.model)], data.store, data.train_rows, 1, is_infected), is_infected)
+    probabilities = predict_rows(Cascade(inference_function(first.model)), data.store, data.train_rows, 1, is_infected)
+    suspected = data.refinement.needed(probabilities, is_infected)
     false_positive = suspected & ~may_be_infected
     print(f"{number_of(int(false_positive.sum()), 'hard negative')} (false positives of the first classifier)", file=sys.stderr)
     return replace(data, sampling_groups=np.where(false_positive, data.n_classes, data.drawn_by_label))
@@ -79,7 +92,7 @@ def train_further(
     Args:
         trained: the networks that `train_classifiers` returned; they are not changed.
         data: the patches that they were trained on.
-        is_infected: bool (n_classes,), see `tta.needs_refinement`.
+        is_infected: bool (n_classes,), see `tta.Refinement.needed`.
         more_rows: int64 (n,), further rows of the store to train on: those of the validation images.
         config: the recipe; its `refit` is the fraction.
         run: the run; its parts after those of `train_classifiers` hold the states.

@@ -1,6 +1,6 @@
 """What a classifier is trained and validated on: patches, how classes are balanced, and batches."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +12,7 @@ from malaria_cells.data.partial_labels import Sets, allowed_classes, split_count
 from malaria_cells.data.patch_store import PatchStore
 from malaria_cells.data.pipeline import Sampler, Targets, class_weights, plain_batches, row_fractions, training_batches
 from malaria_cells.fitting.recipe import needs_soft_labels
+from malaria_cells.inference.tta import Refinement
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class TrainingData:
         n_classes: number of classes, including the background class.
         sampling_groups: int64 (n,), group of each training row for balanced sampling; None: `drawn_by_label`.
         refiner_store: the same rows with patches of the refiner's input size; None: its size is the classifier's.
+        refinement: which patches the refiner is given.
     """
 
     store: PatchStore
@@ -33,6 +35,7 @@ class TrainingData:
     n_classes: int
     sampling_groups: np.ndarray | None = None
     refiner_store: PatchStore | None = None
+    refinement: Refinement = field(default=Refinement())
 
     @property
     def sets(self) -> Sets:

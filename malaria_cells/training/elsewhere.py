@@ -15,8 +15,9 @@ from malaria_cells.base.text import excerpt
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.images import read_image
-from malaria_cells.inference.counting import ErrorRates
 from malaria_cells.inference.detector import Detector
+from malaria_cells.inference.error_rates import ErrorRates
+from malaria_cells.inference.former_names import ERROR_RATES, renamed
 from malaria_cells.inference.two_stage_detector import TwoStageDetector
 from malaria_cells.inference.unfamiliar import Evidence, UnfamiliarSigmoid, applies_to, fit_unfamiliar
 
@@ -37,7 +38,7 @@ def read_elsewhere(path: str | None) -> dict[str, Any]:
     """Read the fields of a `ModelDescription` that were measured by leave-one-data-set-out cross-validation.
 
     Args:
-        path: JSON file with ``{"errors_by_data_set": {NAME: {"infected": n, "found": n, "healthy": n, "false_alarms": n}}, "unfamiliar":
+        path: JSON file with ``{"errors_by_data_set": {NAME: {"infected": n, "detected": n, "healthy": n, "false_alarms": n}}, "unfamiliar":
             {"slope": x, "offset": x}}``, where "unfamiliar" is optional; or with the value of "errors_by_data_set" alone. None: no file.
 
     Returns:
@@ -52,7 +53,8 @@ def read_elsewhere(path: str | None) -> dict[str, Any]:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         if not isinstance(content, dict) or not content.get(ERRORS, content):
             raise ValueError(f"found {excerpt(content)} instead of a data set")
-        parsed = TypeAdapter(_Content).validate_python(content if ERRORS in content else {ERRORS: content})
+        content = content if ERRORS in content else {ERRORS: content}
+        parsed = TypeAdapter(_Content).validate_python(renamed(content, (ERRORS, None), ERROR_RATES))
         for name, errors in parsed.errors_by_data_set.items():
             errors.check(excerpt(name))
         if parsed.unfamiliar is not None:
@@ -64,8 +66,8 @@ def read_elsewhere(path: str | None) -> dict[str, Any]:
         fault = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": reason(error)}
         location = "".join(f"{excerpt(part)}: " for part in fault["loc"] if part != ERRORS)
         raise InputError(
-            f"elsewhere: {path}: {location}{fault['msg']}; expected the counts `infected`, `found`, `healthy` and `false_alarms` by data "
-            "set, as crossvalidate --by data_set writes them"
+            f"elsewhere: {path}: {location}{fault['msg']}; expected the counts `infected`, `detected`, `healthy` and `false_alarms` by "
+            "data set, as crossvalidate --by data_set writes them"
         ) from error
     return {"errors_elsewhere": parsed.errors_by_data_set, "unfamiliar": parsed.unfamiliar}
 

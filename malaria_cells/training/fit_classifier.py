@@ -1,6 +1,5 @@
 """Trains one patch classifier: patches in, fitted network and its history out."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from malaria_cells.fitting.normalization import adapt_normalization
 from malaria_cells.fitting.partial_loss import PartialLabelAccuracy
 from malaria_cells.fitting.recipe import make_loss, make_optimizer
 from malaria_cells.fitting.run_state import RunState
-from malaria_cells.inference.classifier import BATCH, Network, raw_probabilities
+from malaria_cells.inference.classifier import BATCH, Cascade
 from malaria_cells.models import build_classifier
 from malaria_cells.training.classifier_data import Balance, TrainingData, batches, validation
 
@@ -88,7 +87,7 @@ def train_classifier(data: TrainingData, config: Config, run: RunState, start: k
 
 
 def predict_rows(
-    networks: Sequence[Network],
+    cascade: Cascade,
     store: PatchStore,
     rows: np.ndarray,
     views: int,
@@ -98,21 +97,20 @@ def predict_rows(
     """Predict uncalibrated class probabilities of rows of a store.
 
     Args:
-        networks: the classifier and, if there is one, the refiner (see `classifier.inference_function`).
+        cascade: the classifier and, if there is one, the refiner.
         store: the patches.
         rows: int64 (n,).
         views: number of views averaged for each uncertain patch (test-time augmentation).
-        is_infected: bool (n_classes,), see `tta.needs_refinement`.
+        is_infected: bool (n_classes,), see `tta.Refinement.needed`.
         refiner_store: see `TrainingData`.
 
     Returns:
         float32 (n, n_classes), in the order of `rows`.
     """
-    classifier, refiner = networks[0], networks[1] if len(networks) > 1 else None
     parts = []
     for batch in (rows[i : i + BATCH] for i in range(0, len(rows), BATCH)):
         crop_for_refiner = None if refiner_store is None else partial(_patches, refiner_store, batch)
-        parts.append(raw_probabilities(classifier, refiner, np.asarray(store.patches[batch]), views, is_infected, crop_for_refiner))
+        parts.append(cascade.raw_probabilities(np.asarray(store.patches[batch]), views, is_infected, crop_for_refiner))
     return np.concatenate(parts) if parts else np.zeros((0, len(is_infected)), dtype=np.float32)
 
 

@@ -10,9 +10,9 @@ from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import read_image
 from malaria_cells.evaluation import interval_coverage
-from malaria_cells.inference.counting import ErrorRates
 from malaria_cells.inference.detector import Detector
-from malaria_cells.inference.familiarity import FamiliarityModel, appearance, fit, measure
+from malaria_cells.inference.error_rates import ErrorRates
+from malaria_cells.inference.familiarity import FamiliarityLimits, FamiliarityModel, appearance, fit, measure
 from malaria_cells.inference.familiarity.signals import SIGNALS
 from malaria_cells.training.elsewhere import read_elsewhere
 
@@ -20,7 +20,11 @@ MAX_IMAGES = 100  # training images measured per data set; more did not change t
 
 
 def fit_familiarity(
-    train: AnnotationSet, validation: AnnotationSet, detections: list[Detections], cell_size: float | None
+    train: AnnotationSet,
+    validation: AnnotationSet,
+    detections: list[Detections],
+    cell_size: float | None,
+    limits: FamiliarityLimits | None = None,
 ) -> FamiliarityModel | None:
     """Fit the familiarity model to the images of a training.
 
@@ -32,6 +36,7 @@ def fit_familiarity(
         validation: the validation part.
         detections: the trained detector's detections in each validation image.
         cell_size: the model's cell size in pixels; None for a classifier of whole images.
+        limits: see `familiarity.fit`.
 
     Returns:
         The familiarity model; None if the labels are of whole images or there is no validation image.
@@ -46,7 +51,8 @@ def fit_familiarity(
     validated = [measure(read_image(p.path), d, labels, cell_size) for p, d in zip(all_images, detections, strict=True)]
     sets, validated_sets = [p.data_set for p in train_images], [p.data_set for p in validation.images]
     healthy_sets = sets_without_infected(train, validation)
-    return fit(np.array(appearances).reshape(len(train_images), len(SIGNALS)), sets, np.array(validated), validated_sets, healthy_sets)
+    measured = np.array(appearances).reshape(len(train_images), len(SIGNALS))
+    return fit(measured, sets, np.array(validated), validated_sets, healthy_sets, limits)
 
 
 def sets_without_infected(*parts: AnnotationSet) -> set[str]:

@@ -21,7 +21,7 @@ from malaria_cells.fitting.recipe import make_optimizer
 from malaria_cells.fitting.run_state import RunState
 from malaria_cells.inference.one_stage_detector import letterbox
 from malaria_cells.models import one_stage_networks
-from malaria_cells.proposals.learned.scale import annotated_cell_sizes
+from malaria_cells.proposals.learned.annotated_sizes import annotated_cell_sizes
 
 WORKING_CELL_SIZE = 40.0  # pixels; size of the median cell in the network's input if the config sets no `detector_size`
 MAX_SIZE = 1024  # pixels; largest side of the input that is chosen without `detector_size`

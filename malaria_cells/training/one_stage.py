@@ -27,8 +27,9 @@ def train_one_stage_into(folder: Path, config: Config, data: DataSet, run: RunSt
         InputError: the labels are of whole images, or the loss became NaN.
     """
     from malaria_cells.evaluation import detection_metrics
+    from malaria_cells.inference.assembly import assemble_one_stage
     from malaria_cells.inference.classifier import inference_function
-    from malaria_cells.inference.model_folder import assemble_one_stage, save_model
+    from malaria_cells.inference.model_folder import save_model
     from malaria_cells.training.fit_familiarity import learned_from, validated_coverage
     from malaria_cells.training.fit_one_stage import train_one_stage
     from malaria_cells.training.thresholds import choose_thresholds

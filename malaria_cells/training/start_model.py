@@ -11,8 +11,9 @@ from malaria_cells.config import PARASITES, Config, load_config
 from malaria_cells.config.keys import LONGEST_TERMS
 from malaria_cells.config.training_keys import Refiner
 from malaria_cells.data.labels import RED_BLOOD_CELL
-from malaria_cells.inference.model_description import ABOUT, ModelDescription, file_fingerprint, load_description
+from malaria_cells.inference.model_description import ABOUT, ModelDescription, file_fingerprint
 from malaria_cells.inference.model_folder import PROPOSER
+from malaria_cells.inference.model_yaml import load_description
 
 log = logging.getLogger(__name__)
 

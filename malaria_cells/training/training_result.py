@@ -11,7 +11,7 @@ from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.detections import Detections
 from malaria_cells.evaluation import DetectionMetrics, classification_metrics
 from malaria_cells.inference.calibration import calibration_figures
-from malaria_cells.inference.counting import ErrorRates
+from malaria_cells.inference.error_rates import ErrorRates
 
 
 @dataclass(frozen=True)

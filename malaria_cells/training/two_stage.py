@@ -24,7 +24,7 @@ from malaria_cells.data.stain import normalized
 from malaria_cells.evaluation.by_data_set import detected_by_data_set, has_named_sets
 from malaria_cells.fitting.run_state import RunState
 from malaria_cells.inference.calibration import Calibration, fit_calibration
-from malaria_cells.inference.classifier import Network, infected_classes, inference_function
+from malaria_cells.inference.classifier import Cascade, infected_classes, inference_function
 from malaria_cells.inference.model_description import ModelDescription, file_fingerprint
 from malaria_cells.training.records import keep_record
 from malaria_cells.training.start_model import StartModel, start_of
@@ -37,7 +37,7 @@ EXAMPLES = 10  # patches per class in the sheet of training data
 def train_two_stage_into(folder: Path, config: Config, data: DataSet, run: RunState) -> TrainingResult:
     """Train, choose thresholds, and write the model folder except for its report."""
     from malaria_cells.inference.model_folder import load_detector, save_model
-    from malaria_cells.training.cascade import train_classifiers, train_further
+    from malaria_cells.training.cascade import cascade_of, train_classifiers, train_further
     from malaria_cells.training.classifier_data import TrainingData
     from malaria_cells.training.fit_classifier import predict_rows
     from malaria_cells.training.fit_familiarity import validated_coverage
@@ -58,20 +58,20 @@ def train_two_stage_into(folder: Path, config: Config, data: DataSet, run: RunSt
     starts = _starts(start, config, data, len(names))
     trained = train_classifiers(training_data, is_infected, config, run, starts)
     views = config.tta if isinstance(config.tta, int) else 1
-    networks = [inference_function(t.model) for t in trained]
-    raw = {"validation": predict_rows(networks, store, rows["validation"], views, is_infected, refiner_store)}
+    cascade = cascade_of([inference_function(t.model) for t in trained], config)
+    raw = {"validation": predict_rows(cascade, store, rows["validation"], views, is_infected, refiner_store)}
     allowed = training_data.allowed
     calibration = fit_calibration(raw["validation"], store.class_ids[rows["validation"]], trained[0].training_prior, is_infected, allowed)
     described = _description(config, data, store, has_background, calibration)
     description, detected = replace(described, adapted_from=start.record if start else None), None
     if has_background:
-        description, detections = _with_thresholds(description, networks, proposer, data, config)
+        description, detections = _with_thresholds(description, cascade, proposer, data, config)
         detected = DetectedPart("validation", data.validation, detections, description.errors)
     fine_tuned = train_further(trained, training_data, is_infected, store.rows_of(data.validation), config, run) if config.refit else []
     if fine_tuned:
-        networks = [inference_function(t.model) for t in fine_tuned]
+        cascade = cascade_of([inference_function(t.model) for t in fine_tuned], config)
     if "test" in rows:
-        raw["test"] = predict_rows(networks, store, rows["test"], views, is_infected, refiner_store)
+        raw["test"] = predict_rows(cascade, store, rows["test"], views, is_infected, refiner_store)
     metrics = _epochs(trained, fine_tuned) | seen_before
     for part, probabilities in raw.items():
         known = store.class_ids[rows[part]] < len(names)  # labels that stand for several classes cannot be scored
@@ -137,7 +137,8 @@ def _check_classifiers(config: Config, data: DataSet, start: StartModel | None) 
 
 def _proposer(config: Config, data: DataSet, run: RunState, start: StartModel | None) -> Any:
     """Train the proposer, or load it from the run folder if an interrupted run has already trained it."""
-    from malaria_cells.inference.model_folder import PROPOSER, load_network
+    from malaria_cells.inference.model_folder import PROPOSER
+    from malaria_cells.models.stored.keras_files import load_network
     from malaria_cells.proposals.learned.training import Schedule, train_proposer
     from malaria_cells.proposals.learned.training_images import Preprocessing
 
@@ -163,9 +164,9 @@ def _candidates(proposer: Any, data: DataSet, config: Config) -> dict[str, Candi
 
     The cell size of each image is taken from the annotation, so the scale is not estimated as it is at inference.
     """
-    from malaria_cells.inference.model_folder import proposal_inference_function
+    from malaria_cells.inference.assembly import proposal_inference_function
     from malaria_cells.proposals import Proposer
-    from malaria_cells.proposals.learned.scale import annotated_cell_sizes
+    from malaria_cells.proposals.learned.annotated_sizes import annotated_cell_sizes
 
     network, images = proposal_inference_function(proposer), data.all_images
     background_class_id, sets = len(images.labels), class_sets(data.all_cut)
@@ -213,16 +214,16 @@ def _limited(rows: np.ndarray, store: PatchStore, config: Config) -> np.ndarray:
 
 
 def _with_thresholds(
-    description: ModelDescription, networks: list[Network], proposer: Any, data: DataSet, config: Config
+    description: ModelDescription, cascade: Cascade, proposer: Any, data: DataSet, config: Config
 ) -> tuple[ModelDescription, list[Detections]]:
-    from malaria_cells.inference.model_folder import assemble, proposal_inference_function
+    from malaria_cells.inference.assembly import assemble, proposal_inference_function
     from malaria_cells.training.fit_familiarity import learned_from
     from malaria_cells.training.thresholds import choose_thresholds, fit_margins
 
     method = "watershed" if description.proposals == "learned" else description.proposals  # what learned proposals can be replaced by
     description = replace(description, box_margins=fit_margins(method, data.train, description.stain))
     centres = proposal_inference_function(proposer) if proposer is not None else None
-    detector, detections = choose_thresholds(assemble(description, networks, centres), data.validation, overlap=config.nms_iou is None)
+    detector, detections = choose_thresholds(assemble(description, cascade, centres), data.validation, overlap=config.nms_iou is None)
     return replace(description, **learned_from(detector, data.train, data.validation, detections, config.elsewhere)), detections
 
 

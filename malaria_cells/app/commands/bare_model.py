@@ -13,7 +13,7 @@ from malaria_cells.base.errors import InputError, reason
 from malaria_cells.base.tensorflow_setup import INPUT_RANGES, UNSCALED, InputRange
 from malaria_cells.base.text import number_of
 from malaria_cells.data.labels import BACKGROUND
-from malaria_cells.inference.classifier import Network, PatchClassifier, inference_function
+from malaria_cells.inference.classifier import Cascade, Network, PatchClassifier, inference_function
 from malaria_cells.inference.decision import DetectionSettings
 from malaria_cells.inference.two_stage_detector import TwoStageDetector
 
@@ -38,7 +38,7 @@ def bare_detector(request: RunRequest, model: Path) -> TwoStageDetector:
     from malaria_cells.config import Config
     from malaria_cells.data.set_reading import label_set
     from malaria_cells.inference.calibration import Calibration
-    from malaria_cells.inference.model_folder import load_network
+    from malaria_cells.models.stored.keras_files import load_network
     from malaria_cells.proposals import Proposer
 
     network = load_network(model)
@@ -61,7 +61,7 @@ def bare_detector(request: RunRequest, model: Path) -> TwoStageDetector:
         size_hw,
         context,
         Calibration.none(n_classes),
-        predict,
+        Cascade(predict),
     )
     return TwoStageDetector(Proposer(), classifier, settings=DetectionSettings())
 
@@ -104,7 +104,8 @@ def _checked_outputs(model: Path, network: Any) -> int:
 
 def _names(request: RunRequest, model: Path, n_classes: int) -> tuple[list[str], float]:
     """The class names, and the context around a box, see `CONTEXT`."""
-    from malaria_cells.inference.model_description import ABOUT, load_description
+    from malaria_cells.inference.model_description import ABOUT
+    from malaria_cells.inference.model_yaml import load_description
 
     names, source, context = request.labels, "--labels", CONTEXT
     if names is None and (model.parent / ABOUT).is_file():

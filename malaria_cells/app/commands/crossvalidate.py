@@ -17,8 +17,9 @@ from malaria_cells.data.seen_before import say_seen
 from malaria_cells.data.splits import fold_images, split_images
 from malaria_cells.evaluation import detection_metrics
 from malaria_cells.evaluation.by_data_set import DETECTION, at
-from malaria_cells.inference.model_description import ABOUT, file_fingerprint, load_description
+from malaria_cells.inference.model_description import ABOUT, file_fingerprint
 from malaria_cells.inference.model_folder import load_detector
+from malaria_cells.inference.model_yaml import load_description
 from malaria_cells.results.training_report import write_training_files
 from malaria_cells.training.start_model import start_of, with_start
 from malaria_cells.training.train_model import train_data_set

@@ -15,7 +15,7 @@ from malaria_cells.data.data_sets import groups_of
 from malaria_cells.data.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.data.seen_before import seen_in
 from malaria_cells.evaluation.by_data_set import detected_by_data_set
-from malaria_cells.inference.counting import ErrorRates
+from malaria_cells.inference.error_rates import ErrorRates
 from malaria_cells.inference.model_folder import load_detector
 from malaria_cells.inference.unfamiliar import Evidence, applies_to
 from malaria_cells.results.training_report import write_training_files

@@ -17,8 +17,8 @@ from malaria_cells.data.dataset import load_data_set, with_labels
 from malaria_cells.data.patch_store import Cropping, build_patch_store
 from malaria_cells.data.single_cell_sets import said_of_single_cells
 from malaria_cells.data.stain import Normalization
+from malaria_cells.proposals.learned.annotated_sizes import unusual_cell_sizes
 from malaria_cells.proposals.learned.habits import measured
-from malaria_cells.proposals.learned.scale import unusual_cell_sizes
 from malaria_cells.training.start_model import with_start
 
 EXAMPLES = 12  # patches of each class

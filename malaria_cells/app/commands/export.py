@@ -16,15 +16,11 @@ from malaria_cells.data.dataset import load_data_set
 from malaria_cells.data.images import list_images, read_image
 from malaria_cells.inference.classifier import Network
 from malaria_cells.inference.engines import ENGINES, SAVED_MODEL, Batches, exported_network, find_exported
-from malaria_cells.inference.model_description import (
-    ABOUT,
-    ModelDescription,
-    golden_output,
-    load_whole_description,
-    save_description,
-)
-from malaria_cells.inference.model_folder import GOLDEN_TOLERANCE, PROPOSER, load_detector, load_network
+from malaria_cells.inference.model_description import ABOUT, ModelDescription, golden_output
+from malaria_cells.inference.model_folder import GOLDEN_TOLERANCE, PROPOSER, load_detector
+from malaria_cells.inference.model_yaml import load_with_reference, save_description
 from malaria_cells.models.stored.checksums import NETWORKS, check_checksums
+from malaria_cells.models.stored.keras_files import load_network
 
 IMAGES = 40  # maximum number of calibration images for quantisation
 PATCHES = 8  # candidates of each image drawn evenly, and as many of those least like the commonest class
@@ -63,7 +59,7 @@ def export(model: Path, format_name: str, int8: bool, image: str | None, output:
     """
     from malaria_cells.export import EXAMPLE, quantized_formats, write_example
 
-    description, stored = load_whole_description(model)
+    description, stored = load_with_reference(model)
     if int8 and not ENGINES[format_name].quantizes:
         formats = ", ".join(quantized_formats())
         raise InputError(f"--int8: not available for --format {format_name}; choose one of {formats}, or leave --int8 out")

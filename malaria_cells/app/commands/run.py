@@ -134,14 +134,14 @@ def _seen_in_training(model: Path, truth: AnnotationSet, split: Path | None) -> 
 
 def _warn_of_unusual_sizes(detector: Any, finished: RunResults) -> None:
     from malaria_cells.inference.two_stage_detector import TwoStageDetector
-    from malaria_cells.proposals.learned.scale import unusual_cell_sizes
+    from malaria_cells.proposals.learned.annotated_sizes import unusual_cell_sizes
 
     if not isinstance(detector, TwoStageDetector) or detector.proposer.cell_size is None:
         return
     reference_sizes = detector.proposer.reference_sizes
     expected = " to ".join(dict.fromkeys(f"{size:.0f}" for size in (min(reference_sizes), max(reference_sizes))))
     counted_boxes = (detections.xyxy[detections.counted_as >= 0] for detections in finished.results.values())
-    unusual = unusual_cell_sizes(counted_boxes, reference_sizes)
+    unusual = unusual_cell_sizes(counted_boxes, reference_sizes, detector.proposer.settings.reference_range)
     if len(unusual):
         log.warning(
             f"cells are about {np.median(unusual):.0f} pixels wide in {len(unusual)} of {number_of(len(finished.results), 'image')}, but "

@@ -22,7 +22,8 @@ from malaria_cells.inference.counting import Count
 from malaria_cells.inference.detector import Detector
 from malaria_cells.inference.explain import Explainer
 from malaria_cells.inference.familiarity import FAMILIAR, UNLIKE, Familiarity
-from malaria_cells.inference.model_description import ABOUT, load_description
+from malaria_cells.inference.model_description import ABOUT
+from malaria_cells.inference.model_yaml import load_description
 from malaria_cells.inference.two_stage_detector import TwoStageDetector
 
 MAX_CELLS = 60  # cells in the sheet

@@ -1,11 +1,11 @@
 """Verdict on an image from its signals: familiar, unusual, or unlike anything learned, with the reason in words."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from malaria_cells.inference.familiarity.signals import LOG_OFFSET, NAMES, SIGNALS
 from malaria_cells.inference.familiarity.words import difference
@@ -21,15 +21,6 @@ USUAL_FRACTION = 0.95  # fraction of a data set's images that lie between its lo
 FAMILIAR_FRACTION = 0.975
 FOLDS = 5  # parts of the validation images in the cross-validation of their distances
 MIN_IMAGES = 10  # validation images of a data set; with fewer, the networks' signals are taken from all data sets together
-# Limits of two fractions above which an image is unlike anything learned, measured by a model of one laboratory on the training images of
-# five others: cells were detected with an F1 of 0.5 where half of the stained area was in red cells, and of 0.4 where nine in ten
-# detections were uncertain.
-MAX_UNEXPLAINED = 0.5
-MAX_UNSURE = 0.9
-# Distance of the focus below the lowest usual value, in logarithms, from which an image is unlike anything learned. In images blurred by
-# so much, 0.03 of a cell, all red cells are still detected, but only one infected cell in five.
-OUT_OF_FOCUS = 1.0
-MAX_FAMILIAR_DISTANCE = 3.0  # maximum of the distance from which an image is unusual, whatever the validation images are like
 MAX_REASONS = 2  # differences in a reason
 NO_INFECTED_CELLS = "the training images that look like this have no infected cell"
 MIN_WIDTH = 1e-3  # distance in a signal's unit between low, centre and high value of a valid model; fitted ones are far larger
@@ -97,6 +88,28 @@ class KnownSet:
 
 
 @dataclass(frozen=True)
+class FamiliarityLimits:
+    """Limits from which an image is unlike anything learned, or unusual, whatever the training images are like.
+
+    Both fractions were measured by a model of one laboratory on the training images of five others: cells were detected with an F1 of 0.5
+    where half of the stained area was in red cells, and of 0.4 where nine in ten detections were uncertain.
+
+    Attributes:
+        max_unexplained: fraction of the stained area outside red cells above which an image is unlike anything learned.
+        max_unsure: fraction of uncertain detections above which an image is unlike anything learned.
+        out_of_focus: distance of the focus below the lowest usual value, in logarithms, from which an image is unlike anything learned.
+            In images blurred by 1.0, which is 0.03 of a cell, all red cells are still detected, but only one infected cell in five.
+        max_familiar_distance: maximum of `FamiliarityModel.unusual` when it is fitted, whatever the validation images are like.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    max_unexplained: Annotated[float, Field(ge=0, le=1)] = 0.5
+    max_unsure: Annotated[float, Field(ge=0, le=1)] = 0.9
+    out_of_focus: Annotated[float, Field(ge=0)] = 1.0
+    max_familiar_distance: Annotated[float, Field(ge=1)] = 3.0
+
+
+@dataclass(frozen=True)
 class FamiliarityModel:
     """Appearance of the training images, by which new images are judged.
 
@@ -104,11 +117,13 @@ class FamiliarityModel:
         signals: names of the signals, which must be those of this version.
         sets: usual values of each data set of the training.
         unusual: distance above which an image is unusual.
+        limits: limits that do not depend on the training images.
     """
 
     signals: tuple[str, ...]
     sets: Annotated[tuple[KnownSet, ...], Field(min_length=1)]
     unusual: Annotated[float, Field(gt=0)]
+    limits: FamiliarityLimits = field(default=FamiliarityLimits())
 
     def __post_init__(self) -> None:
         if self.signals != NAMES:
@@ -128,10 +143,10 @@ class FamiliarityModel:
         known, differences = self.sets[nearest], by_set[nearest]
         distance = round(float(differences.max()), 3)
         name = known.name if len(self.sets) > 1 else ""
-        grave = np.flatnonzero(_is_grave(values, known)).tolist()
+        grave = np.flatnonzero(_is_grave(values, known, self.limits)).tolist()
         if distance <= self.unusual and not grave:
-            similar = [k for k, d in zip(self.sets, by_set, strict=True) if d.max() <= self.unusual and not _is_grave(values, k).any()]
-            infection_known = any(k.has_infected_cells for k in similar)
+            near = [k for k, d in zip(self.sets, by_set, strict=True) if d.max() <= self.unusual]
+            infection_known = any(k.has_infected_cells and not _is_grave(values, k, self.limits).any() for k in near)
             return Familiarity(FAMILIAR, distance, "" if infection_known else NO_INFECTED_CELLS, name, infection_known)
         unusual = {*grave, *np.flatnonzero(differences > self.unusual).tolist()}
         order = sorted(unusual, key=lambda i: (i not in grave, -differences[i]))
@@ -140,14 +155,14 @@ class FamiliarityModel:
         return Familiarity(UNLIKE if grave else UNUSUAL, distance, "; ".join(reasons), name, known.has_infected_cells)
 
 
-def _is_grave(values: np.ndarray, known: KnownSet) -> np.ndarray:
+def _is_grave(values: np.ndarray, known: KnownSet, limits: FamiliarityLimits) -> np.ndarray:
     """Whether each signal makes an image unlike anything learned; values that are usual in the data set do not: bool (n_signals,)."""
-    limits = np.full(len(NAMES), np.inf)
-    limits[NAMES.index("unexplained")] = np.log(MAX_UNEXPLAINED + LOG_OFFSET)
-    limits[NAMES.index("unsure")] = MAX_UNSURE
-    is_grave = values > np.maximum(limits, known.high)
+    highest = np.full(len(NAMES), np.inf)
+    highest[NAMES.index("unexplained")] = np.log(limits.max_unexplained + LOG_OFFSET)
+    highest[NAMES.index("unsure")] = limits.max_unsure
+    is_grave = values > np.maximum(highest, known.high)
     focus = NAMES.index("focus")
-    is_grave[focus] = values[focus] < known.low[focus] - OUT_OF_FOCUS
+    is_grave[focus] = values[focus] < known.low[focus] - limits.out_of_focus
     return is_grave
 
 
@@ -157,6 +172,7 @@ def fit(
     validated: np.ndarray,
     validated_sets: Sequence[str],
     sets_without_infected_cells: Collection[str] = (),
+    limits: FamiliarityLimits | None = None,
 ) -> FamiliarityModel:
     """Fit the usual values of each data set, and the distance that at most one validation image in forty exceeds.
 
@@ -168,17 +184,19 @@ def fit(
         validated: all signals of validation images, float (m, n_signals), m at least 1.
         validated_sets: data set of each validation image, m names.
         sets_without_infected_cells: names of the data sets without infected cells, if others have some.
+        limits: those of the model; None: those of a new model.
     """
     training_names, names = np.array(sets, dtype=object), np.array(validated_sets, dtype=object)
+    limits = limits or FamiliarityLimits()
     known = _known_sets(appearances, training_names, validated, names)
     folds = [np.arange(len(validated)) % FOLDS == fold for fold in range(FOLDS)] if len(validated) >= MIN_IMAGES else []
-    by_fold = [_distances(_known_sets(appearances, training_names, validated[~f], names[~f]), validated[f]) for f in folds]
-    distances = np.concatenate(by_fold) if by_fold else _distances(known, validated)
+    by_fold = [_distances(_known_sets(appearances, training_names, validated[~f], names[~f]), validated[f], limits) for f in folds]
+    distances = np.concatenate(by_fold) if by_fold else _distances(known, validated, limits)
     # The rank of split conformal prediction (Lei et al. 2018, JASA 113(523), section 2.2).
     rank = min(int(np.ceil((len(distances) + 1) * FAMILIAR_FRACTION)), len(distances), max(int(np.isfinite(distances).sum()), 1)) - 1
-    unusual = float(np.sort(distances)[rank].clip(1, MAX_FAMILIAR_DISTANCE))
+    unusual = float(np.sort(distances)[rank].clip(1, limits.max_familiar_distance))
     marked = tuple(replace(k, has_infected_cells=k.name not in sets_without_infected_cells) for k in known)
-    return FamiliarityModel(NAMES, marked, round(unusual, 4))
+    return FamiliarityModel(NAMES, marked, round(unusual, 4), limits)
 
 
 def _known_sets(appearances: np.ndarray, training_names: np.ndarray, validated: np.ndarray, names: np.ndarray) -> tuple[KnownSet, ...]:
@@ -197,7 +215,7 @@ def _known_sets(appearances: np.ndarray, training_names: np.ndarray, validated: 
     return tuple(known)
 
 
-def _distances(known: Sequence[KnownSet], values: np.ndarray) -> np.ndarray:
+def _distances(known: Sequence[KnownSet], values: np.ndarray, limits: FamiliarityLimits) -> np.ndarray:
     """Distance of each image from the nearest data set, infinite for images unlike anything learned: float (n,)."""
-    is_grave = np.array([[_is_grave(row, k).any() for k in known] for row in values]).all(axis=1)
+    is_grave = np.array([[_is_grave(row, k, limits).any() for k in known] for row in values]).all(axis=1)
     return np.where(is_grave, np.inf, np.min([k.differences(values).max(axis=1) for k in known], axis=0))

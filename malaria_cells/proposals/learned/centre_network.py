@@ -33,12 +33,12 @@ def build() -> keras.Model:
     return keras.Model(inputs, keras.layers.Concatenate(name="places")([heat, box]), name="centres")
 
 
-def _stage(x, width: int, name: str):  # type: ignore[no-untyped-def]
+def _stage(x: keras.KerasTensor, width: int, name: str) -> keras.KerasTensor:
     x = conv_norm_relu(x, width, f"{name}_down", strides=2)
     return keras.layers.Add(name=f"{name}_add")([x, conv_norm_relu(x, width, f"{name}_block")])
 
 
-def _up(x, skip, width: int, name: str):  # type: ignore[no-untyped-def]
+def _up(x: keras.KerasTensor, skip: keras.KerasTensor, width: int, name: str) -> keras.KerasTensor:
     x = conv_norm_relu(x, width, f"{name}_narrow", kernel=1)
     x = keras.layers.UpSampling2D(interpolation="nearest", name=f"{name}_up")(x)
     x = keras.layers.Add(name=f"{name}_add")([x, skip])

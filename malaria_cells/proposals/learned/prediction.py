@@ -7,6 +7,7 @@ import numpy as np
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.data.patches import rescale
+from malaria_cells.proposals.learned.settings import ProposalSettings
 from malaria_cells.proposals.tiles import in_tiles
 
 WORKING_CELL_SIZE = 40.0  # pixels of the median cell in the network's input
@@ -17,9 +18,6 @@ MULTIPLE = 16  # pixels; the sides of the input are multiples of it
 # it is visible, from one that is whole.
 PADDING = 16
 RECEPTIVE_RADIUS = 64  # pixels that a grid cell depends on in each direction, rounded up to `MULTIPLE`
-# Minimum heat-map score of a candidate. On IML-Malaria's validation part 0.1 finds 98.7 % of the cells with 139 candidates per image,
-# 0.2 finds 98.5 % with 123, 0.05 finds 98.8 % with 177.
-MIN_SCORE = 0.1
 MAX_LOG_SIZE = 1.5  # logarithm of the largest width and height in cell sizes: 4.5 times
 
 # From uint8 pixels (1, H, W, 3) to the output grid (1, H/4, W/4, 5).
@@ -70,13 +68,16 @@ def to_working_scale(image: np.ndarray, cell_size: float) -> np.ndarray:
     return rescale(image, factor)
 
 
-def learned_boxes(network: CentreNetwork, image: np.ndarray, cell_size: float) -> tuple[np.ndarray, np.ndarray]:
+def learned_boxes(
+    network: CentreNetwork, image: np.ndarray, cell_size: float, min_score: float = ProposalSettings.min_score
+) -> tuple[np.ndarray, np.ndarray]:
     """Find the candidates in an image.
 
     Args:
         network: the trained network.
         image: uint8 RGB (H, W, 3).
         cell_size: longer side of the median cell in pixels of the image.
+        min_score: minimum proposal score of a candidate.
 
     Returns:
         Boxes, float32 (n, 4), xyxy in pixels of the image, and float32 (n,), their proposal scores, 0 to 1.
@@ -84,7 +85,7 @@ def learned_boxes(network: CentreNetwork, image: np.ndarray, cell_size: float) -
     small = to_working_scale(image, cell_size)
     height, width = small.shape[:2]
     grid = in_tiles(network, padded(small), STRIDE, MULTIPLE, RECEPTIVE_RADIUS)
-    boxes, scores = decode(grid, (height, width))
+    boxes, scores = decode(grid, (height, width), min_score)
     return boxes * np.array([image.shape[1] / width, image.shape[0] / height] * 2, dtype=np.float32), scores
 
 
@@ -94,19 +95,20 @@ def padded(small: np.ndarray) -> np.ndarray:
     return cv2.copyMakeBorder(small, PADDING, below, PADDING, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
 
 
-def decode(grid: np.ndarray, shape_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def decode(grid: np.ndarray, shape_hw: tuple[int, int], min_score: float = ProposalSettings.min_score) -> tuple[np.ndarray, np.ndarray]:
     """Decode the boxes at the local maxima of the heat map.
 
     Args:
         grid: output of the network for a padded image, (h, w, 5).
         shape_hw: height and width of the image without the padding, in pixels of the network's input.
+        min_score: minimum heat-map score of a candidate.
 
     Returns:
         Boxes, float32 (n, 4), xyxy in pixels of that image, and scores, float32 (n,).
     """
     heat = np.ascontiguousarray(grid[..., 0])
     local_maximum = cv2.dilate(heat, np.ones((3, 3), dtype=np.uint8))
-    rows, columns = np.nonzero((heat >= local_maximum) & (heat >= MIN_SCORE))
+    rows, columns = np.nonzero((heat >= local_maximum) & (heat >= min_score))
     offset, size = grid[rows, columns, 1:3], grid[rows, columns, 3:5]
     centre = (np.stack([columns, rows], axis=1) + offset) * STRIDE - PADDING
     half = np.exp(np.clip(size, -MAX_LOG_SIZE, MAX_LOG_SIZE)) * WORKING_CELL_SIZE / 2

@@ -5,7 +5,7 @@ instead of one, which improves rare sizes (TTFNet, Liu et al. 2020, arXiv:1909.0
 """
 
 import numpy as np
-from keras import ops
+from keras import KerasTensor, ops
 
 from malaria_cells.proposals.learned.prediction import STRIDE, WORKING_CELL_SIZE
 
@@ -83,7 +83,7 @@ def _mirrored(target: np.ndarray, offset: int) -> np.ndarray:
     return target
 
 
-def centre_loss(y_true, y_pred):  # type: ignore[no-untyped-def]
+def centre_loss(y_true: KerasTensor, y_pred: KerasTensor) -> KerasTensor:
     """Penalty-reduced focal loss of the heat map (CenterNet, eq. 1) plus L1 loss of offset and size near centres, per cell.
 
     Args:

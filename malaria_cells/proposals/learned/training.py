@@ -146,7 +146,7 @@ def _batches(images: list[WorkingImage], draws: Draws, policy: str, seed: int) -
         image, around = draws.draw(rng)
         return crop(images[image], rng, policy, around)
 
-    def to_tensors(number):  # type: ignore[no-untyped-def]
+    def to_tensors(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         pixels, target = tf.numpy_function(one, [number], (tf.float32, tf.float32))
         pixels.set_shape((CROP, CROP, 3))
         target.set_shape((CROP // STRIDE, CROP // STRIDE, CHANNELS))
@@ -159,7 +159,7 @@ def _update_statistics(model: keras.Model, batches: tf.data.Dataset, batch_size:
     """Recompute the batch normalisation statistics for the averaged weights."""
 
     @tf.function
-    def infer(pixels):  # type: ignore[no-untyped-def]
+    def infer(pixels: tf.Tensor) -> None:
         model(pixels, training=True)
 
     for pixels, _ in batches.take(math.ceil(STATISTICS_CROPS / batch_size)):
