@@ -10,7 +10,20 @@ import pytest
 # Files and packages of each package, in the order in which they may import from each other; `__init__` hands on what its package has.
 ORDER = {
     "": ["base", "config", "data", "models", "fitting", "proposals", "inference", "evaluation", "training", "results", "export", "app"],
-    "base": ["errors", "registry", "shipped", "parallel", "progress", "tensorflow_setup", "text", "file_names", "files", "yaml_text"],
+    "base": [
+        "errors",
+        "registry",
+        "shipped",
+        "parallel",
+        "progress",
+        "keras_cv_parts",
+        "host_process",
+        "tensorflow_setup",
+        "text",
+        "file_names",
+        "files",
+        "yaml_text",
+    ],
     "config": ["values", "sets", "keys", "reading", "reference"],
     "data": [
         "augment",
@@ -98,7 +111,7 @@ ORDER = {
     ],
     "data.sample": ["shapes", "cells", "smear", "rendered_set"],
     "data.writers": ["image_copies", "coco_json", "voc", "yolo"],
-    "models": ["layers", "one_stage_networks", "weights", "architectures", "stored"],
+    "models": ["last_activation", "layers", "one_stage_networks", "weights", "architectures", "stored"],
     "models.architectures": ["backbones", "compact", "lite", "plain", "vgg"],
     "models.stored": ["architecture", "hdf5", "network_limits", "presence", "saved_model", "checksums", "keras2", "keras_files"],
     "fitting": [

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from malaria_cells.base.errors import InputError, nearest, reason
+from malaria_cells.base.keras_cv_parts import keras_cv_part
 from malaria_cells.models.architectures import Request, architecture
 
 if TYPE_CHECKING:
@@ -80,10 +81,9 @@ def _from_keras(name: str, image_size_hw: tuple[int, int], weights: str) -> kera
 
 
 def _from_keras_cv(name: str, image_size_hw: tuple[int, int], weights: str) -> keras.Model:
-    from keras_cv import models
-
     from malaria_cells.models.weights import load_backbone
 
+    models = keras_cv_part("models")
     wanted = name.rsplit(".", 1)[-1]
     if not hasattr(models, wanted):
         raise InputError(f"model: '{name}' is not in keras_cv.models{nearest(wanted, dir(models))}")
