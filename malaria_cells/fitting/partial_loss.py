@@ -1,6 +1,7 @@
 """Loss and accuracy for partial labels, which are sets of classes (see `partial_labels`)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -63,10 +64,10 @@ class PartialLabelAccuracy(keras.metrics.MeanMetricWrapper):
         super().__init__(is_correct, name=name, **kwargs)
 
 
-def _focal(labels, probabilities, alpha: float, gamma: float):  # type: ignore[no-untyped-def]
+def _focal(labels: Any, probabilities: Any, alpha: float, gamma: float) -> Any:
     clipped = _clipped(probabilities)
     return -ops.sum(alpha * ops.power(1 - clipped, gamma) * labels * ops.log(clipped), axis=-1)
 
 
-def _clipped(probabilities):  # type: ignore[no-untyped-def]
+def _clipped(probabilities: Any) -> Any:
     return ops.clip(probabilities, keras.config.epsilon(), 1 - keras.config.epsilon())

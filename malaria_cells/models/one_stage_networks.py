@@ -5,7 +5,7 @@ arXiv:1708.02002) with a ResNet-18 backbone. Both are trained with keras-cv's lo
 a functional model that returns all boxes with a score for each label, so that the number of boxes is not capped.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -68,7 +68,7 @@ def build(kind: str, size_hw: tuple[int, int], n_labels: int, anchors: dict[str,
     )
 
 
-FeaturePyramid = Any if TYPE_CHECKING else keras_cv_part("models.retinanet.FeaturePyramid")
+FeaturePyramid: Any = keras_cv_part("models.retinanet.FeaturePyramid")
 
 
 @keras.saving.register_keras_serializable(package="malaria_cells")

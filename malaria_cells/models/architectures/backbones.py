@@ -10,7 +10,7 @@ import importlib
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -54,7 +54,7 @@ def build(request: Request) -> keras.Model:
     return keras.Model(inputs, head(x, request.n_classes), name=re.sub(r"\W", "_", request.name.lower()))
 
 
-def _factory(name: str) -> Callable:
+def _factory(name: str) -> Callable[..., keras.Model]:
     """Return the function of `keras.applications` for a full name, or for a lower-case name such as ``efficientnetb3``."""
     import keras
 
@@ -108,7 +108,7 @@ def _unavailable(name: str, error: Exception) -> InputError:
     )
 
 
-def _preprocessing(factory: Callable) -> Callable:
+def _preprocessing(factory: Callable[..., keras.Model]) -> Callable[[Any], Any]:
     """The network's `preprocess_input` as a fixed 1 x 1 convolution, since all of these functions are affine in the three channels."""
     import keras
 
