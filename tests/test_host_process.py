@@ -13,8 +13,11 @@ import pytest
 from malaria_cells.base.host_process import host_restored
 from malaria_cells.base.tensorflow_setup import KEEPS_MEMORY, LOG_LEVEL, ONEDNN
 
+OURS = (KEEPS_MEMORY, ONEDNN, LOG_LEVEL)
 # Prints the names of what differs. Libraries are imported before the first look: they may do as they like.
-LOOK = """
+LOOK = (
+    f"OURS = {OURS}"
+    + """
 import json, logging, os, random, resource, signal, sys, warnings, pkgutil, locale
 import numpy as np
 from PIL import Image
@@ -47,8 +50,12 @@ def look():
 def differences(before, after):
     known = set(before["loggers"])
     after["loggers"] = {n: x for n, x in after["loggers"].items() if n in known or (x[0] and n.startswith("malaria_cells"))}
+    if before["policy"] is None:  # TensorFlow is imported in between, and adds variables of its own
+        added = set(after["environment"]) - set(before["environment"]) - set(OURS)
+        after["environment"] = {n: x for n, x in after["environment"].items() if n not in added}
     return [name for name in before if before[name] != after[name]]
 """
+)
 IMPORTS = """
 import importlib, malaria_cells
 names = [m.name for m in pkgutil.walk_packages(malaria_cells.__path__, "malaria_cells.") if not m.name.endswith("__main__")]
@@ -74,7 +81,7 @@ only_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc"
 
 
 def differences(script, *arguments):
-    environment = {k: v for k, v in os.environ.items() if k not in (KEEPS_MEMORY, ONEDNN, LOG_LEVEL)}
+    environment = {k: v for k, v in os.environ.items() if k not in OURS}
     done = subprocess.run([sys.executable, "-c", LOOK + script, *arguments], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1]), done.stderr
@@ -94,6 +101,14 @@ def test_loading_and_detecting_change_only_what_libraries_do(untrained_model):
     # Libraries add filters when they are imported, the policy was none without Keras, and Keras draws initial weights by Python's `random`.
     assert set(changed) <= {"warning filters", "policy", "random states"}
     assert "heard" in stderr
+
+
+@only_linux
+def test_a_command_hides_what_tensorflow_says_when_it_starts():
+    start = "from malaria_cells.base.tensorflow_setup import silence_tensorflow, start_tensorflow\nsilence_tensorflow()\nbefore = look()\n"
+    (_, changed), stderr = differences(f"{start}start_tensorflow()\nprint(json.dumps([0, differences(before, look())]))")
+    assert stderr == ""
+    assert set(changed) <= {"warning filters", "policy", "random states"}
 
 
 def states():
