@@ -163,7 +163,7 @@ def test_int8_keeps_what_is_found(model, keras_detector, repository, sample, tmp
 @pytest.fixture(scope="module")
 def infected_f1(model, keras_detector, iml):
     """The infected F1 of a model folder on the real images that thresholds were chosen or figures taken on: 133 infected cells."""
-    from malaria_cells.app.api import CellDetector
+    from malaria_cells import CellDetector
     from malaria_cells.data.annotations import load_annotations
     from malaria_cells.evaluation import infected_figures
 

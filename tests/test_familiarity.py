@@ -432,7 +432,7 @@ def test_force_gives_a_parasitemia_all_the_same(tmp_path):
 
 def test_an_unusual_image_has_the_wider_interval_of_laboratories_left_out():
     detector = Known(settings=DetectionSettings(), errors=ERRORS, errors_elsewhere={"x": ERRORS, "y": ErrorRates(50, 30, 4000, 40)})
-    from malaria_cells.app.api import CellDetector
+    from malaria_cells import CellDetector
 
     interface = CellDetector(detector, None)
     counted = interface.count(three_results()["a.png"])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from malaria_cells.fitting.fused_normalization import fused_normalization
+from malaria_cells.fitting.fused_normalization import fused_normalization, layers_within
 
 
 def network(**settings):
@@ -60,7 +60,7 @@ def test_layers_are_keras_own_afterwards_and_when_frozen(how):
     plain.trainable = False
     for a, b in zip(found, step(plain, PIXELS, **how), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert not any("call" in vars(layer) for layer in used._flatten_layers())
+    assert not any("call" in vars(layer) for layer in layers_within(used))
 
 
 def test_it_is_the_kernel_that_runs():
@@ -79,5 +79,43 @@ def test_axis_that_the_kernel_does_not_serve_stays_as_it_is():
     fused, plain = network(axis=1), network(axis=1)
     with fused_normalization(fused):
         found = step(fused, PIXELS, training=True)
+    for a, b in zip(found, step(plain, PIXELS, training=True), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+class Composite(keras.layers.Layer):
+    """Holds its layers as attributes, as blocks of keras-cv do."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.more = keras.layers.BatchNormalization(), [keras.layers.BatchNormalization()]
+
+    def call(self, inputs, training=None):
+        return self.more[0](self.first(inputs, training=training), training=training)
+
+
+def test_layers_of_nested_models_and_composite_layers_are_found():
+    model = keras.Sequential([keras.Input((8, 8, 4)), network().layers[0], Composite()])
+    # `_flatten_layers` is not public: it is what the own walk is compared with.
+    found, expected = (
+        [id(layer) for layer in layers if type(layer) is keras.layers.BatchNormalization]
+        for layers in (layers_within(model), model._flatten_layers())
+    )
+    assert len(found) == 3
+    assert set(found) == set(expected)
+
+
+def test_where_keras_forbids_it_the_layer_computes_as_it_is(monkeypatch):
+    used, plain = network(), network()
+    setting = keras.layers.BatchNormalization.__setattr__
+
+    def refuses(layer, name, value):
+        if name == "call":
+            raise AttributeError("call is fixed")
+        setting(layer, name, value)
+
+    monkeypatch.setattr(keras.layers.BatchNormalization, "__setattr__", refuses)
+    with fused_normalization(used):
+        found = step(used, PIXELS, training=True)
     for a, b in zip(found, step(plain, PIXELS, training=True), strict=True):
         np.testing.assert_array_equal(a, b)

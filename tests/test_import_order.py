@@ -16,6 +16,8 @@ ORDER = {
         "shipped",
         "parallel",
         "progress",
+        "keras_cv_parts",
+        "host_process",
         "tensorflow_setup",
         "text",
         "file_names",
@@ -115,7 +117,7 @@ ORDER = {
     ],
     "data.sample": ["shapes", "cells", "smear", "rendered_set"],
     "data.writers": ["image_copies", "coco_json", "voc", "yolo"],
-    "models": ["layers", "one_stage_networks", "weights", "architectures", "stored"],
+    "models": ["last_activation", "layers", "one_stage_networks", "weights", "architectures", "stored"],
     "models.architectures": ["backbones", "compact", "lite", "plain", "vgg"],
     "models.stored": ["architecture", "hdf5", "network_limits", "presence", "saved_model", "checksums", "keras2", "keras_files"],
     "fitting": [

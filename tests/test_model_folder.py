@@ -1,3 +1,4 @@
+import hashlib
 import shutil
 import zipfile
 
@@ -6,6 +7,7 @@ import pytest
 import yaml
 
 from malaria_cells.base.errors import InputError
+from malaria_cells.inference.model_description import golden_pixels
 from malaria_cells.inference.model_folder import _rounded, load_detector, save_model
 from malaria_cells.inference.model_yaml import load_description
 from malaria_cells.models.stored.keras_files import load_network
@@ -191,3 +193,9 @@ def test_rounding_keeps_twelve_bits():
     assert np.abs(rounded - values).max() <= 2.0**-12 * 4097
     assert rounded[[0, 1]].tolist() == [0, 1]
     assert (rounded.view(np.uint32) & 0xFFF == 0).all()
+
+
+@pytest.mark.parametrize(("size", "digest"), [(32, "0955cf3a09234a62"), (64, "01c602df64d8eb9e"), (96, "0546e5b0bc54d3e5")])
+def test_golden_pixels_are_the_ones_that_they_always_were(size, digest):
+    """Models that exist hold the outputs for these pixels."""
+    assert hashlib.sha256(golden_pixels((4, size, size, 3)).tobytes()).hexdigest()[:16] == digest

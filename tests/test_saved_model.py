@@ -1,6 +1,7 @@
 """A SavedModel is a program: it is loaded only by name, and only if all that it does is compute."""
 
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from malaria_cells.inference.engines import exported_network
 from malaria_cells.inference.model_folder import load_detector
 from malaria_cells.inference.model_yaml import load_description, save_description
 from malaria_cells.models.stored.keras_files import load_network
-from malaria_cells.models.stored.saved_model import HARMLESS, STORING, check_saved_model
+from malaria_cells.models.stored.saved_model import HARMLESS, STORING, _is_operation, check_saved_model
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +164,10 @@ def test_ordinary_exports_pass(kind, tmp_path):
         model = getattr(keras.applications, kind)(weights=None, input_shape=(64, 64, 3), classes=3)
     export_network(model, tmp_path / "classifier", "savedmodel")
     check_saved_model(tmp_path / "classifier")
+
+
+def test_operations_are_asked_from_tensorflow_and_refused_where_it_does_not_answer(monkeypatch):
+    assert _is_operation("ReadFile")
+    assert not _is_operation("serve_12")
+    monkeypatch.setitem(sys.modules, "tensorflow.python.framework.op_def_registry", None)
+    assert _is_operation("serve_12")

@@ -5,9 +5,10 @@ import platform
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from malaria_cells.base.tensorflow_setup import KEEPS_MEMORY, ONEDNN, choose_kernels
+from malaria_cells.base.tensorflow_setup import INPUT_RANGES, KEEPS_MEMORY, ONEDNN, choose_kernels, to_inference_function
 
 # Pages that the system has to clear in ten additions of 64 MiB each, after a first one.
 PAGES = """
@@ -54,3 +55,19 @@ def test_tensorflow_keeps_its_memory_and_takes_the_kernels():
     assert 2 * kept < given_back  # by far, but for systems whose pages are large
     assert onednn == (platform.machine().lower() in ("x86_64", "amd64"))
     assert not other
+
+
+def test_the_inference_function_holds_the_weights_that_the_model_had():
+    import keras
+
+    from malaria_cells.models import build_classifier
+
+    model = build_classifier("compact", (32, 32), 4, 0.3)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    expected = np.asarray(model((pixels - 127.5) / 127.5, training=False))
+    function = to_inference_function(model, (None, 32, 32, 3), INPUT_RANGES["-1,1"])
+    assert np.abs(function(pixels) - expected).max() < 2e-6
+    model.set_weights([weights + 1 for weights in model.get_weights()])
+    assert np.abs(function(pixels) - expected).max() < 2e-6
+    logits = to_inference_function(model, (None, 32, 32, 3), is_logits=True)(pixels)
+    assert np.abs(logits - keras.ops.softmax(model(pixels.astype("float32"), training=False))).max() < 2e-6

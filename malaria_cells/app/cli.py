@@ -15,6 +15,7 @@ from malaria_cells.app.arguments.models import add_adapt, add_crossvalidate, add
 from malaria_cells.app.arguments.views import add_gallery, add_page
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.shipped import or_shipped
+from malaria_cells.base.tensorflow_setup import silence_tensorflow
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -27,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names may hold characters that the terminal's encoding lacks
         sys.stdout.reconfigure(errors="backslashreplace")
+    silence_tensorflow()
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
         parser = _parser()

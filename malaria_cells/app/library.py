@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from malaria_cells.base.host_process import host_restored
 from malaria_cells.base.progress import progress
 from malaria_cells.config import Config, load_config, make_config
 from malaria_cells.data.annotations import load_annotations
@@ -34,7 +35,7 @@ def train(config: str | Path | Mapping[str, Any], *, resume: bool = False, **set
     asked = _config(config, settings)
     check_request(asked)
     asked, data = prepared(asked)
-    with claimed(Path(asked.output_models), asked.name or None, resume) as name:
+    with host_restored(), claimed(Path(asked.output_models), asked.name or None, resume) as name:
         return train_claimed(name, asked, data, resume, write_training_files)
 
 

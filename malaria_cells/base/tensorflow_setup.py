@@ -5,13 +5,15 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 KEEPS_MEMORY = "TF_CPU_ALLOCATOR_USE_BFC"  # tensorflow/core/common_runtime/process_state.cc
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"  # tensorflow/core/util/port.cc
+LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # xla/tsl/platform/default/logging.cc
 
 
 def choose_kernels() -> None:
@@ -27,24 +29,49 @@ def choose_kernels() -> None:
         os.environ.setdefault(ONEDNN, "1")
 
 
+def silence_tensorflow() -> None:
+    """Let `start_tensorflow` redirect this process's stderr meanwhile, and TensorFlow log errors alone; for commands, whose process it is.
+
+    Nothing is silenced if the environment variable TF_CPP_MIN_LOG_LEVEL is 0.
+    """
+    _Silence.wanted = True
+
+
+class _Silence:
+    wanted = False
+
+
 def start_tensorflow() -> None:
-    """Import TensorFlow and initialise its devices. Its log messages are shown only if TF_CPP_MIN_LOG_LEVEL is 0."""
+    """Import TensorFlow and initialise its devices. Its log messages are shown only if TF_CPP_MIN_LOG_LEVEL is 0.
+
+    The environment is as before afterwards: TensorFlow reads what is set here when it starts. Other than in commands
+    (`silence_tensorflow`), stderr and loggers remain those of the program.
+    """
     if "tensorflow" in sys.modules:
         return
-    choose_kernels()
-    # Real errors are also raised as exceptions; log lines marked 'error', such as oneDNN's lack of integer matmul, are harmless.
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
-        import tensorflow as tf
+    with _environment_restored():
+        choose_kernels()
+        # Real errors are also raised as exceptions; log lines marked 'error', such as oneDNN's lack of integer matmul, are harmless.
+        is_silent = os.environ.setdefault(LOG_LEVEL, "3") != "0" and _Silence.wanted
+        with _without_stderr() if is_silent else nullcontext():
+            import tensorflow as tf
 
-        tf.config.list_logical_devices()
-        return
-    with _without_stderr():
-        import tensorflow as tf
-
-        devices = tf.config.list_logical_devices("GPU")
-    tf.get_logger().setLevel(logging.ERROR)  # silences retracing warnings, which short trainings trigger
+            devices = tf.config.list_logical_devices("GPU")
+    if is_silent:
+        tf.get_logger().setLevel(logging.ERROR)  # silences retracing warnings, which short trainings trigger
     if devices:
         print(f"using {len(devices)} GPU", file=sys.stderr)
+
+
+@contextmanager
+def _environment_restored() -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in (KEEPS_MEMORY, ONEDNN, LOG_LEVEL)}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
 
 
 @contextmanager
@@ -79,8 +106,8 @@ INPUT_RANGES = {"0,1": InputRange(0.0, 255.0), "-1,1": InputRange(127.5, 127.5),
 UNSCALED = INPUT_RANGES["0,255"]
 
 
-def to_inference_function(  # type: ignore[no-untyped-def]
-    model, shape: tuple[int | None, ...], scaled: InputRange = UNSCALED, is_logits: bool = False
+def to_inference_function(
+    model: Any, shape: tuple[int | None, ...], scaled: InputRange = UNSCALED, is_logits: bool = False
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Convert a Keras model to a function from uint8 pixels to its output, with the current weights as constants.
 
@@ -97,15 +124,17 @@ def to_inference_function(  # type: ignore[no-untyped-def]
         A function from uint8 pixels of that shape to the output as an array.
     """
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    trainable, others = ([np.asarray(v) for v in variables] for variables in (model.trainable_variables, model.non_trainable_variables))
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)])
-    def graph(pixels):  # type: ignore[no-untyped-def]
+    def graph(pixels: Any) -> Any:
         values = tf.cast(pixels, tf.float32)
         if scaled.offset:
             values = values - scaled.offset
-        answer = model(values / scaled.divisor, training=False)
+        weights = ([tf.constant(v) for v in part] for part in (trainable, others))
+        answer, _ = model.stateless_call(*weights, values / scaled.divisor, training=False)
         return tf.nn.softmax(answer) if is_logits else answer
 
-    constant = convert_variables_to_constants_v2(graph.get_concrete_function())
-    return lambda pixels: np.asarray(constant(tf.constant(pixels))[0])
+    constant = graph.get_concrete_function()
+    return lambda pixels: np.asarray(constant(tf.constant(pixels)))

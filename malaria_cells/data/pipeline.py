@@ -4,7 +4,7 @@ The patches of a batch and their augmentation depend only on the seed, the epoch
 batches as an uninterrupted one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -178,7 +178,7 @@ def training_batches(
     return data_set.prefetch(4)
 
 
-def _mixed(policy: BatchPolicy, images, labels, targets: Targets):  # type: ignore[no-untyped-def]
+def _mixed(policy: BatchPolicy, images: tf.Tensor, labels: tf.Tensor, targets: Targets) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     images, labels = policy(images, labels)
     fractions = labels if len(targets.weights) > 2 else tf.concat([1 - labels, labels], axis=1)
     return tf.clip_by_value(images, 0, 255), labels, tf.linalg.matvec(fractions, tf.constant(targets.weights))
@@ -203,11 +203,11 @@ def _fetch(store: PatchStore, rows: np.ndarray) -> np.ndarray:
     return patches
 
 
-def _batched(source: tf.data.Dataset, load, store: PatchStore, targets: Targets) -> tf.data.Dataset:  # type: ignore[no-untyped-def]
+def _batched(source: tf.data.Dataset, load: Callable[..., tuple[np.ndarray, ...]], store: PatchStore, targets: Targets) -> tf.data.Dataset:
     height, width = store.patches.shape[1:3]
     n_classes = len(targets.weights)
 
-    def to_tensors(*arguments):  # type: ignore[no-untyped-def]
+    def to_tensors(*arguments: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         images, ids, weights = tf.numpy_function(load, arguments, (tf.float32, tf.int32, tf.float32))
         images.set_shape((None, height, width, 3))
         ids.set_shape((None,))

@@ -12,6 +12,8 @@ from typing import Any
 from malaria_cells.base.errors import InputError
 from malaria_cells.inference.engines import ENGINES, Batches
 
+NO_TELEMETRY = "NNCF_TELEMETRY_DISABLED"  # variable that keeps NNCF from reporting its use
+
 
 def quantized_formats() -> tuple[str, ...]:
     """Return the formats that can hold eight-bit weights and activations."""
@@ -48,7 +50,8 @@ def export_network(model: Any, path: Path, format_name: str, int8: bool = False,
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silence converters, which report every step; errors are raised as exceptions and come through."""
-    os.environ.setdefault("NNCF_TELEMETRY_DISABLED", "1")
+    is_set = NO_TELEMETRY in os.environ
+    os.environ.setdefault(NO_TELEMETRY, "1")
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -57,3 +60,5 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+        if not is_set:
+            os.environ.pop(NO_TELEMETRY, None)

@@ -6,7 +6,7 @@ its gradient.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import keras
@@ -20,17 +20,36 @@ def fused_normalization(model: keras.Model) -> Iterator[None]:
     The layers and their files stay Keras' own, and the result of a training is the same up to rounding. Layers that the kernel does not
     support are not changed: on vectors, with a mask, over an axis other than the last, synchronised between devices, or renormalised.
 
+    The method `call` of a layer is replaced on the object, since another class would be written to the files, and the layers within
+    keras-cv's detectors cannot be built from another class. Where Keras does not let it be replaced, the layer computes as it is.
+
     Args:
-        model: any model; layers of nested models are included.
+        model: any model; layers of nested models and of composite layers are included.
     """
-    layers = [layer for layer in model._flatten_layers() if type(layer) is keras.layers.BatchNormalization and _is_supported(layer)]
-    for layer in layers:
-        layer.call = _fused(layer, layer.call)
+    replaced = []
     try:
+        for layer in layers_within(model):
+            if type(layer) is keras.layers.BatchNormalization and _is_supported(layer):
+                with suppress(AttributeError, TypeError):
+                    layer.call = _fused(layer, layer.call)
+                    replaced.append(layer)
         yield
     finally:
-        for layer in layers:
+        for layer in replaced:
             del layer.call
+
+
+def layers_within(model: keras.Layer) -> Iterator[keras.Layer]:
+    """Iterate over the layers of a model, the layers of its nested models, and those that a composite layer holds as attributes."""
+    waiting, seen = [model], set()
+    while waiting:
+        layer = waiting.pop()
+        if id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        yield layer
+        held = layer.layers if hasattr(layer, "layers") else keras.tree.flatten(list(vars(layer).values()))
+        waiting += [part for part in held if isinstance(part, keras.Layer)]
 
 
 def _is_supported(layer: keras.layers.BatchNormalization) -> bool:

@@ -3,15 +3,17 @@
 In: a name, an input size and a number of classes. Out: a Keras network that takes pixels in 0..255.
 """
 
+from typing import Any
+
 from malaria_cells.base.errors import InputError, nearest, reason
 from malaria_cells.models.architectures import ARCHITECTURES, Architecture, Request, backbones
 
 OTHERS = ("keras.applications.", "keras_cv.models.")
 
 
-def build_classifier(  # type: ignore[no-untyped-def]  # Keras' classes are untyped
+def build_classifier(
     name: str, image_size_hw: tuple[int, int], n_classes: int, dropout: float, weights: str = "none", freeze: bool = False
-):
+) -> Any:
     """Build a `keras.Model` from pixels (b, H, W, 3) to probabilities.
 
     Args:

@@ -1,9 +1,11 @@
 """Layers and heads that the architectures share, built from Keras layers only."""
 
+from typing import Any
+
 import keras
 
 
-def conv_norm_relu(x, filters: int, name: str, strides: int = 1, kernel: int = 3):  # type: ignore[no-untyped-def]
+def conv_norm_relu(x: Any, filters: int, name: str, strides: int = 1, kernel: int = 3) -> Any:
     """Convolution without bias, batch normalisation, ReLU; `x` is (b, h, w, c)."""
     x = keras.layers.Conv2D(filters, kernel, strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv")(
         x
@@ -13,7 +15,7 @@ def conv_norm_relu(x, filters: int, name: str, strides: int = 1, kernel: int = 3
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 
-def head(x, n_classes: int):  # type: ignore[no-untyped-def]
+def head(x: Any, n_classes: int) -> Any:
     """Class probabilities from features (b, c): for two classes one sigmoid unit (the probability of class 1), otherwise softmax."""
     units, activation = (1, "sigmoid") if n_classes == 2 else (n_classes, "softmax")
     # float32 under any precision policy, since probabilities near 0 and 1 need it.

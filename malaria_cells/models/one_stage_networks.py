@@ -5,24 +5,24 @@ arXiv:1708.02002) with a ResNet-18 backbone. Both are trained with keras-cv's lo
 a functional model that returns all boxes with a score for each label, so that the number of boxes is not capped.
 """
 
+from typing import Any
+
 import keras
-import keras_cv
 import numpy as np
 from keras import ops
-from keras_cv.src.models.object_detection.retinanet.feature_pyramid import FeaturePyramid
-from keras_cv.src.models.object_detection.retinanet.prediction_head import PredictionHead
-from keras_cv.src.models.object_detection.yolo_v8 import yolo_v8_detector as yolo
+
+from malaria_cells.base.keras_cv_parts import keras_cv_layers, keras_cv_part
 
 KINDS = ("yolo", "retinanet")
 LEVELS = ("P3", "P4", "P5", "P6", "P7")
 MULTIPLE = 128  # pixels; stride of the coarsest level, of which input sizes are multiples
 YOLO_XS = {"stackwise_channels": [32, 64, 128, 256], "stackwise_depth": [1, 2, 2, 1]}
 RARE_BIAS = -float(np.log(99.0))  # logit of the prior probability 0.01 of a cell (arXiv:1708.02002, section 4.1)
-YOLO_STEPS = yolo.BOX_REGRESSION_CHANNELS // 4
+YOLO_STRIDES = (8, 16, 32)  # pixels between the points of each level that boxes are predicted from
 RESNET_18 = {"stackwise_filters": [64, 128, 256, 512], "stackwise_blocks": [2, 2, 2, 2], "stackwise_strides": [1, 2, 2, 2]}
 
 
-def build(kind: str, size_hw: tuple[int, int], n_labels: int, anchors: dict[str, list[float]]):  # type: ignore[no-untyped-def]
+def build(kind: str, size_hw: tuple[int, int], n_labels: int, anchors: dict[str, list[float]]) -> Any:
     """Build a detector of keras-cv for training.
 
     Args:
@@ -34,16 +34,19 @@ def build(kind: str, size_hw: tuple[int, int], n_labels: int, anchors: dict[str,
 
     Returns:
         A model from pixels (b, H, W, 3) in 0..255.
+
+    Raises:
+        InputError: the installed keras-cv lacks a part of the detector.
     """
     shape = (*size_hw, 3)
     if kind == "yolo":
-        backbone = keras_cv.models.YOLOV8Backbone(**YOLO_XS, include_rescaling=True, input_shape=shape)
-        detector = keras_cv.models.YOLOV8Detector(num_classes=n_labels, bounding_box_format="xyxy", backbone=backbone, fpn_depth=1)
-        for head in (layer for layer in detector.layers if layer.name.endswith("_class_3_conv")):
+        backbone = keras_cv_part("models.YOLOV8Backbone")(**YOLO_XS, include_rescaling=True, input_shape=shape)
+        detector = keras_cv_part("models.YOLOV8Detector")(num_classes=n_labels, bounding_box_format="xyxy", backbone=backbone, fpn_depth=1)
+        for head in keras_cv_layers(detector, "_class_3_conv", len(YOLO_STRIDES)):
             head.bias.assign(np.full(n_labels, RARE_BIAS))
         return detector
-    backbone = keras_cv.models.ResNetBackbone(**RESNET_18, block_type="basic_block", include_rescaling=True, input_shape=shape)
-    generator = keras_cv.layers.AnchorGenerator(
+    backbone = keras_cv_part("models.ResNetBackbone")(**RESNET_18, block_type="basic_block", include_rescaling=True, input_shape=shape)
+    generator = keras_cv_part("layers.AnchorGenerator")(
         bounding_box_format="xyxy",
         sizes=dict(zip(LEVELS, anchors["sizes"], strict=True)),
         scales=anchors["scales"],
@@ -53,22 +56,26 @@ def build(kind: str, size_hw: tuple[int, int], n_labels: int, anchors: dict[str,
     )
     n_anchors = len(anchors["scales"]) * len(anchors["ratios"])
     rare = keras.initializers.Constant(RARE_BIAS)
-    return keras_cv.models.RetinaNet(
+    head = keras_cv_part("models.retinanet.PredictionHead")
+    return keras_cv_part("models.RetinaNet")(
         backbone=backbone,
         num_classes=n_labels,
         bounding_box_format="xyxy",
         anchor_generator=generator,
         feature_pyramid=Pyramid(),
-        classification_head=PredictionHead(output_filters=n_anchors * n_labels, bias_initializer=rare),
-        box_head=PredictionHead(output_filters=n_anchors * 4, bias_initializer="zeros"),
+        classification_head=head(output_filters=n_anchors * n_labels, bias_initializer=rare),
+        box_head=head(output_filters=n_anchors * 4, bias_initializer="zeros"),
     )
+
+
+FeaturePyramid: Any = keras_cv_part("models.retinanet.FeaturePyramid")
 
 
 @keras.saving.register_keras_serializable(package="malaria_cells")
 class Pyramid(FeaturePyramid):
     """keras-cv's `FeaturePyramid` with a correct `compute_output_shape`: keras-cv's returns wrong sizes for the two coarsest levels."""
 
-    def compute_output_shape(self, input_shape):  # type: ignore[no-untyped-def]
+    def compute_output_shape(self, input_shape: dict[str, tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
         """Return the shapes (b, h, w, 256) of the five levels."""
         b, h, w = input_shape["P5"][:3]
         halves = [(-(-h // n), -(-w // n)) for n in (2, 4)]
@@ -108,7 +115,7 @@ class WeightedFocal(keras.losses.Loss):
         self.gamma = gamma
         self.from_logits = from_logits
 
-    def call(self, y_true, y_pred):  # type: ignore[no-untyped-def]
+    def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return the loss (b, n), summed over labels, of tensors (b, n, n_labels). Targets may be soft, as YOLO's are."""
         p = ops.sigmoid(y_pred) if self.from_logits else y_pred
         p = ops.clip(p, 1e-7, 1 - 1e-7)
@@ -134,11 +141,11 @@ def for_use(detector: keras.Model, kind: str, size_hw: tuple[int, int]) -> keras
     """
     raw = detector.output
     if kind == "yolo":
-        # Converted to arrays, since tensors of another graph would become inputs of an exported network.
-        points, strides = (np.asarray(tensor) for tensor in yolo.get_anchors(image_shape=size_hw))
+        points, strides = _yolo_points(size_hw)
+        steps = raw["boxes"].shape[-1] // 4
         # Distances from the point to the four edges in strides: the mean of a predicted distribution over whole numbers.
-        fractions = ops.softmax(ops.reshape(raw["boxes"], (-1, len(points), 4, YOLO_STEPS)), axis=-1)
-        edges = ops.sum(fractions * np.arange(YOLO_STEPS, dtype=np.float32), axis=-1)
+        fractions = ops.softmax(ops.reshape(raw["boxes"], (-1, len(points), 4, steps)), axis=-1)
+        edges = ops.sum(fractions * np.arange(steps, dtype=np.float32), axis=-1)
         boxes = ops.concatenate([ops.subtract(points, edges[..., :2]), ops.add(points, edges[..., 2:])], axis=-1) * strides[:, None]
         scores = raw["classes"]
     else:
@@ -151,3 +158,13 @@ def for_use(detector: keras.Model, kind: str, size_hw: tuple[int, int]) -> keras
         boxes = ops.concatenate([middle - half, middle + half], axis=-1)
         scores = ops.sigmoid(raw["classification"])
     return keras.Model(detector.inputs[0], ops.concatenate([boxes, scores], axis=-1), name=kind)
+
+
+def _yolo_points(size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The middles of the grid cells of each level, x and y in strides, float32 (n, 2), and the stride of each, float32 (n,)."""
+    points, strides = [], []
+    for stride in YOLO_STRIDES:
+        y, x = np.mgrid[: size_hw[0] // stride, : size_hw[1] // stride].astype(np.float32) + 0.5
+        points.append(np.stack([x.ravel(), y.ravel()], axis=1))
+        strides.append(np.full(x.size, stride, dtype=np.float32))
+    return np.concatenate(points), np.concatenate(strides)

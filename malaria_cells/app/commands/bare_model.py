@@ -16,6 +16,7 @@ from malaria_cells.data.labels import BACKGROUND
 from malaria_cells.inference.classifier import Cascade, Network, PatchClassifier, inference_function
 from malaria_cells.inference.decision import DetectionSettings
 from malaria_cells.inference.two_stage_detector import TwoStageDetector
+from malaria_cells.models.last_activation import last_activation
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +24,6 @@ CONTEXT = 1.25  # side of the square crop divided by the longer side of the box,
 LABELS_FILE = "labels.txt"  # file that Teachable Machine writes beside keras_model.h5
 SIGMOIDS = {"sigmoid", "hard_sigmoid"}
 SCALING_LAYERS = {"Rescaling", "Normalization"}
-# Layers whose outputs are the values of their inputs.
-PASSING_LAYERS = {"Reshape", "Flatten", "Dropout", "Identity", "ActivityRegularization"}
 TOLERANCE = 1e-2  # maximum difference of a sum of probabilities from 1; in half precision it is 0.001
 N_PROBES = 4  # test images of noise, and as many of uniform grey
 
@@ -48,7 +47,7 @@ def bare_detector(request: RunRequest, model: Path) -> TwoStageDetector:
     names, context = _names(request, model, n_classes)
     input_range = _input_range(request, model, network)
     size_hw = tuple(network.input_shape[1:3])
-    activation = _last_activation(network)
+    activation = last_activation(network)
     if n_outputs == 1:
         _check_single_output(model, activation)
     predict, outputs = _probe(model, network, input_range, size_hw)
@@ -216,22 +215,3 @@ def _gives_logits(model: Path, activation: str, outputs: np.ndarray) -> bool:
         f"{model}: its {n} outputs are no probabilities: they range from {low:.3g} to {high:.3g} on test images, after the activation "
         f"{activation}; expected a softmax as its last layer"
     )
-
-
-def _last_activation(network: Any) -> str:
-    """The name of the activation of the output; ``unknown`` if its layer has none."""
-    import keras
-
-    tensor = network.outputs[0]
-    while True:
-        operation = tensor._keras_history.operation  # Keras has no public API for the layer of a tensor
-        kind = type(operation).__name__
-        if isinstance(operation, keras.Model) and len(operation.outputs) == 1:
-            tensor = operation.outputs[0]
-        elif kind in PASSING_LAYERS or (kind == "Activation" and operation.activation is keras.activations.linear):
-            tensor = keras.tree.flatten(operation.input)[0]
-        elif kind in {"Softmax", "Sigmoid"}:
-            return kind.lower()
-        else:
-            activation = getattr(operation, "activation", None)
-            return getattr(activation, "__name__", "unknown")

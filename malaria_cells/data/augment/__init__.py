@@ -11,7 +11,7 @@ shifts: zoom, shift, shear by 5 % and rotation by 25 degrees, as malaria tutoria
 microscope: stain, and uneven light, defocus and sensor noise.
 layers: random crop, flips, rotation by a quarter, zoom to 20 %, contrast by 20 %, as Keras layers.
 randaugment: RandAugment (Cubuk et al. 2020, arXiv:1909.13719) of keras-cv.
-cutmix, mixup: patches and labels mixed (Yun et al. 2019, arXiv:1905.04899; Zhang et al. 2018, arXiv:1710.09412), by keras-cv.
+cutmix, mixup: patches and labels mixed (Yun et al. 2019, arXiv:1905.04899; Zhang et al. 2018, arXiv:1710.09412), as Keras layers.
 
 Several are joined by a plus sign, as in ``slides+mixup``: one after another, those on pixels before those on tensors.
 """

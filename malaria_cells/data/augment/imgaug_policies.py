@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -28,13 +29,13 @@ def make(policy: str) -> Augmenter:
     return augment
 
 
-def _flips():  # type: ignore[no-untyped-def]
+def _flips() -> Any:
     import imgaug.augmenters as iaa
 
     return iaa.Sequential([iaa.Fliplr(0.5), iaa.Rot90((0, 3), keep_size=True)])
 
 
-def _stain(*densities):  # type: ignore[no-untyped-def]
+def _stain(*densities: Any) -> Any:
     import imgaug.augmenters as iaa
 
     geometry = iaa.Affine(rotate=(-180, 180), translate_percent=(-0.08, 0.08), scale=(0.88, 1.12), mode="reflect", order=1)
@@ -47,7 +48,7 @@ def _stain(*densities):  # type: ignore[no-untyped-def]
     return iaa.Sequential([iaa.Fliplr(0.5), geometry, *densities, *colour])
 
 
-def _slides():  # type: ignore[no-untyped-def]
+def _slides() -> Any:
     import imgaug.augmenters as iaa
 
     # By the Beer-Lambert law, a gamma of g makes a stain g times as dense and leaves the clear field white.
@@ -55,14 +56,14 @@ def _slides():  # type: ignore[no-untyped-def]
     return _stain(density, iaa.Sometimes(0.25, iaa.Grayscale((0.3, 1.0))))
 
 
-def _shifts():  # type: ignore[no-untyped-def]
+def _shifts() -> Any:
     import imgaug.augmenters as iaa
 
     geometry = iaa.Affine(rotate=(-25, 25), translate_percent=(-0.05, 0.05), scale=(0.95, 1.05), shear=(-3, 3), mode="edge", order=1)
     return iaa.Sequential([iaa.Fliplr(0.5), geometry])
 
 
-def _uneven_light(images, random_state, parents, hooks):  # type: ignore[no-untyped-def]  # noqa: ARG001  imgaug's signature
+def _uneven_light(images: Any, random_state: Any, parents: Any, hooks: Any) -> Any:  # noqa: ARG001  imgaug's signature
     """Uneven light, which changes by up to 25 % from edge to edge."""
     unevenly_lit = []
     for image in images:
@@ -73,7 +74,7 @@ def _uneven_light(images, random_state, parents, hooks):  # type: ignore[no-unty
     return np.stack(unevenly_lit) if isinstance(images, np.ndarray) else unevenly_lit
 
 
-def _microscope():  # type: ignore[no-untyped-def]
+def _microscope() -> Any:
     import imgaug.augmenters as iaa
 
     return iaa.Sequential(
@@ -90,7 +91,7 @@ def _microscope():  # type: ignore[no-untyped-def]
     )
 
 
-POLICIES: dict[str, Callable | None] = {
+POLICIES: dict[str, Callable[[], Any] | None] = {
     "none": None,
     "flips": _flips,
     "stain": _stain,

@@ -1,11 +1,13 @@
-"""Augmentation policies of Keras' and keras-cv's layers, which work on batches of tensors and may mix labels.
+"""Augmentation policies of Keras' layers, and keras-cv's RandAugment, which work on batches of tensors and may mix labels.
 
 A policy is seeded once per run, not once per batch. So a repeated run sees the same batches, but a resumed run continues with other
 random draws.
 """
 
 from collections.abc import Callable
+from typing import Any
 
+from malaria_cells.base.keras_cv_parts import keras_cv_part
 from malaria_cells.data.augment.registry import BatchPolicy, batch_augmentation
 
 CROP_FROM = 1.12  # factor by which an image is enlarged before a random crop of the original size
@@ -25,7 +27,7 @@ def _layers(image_size_hw: tuple[int, int], seed: int) -> BatchPolicy:
         keras.layers.RandomContrast(0.2, value_range=(0, 255), seed=seed + 4),
     ]
 
-    def apply(images, labels):  # type: ignore[no-untyped-def]
+    def apply(images: Any, labels: Any) -> tuple[Any, Any]:
         for layer in layers:
             images = layer(images, training=True)
         return images, labels
@@ -34,35 +36,46 @@ def _layers(image_size_hw: tuple[int, int], seed: int) -> BatchPolicy:
 
 
 def _rand_augment(image_size_hw: tuple[int, int], seed: int) -> BatchPolicy:  # noqa: ARG001
-    import keras_cv
     import tensorflow as tf
 
-    layer = keras_cv.layers.RandAugment(value_range=(0, 255), augmentations_per_image=2, magnitude=RAND_AUGMENT_MAGNITUDE, seed=seed)
-    # keras-cv maps ten images in parallel over one random state, so which image gets which draw would be a race.
-    layer._map_fn = lambda augment, inputs: tf.map_fn(augment, inputs, parallel_iterations=1)
-    return lambda images, labels: (layer(images, training=True), labels)
+    # Keras' own RandAugment draws the distortions once for a whole batch; keras-cv's draws them for each image.
+    layer = keras_cv_part("layers.RandAugment")(
+        value_range=(0, 255), augmentations_per_image=2, magnitude=RAND_AUGMENT_MAGNITUDE, seed=seed
+    )
+
+    def augment(image: Any) -> Any:
+        return layer(image, training=True)
+
+    # One image after the other: given a batch, the layer maps ten images in parallel over one random state, so which image gets which draw
+    # would be a race.
+    return lambda images, labels: (tf.map_fn(augment, images, parallel_iterations=1), labels)
 
 
-def _mixing(name: str) -> Callable[[tuple[int, int], int], BatchPolicy]:
-    def build(image_size_hw: tuple[int, int], seed: int) -> BatchPolicy:  # noqa: ARG001
-        import keras_cv
+def _cut_mix(image_size_hw: tuple[int, int], seed: int) -> BatchPolicy:  # noqa: ARG001
+    import keras
 
-        layer = getattr(keras_cv.layers, name)(seed=seed)
+    return _mixing(keras.layers.CutMix(factor=(1.0, 1.0), seed=seed, dtype="float32"))
 
-        def apply(images, labels):  # type: ignore[no-untyped-def]
-            mixed = layer({"images": images, "labels": labels}, training=True)
-            return mixed["images"], mixed["labels"]
 
-        return apply
+def _mix_up(image_size_hw: tuple[int, int], seed: int) -> BatchPolicy:  # noqa: ARG001
+    import keras
 
-    return build
+    return _mixing(keras.layers.MixUp(alpha=0.2, seed=seed, dtype="float32"))
+
+
+def _mixing(layer: Any) -> BatchPolicy:
+    def apply(images: Any, labels: Any) -> tuple[Any, Any]:
+        mixed = layer({"images": images, "labels": labels}, training=True)
+        return mixed["images"], mixed["labels"]
+
+    return apply
 
 
 POLICIES: dict[str, Callable[[tuple[int, int], int], BatchPolicy]] = {
     "layers": _layers,
     "randaugment": _rand_augment,
-    "cutmix": _mixing("CutMix"),
-    "mixup": _mixing("MixUp"),
+    "cutmix": _cut_mix,
+    "mixup": _mix_up,
 }
 
 for _rank, (_name, _make) in enumerate(POLICIES.items(), start=20):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
+from PIL import ImageFile
 
 from malaria_cells.base.errors import InputError, reason
 from malaria_cells.data.images import raster, tiff
@@ -71,7 +72,7 @@ def is_read_alike(path: Path) -> bool:
     return _read(path, lambda _: False, raster.is_plain)
 
 
-def _read(path: Path, from_tiff: Callable[[BinaryIO], Read], from_raster: Callable) -> Read:
+def _read(path: Path, from_tiff: Callable[[BinaryIO], Read], from_raster: Callable[[ImageFile.ImageFile], Read]) -> Read:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):

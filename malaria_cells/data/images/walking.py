@@ -116,7 +116,7 @@ def _list_folder(folder: _Folder, walk: Walk) -> Iterator[_Folder]:
                 walk.broken.append(path)
 
 
-def _kind(entry: os.DirEntry) -> str:
+def _kind(entry: os.DirEntry[str]) -> str:
     try:
         if entry.is_dir():
             return "folder"

@@ -10,11 +10,12 @@ import importlib
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from malaria_cells.base.errors import InputError, nearest, reason
+from malaria_cells.base.keras_cv_parts import keras_cv_part
 from malaria_cells.models.architectures import Request, architecture
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def build(request: Request) -> keras.Model:
     return keras.Model(inputs, head(x, request.n_classes), name=re.sub(r"\W", "_", request.name.lower()))
 
 
-def _factory(name: str) -> Callable:
+def _factory(name: str) -> Callable[..., keras.Model]:
     """Return the function of `keras.applications` for a full name, or for a lower-case name such as ``efficientnetb3``."""
     import keras
 
@@ -80,10 +81,9 @@ def _from_keras(name: str, image_size_hw: tuple[int, int], weights: str) -> kera
 
 
 def _from_keras_cv(name: str, image_size_hw: tuple[int, int], weights: str) -> keras.Model:
-    from keras_cv import models
-
     from malaria_cells.models.weights import load_backbone
 
+    models = keras_cv_part("models")
     wanted = name.rsplit(".", 1)[-1]
     if not hasattr(models, wanted):
         raise InputError(f"model: '{name}' is not in keras_cv.models{nearest(wanted, dir(models))}")
@@ -108,7 +108,7 @@ def _unavailable(name: str, error: Exception) -> InputError:
     )
 
 
-def _preprocessing(factory: Callable) -> Callable:
+def _preprocessing(factory: Callable[..., keras.Model]) -> Callable[[Any], Any]:
     """The network's `preprocess_input` as a fixed 1 x 1 convolution, since all of these functions are affine in the three channels."""
     import keras
 

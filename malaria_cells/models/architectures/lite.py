@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from malaria_cells.base.keras_cv_parts import keras_cv_layers, keras_cv_part
 from malaria_cells.base.shipped import shipped_path
 from malaria_cells.models.architectures import Request, architecture
 
@@ -26,7 +27,7 @@ def build(request: Request) -> keras.Model:
     """Build the network; any input size from 16 pixels per side on. ImageNet weights are the shipped file `WEIGHTS`.
 
     Raises:
-        InputError: the file of weights does not exist, or belongs to another network.
+        InputError: the file of weights does not exist, or belongs to another network, or the installed keras-cv lacks a part.
     """
     import keras
 
@@ -36,7 +37,8 @@ def build(request: Request) -> keras.Model:
     stages = backbone(request.image_size_hw)
     if request.weights != "none":
         load_backbone(stages, "lite", WEIGHTS if request.weights == "imagenet" else Path(request.weights))
-    stages = keras.Model(stages.inputs, [stages.output, stages.get_layer(STRIDE_8_LAYER).output], name=stages.name)
+    (finer,) = keras_cv_layers(stages, STRIDE_8_LAYER, 1)
+    stages = keras.Model(stages.inputs, [stages.output, finer.output], name=stages.name)
     stages.trainable = not request.freeze
     inputs = keras.Input((*request.image_size_hw, 3), name="pixels")
     x = keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="rescale")(
@@ -63,9 +65,8 @@ def backbone(image_size_hw: tuple[int | None, int | None]) -> keras.Model:
         A model from (b, H, W, 3) pixels in -1..1 to features (b, H/16, W/16, 112).
     """
     import keras
-    from keras_cv.models import EfficientNetLiteBackbone
 
-    whole = EfficientNetLiteBackbone(
+    whole = keras_cv_part("models.EfficientNetLiteBackbone")(
         stackwise_kernel_sizes=[3, 3, 5, 3, 5, 5, 3],
         stackwise_num_repeats=[1, 2, 2, 3, 3, 4, 1],
         stackwise_input_filters=[32, 16, 24, 40, 80, 112, 192],
@@ -77,4 +78,5 @@ def backbone(image_size_hw: tuple[int | None, int | None]) -> keras.Model:
         include_rescaling=False,
         input_shape=(*image_size_hw, 3),
     )
-    return keras.Model(whole.inputs[0], whole.get_layer(STRIDE_16_LAYER).output, name="efficientnet_lite0")
+    (last,) = keras_cv_layers(whole, STRIDE_16_LAYER, 1)
+    return keras.Model(whole.inputs[0], last.output, name="efficientnet_lite0")

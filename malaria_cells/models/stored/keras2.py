@@ -22,7 +22,7 @@ MAX_CONFIG = 2**26  # bytes of an architecture; the largest in keras.application
 _CONTAINERS = {"Functional", "Model", "Sequential"}
 
 
-def load_keras2(path: Path):  # type: ignore[no-untyped-def]
+def load_keras2(path: Path) -> Any:
     """Load a model that Keras 2 saved.
 
     Args:
@@ -54,7 +54,7 @@ def _check_is_hdf5(path: Path) -> None:
         raise InputError("is not an HDF5 file (file signature not found); it is damaged or of another type")
 
 
-def _load(path: Path):  # type: ignore[no-untyped-def]
+def _load(path: Path) -> Any:
     import h5py
     import keras
 

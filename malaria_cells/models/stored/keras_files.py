@@ -6,6 +6,7 @@ A ``.keras`` file is a zip archive of ``config.json`` and ``model.weights.h5``; 
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from malaria_cells.base.errors import InputError, reason
 from malaria_cells.base.tensorflow_setup import start_tensorflow
@@ -22,7 +23,7 @@ MAX_UNCHECKED_WEIGHTS = 2**28  # bytes of uncompressed weights up to which the c
 MAX_COMPRESSION = 100  # maximum compression ratio of larger parts
 
 
-def load_network(path: Path):  # type: ignore[no-untyped-def]
+def load_network(path: Path) -> Any:
     """Load a Keras model without running code from the file.
 
     Args:
@@ -49,7 +50,7 @@ def load_network(path: Path):  # type: ignore[no-untyped-def]
         raise InputError(f"{path}: not a Keras model that can be loaded{_of_another_keras(path)}: {reason(error)}") from error
 
 
-def _load_keras3(path: Path):  # type: ignore[no-untyped-def]
+def _load_keras3(path: Path) -> Any:
     import keras
 
     _check_is_zip(path)

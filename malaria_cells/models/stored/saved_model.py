@@ -117,11 +117,9 @@ def _called_by(node: Any) -> Iterator[str]:
 
 
 def _check_nodes(nodes: Iterable[Any], allowed: frozenset[str], functions: dict[str, Any]) -> None:
-    from tensorflow.python.framework.op_def_registry import get
-
     for node in nodes:
         # A name that is both a function and an operation is ambiguous, so it is treated as the operation.
-        is_function = node.op in functions and get(node.op) is None
+        is_function = node.op in functions and not _is_operation(node.op)
         if node.op not in allowed and not is_function:
             raise InputError(
                 f"its graph holds the operation {node.op[:60]}, which is not on the list of operations that only compute (it may read or "
@@ -131,3 +129,12 @@ def _check_nodes(nodes: Iterable[Any], allowed: frozenset[str], functions: dict[
             size = int(np.prod([each.size for each in value.tensor.tensor_shape.dim], dtype=object))
             if size > MAX_VALUES:
                 raise InputError(f"its constant '{node.name[:60]}' has {size:,} values, more than that of any network")
+
+
+def _is_operation(name: str) -> bool:
+    """Whether TensorFlow has an operation of this name. Where it cannot be asked, every name is taken for one and thus not allowed."""
+    try:
+        from tensorflow.python.framework.op_def_registry import get  # not public, and TensorFlow has no public list of all operations
+    except ImportError:
+        return True
+    return get(name) is not None
