@@ -19,7 +19,7 @@ LOOK = (
     f"OURS = {OURS}"
     + """
 import json, logging, os, random, resource, signal, sys, warnings, pkgutil, locale
-import numpy as np
+import cv2, numpy as np
 from PIL import Image
 
 def look():
