@@ -19,7 +19,7 @@ from malaria_cells.data.sample import write_sample
 from malaria_cells.inference.model_description import ABOUT, file_fingerprint
 from malaria_cells.inference.model_yaml import load_description
 from malaria_cells.training.elsewhere import read_elsewhere
-from malaria_cells.training.two_stage import _check_single_cells
+from malaria_cells.training.two_stage_data import check_single_cells
 from tests.test_leaks import NAMES, slides
 
 SHORT = {"epochs": 1, "steps_per_epoch": 4, "batch_size": 16, "image_size": "[24, 24]", "proposals": "watershed", "tta": 1}
@@ -141,10 +141,10 @@ def test_a_model_that_other_single_cells_taught_is_another(two_laboratories, unt
 
 def test_a_label_of_several_classes_wants_a_class_for_background(two_laboratories):
     data = load_data_set(load_config(two_laboratories / "config.yaml"))
-    _check_single_cells(True, data)
-    _check_single_cells(False, replace(data, single_cells=None))
+    check_single_cells(True, data)
+    check_single_cells(False, replace(data, single_cells=None))
     with pytest.raises(InputError, match="background_per_image: a list in label_map of data_sets needs a background class"):
-        _check_single_cells(False, data)
+        check_single_cells(False, data)
 
 
 def test_one_data_set_cannot_be_left_out(tmp_path, capsys):

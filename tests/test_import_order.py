@@ -197,6 +197,7 @@ ORDER = {
         "adaptation",
         "adapt_model",
         "one_stage",
+        "two_stage_data",
         "two_stage",
         "train_model",
     ],

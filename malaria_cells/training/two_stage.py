@@ -7,92 +7,89 @@ from typing import Any
 
 import numpy as np
 
-from malaria_cells.base import files
-from malaria_cells.base.errors import InputError
-from malaria_cells.base.progress import progress
 from malaria_cells.config import Config
-from malaria_cells.data.annotations import AnnotatedImage
-from malaria_cells.data.candidates import Candidates, label_candidates
 from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.detections import Detections
-from malaria_cells.data.images import read_image
-from malaria_cells.data.labels import BACKGROUND
-from malaria_cells.data.partial_labels import background_id, class_sets
-from malaria_cells.data.patch_store import Cropping, PatchStore, build_patch_store
 from malaria_cells.data.seen_before import say_seen
-from malaria_cells.data.stain import normalized
 from malaria_cells.evaluation.by_data_set import detected_by_data_set, has_named_sets
 from malaria_cells.fitting.run_state import RunState
 from malaria_cells.inference.calibration import Calibration, fit_calibration
-from malaria_cells.inference.classifier import Cascade, infected_classes, inference_function
+from malaria_cells.inference.classifier import Cascade, inference_function
 from malaria_cells.inference.model_description import ModelDescription, file_fingerprint
 from malaria_cells.training.records import keep_record
 from malaria_cells.training.start_model import StartModel, start_of
 from malaria_cells.training.training_result import ClassifiedPart, DetectedPart, LearningCurve, TrainingResult
+from malaria_cells.training.two_stage_data import PatchesByPart, check_single_cells, trained_proposer
 
-PROPOSER_BATCH = 8  # crops per step
 EXAMPLES = 10  # patches per class in the sheet of training data
 
 
 def train_two_stage_into(folder: Path, config: Config, data: DataSet, run: RunState) -> TrainingResult:
     """Train, choose thresholds, and write the model folder except for its report."""
-    from malaria_cells.inference.model_folder import load_detector, save_model
+    from malaria_cells.inference.model_folder import save_model
     from malaria_cells.training.cascade import cascade_of, train_classifiers, train_further
-    from malaria_cells.training.classifier_data import TrainingData
-    from malaria_cells.training.fit_classifier import predict_rows
-    from malaria_cells.training.fit_familiarity import validated_coverage
 
-    _check_single_cells(config.background_per_image > 0, data)
+    check_single_cells(config.background_per_image > 0, data)
     start = start_of(config)
     _check_classifiers(config, data, start)
     seen_before = _seen_before(start, data)
-    proposer = _proposer(config, data, run, start) if config.proposals == "learned" and _wants_detection(config, data) else None
-    candidates = _candidates(proposer, data, config) if proposer is not None else {}
-    store, refiner_store = _stores(config, data, candidates)
-    has_background = config.background_per_image > 0 and bool((store.class_ids[store.rows_of(data.all_images)] >= store.n_labels).any())
-    _check_single_cells(has_background, data)
-    names = (*data.train.labels.names, BACKGROUND) if has_background else data.train.labels.names
-    rows = _rows(store, data, config)
-    training_data = TrainingData(store, rows["train"], rows["validation"], len(names), refiner_store=refiner_store)
-    is_infected = infected_classes(data.train.labels, len(names))
-    starts = _starts(start, config, data, len(names))
-    trained = train_classifiers(training_data, is_infected, config, run, starts)
-    views = config.tta if isinstance(config.tta, int) else 1
+    proposer = trained_proposer(config, data, run, start)
+    patches = PatchesByPart.cut(config, data, proposer)
+    starts = _starts(start, config, data, len(patches.names))
+    trained = train_classifiers(patches.training, patches.is_infected, config, run, starts)
     cascade = cascade_of([inference_function(t.model) for t in trained], config)
-    raw = {"validation": predict_rows(cascade, store, rows["validation"], views, is_infected, refiner_store)}
-    allowed = training_data.allowed
-    calibration = fit_calibration(raw["validation"], store.class_ids[rows["validation"]], trained[0].training_prior, is_infected, allowed)
-    described = _description(config, data, store, has_background, calibration)
+    raw = {"validation": _predicted(cascade, patches, "validation", config)}
+    calibration = fit_calibration(
+        raw["validation"], patches.class_ids("validation"), trained[0].training_prior, patches.is_infected, patches.training.allowed
+    )
+    described = _description(config, data, patches, calibration)
     description, detected = replace(described, adapted_from=start.record if start else None), None
-    if has_background:
+    if patches.has_background:
         description, detections = _with_thresholds(description, cascade, proposer, data, config)
         detected = DetectedPart("validation", data.validation, detections, description.errors)
-    fine_tuned = train_further(trained, training_data, is_infected, store.rows_of(data.validation), config, run) if config.refit else []
-    if fine_tuned:
-        cascade = cascade_of([inference_function(t.model) for t in fine_tuned], config)
-    if "test" in rows:
-        raw["test"] = predict_rows(cascade, store, rows["test"], views, is_infected, refiner_store)
-    metrics = _epochs(trained, fine_tuned) | seen_before
+    further_rows = patches.store.rows_of(data.validation)
+    fine_tuned = train_further(trained, patches.training, patches.is_infected, further_rows, config, run) if config.refit else []
+    if "test" in patches.rows:
+        last = cascade_of([inference_function(t.model) for t in fine_tuned], config) if fine_tuned else cascade
+        raw["test"] = _predicted(last, patches, "test", config)
+    classified = _classified(raw, patches, calibration)
+    save_model(folder, [t.model for t in fine_tuned or trained], description, proposer)
+    metrics = _epochs(trained, fine_tuned) | seen_before | _metrics(folder, data, classified, detected)
+    keep_record(folder, config, data, metrics, [run.part(number) for number in range(len(trained) + len(fine_tuned))])
+    examples = patches.store.examples(patches.rows["train"], patches.names, EXAMPLES) if config.plot_training_data else None
+    result = TrainingResult(config, data, _curves(trained), metrics, classified=classified[-1], detected=detected)
+    return replace(result, fine_tuned=_curves(fine_tuned), examples=examples)
+
+
+def _predicted(cascade: Cascade, patches: PatchesByPart, part: str, config: Config) -> np.ndarray:
+    """Return the uncalibrated probabilities of a part: float32 (n, n_classes)."""
+    from malaria_cells.training.fit_classifier import predict_rows
+
+    views = config.tta if isinstance(config.tta, int) else 1
+    return predict_rows(cascade, patches.store, patches.rows[part], views, patches.is_infected, patches.refiner_store)
+
+
+def _classified(raw: dict[str, np.ndarray], patches: PatchesByPart, calibration: Calibration) -> list[ClassifiedPart]:
+    """Return the scored patches of each part, the test part last. Labels that stand for several classes cannot be scored."""
+    parts = []
     for part, probabilities in raw.items():
-        known = store.class_ids[rows[part]] < len(names)  # labels that stand for several classes cannot be scored
-        classified = ClassifiedPart.scored(part, names, store.class_ids[rows[part]][known], calibration(probabilities[known]), is_infected)
-        metrics[part] = classified.metrics
+        class_ids = patches.class_ids(part)
+        known = class_ids < len(patches.names)
+        parts.append(ClassifiedPart.scored(part, patches.names, class_ids[known], calibration(probabilities[known]), patches.is_infected))
+    return parts
+
+
+def _metrics(folder: Path, data: DataSet, classified: list[ClassifiedPart], detected: DetectedPart | None) -> dict[str, Any]:
+    """Return the figures of ``metrics.json`` by part and by data set."""
+    from malaria_cells.inference.model_folder import load_detector
+    from malaria_cells.training.fit_familiarity import validated_coverage
+
+    metrics: dict[str, Any] = {c.part: c.metrics for c in classified}
     if detected is not None:
         metrics["validation"] |= validated_coverage(data.validation, detected.detections, detected.errors)
-    save_model(folder, [t.model for t in fine_tuned or trained], description, proposer)
-    if has_background and data.test is not None and has_named_sets(data.test):
-        metrics["by_data_set"] = detected_by_data_set(load_detector(folder)[0], data.test)
-    keep_record(folder, config, data, metrics, [run.part(number) for number in range(len(trained) + len(fine_tuned))])
-    return TrainingResult(
-        config,
-        data,
-        _curves(trained),
-        metrics,
-        classified=classified,
-        detected=detected,
-        fine_tuned=_curves(fine_tuned),
-        examples=store.examples(rows["train"], names, EXAMPLES) if config.plot_training_data else None,
-    )
+        if data.test is not None and has_named_sets(data.test):
+            metrics["by_data_set"] = detected_by_data_set(load_detector(folder)[0], data.test)
+    return metrics
 
 
 def _starts(start: StartModel | None, config: Config, data: DataSet, n_classes: int) -> list[Any]:
@@ -106,16 +103,6 @@ def _seen_before(start: StartModel | None, data: DataSet) -> dict[str, Any]:
     """Report the validation and test images that the start model was trained on, as ``metrics.json`` holds it."""
     scored = {part: annotations for part, annotations in data.parts.items() if part != "train"}
     return {} if start is None else say_seen(start.folder, scored)
-
-
-def _check_single_cells(has_background: bool, data: DataSet) -> None:
-    """Check that there is a background class if a label stands for several classes, since the ids of such labels follow its id."""
-    single = () if data.single_cells is None else data.single_cells.images
-    if not has_background and any(p.one_of for p in single):
-        raise InputError(
-            "background_per_image: a list in label_map of data_sets needs a background class, but there are no background patches; "
-            "expected 1 or more and images with room between the boxes, or one label in place of the list"
-        )
 
 
 def _check_classifiers(config: Config, data: DataSet, start: StartModel | None) -> None:
@@ -135,84 +122,6 @@ def _check_classifiers(config: Config, data: DataSet, start: StartModel | None) 
             print(describe_classes(classes_of(start, data.train.labels, n_classes), start.folder), file=sys.stderr)
 
 
-def _proposer(config: Config, data: DataSet, run: RunState, start: StartModel | None) -> Any:
-    """Train the proposer, or load it from the run folder if an interrupted run has already trained it."""
-    from malaria_cells.inference.model_folder import PROPOSER
-    from malaria_cells.models.stored.keras_files import load_network
-    from malaria_cells.proposals.learned.training import Schedule, train_proposer
-    from malaria_cells.proposals.learned.training_images import Preprocessing
-
-    path = run.folder / PROPOSER
-    if not path.is_file():
-        from malaria_cells.training.transfer import start_proposer
-
-        print("training the proposer", file=sys.stderr)
-        schedule = Schedule(config.proposer_epochs, config.proposer_steps, PROPOSER_BATCH)
-        preprocessing = Preprocessing(config.stain_normalization, config.proposer_augmentation)
-        model = train_proposer(data.train, schedule, preprocessing, config.random_state, None if start is None else start_proposer(start))
-        with files.replacing(path) as temporary:
-            model.save(temporary)
-    return load_network(path)
-
-
-def _wants_detection(config: Config, data: DataSet) -> bool:
-    return config.background_per_image > 0 and not data.train.whole
-
-
-def _candidates(proposer: Any, data: DataSet, config: Config) -> dict[str, Candidates]:
-    """Find candidates in every image and label them by the annotation.
-
-    The cell size of each image is taken from the annotation, so the scale is not estimated as it is at inference.
-    """
-    from malaria_cells.inference.assembly import proposal_inference_function
-    from malaria_cells.proposals import Proposer
-    from malaria_cells.proposals.learned.annotated_sizes import annotated_cell_sizes
-
-    network, images = proposal_inference_function(proposer), data.all_images
-    background_class_id, sets = len(images.labels), class_sets(data.all_cut)
-    sizes = annotated_cell_sizes(images, data.train.median_cell_size)
-
-    def find_in(image: AnnotatedImage, cell_size: float) -> Candidates:
-        proposer_at_size = Proposer("learned", cell_size, network=network, follows=False)
-        boxes_and_scores = proposer_at_size.candidates(normalized(read_image(image.path), config.stain_normalization))
-        return label_candidates(image, *boxes_and_scores, background_id(image, background_class_id, sets))
-
-    sized = zip(images.images, sizes, strict=True)
-    return {p.key: find_in(p, size) for p, size in progress(sized, len(images), "finding candidates", "image")}
-
-
-def _stores(config: Config, data: DataSet, candidates: dict[str, Candidates]) -> tuple[PatchStore, PatchStore | None]:
-    """Return the patches of the classifier and, if their size differs, those of the refiner: the same cells in the same rows."""
-
-    def cut(size_hw: tuple[int, int]) -> PatchStore:
-        cropping = Cropping(size_hw, config.context, config.background_per_image, config.random_state, config.stain_normalization)
-        return build_patch_store(data.all_cut, cropping, Path(config.patch_cache), candidates)
-
-    last = config.classifiers[-1].image_size
-    return cut(config.image_size), cut(last) if last != config.image_size else None
-
-
-def _rows(store: PatchStore, data: DataSet, config: Config) -> dict[str, np.ndarray]:
-    rows = {part: part_rows for part, annotations in data.parts.items() if len(part_rows := store.rows_of(annotations))}
-    if data.single_cells is not None:
-        rows["train"] = np.concatenate([rows["train"], store.rows_of(data.single_cells)])
-    # Epochs are compared and probabilities calibrated on proposals, if there are any, since these are what the detector classifies.
-    proposed = {part: rows[part][store.proposed[rows[part]]] for part in rows if part != "train"}
-    rows |= {part: part_rows for part, part_rows in proposed.items() if len(part_rows)}
-    if config.train_size is not None and not data.train.whole:
-        rows["train"] = _limited(rows["train"], store, config)
-    return rows
-
-
-def _limited(rows: np.ndarray, store: PatchStore, config: Config) -> np.ndarray:
-    """Draw at most `train_size` rows of each class, including background."""
-    rng = np.random.default_rng(config.random_state)
-    background_ids = [store.n_labels + 1 + k for k, members in enumerate(store.sets) if store.n_labels in members]
-    class_ids = np.where(np.isin(store.class_ids[rows], background_ids), store.n_labels, store.class_ids[rows])
-    by_class = [rng.permutation(rows[class_ids == c])[: config.train_size] for c in np.unique(class_ids)]
-    return np.sort(np.concatenate(by_class))
-
-
 def _with_thresholds(
     description: ModelDescription, cascade: Cascade, proposer: Any, data: DataSet, config: Config
 ) -> tuple[ModelDescription, list[Detections]]:
@@ -227,21 +136,21 @@ def _with_thresholds(
     return replace(description, **learned_from(detector, data.train, data.validation, detections, config.elsewhere)), detections
 
 
-def _description(config: Config, data: DataSet, store: PatchStore, has_background: bool, calibration: Calibration) -> ModelDescription:
+def _description(config: Config, data: DataSet, patches: PatchesByPart, calibration: Calibration) -> ModelDescription:
     from malaria_cells.inference.decision import DetectionSettings
 
     views, scan = (config.tta, None) if isinstance(config.tta, int) else (1, config.tta.model_dump())
     settings = DetectionSettings(config.nms, config.nms_iou or DetectionSettings.nms_iou, config.score_threshold, tta=views)
-    fingerprints = {"patches": store.fingerprint, "config": file_fingerprint(config.to_yaml())}
+    fingerprints = {"patches": patches.store.fingerprint, "config": file_fingerprint(config.to_yaml())}
     fingerprints |= {part: annotations.fingerprint for part, annotations in data.all_parts.items()}
     return ModelDescription(
         labels=data.train.labels,
         model=config.model,
-        has_background=has_background,
+        has_background=patches.has_background,
         image_size_hw=config.image_size,
         context=config.context,
         cell_size=None if data.train.whole else data.train.median_cell_size,
-        proposals=config.proposals if has_background else "watershed",
+        proposals=config.proposals if patches.has_background else "watershed",
         box_margins={},
         settings=settings,
         calibration=calibration,
