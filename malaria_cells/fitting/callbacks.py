@@ -44,7 +44,7 @@ class StateCheckpoint(keras.callbacks.Callback):
         self.sign = 1 if higher_is_better else -1
         self.keep_last = keep_last
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Replay the earlier epochs to the stateful callbacks, whose own `on_train_begin` has already reset them."""
         optimizer = self.model.optimizer
         rate = _learning_rate(optimizer)
@@ -79,7 +79,7 @@ class ReseedDropout(keras.callbacks.Callback):
         super().__init__()
         self.seed = seed
 
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Set the state of every seed generator."""
         states = [v for v in self.model.non_trainable_variables if v.path.endswith("seed_generator_state")]
         for i, state in enumerate(states):
@@ -107,21 +107,21 @@ class ProgressLines(keras.callbacks.Callback):
         super().__init__()
         self.epochs = epochs
         self.steps = steps
-        self.bar: tqdm | None = None
+        self.bar: tqdm[Any] | None = None
         self.start = 0.0
         self.epochs_done = 0
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Start the clock."""
         self.start = time.monotonic()
 
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Start a bar."""
         self.bar = tqdm(
             total=self.steps, desc=f"epoch {epoch + 1}/{self.epochs}", unit="batch", leave=False, disable=not sys.stderr.isatty()
         )
 
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Advance the bar."""
         if self.bar is not None:
             self.bar.update()

@@ -35,8 +35,8 @@ def draw_detections(
     palette = sv.ColorPalette.from_hex(list(class_colours(labels, quiet_classes).values()))
     unit = max(image.shape[0], image.shape[1]) / 1280
     counted = detections[detections.counted_as >= 0]
-    cells = sv.Detections(xyxy=counted.xyxy, confidence=counted.confidence, class_id=counted.counted_as)
-    is_quiet = quiet_classes[counted.counted_as]
+    cells = Detections.from_boxes(counted.xyxy, counted.counted_as, counted.confidence)
+    is_quiet = quiet_classes[cells.class_id]
     thin = sv.BoxAnnotator(color=palette, thickness=max(round(unit), 1))
     thick = sv.BoxAnnotator(color=palette, thickness=max(round(3 * unit), 2))
     tag = sv.LabelAnnotator(
@@ -46,13 +46,13 @@ def draw_detections(
         text_padding=max(round(4 * unit), 2),
         smart_position=True,  # moves names apart and into the image
     )
-    scene = thin.annotate(scene, cells[is_quiet])
+    scene = thin.annotate(scene, cells[is_quiet].to_supervision())
     loud = cells[~is_quiet]
-    scene = thick.annotate(scene, loud)
+    scene = thick.annotate(scene, loud.to_supervision())
     if len(loud):
         figures = [f" {s:.2f}" if with_scores else "" for s in loud.confidence]
         texts = [f"{short(labels.names[c])}{f}" for c, f in zip(loud.class_id, figures, strict=True)]
         step = len(loud) if len(loud) <= MAX_SPREAD else 1
         for i in range(0, len(loud), step):
-            scene = tag.annotate(scene, loud[i : i + step], labels=texts[i : i + step])
+            scene = tag.annotate(scene, loud[i : i + step].to_supervision(), labels=texts[i : i + step])
     return scene[..., ::-1]

@@ -35,7 +35,7 @@ def short(name: str) -> str:
 
 
 @contextmanager
-def figure(path: Path, width: float, height: float, rows: int = 1, columns: int = 1, **grid: Any) -> Iterator:
+def figure(path: Path, width: float, height: float, rows: int = 1, columns: int = 1, **grid: Any) -> Iterator[Any]:
     """Yield axes to draw on; the image is then written to `path`, and an interrupted call leaves no incomplete file.
 
     Args:

@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def write_detections(path: Path, results: Mapping[str, Detections], labels: Labe
     write_csv(path, columns, _detection_rows(results, labels))
 
 
-def _detection_rows(results: Mapping[str, Detections], labels: LabelSet) -> Iterable[tuple]:
+def _detection_rows(results: Mapping[str, Detections], labels: LabelSet) -> Iterable[tuple[Any, ...]]:
     for key, detections in sorted(results.items()):
         further = [DETECTION_COLUMNS[name](detections, labels) for name in DETECTION_COLUMNS]
         for i in np.argsort(-detections.confidence, kind="stable"):
@@ -73,7 +74,7 @@ def write_counts(
     write_csv(path, columns, [*rows, (TOTAL, *of_all, "", verdicts.sentence, *("" for _ in COUNT_COLUMNS))])
 
 
-def _count_row(labels: LabelSet, c: Count, errors: ErrorRates | None, is_given: bool) -> tuple:
+def _count_row(labels: LabelSet, c: Count, errors: ErrorRates | None, is_given: bool) -> tuple[Any, ...]:
     """Return numbers of cells and parasitemia for a row of ``counts.csv``; the parasitemia is empty if it is not given."""
     if not labels.is_infected.any():
         return (*c.by_label.tolist(), c.red_cells)
@@ -94,7 +95,7 @@ def write_matches(path: Path, rows: list[ClassMatches]) -> None:
         print(f"{label:{width}}  {annotated:>9}  {predicted:>9}  {matched:>7}  {recall:>6}  {precision:>9}  {ap50:>5}  {ratio:>19}")
 
 
-def write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[tuple]) -> None:
+def write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
     """Write a table in one step."""
     # Bytes of a name that are not UTF-8 are written as \\x.., as in Python's messages.
     with files.replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:

@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
-from malaria_cells.app.arguments.shared import add_annotation, add_overrides, annotation, command
+from malaria_cells.app.arguments.shared import Commands, add_annotation, add_overrides, annotation, command
 from malaria_cells.app.arguments.values import count
 
 
-def add_download(commands: argparse._SubParsersAction) -> None:
+def add_download(commands: Commands) -> None:
     """Add the command `download`."""
 
     def download(options: argparse.Namespace) -> int:
@@ -21,7 +21,7 @@ def add_download(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder for the data sets (default: %(default)s)")
 
 
-def add_explore(commands: argparse._SubParsersAction) -> None:
+def add_explore(commands: Commands) -> None:
     """Add the command `explore`."""
 
     def explore(options: argparse.Namespace) -> int:
@@ -39,7 +39,7 @@ def add_explore(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--augment", metavar="POLICY", help="show sixteen patches under an augmentation policy")
 
 
-def add_convert(commands: argparse._SubParsersAction) -> None:
+def add_convert(commands: Commands) -> None:
     """Add the command `convert`."""
 
     def convert(options: argparse.Namespace) -> int:
@@ -54,7 +54,7 @@ def add_convert(commands: argparse._SubParsersAction) -> None:
     add_annotation(parser)
 
 
-def add_sample(commands: argparse._SubParsersAction) -> None:
+def add_sample(commands: Commands) -> None:
     """Add the command `sample`."""
 
     def sample(options: argparse.Namespace) -> int:
@@ -69,7 +69,7 @@ def add_sample(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--seed", type=int, default=42, help="random seed; the same seed renders the same images (default: %(default)s)")
 
 
-def add_keys(commands: argparse._SubParsersAction) -> None:
+def add_keys(commands: Commands) -> None:
     """Add the command `keys`."""
 
     def keys(_: argparse.Namespace) -> int:
@@ -81,7 +81,7 @@ def add_keys(commands: argparse._SubParsersAction) -> None:
     command(commands, "keys", "Print every key of the configuration, as Markdown.", keys)
 
 
-def add_formats(commands: argparse._SubParsersAction) -> None:
+def add_formats(commands: Commands) -> None:
     """Add the command `formats`."""
 
     def formats(_: argparse.Namespace) -> int:

@@ -3,14 +3,14 @@
 import argparse
 from pathlib import Path
 
-from malaria_cells.app.arguments.shared import add_label_meanings, command
+from malaria_cells.app.arguments.shared import Commands, add_label_meanings, command
 from malaria_cells.app.arguments.values import cell_size, count, divisor, fraction, names, one_map
 from malaria_cells.inference.engines import engine_names
 
 INPUT_RANGES = ("0,1", "-1,1", "0,255")
 
 
-def add_run(commands: argparse._SubParsersAction) -> None:
+def add_run(commands: Commands) -> None:
     """Add the command `run`."""
 
     def run(options: argparse.Namespace) -> int:

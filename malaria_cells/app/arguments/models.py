@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from malaria_cells.app.arguments.shared import add_annotation, add_label_meanings, add_recipe, command
+from malaria_cells.app.arguments.shared import Commands, add_annotation, add_label_meanings, add_recipe, command
 from malaria_cells.app.arguments.values import minutes, names, one_map
 from malaria_cells.base.errors import InputError
 from malaria_cells.inference.engines import ENGINES
@@ -11,7 +11,7 @@ from malaria_cells.inference.engines import ENGINES
 FOLDS = 5
 
 
-def add_train(commands: argparse._SubParsersAction) -> None:
+def add_train(commands: Commands) -> None:
     """Add the command `train`."""
 
     def train(options: argparse.Namespace) -> int:
@@ -24,7 +24,7 @@ def add_train(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run")
 
 
-def add_adapt(commands: argparse._SubParsersAction) -> None:
+def add_adapt(commands: Commands) -> None:
     """Add the command `adapt`."""
 
     def adapt(options: argparse.Namespace) -> int:
@@ -51,7 +51,7 @@ def add_adapt(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--minutes", type=minutes, default=10.0, help="time limit in minutes (default: %(default)g)")
 
 
-def add_crossvalidate(commands: argparse._SubParsersAction) -> None:
+def add_crossvalidate(commands: Commands) -> None:
     """Add the command `crossvalidate`."""
 
     def crossvalidate(options: argparse.Namespace) -> int:
@@ -81,7 +81,7 @@ def add_crossvalidate(commands: argparse._SubParsersAction) -> None:
     )
 
 
-def add_export(commands: argparse._SubParsersAction) -> None:
+def add_export(commands: Commands) -> None:
     """Add the command `export`."""
 
     def export(options: argparse.Namespace) -> int:

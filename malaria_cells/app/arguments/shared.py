@@ -4,15 +4,18 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from malaria_cells.app.arguments.values import names, pairs
 
 if TYPE_CHECKING:
     from malaria_cells.app.commands.explore import AnnotationRequest
 
+# What `ArgumentParser.add_subparsers` returns; argparse has no public name for it.
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-def command(commands: argparse._SubParsersAction, name: str, summary: str, run: Callable) -> argparse.ArgumentParser:
+
+def command(commands: Commands, name: str, summary: str, run: Callable[..., int]) -> argparse.ArgumentParser:
     """Add a command that `run` carries out."""
     # When called through train.py or run.py, the usage line shows the script's name instead of the command's.
     is_script = Path(sys.argv[0]).name == f"{name}.py"

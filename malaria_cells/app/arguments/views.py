@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
-from malaria_cells.app.arguments.shared import add_annotation, annotation, command
+from malaria_cells.app.arguments.shared import Commands, add_annotation, annotation, command
 from malaria_cells.app.arguments.values import count
 
 
-def add_page(commands: argparse._SubParsersAction) -> None:
+def add_page(commands: Commands) -> None:
     """Add the command `page`."""
 
     def page(options: argparse.Namespace) -> int:
@@ -23,7 +23,7 @@ def add_page(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--port", type=int, default=8501, help="port to bind (default: %(default)s)")
 
 
-def add_gallery(commands: argparse._SubParsersAction) -> None:
+def add_gallery(commands: Commands) -> None:
     """Add the command `gallery`."""
 
     def gallery(options: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -95,7 +96,7 @@ def detected_cells(path: Path) -> AnnotationSet:
         content = json.loads(path.read_bytes())
         root = Path(content["info"].get("folder") or content["info"]["pictures"])  # the former name of the key
         labels = LabelSet(tuple(c["name"] for c in content["categories"]))
-        by_image: dict[int, list[dict]] = {entry["id"]: [] for entry in content["images"]}
+        by_image: dict[int, list[dict[str, Any]]] = {entry["id"]: [] for entry in content["images"]}
         for row in content["annotations"]:
             if row["counted_as"] is not None:
                 by_image[row["image_id"]].append(row)
@@ -108,7 +109,7 @@ def detected_cells(path: Path) -> AnnotationSet:
     return AnnotationSet(labels, images)
 
 
-def _counted_cells(entry: dict, rows: list[dict], root: Path, n_labels: int) -> AnnotatedImage:
+def _counted_cells(entry: dict[str, Any], rows: list[dict[str, Any]], root: Path, n_labels: int) -> AnnotatedImage:
     xywh = np.array([row["bbox"] for row in rows], dtype=np.float32).reshape(-1, 4)
     xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
     ids = np.array([row["counted_as"] - 1 for row in rows], dtype=np.int64)

@@ -190,7 +190,7 @@ def _process(
 
     finished = RunResults()
     with ThreadPoolExecutor(1) as writer:
-        writing: deque[tuple[str, Future]] = deque()
+        writing: deque[tuple[str, Future[Any]]] = deque()
         try:
             # The first call traces the network, which must not count as time of an image.
             step(np.full((256, 256, 3), 200, dtype=np.uint8))
@@ -218,7 +218,7 @@ def _process(
     return finished
 
 
-def _await(key: str, pending: Future, finished: RunResults) -> None:
+def _await(key: str, pending: Future[Any], finished: RunResults) -> None:
     """Wait until an image is drawn and written. An error is recorded, so the tables are still written."""
     try:
         pending.result()

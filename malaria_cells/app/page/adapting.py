@@ -33,7 +33,7 @@ class Job:
     """
 
     output: Path
-    process: subprocess.Popen
+    process: subprocess.Popen[bytes]
     log: IO[str]
 
     def last_line(self) -> str:

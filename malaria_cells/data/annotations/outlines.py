@@ -95,7 +95,7 @@ def _pair(point: Any) -> tuple[float, float]:
         raise TypeError("found a coordinate of an outline that is too large") from None
 
 
-def _mask_bounds(mask: dict, size_wh: tuple[int, int] | None) -> Box | None:
+def _mask_bounds(mask: dict[str, Any], size_wh: tuple[int, int] | None) -> Box | None:
     height, width = _mask_size(mask.get("size"), size_wh)
     counts = mask.get("counts")
     runs = _decompressed(counts) if isinstance(counts, str) else counts

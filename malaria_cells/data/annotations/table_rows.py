@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -194,7 +195,7 @@ def _looks_centred(columns: Columns, rows: list[Row], boxes: Boxes) -> bool:
 
 def _unique_boxes(source: Source, columns: Columns, rows: list[Row], boxes: Boxes) -> list[tuple[list[float], str]]:
     """The boxes of an image with their labels; rows that repeat another row are left out and added to the issues."""
-    unique: dict[tuple, tuple[list[float], str]] = {}
+    unique: dict[tuple[Any, ...], tuple[list[float], str]] = {}
     for row in rows:
         box, label = boxes[id(row)], _field(row, columns.label)
         if box is None:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import excerpt
@@ -82,9 +83,9 @@ def _usual_paths(image: Path) -> list[Path]:
     return [folder / f"{name}.txt" for folder in folders for name in (image.stem, image.name)]
 
 
-def _by_identity(paths: list[Path], root: Path) -> dict[tuple, list[Path]]:
+def _by_identity(paths: list[Path], root: Path) -> dict[tuple[Any, ...], list[Path]]:
     """Paths by their part, their specific folders and their stem."""
-    by_identity: dict[tuple, list[Path]] = defaultdict(list)
+    by_identity: dict[tuple[Any, ...], list[Path]] = defaultdict(list)
     n_shared = _n_shared_folders(paths, root)
     for path in paths:
         folders = path.relative_to(root).parts[:-1]

@@ -1,5 +1,7 @@
 """BBBC041's JSON (Ljosa et al., Nature Methods 2012): a list of images with boxes as corners in rows and columns."""
 
+from typing import Any
+
 import numpy as np
 
 from malaria_cells.data.annotations.format import Format
@@ -38,7 +40,7 @@ def read(source: Source) -> list[RawImage]:
         raise malformed(source.path, _EXPECTED, error) from error
 
 
-def _read_image(source: Source, entry: dict) -> RawImage:
+def _read_image(source: Source, entry: dict[str, Any]) -> RawImage:
     image, objects = entry["image"], entry["objects"]
     name = image["pathname"].lstrip("/")
     shape = image.get("shape")

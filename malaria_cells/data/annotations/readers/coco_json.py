@@ -70,7 +70,7 @@ def _by_id(source: Source, what: str, name: str) -> dict[str, str]:
     return names
 
 
-def _annotations_by_image(source: Source, images: dict[str, Any]) -> dict[str, list[dict]]:
+def _annotations_by_image(source: Source, images: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """The annotations that have a box or an outline, by the id of their image; `images` holds the entries of `images` by id."""
     by_image = defaultdict(list)
     for annotation in source.json["annotations"]:
@@ -91,17 +91,17 @@ def _annotations_by_image(source: Source, images: dict[str, Any]) -> dict[str, l
     return by_image
 
 
-def _is_crowd(annotation: dict) -> bool:
+def _is_crowd(annotation: dict[str, Any]) -> bool:
     return str(annotation.get("iscrowd") or 0).strip().lower() not in {"0", "0.0", "false", "no", ""}
 
 
-def _note_rotated(source: Source, annotation: dict, name: str) -> None:
+def _note_rotated(source: Source, annotation: dict[str, Any], name: str) -> None:
     attributes = annotation.get("attributes")
     if isinstance(attributes, dict) and attributes.get("rotation"):
         source.issues.note("box", "with a `rotation`, which is not applied", name)
 
 
-def _outline(source: Source, annotation: dict, image: dict, name: str) -> list[float] | None:
+def _outline(source: Source, annotation: dict[str, Any], image: dict[str, Any], name: str) -> list[float] | None:
     """The bounding box ``[x, y, width, height]`` of an annotation's outline; None without an outline or an area."""
     if not annotation.get("segmentation"):
         return None
@@ -117,7 +117,7 @@ def _outline(source: Source, annotation: dict, image: dict, name: str) -> list[f
     return [left, top, right - left, bottom - top]
 
 
-def _category(source: Source, annotation: dict, names: dict[str, str]) -> str:
+def _category(source: Source, annotation: dict[str, Any], names: dict[str, str]) -> str:
     key = _id(annotation["category_id"])
     if key not in names:
         known = ", ".join(f"{category_id}: {name}" for category_id, name in list(names.items())[:8])
@@ -148,7 +148,7 @@ def _check_corners(source: Source, images: list[RawImage]) -> None:
         )
 
 
-def _read_image(source: Source, image: dict, annotations: list[dict], names: dict[str, str]) -> RawImage:
+def _read_image(source: Source, image: dict[str, Any], annotations: list[dict[str, Any]], names: dict[str, str]) -> RawImage:
     name = image["file_name"]
     corner_and_size = [numbers(source.path, name, *a["bbox"]) for a in annotations]
     if any(len(box) != 4 for box in corner_and_size):

@@ -1,5 +1,7 @@
 """IML-Malaria's JSON (Arshad et al. 2022, arXiv:2102.08708): a list of images, boxes as corner and size in strings."""
 
+from typing import Any
+
 import numpy as np
 
 from malaria_cells.data.annotations.format import Format
@@ -36,7 +38,7 @@ def read(source: Source) -> list[RawImage]:
         raise malformed(source.path, _EXPECTED, error) from error
 
 
-def _read_image(source: Source, entry: dict) -> RawImage:
+def _read_image(source: Source, entry: dict[str, Any]) -> RawImage:
     name, objects = entry["image_name"], entry["objects"]
     corner_and_size = [numbers(source.path, name, *(o["bbox"][k] for k in "xywh")) for o in objects]
     boxes = np.array(corner_and_size, dtype=np.float64).reshape(-1, 4)

@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import excerpt
@@ -73,7 +74,7 @@ def read(source: Source) -> list[RawImage]:
     return [image.shapes.image(image.size_wh) for image in images]
 
 
-def _from_tasks(source: Source, tasks: list[dict]) -> Iterable[tuple[str, list]]:
+def _from_tasks(source: Source, tasks: list[dict[str, Any]]) -> Iterable[tuple[str, list[Any]]]:
     """Yield the image's name and the results of each task with a finished annotation."""
     for task in tasks:
         name = image_name(source.path, expect(task["data"], dict, "`data`"))
@@ -90,14 +91,14 @@ def _from_tasks(source: Source, tasks: list[dict]) -> Iterable[tuple[str, list]]
             yield name, expect(_latest(source, name, finished)["result"], list, "`result`")
 
 
-def _from_min(source: Source, tasks: list[dict]) -> Iterable[tuple[str, list]]:
+def _from_min(source: Source, tasks: list[dict[str, Any]]) -> Iterable[tuple[str, list[Any]]]:
     """Yield the image's name and the results of each image; JSON-MIN has one entry per annotation, with results by control name."""
-    by_image: dict[str, list[dict]] = defaultdict(list)
+    by_image: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for task in tasks:
         by_image[image_name(source.path, {key: value for key, value in task.items() if key not in _MIN_KEYS})].append(task)
     for name, entries in by_image.items():
         entry = _latest(source, name, entries)
-        results: list[dict] = []
+        results: list[dict[str, Any]] = []
         for key, value in entry.items():
             if key not in _MIN_KEYS and isinstance(value, list):
                 results += [{**expect(v, dict, f"`{key}`"), "value": v} for v in value]
@@ -107,7 +108,7 @@ def _from_min(source: Source, tasks: list[dict]) -> Iterable[tuple[str, list]]:
         yield name, results
 
 
-def _latest(source: Source, name: str, annotations: list[dict]) -> dict:
+def _latest(source: Source, name: str, annotations: list[dict[str, Any]]) -> dict[str, Any]:
     """The annotation to read: the one marked as ground truth, else the one changed last; of several ground truths the one changed last."""
     if len(annotations) > 1:
         source.issues.note("image", "with several annotations; only the ground truth, or else the latest one, is read", name)
@@ -117,7 +118,7 @@ def _latest(source: Source, name: str, annotations: list[dict]) -> dict:
     )[1]
 
 
-def _annotated(source: Source, name: str, results: list) -> _Annotated:
+def _annotated(source: Source, name: str, results: list[Any]) -> _Annotated:
     image = _Annotated(Shapes(source, name), None, [])
     with faults_named(source, _EXPECTED, name):
         labelled = {r.get("id") for r in results if isinstance(r, dict) and isinstance(r.get("value"), dict) and _labels(r["value"])}
@@ -141,11 +142,11 @@ def _annotated(source: Source, name: str, results: list) -> _Annotated:
     return image
 
 
-def _labels(value: dict) -> list | None:
+def _labels(value: dict[str, Any]) -> list[Any] | None:
     return next((v for key, v in value.items() if key.endswith("labels") and isinstance(v, list) and v), None)
 
 
-def _read_shape(image: _Annotated, result: dict, value: dict) -> None:
+def _read_shape(image: _Annotated, result: dict[str, Any], value: dict[str, Any]) -> None:
     shapes, labels = image.shapes, _labels(value)
     if ("radiusX" not in value and "points" not in value and not {"x", "y", "width", "height"} <= value.keys()) or "sequence" in value:
         return shapes.leave_out("result", f"of the type {excerpt(result.get('type'), 40)}, which has no box, left out")
@@ -163,7 +164,7 @@ def _read_shape(image: _Annotated, result: dict, value: dict) -> None:
     return shapes.add(labels[0], *box) if box else shapes.leave_out("outline", "with fewer than three points, left out")
 
 
-def _bounds(shapes: Shapes, value: dict, size_wh: tuple[int, int]) -> Box | None:
+def _bounds(shapes: Shapes, value: dict[str, Any], size_wh: tuple[int, int]) -> Box | None:
     """Bounding box in pixels. A rectangle is rotated about its upper left corner, an ellipse about its centre."""
 
     def values(*keys: str) -> list[float]:

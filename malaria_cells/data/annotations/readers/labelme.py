@@ -70,7 +70,7 @@ def _name(source: Source, written: str) -> str:
     return renamed
 
 
-def _read_shape(shapes: Shapes, shape: dict, groups: dict[tuple[str, str], int]) -> None:
+def _read_shape(shapes: Shapes, shape: dict[str, Any], groups: dict[tuple[str, str], int]) -> None:
     kind, points = shape.get("shape_type") or "polygon", expect(shape["points"], list, "`points`")
     if not isinstance(kind, str) or kind not in _MIN_POINTS:
         return shapes.leave_out("shape", f"of the type {excerpt(kind, 40)}, which has no box, left out")

@@ -58,7 +58,7 @@ def _features(content: Any) -> Any:
     return content if content else None
 
 
-def _read_feature(shapes: Shapes, feature: dict) -> str | None:
+def _read_feature(shapes: Shapes, feature: dict[str, Any]) -> str | None:
     """Add an object to the shapes, or to the issues if it is left out; returns QuPath's type of the object if it was added."""
     geometry = expect(feature["geometry"], dict, "`geometry`")
     properties = expect(feature.get("properties") or {}, dict, "`properties`")
@@ -80,7 +80,7 @@ def _read_feature(shapes: Shapes, feature: dict) -> str | None:
     return None
 
 
-def _category(properties: dict) -> str | None:
+def _category(properties: dict[str, Any]) -> str | None:
     """The class, from `classification` (in older files `class`), which is a text or an object with `name` or `names`; None without one."""
     category = properties.get("classification", properties.get("class"))
     if isinstance(category, dict):
@@ -89,7 +89,7 @@ def _category(properties: dict) -> str | None:
     return None if category is None or category == "" else expect(category, str, "`classification`")
 
 
-def _outer_rings(geometry: dict) -> list[list] | None:
+def _outer_rings(geometry: dict[str, Any]) -> list[list[Any]] | None:
     """The outer outlines of a polygon or multipolygon, without its holes; None for other geometries."""
     kind = geometry.get("type")
     if kind not in ("Polygon", "MultiPolygon"):

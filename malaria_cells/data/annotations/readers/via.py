@@ -31,7 +31,8 @@ _EXPECTED = (
 _COLUMNS = ("filename", "region_shape_attributes", "region_attributes")
 _CLASS_ATTRIBUTES = ("label", "class", "type", "category", "name", "cell")
 
-Entry = tuple[str, list[tuple[dict, dict]]]  # an image's name, and the `shape_attributes` and `region_attributes` of its regions
+# An image's name, and the `shape_attributes` and `region_attributes` of its regions.
+Entry = tuple[str, list[tuple[dict[str, Any], dict[str, Any]]]]
 
 
 def recognises(source: Source) -> bool:
@@ -56,7 +57,7 @@ def read(source: Source) -> list[RawImage]:
     return [_read_image(source, name, regions, attribute) for name, regions in entries]
 
 
-def _metadata(content: Any) -> dict:
+def _metadata(content: Any) -> dict[str, Any]:
     if not isinstance(content, dict):
         return {}
     inner = content.get("_via_img_metadata", content)
@@ -73,12 +74,12 @@ def _from_json(source: Source) -> Iterable[Entry]:
             yield name, [_region(expect(r, dict, "a region")["shape_attributes"], r.get("region_attributes")) for r in listed]
 
 
-def _count_file_attributes(source: Source, name: str, attributes: dict) -> None:
+def _count_file_attributes(source: Source, name: str, attributes: dict[str, Any]) -> None:
     if any(map(_is_given, attributes.values())):
         source.issues.note("image", "with file attributes, which are not read", name)
 
 
-def _region(shape: Any, attributes: Any) -> tuple[dict, dict]:
+def _region(shape: Any, attributes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return expect(shape, dict, "`shape_attributes`"), expect(attributes or {}, dict, "`region_attributes`")
 
 
@@ -91,7 +92,7 @@ def _from_table(source: Source) -> Iterable[Entry]:
     header = _header(rows[0].fields) if rows else []
     if not set(_COLUMNS) <= set(header):
         raise TypeError(f"found the columns {', '.join(header) or '(none)'}")
-    images: dict[str, list[tuple[dict, dict]]] = {}
+    images: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
     declared: dict[str, str] = {}
     for row in rows[1:]:
         fields = dict(zip(header, row.fields, strict=False))
@@ -113,14 +114,14 @@ def _from_table(source: Source) -> Iterable[Entry]:
     return images.items()
 
 
-def _parsed(source: Source, line: int, text: str) -> dict:
+def _parsed(source: Source, line: int, text: str) -> dict[str, Any]:
     try:
         return expect(json.loads(text or "{}"), dict, "an attribute")
     except (ValueError, TypeError, RecursionError):
         raise InputError(f"{source.path}: line {line} has {excerpt(text)}; expected JSON as VIA writes it") from None
 
 
-def _attribute(source: Source, regions: list[dict]) -> str | None:
+def _attribute(source: Source, regions: list[dict[str, Any]]) -> str | None:
     """The attribute that names the class: the only one, or the only one of `_CLASS_ATTRIBUTES`; None without regions."""
     counts = Counter(name for attributes in regions for name, value in attributes.items() if _is_given(value))
     if not regions or len(counts) == 1:
@@ -145,7 +146,7 @@ def _is_given(value: Any) -> bool:
     return any(value.values()) if isinstance(value, dict) else value not in (None, "")
 
 
-def _value(attributes: dict, name: str, image: str) -> str | None:
+def _value(attributes: dict[str, Any], name: str, image: str) -> str | None:
     """The class of a region, or None; the value of a checkbox is an object with a truth value for each option."""
     value = attributes.get(name)
     if isinstance(value, dict):
@@ -156,7 +157,7 @@ def _value(attributes: dict, name: str, image: str) -> str | None:
     return None if value is None or value == "" else expect(value, str, f"the attribute '{name}' of a region")
 
 
-def _read_image(source: Source, name: str, regions: list[tuple[dict, dict]], attribute: str | None) -> RawImage:
+def _read_image(source: Source, name: str, regions: list[tuple[dict[str, Any], dict[str, Any]]], attribute: str | None) -> RawImage:
     shapes = Shapes(source, name)
     with faults_named(source, _EXPECTED, name):
         for shape, attributes in regions:
@@ -170,7 +171,7 @@ def _read_image(source: Source, name: str, regions: list[tuple[dict, dict]], att
     return shapes.image()
 
 
-def _bounds(shapes: Shapes, kind: str, shape: dict) -> Box:
+def _bounds(shapes: Shapes, kind: str, shape: dict[str, Any]) -> Box:
     def values(*keys: str) -> list[float]:
         return numbers(shapes.source.path, shapes.name, *(shape[key] for key in keys))
 

@@ -43,14 +43,14 @@ def _is_asset(entry: Any) -> bool:
     return isinstance(entry, dict) and isinstance(entry.get("asset"), dict) and isinstance(entry.get("regions"), list)
 
 
-def _entries(content: Any) -> list:
+def _entries(content: Any) -> list[Any]:
     if not isinstance(content, dict):
         return []
     assets = content.get("assets")
     return list(assets.values()) if isinstance(assets, dict) else [content]
 
 
-def _read_image(source: Source, entry: dict) -> RawImage:
+def _read_image(source: Source, entry: dict[str, Any]) -> RawImage:
     asset = expect(entry["asset"], dict, "`asset`")
     shapes = Shapes(source, expect(asset["name"], str, "`name`"))
     with faults_named(source, _EXPECTED, shapes.name):
