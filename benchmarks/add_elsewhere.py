@@ -13,7 +13,7 @@ import yaml
 from malaria_cells.base import files
 from malaria_cells.inference.model_description import ABOUT, plain
 from malaria_cells.inference.model_yaml import load_description
-from malaria_cells.training.elsewhere import read_elsewhere
+from malaria_cells.training.errors_elsewhere import read_elsewhere
 
 
 def main() -> None:

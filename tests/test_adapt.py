@@ -26,7 +26,7 @@ from malaria_cells.inference.model_yaml import load_description
 from malaria_cells.inference.suppression import NestedBoxes
 from malaria_cells.inference.tta import Refinement
 from malaria_cells.models.stored.keras_files import load_network
-from malaria_cells.training import few
+from malaria_cells.training import few_images
 from malaria_cells.training.budget import MIN_FRACTION, Budget, Plan, Stage, plan_of, stages_of
 from tests.conftest import write_bbbc041, write_image
 from tests.test_leaks import NAMES, slides
@@ -64,9 +64,9 @@ def test_a_slow_machine_takes_fewer_steps_and_ends_in_time(slower):
 def test_few_infected_cells_leave_the_start_models_decisions():
     start = DetectionSettings(infected_threshold=0.3, candidate_threshold=0.1, cell_threshold=0.4, proposal_weight=0.5)
     chosen = DetectionSettings(infected_threshold=0.7, candidate_threshold=0.3, cell_threshold=0.6, proposal_weight=0.25, nms_iou=0.6)
-    none = few.blended_settings(chosen, start, n_infected=4, n_cells=500)
+    none = few_images.blended_settings(chosen, start, n_infected=4, n_cells=500)
     assert (none.infected_threshold, none.candidate_threshold, none.cell_threshold, none.nms_iou) == (0.3, 0.1, 0.6, 0.6)
-    half = few.blended_settings(chosen, start, n_infected=10, n_cells=20)
+    half = few_images.blended_settings(chosen, start, n_infected=10, n_cells=20)
     assert (half.infected_threshold, half.candidate_threshold) == pytest.approx((0.5, 0.2))
     assert (half.cell_threshold, half.proposal_weight) == (0.4, 0.5)
 
@@ -74,10 +74,10 @@ def test_few_infected_cells_leave_the_start_models_decisions():
 def test_few_infected_cells_leave_the_start_models_platt_scaling():
     carried = InfectionSigmoid((False, True, True, False), 2.0, -1.0)
     fitted = Calibration(1.0, 0.9, (0.1,) * 4, InfectionSigmoid(carried.classes, 1.0, 1.0))
-    assert few.blended_calibration(fitted, carried, 3).infection == carried
-    assert few.blended_calibration(fitted, carried, 10).infection == InfectionSigmoid(carried.classes, 1.5, 0.0)
-    assert few.blended_calibration(replace(fitted, infection=None), carried, 90).infection == carried
-    assert few.blended_calibration(fitted, None, 0) == fitted
+    assert few_images.blended_calibration(fitted, carried, 3).infection == carried
+    assert few_images.blended_calibration(fitted, carried, 10).infection == InfectionSigmoid(carried.classes, 1.5, 0.0)
+    assert few_images.blended_calibration(replace(fitted, infection=None), carried, 90).infection == carried
+    assert few_images.blended_calibration(fitted, None, 0) == fitted
 
 
 @pytest.mark.parametrize("scaling", [None, InfectionSigmoid((False, True, False), 1.5, 0.6)])
@@ -88,10 +88,10 @@ def test_carried_over_the_start_models_probability_of_infection_stays(scaling):
     raw = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     is_infected = np.array([False, True, False, False])
     start = Calibration(1.0, 0.7, (0.5, -3.0, 0.4), scaling)
-    mapped = few.start_in_new_classes(start, [0, 1, None, 2], is_infected)
+    mapped = few_images.start_in_new_classes(start, [0, 1, None, 2], is_infected)
     assert mapped.log_prior_ratio == pytest.approx((0.5, -3.0, 0.45, 0.4))
     fitted = Calibration(1.4, 0.0, (0.4, 0.0, -0.5, -0.1))
-    blended = few.blended_calibration(fitted, few.carried_over(scaling, mapped, fitted, raw, is_infected), 0)
+    blended = few_images.blended_calibration(fitted, few_images.carried_over(scaling, mapped, fitted, raw, is_infected), 0)
     wanted = replace(mapped, infection=scaling and InfectionSigmoid(tuple(is_infected.tolist()), scaling.slope, scaling.offset))
     before, now = wanted(raw)[:, 1], blended(raw)[:, 1]
     suspicious = np.argsort(-before)[:40]
@@ -116,7 +116,7 @@ def test_the_share_of_new_weights_is_that_by_which_classes_are_told_apart():
     ids = rng.choice(3, 400, p=[0.6, 0.2, 0.2])
     bad, good = np.full((400, 3), 1 / 3), 0.1 + 0.7 * np.eye(3)[ids]
     for by_fraction, best in (([bad] * 4 + [good], 1.0), ([bad, bad, good, good, good], 0.5), ([good] * 5, 0.0)):
-        found = few.OutOfFold(ids, by_fraction, np.full(3, 1 / 3), np.array([False, True, False]))
+        found = few_images.OutOfFold(ids, by_fraction, np.full(3, 1 / 3), np.array([False, True, False]))
         assert found.best_fraction()[0] == best
 
 
@@ -125,7 +125,7 @@ def test_two_cells_of_a_rare_class_do_not_decide_the_share_of_new_weights():
     before = np.full((402, 3), 1 / 3)
     after = 0.05 + 0.85 * np.eye(3)[ids]
     after[-2:] = 0.98, 0.019, 0.001  # the new weights are wrong about both cells of the rare class, and right about all others
-    found = few.OutOfFold(ids, [before, before, after, after, after], np.full(3, 1 / 3), np.array([False, False, False]))
+    found = few_images.OutOfFold(ids, [before, before, after, after, after], np.full(3, 1 / 3), np.array([False, False, False]))
     assert found.best_fraction()[0] == 0.5
     raw, calibration = found.calibrated(0.5)
     nll = -calibration.log_probabilities(raw)[np.arange(402), ids]

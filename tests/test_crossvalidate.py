@@ -18,7 +18,7 @@ from malaria_cells.data.dataset import load_data_set
 from malaria_cells.data.sample import write_sample
 from malaria_cells.inference.model_description import ABOUT, file_fingerprint
 from malaria_cells.inference.model_yaml import load_description
-from malaria_cells.training.elsewhere import read_elsewhere
+from malaria_cells.training.errors_elsewhere import read_elsewhere
 from malaria_cells.training.two_stage_data import check_single_cells
 from tests.test_leaks import NAMES, slides
 

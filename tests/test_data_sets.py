@@ -9,9 +9,9 @@ from PIL import Image
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.config import OneSet, load_config, make_config, names_of
-from malaria_cells.data.data_sets import said_of_unannotated
+from malaria_cells.data.data_sets import describe_unannotated
 from malaria_cells.data.dataset import load_data_set
-from malaria_cells.data.single_cell_sets import said_of_labels_not_in_images, said_of_single_cells
+from malaria_cells.data.single_cell_sets import describe_labels_not_in_images, describe_single_cells
 from tests.conftest import write_bbbc041
 from tests.test_leaks import NAMES, annotate, slides
 
@@ -41,7 +41,7 @@ def test_every_set_is_in_every_part_under_its_own_name(two):
     assert all(p.group == p.key and p.weight == (1 if p.data_set == "lab" else 0.5) for p in every.images)
     assert every.class_counts.tolist() == [20, 10, 0]
     assert {p.data_set: p.unannotated for p in every.images} == {"lab": (1, 2), "lab2": (2,)}
-    assert said_of_unannotated(every) == [
+    assert describe_unannotated(every) == [
         "lab: does not annotate leukocyte, platelet: unknown there, not background",
         "lab2: does not annotate platelet: unknown there, not background",
     ]
@@ -147,10 +147,10 @@ def test_single_cells_are_beside_the_parts_and_may_be_of_several_classes(two, ce
     ]
     assert single.labels == data.train.labels
     assert len(data.all_cut) == len(data.all_images) + 6
-    assert said_of_single_cells(single) == [
+    assert describe_single_cells(single) == [
         "cells: 6 images of single cells, which train the classifier alone: leukocyte 3, ring or platelet 3"
     ]
-    assert said_of_single_cells(load(two).single_cells) == []
+    assert describe_single_cells(load(two).single_cells) == []
     # What is measured of images is measured of them alone.
     assert data.all_cut.median_cell_size == data.all_images.median_cell_size
 
@@ -198,13 +198,13 @@ def test_images_with_one_label_are_no_single_cells(two, cells, tmp_path, caplog)
 
 def test_of_a_label_that_no_image_has_it_is_said_whether_single_cells_teach_it(two, cells):
     data = load([two[0], cells], labels=[*LABELS, "schizont"])
-    assert said_of_labels_not_in_images(data.train, data.single_cells) == [
+    assert describe_labels_not_in_images(data.train, data.single_cells) == [
         "labels: 'leukocyte' does not occur in the training part; the model learns it from images of single cells alone",
         "labels: 'platelet' does not occur in the training part; single cells labelled with several classes include it, "
         "but the model cannot distinguish it by them",
         "labels: 'schizont' does not occur in the training part; the model cannot learn it",
     ]
-    assert said_of_labels_not_in_images(data.train, None)[0].endswith("training part; the model cannot learn it")
+    assert describe_labels_not_in_images(data.train, None)[0].endswith("training part; the model cannot learn it")
 
 
 def test_whose_fault_it_is_is_said(two, tmp_path):

@@ -44,7 +44,7 @@ from malaria_cells.results.run_report import write_run_report
 from malaria_cells.results.run_results import RunResults
 from malaria_cells.results.sections import counted_headline
 from malaria_cells.results.verdicts import Verdicts
-from malaria_cells.training.elsewhere import read_elsewhere
+from malaria_cells.training.errors_elsewhere import read_elsewhere
 from malaria_cells.training.fit_familiarity import fit_familiarity, sets_without_infected
 
 SIZE_WH = (480, 360)

@@ -179,8 +179,8 @@ ORDER = {
     ],
     "training": [
         "budget",
-        "elsewhere",
-        "few",
+        "errors_elsewhere",
+        "few_images",
         "classifier_data",
         "fit_classifier",
         "fit_one_stage",

@@ -13,7 +13,7 @@ from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.evaluation import average_precision, class_matches, detection_metrics, error_rates
 from malaria_cells.evaluation.by_data_set import figures_by_data_set
 from malaria_cells.evaluation.error_analysis import confusion, score_reliability
-from malaria_cells.results.scored_by import said_of_labels
+from malaria_cells.results.scored_by import describe_labels
 from malaria_cells.results.training_report import figures_by_data_set as section
 from malaria_cells.training.thresholds import _best_cell_threshold
 from tests.conftest import write_bbbc041
@@ -118,10 +118,10 @@ def test_false_alarms_of_labels_that_no_annotation_has_are_pointed_out(tmp_path,
     write_bbbc041(tmp_path, {"0.png": [("red blood cell", 1, 1, 30, 30), ("ring", 40, 40, 70, 70)]})
     truth = list(read_truth(request(tmp_path), tmp_path, ["0.png"], six_classes).images)
     found = detections([[1, 1, 30, 30], [40, 1, 60, 30]], [0, 1], [0.9, 0.9], n_classes=7, labels=six_classes)
-    said = said_of_labels(truth, [found], six_classes)
+    said = describe_labels(truth, [found], six_classes)
     assert said.startswith("labels without an annotation, so each detection is a false alarm: leukocyte (1 in all)")
     assert said.endswith("add --annotated-labels 'red blood cell,ring'")
-    assert said_of_labels(truth, [found[:1]], six_classes) == ""
+    assert describe_labels(truth, [found[:1]], six_classes) == ""
 
 
 def test_whole_images_know_no_such_labels(untrained_model, tmp_path):

@@ -25,7 +25,7 @@ from malaria_cells.inference.unfamiliar import (
     relative_evidence,
 )
 from malaria_cells.proposals import Proposer
-from malaria_cells.training.elsewhere import as_elsewhere, content_of, measured_evidence
+from malaria_cells.training.errors_elsewhere import as_elsewhere, content_of, measured_evidence
 
 LABELS = LabelSet(("red blood cell", "leukocyte", "ring", "schizont"), (), ("ring", "schizont"), ("red blood cell",))
 

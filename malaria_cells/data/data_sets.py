@@ -210,7 +210,7 @@ def groups_of(images: Iterable[AnnotatedImage]) -> set[str]:
     return {p.group for p in images}
 
 
-def said_of_unannotated(annotations: AnnotationSet) -> list[str]:
+def describe_unannotated(annotations: AnnotationSet) -> list[str]:
     """One line for each data set with unannotated classes, naming them."""
     lines = []
     for name, images in annotations.by_data_set().items():

@@ -75,7 +75,7 @@ def _labelled_images(name: str, read: SetAsRead, reference_size: float) -> Annot
     return replace(read.rest, images=labelled)
 
 
-def said_of_single_cells(single_cells: AnnotationSet | None) -> list[str]:
+def describe_single_cells(single_cells: AnnotationSet | None) -> list[str]:
     """One line for each data set of single cells, with the number of images of each label."""
     if single_cells is None:
         return []
@@ -87,7 +87,7 @@ def said_of_single_cells(single_cells: AnnotationSet | None) -> list[str]:
     return lines
 
 
-def said_of_labels_not_in_images(train: AnnotationSet, single_cells: AnnotationSet | None) -> list[str]:
+def describe_labels_not_in_images(train: AnnotationSet, single_cells: AnnotationSet | None) -> list[str]:
     """One line for each label without a cell in the training images, saying whether single cells provide it."""
     images = () if single_cells is None else single_cells.images
     certain = {int(c) for p in images if not p.one_of for c in p.cell_class_ids}

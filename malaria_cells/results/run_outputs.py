@@ -30,7 +30,7 @@ from malaria_cells.results.output_folder import ANNOTATED, COMPARED, WITHOUT_RED
 from malaria_cells.results.overlay import draw_detections
 from malaria_cells.results.review import FOLDER, write_review
 from malaria_cells.results.run_results import RunResults
-from malaria_cells.results.scored_by import said_of_labels, scored_without
+from malaria_cells.results.scored_by import describe_labels, scored_without
 from malaria_cells.results.tables import say_ending, write_counts, write_detections, write_failed, write_matches
 from malaria_cells.results.verdicts import Verdicts
 
@@ -125,7 +125,7 @@ class DetectionOutput:
         if "ignored_labels" in unscored:
             regions = number_of(sum(int(p.ignore.sum()) for p in images), "region")
             print(f"ignored labels, scored as neither right nor wrong: {', '.join(unscored['ignored_labels'])} ({regions} in all)")
-        message = said_of_labels(images, detections, self.labels)
+        message = describe_labels(images, detections, self.labels)
         if message:
             print(message)
         write_matches(self.folder / "per_class.csv", class_matches(images, detections, self.labels, metrics.by_class.ap50))

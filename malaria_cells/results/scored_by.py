@@ -20,7 +20,7 @@ def scored_without(truth: AnnotationSet, labels: LabelSet) -> dict[str, Any]:
     return content
 
 
-def said_of_labels(images: list[AnnotatedImage], detections: list[Detections], labels: LabelSet) -> str:
+def describe_labels(images: list[AnnotatedImage], detections: list[Detections], labels: LabelSet) -> str:
     """Return a message about detections whose labels the annotation does not have, and how they are scored; empty if there are none."""
     unannotated = sorted({i for p in images for i in p.unannotated})
     if unannotated:

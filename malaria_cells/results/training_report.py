@@ -14,7 +14,7 @@ from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.seen_before import SEEN, warning_of_seen
-from malaria_cells.data.single_cell_sets import said_of_single_cells
+from malaria_cells.data.single_cell_sets import describe_single_cells
 from malaria_cells.evaluation.by_data_set import DETECTION, at
 from malaria_cells.inference.calibration import reliability
 from malaria_cells.inference.counting import count_detected
@@ -85,7 +85,7 @@ def _write_report(folder: Path, name: str, trained: TrainingResult) -> None:
 
 def _single_cells(config: Config, data: DataSet) -> list[tuple[str, str]]:
     """Return the facts on images of single cells; a one-stage detector is not trained on them."""
-    messages = said_of_single_cells(data.single_cells) if config.detector == "two_stage" else []
+    messages = describe_single_cells(data.single_cells) if config.detector == "two_stage" else []
     return [("Single cells", line) for line in messages]
 
 

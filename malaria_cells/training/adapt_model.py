@@ -19,7 +19,7 @@ from malaria_cells.inference.calibration import Calibration, InfectionSigmoid
 from malaria_cells.inference.error_rates import ErrorRates
 from malaria_cells.inference.model_description import ModelDescription, file_fingerprint
 from malaria_cells.inference.model_folder import load_detector, save_model
-from malaria_cells.training import few, transfer
+from malaria_cells.training import few_images, transfer
 from malaria_cells.training.adaptation import Adaptation
 from malaria_cells.training.adaptation_result import PART, AdaptationImages, Adapted
 from malaria_cells.training.budget import Budget, Plan, plan_of, stages_of
@@ -109,7 +109,7 @@ class ModelAdaptation:
         validated = self._cross_validated(work)
         curves, runs = self._train_on_all(work, validated)
         save_model(folder, work.classifiers, validated.description, work.proposer)
-        after, messages = _figures(self.annotated, validated.detected), few.said_of_few(self.labels, *self.counts)
+        after, messages = _figures(self.annotated, validated.detected), few_images.describe_few(self.labels, *self.counts)
         record = self._record(validated, plan, budget, {"kept": messages, "before": before, "after": after})
         parts = DataSet(self.annotated, self.annotated.subset(()), self.images.test)
         keep_record(folder, self.config, parts, record, runs)
@@ -127,13 +127,13 @@ class ModelAdaptation:
         out_of_fold, folds = work.classifiers_out_of_fold(stores, len(names), start.settings.tta)
         fraction, losses = out_of_fold.best_fraction()
         raw, fitted = out_of_fold.calibrated(fraction)
-        calibration = few.blended_calibration(fitted, self._start_scaling(fitted, raw, out_of_fold.is_infected), n_infected)
+        calibration = few_images.blended_calibration(fitted, self._start_scaling(fitted, raw, out_of_fold.is_infected), n_infected)
         description = self._description(stores[0].fingerprint, replace(start, calibration=calibration))
         description = replace(description, box_margins=fit_margins("watershed", self.annotated, self.config.stain_normalization))
         detector = assemble(description, work.cascade, work.centres)
         predictions = work.predictions_out_of_fold(detector, folds, fraction)
         chosen, _ = choose_thresholds(detector, self.annotated, predictions)
-        settings = few.blended_settings(chosen.settings, start.settings, n_infected, n_cells)
+        settings = few_images.blended_settings(chosen.settings, start.settings, n_infected, n_cells)
         detector = detector.with_settings(**asdict(settings))
         detected = [detector.decide(*predictions[p.key]) for p in self.annotated.images]
         limits = start.familiarity.limits if start.familiarity else None
@@ -176,7 +176,9 @@ class ModelAdaptation:
             return None
         start = self.start.description.calibration
         columns = classes_of(self.start, self.labels, len(is_infected)).columns_before
-        return few.carried_over(start.infection, few.start_in_new_classes(start, columns, is_infected), fitted, raw, is_infected)
+        return few_images.carried_over(
+            start.infection, few_images.start_in_new_classes(start, columns, is_infected), fitted, raw, is_infected
+        )
 
     def _start_figures(self) -> dict[str, float | None] | None:
         """The start model's figures on the images; None if it has labels that the new model lacks."""
@@ -216,11 +218,11 @@ class ModelAdaptation:
         )
 
     def _errors(self, detected: list[Detections], n_infected: int) -> ErrorRates | None:
-        """Error rates out of fold; those of infected cells are the start model's if fewer than `few.MIN_INFECTED` are annotated."""
+        """Error rates out of fold; those of infected cells are the start model's if fewer than `few_images.MIN_INFECTED` are annotated."""
         if not self.labels.is_infected.any():
             return None
         errors, start_errors = error_rates(list(self.annotated.images), detected, self.labels), self.start.description.errors
-        if n_infected >= few.MIN_INFECTED or start_errors is None:
+        if n_infected >= few_images.MIN_INFECTED or start_errors is None:
             return errors
         return replace(errors, infected=start_errors.infected, detected=start_errors.detected)
 

@@ -36,11 +36,11 @@ from malaria_cells.training.budget import CLASSIFIER_EPOCHS, REFINER_EPOCHS, Bud
 from malaria_cells.training.cascade import cascade_of, train_classifiers
 from malaria_cells.training.classifier_data import TrainingData
 from malaria_cells.training.exchangeable import Exchangeable
-from malaria_cells.training.few import FRACTIONS, OutOfFold, nearest_of_best
+from malaria_cells.training.few_images import FRACTIONS, OutOfFold, nearest_of_best
 from malaria_cells.training.fit_classifier import Trained, predict_rows
 
 PROPOSER_BATCH = 8  # crops per step
-AP_TOLERANCE = 0.003  # cell AP50; see `few.LOSS_TOLERANCE`
+AP_TOLERANCE = 0.003  # cell AP50; see `few_images.LOSS_TOLERANCE`
 MAX_COMPARED = 16  # images that the proposers are compared on
 CandidatesAndScores = tuple[np.ndarray, np.ndarray]
 

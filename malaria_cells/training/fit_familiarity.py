@@ -14,7 +14,7 @@ from malaria_cells.inference.detector import Detector
 from malaria_cells.inference.error_rates import ErrorRates
 from malaria_cells.inference.familiarity import FamiliarityLimits, FamiliarityModel, appearance, fit, measure
 from malaria_cells.inference.familiarity.signals import SIGNALS
-from malaria_cells.training.elsewhere import read_elsewhere
+from malaria_cells.training.errors_elsewhere import read_elsewhere
 
 MAX_IMAGES = 100  # training images measured per data set; more did not change the result
 

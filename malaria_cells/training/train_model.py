@@ -15,9 +15,9 @@ from malaria_cells.base.text import number_of, rounded
 from malaria_cells.config import Config
 from malaria_cells.data.augment import check_policy
 from malaria_cells.data.data_record import data_record
-from malaria_cells.data.data_sets import said_of_unannotated
+from malaria_cells.data.data_sets import describe_unannotated
 from malaria_cells.data.dataset import DataSet, load_data_set, with_labels
-from malaria_cells.data.single_cell_sets import said_of_labels_not_in_images, said_of_single_cells
+from malaria_cells.data.single_cell_sets import describe_labels_not_in_images, describe_single_cells
 from malaria_cells.evaluation.by_data_set import DETECTION, at, has_named_sets
 from malaria_cells.fitting import run_folders
 from malaria_cells.fitting.claim import check_folder, check_place, claimed
@@ -26,7 +26,7 @@ from malaria_cells.inference.model_description import ABOUT
 from malaria_cells.models import check_model_name
 from malaria_cells.proposals import check_method
 from malaria_cells.proposals.learned.habits import measured
-from malaria_cells.training.elsewhere import read_elsewhere
+from malaria_cells.training.errors_elsewhere import read_elsewhere
 from malaria_cells.training.one_stage import train_one_stage_into
 from malaria_cells.training.start_model import with_start
 from malaria_cells.training.training_result import TrainingResult
@@ -141,10 +141,10 @@ def _describe(data: DataSet) -> None:
     for row, annotations in rows:
         counts = zip(names, annotations.class_counts, strict=True)
         print(f"{row:{width}}{len(annotations):>9}" + "".join(f"  {c:>{max(len(n), 6)}}" for n, c in counts))
-    for line in (*said_of_single_cells(data.single_cells), *said_of_unannotated(data.train), *measured(data.train)):
+    for line in (*describe_single_cells(data.single_cells), *describe_unannotated(data.train), *measured(data.train)):
         print(line)
     sys.stdout.flush()
-    for line in said_of_labels_not_in_images(data.train, data.single_cells):
+    for line in describe_labels_not_in_images(data.train, data.single_cells):
         log.warning(line)
 
 

@@ -19,7 +19,7 @@ from malaria_cells.inference.error_rates import ErrorRates
 from malaria_cells.inference.model_folder import load_detector
 from malaria_cells.inference.unfamiliar import Evidence, applies_to
 from malaria_cells.results.training_report import write_training_files
-from malaria_cells.training.elsewhere import as_elsewhere, content_of, measured_evidence
+from malaria_cells.training.errors_elsewhere import as_elsewhere, content_of, measured_evidence
 from malaria_cells.training.start_model import start_of, with_start
 from malaria_cells.training.train_model import train_data_set
 

@@ -12,10 +12,10 @@ from malaria_cells.config import load_config
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotationSet, load_annotations
 from malaria_cells.data.augment import check_policy
-from malaria_cells.data.data_sets import said_of_unannotated
+from malaria_cells.data.data_sets import describe_unannotated
 from malaria_cells.data.dataset import load_data_set, with_labels
 from malaria_cells.data.patch_store import Cropping, build_patch_store
-from malaria_cells.data.single_cell_sets import said_of_single_cells
+from malaria_cells.data.single_cell_sets import describe_single_cells
 from malaria_cells.data.stain import Normalization
 from malaria_cells.proposals.learned.annotated_sizes import unusual_cell_sizes
 from malaria_cells.proposals.learned.habits import measured
@@ -79,7 +79,7 @@ def explore(request: AnnotationRequest | None, config_path: Path | None, overrid
         config = load_config(config_path, [*overrides, *([f"train_images={request.source}", "data_sets=null"] if request else [])])
         config = with_start(with_labels(config))
         data = load_data_set(config)
-        annotations, single = data.all_images, said_of_single_cells(data.single_cells)
+        annotations, single = data.all_images, describe_single_cells(data.single_cells)
         size, context, cache, stain = config.image_size, config.context, Path(config.patch_cache), config.stain_normalization
     elif request is not None:
         annotations = request.read(warn=False)
@@ -119,7 +119,7 @@ def summary(annotations: AnnotationSet) -> list[str]:
         n_boxes = annotations.class_counts_by_image.sum(axis=1)
         empty = int((n_boxes == 0).sum())
         lines += ["", f"boxes per image: median {np.median(n_boxes):g}, maximum {n_boxes.max()}; images without boxes: {empty}"]
-        lines += [*_other_magnifications(annotations), *said_of_unannotated(annotations), *measured(annotations)]
+        lines += [*_other_magnifications(annotations), *describe_unannotated(annotations), *measured(annotations)]
     if len(annotations.issues) > MAX_ISSUES:
         lines += ["", "left out or mended, all lines:", *(f"  {issue}" for issue in annotations.issues)]
     return lines

@@ -145,7 +145,7 @@ def _blended(fitted: object, start: object, key: str, weight: float) -> float:
     return float(weight * getattr(fitted, key) + (1 - weight) * getattr(start, key))
 
 
-def said_of_few(labels: LabelSet, n_infected: int, n_cells: int) -> list[str]:
+def describe_few(labels: LabelSet, n_infected: int, n_cells: int) -> list[str]:
     """Return messages, one line each, about the thresholds that stay the start model's because there are too few cells."""
     messages = []
     if n_cells < MIN_CELLS:
