@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from malaria_cells.data import boxes
+from malaria_cells.data.boxes import WORKING_CELL_SIZE
 from malaria_cells.proposals import Proposer
-from malaria_cells.proposals.learned.prediction import MULTIPLE, PADDING, STRIDE, WORKING_CELL_SIZE, decode, learned_boxes
+from malaria_cells.proposals.learned.prediction import MULTIPLE, PADDING, STRIDE, decode, learned_boxes
 from malaria_cells.proposals.learned.targets import (
     CENTRE,
     CHANNELS,

@@ -16,9 +16,10 @@ from PIL import Image
 from malaria_cells.app.cli import main
 from malaria_cells.base.errors import InputError
 from malaria_cells.data import boxes
+from malaria_cells.data.boxes import WORKING_CELL_SIZE
 from malaria_cells.data.images import read_image
 from malaria_cells.proposals import Proposer
-from malaria_cells.proposals.learned.prediction import PADDING, STRIDE, WORKING_CELL_SIZE, seen_mirrored
+from malaria_cells.proposals.learned.prediction import PADDING, STRIDE, seen_mirrored
 from malaria_cells.proposals.learned.targets import CENTRE, CHANNELS, NEARNESS
 from malaria_cells.proposals.learned.training import RARE_FRACTION, Draws
 from malaria_cells.proposals.learned.training_images import (

@@ -145,7 +145,7 @@ def test_it_takes_the_package_s_hill_of_a_histogram():
 
 def test_its_numbers_are_the_package_s():
     ours, classify = standalone.proposals, standalone.classification
-    assert (ours.CELL, ours.STRIDE, ours.MULTIPLE) == (prediction.WORKING_CELL_SIZE, prediction.STRIDE, prediction.MULTIPLE)
+    assert (ours.CELL, ours.STRIDE, ours.MULTIPLE) == (boxes.WORKING_CELL_SIZE, prediction.STRIDE, prediction.MULTIPLE)
     assert (ours.PADDING, ours.RECEPTIVE_RADIUS, ours.TILE) == (prediction.PADDING, prediction.RECEPTIVE_RADIUS, tiles.SIDE)
     assert (ours.MAX_LOG_SIZE, ours.MIRRORS, ours.ENOUGH) == (prediction.MAX_LOG_SIZE, prediction._MIRRORS, boxes.ENOUGH)
     assert (ours.MAX_WORKING_PIXELS, standalone.images.MAX_PIXELS) == (prediction.MAX_WORKING_PIXELS, refusal.MAX_PIXELS)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from malaria_cells.proposals.learned.prediction import MULTIPLE, PADDING, RECEPTIVE_RADIUS, STRIDE, WORKING_CELL_SIZE, decode, padded
+from malaria_cells.data.boxes import WORKING_CELL_SIZE
+from malaria_cells.proposals.learned.prediction import MULTIPLE, PADDING, RECEPTIVE_RADIUS, STRIDE, decode, padded
 from malaria_cells.proposals.tiles import in_tiles
 
 

@@ -4,13 +4,14 @@ A folder cannot be replaced in one step. The new folder is written beside the ol
 to its path. If the process is killed between the two moves, `put_back` restores the old folder.
 """
 
+import csv
 import hashlib
 import json
 import logging
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -172,3 +173,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as strict JSON (no NaN) to `path`, atomically."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a table as UTF-8 to `path`, atomically."""
+    # Bytes of a name that are not UTF-8 are written as \\x.., as in Python's messages.
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)

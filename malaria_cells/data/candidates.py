@@ -7,7 +7,6 @@ import numpy as np
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotatedImage
 
-MATCH_IOU = 0.5  # IoU from which a proposal is labelled as the annotated cell
 # IoU below which a proposal is background; between the two thresholds it is ambiguous and left out.
 BACKGROUND_IOU = 0.3
 # Proposal score from which a proposal without an annotated cell is probably a cell that the annotators missed.
@@ -33,7 +32,7 @@ def label_candidates(
 ) -> Candidates:
     """Label proposals with the class of the annotated cell they overlap, or as background; leave ambiguous ones out.
 
-    Ambiguous are proposals whose IoU with a cell is between `BACKGROUND_IOU` and `MATCH_IOU`, proposals of which half or more lies in
+    Ambiguous are proposals whose IoU with a cell is between `BACKGROUND_IOU` and `boxes.MATCH_IOU`, proposals of which half or more lies in
     an ignore region, and confident proposals without a cell away from the image's edge, which may be cells that annotators missed.
 
     Args:
@@ -44,7 +43,7 @@ def label_candidates(
     """
     ious = boxes.iou_matrix(proposals_xyxy, image.cells_xyxy)
     best_iou = ious.max(axis=1, initial=0)
-    is_cell = best_iou >= MATCH_IOU
+    is_cell = best_iou >= boxes.MATCH_IOU
     class_ids = np.full(len(proposals_xyxy), background_class_id, dtype=np.int64)
     if is_cell.any():
         class_ids[is_cell] = image.cell_class_ids[ious[is_cell].argmax(axis=1)]

@@ -14,10 +14,9 @@ from malaria_cells.evaluation.matches import (
     interval_coverage,
     micro_f1,
 )
-from malaria_cells.evaluation.unscored import MATCH_IOU, is_unknown, unscored
+from malaria_cells.evaluation.unscored import is_unknown, unscored
 
 __all__ = [
-    "MATCH_IOU",
     "AveragePrecision",
     "ClassMatches",
     "DetectionMetrics",

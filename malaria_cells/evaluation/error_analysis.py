@@ -7,7 +7,7 @@ from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotatedImage
 from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.evaluation import MATCH_IOU, micro_f1, unscored
+from malaria_cells.evaluation import micro_f1, unscored
 from malaria_cells.inference.calibration import Reliability, reliability
 
 
@@ -38,7 +38,7 @@ def confusion(images: list[AnnotatedImage], detections: list[Detections], labels
         counted.append(sv.Detections(xyxy=detected.xyxy, confidence=detected.confidence, class_id=detected.counted_as))
     truth = [sv.Detections(xyxy=image.cells_xyxy, class_id=image.cell_class_ids) for image in images]
     names = list(labels.names)
-    return sv.ConfusionMatrix.from_detections(counted, truth, names, conf_threshold=0.0, iou_threshold=MATCH_IOU).matrix.astype(int)
+    return sv.ConfusionMatrix.from_detections(counted, truth, names, conf_threshold=0.0, iou_threshold=boxes.MATCH_IOU).matrix.astype(int)
 
 
 def f1_by_image(images: list[AnnotatedImage], detections: list[Detections], labels: LabelSet) -> np.ndarray:

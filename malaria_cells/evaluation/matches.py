@@ -10,7 +10,7 @@ from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotatedImage
 from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.evaluation.unscored import MATCH_IOU, is_unknown, unscored
+from malaria_cells.evaluation.unscored import is_unknown, unscored
 from malaria_cells.inference.counting import count
 from malaria_cells.inference.error_rates import ErrorRates, extra_variance
 
@@ -107,7 +107,7 @@ def _coverage(held: list[bool]) -> dict[str, float | None]:
 def _true_and_false_positives(detected: Detections, truth_xyxy: np.ndarray, image: AnnotatedImage) -> tuple[int, int]:
     """Numbers of detections that match a true box, and of those that do not and are not `unscored`."""
     detected = detected[np.argsort(-detected.confidence, kind="stable")]
-    matched = boxes.match(detected.xyxy, truth_xyxy, MATCH_IOU) >= 0
+    matched = boxes.match(detected.xyxy, truth_xyxy) >= 0
     return int(matched.sum()), int((~matched & ~unscored(detected, image, detected.counted_as)).sum())
 
 

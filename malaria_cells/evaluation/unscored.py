@@ -6,7 +6,7 @@ from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotatedImage
 from malaria_cells.data.detections import Detections
 
-MATCH_IOU = 0.5  # IoU from which a detection matches a true box
+MIN_IGNORED = 0.5  # fraction of a detection on one ignore region from which it is left out
 
 
 def unscored(found: Detections, image: AnnotatedImage, class_ids: np.ndarray) -> np.ndarray:
@@ -23,7 +23,7 @@ def unscored(found: Detections, image: AnnotatedImage, class_ids: np.ndarray) ->
 def on_ignore_region(detections: Detections, image: AnnotatedImage) -> np.ndarray:
     """Whether at least half of each detection lies on one ignore region: bool (n,)."""
     inside = boxes.intersection_matrix(detections.xyxy, image.ignored_xyxy).max(axis=1, initial=0)
-    return inside >= MATCH_IOU * boxes.areas(detections.xyxy)
+    return inside >= MIN_IGNORED * boxes.areas(detections.xyxy)
 
 
 def is_unknown(found: Detections, image: AnnotatedImage, class_ids: np.ndarray) -> np.ndarray:
@@ -33,7 +33,7 @@ def is_unknown(found: Detections, image: AnnotatedImage, class_ids: np.ndarray) 
     """
     if not image.unannotated or len(found) == 0:
         return np.zeros(len(found), dtype=bool)
-    on_a_cell = boxes.iou_matrix(found.xyxy, image.cells_xyxy).max(axis=1, initial=0) >= MATCH_IOU
+    on_a_cell = boxes.iou_matrix(found.xyxy, image.cells_xyxy).max(axis=1, initial=0) >= boxes.MATCH_IOU
     return np.isin(class_ids, image.unannotated) & ~on_a_cell
 
 

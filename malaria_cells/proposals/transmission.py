@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from malaria_cells.data.boxes import WORKING_CELL_SIZE
 from malaria_cells.data.patches import rescale
 
-# Pixels of the median cell at the working scale. On IML-Malaria's training part 60 gave no better results than 40 and took twice as long.
-WORKING_CELL_SIZE = 40.0
 LAMP_ROUNDS = 5  # iterations of the robust fit of the lamp's brightness
 FOREGROUND = (0.65, 0.94)  # smallest and largest threshold of transmission below which a pixel belongs to a cell
 

@@ -12,7 +12,7 @@ from malaria_cells.inference.classifier import PatchClassifier
 from malaria_cells.results.output_folder import clear
 from malaria_cells.results.run_results import RunResults
 from malaria_cells.results.scored_by import scored_without
-from malaria_cells.results.tables import say_ending, write_csv, write_failed
+from malaria_cells.results.tables import say_ending, write_failed
 
 
 def write_classification(folder: Path, classifier: PatchClassifier, finished: RunResults, truth: AnnotationSet | None) -> None:
@@ -24,7 +24,7 @@ def write_classification(folder: Path, classifier: PatchClassifier, finished: Ru
         best = int(p.argmax())
         rows.append((key, names[best], f"{p[best]:.4f}", *(f"{v:.4f}" for v in p)))
     folder.mkdir(parents=True, exist_ok=True)
-    write_csv(folder / "predictions.csv", ("image", "label", "score", *(f"p_{name}" for name in names)), rows)
+    files.write_csv(folder / "predictions.csv", ("image", "label", "score", *(f"p_{name}" for name in names)), rows)
     write_failed(folder, finished.reasons)
     if truth is not None:
         scored = [p for p in truth.images if p.key in finished.results]

@@ -4,7 +4,6 @@ The data set is a COCO file and its images. It holds all counted cells of the im
 complete annotation of these images and can be trained on (`corrections`).
 """
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,15 +103,15 @@ def _as_image(key: str, path: Path, detections: Detections) -> AnnotatedImage:
 
 
 def _write_table(path: Path, cells: list[DoubtfulCell], results: dict[str, Detections], labels: LabelSet) -> None:
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.writer(file)
-        writer.writerow(("number", "image", "label", "doubt", "x_min", "y_min", "x_max", "y_max", *(f"p_{name}" for name in labels.names)))
-        for number, cell in enumerate(cells, start=1):
-            detections = results[cell.key]
-            label = labels.names[detections.counted_as[cell.index]]
-            box = (f"{v:.1f}" for v in detections.xyxy[cell.index])
-            fractions = (f"{v:.4f}" for v in detections.probabilities[cell.index][: len(labels)])
-            writer.writerow((number, cell.key, label, f"{cell.doubt:.4f}", *box, *fractions))
+    rows = []
+    for number, cell in enumerate(cells, start=1):
+        detections = results[cell.key]
+        label = labels.names[detections.counted_as[cell.index]]
+        box = (f"{v:.1f}" for v in detections.xyxy[cell.index])
+        fractions = (f"{v:.4f}" for v in detections.probabilities[cell.index][: len(labels)])
+        rows.append((number, cell.key, label, f"{cell.doubt:.4f}", *box, *fractions))
+    columns = ("number", "image", "label", "doubt", "x_min", "y_min", "x_max", "y_max", *(f"p_{name}" for name in labels.names))
+    files.write_csv(path, columns, rows)
 
 
 def draw_sheet(path: Path, cells: list[DoubtfulCell], results: dict[str, Detections], images: dict[str, Path], labels: LabelSet) -> None:

@@ -1,6 +1,5 @@
 """Tables of a run as CSV; their names and columns must not change."""
 
-import csv
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -29,7 +28,7 @@ FORMULA = re.compile(r"[=+\-@\t\r]")
 def write_detections(path: Path, results: Mapping[str, Detections], labels: LabelSet) -> None:
     """Write ``detections.csv``: a row for each detection, by image and then by score."""
     columns = ("image", "label", "score", "x_min", "y_min", "x_max", "y_max", *DETECTION_COLUMNS)
-    write_csv(path, columns, _detection_rows(results, labels))
+    files.write_csv(path, columns, _detection_rows(results, labels))
 
 
 def _detection_rows(results: Mapping[str, Detections], labels: LabelSet) -> Iterable[tuple[Any, ...]]:
@@ -71,7 +70,7 @@ def write_counts(
         further = (COUNT_COLUMNS[name](detections, labels) for name in COUNT_COLUMNS)
         rows.append((f"./{key}" if key == TOTAL else key, *row, *((verdict.level, verdict.reason) if verdict else ("", "")), *further))
     of_all = _count_row(labels, verdicts.together, verdicts.errors, True)
-    write_csv(path, columns, [*rows, (TOTAL, *of_all, "", verdicts.sentence, *("" for _ in COUNT_COLUMNS))])
+    files.write_csv(path, columns, [*rows, (TOTAL, *of_all, "", verdicts.sentence, *("" for _ in COUNT_COLUMNS))])
 
 
 def _count_row(labels: LabelSet, c: Count, errors: ErrorRates | None, is_given: bool) -> tuple[Any, ...]:
@@ -88,26 +87,17 @@ def write_matches(path: Path, rows: list[ClassMatches]) -> None:
     columns = ("label", "annotated", "predicted", "matched", "recall", "precision", "AP50", "predicted_by_annotated")
     figures = [(r.recall, r.precision, r.ap50, r.predicted_by_annotated) for r in rows]
     table = [(r.label, r.annotated, r.predicted, r.matched, *(rounded(v, "") for v in f)) for r, f in zip(rows, figures, strict=True)]
-    write_csv(path, columns, table)
+    files.write_csv(path, columns, table)
     width = max(len(r.label) for r in rows)
     print(f"{'':{width}}  annotated  predicted  matched  recall  precision   AP50  predicted/annotated")
     for label, annotated, predicted, matched, recall, precision, ap50, ratio in table:
         print(f"{label:{width}}  {annotated:>9}  {predicted:>9}  {matched:>7}  {recall:>6}  {precision:>9}  {ap50:>5}  {ratio:>19}")
 
 
-def write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
-    """Write a table in one step."""
-    # Bytes of a name that are not UTF-8 are written as \\x.., as in Python's messages.
-    with files.replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(rows)
-
-
 def write_failed(folder: Path, failed: Mapping[str, str]) -> None:
     """Write ``failed.csv`` if images failed."""
     if failed:
-        write_csv(folder / "failed.csv", ("image", "reason"), sorted(failed.items()))
+        files.write_csv(folder / "failed.csv", ("image", "reason"), sorted(failed.items()))
 
 
 def say_ending(folder: Path, finished: RunResults, labels: Iterable[str]) -> None:

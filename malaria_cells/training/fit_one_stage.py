@@ -12,6 +12,7 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.base.progress import progress
 from malaria_cells.config import Config
 from malaria_cells.data.annotations import AnnotationSet
+from malaria_cells.data.boxes import WORKING_CELL_SIZE
 from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.images import read_image
 from malaria_cells.data.pipeline import class_weights
@@ -23,7 +24,6 @@ from malaria_cells.inference.one_stage_detector import letterbox
 from malaria_cells.models import one_stage_networks
 from malaria_cells.proposals.learned.annotated_sizes import annotated_cell_sizes
 
-WORKING_CELL_SIZE = 40.0  # pixels; size of the median cell in the network's input if the config sets no `detector_size`
 MAX_SIZE = 1024  # pixels; largest side of the input that is chosen without `detector_size`
 NO_BOX = -1.0  # padding value of keras-cv for absent boxes and classes
 CHECKPOINTS = 3  # epochs whose weights are stored unless `keep_checkpoints` is set

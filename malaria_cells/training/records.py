@@ -1,6 +1,5 @@
 """Writes the record of a training beside its networks: config, metrics, split and history."""
 
-import csv
 import shutil
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,5 @@ def _write_history(path: Path, histories: list[list[dict[str, float]]]) -> None:
         for training, history in enumerate(histories, start=1)
         for epoch, row in enumerate(history, start=1)
     ]
-    with files.replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
-        writer.writeheader()
-        writer.writerows(rows)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    files.write_csv(path, columns, ([row.get(key, "") for key in columns] for row in rows))

@@ -6,9 +6,10 @@ import numpy as np
 
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
+from malaria_cells.data.boxes import WORKING_CELL_SIZE
 from malaria_cells.data.images import read_image
 from malaria_cells.proposals.learned.annotated_sizes import annotated_cell_size
-from malaria_cells.proposals.learned.prediction import WORKING_CELL_SIZE, to_working_scale
+from malaria_cells.proposals.learned.prediction import to_working_scale
 from malaria_cells.proposals.transmission import Field
 
 AT_EDGE = 2.0  # pixels; a box this close to the edge of the image is taken for a cell that the edge cuts off

@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 
 from malaria_cells.base.errors import InputError
+from malaria_cells.data.boxes import WORKING_CELL_SIZE
 from malaria_cells.data.patches import rescale
 from malaria_cells.proposals.learned.settings import ProposalSettings
 from malaria_cells.proposals.tiles import in_tiles
 
-WORKING_CELL_SIZE = 40.0  # pixels of the median cell in the network's input
 MAX_WORKING_PIXELS = 1_000_000_000  # pixels of an image at the working scale: 3 GB
 STRIDE = 4  # pixels of a grid cell of the output
 MULTIPLE = 16  # pixels; the sides of the input are multiples of it

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from malaria_cells.data import boxes
-from malaria_cells.proposals.learned.prediction import WORKING_CELL_SIZE
+from malaria_cells.data.boxes import WORKING_CELL_SIZE
 from malaria_cells.proposals.learned.settings import ProposalSettings, Range
 from malaria_cells.proposals.watershed import estimate_cell_size
 

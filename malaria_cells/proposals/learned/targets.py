@@ -7,7 +7,8 @@ instead of one, which improves rare sizes (TTFNet, Liu et al. 2020, arXiv:1909.0
 import numpy as np
 from keras import KerasTensor, ops
 
-from malaria_cells.proposals.learned.prediction import STRIDE, WORKING_CELL_SIZE
+from malaria_cells.data.boxes import WORKING_CELL_SIZE
+from malaria_cells.proposals.learned.prediction import STRIDE
 
 SPREAD = 0.11  # standard deviation of the Gaussian around a centre, as a fraction of the cell's size: 1.1 grid cells at the median size
 NEAR = 0.3  # minimum heat of a grid cell that is trained to predict offset and size

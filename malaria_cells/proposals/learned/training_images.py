@@ -13,11 +13,12 @@ import numpy as np
 from malaria_cells.base.progress import progress
 from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.augment import densities
+from malaria_cells.data.boxes import WORKING_CELL_SIZE
 from malaria_cells.data.images import read_image
 from malaria_cells.data.stain import Normalization, normalized
 from malaria_cells.proposals.learned.annotated_sizes import annotated_cell_sizes
 from malaria_cells.proposals.learned.habits import border_habit
-from malaria_cells.proposals.learned.prediction import PADDING, STRIDE, WORKING_CELL_SIZE, padded, to_working_scale
+from malaria_cells.proposals.learned.prediction import PADDING, STRIDE, padded, to_working_scale
 from malaria_cells.proposals.learned.targets import centre_targets, random_dihedral
 from malaria_cells.proposals.transmission import Field
 
