@@ -5,12 +5,15 @@ their gradients. On a CPU that is up to half of a training step. TensorFlow has 
 its gradient.
 """
 
+import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -30,9 +33,12 @@ def fused_normalization(model: keras.Model) -> Iterator[None]:
     try:
         for layer in layers_within(model):
             if type(layer) is keras.layers.BatchNormalization and _is_supported(layer):
-                with suppress(AttributeError, TypeError):
+                try:
                     layer.call = _fused(layer, layer.call)
-                    replaced.append(layer)
+                except (AttributeError, TypeError) as error:
+                    log.warning(f"batch normalisation is computed without the fused kernel, up to half as fast: {error}")
+                    break
+                replaced.append(layer)
         yield
     finally:
         for layer in replaced:
@@ -70,10 +76,9 @@ def _fused(layer: keras.layers.BatchNormalization, plain: Callable[..., Any]) ->
             epsilon=layer.epsilon,
             is_training=True,
         )
+        # Keras 3 averages the biased variance; the kernel returns the unbiased one.
         count = tf.cast(tf.size(inputs) // channels, tf.float32)
-        biased_variance = (
-            result.batch_variance * (count - 1) / count
-        )  # Keras 3 averages the biased variance; the kernel returns the unbiased one
+        biased_variance = result.batch_variance * (count - 1) / count
         for moving, new in ((layer.moving_mean, result.batch_mean), (layer.moving_variance, biased_variance)):
             moving.assign(moving * layer.momentum + new * (1 - layer.momentum))
         return result.y
