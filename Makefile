@@ -10,6 +10,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 LOWEST := .venv-lowest
+# Byte code is made for what is imported, when it is; for all packages it would take a minute.
 PIP := python -m pip --disable-pip-version-check --quiet
 
 .PHONY: install demo page test test-quick test-lowest test-page docs figures clean
@@ -18,14 +19,14 @@ install: .venv/installed
 
 # supervision's and imaug's OpenCV comes in two distributions that share their files; the one put in last stays, and the
 # headless one needs no graphics libraries of the system.
-OPENCV := install --force-reinstall --no-deps opencv-python-headless
+OPENCV := install --no-compile --force-reinstall --no-deps opencv-python-headless
 
 # $(1) is the environment, $(2) the lock file, $(3) what is installed.
 define installed
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: Python 3.11 or newer is needed, found " + sys.version.split()[0] + "; set PYTHON=python3.11")'
 	@echo "installing into $(1) (this takes minutes, once)"
 	@$(PYTHON) -m venv $(1)
-	@$(1)/bin/$(PIP) install -c $(2) -e $(3)
+	@$(1)/bin/$(PIP) install --no-compile -c $(2) -e $(3)
 	@$(1)/bin/$(PIP) $(OPENCV) -c $(2)
 	@touch $@
 endef
