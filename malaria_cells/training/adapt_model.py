@@ -110,11 +110,13 @@ class ModelAdaptation:
         curves, runs = self._train_on_all(work, validated)
         save_model(folder, work.classifiers, validated.description, work.proposer)
         after, messages = _figures(self.annotated, validated.detected), few_images.describe_few(self.labels, *self.counts)
-        record = self._record(validated, plan, budget, {"kept": messages, "before": before, "after": after})
+        metrics = detection_metrics(list(self.annotated.images), validated.detected, self.labels, None)
+        figures = {"kept": messages, "before": before, "after": after}
+        part = validated.classified.metrics | {"detection": metrics.to_json()}
+        record = self._record(validated, plan, budget, figures | {PART: part})
         parts = DataSet(self.annotated, self.annotated.subset(()), self.images.test)
         keep_record(folder, self.config, parts, record, runs)
-        part = record[PART]["detection"]
-        detected = DetectedPart(PART, self.annotated, validated.detected, validated.description.errors, part)
+        detected = DetectedPart(PART, self.annotated, validated.detected, validated.description.errors, metrics)
         result = TrainingResult(self.config, parts, curves, record, classified=validated.classified, detected=detected, command=command)
         return Adapted(result, before, after, messages, budget)
 
@@ -156,7 +158,6 @@ class ModelAdaptation:
 
     def _record(self, validated: _CrossValidated, plan: Plan, budget: Budget, figures: dict[str, Any]) -> dict[str, Any]:
         """Return the content of ``metrics.json``."""
-        metrics = detection_metrics(list(self.annotated.images), validated.detected, self.labels, None)
         return {
             "adapted_from": self.start.record,
             "images": len(self.annotated),
@@ -167,7 +168,6 @@ class ModelAdaptation:
             "compared": validated.compared,
             "steps": budget.taken,
             **figures,
-            PART: validated.classified.metrics | {"detection": metrics.to_json()},
         }
 
     def _start_scaling(self, fitted: Calibration, raw: np.ndarray, is_infected: np.ndarray) -> InfectionSigmoid | None:
