@@ -84,7 +84,8 @@ class CellDetector:
             image: path of an image file, or uint8 RGB (H, W, 3), upright, values 0 to 255.
 
         Returns:
-            Detections, best score first; boxes in pixels, right and bottom exclusive; probabilities calibrated.
+            Detections, best score first: boxes in pixels, right and bottom exclusive; calibrated probabilities. `Detections` describes
+            shapes and ranges.
 
         Raises:
             InputError: the file cannot be read, or the array has another type or shape.

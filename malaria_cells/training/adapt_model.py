@@ -13,7 +13,7 @@ from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import BACKGROUND, LabelSet
 from malaria_cells.data.patch_store import PatchStore
-from malaria_cells.evaluation import as_one_class, cell_figures, detection_metrics, error_rates, infected_figures
+from malaria_cells.evaluation import DetectionMetrics, detection_metrics, error_rates
 from malaria_cells.inference.assembly import assemble
 from malaria_cells.inference.calibration import Calibration, InfectionSigmoid
 from malaria_cells.inference.error_rates import ErrorRates
@@ -109,8 +109,8 @@ class ModelAdaptation:
         validated = self._cross_validated(work)
         curves, runs = self._train_on_all(work, validated)
         save_model(folder, work.classifiers, validated.description, work.proposer)
-        after, messages = _figures(self.annotated, validated.detected), few_images.describe_few(self.labels, *self.counts)
-        metrics = detection_metrics(list(self.annotated.images), validated.detected, self.labels, None)
+        metrics = self._scored(validated.detected)
+        after, messages = self._figures(metrics), few_images.describe_few(self.labels, *self.counts)
         figures = {"kept": messages, "before": before, "after": after}
         part = validated.classified.metrics | {"detection": metrics.to_json()}
         record = self._record(validated, plan, budget, figures | {PART: part})
@@ -189,7 +189,16 @@ class ModelAdaptation:
         ids = np.array([self.labels.names.index(name) for name in names] + [-1])
         images = self.annotated.images
         detected = [detector.detect(p.path) for p in progress(images, len(images), "detecting with the start model", "image")]
-        return _figures(self.annotated, [replace(d, class_id=ids[d.class_id], counted_as=ids[d.counted_as]) for d in detected])
+        return self._figures(self._scored([replace(d, class_id=ids[d.class_id], counted_as=ids[d.counted_as]) for d in detected]))
+
+    def _scored(self, detected: list[Detections]) -> DetectionMetrics:
+        return detection_metrics(list(self.annotated.images), detected, self.labels, None)
+
+    def _figures(self, metrics: DetectionMetrics) -> dict[str, float | None]:
+        """The figures by which the models before and after are compared; those of infected cells are None if none is annotated."""
+        infected = metrics.infected if self.annotated.class_counts[self.labels.is_infected].any() else None
+        infected_figures = (metrics.infected_ap50, infected.f1) if infected else (None, None)
+        return dict(zip(("cell_AP50", "infected_AP50", "infected_f1"), (metrics.cell_ap50, *infected_figures), strict=True))
 
     def _description(self, patches: str, template: ModelDescription) -> ModelDescription:
         config, refiner = self.config, self.config.refiner
@@ -225,16 +234,3 @@ class ModelAdaptation:
         if n_infected >= few_images.MIN_INFECTED or start_errors is None:
             return errors
         return replace(errors, infected=start_errors.infected, detected=start_errors.detected)
-
-
-def _figures(annotated: AnnotationSet, detected: list[Detections]) -> dict[str, float | None]:
-    images, labels = list(annotated.images), annotated.labels
-    figures: dict[str, float | None] = {
-        "cell_AP50": cell_figures(images, detected, labels).ap50[0],
-        "infected_AP50": None,
-        "infected_f1": None,
-    }
-    if annotated.class_counts[labels.is_infected].sum():
-        figures["infected_AP50"] = as_one_class(images, detected, labels.is_infected).ap50[0]
-        figures["infected_f1"] = infected_figures(images, detected, labels).f1
-    return figures

@@ -48,8 +48,8 @@ OPERATING_GRID = tuple(np.round(np.arange(0.05, 0.96, 0.01), 2).tolist())
 def fit_margins(method: str, train: AnnotationSet, stain: Normalization = "none") -> dict[str, Margins]:
     """Measure the offsets between annotated boxes and the boxes of a proposal method, so that they can be corrected.
 
-    An offset is the median over proposals that match an annotated box (IoU 0.5), on `MARGIN_IMAGES` to
-    twice as many training images, evenly spaced.
+    An offset is the median over proposals that match an annotated box (IoU 0.5), on `MARGIN_IMAGES` to twice as many training images,
+    evenly spaced.
 
     Args:
         method: a proposal method of `proposals.proposals_by_source`.
