@@ -54,7 +54,7 @@ def same_boxes(found, expected):
 def test_decoding_a_target_gives_its_boxes(seed):
     truth = cells(np.random.default_rng(seed))
     target = centre_targets(truth, ones(truth), NONE, WHOLE)
-    found, scores = decode(as_places(target), (SIDE, SIDE))
+    found, scores, _ = decode(as_places(target), (SIDE, SIDE))
     same_boxes(found + PADDING, truth)
     assert scores.tolist() == [1.0] * len(truth)
 
@@ -77,7 +77,7 @@ def test_every_place_near_a_centre_knows_the_whole_cell(seed):
 def test_of_two_cells_at_one_place_the_last_is_learnt():
     truth = np.array([[90, 90, 130, 130], [80, 80, 140, 140]], dtype=np.float32)
     target = centre_targets(truth, ones(truth), NONE, WHOLE)
-    found, _ = decode(as_places(target), (SIDE, SIDE))
+    found, *_ = decode(as_places(target), (SIDE, SIDE))
     same_boxes(found + PADDING, truth[1:])
     assert np.isfinite(target).all()
 
@@ -92,7 +92,7 @@ def test_targets_turn_with_the_pixels():
     for seed in range(40):
         turned_pixels, turned_target = random_dihedral(pixels, target, np.random.default_rng(seed))
         seen.add(turned_pixels.tobytes())
-        found, _ = decode(as_places(turned_target), (SIDE, SIDE))
+        found, *_ = decode(as_places(turned_target), (SIDE, SIDE))
         found = found + PADDING
         assert len(found) == len(truth)
         # The frames of the turned image lie on the turned boxes: edges are bright where a box begins.
@@ -157,7 +157,7 @@ def test_boxes_are_in_pixels_of_the_image(shape):
         target = centre_targets((truth * scale + PADDING).astype(np.float32), ones(truth), NONE, np.ones((side, side), dtype=np.float32))
         return as_places(target)[None, :rows, :columns]
 
-    found, scores = learned_boxes(network, np.zeros((*shape, 3), dtype=np.uint8), cell_size)
+    found, scores, _ = learned_boxes(network, np.zeros((*shape, 3), dtype=np.uint8), cell_size)
     assert all(n % MULTIPLE == 0 for n in asked[0][1:3])
     same_boxes(found, truth)
     assert (scores == 1).all()

@@ -137,6 +137,7 @@ ORDER = {
     "proposals.learned": [
         "settings",
         "centre_network",
+        "screening_network",
         "prediction",
         "scale",
         "annotated_sizes",
@@ -144,10 +145,12 @@ ORDER = {
         "habits",
         "training_images",
         "training",
+        "screening_training",
     ],
     "inference": [
         "calibration",
         "error_rates",
+        "screening",
         "counting",
         "familiarity",
         "suppression",
@@ -191,6 +194,7 @@ ORDER = {
         "adaptation_result",
         "cascade",
         "fit_familiarity",
+        "fit_screening",
         "class_transfer",
         "transfer",
         "exchangeable",
@@ -261,6 +265,8 @@ MAY_IMPORT_TENSORFLOW = (
     "proposals.learned.centre_network",
     "proposals.learned.targets",
     "proposals.learned.training",
+    "proposals.learned.screening_network",
+    "proposals.learned.screening_training",
 )
 
 

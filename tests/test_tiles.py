@@ -51,7 +51,7 @@ def test_every_cell_on_a_seam_is_found_once():
     y, x = (rng.permutation(np.arange(2, n // STRIDE - 2, 3)) * STRIDE for n in small.shape[:2])
     centres = np.array([(a, b) for a in y for b in x])
     small[centres[:, 0], centres[:, 1]] = 255
-    found, _ = decode(in_tiles(corners, padded(small), STRIDE, MULTIPLE, RECEPTIVE_RADIUS, side=96), small.shape[:2])
+    found, *_ = decode(in_tiles(corners, padded(small), STRIDE, MULTIPLE, RECEPTIVE_RADIUS, side=96), small.shape[:2])
     middles = (found[:, :2] + found[:, 2:])[:, ::-1] / 2
     assert sorted(map(tuple, middles.tolist())) == sorted(map(tuple, centres.astype(float).tolist()))
     assert np.allclose(found[:, 2] - found[:, 0], WORKING_CELL_SIZE)

@@ -24,7 +24,7 @@ from malaria_cells.inference.unfamiliar import (
     most_suspect,
     relative_evidence,
 )
-from malaria_cells.proposals import Proposer
+from malaria_cells.proposals import Proposer, ScoredBoxes
 from malaria_cells.training.errors_elsewhere import as_elsewhere, content_of, measured_evidence
 
 LABELS = LabelSet(("red blood cell", "leukocyte", "ring", "schizont"), (), ("ring", "schizont"), ("red blood cell",))
@@ -134,9 +134,10 @@ def shades(patches: np.ndarray) -> np.ndarray:
 class Grid(Proposer):
     """Proposes one row of boxes."""
 
-    def candidates(self, image):
+    def screened_candidates(self, image):
         left = 20 * np.arange(CELLS, dtype=np.float32)
-        return np.stack([left, np.zeros(CELLS, dtype=np.float32), left + 20, np.full(CELLS, 20, dtype=np.float32)], axis=1), None
+        boxes = np.stack([left, np.zeros(CELLS, dtype=np.float32), left + 20, np.full(CELLS, 20, dtype=np.float32)], axis=1)
+        return ScoredBoxes(boxes, None)
 
 
 class Verdict:
@@ -230,8 +231,8 @@ def test_an_image_of_few_cells_stays_as_it_is():
     narrow = scene()[:, :80]
 
     class Four(Grid):
-        def candidates(self, image):
-            return super().candidates(image)[0][:4], None
+        def screened_candidates(self, image):
+            return ScoredBoxes(super().screened_candidates(image).boxes_xyxy[:4], None)
 
     detector = replace(detector_of(UNUSUAL), proposer=Four())
     assert np.array_equal(detector.predict(narrow).probabilities, replace(detector, unfamiliar=None).predict(narrow).probabilities)

@@ -34,7 +34,7 @@ def assemble(description: ModelDescription, cascade: Cascade, centres: CentreNet
         cell_sizes=tuple(description.cell_sizes.values()),
         settings=description.inference.proposals,
     )
-    return TwoStageDetector(proposer, classifier, description.stain, description.unfamiliar, **_shared(description))
+    return TwoStageDetector(proposer, classifier, description.stain, description.unfamiliar, description.screening, **_shared(description))
 
 
 def _shared(description: ModelDescription) -> dict[str, Any]:

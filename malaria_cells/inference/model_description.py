@@ -16,6 +16,7 @@ from malaria_cells.inference.classifier import Network
 from malaria_cells.inference.decision import DetectionSettings
 from malaria_cells.inference.error_rates import ErrorRates
 from malaria_cells.inference.familiarity import FamiliarityModel
+from malaria_cells.inference.screening import Screening
 from malaria_cells.inference.suppression import NestedBoxes
 from malaria_cells.inference.tta import Refinement
 from malaria_cells.inference.unfamiliar import UnfamiliarSigmoid
@@ -78,6 +79,7 @@ class ModelDescription:
         terms: terms of use of the weights; None: unspecified.
         refiner_file: name of the refiner's file, which differs in older folders.
         inference: tuned values of refinement, nested boxes and proposals.
+        screening: which candidates are not classified, as the network of the learned proposals has a screening head; None: none.
     """
 
     labels: LabelSet
@@ -107,6 +109,7 @@ class ModelDescription:
     terms: str | None = None
     refiner_file: Literal["refiner.keras", "second_look.keras"] = "refiner.keras"
     inference: InferenceSettings = field(default=InferenceSettings())
+    screening: Screening | None = None
 
     @property
     def files(self) -> tuple[str, ...]:

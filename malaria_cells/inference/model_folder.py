@@ -26,7 +26,7 @@ from malaria_cells.inference.model_yaml import load_with_reference, save_descrip
 from malaria_cells.models.stored.checksums import check_checksums
 from malaria_cells.models.stored.keras_files import load_network
 from malaria_cells.proposals import CentreNetwork
-from malaria_cells.proposals.learned.prediction import MULTIPLE, STRIDE
+from malaria_cells.proposals.learned.prediction import MULTIPLE, PLACE_CHANNELS, SCREENING_CHANNELS, STRIDE
 
 PROPOSER = "proposer.keras"
 # Tolerance of the output on fixed pixels. Other processors and library versions round differently; a wrong file differs by far more.
@@ -126,7 +126,7 @@ def load_detector(folder: Path, engine: str | None = None) -> tuple[Detector, Mo
         return assemble_one_stage(description, main[0]), description
     centres = network(PROPOSER) if has_proposer else None
     if centres is not None:
-        _check_centres(folder, centres)
+        _check_centres(folder, centres, description.screening is not None)
     cascade = Cascade(*main, refiner_size_hw=description.refiner_size_hw, refinement=description.inference.refinement)
     return assemble(description, cascade, centres), description
 
@@ -164,17 +164,18 @@ def _check_answers(folder: Path, main: Sequence[Network], description: ModelDesc
         )
 
 
-def _check_centres(folder: Path, centres: CentreNetwork) -> None:
+def _check_centres(folder: Path, centres: CentreNetwork, screens: bool) -> None:
     """Check the output of the learned proposals' network for a small image: its shape, and that it is finite."""
+    channels = PLACE_CHANNELS + SCREENING_CHANNELS if screens else PLACE_CHANNELS
     name = Path(PROPOSER).stem
     try:
         grid = centres(np.full((1, 4 * STRIDE * MULTIPLE, 4 * STRIDE * MULTIPLE, 3), 200, dtype=np.uint8))
     except Exception as error:  # each engine raises its own exceptions
         raise InputError(f"{folder}: its {name} cannot be given an image ({reason(error)}); copy or train the model again") from error
-    if grid.shape != (1, 4 * MULTIPLE, 4 * MULTIPLE, 5) or not np.isfinite(grid).all():
+    if grid.shape != (1, 4 * MULTIPLE, 4 * MULTIPLE, channels) or not np.isfinite(grid).all():
         raise InputError(
-            f"{folder}: the output of its {name} has the shape {grid.shape} or is not finite; expected 5 finite values for each cell of "
-            "the grid, as of a network of learned proposals; copy or train the model again"
+            f"{folder}: the output of its {name} has the shape {grid.shape} or is not finite; expected {channels} finite values for each "
+            f"cell of the grid, as of learned proposals with{'' if screens else 'out'} a screening head; copy or train the model again"
         )
 
 

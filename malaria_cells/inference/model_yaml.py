@@ -37,6 +37,7 @@ NEWER = {
     "unfamiliar",
     "refiner_file",
     "inference",
+    "screening",
 }
 MAX_SCAN = 1000  # number of crops of an image, and of augmented views of each crop
 LIBRARIES = ("malaria-cells", "tensorflow", "keras", "numpy", "opencv-python-headless", "pillow", "scikit-learn")
@@ -174,6 +175,8 @@ def _description(content: dict[str, Any]) -> ModelDescription:
     ):
         if values is not None and len(values) != n_classes:
             raise ValueError(f"calibration.{key} has {len(values)} values, but there are {n_classes} classes")
+    if description.screening is not None:
+        description.screening.check(len(description.labels))
     errors, scan = description.errors, description.scan
     if errors is not None:
         errors.check("errors")

@@ -11,6 +11,7 @@ from malaria_cells.data.patches import crop_boxes
 from malaria_cells.data.stain import Normalization, normalized
 from malaria_cells.inference.classifier import PatchClassifier
 from malaria_cells.inference.detector import Detector, Predictions
+from malaria_cells.inference.screening import Screening
 from malaria_cells.inference.unfamiliar import (
     IS_RED_CELL,
     UnfamiliarSigmoid,
@@ -21,7 +22,7 @@ from malaria_cells.inference.unfamiliar import (
     red_cell,
     relative_evidence,
 )
-from malaria_cells.proposals import Proposer
+from malaria_cells.proposals import Proposer, ScoredBoxes
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ class TwoStageDetector(Detector):
         stain: normalization of an image before proposer and classifier, see `stain`.
         unfamiliar: from evidence to the probability of infection on images unlike all training images with infected cells; None: such
             images are treated like any others.
+        screening: which candidates of familiar images are not classified, as the proposer's network has a screening head; None: none.
     """
 
     proposer: Proposer
     classifier: PatchClassifier
     stain: Normalization = "none"
     unfamiliar: UnfamiliarSigmoid | None = None
+    screening: Screening | None = None
 
     @property
     def labels(self) -> LabelSet:
@@ -47,19 +50,43 @@ class TwoStageDetector(Detector):
         return self.classifier.labels
 
     def predict(self, image: np.ndarray) -> Predictions:
-        """Candidates, class probabilities, and proposal scores; see `Detector.predict`."""
+        """Candidates, class probabilities, and proposal scores; see `Detector.predict`.
+
+        The screening head learned what is common in the training images, so only where an image is familiar are its settled candidates not
+        classified.
+        """
         prepared = self.prepared(image)
-        candidates, proposal_scores = self.proposer.candidates(prepared)
-        predictions = Predictions(candidates, self.classify(prepared, candidates), proposal_scores)
-        if self.unfamiliar is None or self.known is None or not applies_to(self.labels):
+        proposed = self.proposer.screened_candidates(prepared)
+        settled = self._settled(proposed)
+        predictions = Predictions(proposed.boxes_xyxy, self._screened(prepared, proposed, settled), proposed.scores)
+        compares = self.unfamiliar is not None and applies_to(self.labels)
+        if self.known is None or not (compares or settled.any()):
             return predictions
         verdict = self.familiarity(image, self.decide(*predictions))
-        if verdict is not None and not verdict.infection_known:
+        if verdict is None or verdict.is_as_learned:
+            return predictions._replace(familiarity=verdict)
+        predictions.probabilities[settled] = self.classify(prepared, proposed.boxes_xyxy[settled])
+        if self.unfamiliar is not None and compares and not verdict.infection_known:
             refined, relative = self._relative_evidence(prepared, predictions)
             if relative is not None:
                 probabilities = corrected(predictions.probabilities, refined, relative, self.unfamiliar, self.labels)
                 predictions = predictions._replace(probabilities=probabilities)
         return predictions._replace(familiarity=verdict)
+
+    def _settled(self, proposed: ScoredBoxes) -> np.ndarray:
+        """Whether each candidate is settled by the screening head: bool (n,)."""
+        if self.screening is None or proposed.screening is None:
+            return np.zeros(len(proposed.boxes_xyxy), dtype=bool)
+        return self.screening.settles(proposed.screening)
+
+    def _screened(self, prepared: np.ndarray, proposed: ScoredBoxes, settled: np.ndarray) -> np.ndarray:
+        """Class probabilities, of settled candidates by the screening head, of the others by the classifiers: float32 (n, n_classes)."""
+        classified = self.classify(prepared, proposed.boxes_xyxy[~settled])
+        probabilities = np.empty((len(settled), classified.shape[1]), dtype=np.float32)
+        probabilities[~settled] = classified
+        if self.screening is not None and proposed.screening is not None and settled.any():
+            probabilities[settled] = self.screening.probabilities(proposed.screening[settled])
+        return probabilities
 
     def evidence(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Candidates of an image, and their evidence for an infection relative to the image's median red cell (`relative_evidence`).

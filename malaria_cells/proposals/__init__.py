@@ -5,13 +5,12 @@ In: an image. Out: boxes (n, 4) and their scores.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.proposals.learned.prediction import CentreNetwork, learned_boxes, seen_mirrored
-from malaria_cells.proposals.learned.scale import ScoredBoxes, detect_at_own_scale, estimate_scale
+from malaria_cells.proposals.learned.prediction import CentreNetwork, ScoredBoxes, learned_boxes, seen_mirrored
+from malaria_cells.proposals.learned.scale import detect_at_own_scale, estimate_scale
 from malaria_cells.proposals.learned.settings import ProposalSettings
 from malaria_cells.proposals.methods import LEARNED, METHODS, check_method
 from malaria_cells.proposals.watershed import estimate_cell_size
@@ -74,20 +73,40 @@ class Proposer:
             float32 (n, 4), xyxy in pixels, inside the image, with area; and float32 (n,), the proposal scores, 0 to 1
             (1 from methods that give none).
         """
+        boxes, scores, _ = self.screened_candidates(image)
+        return boxes, scores
+
+    def screened_candidates(self, image: np.ndarray) -> ScoredBoxes:
+        """Candidates of an image as `candidates` returns them, with what the network's screening head tells of each.
+
+        Args:
+            image: uint8 RGB (H, W, 3).
+        """
         if self.method == LEARNED and self.network is not None:
-            boxes, scores = self._learned(image, self.network)
+            boxes, scores, screening = self._learned(image, self.network)
         else:
             boxes = self._classical(image, self.cell_size or estimate_cell_size(image))
-            scores = np.ones(len(boxes), dtype=np.float32)
+            scores, screening = np.ones(len(boxes), dtype=np.float32), None
         height, width = image.shape[:2]
         inside = np.clip(boxes, 0, np.array([width, height] * 2, dtype=np.float32))
         has_area = (inside[:, 2:] - inside[:, :2] >= 1).all(axis=1)
-        return inside[has_area], scores[has_area]
+        return ScoredBoxes(inside[has_area], scores[has_area], None if screening is None else screening[has_area])
 
     def _learned(self, image: np.ndarray, network: CentreNetwork) -> ScoredBoxes:
         settings = self.settings
-        detect = partial(learned_boxes, seen_mirrored(network, self.views), image, min_score=settings.min_score)
-        detect_fast = partial(learned_boxes, network, min_score=settings.min_score)
+        on_all_of_it: dict[float, ScoredBoxes] = {}  # by cell size: with one view a trial on the whole image is what is wanted
+
+        def detect_fast(part: np.ndarray, cell_size: float) -> ScoredBoxes:
+            found = learned_boxes(network, part, cell_size, settings.min_score)
+            if self.views == 1 and part.shape == image.shape:
+                on_all_of_it[cell_size] = found
+            return found
+
+        def detect(cell_size: float) -> ScoredBoxes:
+            if cell_size in on_all_of_it:
+                return on_all_of_it[cell_size]
+            return learned_boxes(seen_mirrored(network, self.views), image, cell_size, settings.min_score)
+
         if self.cell_size is None:
             return detect(estimate_scale(detect_fast, image, settings))
         if not self.follows:
@@ -117,6 +136,7 @@ __all__ = [
     "Margins",
     "ProposalSettings",
     "Proposer",
+    "ScoredBoxes",
     "check_method",
     "estimate_cell_size",
     "proposals_by_source",

@@ -212,6 +212,7 @@ class ModelAdaptation:
             cell_sizes={},  # the start model's were measured on other laboratories, as were its errors
             errors_elsewhere=None,
             unfamiliar=None,
+            screening=None,  # its head belongs to the start model's network as it was before fine-tuning
             fingerprints={
                 "patches": patches,
                 "config": file_fingerprint(config.to_yaml()),

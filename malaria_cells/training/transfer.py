@@ -16,7 +16,7 @@ from malaria_cells.inference.classifier import both_classes
 from malaria_cells.inference.model_folder import PROPOSER
 from malaria_cells.models import build_classifier
 from malaria_cells.models.stored.keras_files import load_network
-from malaria_cells.proposals.learned import centre_network
+from malaria_cells.proposals.learned import centre_network, screening_network
 from malaria_cells.training.class_transfer import Classes, classes_of
 from malaria_cells.training.start_model import StartModel, fine_tuned
 
@@ -56,12 +56,12 @@ def start_classifiers(start: StartModel, config: Config, labels: LabelSet, n_cla
 
 
 def start_proposer(start: StartModel) -> keras.Model:
-    """Load the start model's network of learned proposals.
+    """Load the start model's network of learned proposals, without its screening head, which fine-tuning would make wrong.
 
     Raises:
         InputError: the network cannot be loaded, or its output has another shape than this version's.
     """
-    model = load_network(start.folder / PROPOSER)
+    model = screening_network.without_screening(load_network(start.folder / PROPOSER))
     expected = centre_network.build().output_shape
     if model.output_shape != expected:
         raise InputError(

@@ -45,7 +45,7 @@ def train_two_stage_into(folder: Path, config: Config, data: DataSet, run: RunSt
     described = _description(config, data, patches, calibration)
     description, detected = replace(described, adapted_from=start.record if start else None), None
     if patches.has_background:
-        description, detections = _with_thresholds(description, cascade, proposer, data, config)
+        description, proposer, detections = _with_thresholds(description, cascade, proposer, data, config)
         detected = DetectedPart("validation", data.validation, detections, description.errors)
     further_rows = patches.store.rows_of(data.validation)
     fine_tuned = train_further(trained, patches.training, patches.is_infected, further_rows, config, run) if config.refit else []
@@ -124,16 +124,25 @@ def _check_classifiers(config: Config, data: DataSet, start: StartModel | None) 
 
 def _with_thresholds(
     description: ModelDescription, cascade: Cascade, proposer: Any, data: DataSet, config: Config
-) -> tuple[ModelDescription, list[Detections]]:
+) -> tuple[ModelDescription, Any, list[Detections]]:
+    """Return the description with thresholds, the proposer with any screening head, and the detections in the validation images."""
     from malaria_cells.inference.assembly import assemble, proposal_inference_function
     from malaria_cells.training.fit_familiarity import learned_from
+    from malaria_cells.training.fit_screening import fit_screening
     from malaria_cells.training.thresholds import choose_thresholds, fit_margins
 
     method = "watershed" if description.proposals == "learned" else description.proposals  # what learned proposals can be replaced by
     description = replace(description, box_margins=fit_margins(method, data.train, description.stain))
     centres = proposal_inference_function(proposer) if proposer is not None else None
-    detector, detections = choose_thresholds(assemble(description, cascade, centres), data.validation, overlap=config.nms_iou is None)
-    return replace(description, **learned_from(detector, data.train, data.validation, detections, config.elsewhere)), detections
+    detector, predictions = assemble(description, cascade, centres), None
+    screened = fit_screening(detector, proposer, data, config) if proposer is not None and config.screening_epochs != 0 else None
+    if screened is not None:
+        proposer, predictions = screened.network, screened.predictions
+        description = replace(description, screening=screened.screening)
+        detector = assemble(description, cascade, proposal_inference_function(proposer))
+    detector, detections = choose_thresholds(detector, data.validation, predictions, overlap=config.nms_iou is None)
+    learned = learned_from(detector, data.train, data.validation, detections, config.elsewhere)
+    return replace(description, **learned), proposer, detections
 
 
 def _description(config: Config, data: DataSet, patches: PatchesByPart, calibration: Calibration) -> ModelDescription:

@@ -1,6 +1,7 @@
 """Learned proposals: a network predicts a heat map of cell centres for the whole image (see `centre_network`)."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,11 +18,28 @@ MULTIPLE = 16  # pixels; the sides of the input are multiples of it
 # Pixels of black around the network's input. They tell a cell that the edge of the image cuts off, which annotators mark only if most of
 # it is visible, from one that is whole.
 PADDING = 16
-RECEPTIVE_RADIUS = 64  # pixels that a grid cell depends on in each direction, rounded up to `MULTIPLE`
+# Pixels that a grid cell depends on in each direction, rounded up to `MULTIPLE`: those of the centres, and those of the screening head.
+RECEPTIVE_RADIUS, SCREENING_RADIUS = 64, 96
+PLACE_CHANNELS, SCREENING_CHANNELS = 5, 3  # channels of the output grid of `centre_network`, and those that a screening head adds
 MAX_LOG_SIZE = 1.5  # logarithm of the largest width and height in cell sizes: 4.5 times
 
-# From uint8 pixels (1, H, W, 3) to the output grid (1, H/4, W/4, 5).
+# From uint8 pixels (1, H, W, 3) to the output grid (1, H/4, W/4, 5), or (1, H/4, W/4, 8) with a screening head.
 CentreNetwork = Callable[[np.ndarray], np.ndarray]
+
+
+class ScoredBoxes(NamedTuple):
+    """Candidates of an image.
+
+    Attributes:
+        boxes_xyxy: float32 (n, 4), pixels.
+        scores: proposal scores, float32 (n,), 0 to 1.
+        screening: probabilities of a cell of the common class, of background, and of another class, by the network's screening head,
+            float32 (n, 3); None if it has none.
+    """
+
+    boxes_xyxy: np.ndarray
+    scores: np.ndarray
+    screening: np.ndarray | None = None
 
 
 # Mirrored axes of (1, h, w, c) of each view. The view with both axes mirrored is second, so that two views differ most.
@@ -70,7 +88,7 @@ def to_working_scale(image: np.ndarray, cell_size: float) -> np.ndarray:
 
 def learned_boxes(
     network: CentreNetwork, image: np.ndarray, cell_size: float, min_score: float = ProposalSettings.min_score
-) -> tuple[np.ndarray, np.ndarray]:
+) -> ScoredBoxes:
     """Find the candidates in an image.
 
     Args:
@@ -80,13 +98,13 @@ def learned_boxes(
         min_score: minimum proposal score of a candidate.
 
     Returns:
-        Boxes, float32 (n, 4), xyxy in pixels of the image, and float32 (n,), their proposal scores, 0 to 1.
+        The candidates, in pixels of the image.
     """
     small = to_working_scale(image, cell_size)
     height, width = small.shape[:2]
-    grid = in_tiles(network, padded(small), STRIDE, MULTIPLE, RECEPTIVE_RADIUS)
-    boxes, scores = decode(grid, (height, width), min_score)
-    return boxes * np.array([image.shape[1] / width, image.shape[0] / height] * 2, dtype=np.float32), scores
+    grid = in_tiles(network, padded(small), STRIDE, MULTIPLE, SCREENING_RADIUS)
+    found = decode(grid, (height, width), min_score)
+    return found._replace(boxes_xyxy=found.boxes_xyxy * np.array([image.shape[1] / width, image.shape[0] / height] * 2, dtype=np.float32))
 
 
 def padded(small: np.ndarray) -> np.ndarray:
@@ -95,16 +113,16 @@ def padded(small: np.ndarray) -> np.ndarray:
     return cv2.copyMakeBorder(small, PADDING, below, PADDING, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
 
 
-def decode(grid: np.ndarray, shape_hw: tuple[int, int], min_score: float = ProposalSettings.min_score) -> tuple[np.ndarray, np.ndarray]:
+def decode(grid: np.ndarray, shape_hw: tuple[int, int], min_score: float = ProposalSettings.min_score) -> ScoredBoxes:
     """Decode the boxes at the local maxima of the heat map.
 
     Args:
-        grid: output of the network for a padded image, (h, w, 5).
+        grid: output of the network for a padded image, (h, w, 5) or (h, w, 8).
         shape_hw: height and width of the image without the padding, in pixels of the network's input.
         min_score: minimum heat-map score of a candidate.
 
     Returns:
-        Boxes, float32 (n, 4), xyxy in pixels of that image, and scores, float32 (n,).
+        The candidates, in pixels of that image.
     """
     heat = np.ascontiguousarray(grid[..., 0])
     local_maximum = cv2.dilate(heat, np.ones((3, 3), dtype=np.uint8))
@@ -114,4 +132,5 @@ def decode(grid: np.ndarray, shape_hw: tuple[int, int], min_score: float = Propo
     half = np.exp(np.clip(size, -MAX_LOG_SIZE, MAX_LOG_SIZE)) * WORKING_CELL_SIZE / 2
     inside = ((centre >= 0) & (centre < [shape_hw[1], shape_hw[0]])).all(axis=1)
     boxes = np.concatenate([centre - half, centre + half], axis=1)[inside]
-    return boxes.astype(np.float32), heat[rows, columns][inside].astype(np.float32)
+    screening = grid[rows, columns, PLACE_CHANNELS:][inside].astype(np.float32) if grid.shape[-1] > PLACE_CHANNELS else None
+    return ScoredBoxes(boxes.astype(np.float32), heat[rows, columns][inside].astype(np.float32), screening)

@@ -15,13 +15,15 @@ import numpy as np
 
 from malaria_cells.data import boxes
 from malaria_cells.data.boxes import WORKING_CELL_SIZE
+from malaria_cells.proposals.learned.prediction import ScoredBoxes
 from malaria_cells.proposals.learned.settings import ProposalSettings, Range
 from malaria_cells.proposals.watershed import estimate_cell_size
 
-ScoredBoxes = tuple[np.ndarray, np.ndarray]
 Detect = Callable[[np.ndarray, float], ScoredBoxes]
 
 MIN_CELL_SIZE = 12.0  # pixels; smaller cells cannot be classified
+# Ratio of two cell sizes of the training from which one trial serves both; a median of a hundred boxes is no more exact.
+SAME_SIZE = 0.97
 MAX_REFINEMENTS = 3  # trials from an accepted size towards the median predicted size
 FAST_PIXELS = 500_000  # pixels of the network's input in a trial, which uses the centre of the image: about 300 cells
 MAX_ENLARGED_PIXELS = 30_000_000  # pixels of an enlarged image: one or two seconds of inference
@@ -33,7 +35,7 @@ class ScaleTrial:
 
     Attributes:
         size: assumed longer side of a cell in pixels.
-        detections: boxes, float32 (n, 4), and proposal scores, float32 (n,).
+        detections: what was found.
         area: area of the image that was searched, in pixels.
         settings: what counts as consistent, plausible and conclusive.
     """
@@ -46,17 +48,17 @@ class ScaleTrial:
     @cached_property
     def _relative_sizes(self) -> np.ndarray:
         """Predicted size of each detection divided by the assumed one."""
-        return np.maximum(boxes.cell_sizes(self.detections[0]) / self.size, 1e-6)
+        return np.maximum(boxes.cell_sizes(self.detections.boxes_xyxy) / self.size, 1e-6)
 
     @cached_property
     def _weights(self) -> np.ndarray:
         """Weight of each detection: its score times its relative size."""
-        return self.detections[1] * self._relative_sizes
+        return self.detections.scores * self._relative_sizes
 
     @cached_property
     def _is_confident(self) -> np.ndarray:
         """Whether each detection is confident."""
-        return self.detections[1] >= self.settings.confident
+        return self.detections.scores >= self.settings.confident
 
     @cached_property
     def _is_consistent(self) -> np.ndarray:
@@ -117,7 +119,7 @@ def detect_at_own_scale(
     """Find the candidates in an image at the scale of its own cells if that is clearly better than the reference scale.
 
     Args:
-        detect: from the longer side of a cell in pixels to boxes, float32 (n, 4), and proposal scores, float32 (n,).
+        detect: from the longer side of a cell in pixels to candidates.
         detect_fast: detection without test-time augmentation, from an image or crop and a cell size, for the estimation.
         image: uint8 RGB (H, W, 3).
         settings: those of the model.
@@ -125,7 +127,7 @@ def detect_at_own_scale(
         sizes: reference sizes of the data sets of the training, if there were several.
 
     Returns:
-        Boxes and scores, as `detect` returns them.
+        Candidates, as `detect` returns them.
     """
     if len(sizes) > 1:
         return detect(estimate_scale(detect_fast, image, settings, reference, sizes))
@@ -158,7 +160,7 @@ def estimate_scale(
         sizes: as in `detect_at_own_scale`.
         first: a trial at the reference size, if one has been made already.
     """
-    known = sorted(sizes or ([] if reference is None else [reference]), reverse=True)
+    known = _distinct(sizes or ([] if reference is None else [reference]))
     start = reference or estimate_cell_size(image)
     min_size = min_size_of(_area(image), min(known, default=np.inf))
     trials = {} if first is None else {first.size: first}
@@ -178,6 +180,15 @@ def estimate_scale(
     best = max(plausible, key=lambda t: t.evidence)
     good = [t for t in plausible if t.size in known and t.evidence >= settings.known_preference * best.evidence]
     return max(good, key=lambda t: t.evidence).size if good else _refined(trial, best.size, known, min_size)
+
+
+def _distinct(sizes: Sequence[float]) -> list[float]:
+    """The sizes from the largest, without those that differ from a larger one by less than an estimate of the cell size can tell."""
+    distinct: list[float] = []
+    for size in sorted(sizes, reverse=True):
+        if not distinct or size < SAME_SIZE * distinct[-1]:
+            distinct.append(size)
+    return distinct
 
 
 def _sizes_to_try(known: Sequence[float], start: float, limits: tuple[float, float], scale_step: float) -> Iterator[float]:

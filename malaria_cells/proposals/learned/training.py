@@ -1,7 +1,7 @@
 """Trains the learned proposal network on annotated images (for the crops see `training_images`)."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -34,21 +34,30 @@ class Draws:
         fractions: float (n_sets,), sampling probability of each data set.
         images: for each data set, indices of its images, int64 (n,), and their sampling probabilities, float (n,).
         by_class: for each data set and each class in it, int64 (n, 2): index of the image, and of the box in the image.
+        rare_fraction: fraction of the draws that are of a box.
     """
 
     fractions: np.ndarray
     images: tuple[tuple[np.ndarray, np.ndarray], ...]
     by_class: tuple[tuple[np.ndarray, ...], ...]
+    rare_fraction: float = RARE_FRACTION
 
     @staticmethod
     def of(train: AnnotationSet) -> "Draws":
         """Create the sampling from a training part. Data sets without cells are sampled too, as negatives."""
-        sets = [np.array(indices) for indices in _indices_by_set(train)]
-        cells = np.array([sum(train.images[i].weight * max(len(train.images[i].cells_xyxy), 1) for i in indices) for indices in sets])
+        images = train.images
+        return Draws.of_cells([p.data_set for p in images], [p.weight for p in images], [p.cell_class_ids for p in images], RARE_FRACTION)
+
+    @staticmethod
+    def of_cells(data_sets: Sequence[str], weights: Sequence[float], class_ids: Sequence[np.ndarray], rare_fraction: float) -> "Draws":
+        """Create the sampling from, for each image, its data set, its weight there, and the class of each box, int64 (n,)."""
+        sets = [[i for i, other in enumerate(data_sets) if other == name] for name in dict.fromkeys(data_sets)]
+        cells = np.array([sum(weights[i] * max(len(class_ids[i]), 1) for i in indices) for indices in sets])
         fractions = cells**SET_POWER
-        weights = [np.array([train.images[i].weight for i in indices]) for indices in sets]
-        images = tuple((indices, w / w.sum()) for indices, w in zip(sets, weights, strict=True))
-        return Draws(fractions / fractions.sum(), images, tuple(tuple(_cells_by_class(train, indices)) for indices in sets))
+        set_weights = [np.array([weights[i] for i in indices]) for indices in sets]
+        images = tuple((np.array(indices), w / w.sum()) for indices, w in zip(sets, set_weights, strict=True))
+        by_class = tuple(tuple(_cells_by_class(class_ids, indices)) for indices in sets)
+        return Draws(fractions / fractions.sum(), images, by_class, rare_fraction)
 
     def draw(self, rng: np.random.Generator) -> tuple[int, int | None]:
         """Draw an image, and sometimes a cell in it.
@@ -61,7 +70,7 @@ class Draws:
         """
         which = int(rng.choice(len(self.fractions), p=self.fractions)) if len(self.fractions) > 1 else 0
         classes = self.by_class[which]
-        if rng.uniform() < RARE_FRACTION and classes:
+        if rng.uniform() < self.rare_fraction and classes:
             cells = classes[rng.integers(len(classes))]
             image, box = cells[rng.integers(len(cells))]
             return int(image), int(box)
@@ -70,14 +79,8 @@ class Draws:
         return int(indices[rng.integers(len(indices))] if is_uniform else rng.choice(indices, p=weights)), None
 
 
-def _indices_by_set(train: AnnotationSet) -> Iterator[list[int]]:
-    names = [p.data_set for p in train.images]
-    for name in dict.fromkeys(names):
-        yield [i for i, image_set in enumerate(names) if image_set == name]
-
-
-def _cells_by_class(train: AnnotationSet, indices: np.ndarray) -> Iterator[np.ndarray]:
-    rows = [(i, j, c) for i in indices.tolist() for j, c in enumerate(train.images[i].cell_class_ids.tolist())]
+def _cells_by_class(class_ids: Sequence[np.ndarray], indices: Sequence[int]) -> Iterator[np.ndarray]:
+    rows = [(i, j, c) for i in indices for j, c in enumerate(class_ids[i].tolist())]
     table = np.array(rows, dtype=np.int64).reshape(-1, 3)
     for c in np.unique(table[:, 2]):
         yield table[table[:, 2] == c, :2]
@@ -136,7 +139,7 @@ def train_proposer(
         callbacks=[ProgressLines(schedule.epochs, schedule.steps)],
     )
     model.optimizer.finalize_variable_values(model.trainable_variables)
-    _update_statistics(model, batches(seed + 1), schedule.batch_size)
+    update_statistics(model, batches(seed + 1), schedule.batch_size)
     return model
 
 
@@ -155,7 +158,7 @@ def _batches(images: list[WorkingImage], draws: Draws, policy: str, seed: int) -
     return tf.data.Dataset.counter().map(to_tensors, num_parallel_calls=2, deterministic=True)
 
 
-def _update_statistics(model: keras.Model, batches: tf.data.Dataset, batch_size: int) -> None:
+def update_statistics(model: keras.Model, batches: tf.data.Dataset, batch_size: int) -> None:
     """Recompute the batch normalisation statistics for the averaged weights."""
 
     @tf.function

@@ -121,33 +121,70 @@ def crop(image: WorkingImage, rng: np.random.Generator, policy: str, around: int
     Returns:
         Pixels, float32 (`CROP`, `CROP`, 3), and targets, see `centre_targets`.
     """
-    height, width = image.pixels.shape[:2]
-    side = int(min(CROP / rng.uniform(*SCALE_JITTER), height, width))
-    top, left = int(rng.integers(0, height - side + 1)), int(rng.integers(0, width - side + 1))
-    if around is not None:
-        x, y = image.boxes_xyxy[around].reshape(2, 2).mean(axis=0) - rng.uniform(0.1, 0.9, 2) * side
-        top, left = int(np.clip(y, 0, height - side)), int(np.clip(x, 0, width - side))
-    scale = CROP / side
-    pixels = cv2.resize(image.pixels[top : top + side, left : left + side], (CROP, CROP), interpolation=cv2.INTER_LINEAR)
-    grid = CROP // STRIDE
+    window = random_window(image.pixels, rng, None if around is None else image.boxes_xyxy[around].reshape(2, 2).mean(axis=0))
+    (left, top), side, scale, grid = window.corner[:2].astype(int).tolist(), window.side, window.scale, CROP // STRIDE
     low, high = (
         slice(top // STRIDE, max((top + side) // STRIDE, top // STRIDE + 1)),
         slice(left // STRIDE, max((left + side) // STRIDE, left // STRIDE + 1)),
     )
     weight = cv2.resize(image.weight[low, high], (grid, grid), interpolation=cv2.INTER_LINEAR)
-    corner = np.array([left, top, left, top], dtype=np.float32)
     importance = np.ones(len(image.boxes_xyxy))
     if around is not None:
         importance[around] = DRAWN_CELL_WEIGHT
-    target = centre_targets((image.boxes_xyxy - corner) * scale, importance, (image.ignored_xyxy - corner) * scale, weight)
-    return random_dihedral(_varied(pixels, rng, policy), target, rng)
+    boxes, ignored = ((xyxy - window.corner) * scale for xyxy in (image.boxes_xyxy, image.ignored_xyxy))
+    return random_dihedral(varied(window.pixels, rng, policy), centre_targets(boxes, importance, ignored, weight), rng)
 
 
-def _varied(pixels: np.ndarray, rng: np.random.Generator, policy: str) -> np.ndarray:
+@dataclass(frozen=True)
+class Window:
+    """A random square of an image, resized.
+
+    Attributes:
+        pixels: uint8 RGB (`CROP`, `CROP`, 3).
+        corner: its left, top, left and top in the image, float32 (4,), pixels.
+        side: its side in the image in pixels.
+    """
+
+    pixels: np.ndarray
+    corner: np.ndarray
+    side: int
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the crop for each of the image."""
+        return CROP / self.side
+
+
+def random_window(pixels: np.ndarray, rng: np.random.Generator, centre_xy: np.ndarray | None) -> Window:
+    """Take a square of an image at a random scale and position.
+
+    Args:
+        pixels: uint8 RGB (h, w, 3).
+        rng: random number generator.
+        centre_xy: a point, float (2,), that lies at a random position in the square; None: any square.
+    """
+    height, width = pixels.shape[:2]
+    side = int(min(CROP / rng.uniform(*SCALE_JITTER), height, width))
+    top, left = int(rng.integers(0, height - side + 1)), int(rng.integers(0, width - side + 1))
+    if centre_xy is not None:
+        x, y = centre_xy - rng.uniform(0.1, 0.9, 2) * side
+        top, left = int(np.clip(y, 0, height - side)), int(np.clip(x, 0, width - side))
+    resized = cv2.resize(pixels[top : top + side, left : left + side], (CROP, CROP), interpolation=cv2.INTER_LINEAR)
+    return Window(resized, np.array([left, top, left, top], dtype=np.float32), side)
+
+
+def varied(pixels: np.ndarray, rng: np.random.Generator, policy: str) -> np.ndarray:
+    """Vary the colours of a crop, float32; the black border stays black.
+
+    Args:
+        pixels: uint8 RGB (h, w, 3).
+        rng: random number generator.
+        policy: see `Preprocessing`.
+    """
     frame = (pixels == 0).all(axis=2)
-    varied = densities.varied(pixels, rng).astype(np.float32) if policy == densities.LABORATORIES else _recoloured(pixels, rng)
-    varied[frame] = 0
-    return varied
+    recoloured = densities.varied(pixels, rng).astype(np.float32) if policy == densities.LABORATORIES else _recoloured(pixels, rng)
+    recoloured[frame] = 0
+    return recoloured
 
 
 def _recoloured(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
