@@ -17,6 +17,7 @@ from malaria_cells.data.boxes import WORKING_CELL_SIZE, cell_sizes
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.model_folder import load_detector
 from malaria_cells.inference.model_folder import shipped as shipped_folder
+from malaria_cells.proposals import ScoredBoxes
 from malaria_cells.proposals.learned.annotated_sizes import annotated_cell_size, annotated_cell_sizes, unusual_cell_sizes
 from malaria_cells.proposals.learned.prediction import to_working_scale
 from malaria_cells.proposals.learned.scale import MAX_ENLARGED_PIXELS, detect_at_own_scale, estimate_scale
@@ -75,7 +76,7 @@ class Eye:
                     xyxy.append([*centre - expected / 2, *centre + expected / 2])
                     proposal_scores.append(0.15)
         kept = np.array(proposal_scores, np.float32) > 0.1
-        return np.array(xyxy, np.float32).reshape(-1, 4)[kept], np.array(proposal_scores, np.float32)[kept]
+        return ScoredBoxes(np.array(xyxy, np.float32).reshape(-1, 4)[kept], np.array(proposal_scores, np.float32)[kept])
 
 
 def size_seen(image: np.ndarray, usual: float, sizes: tuple[float, ...] = ()) -> tuple[float, list[float]]:

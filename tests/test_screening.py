@@ -79,7 +79,7 @@ def test_a_crop_holds_what_was_said_of_each_candidate_where_it_is(seed):
     boxes = np.concatenate([centre - 20, centre + 20], axis=1).astype(np.float32)
     said = np.array([[0.9, 0.1, 0], [0.1, 0.9, 0], [0, 0, 1]], dtype=np.float32)
     image = ScreenedImage(pixels, boxes, said, np.arange(3))
-    crop, target = screening_crop(image, rng, "colours", 2)
+    crop, target = screening_crop(image, rng, 2)
     assert crop.shape == (CROP, CROP, 3)
     weight = target[..., 3]
     assert (target[weight == 1][:, :3] == [0, 0, 1]).all()

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import log_expit
 from scipy.stats import norm
-from sklearn.linear_model import LogisticRegression
 
 from malaria_cells.base.progress import progress
 from malaria_cells.config import Config
@@ -17,6 +18,7 @@ from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.assembly import proposal_inference_function
+from malaria_cells.inference.calibration import SLOPES
 from malaria_cells.inference.decision import label_and_score
 from malaria_cells.inference.detector import Predictions
 from malaria_cells.inference.screening import Screening, background_log_odds
@@ -30,7 +32,6 @@ from malaria_cells.proposals.learned.training_images import CROP
 MAX_LOST = 0.005  # fraction of the cells of a class, which the classifier recognises, that may be settled and so lost
 MIN_SETTLED = 0.2  # fraction of the validation candidates; if fewer are settled, the head costs more time than it saves
 PROPOSER_BATCH = 8  # crops per step
-INVERSE_REGULARIZATION = 1e4  # C of the logistic regression, so large that the penalty has no influence
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,8 @@ def fit_screening(detector: TwoStageDetector, network: keras.Model, data: DataSe
     print("training the screening", file=sys.stderr)
     common = common_class(data.train)
     images = _screened_images(detector, data.train, common)
-    epochs = -(-config.proposer_epochs // 2) if config.screening_epochs is None else config.screening_epochs
-    schedule = Schedule(epochs, config.proposer_steps, PROPOSER_BATCH)
-    trained = train_screening(network, images, schedule, config.proposer_augmentation, config.random_state)
+    schedule = Schedule(config.screening_epochs, config.proposer_steps, PROPOSER_BATCH)
+    trained = train_screening(network, images, schedule, config.random_state)
     proposer = replace(detector.proposer, network=proposal_inference_function(trained))
     validated = _validated(replace(detector, proposer=proposer), data.validation)
     heads = np.concatenate([v.head for v in validated.values()])
@@ -130,12 +130,13 @@ def _limit(other: np.ndarray) -> float:
 
 def _platt(log_odds: np.ndarray, target: np.ndarray) -> tuple[float, float]:
     """Slope and offset that bring the head's log odds of background to the classifier's probabilities (cross-entropy)."""
-    x = np.concatenate([log_odds, log_odds])[:, None]
-    is_background = np.repeat([1, 0], len(log_odds))
-    weight = np.concatenate([target, 1 - target]).astype(np.float64)
-    fitted = LogisticRegression(C=INVERSE_REGULARIZATION).fit(x, is_background, sample_weight=weight)
-    slope = float(fitted.coef_[0, 0])
-    return (slope, float(fitted.intercept_[0])) if slope > 0 else (1.0, 0.0)
+
+    def loss(parameters: np.ndarray) -> float:
+        logit = parameters[0] * log_odds + parameters[1]
+        return -float((target * log_expit(logit) + (1 - target) * log_expit(-logit)).mean())
+
+    fitted = minimize(loss, x0=np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[SLOPES, (None, None)])
+    return float(fitted.x[0]), float(fitted.x[1])
 
 
 @dataclass(frozen=True)

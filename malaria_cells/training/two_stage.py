@@ -135,7 +135,7 @@ def _with_thresholds(
     description = replace(description, box_margins=fit_margins(method, data.train, description.stain))
     centres = proposal_inference_function(proposer) if proposer is not None else None
     detector, predictions = assemble(description, cascade, centres), None
-    screened = fit_screening(detector, proposer, data, config) if proposer is not None and config.screening_epochs != 0 else None
+    screened = fit_screening(detector, proposer, data, config) if proposer is not None and config.screening_epochs else None
     if screened is not None:
         proposer, predictions = screened.network, screened.predictions
         description = replace(description, screening=screened.screening)

@@ -43,7 +43,7 @@ class ScoredBoxes(NamedTuple):
 
 
 # Mirrored axes of (1, h, w, c) of each view. The view with both axes mirrored is second, so that two views differ most.
-_MIRRORS: tuple[tuple[int, ...], ...] = ((), (1, 2), (1,), (2,))
+MIRRORS: tuple[tuple[int, ...], ...] = ((), (1, 2), (1,), (2,))
 
 
 def seen_mirrored(network: CentreNetwork, views: int) -> CentreNetwork:
@@ -63,7 +63,7 @@ def seen_mirrored(network: CentreNetwork, views: int) -> CentreNetwork:
 
     if views == 1:
         return network
-    return lambda pixels: np.mean([mirrored(pixels, axes) for axes in _MIRRORS[:views]], axis=0)
+    return lambda pixels: np.mean([mirrored(pixels, axes) for axes in MIRRORS[:views]], axis=0)
 
 
 def to_working_scale(image: np.ndarray, cell_size: float) -> np.ndarray:

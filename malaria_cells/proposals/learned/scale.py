@@ -22,8 +22,7 @@ from malaria_cells.proposals.watershed import estimate_cell_size
 Detect = Callable[[np.ndarray, float], ScoredBoxes]
 
 MIN_CELL_SIZE = 12.0  # pixels; smaller cells cannot be classified
-# Ratio of two cell sizes of the training from which one trial serves both; a median of a hundred boxes is no more exact.
-SAME_SIZE = 0.97
+SAME_SIZE = 0.97  # ratio of two sizes of the training from which one trial serves both: a median of a hundred boxes is no more exact
 MAX_REFINEMENTS = 3  # trials from an accepted size towards the median predicted size
 FAST_PIXELS = 500_000  # pixels of the network's input in a trial, which uses the centre of the image: about 300 cells
 MAX_ENLARGED_PIXELS = 30_000_000  # pixels of an enlarged image: one or two seconds of inference
@@ -161,8 +160,7 @@ def estimate_scale(
         first: a trial at the reference size, if one has been made already.
     """
     known = _distinct(sizes or ([] if reference is None else [reference]))
-    start = reference or estimate_cell_size(image)
-    min_size = min_size_of(_area(image), min(known, default=np.inf))
+    start, min_size = reference or estimate_cell_size(image), min_size_of(_area(image), min(known, default=np.inf))
     trials = {} if first is None else {first.size: first}
 
     def trial(size: float) -> ScaleTrial:
@@ -183,11 +181,10 @@ def estimate_scale(
 
 
 def _distinct(sizes: Sequence[float]) -> list[float]:
-    """The sizes from the largest, without those that differ from a larger one by less than an estimate of the cell size can tell."""
+    """The sizes from the largest, without those that are nearly as large as another."""
     distinct: list[float] = []
     for size in sorted(sizes, reverse=True):
-        if not distinct or size < SAME_SIZE * distinct[-1]:
-            distinct.append(size)
+        distinct += [size] if not distinct or size < SAME_SIZE * distinct[-1] else []
     return distinct
 
 
@@ -197,8 +194,7 @@ def _sizes_to_try(known: Sequence[float], start: float, limits: tuple[float, flo
     if len(known) > 1:  # otherwise the largest size of the training would be accepted for still larger cells
         yield known[0] * scale_step
     yield from known
-    max_step = math.floor(math.log(max_size / start, scale_step))
-    min_step = math.ceil(math.log(min_size / start, scale_step))
+    max_step, min_step = math.floor(math.log(max_size / start, scale_step)), math.ceil(math.log(min_size / start, scale_step))
     for step in range(max(max_step, 1), min_step - 1, -1):
         size = start * scale_step**step
         if size not in known:

@@ -11,7 +11,8 @@ from malaria_cells.models.layers import conv_norm_relu
 
 PLACES = "places"  # layer of the network whose output the candidates are decoded from
 WIDTH = 64  # channels of the head at an eighth of the input's resolution
-DETAIL = 32  # channels for the details, of the network's first layer, in which parasites are a few pixels large
+# Channels of the head's own look at the pixels: parasites are a few pixels large, and finding cells does not need such details.
+DETAILS = (16, 32)
 
 
 def with_screening(network: keras.Model) -> keras.Model:
@@ -30,8 +31,11 @@ def with_screening(network: keras.Model) -> keras.Model:
     def features(name: str) -> keras.KerasTensor:
         return network.get_layer(name).output
 
-    detail = conv_norm_relu(features("stem_relu"), DETAIL, "screening_detail", strides=2)
-    x = keras.layers.Concatenate(name="screening_at_4")([features("up4_mix_relu"), detail])
+    detail = conv_norm_relu(features("rescale"), DETAILS[0], "screening_stem", strides=2)
+    detail = keras.layers.Concatenate(name="screening_at_2")([detail, features("stem_relu")])
+    detail = conv_norm_relu(detail, DETAILS[1], "screening_detail", strides=2)
+    darkest = keras.layers.MaxPooling2D(3, strides=1, padding="same", name="screening_peak")(detail)
+    x = keras.layers.Concatenate(name="screening_at_4")([features("up4_mix_relu"), detail, darkest])
     x = conv_norm_relu(x, WIDTH, "screening_down", strides=2)
     x = keras.layers.Concatenate(name="screening_at_8")([x, features("up8_mix_relu")])
     x = conv_norm_relu(x, WIDTH, "screening_narrow", kernel=1)

@@ -129,7 +129,7 @@ def train_proposer(
     images, draws = working_images(train, preprocessing.stain), Draws.of(train)
 
     def batches(seed: int) -> tf.data.Dataset:
-        return _batches(images, draws, preprocessing.policy, seed).batch(schedule.batch_size).prefetch(4)
+        return batches_of_crops(images, draws, preprocessing.policy, seed, schedule.batch_size)
 
     fit(
         model,
@@ -143,7 +143,17 @@ def train_proposer(
     return model
 
 
-def _batches(images: list[WorkingImage], draws: Draws, policy: str, seed: int) -> tf.data.Dataset:
+def batches_of_crops(images: list[WorkingImage], draws: Draws, policy: str, seed: int, batch_size: int) -> tf.data.Dataset:
+    """Endless batches of random crops and their targets, see `training_images.crop`.
+
+    Args:
+        images: the training images.
+        draws: their sampling.
+        policy: augmentation, see `Preprocessing`.
+        seed: seed of all random choices.
+        batch_size: crops per batch.
+    """
+
     def one(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng([seed, int(number)])
         image, around = draws.draw(rng)
@@ -155,7 +165,7 @@ def _batches(images: list[WorkingImage], draws: Draws, policy: str, seed: int) -
         target.set_shape((CROP // STRIDE, CROP // STRIDE, CHANNELS))
         return pixels, target
 
-    return tf.data.Dataset.counter().map(to_tensors, num_parallel_calls=2, deterministic=True)
+    return tf.data.Dataset.counter().map(to_tensors, num_parallel_calls=2, deterministic=True).batch(batch_size).prefetch(4)
 
 
 def update_statistics(model: keras.Model, batches: tf.data.Dataset, batch_size: int) -> None:
