@@ -145,7 +145,6 @@ ORDER = {
         "habits",
         "training_images",
         "training",
-        "one_view",
         "screening_training",
     ],
     "inference": [
@@ -266,7 +265,6 @@ MAY_IMPORT_TENSORFLOW = (
     "proposals.learned.centre_network",
     "proposals.learned.targets",
     "proposals.learned.training",
-    "proposals.learned.one_view",
     "proposals.learned.screening_network",
     "proposals.learned.screening_training",
 )

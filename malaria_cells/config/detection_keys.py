@@ -59,13 +59,6 @@ class DetectionKeys(Settings):
         "of the most frequent class or no cells, and only the others are classified. It saves time where the classifier is larger than "
         "compact. 0: no screening, all candidates are classified.",
     )
-    proposer_teaching_epochs: int = Field(
-        0,
-        ge=0,
-        le=100_000,
-        description="Epochs, of proposer_steps each, in which the trained proposal network learns to answer at one view as it does on "
-        "average of four mirrored ones, after which proposer_tta: 1 is nearly as good; 0: none.",
-    )
     proposer_tta: Literal[1, 2, 4] = Field(
         1, description="Test-time augmentation of the proposal network: number of mirror images averaged."
     )

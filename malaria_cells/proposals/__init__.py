@@ -5,11 +5,12 @@ In: an image. Out: boxes (n, 4) and their scores.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.proposals.learned.prediction import CentreNetwork, ScoredBoxes, learned_boxes, seen_mirrored
+from malaria_cells.proposals.learned.prediction import CentreNetwork, Remembering, ScoredBoxes, learned_boxes, seen_mirrored
 from malaria_cells.proposals.learned.scale import detect_at_own_scale, estimate_scale
 from malaria_cells.proposals.learned.settings import ProposalSettings
 from malaria_cells.proposals.methods import LEARNED, METHODS, check_method
@@ -94,19 +95,9 @@ class Proposer:
 
     def _learned(self, image: np.ndarray, network: CentreNetwork) -> ScoredBoxes:
         settings = self.settings
-        on_all_of_it: dict[float, ScoredBoxes] = {}  # by cell size: with one view a trial on the whole image is what is wanted
-
-        def detect_fast(part: np.ndarray, cell_size: float) -> ScoredBoxes:
-            found = learned_boxes(network, part, cell_size, settings.min_score)
-            if self.views == 1 and part.shape == image.shape:
-                on_all_of_it[cell_size] = found
-            return found
-
-        def detect(cell_size: float) -> ScoredBoxes:
-            if cell_size in on_all_of_it:
-                return on_all_of_it[cell_size]
-            return learned_boxes(seen_mirrored(network, self.views), image, cell_size, settings.min_score)
-
+        once = Remembering(network)
+        detect = partial(learned_boxes, seen_mirrored(once, self.views), image, min_score=settings.min_score)
+        detect_fast = partial(learned_boxes, once, min_score=settings.min_score)
         if self.cell_size is None:
             return detect(estimate_scale(detect_fast, image, settings))
         if not self.follows:

@@ -1,7 +1,7 @@
 """What a two-stage detector is trained on: the proposer's candidates, cut into patches, and the rows of each part."""
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -95,7 +95,6 @@ def trained_proposer(config: Config, data: DataSet, run: RunState, start: StartM
     """Train the proposer, or load it from the run folder if an interrupted run has already trained it; None if none is wanted."""
     from malaria_cells.inference.model_folder import PROPOSER
     from malaria_cells.models.stored.keras_files import load_network
-    from malaria_cells.proposals.learned.one_view import teach_one_view
     from malaria_cells.proposals.learned.training import Schedule, train_proposer
     from malaria_cells.proposals.learned.training_images import Preprocessing
 
@@ -109,10 +108,6 @@ def trained_proposer(config: Config, data: DataSet, run: RunState, start: StartM
         schedule = Schedule(config.proposer_epochs, config.proposer_steps, PROPOSER_BATCH)
         preprocessing = Preprocessing(config.stain_normalization, config.proposer_augmentation)
         model = train_proposer(data.train, schedule, preprocessing, config.random_state, None if start is None else start_proposer(start))
-        if config.proposer_teaching_epochs:
-            print("teaching the proposer to need one view", file=sys.stderr)
-            teaching = replace(schedule, epochs=config.proposer_teaching_epochs)
-            model = teach_one_view(model, data.train, teaching, preprocessing, config.random_state)
         with files.replacing(path) as temporary:
             model.save(temporary)
     return load_network(path)
