@@ -169,7 +169,7 @@ import json, sys
 print(json.dumps({"ready": True}), flush=True)
 print("a warning " * 20000, file=sys.stderr)
 for line in sys.stdin:
-    items = json.loads(line)
+    items = json.loads(line)["items"]
     if items == ["bad"]:
         sys.exit("memory is full")
     answer = {"error": "no such file"} if items == ["none"] else {"seconds": 0.5, "cpu": 1.0, "result": len(items), "peak_mib": 7}

@@ -72,15 +72,19 @@ class Contender:
             self.close()
             raise
 
-    def turn(self, items: Sequence[Any]) -> Turn:
+    def turn(self, items: Sequence[Any], **options: Any) -> Turn:
         """Let it work on items, such as paths, and wait for the end.
+
+        Args:
+            items: what is worked on.
+            options: of the work, such as ``in_turn=True``.
 
         Raises:
             ContenderError: it failed.
         """
         if self.process.stdin is None:
             raise ContenderError("the worker takes no requests")
-        self.process.stdin.write(json.dumps(list(items), default=str) + "\n")
+        self.process.stdin.write(json.dumps({"items": list(items), "options": options}, default=str) + "\n")
         self.process.stdin.flush()
         answer = self._answer()
         n = max(len(items), 1)

@@ -1,6 +1,6 @@
 """Photographs from file to decided cells, beside other detectors, an older version, and fewer or more cores."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,8 @@ SIDE = 640  # pixels, of the peers' inputs
 LABELS = ("red blood cell", "leukocyte", "gametocyte", "ring", "trophozoite", "schizont", "platelet")
 NANO = {"yolov8n": "Ultralytics' YOLOv8n", "yolo26n": "Ultralytics' YOLO26n"}  # the one of docs/results.md, and the newest
 MANY_CORES = 16
+IN_TURN = ", in turn"
+WAYS = {IN_TURN: False, ", at once": True}  # endings of the names of a peer that runs in both ways
 
 
 @dataclass
@@ -44,8 +46,14 @@ class Field:
                 field.refused[name] = str(error)
         return field
 
-    def measure(self, paths: Sequence[Path], settings: Settings) -> None:
-        """Let all of them take turns; what comes first is not timed, as graphs are built then."""
+    def measure(self, paths: Sequence[Path], settings: Settings, also_in_turn: Iterable[str] = ()) -> None:
+        """Let all of them take turns; what comes first is not timed, as graphs are built then.
+
+        Args:
+            paths: photographs of a turn.
+            settings: how many rounds there are.
+            also_in_turn: names of those of ours that have one more turn a round, with one photograph after the other.
+        """
         for name in list(self.running):
             try:
                 self.running[name].turn(list(dict.fromkeys(paths))[:20])
@@ -53,6 +61,9 @@ class Field:
                 self.refused[name] = str(error)
                 del self.running[name]
         turns = {name: partial(_ms, contender, paths) for name, contender in self.running.items()}
+        turns |= {
+            f"{name}{IN_TURN}": partial(_ms, self.running[name], paths, in_turn=True) for name in also_in_turn if name in self.running
+        }
         self.figures = alternated(turns, settings.few_repeats)
 
     def why_not(self, name: str) -> str:
@@ -61,8 +72,8 @@ class Field:
         return "; ".join(dict.fromkeys(reasons)) or "it did not run"
 
 
-def _ms(contender: Contender, paths: Sequence[Path]) -> float:
-    return contender.turn(paths).ms
+def _ms(contender: Contender, paths: Sequence[Path], **options: bool) -> float:
+    return contender.turn(paths, **options).ms
 
 
 def detection(settings: Settings) -> Iterator[Row]:
@@ -74,10 +85,8 @@ def detection(settings: Settings) -> Iterator[Row]:
         "ours, default engine": partial(Contender, "ours", model=model, engine=None),
         "ours, keras": partial(Contender, "ours", model=settings.model, engine="keras"),
     }
-    in_turn = {f"{name}, in turn": partial(make, in_turn=True) for name, make in mine.items()}
     asked = (
         mine
-        | in_turn
         | _ultralytics(settings)
         | {
             "keras-cv's YOLOV8 xs": partial(Contender, "keras_cv", side=SIDE, labels=LABELS),
@@ -86,15 +95,15 @@ def detection(settings: Settings) -> Iterator[Row]:
     )
     with ExitStack() as stack:
         field = Field.start(stack, asked)
-        field.measure(paths, settings)
+        field.measure(paths, settings, mine)
     share = Limit.measured(settings, different[: 2 if settings.quick else 10])
     note = f"{len(paths)} of {len(different)} different photographs, three at once; the peers' weights are random"
     for name in mine:
         for peer, target in _targets().items():
             yield _row(name, peer, field, target, share, note)
-    for name in in_turn:
+    for name in mine:
         for title in NANO.values():
-            yield _row(name, title, field, None, share, "one photograph after the other")
+            yield _row(f"{name}{IN_TURN}", f"{title}{IN_TURN}", field, Target(AT_MOST, 1.0), share, "one photograph after the other")
 
 
 def _targets() -> dict[str, Target]:
@@ -105,9 +114,6 @@ def _targets() -> dict[str, Target]:
 def _ultralytics(settings: Settings) -> dict[str, partial[Contender]]:
     """Each nano model in the two ways that one would run it; the row has the faster."""
     return {f"{title}{way}": partial(_nano, settings, name, at_once) for name, title in NANO.items() for way, at_once in WAYS.items()}
-
-
-WAYS = {", in turn": False, ", at once": True}
 
 
 def _nano(settings: Settings, name: str, at_once: bool) -> Contender:

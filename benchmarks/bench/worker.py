@@ -1,7 +1,7 @@
 """The other end of `contender`: does the work that it is told to, and says how long that took.
 
 It runs as a script and imports nothing of this package, since it also serves older versions of `malaria_cells`, and peers that have
-nothing to do with it. A request is a line of JSON on stdin, the items to work on; an answer is a line of JSON on stdout.
+nothing to do with it. A request is a line of JSON on stdin, the items to work on and options; an answer is a line of JSON on stdout.
 """
 
 import json
@@ -16,21 +16,24 @@ from typing import Any
 
 sys.path.pop(0)  # this folder, whose files are no top-level modules
 
-Work = Callable[[Sequence[Any]], Any]
+Work = Callable[..., Any]
 AT_ONCE = 3  # photographs, as `malaria_cells.base.parallel` has it
 BEST = 300  # boxes of a peer with random weights that non-maximum suppression sees: as many as Ultralytics keeps of a photograph
 OVERLAP = 0.7  # IoU of Ultralytics' non-maximum suppression
 GREY = 114  # of Ultralytics' border
 
 
-def ours(model: str, engine: str | None, in_turn: bool = False) -> Work:
-    """Our detector, from file to decided cells; `in_turn`: one photograph after the other. Serves older versions, too."""
+def ours(model: str, engine: str | None) -> Work:
+    """Our detector, from file to decided cells, some photographs at once. Serves older versions, too."""
     from malaria_cells import CellDetector
 
     detector = CellDetector.load(model, engine)
-    if in_turn:
-        return lambda paths: sum(len(detector.detect(path)) for path in paths)
-    return lambda paths: sum(len(found) for found in detector.detect_each(paths))
+
+    def work(paths: Sequence[str], in_turn: bool = False) -> int:
+        found = map(detector.detect, paths) if in_turn else detector.detect_each(paths)
+        return sum(map(len, found))
+
+    return work
 
 
 def ours_on_arrays(model: str, engine: str | None) -> Work:
@@ -180,9 +183,9 @@ def main() -> None:
         work = KINDS[request["kind"]](**request["arguments"])
         answers.write(json.dumps({"ready": True}) + "\n")
         for line in sys.stdin:
-            items = json.loads(line)
+            request = json.loads(line)
             cpu, started = time.process_time(), time.perf_counter()
-            result = work(items)
+            result = work(request["items"], **request["options"])
             seconds = time.perf_counter() - started
             answer = {"seconds": seconds, "cpu": time.process_time() - cpu, "result": result, "peak_mib": peak_mib()}
             answers.write(json.dumps(answer) + "\n")
