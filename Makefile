@@ -4,6 +4,7 @@
 # make test-quick   the tests that train nothing
 # make test-lowest  the quick tests with the oldest libraries that pyproject.toml admits
 # make test-page    the page in a real browser
+# make bench        how fast it is, beside its peers: 20 minutes, with nothing else on the machine
 # make docs         the documentation as a site
 # make figures      the shipped model's figures in README.md and its card, from its metrics.json
 # make install      the environment alone
@@ -13,7 +14,7 @@ LOWEST := .venv-lowest
 # Byte code is made for what is imported, when it is; for all packages it would take a minute.
 PIP := python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install demo page test test-quick test-lowest test-page docs figures clean
+.PHONY: install demo page test test-quick test-lowest test-page bench docs figures clean
 
 install: .venv/installed
 
@@ -83,5 +84,10 @@ test-page: .venv/installed-test
 	    $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; }
 	@$(BIN)/python -m pytest -m browser tests/test_page_browser.py
 
+# Ultralytics gets an environment of its own, .venv-bench, since it brings PyTorch and is under the AGPL.
+bench: .venv/installed-test
+	@$(BIN)/python -m benchmarks.bench
+	@$(BIN)/python -m benchmarks.bench --page
+
 clean:
-	rm -rf .venv $(LOWEST) .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv $(LOWEST) .venv-bench .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
