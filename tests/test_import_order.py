@@ -166,7 +166,7 @@ ORDER = {
         "model_folder",
         "explain",
     ],
-    "inference.engines": ["conversion", "onnx", "openvino", "litert", "savedmodel"],
+    "inference.engines": ["conversion", "onnx_graph", "onnx", "openvino", "litert", "savedmodel"],
     "inference.familiarity": ["signals", "words", "model"],
     "evaluation": [
         "unscored",

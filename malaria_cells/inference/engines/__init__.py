@@ -31,16 +31,18 @@ class Engine(ABC):
         distribution: what has to be installed, as pip calls it.
         quantizes: whether its format holds eight-bit weights and activations.
         needs_examples: whether the ranges of eight-bit activations are fitted to examples.
+        takes_uint8: whether what `open` returns takes uint8 pixels as they are; otherwise it is given float32.
     """
 
     suffix: str
     distribution: str
     quantizes = False
     needs_examples = False
+    takes_uint8 = False
 
     @abstractmethod
     def open(self, path: Path) -> Run:
-        """Return a function from float32 pixels (n, H, W, 3), 0 to 255, to the network's answer.
+        """Return a function from float32 pixels (n, H, W, 3), 0 to 255, to the network's answer; see `takes_uint8`.
 
         Raises:
             InputError: the file is refused.
@@ -109,6 +111,8 @@ def exported_network(folder: Path, name: str, engine_name: str) -> Run:
         raise InputError(
             f"{path}: not a network that {chosen.distribution} can open ({reason(error)}); copy the folder or export the model again"
         ) from error
+    if chosen.takes_uint8:
+        return lambda pixels: np.asarray(run(pixels), dtype=np.float32)
     return lambda pixels: np.asarray(run(pixels.astype(np.float32)), dtype=np.float32)
 
 
