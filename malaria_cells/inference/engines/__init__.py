@@ -73,7 +73,7 @@ def engine(name: str, rank: int = 100) -> Callable[[E_], E_]:
 
 
 def engine_names() -> tuple[str, ...]:
-    """What `--engine` may be: Keras, and the engines that networks are exported to."""
+    """The engines: Keras, and those that networks are exported to."""
     return (KERAS, *ENGINES.names)
 
 
@@ -116,6 +116,7 @@ def exported_network(folder: Path, name: str, engine_name: str) -> Run:
     return lambda pixels: np.asarray(run(pixels.astype(np.float32)), dtype=np.float32)
 
 
-def find_exported(folder: Path, name: str) -> str | None:
-    """Return the engine whose file of a network is in a folder, or None."""
-    return next((found for found in ENGINES if ENGINES[found].is_there(folder / f"{name}{ENGINES[found].suffix}")), None)
+def find_exported(folder: Path, name: str, engine_name: str | None = None) -> str | None:
+    """Return the engine whose file of a network is in a folder, or None; with the name of an engine, only that one is looked for."""
+    looked_for = ENGINES.names if engine_name is None else tuple(found for found in ENGINES if found == engine_name)
+    return next((found for found in looked_for if ENGINES[found].is_there(folder / f"{name}{ENGINES[found].suffix}")), None)
