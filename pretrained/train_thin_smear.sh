@@ -10,4 +10,5 @@ python="${PYTHON:-python}"
 for file in models/thin_smear/*.keras models/thin_smear/*.yaml models/thin_smear/*.json models/thin_smear/*.csv models/thin_smear/*.png; do
     cp "$file" pretrained/thin_smear/
 done
+"$python" -m malaria_cells export --model pretrained/thin_smear --format onnx --beside
 "$python" docs/figures.py

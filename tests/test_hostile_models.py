@@ -169,7 +169,7 @@ def test_what_the_description_says_is_possible_and_fits_the_network(values, mess
 
 
 def test_an_answer_that_is_no_number_is_not_as_when_it_was_saved(models, tmp_path, monkeypatch):
-    monkeypatch.setattr("malaria_cells.inference.model_folder.golden_output", lambda *_: np.full((4, 3), np.nan, np.float32))
+    monkeypatch.setattr("malaria_cells.inference.answers.golden_output", lambda *_: np.full((4, 3), np.nan, np.float32))
     with pytest.raises(InputError, match="differs from when it was saved"):
         load_detector(models / "keras")
 

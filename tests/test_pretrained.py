@@ -14,7 +14,7 @@ from malaria_cells.app.cli import main
 
 def test_it_is_small_and_has_a_card(repository):
     folder = repository / "pretrained" / "thin_smear"
-    assert sum(p.stat().st_size for p in folder.iterdir()) < 4e6
+    assert sum(p.stat().st_size for p in folder.iterdir()) < 8e6
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "not a medical device" in card
     terms = yaml.safe_load((folder / "model.yaml").read_text(encoding="utf-8"))["terms"]

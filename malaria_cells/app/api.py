@@ -16,7 +16,7 @@ from malaria_cells.inference.counting import Count, count_detected, total
 from malaria_cells.inference.detector import Detector
 from malaria_cells.inference.explain import Explainer
 from malaria_cells.inference.familiarity import Familiarity
-from malaria_cells.inference.model_folder import load_detector, shipped
+from malaria_cells.inference.model_folder import load_by_engine, shipped
 from malaria_cells.inference.two_stage_detector import TwoStageDetector
 from malaria_cells.results.overlay import draw_detections
 
@@ -36,17 +36,19 @@ class CellDetector:
         True
     """
 
-    def __init__(self, detector: Detector, folder: Path):
+    def __init__(self, detector: Detector, folder: Path, engine: str | None = None):
         self._detector = detector
         self._folder = folder
+        self.engine = engine
 
     @classmethod
-    def load(cls, folder: str | Path | None = None, engine: str | None = None, cell_size: float | None = None) -> "CellDetector":
+    def load(cls, folder: str | Path | None = None, engine: str = "auto", cell_size: float | None = None) -> "CellDetector":
         """Load a model folder.
 
         Args:
             folder: model folder that ``train.py`` or ``malaria-cells export`` wrote; None: the shipped model, which `run.py` uses too.
-            engine: ``keras``, ``onnx``, ``openvino``, ``litert`` or ``savedmodel``; None: the engine whose files the folder holds.
+            engine: ``keras``, ``onnx``, ``openvino``, ``litert`` or ``savedmodel``; ``auto``: the fastest of those whose files the folder
+                holds and that are installed. The attribute `engine` is the one that runs.
             cell_size: median longer side of a cell in your images, in pixels; None: the size of the training images, unless the
                 size estimated from an image clearly differs.
 
@@ -60,7 +62,7 @@ class CellDetector:
             malaria_cells.InputError: docs: not a model folder, model.yaml is missing; train.py writes one, below `output_models`
         """
         folder = shipped() if folder is None else Path(folder)
-        detector, description = load_detector(folder, engine)
+        detector, description, chosen = load_by_engine(folder, engine)
         if not description.has_background:
             raise InputError(f"{folder}: this model classifies whole images and detects no cells; use run.py --mode classify")
         if cell_size is not None:
@@ -70,7 +72,7 @@ class CellDetector:
                     "leave cell_size out"
                 )
             detector = detector.with_cell_size(cell_size)
-        return cls(detector, folder)
+        return cls(detector, folder, chosen)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ def evaluate(model: str | Path, annotations: str | Path, *, images: str | Path |
     Raises:
         InputError: no such model or annotation, or a category that the model does not know.
     """
-    detector, description = load_detector(Path(model))
+    detector, description = load_detector(Path(model), "auto")
     annotated = load_annotations(Path(annotations), description.labels, root=None if images is None else Path(images))
     each = progress(annotated.images, len(annotated), "detecting", "image")
     detections = [detector.detect(read_image(image.path)) for image in each]

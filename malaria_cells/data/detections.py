@@ -1,10 +1,12 @@
 """Detected cells of one image, as every package hands them on."""
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import supervision as sv
+
+if TYPE_CHECKING:
+    import supervision as sv
 
 _COLUMNS = ("probabilities", "objectness", "label_scores", "counted_as", "class_name")
 
@@ -71,6 +73,8 @@ class Detections:
         """Further columns by name, as `supervision.Detections.data` holds them."""
         return {name: getattr(self, name) for name in _COLUMNS if name != "class_name" or self.names}
 
-    def to_supervision(self) -> sv.Detections:
+    def to_supervision(self) -> "sv.Detections":
         """The same cells for the supervision library, which draws, converts and tracks them."""
+        import supervision as sv  # slow to import: a second of a detection's start
+
         return sv.Detections(xyxy=self.xyxy, confidence=self.confidence, class_id=self.class_id, data=dict(self.data))

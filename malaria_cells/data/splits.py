@@ -3,7 +3,6 @@
 import logging
 
 import numpy as np
-from sklearn.model_selection import GroupShuffleSplit
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import number_of
@@ -32,6 +31,8 @@ def split_images(annotations: AnnotationSet, fraction: float, seed: int, advice:
     Raises:
         InputError: fewer than two groups.
     """
+    from sklearn.model_selection import GroupShuffleSplit  # slow to import: a second of a detection's start
+
     group_ids, counts = _groups(annotations)
     n = len(counts)
     if n < 2:

@@ -7,7 +7,6 @@ image. Cells that annotators left out count as false positives, which should be 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from faster_coco_eval import COCO, COCOeval_faster
 
 from malaria_cells.data import coco_rows
 from malaria_cells.data.annotations import AnnotatedImage
@@ -46,6 +45,8 @@ def average_precision(images: list[AnnotatedImage], detections: list[Detections]
         detections: detections of each image, in the same order; with `label_scores` they are ranked under several labels.
         labels: the classes of both.
     """
+    from faster_coco_eval import COCO, COCOeval_faster  # slow to import, and a detection without annotation scores nothing
+
     n = [int(c) for c in sum((np.bincount(image.cell_class_ids, minlength=len(labels)) for image in images), np.zeros(len(labels)))]
     rows = coco_rows.results(without_unknown(images, detections))
     results = [r for r in rows if r["category_id"] - 1 not in images[r["image_id"] - 1].unannotated]

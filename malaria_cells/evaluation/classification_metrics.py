@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score
 
 from malaria_cells.evaluation.average_precision import mean_present
 
@@ -20,6 +19,8 @@ def classification_metrics(class_ids: np.ndarray, probabilities: np.ndarray, nam
         JSON-ready metrics. The metrics of a class without patches are None and left out of macro means. ``roc_auc`` is None unless there
         are two classes, both with patches.
     """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support  # slow to import: a second of a detection's start
+
     predicted = probabilities.argmax(axis=1)
     all_ids = list(range(len(names)))
     precision, recall, f1, support = precision_recall_fscore_support(class_ids, predicted, labels=all_ids, zero_division=0)
@@ -48,4 +49,6 @@ def classification_metrics(class_ids: np.ndarray, probabilities: np.ndarray, nam
 def _roc_auc(class_ids: np.ndarray, probabilities: np.ndarray) -> float | None:
     if probabilities.shape[1] != 2 or len(np.unique(class_ids)) < 2:
         return None
+    from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(class_ids, probabilities[:, 1]))

@@ -1,7 +1,6 @@
 """Error analysis for reports: reliability of scores, confusion matrix, and F1 of each image."""
 
 import numpy as np
-import supervision as sv
 
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotatedImage
@@ -31,6 +30,8 @@ def confusion(images: list[AnnotatedImage], detections: list[Detections], labels
 
     The last column holds missed cells, the last row detections of cells that are not annotated.
     """
+    import supervision as sv  # slow to import: a second of a detection's start
+
     counted = []
     for image, detected in zip(images, detections, strict=True):
         detected = detected[~unscored(detected, image, detected.counted_as)]

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
-from scipy.optimize import minimize
 from scipy.special import log_expit, log_softmax, logsumexp
 
 from malaria_cells.data.partial_labels import split_counts
@@ -105,6 +104,8 @@ def fit_calibration(
     ratio = tuple(np.where(training_prior > 0, np.log(deployment_prior / np.maximum(training_prior, SMALLEST)), 0.0).tolist())
     certain, uncertain = np.flatnonzero(class_ids < n_classes), np.flatnonzero(class_ids >= n_classes)
 
+    from scipy.optimize import minimize  # slow to import, and detection does not fit
+
     def loss(parameters: np.ndarray) -> float:
         candidate = Calibration(float(np.exp(parameters[0])), float(parameters[1]), ratio)
         log_p = candidate.log_probabilities(probabilities)
@@ -126,6 +127,8 @@ def fit_calibration(
 
 
 def _fit_sigmoid(log_probabilities: np.ndarray, positive: np.ndarray, is_infected: np.ndarray) -> InfectionSigmoid:
+    from scipy.optimize import minimize
+
     evidence = infection_log_odds(log_probabilities, is_infected)
     # Platt's targets (section 2.2): the fewer infected cells there are, the further from 0 and 1 the targets lie.
     target = np.where(positive, (positive.sum() + 1) / (positive.sum() + 2), 1 / ((~positive).sum() + 2))

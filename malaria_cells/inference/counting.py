@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest, norm
+from scipy.special import ndtri
 
 from malaria_cells.base.text import number_of
 from malaria_cells.data.detections import Detections
@@ -62,6 +62,8 @@ class Count:
         if errors is not None and errors.infected and errors.healthy:
             low, high = _lang_reiczigel(self, errors)
             return min(low, fraction), max(high, fraction)
+        from scipy.stats import binomtest  # slow to import, and most models have measured errors
+
         wilson = binomtest(self.infected, self.red_cells).proportion_ci(0.95, method="wilson")
         return float(wilson.low), float(wilson.high)
 
@@ -131,7 +133,7 @@ def counted_as(detections: Detections, labels: LabelSet, infected_threshold: flo
 
 def _lang_reiczigel(counted: Count, errors: ErrorRates) -> tuple[float, float]:
     positive, n, images = counted.infected, counted.red_cells, max(counted.images, 1)
-    z = float(norm.ppf(0.975))
+    z = float(ndtri(0.975))
     right_alarms = max(errors.healthy - errors.false_alarms, 0)
     sensitivity = (errors.detected + 1) / (errors.infected + 2)
     specificity = (right_alarms + 1) / (errors.healthy + 2)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtrit  # quantiles of the normal and of Student's distribution
 
 from malaria_cells.base.text import excerpt
 
@@ -113,5 +113,5 @@ def expected_elsewhere(by_set: Mapping[str, ErrorRates]) -> ErrorRates:
 def _prediction_variance(rates: np.ndarray) -> float:
     """Variance with which a normal 95 % interval is as wide as Student's prediction interval for one more of such rates."""
     n = len(rates)
-    widened = float(t.ppf(0.975, n - 1) / norm.ppf(0.975))
+    widened = float(stdtrit(n - 1, 0.975) / ndtri(0.975))
     return float(np.var(rates, ddof=1)) * (1 + 1 / n) * widened**2

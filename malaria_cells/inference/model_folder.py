@@ -7,9 +7,10 @@ but compute (see `saved_model`). The networks' output on fixed pixels and the ch
 they were saved. A folder that `export` wrote holds the networks in another format and the same ``model.yaml``.
 """
 
+import logging
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,20 @@ import numpy as np
 
 from malaria_cells.base.errors import InputError, nearest, reason
 from malaria_cells.base.shipped import shipped_path
+from malaria_cells.inference.answers import check_answers, check_centres
 from malaria_cells.inference.assembly import assemble, assemble_one_stage, proposal_inference_function
 from malaria_cells.inference.classifier import Cascade, Network, inference_function
 from malaria_cells.inference.detector import Detector
+from malaria_cells.inference.engine_choice import AUTO, fastest_first, ready_engines, stems_of, why_unusable
 from malaria_cells.inference.engines import ENGINES, KERAS, SAVED_MODEL, engine_names, exported_network, find_exported
-from malaria_cells.inference.model_description import ABOUT, CLASSIFIER, ONE_STAGE, ModelDescription, golden_output
+from malaria_cells.inference.model_description import ABOUT, CLASSIFIER, ONE_STAGE, ModelDescription
 from malaria_cells.inference.model_yaml import load_with_reference, save_description
 from malaria_cells.models.stored.checksums import check_checksums
 from malaria_cells.models.stored.keras_files import load_network
-from malaria_cells.proposals import CentreNetwork
-from malaria_cells.proposals.learned.prediction import MULTIPLE, PLACE_CHANNELS, SCREENING_CHANNELS, STRIDE
+
+log = logging.getLogger(__name__)
 
 PROPOSER = "proposer.keras"
-# Tolerance of the output on fixed pixels. Other processors and library versions round differently; a wrong file differs by far more.
-GOLDEN_TOLERANCE = 2e-3
 SIGNIFICANT_BITS = 12  # bits of a weight's mantissa that are saved; float32 has 24, float16 has 11
 
 
@@ -90,43 +91,93 @@ def shipped() -> Path:
 
 
 def load_detector(folder: Path, engine: str | None = None) -> tuple[Detector, ModelDescription]:
+    """Load a model folder; see `load_by_engine`, whose first two values are returned."""
+    detector, description, _ = load_by_engine(folder, engine)
+    return detector, description
+
+
+def load_by_engine(folder: Path, engine: str | None = None) -> tuple[Detector, ModelDescription, str]:
     """Load a model folder.
 
     Args:
         folder: a folder that training or `export` wrote.
-        engine: the inference engine, one of `engines.ENGINES`; None: the one that the folder's networks are for. The networks of an
-            engine other than Keras may be in the folder or in its subfolder of the engine's name.
+        engine: the inference engine, one of `engines.ENGINES`. The networks of an engine other than Keras may be in the folder or in its
+            subfolder of the engine's name. ``auto``: the fastest that is there, see `engine_choice`; if its files cannot be used, a
+            warning says why and the next is taken. None: Keras, or else the engine whose networks the folder holds.
 
     Returns:
-        The detector, and the content of ``model.yaml``.
+        The detector, the content of ``model.yaml``, and the engine's name.
 
     Raises:
         InputError: see `load_description`; or a network cannot be loaded, or its output differs from when it was saved.
     """
+    if engine == AUTO:
+        return _load_fastest(folder)
     folder, engine = _with_engine(folder, engine)
+    return (*_load(folder, engine), engine)
+
+
+def _load_fastest(folder: Path) -> tuple[Detector, ModelDescription, str]:
+    has_keras = any((folder / file).is_file() for file in (CLASSIFIER, ONE_STAGE))
+    choices = fastest_first(folder, ready_engines(folder), has_keras, _verified_networks)
+    for left, choice in zip(reversed(range(len(choices))), choices, strict=True):
+        try:
+            return (*_load(choice.folder, choice.engine), choice.engine)
+        except InputError as error:
+            if not left and not has_keras:
+                raise
+            log.warning(f"--engine auto: {choice.engine} is left out: {error}")
+    folder, engine = _with_engine(folder, None)
+    return (*_load(folder, engine), engine)
+
+
+def _verified_networks(engine: str, folder: Path) -> dict[str, Network]:
+    """Open the networks of an engine in a model folder by name, after a comparison of their files' checksums."""
+    description, reference = load_with_reference(folder)
+    stems = stems_of(description, description.detector == "two_stage" and description.proposals == "learned")
+    _check_files(folder, engine, reference.files, stems)
+    network = _opener(folder, engine)
+    return {stem: network(f"{stem}.keras") for stem in stems}
+
+
+def _check_files(folder: Path, engine: str, stored: dict[str, str], stems: Sequence[str]) -> None:
+    """Compare the checksums of the files that an engine reads, and of Keras' files, from which they were made, where those are there."""
+    left_out = {ENGINES[name].suffix for name in ENGINES if name != engine} - {""}
+    if engine != "openvino":
+        left_out.add(".bin")  # OpenVINO's weights
+    if engine != KERAS and not any((folder / f"{stem}.keras").is_file() for stem in stems):
+        left_out.add(".keras")
+    check_checksums(folder, stored, stems, ABOUT, left_out)
+
+
+def _opener(folder: Path, engine: str) -> Callable[[str], Network]:
+    """Return a function that opens a network by the name of its Keras file."""
+    if engine != KERAS:
+        return lambda file: exported_network(folder, Path(file).stem, engine)
+    return lambda file: _compiled(folder / file, load_network(folder / file))
+
+
+def _load(folder: Path, engine: str) -> tuple[Detector, ModelDescription]:
+    """Load a folder that holds the networks of an engine."""
     description, reference = load_with_reference(folder)
     has_proposer = description.detector == "two_stage" and (
         description.proposals == "learned" or (engine == KERAS and (folder / PROPOSER).is_file())
     )
-    stems = [Path(file).stem for file in (*description.files, *([PROPOSER] if has_proposer else []))]
+    stems = stems_of(description, has_proposer)
     if engine != KERAS:  # before a library that verifies nothing opens the files; a .keras file holds checksums of its own
-        check_checksums(folder, reference.files, stems, ABOUT)
-
-    def network(file: str) -> Network:
-        if engine != KERAS:
-            return exported_network(folder, Path(file).stem, engine)
-        model = load_network(folder / file)
-        return _compiled(folder / file, model)
-
+        _check_files(folder, engine, reference.files, stems)
+        if (reason_not := why_unusable(folder, engine, stems, reference)) is not None:
+            raise InputError(reason_not)
+    network = _opener(folder, engine)
     main = [network(file) for file in description.files]
-    _check_answers(folder, main, description, reference.golden)
+    check_answers(folder, main, description, reference.golden)
     if engine == KERAS:
-        check_checksums(folder, reference.files, stems, ABOUT)
+        _check_files(folder, engine, reference.files, stems)
     if description.detector != "two_stage":
         return assemble_one_stage(description, main[0]), description
     centres = network(PROPOSER) if has_proposer else None
     if centres is not None:
-        _check_centres(folder, centres, description.screening is not None)
+        check_centres(folder, centres, description.screening is not None)
     cascade = Cascade(*main, refiner_size_hw=description.refiner_size_hw, refinement=description.inference.refinement)
     return assemble(description, cascade, centres), description
 
@@ -139,63 +190,26 @@ def _compiled(path: Path, model: Any) -> Network:
         raise InputError(f"{path}: expected a network from one image to one output; it cannot be used: {reason(error)}") from error
 
 
-def _check_answers(folder: Path, main: Sequence[Network], description: ModelDescription, golden: np.ndarray) -> None:
-    """Check that the main networks' output on fixed pixels is as when they were saved, with a column for each class."""
-    files = " and ".join(description.files)
-    try:
-        output = golden_output(main, description)
-    except Exception as error:  # each engine raises its own exceptions
-        size = " x ".join(map(str, description.image_size_hw))
-        raise InputError(
-            f"{folder / ABOUT}: image_size_hw: {files} cannot be given {size} pixels ({reason(error)}); "
-            "put the value right, copy or train the model again"
-        ) from error
-    tolerance = GOLDEN_TOLERANCE * max(np.abs(golden).max(), 1) / len(main)
-    # The comparison is negated so that NaN is refused too.
-    if output.shape != golden.shape or not np.abs(output - golden).max() <= tolerance:
-        raise InputError(f"{folder}: the output of {files} differs from when it was saved; copy the folder or train the model again")
-    n = len(description.labels)
-    n_classes = n + description.has_background
-    expected = {4 + n} if description.detector != "two_stage" else {n_classes} | ({1} if n_classes == 2 else set())
-    if output.shape[1] not in expected:
-        raise InputError(
-            f"{folder / ABOUT}: labels: found {n} names{' and background' if description.has_background else ''}, but the output of "
-            f"{files} has {output.shape[1]} columns; put the labels right, copy or train the model again"
-        )
-
-
-def _check_centres(folder: Path, centres: CentreNetwork, screens: bool) -> None:
-    """Check the output of the learned proposals' network for a small image: its shape, and that it is finite."""
-    channels = PLACE_CHANNELS + SCREENING_CHANNELS if screens else PLACE_CHANNELS
-    name = Path(PROPOSER).stem
-    try:
-        grid = centres(np.full((1, 4 * STRIDE * MULTIPLE, 4 * STRIDE * MULTIPLE, 3), 200, dtype=np.uint8))
-    except Exception as error:  # each engine raises its own exceptions
-        raise InputError(f"{folder}: its {name} cannot be given an image ({reason(error)}); copy or train the model again") from error
-    if grid.shape != (1, 4 * MULTIPLE, 4 * MULTIPLE, channels) or not np.isfinite(grid).all():
-        raise InputError(
-            f"{folder}: the output of its {name} has the shape {grid.shape} or is not finite; expected {channels} finite values for each "
-            f"cell of the grid, as of learned proposals with{'' if screens else 'out'} a screening head; copy or train the model again"
-        )
-
-
 def _with_engine(folder: Path, engine: str | None) -> tuple[Path, str]:
     """The folder with the networks of an engine, and the engine; None stands for the engine of the files in the folder."""
     stems = {Path(CLASSIFIER).stem, Path(ONE_STAGE).stem}
     present = next((exported for stem in stems if (exported := find_exported(folder, stem))), None)
     if engine is None:
-        if present == SAVED_MODEL and not any((folder / file).is_file() for file in (CLASSIFIER, ONE_STAGE)):
+        if any((folder / file).is_file() for file in (CLASSIFIER, ONE_STAGE)):
+            return folder, KERAS
+        if present == SAVED_MODEL:
             raise InputError(
                 f"{folder}: holds a SavedModel, whose graph is a program; it is loaded only if this engine is requested "
                 "(--engine savedmodel), and only if its operations do nothing but compute"
             )
-        return folder, KERAS if present in {None, SAVED_MODEL} else present
-    if engine == KERAS or present == engine or not folder.is_dir():
+        return folder, present or KERAS
+    if engine == KERAS or any(find_exported(folder, stem, engine) for stem in stems) or not folder.is_dir():
         return folder, engine
-    if any(find_exported(folder / engine, stem) == engine for stem in stems):
+    if any(find_exported(folder / engine, stem, engine) for stem in stems):
         return folder / engine, engine
     if engine not in ENGINES:
-        raise InputError(f"engine: '{engine}' is unknown{nearest(engine, engine_names())}; expected one of {', '.join(engine_names())}")
+        known = ", ".join((*engine_names(), AUTO))
+        raise InputError(f"engine: '{engine}' is unknown{nearest(engine, engine_names())}; expected one of {known}")
     raise InputError(
         f"engine: {engine}: {folder} has not been exported for it; export it once: malaria-cells export --model {folder} --format {engine}"
     )

@@ -2,8 +2,8 @@
 
 import importlib.metadata
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,17 @@ MAX_SCAN = 1000  # number of crops of an image, and of augmented views of each c
 LIBRARIES = ("malaria-cells", "tensorflow", "keras", "numpy", "opencv-python-headless", "pillow", "scikit-learn")
 
 
-def save_description(folder: Path, networks: Sequence[Network], description: ModelDescription) -> None:
-    """Write ``model.yaml`` for networks whose files are in the folder, with their golden output and the files' checksums."""
+def save_description(
+    folder: Path, networks: Sequence[Network], description: ModelDescription, made_from: Mapping[str, str] | None = None
+) -> None:
+    """Write ``model.yaml`` for networks whose files are in the folder, with their golden output and the files' checksums.
+
+    Args:
+        folder: an existing folder.
+        networks: the main networks.
+        description: the content but for what is computed here.
+        made_from: of an export that answers as the original: checksums of the Keras files that it was made from, by name.
+    """
     content = {
         "format_version": FORMAT_VERSION,
         **plain(asdict(description)),
@@ -52,8 +61,18 @@ def save_description(folder: Path, networks: Sequence[Network], description: Mod
         "libraries": _versions(),
         "golden_output": [[round(float(v), 6) for v in row] for row in golden_output(networks, description)],
         "files": checksums(folder),
+        **({"made_from": dict(made_from)} if made_from else {}),
     }
     (folder / ABOUT).write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def list_files(folder: Path, written: Sequence[str]) -> None:
+    """Enter the checksums of files that were written beside the networks of a model folder into its ``model.yaml``."""
+    content = load_yaml(folder / ABOUT)
+    found = checksums(folder)
+    content["files"] = dict(sorted({**(content.get("files") or {}), **{name: found[name] for name in written}}.items()))
+    with files.replacing(folder / ABOUT) as temporary:
+        temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -63,10 +82,12 @@ class NetworkReference:
     Attributes:
         golden: mean output of the networks on fixed pixels, see `golden_output`.
         files: SHA-256 of the networks' files by name; empty in older folders.
+        made_from: of an export, SHA-256 of the Keras files that it was made from; empty in older and in eight-bit exports.
     """
 
     golden: np.ndarray
     files: dict[str, str]
+    made_from: dict[str, str] = field(default_factory=dict)
 
 
 def load_description(folder: Path) -> tuple[ModelDescription, np.ndarray]:
@@ -153,7 +174,10 @@ def _reference(content: dict[str, Any]) -> NetworkReference:
     golden = TypeAdapter(list[list[float]]).validate_python(content["golden_output"])
     if not golden or len({len(row) for row in golden}) != 1:
         raise ValueError("golden_output: expected rows of equal length")
-    return NetworkReference(np.array(golden, dtype=np.float32), TypeAdapter(dict[str, str]).validate_python(content.get("files") or {}))
+    checksums_of = TypeAdapter(dict[str, str]).validate_python
+    return NetworkReference(
+        np.array(golden, dtype=np.float32), checksums_of(content.get("files") or {}), checksums_of(content.get("made_from") or {})
+    )
 
 
 def _remedy(version: object) -> str:

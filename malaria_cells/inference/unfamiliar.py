@@ -12,7 +12,6 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
 
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.calibration import SMALLEST
@@ -141,6 +140,8 @@ def fit_unfamiliar(evidence: Mapping[str, Evidence]) -> UnfamiliarSigmoid | None
     Returns:
         The sigmoid; None if there are not both infected and healthy cells, or if infected cells do not have more evidence.
     """
+    from sklearn.linear_model import LogisticRegression  # slow to import, and detection does not fit
+
     sets = [one_set for one_set in evidence.values() if len(one_set.relative)]
     is_infected = np.concatenate([one_set.is_infected for one_set in sets]) if sets else np.zeros(0, dtype=bool)
     if len(set(is_infected.tolist())) < 2:

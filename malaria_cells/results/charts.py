@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import binomtest
 
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.calibration import Reliability
@@ -69,6 +68,8 @@ def reliability_diagram(points: Reliability, path: Path, name: str) -> None:
         path: image to write.
         name: what is predicted, for the legend.
     """
+    from scipy.stats import binomtest  # slow to import: half a second of a detection's start
+
     tests = [binomtest(round(n * fraction), int(n)) for n, fraction in zip(points.n, points.right, strict=True)]
     ends = np.array([t.proportion_ci(0.95, method="wilson") for t in tests]).reshape(-1, 2)
     with figure(path, 6.4, 5.4, rows=2, height_ratios=(4, 1), sharex=True) as (top, bottom):

@@ -1,7 +1,6 @@
 """Draws detections on the image; infected cells stand out."""
 
 import numpy as np
-import supervision as sv
 
 from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
@@ -30,6 +29,8 @@ def draw_detections(
     Returns:
         uint8 RGB (H, W, 3).
     """
+    import supervision as sv  # slow to import: half a second, while networks run
+
     scene = np.ascontiguousarray(image[..., ::-1])  # supervision draws in BGR order, as OpenCV
     quiet_classes = labels.is_healthy_red_cell if quiet is None else quiet
     palette = sv.ColorPalette.from_hex(list(class_colours(labels, quiet_classes).values()))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import entropy
+from scipy.special import entr
 
 from malaria_cells.base import files
 from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
@@ -54,7 +54,9 @@ def doubts(detections: Detections, labels: LabelSet) -> np.ndarray:
         p = np.stack([infected, 1 - infected], axis=1)
     if p.shape[1] < 2:
         return 1 - np.asarray(detections.objectness, dtype=np.float64)
-    return entropy(np.clip(p, 1e-12, 1), axis=1, base=p.shape[1]) * detections.objectness
+    p = np.clip(p, 1e-12, 1)
+    p = p / p.sum(axis=1, keepdims=True)
+    return entr(p).sum(axis=1) / np.log(p.shape[1]) * detections.objectness
 
 
 def most_doubtful(results: dict[str, Detections], labels: LabelSet, count: int) -> list[DoubtfulCell]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import precision_recall_curve
 
 from malaria_cells.base.text import rounded
 from malaria_cells.config import Config
@@ -101,6 +100,8 @@ def _classifier_headline(c: ClassifiedPart) -> list[Headline]:
 
 
 def _classifier_sections(c: ClassifiedPart, labels: LabelSet) -> list[Section]:
+    from sklearn.metrics import precision_recall_curve  # slow to import: a second of a detection's start
+
     counts = np.array(c.metrics["confusion"])
     matrix = plot(lambda path: confusion_matrix(counts, c.names, _patches(c), path), "annotated classes against predicted ones")
     by_class = {}

@@ -93,7 +93,13 @@ def _add_decisions(parser: argparse.ArgumentParser) -> None:
 
 def _add_networks(parser: argparse.ArgumentParser) -> None:
     """Add what runs the networks, and what a bare network does not say of itself."""
-    parser.add_argument("--engine", choices=engine_names(), help="inference engine (default: that of the files in MODEL; see export)")
+    parser.add_argument(
+        "--engine",
+        choices=("auto", *engine_names()),
+        default="auto",
+        help="inference engine; auto: the fastest of those whose files are in MODEL (see export) and that are installed, measured once on "
+        "this machine if there are several (default: %(default)s)",
+    )
     parser.add_argument("--labels", metavar="A,B,..", help="class names of a bare .keras or .h5 model")
     parser.add_argument(
         "--input-range",

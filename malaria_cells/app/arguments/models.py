@@ -85,8 +85,13 @@ def add_export(commands: Commands) -> None:
     """Add the command `export`."""
 
     def export(options: argparse.Namespace) -> int:
-        from malaria_cells.app.commands.export import export
+        from malaria_cells.app.commands.export import export, export_beside
 
+        if options.beside:
+            given = {"--int8": options.int8, "--image": options.image, "--output": options.output}
+            if other := next((flag for flag, value in given.items() if value), None):
+                raise InputError(f"--beside: writes exact networks into the model folder, so {other} has no meaning; leave one of them out")
+            return export_beside(options.model, options.format)
         return export(options.model, options.format, options.int8, options.image, options.output)
 
     parser = command(commands, "export", "Export a trained detector for another engine.", export)
@@ -97,3 +102,6 @@ def add_export(commands: Commands) -> None:
         "--image", help="with --int8 for onnx, openvino: images to calibrate the quantisation on (default: the training images)"
     )
     parser.add_argument("--output", type=Path, help="folder to write (default: a subfolder of the model folder, named after the format)")
+    parser.add_argument(
+        "--beside", action="store_true", help="write the networks beside Keras' files in the model folder, where run.py chooses the fastest"
+    )

@@ -14,11 +14,13 @@ from malaria_cells.base.progress import progress
 from malaria_cells.config import load_config
 from malaria_cells.data.dataset import load_data_set
 from malaria_cells.data.images import list_images, read_image
+from malaria_cells.inference.answers import GOLDEN_TOLERANCE
 from malaria_cells.inference.classifier import Network
+from malaria_cells.inference.engine_choice import keras_files
 from malaria_cells.inference.engines import ENGINES, SAVED_MODEL, Batches, exported_network, find_exported
 from malaria_cells.inference.model_description import ABOUT, ModelDescription, golden_output
-from malaria_cells.inference.model_folder import GOLDEN_TOLERANCE, PROPOSER, load_detector
-from malaria_cells.inference.model_yaml import load_with_reference, save_description
+from malaria_cells.inference.model_folder import PROPOSER, load_detector
+from malaria_cells.inference.model_yaml import list_files, load_with_reference, save_description
 from malaria_cells.models.stored.checksums import NETWORKS, check_checksums
 from malaria_cells.models.stored.keras_files import load_network
 
@@ -37,6 +39,48 @@ _EXPORTED = rf"example\.py|cells\.py|model\.yaml|config\.yaml|split\.json|(stand
 def default_folder(model: Path, format_name: str, int8: bool) -> Path:
     """Return the subfolder of a model that an export is written to where no folder is named."""
     return model / (f"{format_name}-int8" if int8 else format_name)
+
+
+def export_beside(model: Path, format_name: str) -> int:
+    """Write a detector's networks for another engine beside Keras' files, and their checksums into ``model.yaml``.
+
+    ``--engine auto`` chooses among the engines whose files are there. If it is interrupted, the checksums tell.
+
+    Args:
+        model: folder that training wrote.
+        format_name: one of `ENGINES` but for a SavedModel, which is not loaded unless asked for.
+
+    Returns:
+        Exit code.
+
+    Raises:
+        InputError: see `export`.
+    """
+    if not ENGINES[format_name].suffix:
+        raise InputError(f"--beside: a {format_name} is a folder that is loaded on request alone; leave --beside out")
+    description, stored = load_with_reference(model)
+    _check_trained(model, description.files)
+    names = _network_names(model, description, stored.files)
+    with files.scratch_folder(model / format_name) as new_folder:
+        for name in names:
+            _write_network(model / name, new_folder, format_name, False, None)
+        exported = [exported_network(new_folder, Path(file).stem, format_name) for file in description.files]
+        _check_outputs(model, exported, description, stored.golden)
+        written = sorted(path.name for path in new_folder.iterdir())
+        for name in written:
+            (new_folder / name).replace(model / name)
+    list_files(model, written)
+    size = sum((model / name).stat().st_size for name in written)
+    print(f"{model}: {', '.join(written)}, {size / 2**20:.1f} MiB\nnext:  python run.py --model {model} --image IMAGES")
+    return 0
+
+
+def _network_names(model: Path, description: ModelDescription, stored: dict[str, str]) -> list[str]:
+    """Names of the networks' files; the proposer's checksum is compared, the others are checked by their outputs."""
+    if description.proposals != "learned" or description.detector != "two_stage":
+        return [*description.files]
+    check_checksums(model, stored, [Path(PROPOSER).stem], ABOUT, [ENGINES[name].suffix for name in ENGINES] + [".bin"])
+    return [*description.files, PROPOSER]
 
 
 def export(model: Path, format_name: str, int8: bool, image: str | None, output: Path | None) -> int:
@@ -66,10 +110,7 @@ def export(model: Path, format_name: str, int8: bool, image: str | None, output:
     _check_trained(model, description.files)
     output = output or default_folder(model, format_name, int8)
     _check_output(output)
-    names = [*description.files]
-    if description.proposals == "learned" and description.detector == "two_stage":
-        names.append(PROPOSER)
-        check_checksums(model, stored.files, [Path(PROPOSER).stem], ABOUT)  # the other networks are checked by their outputs
+    names = _network_names(model, description, stored.files)
     # Loading compares the networks' outputs with those stored at saving; without --int8 those of the exported networks are compared.
     detector = load_detector(model)[0] if int8 else None
     examples = _examples(detector, _images(model, image)) if ENGINES[format_name].needs_examples and detector is not None else {}
@@ -80,7 +121,8 @@ def export(model: Path, format_name: str, int8: bool, image: str | None, output:
         exported = [exported_network(new_folder, Path(file).stem, format_name) for file in description.files]
         if not int8:
             _check_outputs(model, exported, description, stored.golden)
-        save_description(new_folder, exported, description)
+        made_from = None if int8 else keras_files(stored, [Path(name).stem for name in names])
+        save_description(new_folder, exported, description, made_from)
         write_example(new_folder, description)
         for extra in ("config.yaml", "split.json"):
             if (model / extra).is_file():

@@ -93,7 +93,8 @@ def _detect(request: RunRequest, model: Path, loaded: LoadedModel, root: Path, k
     score = output.tables(finished, truth)
     if request.compare and truth is not None:
         output.compare(finished, truth)
-    facts = [("Images", request.image), ("Model", str(model)), ("Engine", request.engine or "as the model folder holds it")]
+    engine = f"{loaded.engine}, the fastest that is there" if request.engine == "auto" else loaded.engine
+    facts = [("Images", request.image), ("Model", str(model)), ("Engine", engine)]
     if loaded.terms is not None:
         facts.append(("Terms of the model", loaded.terms))
     if truth is not None:

@@ -23,6 +23,7 @@ class LoadedModel:
         scan: keyword arguments of `tta.scanned` for whole images in several crops; None: one crop.
         seed: random seed of the crops.
         terms: terms of use of the weights; None: the model states none.
+        engine: name of the inference engine that runs the networks.
     """
 
     detector: Any
@@ -31,6 +32,7 @@ class LoadedModel:
     scan: dict[str, int] | None = None
     seed: int = 0
     terms: str | None = None
+    engine: str = "keras"
 
 
 def load(request: RunRequest, model: Path) -> LoadedModel:
@@ -40,7 +42,7 @@ def load(request: RunRequest, model: Path) -> LoadedModel:
         InputError: the model cannot be loaded, or an option does not apply to it.
     """
     from malaria_cells.inference.model_description import ABOUT
-    from malaria_cells.inference.model_folder import load_detector
+    from malaria_cells.inference.model_folder import load_by_engine
     from malaria_cells.inference.two_stage_detector import TwoStageDetector
 
     if request.input_range is not None and request.input_divisor is not None:
@@ -50,7 +52,7 @@ def load(request: RunRequest, model: Path) -> LoadedModel:
         given = [flag for flag, value in bare_options.items() if value is not None]
         if given:
             raise InputError(f"{given[0]}: applies to a bare .keras or .h5 file only; {model} is a model folder, whose {ABOUT} defines it")
-        detector, description = load_detector(model, request.engine)
+        detector, description, engine = load_by_engine(model, request.engine)
         detects, scan, seed, terms = description.has_background, description.scan, description.seed, description.terms
         if description.detector != "two_stage":
             only_two_stage = {"--proposals": request.proposals, "--tta": request.tta, "--cell-size": request.cell_size}
@@ -61,11 +63,11 @@ def load(request: RunRequest, model: Path) -> LoadedModel:
                     f"{refused[0]}: {model} is a one-stage {description.detector} detector; this option applies to two-stage models only"
                 )
     else:
-        if request.engine not in {None, "keras"}:
+        if request.engine not in {"auto", "keras"}:
             raise InputError(f"--engine {request.engine}: {model} is a bare Keras file, which only the engine keras can run")
         from malaria_cells.app.commands.bare_model import bare_detector
 
-        detector, detects, scan, seed, terms = bare_detector(request, model), False, None, 0, None
+        detector, detects, scan, seed, terms, engine = bare_detector(request, model), False, None, 0, None, "keras"
     changes = {key: getattr(request, key) for key in ("score_threshold", "nms", "nms_iou", "tta") if getattr(request, key) is not None}
     detector = detector.with_settings(**changes)
     if request.proposals is not None and isinstance(detector, TwoStageDetector):
@@ -74,4 +76,4 @@ def load(request: RunRequest, model: Path) -> LoadedModel:
         detector = detector.with_cell_size(request.cell_size)
     if request.mode == "detect" and isinstance(detector, TwoStageDetector) and not detector.classifier.has_background:
         log.warning(f"--mode detect: {model} has no background class, so every proposal is reported as a cell")
-    return LoadedModel(detector, detector.labels, detects, scan if request.tta is None else None, seed, terms)
+    return LoadedModel(detector, detector.labels, detects, scan if request.tta is None else None, seed, terms, engine)

@@ -30,7 +30,7 @@ class RunRequest:
     input_range: str | None = None
     review: int | None = None
     compare: bool = False
-    engine: str | None = None
+    engine: str = "auto"
     force: bool = False
 
     def command_line(self) -> str:

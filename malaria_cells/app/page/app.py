@@ -25,7 +25,7 @@ from malaria_cells.results.verdicts import Verdicts
 def _load(folder: str, changed: float) -> Detector:
     """The detector of a model folder. `changed` is the modification time of its description, so a rewritten model is loaded again."""
     del changed
-    detector, description = load_detector(Path(folder))
+    detector, description = load_detector(Path(folder), "auto")
     if not description.has_background:
         raise InputError(f"{folder}: this model classifies whole images and detects no cells; choose another model folder")
     return detector

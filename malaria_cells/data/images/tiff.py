@@ -16,7 +16,6 @@ from malaria_cells.data.images.samples import SIDEWAYS, upright
 from malaria_cells.data.images.tiff_colours import rgb
 from malaria_cells.data.images.tiff_samples import check_page, samples
 
-STARTS = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})  # little and big endian, of TIFF and BigTIFF
 _MAX_PAGES = 1000  # pages that are read; a file with more is a stack anyway
 _MAX_SUB_PAGES = 16  # sub-pages that are read of a page: levels of a pyramid, or previews of a raw image
 _DNG_VERSION = 50706  # TIFF tag

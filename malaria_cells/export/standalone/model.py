@@ -79,7 +79,9 @@ def open_network(folder: Path, name: str) -> Network:
         import onnxruntime
 
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        return lambda pixels: session.run(None, {session.get_inputs()[0].name: pixels})[0]
+        pixels_in = session.get_inputs()[0]
+        dtype = np.uint8 if pixels_in.type == "tensor(uint8)" else np.float32  # the pixels are whole numbers, 0 to 255
+        return lambda pixels: session.run(None, {pixels_in.name: pixels.astype(dtype)})[0]
     if (path := folder / f"{name}.xml").is_file():
         import openvino
 

@@ -31,16 +31,18 @@ class Engine(ABC):
         distribution: what has to be installed, as pip calls it.
         quantizes: whether its format holds eight-bit weights and activations.
         needs_examples: whether the ranges of eight-bit activations are fitted to examples.
+        takes_uint8: whether what `open` returns takes uint8 pixels as they are; otherwise it is given float32.
     """
 
     suffix: str
     distribution: str
     quantizes = False
     needs_examples = False
+    takes_uint8 = False
 
     @abstractmethod
     def open(self, path: Path) -> Run:
-        """Return a function from float32 pixels (n, H, W, 3), 0 to 255, to the network's answer.
+        """Return a function from float32 pixels (n, H, W, 3), 0 to 255, to the network's answer; see `takes_uint8`.
 
         Raises:
             InputError: the file is refused.
@@ -71,7 +73,7 @@ def engine(name: str, rank: int = 100) -> Callable[[E_], E_]:
 
 
 def engine_names() -> tuple[str, ...]:
-    """What `--engine` may be: Keras, and the engines that networks are exported to."""
+    """The engines: Keras, and those that networks are exported to."""
     return (KERAS, *ENGINES.names)
 
 
@@ -109,9 +111,12 @@ def exported_network(folder: Path, name: str, engine_name: str) -> Run:
         raise InputError(
             f"{path}: not a network that {chosen.distribution} can open ({reason(error)}); copy the folder or export the model again"
         ) from error
+    if chosen.takes_uint8:
+        return lambda pixels: np.asarray(run(pixels), dtype=np.float32)
     return lambda pixels: np.asarray(run(pixels.astype(np.float32)), dtype=np.float32)
 
 
-def find_exported(folder: Path, name: str) -> str | None:
-    """Return the engine whose file of a network is in a folder, or None."""
-    return next((found for found in ENGINES if ENGINES[found].is_there(folder / f"{name}{ENGINES[found].suffix}")), None)
+def find_exported(folder: Path, name: str, engine_name: str | None = None) -> str | None:
+    """Return the engine whose file of a network is in a folder, or None; with the name of an engine, only that one is looked for."""
+    looked_for = ENGINES.names if engine_name is None else tuple(found for found in ENGINES if found == engine_name)
+    return next((found for found in looked_for if ENGINES[found].is_there(folder / f"{name}{ENGINES[found].suffix}")), None)

@@ -4,8 +4,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from malaria_cells.inference.engines import ENGINES, Batches, Engine, Run, engine
+from malaria_cells.inference.engines import Batches, Engine, Run, engine
 from malaria_cells.inference.engines.conversion import exact_ends, one_call_at_a_time
+from malaria_cells.inference.engines.onnx_graph import write_float_graph
 
 
 @engine("openvino", rank=2)
@@ -30,7 +31,7 @@ class OpenVino(Engine):
 
         with tempfile.TemporaryDirectory() as folder:
             by_onnx = Path(folder) / "network.onnx"
-            ENGINES["onnx"].write(model, by_onnx, int8=False, examples=None)
+            write_float_graph(model, by_onnx)
             network = openvino.Core().read_model(by_onnx)
             if int8 and examples is not None:
                 import nncf

@@ -1,7 +1,7 @@
 """Checksums of the network files in a model folder, so that a damaged or replaced file is reported before a library reads it."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from malaria_cells.base.errors import InputError
@@ -20,7 +20,7 @@ def checksums(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): _sha256(path) for path in network_files(folder)}
 
 
-def check_checksums(folder: Path, stored: Mapping[str, str], stems: Iterable[str], about: str) -> None:
+def check_checksums(folder: Path, stored: Mapping[str, str], stems: Iterable[str], about: str, left_out: Collection[str] = ()) -> None:
     """Compare network files with their stored checksums; files without a checksum are not compared.
 
     Args:
@@ -28,13 +28,14 @@ def check_checksums(folder: Path, stored: Mapping[str, str], stems: Iterable[str
         stored: the checksums, as returned by `checksums`.
         stems: names, without suffix, of the networks that will be used; other networks are not compared.
         about: name of the file that holds the checksums, for error messages.
+        left_out: suffixes of files that are not compared, such as those of engines that will not run.
 
     Raises:
         InputError: a file is missing or differs.
     """
     wanted = set(stems)
     for name, expected in stored.items():
-        if name.split("/")[0].split(".")[0] not in wanted:
+        if name.split("/")[0].split(".")[0] not in wanted or Path(name).suffix in left_out:
             continue
         path = folder / name
         if not path.is_file():
