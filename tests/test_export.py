@@ -173,8 +173,8 @@ def infected_f1(model, keras_detector, iml):
     images = [p for p in truth.images if p.key.split("/")[-1] in names]
     assert len(images) == 95
 
-    def of(folder):
-        found = list(CellDetector.load(folder).detect_each(p.path for p in images))
+    def of(folder, engine="auto"):
+        found = list(CellDetector.load(folder, engine).detect_each(p.path for p in images))
         return infected_figures(images, found, truth.labels).f1
 
     return of
@@ -182,7 +182,7 @@ def infected_f1(model, keras_detector, iml):
 
 @pytest.fixture(scope="module")
 def infected_f1_of_keras(infected_f1, model):
-    return infected_f1(model)
+    return infected_f1(model, "keras")
 
 
 @pytest.mark.slow
@@ -206,7 +206,7 @@ def test_run_by_engine(model, exported, repository, tmp_path):
             return [(r["label"], *(float(v) for k, v in r.items() if k not in {"image", "label"})) for r in csv.DictReader(file)]
 
     exported("onnx")
-    by_keras = table("keras", "--model", str(model))
+    by_keras = table("keras", "--model", str(model), "--engine", "keras")
     for options in (["--model", str(model), "--engine", "onnx"], ["--model", str(model / "onnx")]):
         by_onnx = table("onnx", *options)
         assert [r[0] for r in by_onnx] == [r[0] for r in by_keras]
