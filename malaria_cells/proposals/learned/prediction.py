@@ -71,7 +71,11 @@ def to_working_scale(image: np.ndarray, cell_size: float) -> np.ndarray:
 
 
 def learned_boxes(
-    network: CentreNetwork, image: np.ndarray, cell_size: float, min_score: float = ProposalSettings.min_score
+    network: CentreNetwork,
+    image: np.ndarray,
+    cell_size: float,
+    min_score: float = ProposalSettings.min_score,
+    to_scale: Callable[[np.ndarray, float], np.ndarray] = to_working_scale,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the candidates in an image.
 
@@ -80,11 +84,12 @@ def learned_boxes(
         image: uint8 RGB (H, W, 3).
         cell_size: longer side of the median cell in pixels of the image.
         min_score: minimum proposal score of a candidate.
+        to_scale: what rescales the image, as `to_working_scale` does.
 
     Returns:
         Boxes, float32 (n, 4), xyxy in pixels of the image, and float32 (n,), their proposal scores, 0 to 1.
     """
-    small = to_working_scale(image, cell_size)
+    small = to_scale(image, cell_size)
     height, width = small.shape[:2]
     grid = in_tiles(network, padded(small), STRIDE, MULTIPLE, RECEPTIVE_RADIUS)
     boxes, scores = decode(grid, (height, width), min_score)
