@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 
 from malaria_cells.base.errors import InputError
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.patches import crop_boxes
 from malaria_cells.data.stain import Normalization, normalized
@@ -48,18 +49,28 @@ class TwoStageDetector(Detector):
 
     def predict(self, image: np.ndarray) -> Predictions:
         """Candidates, class probabilities, and proposal scores; see `Detector.predict`."""
+        return self._predict_and_decide(image)[0]
+
+    def _detect(self, image: np.ndarray) -> Detections:
+        predictions, detections = self._predict_and_decide(image)
+        return self.decide(*predictions) if detections is None else detections
+
+    def _predict_and_decide(self, image: np.ndarray) -> tuple[Predictions, Detections | None]:
+        """The predictions, and their detections if these were needed to judge the image and the predictions are still the same."""
         prepared = self.prepared(image)
         candidates, proposal_scores = self.proposer.candidates(prepared)
         predictions = Predictions(candidates, self.classify(prepared, candidates), proposal_scores)
         if self.unfamiliar is None or self.known is None or not applies_to(self.labels):
-            return predictions
-        verdict = self.familiarity(image, self.decide(*predictions))
+            return predictions, None
+        detections = self.decide(*predictions)
+        verdict = self.familiarity(image, detections)
         if verdict is not None and not verdict.infection_known:
             refined, relative = self._relative_evidence(prepared, predictions)
             if relative is not None:
                 probabilities = corrected(predictions.probabilities, refined, relative, self.unfamiliar, self.labels)
-                predictions = predictions._replace(probabilities=probabilities)
-        return predictions._replace(familiarity=verdict)
+                return predictions._replace(probabilities=probabilities, familiarity=verdict), None
+        judged = None if verdict is None else (self.known, verdict)
+        return predictions._replace(familiarity=verdict), replace(detections, judged=judged)
 
     def evidence(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Candidates of an image, and their evidence for an infection relative to the image's median red cell (`relative_evidence`).
