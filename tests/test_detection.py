@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from malaria_cells.data import boxes
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.inference import tta
+from malaria_cells.inference import suppression, tta
 from malaria_cells.inference.calibration import Calibration
 from malaria_cells.inference.classifier import Cascade, PatchClassifier, both_classes, infected_classes
 from malaria_cells.inference.decision import MAX_SECONDARY, DetectionSettings, label_and_score
@@ -164,6 +164,19 @@ def test_test_time_augmentation_is_the_mean_over_views():
     assert np.array_equal(tta.averaged(predict, patches, 1), predict(patches))
 
 
+@pytest.mark.parametrize("shape", [(3, 8, 8, 3), (2, 6, 9, 3), (2, 8, 8, 1)])
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_views_are_quarter_turns_and_their_mirror_images(shape, kind):
+    patches = np.random.default_rng(0).integers(0, 256, shape).astype(kind)
+    for number in range(tta.VIEWS):
+        turns = number % 4 if shape[1] == shape[2] else 2 * (number % 2)
+        expected = np.rot90(patches, turns, axes=(1, 2))
+        seen = tta.view(patches, number)
+        assert np.array_equal(seen, expected[:, :, ::-1] if number >= 4 else expected)
+        assert seen.dtype == kind
+        assert seen.flags.c_contiguous
+
+
 def test_only_what_is_suspect_is_seen_again():
     asked = []
 
@@ -229,14 +242,16 @@ def test_the_compiled_network_answers_as_keras_does(untrained_model):
     assert inference_function(network)(patches) == pytest.approx(network.predict(patches.astype(np.float32), verbose=0), abs=1e-5)
 
 
-@given(st.integers(0, 2**31), st.integers(0, 80), st.sampled_from([20, 100, 1000]))
+@given(st.integers(0, 2**31), st.integers(0, 80), st.sampled_from([20, 100, 1000]), st.sampled_from([0, suppression.MAX_MATRIX]))
 @settings(max_examples=60)
-def test_overlapping_pairs_are_those_of_the_table_of_all(seed, n, spread):
+def test_overlapping_pairs_are_those_of_the_table_of_all(seed, n, spread, max_matrix):
     rng = np.random.default_rng(seed)
     corner = rng.uniform(0, spread, (n, 2))
     boxes_xyxy = np.concatenate([corner, corner + rng.uniform(0, 60, (n, 2))], axis=1).astype(np.float32)
     table = np.triu(boxes.intersection_matrix(boxes_xyxy, boxes_xyxy), k=1)
-    pairs, shared = overlapping(boxes_xyxy)
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(suppression, "MAX_MATRIX", max_matrix)  # with 0 the pairs are found by the tree
+        pairs, shared = overlapping(boxes_xyxy)
     assert pairs.tolist() == np.argwhere(table > 0).tolist()
     assert (shared == table[table > 0]).all()
 

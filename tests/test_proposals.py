@@ -112,26 +112,3 @@ def test_an_unknown_method_is_no_watershed():
         Proposer("watershet")
     with pytest.raises(InputError, match="'learned' finds no boxes without a network"):
         proposals_by_source("learned", np.zeros((64, 64, 3), dtype=np.uint8), 20)
-
-
-def test_the_trial_of_the_right_cell_size_is_the_first_view(monkeypatch):
-    """One call for each mirrored view and trial, and the candidates of a network that is asked everything anew."""
-    asked = []
-
-    def network(pixels):
-        asked.append(pixels)
-        grid = np.zeros((1, pixels.shape[1] // 4, pixels.shape[2] // 4, 5), dtype=np.float32)
-        grid[0, 8:-8:4, 8:-8:4, 0] = 0.9
-        grid[..., 3:] = np.log(60 / (400 * 40 / (pixels.shape[2] - 32)))  # cells of 60 pixels, whatever size is tried
-        return grid
-
-    image = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
-    proposer = Proposer("learned", 40.0, network=network, views=2, cell_sizes=(40.0, 60.0))
-    found, scores = proposer.candidates(image)
-    assert len({(p.shape, p.tobytes()) for p in asked}) == len(asked)  # nothing twice
-    once = len(asked)
-    monkeypatch.setattr("malaria_cells.proposals.Remembering", lambda network: network)
-    expected, expected_scores = proposer.candidates(image)
-    assert len(asked) == 2 * once + 1
-    assert np.array_equal(found, expected)
-    assert np.array_equal(scores, expected_scores)

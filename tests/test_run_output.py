@@ -245,14 +245,14 @@ def test_names_that_mean_something_else_in_a_table(quick, tmp_path, capsys):
 def test_an_image_that_cannot_be_drawn_costs_no_table(quick, monkeypatch, tmp_path, capsys):
     from malaria_cells.results import run_outputs as outputs
 
-    write = outputs._write_png
+    write = outputs.write_png
 
     def full(path, scene):
         if path.name == "b.png.png":
             raise OSError(28, "No space left on device")
         write(path, scene)
 
-    monkeypatch.setattr(outputs, "_write_png", full)
+    monkeypatch.setattr(outputs, "write_png", full)
     for name in ("a.png", "b.png"):
         write_image(tmp_path / "in" / name)
     assert run("--image", tmp_path / "in", "--output", tmp_path / "out") == 3

@@ -4,7 +4,7 @@ import pytest
 
 from malaria_cells.config import Config
 from malaria_cells.data.patch_store import Cropping
-from malaria_cells.data.stain import RED_CELL, WHITE, Stain, normalized, with_stain
+from malaria_cells.data.stain import RED_CELL, WHITE, Stain, _median, _percentile, normalized, with_stain
 
 LAMP = (240.0, 220.0, 200.0)
 DENSITY = np.array([0.3, 0.7, 0.2])
@@ -90,3 +90,20 @@ def test_recipes_and_stores_of_before_keep_their_names():
     assert "stain_normalization: density" in Config(stain_normalization="density").to_yaml()
     assert Cropping((64, 64), 1.25, 10, 1).name == "Cropping(image_size_hw=(64, 64), context=1.25, background_per_image=10, seed=1)"
     assert Cropping((64, 64), 1.25, 10, 1, "density").name.endswith("density")
+
+
+def test_counted_percentiles_and_medians_are_those_of_the_sorted_pixels():
+    """Up to the last bit: a grey value of the table may hang on it."""
+    rng = np.random.default_rng(5)
+    for n in (1, 2, 7, 200, 333):
+        values = rng.integers(0, 256, n, dtype=np.uint8)
+        counts = np.bincount(values, minlength=256)
+        table = -np.log(np.clip(np.arange(256, dtype=np.uint8) / np.float32(220), 1 / 255, 1))
+        assert np.float32(_percentile(counts, 97)) == np.float32(np.percentile(values, 97))
+        assert _median(counts, table) == np.median(table[values])
+
+
+def test_black_is_no_stain_of_cells():
+    image = np.full((100, 100, 3), 255, dtype=np.uint8)
+    image[20:60, 20:60] = 0
+    assert Stain.of(image).density is None

@@ -192,6 +192,20 @@ def test_the_verdict_goes_with_the_detections():
     assert len(merged) == len(detections) + len(other)
 
 
+@pytest.mark.parametrize(("level", "times"), [(FAMILIAR, 1), (UNUSUAL, 2)])
+def test_cells_are_decided_on_again_only_if_the_verdict_changed_them(monkeypatch, level, times):
+    detector, image = detector_of(level), scene()
+    expected = detector.decide(*detector.predict(image))
+    decided = []
+    decide = TwoStageDetector.decide
+    monkeypatch.setattr(TwoStageDetector, "decide", lambda self, *args: decided.append(1) or decide(self, *args))
+    detections = detector.detect(image)
+    assert len(decided) == times
+    assert detections.judged[1].level == expected.judged[1].level == level
+    for name in ("xyxy", "confidence", "class_id", "counted_as", "objectness", "probabilities", "label_scores", "index"):
+        assert np.array_equal(getattr(detections, name), getattr(expected, name))
+
+
 def test_evidence_is_measured_on_annotated_red_cells(tmp_path):
     import cv2
 

@@ -7,6 +7,7 @@ al. 2001 (IEEE Computer Graphics and Applications 21(5), 34-41), who match means
 factor per channel. Both methods are look-up tables of 256 values per channel, measured on the image itself.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,28 +49,57 @@ class Stain:
     def of(image: np.ndarray) -> "Stain":
         """Measure an image, uint8 RGB (H, W, 3)."""
         step = max(int(np.sqrt(image.shape[0] * image.shape[1] / SAMPLE_PIXELS)), 1)
-        pixels = image[::step, ::step].reshape(-1, 3)
-        white = np.maximum(np.percentile(pixels, CLEAR, axis=0), MIN_WHITE).astype(np.float32)
-        return Stain(white, _red_cell_density(-np.log(np.clip(pixels / white, MIN_TRANSMISSION, 1))))
+        channels = cv2.split(np.ascontiguousarray(image[::step, ::step]))
+        percentiles = [_percentile(np.bincount(channel.ravel(), minlength=256), CLEAR) for channel in channels]
+        white = np.maximum(percentiles, MIN_WHITE).astype(np.float32)
+        return Stain(white, _red_cell_density([channel.ravel() for channel in channels], white))
 
 
-def _red_cell_density(densities: np.ndarray) -> np.ndarray | None:
-    """Density (3,) at the peak of the stained pixels among (n, 3): red cells cover more of a smear than nuclei and are similarly dark."""
+def _percentile(counts: np.ndarray, percent: float) -> float:
+    """A percentile of grey values, interpolated linearly, from the number of pixels of each value: int (256,)."""
+    position = (counts.sum() - 1) * (percent / 100)
+    ranks = np.floor(position) + np.arange(2)
+    return float(np.interp(position, ranks, np.searchsorted(np.cumsum(counts), ranks, side="right").clip(max=255)))
+
+
+def _red_cell_density(channels: Sequence[np.ndarray], white: np.ndarray) -> np.ndarray | None:
+    """Density (3,) at the peak of the stained pixels: red cells cover more of a smear than nuclei and are similarly dark.
+
+    Args:
+        channels: grey values of the pixels, uint8 (n,), of red, green and blue.
+        white: grey value of the clear field per channel, float32 (3,).
+    """
+    # Pixels have 256 grey values, so the logarithms are looked up and the medians counted: a tenth of the time of computing and sorting.
+    table = -np.log(np.clip(np.arange(256, dtype=np.uint8)[:, None] / white, MIN_TRANSMISSION, 1))
+    red, green, blue = (table[:, i][channel] for i, channel in enumerate(channels))
     # Stain absorbs green most, but unstained cells out of focus are dark in all channels; the maximum detects both.
-    darkness = np.maximum(densities[:, 1], densities.mean(axis=1))
+    darkness = np.maximum(green, (red + green + blue) / np.float32(3))
     # Three classes, since with two a large nucleus would put the red cells into the class of the clear field.
     levels = np.clip(np.sqrt(darkness) * 150, 0, 255).astype(np.uint8)
-    if len(np.unique(levels)) < 3:
+    if np.count_nonzero(np.bincount(levels)) < 3:
         return None
     lower = (float(threshold_multiotsu(levels, 3, 64)[0]) / 150) ** 2
-    stained = darkness > np.clip(lower, *STAINED_LIMITS)
-    if stained.sum() < MIN_STAINED:
+    stained = np.flatnonzero(darkness > np.clip(lower, *STAINED_LIMITS))
+    if len(stained) < MIN_STAINED:
         return None
     logarithms = np.log(darkness[stained])
     counts, edges = np.histogram(logarithms, BINS, (np.log(STAINED_LIMITS[0]), np.log(STAINED_LIMITS[0]) + BINS / 10))
     peak = edges[_hill(gaussian_filter1d(counts.astype(float), 1.5))] + 0.05
-    near = np.abs(logarithms - peak) < PEAK_HALF_WIDTH
-    return np.asarray(np.median(densities[stained][near], axis=0), dtype=np.float32)
+    near = stained[np.abs(logarithms - peak) < PEAK_HALF_WIDTH]
+    if len(near) == 0:  # everything stained is denser than the histogram reaches: black, which is no stain of a cell
+        return None
+    return np.array([_median(np.bincount(c[near], minlength=256), table[:, i]) for i, c in enumerate(channels)], dtype=np.float32)
+
+
+def _median(counts: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Median density of pixels.
+
+    Args:
+        counts: number of pixels of each grey value, int (256,).
+        table: density of each grey value, float32 (256,), which never rises.
+    """
+    n = counts.sum()
+    return np.mean(table[np.searchsorted(np.cumsum(counts), [(n - 1) // 2, n // 2], side="right")])
 
 
 def _hill(smooth: np.ndarray) -> int:

@@ -83,6 +83,10 @@ class Detector(ABC):
         """
         if not isinstance(image, np.ndarray):
             image = read_image(Path(image))
+        return self._detect(image)
+
+    def _detect(self, image: np.ndarray) -> Detections:
+        """Detect the cells of an image, uint8 RGB (H, W, 3)."""
         return self.decide(*self.predict(image))
 
     def decide(

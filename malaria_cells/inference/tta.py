@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field
 from malaria_cells.data.patches import resize
 
 VIEWS = 8
+_TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 
 
 def view(patches: np.ndarray, number: int) -> np.ndarray:
@@ -26,8 +27,13 @@ def view(patches: np.ndarray, number: int) -> np.ndarray:
     turns = number % 4
     if patches.shape[1] != patches.shape[2]:
         turns = 2 * (turns % 2)
-    turned = np.rot90(patches, turns, axes=(1, 2))
-    return np.ascontiguousarray(turned[:, :, ::-1] if number >= 4 else turned)
+    if turns == 0 and number < 4:
+        return np.ascontiguousarray(patches)
+    result = np.empty_like(patches, order="C")
+    for patch, seen in zip(patches, result, strict=True):  # OpenCV moves whole pixels, NumPy each channel, at a tenth of the speed
+        turned = patch if turns == 0 else cv2.rotate(patch, _TURNS[turns])
+        seen[:] = (cv2.flip(turned, 1) if number >= 4 else turned).reshape(seen.shape)
+    return result
 
 
 # Numbers of the views in the order of their use. A mirrored one comes second, so that a small number of views differ much.
@@ -71,7 +77,8 @@ def averaged(predict: Callable[[np.ndarray], np.ndarray], patches: np.ndarray, v
         patches: (n, H, W, 3).
         views: number of views, 1 (no augmentation) to 8.
     """
-    augmented = np.concatenate([view(patches, number) for number in _ORDER[:views]])
+    seen = [view(patches, number) for number in _ORDER[:views]]
+    augmented = seen[0] if views == 1 else np.concatenate(seen)
     return predict(augmented).reshape(views, len(patches), -1).mean(axis=0)
 
 

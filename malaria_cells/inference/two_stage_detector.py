@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 
 from malaria_cells.base.errors import InputError
+from malaria_cells.data.detections import Detections
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.data.patches import crop_boxes
 from malaria_cells.data.stain import Normalization, normalized
@@ -55,23 +56,39 @@ class TwoStageDetector(Detector):
         The screening head learned what is common in the training images, so only where an image is familiar are its settled candidates not
         classified.
         """
+        return self._predict_and_decide(image)[0]
+
+    def _detect(self, image: np.ndarray) -> Detections:
+        predictions, detections = self._predict_and_decide(image)
+        return self.decide(*predictions) if detections is None else detections
+
+    def _predict_and_decide(self, image: np.ndarray) -> tuple[Predictions, Detections | None]:
+        """The predictions, and their detections if these were needed to judge the image and the predictions are still the same."""
         prepared = self.prepared(image)
         proposed = self.proposer.screened_candidates(prepared)
         settled = self._settled(proposed)
         predictions = Predictions(proposed.boxes_xyxy, self._screened(prepared, proposed, settled), proposed.scores)
         compares = self.unfamiliar is not None and applies_to(self.labels)
         if self.known is None or not (compares or settled.any()):
-            return predictions
-        verdict = self.familiarity(image, self.decide(*predictions))
-        if verdict is None or verdict.is_as_learned:
-            return predictions._replace(familiarity=verdict)
+            return predictions, None
+        detections = self.decide(*predictions)
+        verdict = self.familiarity(image, detections)
+        predictions = predictions._replace(familiarity=verdict)
+        if verdict is None or verdict.is_as_learned or not (settled.any() or (compares and not verdict.infection_known)):
+            judged = None if verdict is None else (self.known, verdict)
+            return predictions, replace(detections, judged=judged)
+        return self._classified_whole(prepared, proposed, settled, predictions), None
+
+    def _classified_whole(self, prepared: np.ndarray, proposed: ScoredBoxes, settled: np.ndarray, predictions: Predictions) -> Predictions:
+        """The predictions of an image that is not as learned: all candidates classified and, if need be, compared with each other."""
         predictions.probabilities[settled] = self.classify(prepared, proposed.boxes_xyxy[settled])
-        if self.unfamiliar is not None and compares and not verdict.infection_known:
+        verdict = predictions.familiarity
+        if self.unfamiliar is not None and applies_to(self.labels) and verdict is not None and not verdict.infection_known:
             refined, relative = self._relative_evidence(prepared, predictions)
             if relative is not None:
                 probabilities = corrected(predictions.probabilities, refined, relative, self.unfamiliar, self.labels)
-                predictions = predictions._replace(probabilities=probabilities)
-        return predictions._replace(familiarity=verdict)
+                return predictions._replace(probabilities=probabilities)
+        return predictions
 
     def _settled(self, proposed: ScoredBoxes) -> np.ndarray:
         """Whether each candidate is settled by the screening head: bool (n,)."""

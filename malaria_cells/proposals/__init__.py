@@ -10,7 +10,8 @@ from functools import partial
 import numpy as np
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.proposals.learned.prediction import CentreNetwork, Remembering, ScoredBoxes, learned_boxes, seen_mirrored
+from malaria_cells.proposals.learned.prediction import CentreNetwork, ScoredBoxes, learned_boxes, seen_mirrored
+from malaria_cells.proposals.learned.remembered_trials import RememberedTrials
 from malaria_cells.proposals.learned.scale import detect_at_own_scale, estimate_scale
 from malaria_cells.proposals.learned.settings import ProposalSettings
 from malaria_cells.proposals.methods import LEARNED, METHODS, check_method
@@ -95,9 +96,10 @@ class Proposer:
 
     def _learned(self, image: np.ndarray, network: CentreNetwork) -> ScoredBoxes:
         settings = self.settings
-        once = Remembering(network)
-        detect = partial(learned_boxes, seen_mirrored(once, self.views), image, min_score=settings.min_score)
-        detect_fast = partial(learned_boxes, once, min_score=settings.min_score)
+        trials = RememberedTrials(network, image)
+        search = partial(learned_boxes, min_score=settings.min_score, to_scale=trials.to_working_scale)
+        detect = partial(search, seen_mirrored(trials.network, self.views), image)
+        detect_fast = partial(search, trials.network)
         if self.cell_size is None:
             return detect(estimate_scale(detect_fast, image, settings))
         if not self.follows:

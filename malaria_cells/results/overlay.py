@@ -1,5 +1,6 @@
 """Draws detections on the image; infected cells stand out."""
 
+import cv2
 import numpy as np
 
 from malaria_cells.data.detections import Detections
@@ -31,7 +32,7 @@ def draw_detections(
     """
     import supervision as sv  # slow to import: half a second, while networks run
 
-    scene = np.ascontiguousarray(image[..., ::-1])  # supervision draws in BGR order, as OpenCV
+    scene = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)  # supervision draws in BGR order, as OpenCV
     quiet_classes = labels.is_healthy_red_cell if quiet is None else quiet
     palette = sv.ColorPalette.from_hex(list(class_colours(labels, quiet_classes).values()))
     unit = max(image.shape[0], image.shape[1]) / 1280
@@ -56,4 +57,4 @@ def draw_detections(
         step = len(loud) if len(loud) <= MAX_SPREAD else 1
         for i in range(0, len(loud), step):
             scene = tag.annotate(scene, loud[i : i + step].to_supervision(), labels=texts[i : i + step])
-    return scene[..., ::-1]
+    return cv2.cvtColor(scene, cv2.COLOR_BGR2RGB)

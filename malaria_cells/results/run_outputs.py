@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from malaria_cells.base import files
@@ -28,6 +27,7 @@ from malaria_cells.inference.model_folder import PROPOSER
 from malaria_cells.results.compare import compared
 from malaria_cells.results.output_folder import ANNOTATED, COMPARED, WITHOUT_RED_CELLS, begin_drawn, clear, drawn_names
 from malaria_cells.results.overlay import draw_detections
+from malaria_cells.results.png import write_png
 from malaria_cells.results.review import FOLDER, write_review
 from malaria_cells.results.run_results import RunResults
 from malaria_cells.results.scored_by import describe_labels, scored_without
@@ -72,7 +72,7 @@ class DetectionOutput:
     def image(self, key: str, image: np.ndarray, detections: Detections) -> None:
         """Write ``annotated/<image>.png``."""
         scene = draw_detections(image, detections, self.labels)
-        _write_png(self.drawn(key), scene)
+        write_png(self.drawn(key), scene)
 
     def tables(self, finished: RunResults, truth: AnnotationSet | None) -> DetectionMetrics | None:
         """Write all tables and, with annotations, ``metrics.json``; return the metrics, or None without annotations."""
@@ -96,7 +96,7 @@ class DetectionOutput:
             pixels = read_image(p.path)
             for suffix, with_red_cells in versions.items():
                 scene = compared(pixels, p, finished.results[p.key], self.labels, with_red_cells)
-                _write_png(self.folder / COMPARED / f"{self.names[p.key]}{suffix}.png", scene)
+                write_png(self.folder / COMPARED / f"{self.names[p.key]}{suffix}.png", scene)
         if annotated:
             print(f"annotation beside detections: {self.folder / COMPARED}")
 
@@ -173,14 +173,6 @@ class DetectionOutput:
             new_name = f"{self.names[renamed[0]]}.png"
             print(f"{number_of(len(renamed), 'image')} drawn under another name, since its own is too long or taken; first: {new_name}")
         say_ending(self.folder, finished, self.labels.names)
-
-
-def _write_png(path: Path, scene: np.ndarray) -> None:
-    """Write uint8 RGB (H, W, 3) with OpenCV, which takes a quarter less time and a fifth less disk than Pillow."""
-    parameters = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-    _, content = cv2.imencode(".png", np.ascontiguousarray(scene[..., ::-1]), parameters)
-    with files.replacing(path) as temporary:
-        temporary.write_bytes(content.tobytes())
 
 
 def _say_metrics(metrics: DetectionMetrics) -> None:

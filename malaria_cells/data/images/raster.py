@@ -94,7 +94,8 @@ def pixels(image: ImageFile.ImageFile) -> np.ndarray:
             return deep
     # Read the depth before the pixels, since Pillow drops it on decoding.
     deep_values = image.mode[0] in "IF" or any(";16" in str(tile.args) for tile in image.tile)
-    upright = ImageOps.exif_transpose(image)
+    upright = image
+    ImageOps.exif_transpose(upright, in_place=True)
     if upright.mode.startswith("I") or upright.mode == "F":
         return _grey_16_to_8_bits(np.asarray(upright), upright.info.get("transparency"))
     if "transparency" in upright.info or upright.mode in _TRANSPARENT_MODES:
@@ -105,7 +106,7 @@ def pixels(image: ImageFile.ImageFile) -> np.ndarray:
         _check_depth(deep_values, np.asarray(rgba)[..., :3])
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
-    rgb = np.asarray(upright.convert("RGB"))
+    rgb = np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
     _check_depth(deep_values, rgb)
     return rgb
 
