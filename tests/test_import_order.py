@@ -198,6 +198,7 @@ ORDER = {
         "adaptation_result",
         "cascade",
         "fit_familiarity",
+        "fit_refinement",
         "fit_screening",
         "class_transfer",
         "transfer",

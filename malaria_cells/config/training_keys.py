@@ -98,7 +98,7 @@ class TrainingKeys(Settings):
     refiner: Refiner | None = Field(
         None,
         description="Second classifier for two_stage: {model, weights, freeze, epochs, learning_rate, image_size, augmentation}. It "
-        "scores again the cells to which the first classifier gives an infection probability of at least 0.1, and the two "
+        "scores again cells to which the first classifier gives a probability of infection from 0.1 to 0.7 on, by validation, and the two "
         "are averaged. With balance: sampling, false positives of the first classifier are over-sampled. null: none.",
     )
 

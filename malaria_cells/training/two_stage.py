@@ -16,6 +16,7 @@ from malaria_cells.fitting.run_state import RunState
 from malaria_cells.inference.calibration import Calibration, fit_calibration
 from malaria_cells.inference.classifier import Cascade, inference_function
 from malaria_cells.inference.model_description import ModelDescription, file_fingerprint
+from malaria_cells.inference.tta import Refinement
 from malaria_cells.training.records import keep_record
 from malaria_cells.training.start_model import StartModel, start_of
 from malaria_cells.training.training_result import ClassifiedPart, DetectedPart, LearningCurve, TrainingResult
@@ -43,14 +44,16 @@ def train_two_stage_into(folder: Path, config: Config, data: DataSet, run: RunSt
         raw["validation"], patches.class_ids("validation"), trained[0].training_prior, patches.is_infected, patches.training.allowed
     )
     described = _description(config, data, patches, calibration)
-    description, detected = replace(described, adapted_from=start.record if start else None), None
+    refinement = _refinement(trained, raw["validation"], patches, calibration)
+    cascade, inference = replace(cascade, refinement=refinement), replace(described.inference, refinement=refinement)
+    description, detected = replace(described, inference=inference, adapted_from=start.record if start else None), None
     if patches.has_background:
         description, proposer, detections = _with_thresholds(description, cascade, proposer, data, config)
         detected = DetectedPart("validation", data.validation, detections, description.errors)
     further_rows = patches.store.rows_of(data.validation)
     fine_tuned = train_further(trained, patches.training, patches.is_infected, further_rows, config, run) if config.refit else []
     if "test" in patches.rows:
-        last = cascade_of([inference_function(t.model) for t in fine_tuned], config) if fine_tuned else cascade
+        last = cascade_of([inference_function(t.model) for t in fine_tuned], config, refinement) if fine_tuned else cascade
         raw["test"] = _predicted(last, patches, "test", config)
     classified = _classified(raw, patches, calibration)
     save_model(folder, [t.model for t in fine_tuned or trained], description, proposer)
@@ -67,6 +70,22 @@ def _predicted(cascade: Cascade, patches: PatchesByPart, part: str, config: Conf
 
     views = config.tta if isinstance(config.tta, int) else 1
     return predict_rows(cascade, patches.store, patches.rows[part], views, patches.is_infected, patches.refiner_store)
+
+
+def _refinement(trained: list[Any], refined: np.ndarray, patches: PatchesByPart, calibration: Calibration) -> Refinement:
+    """Choose which cells are refined, on the validation patches of one class each; without a refiner the usual ones are."""
+    from malaria_cells.training.fit_classifier import predict_rows
+    from malaria_cells.training.fit_refinement import choose_refinement
+
+    class_ids = patches.class_ids("validation")
+    known = class_ids < len(patches.names)
+    if len(trained) == 1 or not patches.is_infected.any():
+        return Refinement()
+    first = Cascade(inference_function(trained[0].model))
+    probabilities = predict_rows(first, patches.store, patches.rows["validation"][known], 1, patches.is_infected)
+    refinement = choose_refinement(probabilities, refined[known], class_ids[known], patches.is_infected, calibration)
+    print(f"cells are refined from a probability of infection of {refinement.min_infected}", file=sys.stderr)
+    return refinement
 
 
 def _classified(raw: dict[str, np.ndarray], patches: PatchesByPart, calibration: Calibration) -> list[ClassifiedPart]:
