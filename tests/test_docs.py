@@ -71,11 +71,12 @@ def test_every_command_of_the_export_page_works(repository, untrained_model, tmp
     page = (repository / "docs" / "export.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(repository))
-    shutil.copytree(untrained_model, "pretrained/thin_smear")
+    for folder in ("pretrained/thin_smear", "models/mine"):
+        shutil.copytree(untrained_model, folder)
     shutil.copy(repository / "docs" / "images" / "smear.jpg", "SMEAR.jpg")
     shutil.copy("SMEAR.jpg", "IMAGES.jpg")
     commands = [shlex.split(line, comments=True) for block in blocks(page, "sh") for line in block.splitlines() if line.strip()]
-    assert len(commands) == 4
+    assert len(commands) == 5
     for program, *arguments in commands:
         if arguments[-2:-1] == [">"]:
             done = subprocess.run([sys.executable, *arguments[:-2]], capture_output=True, text=True, check=True)

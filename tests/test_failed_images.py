@@ -55,14 +55,14 @@ def test_what_a_library_raises_for_one_image_is_told_and_the_rest_is_done(untrai
     for name in ("a.jpg", "c.jpg"):
         shutil.copy(source, tmp_path / "in" / name)
     write_image(tmp_path / "in" / "b.png", (30, 20))
-    predict = TwoStageDetector.predict
+    detect = TwoStageDetector.detect
 
     def refusing(detector, image):
         if image.shape == (20, 30, 3):
             raise RuntimeError("out of memory\nand more")
-        return predict(detector, image)
+        return detect(detector, image)
 
-    monkeypatch.setattr(TwoStageDetector, "predict", refusing)
+    monkeypatch.setattr(TwoStageDetector, "detect", refusing)
     assert run("--model", untrained_model, "--image", tmp_path / "in", "--output", tmp_path / "out") == 3
     assert rows(tmp_path / "out" / "failed.csv") == [{"image": "b.png", "reason": "RuntimeError: out of memory"}]
     assert [r["image"] for r in rows(tmp_path / "out" / "counts.csv")] == ["a.jpg", "c.jpg", "TOTAL"]
