@@ -27,7 +27,6 @@ from malaria_cells.data.images import read_image
 from malaria_cells.evaluation import cell_figures
 from malaria_cells.inference.suppression import suppress
 from malaria_cells.proposals import Proposer
-from malaria_cells.training.two_stage import PROPOSER_BATCH
 
 
 def shrunk(annotations: AnnotationSet, factor: float, folder: Path) -> AnnotationSet:
@@ -100,7 +99,7 @@ def main() -> None:
         if options.model:
             network = load_network(options.model / PROPOSER)
         else:
-            schedule = Schedule(config.proposer_epochs, config.proposer_steps, PROPOSER_BATCH)
+            schedule = Schedule(config.proposer_epochs, config.proposer_steps)
             preprocessing = Preprocessing(config.stain_normalization, config.proposer_augmentation)
             network = train_proposer(data.train, schedule, preprocessing, config.random_state)
         proposer = Proposer("learned", size, network=proposal_inference_function(network))

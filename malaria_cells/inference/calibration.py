@@ -127,18 +127,27 @@ def fit_calibration(
 
 
 def _fit_sigmoid(log_probabilities: np.ndarray, positive: np.ndarray, is_infected: np.ndarray) -> InfectionSigmoid:
-    from scipy.optimize import minimize
-
     evidence = infection_log_odds(log_probabilities, is_infected)
     # Platt's targets (section 2.2): the fewer infected cells there are, the further from 0 and 1 the targets lie.
     target = np.where(positive, (positive.sum() + 1) / (positive.sum() + 2), 1 / ((~positive).sum() + 2))
+    return InfectionSigmoid(tuple(is_infected.tolist()), *fit_platt(evidence, target))
+
+
+def fit_platt(log_odds: np.ndarray, target: np.ndarray) -> tuple[float, float]:
+    """Fit slope, within `SLOPES`, and offset of Platt scaling by cross-entropy.
+
+    Args:
+        log_odds: float (n,).
+        target: probabilities that the scaled log odds should have, float (n,).
+    """
+    from scipy.optimize import minimize
 
     def loss(parameters: np.ndarray) -> float:
-        logit = parameters[0] * evidence + parameters[1]
+        logit = parameters[0] * log_odds + parameters[1]
         return -float((target * log_expit(logit) + (1 - target) * log_expit(-logit)).mean())
 
     fitted = minimize(loss, x0=np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[SLOPES, (None, None)])
-    return InfectionSigmoid(tuple(is_infected.tolist()), float(fitted.x[0]), float(fitted.x[1]))
+    return float(fitted.x[0]), float(fitted.x[1])
 
 
 def infection_log_odds(log_probabilities: np.ndarray, is_infected: np.ndarray) -> np.ndarray:

@@ -39,7 +39,6 @@ from malaria_cells.training.exchangeable import Exchangeable
 from malaria_cells.training.few_images import FRACTIONS, OutOfFold, nearest_of_best
 from malaria_cells.training.fit_classifier import Trained, predict_rows
 
-PROPOSER_BATCH = 8  # crops per step
 AP_TOLERANCE = 0.003  # cell AP50; see `few_images.LOSS_TOLERANCE`
 MAX_COMPARED = 16  # images that the proposers are compared on
 CandidatesAndScores = tuple[np.ndarray, np.ndarray]
@@ -87,7 +86,7 @@ class Adaptation:
         """Train the proposer on images and on the old ones, and return its weights."""
         self.centres.take(self.centres.start, 1)
         all_images = replace(images, images=images.images + self.old.images)
-        schedule = Schedule(1, self.budget.steps(name), PROPOSER_BATCH)
+        schedule = Schedule(1, self.budget.steps(name))
         preprocessing = Preprocessing(self.config.stain_normalization, self.config.proposer_augmentation)
         model = train_proposer(all_images, schedule, preprocessing, self.config.random_state, self.proposer)
         return model.get_weights()

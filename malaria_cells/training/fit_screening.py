@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import log_expit
 from scipy.stats import norm
 
 from malaria_cells.base.progress import progress
@@ -18,20 +16,19 @@ from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.images import read_image
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.assembly import proposal_inference_function
-from malaria_cells.inference.calibration import SLOPES
+from malaria_cells.inference.calibration import fit_platt
 from malaria_cells.inference.decision import label_and_score
 from malaria_cells.inference.detector import Predictions
 from malaria_cells.inference.screening import Screening, background_log_odds
 from malaria_cells.inference.two_stage_detector import TwoStageDetector
 from malaria_cells.proposals.learned.annotated_sizes import annotated_cell_sizes
-from malaria_cells.proposals.learned.prediction import PADDING, padded, to_working_scale
+from malaria_cells.proposals.learned.prediction import PADDING, to_working_scale
 from malaria_cells.proposals.learned.screening_training import ScreenedImage, train_screening
 from malaria_cells.proposals.learned.training import Schedule
-from malaria_cells.proposals.learned.training_images import CROP
+from malaria_cells.proposals.learned.training_images import padded_for_crops
 
 MAX_LOST = 0.005  # fraction of the cells of a class, which the classifier recognises, that may be settled and so lost
 MIN_SETTLED = 0.2  # fraction of the validation candidates; if fewer are settled, the head costs more time than it saves
-PROPOSER_BATCH = 8  # crops per step
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ def fit_screening(detector: TwoStageDetector, network: keras.Model, data: DataSe
     print("training the screening", file=sys.stderr)
     common = common_class(data.train)
     images = _screened_images(detector, data.train, common)
-    schedule = Schedule(config.screening_epochs, config.proposer_steps, PROPOSER_BATCH)
+    schedule = Schedule(config.screening_epochs, config.proposer_steps)
     trained = train_screening(network, images, schedule, config.random_state)
     proposer = replace(detector.proposer, network=proposal_inference_function(trained))
     validated = _validated(replace(detector, proposer=proposer), data.validation)
@@ -114,7 +111,7 @@ def choose_screening(
     if not settled.any():
         return None
     given_cell = probabilities[settled, : len(labels)].sum(axis=0, dtype=np.float64)
-    slope, offset = _platt(background_log_odds(heads[settled]), probabilities[settled, -1])
+    slope, offset = fit_platt(background_log_odds(heads[settled]), probabilities[settled, -1])
     return Screening(float(max_other), tuple((given_cell / given_cell.sum()).round(6).tolist()), slope, offset)
 
 
@@ -126,17 +123,6 @@ def _limit(other: np.ndarray) -> float:
     by_number = log_odds[int(MAX_LOST * len(log_odds))]
     by_distribution = log_odds.mean() + norm.ppf(MAX_LOST) * log_odds.std() if len(log_odds) > 1 else by_number
     return float(1 / (1 + np.exp(-min(by_number, by_distribution))))
-
-
-def _platt(log_odds: np.ndarray, target: np.ndarray) -> tuple[float, float]:
-    """Slope and offset that bring the head's log odds of background to the classifier's probabilities (cross-entropy)."""
-
-    def loss(parameters: np.ndarray) -> float:
-        logit = parameters[0] * log_odds + parameters[1]
-        return -float((target * log_expit(logit) + (1 - target) * log_expit(-logit)).mean())
-
-    fitted = minimize(loss, x0=np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[SLOPES, (None, None)])
-    return float(fitted.x[0]), float(fitted.x[1])
 
 
 @dataclass(frozen=True)
@@ -187,7 +173,7 @@ def _screened_images(detector: TwoStageDetector, train: AnnotationSet, common: i
         xyxy = found * np.float32(WORKING_CELL_SIZE / size) + PADDING
         targets = _targets(probabilities, class_ids, common)
         drawn = np.where(class_ids >= 0, class_ids, probabilities.argmax(axis=1) if len(probabilities) else class_ids)
-        screened.append(ScreenedImage(_at_least_a_crop(padded(small)), xyxy, targets, drawn, image.data_set, image.weight))
+        screened.append(ScreenedImage(padded_for_crops(small), xyxy, targets, drawn, image.data_set, image.weight))
     return screened
 
 
@@ -197,8 +183,3 @@ def _targets(probabilities: np.ndarray, class_ids: np.ndarray, common: int) -> n
     targets[:, 2] = np.clip(1 - targets[:, 0] - targets[:, 1], 0, 1)
     targets[(class_ids >= 0) & (class_ids != common)] = 0, 0, 1
     return targets
-
-
-def _at_least_a_crop(pixels: np.ndarray) -> np.ndarray:
-    height, width = (max(CROP - n, 0) for n in pixels.shape[:2])
-    return np.pad(pixels, ((0, height), (0, width), (0, 0)))

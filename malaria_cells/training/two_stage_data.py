@@ -27,8 +27,6 @@ from malaria_cells.training.start_model import StartModel
 if TYPE_CHECKING:
     from malaria_cells.training.classifier_data import TrainingData
 
-PROPOSER_BATCH = 8  # crops per step
-
 
 @dataclass(frozen=True)
 class PatchesByPart:
@@ -105,7 +103,7 @@ def trained_proposer(config: Config, data: DataSet, run: RunState, start: StartM
         from malaria_cells.training.transfer import start_proposer
 
         print("training the proposer", file=sys.stderr)
-        schedule = Schedule(config.proposer_epochs, config.proposer_steps, PROPOSER_BATCH)
+        schedule = Schedule(config.proposer_epochs, config.proposer_steps)
         preprocessing = Preprocessing(config.stain_normalization, config.proposer_augmentation)
         model = train_proposer(data.train, schedule, preprocessing, config.random_state, None if start is None else start_proposer(start))
         with files.replacing(path) as temporary:

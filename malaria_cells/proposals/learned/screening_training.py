@@ -10,14 +10,11 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import KerasTensor, ops
 
-from malaria_cells.fitting.callbacks import ProgressLines
-from malaria_cells.fitting.fit import fit
 from malaria_cells.proposals.learned.prediction import PLACE_CHANNELS, SCREENING_CHANNELS, STRIDE
 from malaria_cells.proposals.learned.screening_network import with_screening
-from malaria_cells.proposals.learned.training import EMA_MOMENTUM, Draws, Schedule, update_statistics
+from malaria_cells.proposals.learned.training import Crops, Draws, Schedule, fit_on_crops
 from malaria_cells.proposals.learned.training_images import CROP, random_window, varied
 
 # Augmentation of the colours (`training_images.Preprocessing`). The head is used on images like those of the training alone. With the blur
@@ -67,39 +64,15 @@ def train_screening(network: keras.Model, images: Sequence[ScreenedImage], sched
     keras.utils.set_random_seed(seed)
     keras.mixed_precision.set_global_policy("float32")  # an earlier training may have set another policy
     model = with_screening(network)
-    total = schedule.steps * schedule.epochs
-    warm_up = max(total // 20, 1)
-    rate = keras.optimizers.schedules.CosineDecay(
-        LEARNING_RATE / 10, max(total - warm_up, 1), warmup_target=LEARNING_RATE, warmup_steps=warm_up
-    )
-    optimizer = keras.optimizers.AdamW(rate, use_ema=True, ema_momentum=EMA_MOMENTUM, clipnorm=5.0)
-    model.compile(optimizer=optimizer, loss=screening_loss)
     draws = Draws.of_cells([i.data_set for i in images], [i.weight for i in images], [i.class_ids for i in images], RARE_FRACTION)
 
-    def batches(seed: int) -> tf.data.Dataset:
-        return _batches(images, draws, seed).batch(schedule.batch_size).prefetch(4)
-
-    progress = ProgressLines(schedule.epochs, schedule.steps)
-    fit(model, batches(seed), epochs=schedule.epochs, steps_per_epoch=schedule.steps, callbacks=[progress])
-    model.optimizer.finalize_variable_values(model.trainable_variables)
-    update_statistics(model, batches(seed + 1), schedule.batch_size)
-    model.trainable = True
-    return model
-
-
-def _batches(images: Sequence[ScreenedImage], draws: Draws, seed: int) -> tf.data.Dataset:
-    def one(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        rng = np.random.default_rng([seed, int(number)])
+    def sample(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         image, around = draws.draw(rng)
         return screening_crop(images[image], rng, around)
 
-    def to_tensors(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        pixels, target = tf.numpy_function(one, [number], (tf.float32, tf.float32))
-        pixels.set_shape((CROP, CROP, 3))
-        target.set_shape((CROP // STRIDE, CROP // STRIDE, SCREENING_CHANNELS + 1))
-        return pixels, target
-
-    return tf.data.Dataset.counter().map(to_tensors, num_parallel_calls=2, deterministic=True)
+    fit_on_crops(model, Crops(sample, SCREENING_CHANNELS + 1), screening_loss, schedule, LEARNING_RATE, seed)
+    model.trainable = True
+    return model
 
 
 def screening_crop(image: ScreenedImage, rng: np.random.Generator, around: int | None) -> tuple[np.ndarray, np.ndarray]:

@@ -1,12 +1,13 @@
 """Trains the learned proposal network on annotated images (for the crops see `training_images`)."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import KerasTensor
 
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.fitting.callbacks import ProgressLines
@@ -14,7 +15,7 @@ from malaria_cells.fitting.fit import fit
 from malaria_cells.proposals.learned import centre_network
 from malaria_cells.proposals.learned.prediction import STRIDE
 from malaria_cells.proposals.learned.targets import CHANNELS, centre_loss
-from malaria_cells.proposals.learned.training_images import CROP, Preprocessing, WorkingImage, crop, working_images
+from malaria_cells.proposals.learned.training_images import CROP, Preprocessing, crop, working_images
 
 RARE_FRACTION = (
     0.35  # fraction of the crops that hold a cell drawn uniformly by class; without them the rarest classes get the lowest scores
@@ -98,7 +99,7 @@ class Schedule:
 
     epochs: int
     steps: int
-    batch_size: int
+    batch_size: int = 8
 
 
 def train_proposer(
@@ -121,54 +122,66 @@ def train_proposer(
         "float32"
     )  # the small values of the heat map need float32; an earlier training may have set another policy
     model = centre_network.build() if start is None else start
-    peak = LEARNING_RATE if start is None else FINE_TUNING_RATE * LEARNING_RATE
-    total = schedule.steps * schedule.epochs
-    warm_up = max(total // 20, 1)
-    rate = keras.optimizers.schedules.CosineDecay(peak / 10, max(total - warm_up, 1), warmup_target=peak, warmup_steps=warm_up)
-    model.compile(optimizer=keras.optimizers.AdamW(rate, use_ema=True, ema_momentum=EMA_MOMENTUM, clipnorm=5.0), loss=centre_loss)
     images, draws = working_images(train, preprocessing.stain), Draws.of(train)
 
-    def batches(seed: int) -> tf.data.Dataset:
-        return batches_of_crops(images, draws, preprocessing.policy, seed, schedule.batch_size)
+    def sample(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        image, around = draws.draw(rng)
+        return crop(images[image], rng, preprocessing.policy, around)
 
-    fit(
-        model,
-        batches(seed),
-        epochs=schedule.epochs,
-        steps_per_epoch=schedule.steps,
-        callbacks=[ProgressLines(schedule.epochs, schedule.steps)],
-    )
-    model.optimizer.finalize_variable_values(model.trainable_variables)
-    update_statistics(model, batches(seed + 1), schedule.batch_size)
+    peak = LEARNING_RATE if start is None else FINE_TUNING_RATE * LEARNING_RATE
+    fit_on_crops(model, Crops(sample, CHANNELS), centre_loss, schedule, peak, seed)
     return model
 
 
-def batches_of_crops(images: list[WorkingImage], draws: Draws, policy: str, seed: int, batch_size: int) -> tf.data.Dataset:
-    """Endless batches of random crops and their targets, see `training_images.crop`.
+@dataclass(frozen=True)
+class Crops:
+    """Random crops to train on.
 
-    Args:
-        images: the training images.
-        draws: their sampling.
-        policy: augmentation, see `Preprocessing`.
-        seed: seed of all random choices.
-        batch_size: crops per batch.
+    Attributes:
+        sample: from a random number generator to the pixels of a crop, float32 (`CROP`, `CROP`, 3), and its target.
+        channels: number of channels of a target.
     """
 
+    sample: Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]]
+    channels: int
+
+
+def fit_on_crops(model: keras.Model, crops: Crops, loss: Callable[..., KerasTensor], schedule: Schedule, peak: float, seed: int) -> None:
+    """Fit a network of learned proposals in place: warm-up and cosine decay, averaged weights, and normalisation statistics for these.
+
+    Args:
+        model: the network; its layers that are not trainable stay as they are.
+        crops: what it is trained on.
+        loss: of targets and output.
+        schedule: length of the training.
+        peak: peak learning rate.
+        seed: seed of the crops.
+    """
+    total = schedule.steps * schedule.epochs
+    warm_up = max(total // 20, 1)
+    rate = keras.optimizers.schedules.CosineDecay(peak / 10, max(total - warm_up, 1), warmup_target=peak, warmup_steps=warm_up)
+    model.compile(optimizer=keras.optimizers.AdamW(rate, use_ema=True, ema_momentum=EMA_MOMENTUM, clipnorm=5.0), loss=loss)
+    progress = ProgressLines(schedule.epochs, schedule.steps)
+    batches = _batches(crops, seed, schedule.batch_size)
+    fit(model, batches, epochs=schedule.epochs, steps_per_epoch=schedule.steps, callbacks=[progress])
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    _update_statistics(model, _batches(crops, seed + 1, schedule.batch_size), schedule.batch_size)
+
+
+def _batches(crops: Crops, seed: int, batch_size: int) -> tf.data.Dataset:
     def one(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        rng = np.random.default_rng([seed, int(number)])
-        image, around = draws.draw(rng)
-        return crop(images[image], rng, policy, around)
+        return crops.sample(np.random.default_rng([seed, int(number)]))
 
     def to_tensors(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         pixels, target = tf.numpy_function(one, [number], (tf.float32, tf.float32))
         pixels.set_shape((CROP, CROP, 3))
-        target.set_shape((CROP // STRIDE, CROP // STRIDE, CHANNELS))
+        target.set_shape((CROP // STRIDE, CROP // STRIDE, crops.channels))
         return pixels, target
 
     return tf.data.Dataset.counter().map(to_tensors, num_parallel_calls=2, deterministic=True).batch(batch_size).prefetch(4)
 
 
-def update_statistics(model: keras.Model, batches: tf.data.Dataset, batch_size: int) -> None:
+def _update_statistics(model: keras.Model, batches: tf.data.Dataset, batch_size: int) -> None:
     """Recompute the batch normalisation statistics for the averaged weights."""
 
     @tf.function

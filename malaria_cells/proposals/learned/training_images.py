@@ -90,10 +90,7 @@ def prepared(image: AnnotatedImage, cell_size: float, weight_at_edge: float, sta
     small = to_working_scale(normalized(read_image(image.path), stain), cell_size)
     scale = np.float32(WORKING_CELL_SIZE / cell_size)
     field = Field.of(small, WORKING_CELL_SIZE)
-    pixels = padded(small)
-    missing = [max(CROP - n, 0) for n in pixels.shape[:2]]
-    if any(missing):
-        pixels = cv2.copyMakeBorder(pixels, 0, missing[0], 0, missing[1], cv2.BORDER_CONSTANT, value=(0, 0, 0))
+    pixels = padded_for_crops(small)
     boxes = image.cells_xyxy * scale + PADDING
     missing_weight = np.zeros(pixels.shape[:2], dtype=np.float32)  # 1 minus the weight in the loss, by pixel
     stained = (field.transmission < field.threshold).astype(np.float32)
@@ -133,6 +130,13 @@ def crop(image: WorkingImage, rng: np.random.Generator, policy: str, around: int
         importance[around] = DRAWN_CELL_WEIGHT
     boxes, ignored = ((xyxy - window.corner) * scale for xyxy in (image.boxes_xyxy, image.ignored_xyxy))
     return random_dihedral(varied(window.pixels, rng, policy), centre_targets(boxes, importance, ignored, weight), rng)
+
+
+def padded_for_crops(small: np.ndarray) -> np.ndarray:
+    """Pad an image at the working scale as for the network (`prediction.padded`), and on until a crop fits into it."""
+    pixels = padded(small)
+    missing = [max(CROP - n, 0) for n in pixels.shape[:2]]
+    return cv2.copyMakeBorder(pixels, 0, missing[0], 0, missing[1], cv2.BORDER_CONSTANT, value=(0, 0, 0)) if any(missing) else pixels
 
 
 @dataclass(frozen=True)
