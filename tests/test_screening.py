@@ -149,6 +149,14 @@ def test_nothing_is_settled_where_the_head_cannot_tell():
     assert choose_screening(head, probabilities, ids, LABELS, 0) is None
 
 
+@pytest.mark.parametrize("unknown", [2, None])
+def test_nothing_is_settled_where_the_classifier_recognises_nothing_that_could_be_lost(unknown):
+    """As after a training of a few steps: no infected cell, or no cell at all but the common ones."""
+    head, probabilities, ids = validated(np.random.default_rng(0))
+    probabilities[(ids == unknown) if unknown else (ids > 0)] = probabilities[0]
+    assert choose_screening(head, probabilities, ids, LABELS, 0) is None
+
+
 @pytest.mark.parametrize(
     "wrong", [{"given_cell": (1.0,)}, {"given_cell": (0.2, 0.2, 0.2, 0.2)}, {"slope": float("nan")}, {"offset": 1e300}]
 )

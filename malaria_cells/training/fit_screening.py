@@ -100,13 +100,17 @@ def choose_screening(
         common: class id of the common class.
 
     Returns:
-        The screening; None if no candidate can be settled.
+        The screening; None if no candidate can be settled, or if the classifier recognises no cell of the classes that must not be lost,
+        the infected ones if there are any, so that nothing tells what would be.
     """
     recognised, _ = label_and_score(probabilities, labels, candidate_threshold=0.5)
     groups = [labels.is_infected] if labels.is_infected.any() else []
     groups += [np.arange(len(labels)) == c for c in range(len(labels)) if c != common and not labels.is_infected[c]]
-    limits = [_limit(heads[(class_ids >= 0) & g[class_ids] & g[recognised], 2]) for g in groups if not g[common]]
-    max_other = min(limits, default=1.0)
+    groups = [group for group in groups if not group[common]]
+    rare = [heads[(class_ids >= 0) & group[class_ids] & group[recognised], 2] for group in groups]
+    if groups and not (len(rare[0]) if labels.is_infected.any() else any(map(len, rare))):
+        return None
+    max_other = min((_limit(other) for other in rare if len(other)), default=1.0)
     settled = heads[:, 2] < max_other
     if not settled.any():
         return None
@@ -117,8 +121,6 @@ def choose_screening(
 
 def _limit(other: np.ndarray) -> float:
     """The largest threshold below which at most `MAX_LOST` of a group's cells lie, by their number and by a normal distribution."""
-    if len(other) == 0:
-        return 1.0
     log_odds = np.sort(np.log(other.astype(np.float64)) - np.log1p(-np.minimum(other.astype(np.float64), 1 - 1e-6)))
     by_number = log_odds[int(MAX_LOST * len(log_odds))]
     by_distribution = log_odds.mean() + norm.ppf(MAX_LOST) * log_odds.std() if len(log_odds) > 1 else by_number
