@@ -162,6 +162,8 @@ def test_test_time_augmentation_is_the_mean_over_views():
     expected = np.mean([predict(np.ascontiguousarray(v)) for v in views], axis=0)
     assert tta.averaged(predict, patches, 8) == pytest.approx(expected)
     assert np.array_equal(tta.averaged(predict, patches, 1), predict(patches))
+    assert tta.averaged(predict, patches, 8, predict(patches)) == pytest.approx(expected)
+    assert np.array_equal(tta.averaged(None, patches, 1, predict(patches)), predict(patches))  # nothing is left to predict
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8, 3), (2, 6, 9, 3), (2, 8, 8, 1)])
@@ -190,7 +192,7 @@ def test_only_what_is_suspect_is_seen_again():
     all_views = np.mean([predict(tta.view(patches, n)) for n in tta._ORDER[:4]], axis=0)
     asked.clear()
     answer = Cascade(predict).raw_probabilities(patches, 4, np.array([False, False]))  # nothing infected: what is not certain
-    assert asked == [4, 8]
+    assert asked == [4, 2 * 3]  # the first view is known
     assert answer[[0, 2], 0].tolist() == [1, 0]
     assert answer[[1, 3]] == pytest.approx(all_views[[1, 3]])
     hinted = Cascade(predict).raw_probabilities(patches, 4, np.array([True, False]))  # a hint of the first class is enough

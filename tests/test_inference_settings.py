@@ -28,7 +28,7 @@ PROPOSALS = {
     "converged": [0.93, 1.1],
 }
 INFERENCE = {
-    "refinement": {"min_infected": 0.1, "certain": 0.95},
+    "refinement": {"min_infected": 0.1, "certain": 0.95, "further_views": 0.0},
     "nested_boxes": {"containment": 0.8, "decay": 0.3},
     "proposals": PROPOSALS,
 }

@@ -92,7 +92,18 @@ def test_what_is_suspect_is_cut_again_for_the_second():
 
     Cascade(first, second).raw_probabilities(patches, 2, np.array([False, True]), crop_for_refiner)
     assert cut == [[2, 3]]
-    assert asked == [[7, 7, 7, 7]]  # both, in two views
+    assert asked == [[7, 7], [7, 7]]  # both, in two views
+
+
+def test_what_one_view_clears_is_not_seen_in_further_ones():
+    first, second, patches, asked = looks([0.0, 0.15, 0.3, 0.9])  # 0.325, 0.4 and 0.7 by both
+    refinement = Refinement(further_views=0.4)
+    refined = Cascade(first, second, refinement=refinement).raw_probabilities(patches, 4, np.array([False, True]))
+    assert refined[:, 1] == pytest.approx([0.0, 0.325, 0.4, 0.7])
+    assert [len(seen) for seen in asked] == [3, 2 * 3]  # the other three views of two
+    asked.clear()
+    Cascade(first, second, refinement=refinement).raw_probabilities(patches, 4, np.array([False, False]))
+    assert [len(seen) for seen in asked] == [3, 3 * 3]  # where no class is infected, of all that are refined
 
 
 @pytest.fixture(params=[None, (48, 48)], ids=["same size", "larger"])

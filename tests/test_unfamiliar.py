@@ -12,6 +12,7 @@ from malaria_cells.inference.calibration import Calibration
 from malaria_cells.inference.classifier import Cascade, PatchClassifier
 from malaria_cells.inference.decision import DetectionSettings
 from malaria_cells.inference.familiarity import FAMILIAR, UNUSUAL, Familiarity
+from malaria_cells.inference.tta import Refinement
 from malaria_cells.inference.two_stage_detector import TwoStageDetector
 from malaria_cells.inference.unfamiliar import (
     MIN_RED_CELLS,
@@ -21,7 +22,6 @@ from malaria_cells.inference.unfamiliar import (
     corrected,
     fit_unfamiliar,
     log_ratio,
-    most_suspect,
     relative_evidence,
 )
 from malaria_cells.proposals import Proposer, ScoredBoxes
@@ -103,14 +103,6 @@ def test_nothing_is_fitted_to_one_kind(is_infected):
 def test_nothing_is_fitted_where_infected_cells_look_healthier():
     relative = np.linspace(-3, 3, 60)
     assert fit_unfamiliar({"a": Evidence(relative, relative < 0)}) is None
-
-
-def test_the_most_suspect_come_first_and_there_are_some():
-    evidence = np.random.default_rng(2).normal(size=300)
-    indices = most_suspect(evidence)
-    assert len(indices) == 30
-    assert evidence[indices].min() > np.delete(evidence, indices).max()
-    assert len(most_suspect(evidence[:4])) == 4
 
 
 def test_labels_without_both_kinds_know_no_evidence():
@@ -264,5 +256,23 @@ def test_the_closest_look_is_the_second_in_its_own_size_and_by_several_views():
     detector = replace(detector, classifier=classifier).with_settings(tta=4)
     detector.predict(scene())
     assert {shape[1:] for shape in asked} == {(28, 28, 3)}
-    assert (CELLS, 28, 28, 3) in asked  # all candidates once
-    assert (4 * 10, 28, 28, 3) in asked  # the ten most suspicious in four views
+    assert asked[-2:] == [(CELLS, 28, 28, 3), (3 * 1, 28, 28, 3)]  # all candidates once, the dark one in three further views
+
+
+def test_what_is_hardly_a_red_cell_is_not_compared():
+    def leukocytes(patches):
+        return np.where(np.arange(len(patches))[:, None] < 5, answers(np.zeros(1), 0.97, 0.01), shades(patches)).astype(np.float32)
+
+    asked = []
+
+    def second(patches):
+        asked.append(len(patches))
+        return shades(patches)
+
+    detector = detector_of(UNUSUAL)
+    cascade = Cascade(leukocytes, second, refinement=Refinement(min_infected=1.0))
+    detector = replace(detector, classifier=replace(detector.classifier, cascade=cascade))
+    predicted = detector.predict(scene()).probabilities
+    assert asked[0] == CELLS - 5
+    assert predicted[:5, 1] == pytest.approx(np.full(5, 0.97))
+    assert (predicted[:5, 2:4].sum(axis=1) < 0.001).all()

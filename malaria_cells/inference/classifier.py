@@ -50,22 +50,40 @@ class Cascade:
         probabilities = _in_batches(self.network, patches)
         uncertain = np.flatnonzero(self.refinement.needed(probabilities, is_infected))
         if len(uncertain) and (views > 1 or self.refiner is not None):
-            outputs = [averaged(partial(_in_batches, self.network), patches[uncertain], views)]
-            if self.refiner is not None:
-                crops = patches[uncertain] if crop_for_refiner is None else crop_for_refiner(uncertain)
-                outputs.append(averaged(partial(_in_batches, self.refiner), crops, views))
+            crops = patches[uncertain] if crop_for_refiner is None or self.refiner is None else crop_for_refiner(uncertain)
             probabilities = np.array(probabilities)
-            probabilities[uncertain] = np.mean(outputs, axis=0)
+            probabilities[uncertain] = self._refined(probabilities[uncertain], patches[uncertain], crops, views, is_infected)
         return probabilities
 
-    def closest(self, patches: np.ndarray, views: int) -> np.ndarray:
+    def _refined(self, first: np.ndarray, patches: np.ndarray, crops: np.ndarray, views: int, is_infected: np.ndarray) -> np.ndarray:
+        """Mean of both networks' probabilities, in several views where one leaves an infection possible: float32 (n, n_classes).
+
+        Args:
+            first: the first network's probabilities for the patches, float (n, n_classes).
+            patches: uint8 (n, H, W, 3), for the first network.
+            crops: uint8 (n, h, w, 3), the same cells for the refiner.
+            views: number of views.
+            is_infected: bool (n_classes,).
+        """
+        seen = [(self.network, patches, first)]
+        if self.refiner is not None:
+            seen.append((self.refiner, crops, _in_batches(self.refiner, crops)))
+        refined = np.mean([output for _, _, output in seen], axis=0)
+        rows = np.flatnonzero(self.refinement.undecided(refined, is_infected))
+        if views > 1 and len(rows):
+            outputs = [averaged(partial(_in_batches, network), given[rows], views, output[rows]) for network, given, output in seen]
+            refined[rows] = np.mean(outputs, axis=0)
+        return refined
+
+    def closest(self, patches: np.ndarray, views: int, first: np.ndarray | None = None) -> np.ndarray:
         """Uncalibrated probabilities by the refiner or, if there is none, by the only network: float32 (n, n_classes).
 
         Args:
             patches: uint8 (n, H, W, 3) in that network's input size, n at least 1.
             views: number of views averaged for each patch, 1 to 8 (see `tta`).
+            first: what this method gave for one view, if that is known.
         """
-        return np.array(averaged(partial(_in_batches, self.refiner or self.network), patches, views))
+        return averaged(partial(_in_batches, self.refiner or self.network), patches, views, first)
 
 
 @dataclass(frozen=True)
@@ -116,16 +134,17 @@ class PatchClassifier:
             crop_for_refiner = partial(_resized, patches, self.refiner_size_hw)
         return self.calibration(self.cascade.raw_probabilities(patches, views, is_infected, crop_for_refiner))
 
-    def closest(self, patches: np.ndarray, views: int) -> np.ndarray:
+    def closest(self, patches: np.ndarray, views: int, first: np.ndarray | None = None) -> np.ndarray:
         """Uncalibrated probabilities by the refiner or, if there is none, by the only network: float32 (n, n_classes).
 
         Args:
             patches: uint8 (n, H, W, 3) in that network's input size, n may be 0.
             views: number of views averaged for each patch, 1 to 8 (see `tta`).
+            first: what this method gave for one view, if that is known.
         """
         if len(patches) == 0:
             return np.zeros((0, len(self.class_names)), dtype=np.float32)
-        return self.cascade.closest(patches, views)
+        return self.cascade.closest(patches, views, first)
 
 
 def _resized(patches: np.ndarray, size_hw: tuple[int, int], rows: np.ndarray) -> np.ndarray:

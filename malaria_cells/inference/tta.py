@@ -48,11 +48,14 @@ class Refinement:
         min_infected: probability of infection from which a patch is refined. On IML-Malaria 3 % of the candidates reach 0.1, and all but
             one of 125 infected cells; that one shows no parasite.
         certain: probability of the most likely class below which a patch is refined, if no class is infected.
+        further_views: probability of infection, after one view by each classifier, from which a refined patch is seen in the other views
+            too; 0: every refined patch is. Most of what is refined is healthy, and one view by the refiner mostly says so.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
     min_infected: Annotated[float, Field(ge=0, le=1)] = 0.1
     certain: Annotated[float, Field(ge=0, le=1)] = 0.95
+    further_views: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     def needed(self, probabilities: np.ndarray, is_infected: np.ndarray) -> np.ndarray:
         """Whether each patch is to be refined, bool (n,): possibly infected ones or, if no class is infected, those of an uncertain class.
@@ -68,18 +71,33 @@ class Refinement:
             return probabilities.max(axis=1) < self.certain
         return probabilities[:, is_infected].sum(axis=1) >= self.min_infected
 
+    def undecided(self, probabilities: np.ndarray, is_infected: np.ndarray) -> np.ndarray:
+        """Whether each refined patch is to be seen in further views, bool (n,); all are if no class is infected.
 
-def averaged(predict: Callable[[np.ndarray], np.ndarray], patches: np.ndarray, views: int) -> np.ndarray:
+        Args:
+            probabilities: uncalibrated mean output of both classifiers for one view, float (n, c).
+            is_infected: which classes are infected, bool (c,).
+        """
+        if not is_infected.any():
+            return np.ones(len(probabilities), dtype=bool)
+        return probabilities[:, is_infected].sum(axis=1) >= self.further_views
+
+
+def averaged(predict: Callable[[np.ndarray], np.ndarray], patches: np.ndarray, views: int, first: np.ndarray | None = None) -> np.ndarray:
     """Mean over views of the probabilities that `predict` gives, in one call of it: float (n, c).
 
     Args:
         predict: from patches (n, H, W, 3) to probabilities (n, c).
         patches: (n, H, W, 3).
         views: number of views, 1 (no augmentation) to 8.
+        first: what `predict` gives for the first view, the patches themselves, if that is known, float (n, c).
     """
-    seen = [view(patches, number) for number in _ORDER[:views]]
-    augmented = seen[0] if views == 1 else np.concatenate(seen)
-    return predict(augmented).reshape(views, len(patches), -1).mean(axis=0)
+    numbers = _ORDER[0 if first is None else 1 : views]
+    known = [] if first is None else [first]
+    if not numbers:
+        return np.mean(known, axis=0)
+    seen = np.concatenate([view(patches, number) for number in numbers]) if len(numbers) > 1 else view(patches, numbers[0])
+    return np.mean([*known, *predict(seen).reshape(len(numbers), len(patches), -1)], axis=0)
 
 
 ZOOM = (0.8, 1.0)  # range of the fraction of a crop's side that remains: Keras' RandomZoom(-0.2, 0)

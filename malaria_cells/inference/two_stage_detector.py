@@ -14,12 +14,13 @@ from malaria_cells.inference.classifier import PatchClassifier
 from malaria_cells.inference.detector import Detector, Predictions
 from malaria_cells.inference.screening import Screening
 from malaria_cells.inference.unfamiliar import (
+    FURTHER_VIEWS,
     IS_RED_CELL,
+    MAY_BE_RED_CELL,
     UnfamiliarSigmoid,
     applies_to,
     corrected,
     log_ratio,
-    most_suspect,
     red_cell,
     relative_evidence,
 )
@@ -126,18 +127,26 @@ class TwoStageDetector(Detector):
         return candidates, self._relative_evidence(prepared, predictions)[1]
 
     def _relative_evidence(self, prepared: np.ndarray, predictions: Predictions) -> tuple[np.ndarray, np.ndarray | None]:
-        """The refiner's uncalibrated probabilities of all candidates, float32 (n, n_classes), and their `relative_evidence`.
+        """The refiner's uncalibrated probabilities of all red cells, float32 (n, n_classes), and their `relative_evidence`.
 
-        All candidates are refined, not only those that the first classifier calls uncertain: in a laboratory without training images it
-        gives one infected cell in four no hint of an infection, and half of the healthy cells one.
+        All red cells are refined, not only those that the first classifier calls uncertain: in a laboratory without training images it
+        gives one infected cell in four no hint of an infection, and half of the healthy cells one. A candidate that is hardly a red cell
+        keeps its probabilities, and has the evidence of the median one.
         """
-        is_red_cell = red_cell(predictions.probabilities, self.labels) >= IS_RED_CELL
+        red = red_cell(predictions.probabilities, self.labels)
+        rows = np.flatnonzero(red >= MAY_BE_RED_CELL)
+        is_red_cell = red[rows] >= IS_RED_CELL
         size_hw = self.classifier.refiner_size_hw or self.classifier.image_size_hw
-        patches = crop_boxes(prepared, predictions.boxes_xyxy, self.classifier.context, size_hw)
-        refined = self.classifier.closest(patches, 1)
-        indices = most_suspect(np.where(is_red_cell, log_ratio(refined, self.labels), -np.inf))
-        refined[indices] = self.classifier.closest(patches[indices], self.settings.tta)
-        return refined, relative_evidence(log_ratio(refined, self.labels), is_red_cell)
+        patches = crop_boxes(prepared, predictions.boxes_xyxy[rows], self.classifier.context, size_hw)
+        seen = self.classifier.closest(patches, 1)
+        evidence = relative_evidence(log_ratio(seen, self.labels), is_red_cell)
+        if evidence is None:
+            return predictions.probabilities, None
+        suspect = np.flatnonzero(evidence >= FURTHER_VIEWS)
+        seen[suspect] = self.classifier.closest(patches[suspect], self.settings.tta, seen[suspect])
+        refined, relative = predictions.probabilities.copy(), np.zeros(len(red))
+        refined[rows], relative[rows] = seen, relative_evidence(log_ratio(seen, self.labels), is_red_cell)
+        return refined, relative
 
     def prepared(self, image: np.ndarray) -> np.ndarray:
         """An image with normalized stain, as the proposer and the classifier expect it: uint8 RGB (H, W, 3)."""

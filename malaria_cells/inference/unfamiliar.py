@@ -19,8 +19,10 @@ from malaria_cells.inference.error_rates import MAX_NUMBER
 
 MIN_RED_CELLS = 5  # red cells of an image that its median needs
 IS_RED_CELL = 0.5  # probability of a red cell, infected or not, from which a candidate counts for the median
-ALL_VIEWS_FRACTION = 0.1  # fraction of the candidates that are classified in all views: those with the most evidence for an infection
-MIN_ALL_VIEWS = 10  # minimum number of candidates that are classified in all views
+MAY_BE_RED_CELL = 0.05  # probability of a red cell from which a candidate is compared at all: so much its infection's may be at most
+# Relative evidence after one view, in natural logarithms of the odds, from which a cell is seen in all views: twelve times the odds of the
+# median red cell. Any value from 0 to 2.5 finds the same infected cells and false alarms in six laboratories' images (docs/results.md).
+FURTHER_VIEWS = 2.5
 INVERSE_REGULARIZATION = 1e4  # C of the logistic regression, so large that the penalty has no influence
 
 
@@ -95,12 +97,6 @@ def relative_evidence(evidence: np.ndarray, is_red_cell: np.ndarray) -> np.ndarr
     if is_red_cell.sum() < MIN_RED_CELLS:
         return None
     return evidence - np.median(evidence[is_red_cell])
-
-
-def most_suspect(evidence: np.ndarray) -> np.ndarray:
-    """Indices of the candidates with the most evidence, which are classified in all views: int64 (m,), sorted."""
-    count = max(int(np.ceil(ALL_VIEWS_FRACTION * len(evidence))), MIN_ALL_VIEWS)
-    return np.sort(np.argsort(-evidence, kind="stable")[:count])
 
 
 def corrected(

@@ -44,7 +44,7 @@ def train_two_stage_into(folder: Path, config: Config, data: DataSet, run: RunSt
         raw["validation"], patches.class_ids("validation"), trained[0].training_prior, patches.is_infected, patches.training.allowed
     )
     described = _description(config, data, patches, calibration)
-    refinement = _refinement(trained, raw["validation"], patches, calibration)
+    refinement = _refinement(cascade, raw["validation"], patches, calibration)
     cascade, inference = replace(cascade, refinement=refinement), replace(described.inference, refinement=refinement)
     description, detected = replace(described, inference=inference, adapted_from=start.record if start else None), None
     if patches.has_background:
@@ -72,19 +72,23 @@ def _predicted(cascade: Cascade, patches: PatchesByPart, part: str, config: Conf
     return predict_rows(cascade, patches.store, patches.rows[part], views, patches.is_infected, patches.refiner_store)
 
 
-def _refinement(trained: list[Any], refined: np.ndarray, patches: PatchesByPart, calibration: Calibration) -> Refinement:
+def _refinement(cascade: Cascade, refined: np.ndarray, patches: PatchesByPart, calibration: Calibration) -> Refinement:
     """Choose which cells are refined, on the validation patches of one class each; without a refiner the usual ones are."""
     from malaria_cells.training.fit_classifier import predict_rows
-    from malaria_cells.training.fit_refinement import choose_refinement
+    from malaria_cells.training.fit_refinement import Answers, choose_refinement
 
     class_ids = patches.class_ids("validation")
     known = class_ids < len(patches.names)
-    if len(trained) == 1 or not patches.is_infected.any():
+    if cascade.refiner is None or not patches.is_infected.any():
         return Refinement()
-    first = Cascade(inference_function(trained[0].model))
-    probabilities = predict_rows(first, patches.store, patches.rows["validation"][known], 1, patches.is_infected)
-    refinement = choose_refinement(probabilities, refined[known], class_ids[known], patches.is_infected, calibration)
-    print(f"cells are refined from a probability of infection of {refinement.min_infected}", file=sys.stderr)
+    rows = patches.rows["validation"][known]
+    first = predict_rows(Cascade(cascade.network), patches.store, rows, 1, patches.is_infected)
+    once = predict_rows(cascade, patches.store, rows, 1, patches.is_infected, patches.refiner_store)
+    refinement = choose_refinement(Answers(first, once, refined[known]), class_ids[known], patches.is_infected, calibration)
+    print(
+        f"cells are refined from a probability of infection of {refinement.min_infected}, in several views from {refinement.further_views}",
+        file=sys.stderr,
+    )
     return refinement
 
 

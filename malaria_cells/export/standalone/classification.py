@@ -36,11 +36,15 @@ def probabilities_of(patches: list[np.ndarray], model: Model) -> np.ndarray:
     is_suspect = p[:, : len(names)][:, infected].sum(axis=1) >= refinement["min_infected"]
     uncertain = np.flatnonzero(is_suspect if infected.any() else p.max(axis=1) < refinement["certain"])
     if len(uncertain) and (views > 1 or len(model.classifiers) > 1):
-        outputs = [_averaged(model.classifiers[0], resized[uncertain], views)]
+        seen = [(model.classifiers[0], resized[uncertain])]
         if len(model.classifiers) > 1:
             refiner_hw = model.about["refiner_size_hw"] or size_hw
-            outputs.append(_averaged(model.classifiers[1], np.stack([resize(patches[i], refiner_hw) for i in uncertain]), views))
-        p[uncertain] = np.mean(outputs, axis=0)
+            seen.append((model.classifiers[1], np.stack([resize(patches[i], refiner_hw) for i in uncertain])))
+        p[uncertain] = np.mean([_averaged(*pair, 1) for pair in seen], axis=0)
+        suspicion = p[:, : len(names)][:, infected].sum(axis=1)[uncertain]
+        rows = np.flatnonzero(suspicion >= refinement["further_views"] if infected.any() else suspicion >= 0)
+        if len(rows) and views > 1:
+            p[uncertain[rows]] = np.mean([_averaged(network, given[rows], views) for network, given in seen], axis=0)
     return calibrated(p, model.about["calibration"])
 
 

@@ -16,7 +16,7 @@ LABELS = ("names", "infected", "red_cells")
 # Values under `inference` in model.yaml, with those that hold where a folder lacks them.
 INFERENCE: dict[str, dict[str, Any]] = {
     # Probability of infection from which a patch is refined; probability of a class below which it is refined if no class is infected.
-    "refinement": {"min_infected": 0.1, "certain": 0.95},
+    "refinement": {"min_infected": 0.1, "certain": 0.95, "further_views": 0.0},
     # Fraction of a nested box inside the other, and the score multiplier of the lower-scored one.
     "nested_boxes": {"containment": 0.8, "decay": 0.3},
     # Score of a candidate and of a confident detection. Check of the cell size: accepted ratios of the median size to the expected one,
