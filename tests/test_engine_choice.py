@@ -14,14 +14,18 @@ import yaml
 
 from malaria_cells import CellDetector
 from malaria_cells.app.cli import main
+from malaria_cells.app.commands import run_model
+from malaria_cells.app.commands.run_request import RunRequest
 from malaria_cells.base.errors import InputError
 from malaria_cells.inference import engine_choice, engine_times
 from malaria_cells.inference.engine_choice import Ready, fastest_first, ready_engines
 from malaria_cells.inference.engines import exported_network
+from malaria_cells.inference.engines.onnx import Onnx
 from malaria_cells.inference.model_folder import load_by_engine
 
 IMAGE = "docs/images/smear.jpg"
 NETWORKS = ("classifier", "refiner", "proposer")
+open_with = Onnx.open_with
 # Whatever imports TensorFlow or Keras ends with an error.
 WITHOUT_TENSORFLOW = "import sys; sys.modules.update(dict.fromkeys(['tensorflow', 'keras', 'keras_cv', 'tf_keras'])); "
 
@@ -103,6 +107,25 @@ def test_the_shipped_onnx_files_answer_as_keras_files(name, repository):
     kernel.assign(np.asarray(kernel) * 1.01)
     other = (proposal_inference_function if name == "proposer" else inference_function)(network)
     assert np.abs(ours(pixels) - other(pixels)).max() > 1e-4
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_one_thread_and_several_answer_the_same_to_the_bit(name, repository):
+    folder = repository / "pretrained" / "thin_smear"
+    side = 80 if name == "classifier" else 112
+    pixels = np.random.default_rng(0).integers(0, 256, (1 if name == "proposer" else 21, side, side, 3), dtype=np.uint8)
+    answers = [exported_network(folder, name, "onnx", threads)(pixels) for threads in (1, 2, 3, None)]
+    assert all(np.array_equal(answers[0], other) for other in answers[1:])
+
+
+@pytest.mark.parametrize(("n_images", "threads"), [(1, None), (3, None), (4, 1), (1000, 1)])
+def test_many_images_take_a_thread_each(n_images, threads, model, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(run_model, "cores", lambda: 4)
+    monkeypatch.setattr(Onnx, "open_with", lambda self, path, threads: asked.append(threads) or self.open(path))
+    monkeypatch.setattr(Onnx, "open", lambda self, path: open_with(self, path, None))
+    assert run_model.load(RunRequest("images", tmp_path), model, n_images).engine == "onnx"
+    assert set(asked) == {threads}
 
 
 def test_the_shipped_folder_lists_its_onnx_files(repository):

@@ -1,5 +1,6 @@
 """An ordered parallel map with threads."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,26 +9,34 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Threads. While one image is decoded or post-processed another runs inference; more than three in flight gave no speed-up on two cores.
-MAX_WORKERS = 3
+# Threads, at least. While one image is decoded or post-processed another runs inference; more than three in flight gave no speed-up on two
+# cores.
+MIN_WORKERS = 3
 PREFETCHED = 2  # finished results that may wait for the consumer
 
 
-def imap_ordered(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Future[Result]]]:
-    """Map a function over items by `MAX_WORKERS` threads and yield each item, in order, with the future of its result.
+def cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    Memory holds at most `MAX_WORKERS` + `PREFETCHED` results. If the iteration ends early, work that has not started is cancelled.
+
+def imap_ordered(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Future[Result]]]:
+    """Map a function over items by several threads and yield each item, in order, with the future of its result.
+
+    There is a thread for each core, and at least `MIN_WORKERS`; memory holds at most `PREFETCHED` results more. If the iteration ends
+    early, work that has not started is cancelled.
 
     Args:
         work: the function; it must be thread-safe.
         items: the arguments of its calls.
     """
-    with ThreadPoolExecutor(MAX_WORKERS) as workers:
+    n_workers = max(cores(), MIN_WORKERS)
+    with ThreadPoolExecutor(n_workers) as workers:
         pending: deque[tuple[Item, Future[Result]]] = deque()
         try:
             for item in items:
                 pending.append((item, workers.submit(work, item)))
-                if len(pending) >= MAX_WORKERS + PREFETCHED:
+                if len(pending) >= n_workers + PREFETCHED:
                     yield pending.popleft()
             yield from pending
         finally:

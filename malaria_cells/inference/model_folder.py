@@ -96,7 +96,7 @@ def load_detector(folder: Path, engine: str | None = None) -> tuple[Detector, Mo
     return detector, description
 
 
-def load_by_engine(folder: Path, engine: str | None = None) -> tuple[Detector, ModelDescription, str]:
+def load_by_engine(folder: Path, engine: str | None = None, threads: int | None = None) -> tuple[Detector, ModelDescription, str]:
     """Load a model folder.
 
     Args:
@@ -104,6 +104,7 @@ def load_by_engine(folder: Path, engine: str | None = None) -> tuple[Detector, M
         engine: the inference engine, one of `engines.ENGINES`. The networks of an engine other than Keras may be in the folder or in its
             subfolder of the engine's name. ``auto``: the fastest that is there, see `engine_choice`; if its files cannot be used, a
             warning says why and the next is taken. None: Keras, or else the engine whose networks the folder holds.
+        threads: at most so many for each call of a network, for programs that call it from several threads; see `Engine.open_with`.
 
     Returns:
         The detector, the content of ``model.yaml``, and the engine's name.
@@ -112,23 +113,23 @@ def load_by_engine(folder: Path, engine: str | None = None) -> tuple[Detector, M
         InputError: see `load_description`; or a network cannot be loaded, or its output differs from when it was saved.
     """
     if engine == AUTO:
-        return _load_fastest(folder)
+        return _load_fastest(folder, threads)
     folder, engine = _with_engine(folder, engine)
-    return (*_load(folder, engine), engine)
+    return (*_load(folder, engine, threads), engine)
 
 
-def _load_fastest(folder: Path) -> tuple[Detector, ModelDescription, str]:
+def _load_fastest(folder: Path, threads: int | None) -> tuple[Detector, ModelDescription, str]:
     has_keras = any((folder / file).is_file() for file in (CLASSIFIER, ONE_STAGE))
     choices = fastest_first(folder, ready_engines(folder), has_keras, _verified_networks)
     for left, choice in zip(reversed(range(len(choices))), choices, strict=True):
         try:
-            return (*_load(choice.folder, choice.engine), choice.engine)
+            return (*_load(choice.folder, choice.engine, threads), choice.engine)
         except InputError as error:
             if not left and not has_keras:
                 raise
             log.warning(f"--engine auto: {choice.engine} is left out: {error}")
     folder, engine = _with_engine(folder, None)
-    return (*_load(folder, engine), engine)
+    return (*_load(folder, engine, threads), engine)
 
 
 def _verified_networks(engine: str, folder: Path) -> dict[str, Network]:
@@ -136,7 +137,7 @@ def _verified_networks(engine: str, folder: Path) -> dict[str, Network]:
     description, reference = load_with_reference(folder)
     stems = stems_of(description, description.detector == "two_stage" and description.proposals == "learned")
     _check_files(folder, engine, reference.files, stems)
-    network = _opener(folder, engine)
+    network = _opener(folder, engine, None)
     return {stem: network(f"{stem}.keras") for stem in stems}
 
 
@@ -150,14 +151,14 @@ def _check_files(folder: Path, engine: str, stored: dict[str, str], stems: Seque
     check_checksums(folder, stored, stems, ABOUT, left_out)
 
 
-def _opener(folder: Path, engine: str) -> Callable[[str], Network]:
+def _opener(folder: Path, engine: str, threads: int | None) -> Callable[[str], Network]:
     """Return a function that opens a network by the name of its Keras file."""
     if engine != KERAS:
-        return lambda file: exported_network(folder, Path(file).stem, engine)
+        return lambda file: exported_network(folder, Path(file).stem, engine, threads)
     return lambda file: _compiled(folder / file, load_network(folder / file))
 
 
-def _load(folder: Path, engine: str) -> tuple[Detector, ModelDescription]:
+def _load(folder: Path, engine: str, threads: int | None) -> tuple[Detector, ModelDescription]:
     """Load a folder that holds the networks of an engine."""
     description, reference = load_with_reference(folder)
     has_proposer = description.detector == "two_stage" and (
@@ -168,7 +169,7 @@ def _load(folder: Path, engine: str) -> tuple[Detector, ModelDescription]:
         _check_files(folder, engine, reference.files, stems)
         if (reason_not := why_unusable(folder, engine, stems, reference)) is not None:
             raise InputError(reason_not)
-    network = _opener(folder, engine)
+    network = _opener(folder, engine, threads)
     main = [network(file) for file in description.files]
     check_answers(folder, main, description, reference.golden)
     if engine == KERAS:

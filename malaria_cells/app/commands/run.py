@@ -1,10 +1,12 @@
 """``run``: detects or classifies the cells of images, and writes tables and annotated images."""
 
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from malaria_cells.app.commands.run_model import LoadedModel, load
 from malaria_cells.app.commands.run_request import RunRequest
 from malaria_cells.app.commands.run_truth import read_truth, select_part
 from malaria_cells.base.errors import InputError, reason
-from malaria_cells.base.parallel import PREFETCHED, imap_ordered
+from malaria_cells.base.parallel import MIN_WORKERS, PREFETCHED, imap_ordered
 from malaria_cells.base.progress import progress
 from malaria_cells.base.text import number_of
 from malaria_cells.data.annotations import AnnotationSet
@@ -33,6 +35,8 @@ from malaria_cells.results.run_report import write_run_report
 from malaria_cells.results.run_results import RunResults
 
 log = logging.getLogger(__name__)
+
+LARGE = 20_000_000  # pixels of an image from which only few are worked on at the same time, whatever the cores: 100 MB of memory and more
 
 
 def run(request: RunRequest) -> int:
@@ -61,7 +65,7 @@ def run(request: RunRequest) -> int:
 
 
 def _detect_or_classify(request: RunRequest, model: Path, root: Path, keys: list[str]) -> int:
-    loaded = load(request, model)
+    loaded = load(request, model, len(keys))
     warn_of_uncounted(loaded.labels, f"--model {model}")
     truth = read_truth(request, root, keys, loaded.labels)
     if request.mode != "classify" and (request.mode != "auto" or loaded.detects):
@@ -184,10 +188,12 @@ def _process(
         title: of the progress bar.
         write: called with key, image and result of `step`, by one thread.
     """
+    few_large = threading.Semaphore(MIN_WORKERS)
 
     def read_and_step(key: str) -> tuple[np.ndarray, Any]:
         image = read_image(root / key)
-        return image, step(image)
+        with few_large if image.shape[0] * image.shape[1] > LARGE else nullcontext():
+            return image, step(image)
 
     finished = RunResults()
     with ThreadPoolExecutor(1) as writer:

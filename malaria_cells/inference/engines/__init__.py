@@ -49,6 +49,10 @@ class Engine(ABC):
             ModuleNotFoundError: the engine is not installed.
         """
 
+    def open_with(self, path: Path, threads: int | None) -> Run:
+        """As `open`; an engine that can be told so takes at most so many threads for a call. None: as many as it likes."""
+        return self.open(path)
+
     @abstractmethod
     def write(self, model: Any, path: Path, int8: bool, examples: Batches | None) -> None:
         """Write a Keras model; see `export.formats.export_network`."""
@@ -77,13 +81,14 @@ def engine_names() -> tuple[str, ...]:
     return (KERAS, *ENGINES.names)
 
 
-def exported_network(folder: Path, name: str, engine_name: str) -> Run:
+def exported_network(folder: Path, name: str, engine_name: str, threads: int | None = None) -> Run:
     """Open an exported network.
 
     Args:
         folder: that `export` wrote.
         name: of the network: ``classifier``, ``refiner``, ``proposer`` or ``detector``.
         engine_name: one of `ENGINES`.
+        threads: see `Engine.open_with`.
 
     Returns:
         A function from uint8 pixels (n, H, W, 3) to float32.
@@ -100,7 +105,7 @@ def exported_network(folder: Path, name: str, engine_name: str) -> Run:
     if chosen.suffix:  # a file, not a folder
         check_is_there(path)
     try:
-        run = chosen.open(path)
+        run = chosen.open_with(path, threads)
     except ModuleNotFoundError as error:
         raise InputError(
             f"--engine {engine_name}: {chosen.distribution} is not installed; pip install 'malaria-cells[export]', or use --engine keras"
