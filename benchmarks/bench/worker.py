@@ -17,7 +17,7 @@ from typing import Any
 sys.path.pop(0)  # this folder, whose files are no top-level modules
 
 Work = Callable[..., Any]
-AT_ONCE = 3  # photographs, as `malaria_cells.base.parallel` has it
+AT_ONCE = 3  # photographs, as `malaria_cells.base.parallel` has it on two cores
 BEST = 300  # boxes of a peer with random weights that non-maximum suppression sees: as many as Ultralytics keeps of a photograph
 OVERLAP = 0.7  # IoU of Ultralytics' non-maximum suppression
 GREY = 114  # of Ultralytics' border
@@ -27,10 +27,12 @@ def ours(model: str, engine: str | None) -> Work:
     """Our detector, from file to decided cells, some photographs at once. Serves older versions, too."""
     from malaria_cells import CellDetector
 
-    detector = CellDetector.load(model, engine)
+    detector = CellDetector.load(model, engine or "auto")
+    # As run.py does it; an older version has Keras alone, which cannot be told.
+    for_many = detector if engine == "keras" else CellDetector.load(model, engine or "auto", threads=1)
 
     def work(paths: Sequence[str], in_turn: bool = False) -> int:
-        found = map(detector.detect, paths) if in_turn else detector.detect_each(paths)
+        found = map(detector.detect, paths) if in_turn else for_many.detect_each(paths)
         return sum(map(len, found))
 
     return work
