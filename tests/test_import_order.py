@@ -258,6 +258,7 @@ ORDER = {
         "gallery",
         "run_truth",
         "run_model",
+        "run_images",
         "run",
     ],
     "app.page": ["markdown", "uploads", "view", "downloads", "review_file", "adapting", "panels", "app"],
