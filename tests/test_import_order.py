@@ -25,7 +25,7 @@ ORDER = {
         "locks",
         "yaml_text",
     ],
-    "config": ["values", "sets", "data_keys", "training_keys", "detection_keys", "keys", "reading", "reference"],
+    "config": ["class_names", "values", "sets", "data_keys", "training_keys", "detection_keys", "keys", "reading", "reference"],
     "data": [
         "augment",
         "boxes",
