@@ -29,6 +29,10 @@ open_with = Onnx.open_with
 # Whatever imports TensorFlow or Keras ends with an error.
 WITHOUT_TENSORFLOW = "import sys; sys.modules.update(dict.fromkeys(['tensorflow', 'keras', 'keras_cv', 'tf_keras'])); "
 
+# Libraries that take long to import, and that only trainings, scores, drawings and images with hundreds of cells need.
+NOT_FOR_A_DETECTION = {"sklearn", "pandas", "matplotlib", "supervision", "imgaug", "faster_coco_eval", "tifffile", "requests"}
+NOT_FOR_A_DETECTION |= {"scipy.stats", "scipy.optimize", "scipy.spatial", "scipy.interpolate"}
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
@@ -85,8 +89,19 @@ def test_the_page_starts_none_either(repository):
 def test_detection_imports_no_library_that_only_trainings_and_scores_need(repository):
     code = f"from malaria_cells import CellDetector; CellDetector.load().detect('{IMAGE}'); print(*sys.modules)"
     done = without_tensorflow(repository, code)
-    slow = {"sklearn", "pandas", "matplotlib", "supervision", "imgaug", "faster_coco_eval", "scipy.stats", "scipy.optimize", "tifffile"}
-    assert slow.isdisjoint(done.stdout.split()), done.stderr
+    assert NOT_FOR_A_DETECTION.isdisjoint(done.stdout.split()), done.stderr
+
+
+def test_a_run_writes_its_tables_before_it_imports_what_draws(repository, tmp_path):
+    code = (
+        "from malaria_cells.app.cli import main; from malaria_cells.results.run_outputs import DetectionOutput as Output; "
+        "tables = Output.tables; Output.tables = lambda *given: (tables(*given), print('MODULES', *sys.modules))[0]; main(sys.argv[1:])"
+    )
+    done = without_tensorflow(repository, code, "run", "--image", IMAGE, "--output", tmp_path / "out")
+    assert (tmp_path / "out" / "annotated" / "smear.jpg.png").is_file(), done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("MODULES")]
+    needless = NOT_FOR_A_DETECTION | {"malaria_cells.config.keys", "malaria_cells.data.data_sets", "malaria_cells.training"}
+    assert needless.isdisjoint(line.split())
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -25,7 +25,7 @@ ORDER = {
         "locks",
         "yaml_text",
     ],
-    "config": ["values", "sets", "data_keys", "training_keys", "detection_keys", "keys", "reading", "reference"],
+    "config": ["class_names", "values", "sets", "data_keys", "training_keys", "detection_keys", "keys", "reading", "reference"],
     "data": [
         "augment",
         "boxes",
@@ -258,6 +258,7 @@ ORDER = {
         "gallery",
         "run_truth",
         "run_model",
+        "run_images",
         "run",
     ],
     "app.page": ["markdown", "uploads", "view", "downloads", "review_file", "adapting", "panels", "app"],

@@ -4,11 +4,9 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from malaria_cells.config.class_names import PARASITES, SIX_CLASSES
 from malaria_cells.config.sets import Name, OneSet
 from malaria_cells.config.values import Count, FolderOrFile, Fraction, Settings
-
-SIX_CLASSES = ["red blood cell", "leukocyte", "gametocyte", "ring", "trophozoite", "schizont"]
-PARASITES = ["gametocyte", "ring", "trophozoite", "schizont"]
 
 
 class DataKeys(Settings):

@@ -52,6 +52,11 @@ class Ready:
     version: str
 
 
+def traces(engine: str) -> bool:
+    """Whether an engine prepares a network at its first call, as TensorFlow does, and not when the network is opened."""
+    return engine == KERAS or ENGINES[engine].distribution in TENSORFLOW
+
+
 def stems_of(description: ModelDescription, has_proposer: bool) -> list[str]:
     """Names of a model's networks without the suffix of an engine's format."""
     return [Path(file).stem for file in description.files] + ([PROPOSER] if has_proposer else [])

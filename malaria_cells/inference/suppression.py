@@ -6,7 +6,6 @@ from typing import Annotated
 import cv2
 import numpy as np
 from pydantic import ConfigDict, Field
-from scipy.spatial import cKDTree
 
 from malaria_cells.data import boxes
 
@@ -121,6 +120,8 @@ def overlapping(boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         overlaps = np.triu(boxes.intersection_matrix(boxes_xyxy, boxes_xyxy), k=1)
         pairs = np.argwhere(overlaps > 0)
         return pairs, overlaps[pairs[:, 0], pairs[:, 1]]
+    from scipy.spatial import cKDTree  # slow to import, and most images have fewer boxes
+
     low, high = boxes_xyxy[:, :2], boxes_xyxy[:, 2:]
     centres = (low + high) / 2
     near = cKDTree(centres).query_ball_point(centres, np.linalg.norm(high - low, axis=1))

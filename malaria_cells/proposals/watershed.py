@@ -7,8 +7,6 @@ that starts from its maxima.
 import cv2
 import numpy as np
 from scipy import ndimage
-from skimage.feature import peak_local_max
-from skimage.segmentation import watershed
 
 from malaria_cells.proposals.methods import proposal_method
 from malaria_cells.proposals.outlines import nucleus_boxes, round_boxes
@@ -47,6 +45,9 @@ def foreground(field: Field) -> np.ndarray:
 
 def part(mask: np.ndarray, cell: float) -> np.ndarray:
     """Segment the foreground into cells: int32 (h, w); 0 is background, cells are numbered from 1."""
+    from skimage.feature import peak_local_max  # slow to import, and learned proposals do not need it
+    from skimage.segmentation import watershed
+
     distance = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     smooth = cv2.GaussianBlur(distance, (0, 0), max(SMOOTHING * cell, 0.5))
     peaks = peak_local_max(
@@ -63,6 +64,8 @@ def estimate_cell_size(image: np.ndarray) -> float:
     Args:
         image: uint8 RGB (H, W, 3).
     """
+    from skimage.feature import peak_local_max
+
     shorter = min(image.shape[:2])
     field = Field.of(image, FALLBACK_CELL_FRACTION * shorter)
     distance = cv2.distanceTransform(foreground(field).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)

@@ -1,16 +1,19 @@
 """Plots of a training: learning curves and confusion matrix."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from malaria_cells.results.style import PALETTE, QUIET, figure, short
-from malaria_cells.training.training_result import LearningCurve
+
+if TYPE_CHECKING:  # the report of a detection has one of these plots, and no training
+    from malaria_cells.training.training_result import LearningCurve
 
 CLASSIFIER_PANELS = {"loss": "Loss", "macro_f1": "Macro F1"}
 
 
-def training_curves(curves: list[LearningCurve], path: Path, panels: dict[str, str] = CLASSIFIER_PANELS) -> None:
+def training_curves(curves: "list[LearningCurve]", path: Path, panels: dict[str, str] = CLASSIFIER_PANELS) -> None:
     """Plot two metrics by epoch and mark the best epoch; the refiner's curves are dashed.
 
     Args:

@@ -1,30 +1,25 @@
 """``run``: detects or classifies the cells of images, and writes tables and annotated images."""
 
 import logging
-import threading
-import time
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from malaria_cells.app.commands.run_images import process
 from malaria_cells.app.commands.run_model import LoadedModel, load
 from malaria_cells.app.commands.run_request import RunRequest
 from malaria_cells.app.commands.run_truth import read_truth, select_part
-from malaria_cells.base.errors import InputError, reason
-from malaria_cells.base.parallel import MIN_WORKERS, PREFETCHED, imap_ordered
-from malaria_cells.base.progress import progress
+from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import number_of
 from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.detections import Detections
-from malaria_cells.data.images import list_images, read_image
+from malaria_cells.data.images import list_images
 from malaria_cells.data.labels import warn_of_uncounted
 from malaria_cells.data.seen_before import SPLIT, seen_in, warning_of_seen
 from malaria_cells.data.split_file import read_parts
+from malaria_cells.evaluation import DetectionMetrics
+from malaria_cells.inference.engine_choice import traces
 from malaria_cells.inference.familiarity import Familiarity
 from malaria_cells.inference.model_folder import shipped
 from malaria_cells.results.classification_output import write_classification
@@ -33,10 +28,9 @@ from malaria_cells.results.review import FOLDER as REVIEW
 from malaria_cells.results.run_outputs import DetectionOutput
 from malaria_cells.results.run_report import write_run_report
 from malaria_cells.results.run_results import RunResults
+from malaria_cells.results.tables import write_failed
 
 log = logging.getLogger(__name__)
-
-LARGE = 20_000_000  # pixels of an image from which only few are worked on at the same time, whatever the cores: 100 MB of memory and more
 
 
 def run(request: RunRequest) -> int:
@@ -90,13 +84,33 @@ def _detect(request: RunRequest, model: Path, loaded: LoadedModel, root: Path, k
         detections = detector.detect(image)
         return detections, detector.familiarity(image, detections)
 
-    finished = _process(detect_one, root, keys, "detecting", lambda key, image, result: output.image(key, image, result[0]))
-    finished.familiarity = {key: familiarity for key, (_, familiarity) in finished.results.items()}
-    finished.results = {key: detections for key, (detections, _) in finished.results.items()}
-    _warn_of_unusual_sizes(loaded.detector, finished)
-    score = output.tables(finished, truth)
+    def tables(finished: RunResults) -> DetectionMetrics | None:
+        finished.familiarity = {key: familiarity for key, (_, familiarity) in finished.results.items()}
+        finished.results = {key: detections for key, (detections, _) in finished.results.items()}
+        _warn_of_unusual_sizes(loaded.detector, finished)
+        return output.tables(finished, truth)
+
+    def draw(key: str, image: np.ndarray, result: tuple[Detections, Familiarity | None]) -> None:
+        output.image(key, image, result[0])
+
+    finished, score = process(detect_one, {key: root / key for key in keys}, "detecting", draw, tables, traces(loaded.engine))
+    write_failed(output.folder, finished.reasons)
     if request.compare and truth is not None:
         output.compare(finished, truth)
+    facts = _facts(request, model, loaded, truth, seen_in_training)
+    write_run_report(output, finished, truth, score, facts, request.command_line())
+    if request.review:
+        output.review(finished, request.review, model)
+    elif (request.output / REVIEW).exists():
+        print(f"{request.output / REVIEW} is from an earlier run; it may hold corrections and was left unchanged")
+    output.say(finished)
+    return finished.exit_code
+
+
+def _facts(
+    request: RunRequest, model: Path, loaded: LoadedModel, truth: AnnotationSet | None, seen_in_training: list[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """Names and values for the head of the report."""
     engine = f"{loaded.engine}, the fastest that is there" if request.engine == "auto" else loaded.engine
     facts = [("Images", request.image), ("Model", str(model)), ("Engine", engine)]
     if loaded.terms is not None:
@@ -110,13 +124,7 @@ def _detect(request: RunRequest, model: Path, loaded: LoadedModel, root: Path, k
             facts.append(("Annotated labels", ", ".join(request.annotated_labels)))
         if request.label_map:
             facts.append(("Label map", ", ".join(f"{name} is {label}" for name, label in request.label_map.items())))
-    write_run_report(output, finished, truth, score, facts, request.command_line())
-    if request.review:
-        output.review(finished, request.review, model)
-    elif (request.output / REVIEW).exists():
-        print(f"{request.output / REVIEW} is from an earlier run; it may hold corrections and was left unchanged")
-    output.say(finished)
-    return finished.exit_code
+    return facts
 
 
 def _seen_in_training(model: Path, truth: AnnotationSet, split: Path | None) -> list[tuple[str, str]]:
@@ -171,67 +179,8 @@ def _classify(request: RunRequest, loaded: LoadedModel, root: Path, keys: list[s
         crop_for_refiner = None if size_hw is None else lambda _: resize(image, size_hw)[None]
         return classifier(resize(image, classifier.image_size_hw)[None], views, crop_for_refiner)[0]
 
-    finished = _process(classify_one, root, keys, "classifying", lambda *_: None)
-    write_classification(request.output, classifier, finished, truth)
+    def tables(finished: RunResults) -> None:
+        write_classification(request.output, classifier, finished, truth)
+
+    finished, _ = process(classify_one, {key: root / key for key in keys}, "classifying", lambda *_: None, tables, traces(loaded.engine))
     return finished.exit_code
-
-
-def _process(
-    step: Callable[[np.ndarray], Any], root: Path, keys: list[str], title: str, write: Callable[[str, np.ndarray, Any], None]
-) -> RunResults:
-    """Process the images in parallel, and write their results meanwhile.
-
-    Args:
-        step: function of an image, uint8 RGB (H, W, 3); several threads call it.
-        root: folder of the images.
-        keys: the images, relative to `root`.
-        title: of the progress bar.
-        write: called with key, image and result of `step`, by one thread.
-    """
-    few_large = threading.Semaphore(MIN_WORKERS)
-
-    def read_and_step(key: str) -> tuple[np.ndarray, Any]:
-        image = read_image(root / key)
-        with few_large if image.shape[0] * image.shape[1] > LARGE else nullcontext():
-            return image, step(image)
-
-    finished = RunResults()
-    with ThreadPoolExecutor(1) as writer:
-        writing: deque[tuple[str, Future[Any]]] = deque()
-        try:
-            # The first call traces the network, which must not count as time of an image.
-            step(np.full((256, 256, 3), 200, dtype=np.uint8))
-            started = time.perf_counter()
-            for key, pending in progress(imap_ordered(read_and_step, keys), len(keys), title, "image"):
-                try:
-                    image, result = pending.result()
-                except InputError as error:
-                    finished.failed[key] = str(error)
-                    continue
-                except Exception as error:  # an unexpected error in one image must not lose the results of the others
-                    log.exception(f"{key}: failed unexpectedly (please report); continuing with the other images")
-                    finished.failed[key] = f"{type(error).__name__}: {reason(error)}"
-                    continue
-                finished.sizes_wh[key] = (image.shape[1], image.shape[0])
-                finished.results[key] = result
-                finished.seconds = time.perf_counter() - started
-                writing.append((key, writer.submit(write, key, image, result)))
-                while len(writing) > PREFETCHED:
-                    _await(*writing.popleft(), finished)
-        except KeyboardInterrupt:
-            finished.interrupted = True
-        for key, pending in writing:
-            _await(key, pending, finished)
-    return finished
-
-
-def _await(key: str, pending: Future[Any], finished: RunResults) -> None:
-    """Wait until an image is drawn and written. An error is recorded, so the tables are still written."""
-    try:
-        pending.result()
-    except OSError as error:
-        log.warning(f"{key}: its annotated image could not be written ({reason(error)}); it is in the tables")
-        finished.not_drawn[key] = reason(error)
-    except Exception as error:
-        log.exception(f"{key}: drawing failed unexpectedly (please report); the image is in the tables")
-        finished.not_drawn[key] = f"{type(error).__name__}: {reason(error)}"

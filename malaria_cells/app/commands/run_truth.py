@@ -10,7 +10,6 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import number_of
 from malaria_cells.data.annotations import AnnotationSet, ImageList, load_annotations
 from malaria_cells.data.annotations.matching import match_names
-from malaria_cells.data.data_sets import unannotated_ids
 from malaria_cells.data.labels import IN_RUN, LabelSet
 from malaria_cells.data.seen_before import SEEN
 from malaria_cells.data.split_file import read_parts
@@ -92,6 +91,8 @@ def read_truth(request: RunRequest, root: Path, keys: list[str], labels: LabelSe
 def _with_unannotated(truth: AnnotationSet, annotated: list[str] | None) -> AnnotationSet:
     if annotated is None:
         return truth
+    from malaria_cells.data.data_sets import unannotated_ids  # imports all keys of the config, which a run without annotation needs not
+
     unannotated = unannotated_ids(truth, annotated, truth.labels, "--annotated-labels")
     return replace(truth, images=tuple(replace(p, unannotated=unannotated) for p in truth.images))
 
