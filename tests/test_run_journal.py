@@ -67,6 +67,7 @@ def test_an_image_comes_back_bit_for_bit(n):
         found, wanted = getattr(cells, name), getattr(expected, name)
         assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
         assert found.tobytes() == wanted.tobytes()
+        assert found.flags.aligned
 
 
 def test_class_probabilities_and_unknown_familiarity_come_back():

@@ -117,8 +117,9 @@ def _shared(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _packed(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    described = [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()]
-    raw = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
+    widest_first = sorted(arrays.items(), key=lambda pair: -pair[1].itemsize)  # so that each array begins at a multiple of its item's size
+    described = [[name, array.dtype.str, list(array.shape)] for name, array in widest_first]
+    raw = b"".join(array.tobytes() for _, array in widest_first)
     return {"arrays": described, "data": base64.b64encode(zlib.compress(raw, COMPRESSION)).decode("ascii")}
 
 
@@ -132,6 +133,6 @@ def _unpacked(content: dict[str, Any]) -> dict[str, np.ndarray]:
         raise ValueError(f"found {len(raw)} bytes of arrays, expected {sum(n_bytes)}")
     starts = np.cumsum([0, *n_bytes[:-1]]).tolist()
     return {
-        name: np.frombuffer(raw[start : start + size], dtype=dtype).reshape(shape)
+        name: np.ndarray(shape, dtype, buffer=raw, offset=start) if size else np.zeros(shape, dtype)
         for (name, dtype, shape), start, size in zip(described, starts, n_bytes, strict=True)
     }
