@@ -213,6 +213,8 @@ ORDER = {
     "results": [
         "columns",
         "document",
+        "journal_lines",
+        "run_journal",
         "run_results",
         "scored_by",
         "style",
@@ -258,6 +260,7 @@ ORDER = {
         "gallery",
         "run_truth",
         "run_model",
+        "run_resume",
         "run_images",
         "run",
     ],

@@ -17,6 +17,7 @@ from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.data.detections import Detections
 from malaria_cells.results.output_folder import ANNOTATED, COMPARED, UNFINISHED, claimed
+from malaria_cells.results.run_journal import has_finished_images
 from tests.conftest import write_bbbc041, write_image
 
 
@@ -99,7 +100,7 @@ def rows(path):
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_any_operation_can_be_run_again(quick, tmp_path, capsys):
+def test_a_run_killed_at_any_operation_goes_on(quick, tmp_path, capsys):
     """With nothing there before, and over an earlier run with other images and a person's own file among them."""
     images = tmp_path / "in"
     truth = write_bbbc041(images, {"a/x.png": [("ring", 30, 5, 50, 25)]})
@@ -125,8 +126,14 @@ def test_a_run_killed_at_any_operation_can_be_run_again(quick, tmp_path, capsys)
         for left in range(0, operations, 2 if before else 1):
             begin()
             assert KILLER.run(output, left, lambda: run(*request, "--output", output)) > left
-            assert run(*request, "--output", output) == 0, f"killed at operation {left} of {operations}"
-            assert contents(output) == expected | more, f"killed at operation {left} of {operations}"
+            killed = f"killed at operation {left} of {operations}"
+            left_behind = contents(output)
+            if has_finished_images(output):
+                assert run(*request, "--output", output) == 2, killed
+                assert contents(output) == left_behind, killed
+            is_begun = not before or UNFINISHED in left_behind  # otherwise the earlier run's results are whole and there is nothing else
+            assert run(*request, "--output", output, *(["--resume"] if is_begun else [])) == 0, killed
+            assert contents(output) == expected | more, killed
     capsys.readouterr()
 
 

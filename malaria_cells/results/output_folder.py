@@ -1,7 +1,7 @@
 """The output folder of a run: which files in it belong to a run, and a lock so that one run at a time writes there."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.base.file_names import LONGEST, distinct
 from malaria_cells.inference.model_description import ABOUT
 from malaria_cells.results.review import FOLDER as REVIEW
+from malaria_cells.results.run_journal import JOURNAL
 
 TABLES = ("detections.csv", "predictions.csv")
 NAMES = (*TABLES, "counts.csv", "detections.json", "failed.csv", "metrics.json", "per_class.csv", "report.html")
@@ -52,10 +53,10 @@ def check_output(folder: Path, images: Iterable[Path]) -> None:
     for drawn_folder in folders:
         if drawn_folder.is_symlink() or not drawn_folder.is_dir():
             raise InputError(f"--output {folder}: {drawn_folder.name} in it is a link or a file, expected a folder; {advice}")
-        if not (_has_table(folder) or (drawn_folder / UNFINISHED).is_file() or _is_empty(drawn_folder)):
+        if not (is_of_a_run(folder) or (drawn_folder / UNFINISHED).is_file() or _is_empty(drawn_folder)):
             raise InputError(f"--output {folder}: holds a folder `{drawn_folder.name}` that no finished run wrote; {advice}")
     existing = [name for name in NAMES if os.path.lexists(folder / name)]
-    if existing and not _has_table(folder) and not (folder / UNFINISHED).is_file():
+    if existing and not is_of_a_run(folder) and not (folder / UNFINISHED).is_file():
         raise InputError(f"--output {folder}: holds {existing[0]}, which no run wrote and which would be overwritten; {advice}")
     resolved = [drawn_folder.resolve() for drawn_folder in folders]
     for image in images if folders else ():
@@ -96,8 +97,13 @@ def claimed(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def clear(folder: Path) -> None:
-    """Remove the files of earlier runs, so that all tables are of one run; the review stays, since it may hold corrections."""
+def clear(folder: Path, kept: Collection[Path] = ()) -> None:
+    """Remove the files of earlier runs, so that all tables are of one run; the review stays, since it may hold corrections.
+
+    Args:
+        folder: the output folder.
+        kept: paths of drawn images that stay, since this run goes on after them.
+    """
     for name in (ANNOTATED, COMPARED):
         if (folder / name).is_dir():
             begin_drawn(folder / name)
@@ -107,7 +113,7 @@ def clear(folder: Path) -> None:
     files.put_back(folder / REVIEW)
     files.sweep(folder / REVIEW)
     for name in (ANNOTATED, COMPARED):
-        _clear_drawn(folder / name)
+        _clear_drawn(folder / name, frozenset(kept))
 
 
 def begin_drawn(folder: Path) -> None:
@@ -116,19 +122,21 @@ def begin_drawn(folder: Path) -> None:
     (folder / UNFINISHED).touch()
 
 
-def _clear_drawn(folder: Path) -> None:
-    """Remove the drawn images and the folders that are then empty; other files stay."""
+def _clear_drawn(folder: Path, kept: Collection[Path]) -> None:
+    """Remove the drawn images but `kept`, and the folders that are then empty; other files stay."""
     for parent, _, names in os.walk(folder, topdown=False):
         for name in names:
-            if name.endswith(".png"):
+            if name.endswith(".png") and Path(parent) / name not in kept:
                 (Path(parent) / name).unlink()
         if {p.name for p in Path(parent).iterdir()} <= {UNFINISHED}:
             (Path(parent) / UNFINISHED).unlink(missing_ok=True)
             Path(parent).rmdir()
 
 
-def _has_table(folder: Path) -> bool:
-    """Whether the folder holds a table of a run; a file of that name by another program starts with other columns."""
+def is_of_a_run(folder: Path) -> bool:
+    """Whether the folder holds the journal or a table of a run; a file of that name by another program starts with other columns."""
+    if (folder / JOURNAL).is_file():
+        return True
     for name in TABLES:
         path = folder / name
         if path.is_file():

@@ -1,6 +1,6 @@
 """Writes the files of a detection run; their names, columns and keys must not change."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -55,10 +55,19 @@ class DetectionOutput:
 
     @staticmethod
     def start(folder: Path, detector: Detector, images: Path, keys: Iterable[str], force: bool = False) -> "DetectionOutput":
-        """Remove the files of an earlier run from the folder, and create the folder of drawn images."""
-        clear(folder)
-        begin_drawn(folder / ANNOTATED)
-        return DetectionOutput(folder, detector, images, drawn_names(keys), force)
+        """Return an output whose folder holds no files of an earlier run; `images` is the folder of the image `keys`."""
+        output = DetectionOutput(folder, detector, images, drawn_names(keys), force)
+        output.begin()
+        return output
+
+    def begin(self, finished: Collection[str] = ()) -> None:
+        """Remove the files of earlier runs from the folder, and create the folder of drawn images.
+
+        Args:
+            finished: keys of images that this run finished before it was interrupted; what was drawn of them stays.
+        """
+        clear(self.folder, [self.drawn(key) for key in finished])
+        begin_drawn(self.folder / ANNOTATED)
 
     def drawn(self, key: str) -> Path:
         """Return the path of a drawn image."""
@@ -69,10 +78,11 @@ class DetectionOutput:
         """The classes."""
         return self.detector.labels
 
-    def image(self, key: str, image: np.ndarray, detections: Detections) -> None:
-        """Write ``annotated/<image>.png``."""
+    def image(self, key: str, image: np.ndarray, detections: Detections) -> Path:
+        """Write ``annotated/<image>.png``, and return its path."""
         scene = draw_detections(image, detections, self.labels)
         write_png(self.drawn(key), scene)
+        return self.drawn(key)
 
     def tables(self, finished: RunResults, truth: AnnotationSet | None) -> DetectionMetrics | None:
         """Write all tables and, with annotations, ``metrics.json``; return the metrics, or None without annotations."""

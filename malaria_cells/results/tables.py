@@ -111,4 +111,4 @@ def say_ending(folder: Path, finished: RunResults, labels: Iterable[str]) -> Non
         first = shortened(" ".join((why if key in why else f"{key}: {why}").split()), LONGEST_REASON)
         print(f"{number_of(len(finished.reasons), 'image')} failed: {folder / 'failed.csv'}; first: {first}")
     if finished.interrupted:
-        print("interrupted: the tables hold the images that were finished")
+        print("interrupted: the tables hold the images that were finished; the same command with --resume goes on with the others")

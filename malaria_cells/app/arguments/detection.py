@@ -124,3 +124,8 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         "--force", action="store_true", help="report a parasitemia also for images that are unlike all training images of the model"
     )
     parser.add_argument("--compare", action="store_true", help="draw annotations beside detections (needs --annotations)")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with an unfinished run in --output, which was killed or interrupted; its finished images are kept",
+    )

@@ -9,6 +9,7 @@ import numpy as np
 from malaria_cells.app.commands.run_images import process
 from malaria_cells.app.commands.run_model import LoadedModel, load
 from malaria_cells.app.commands.run_request import RunRequest
+from malaria_cells.app.commands.run_resume import ResumableRun, Unfinished, images_of_run, open_run, settings_of, unfinished_run
 from malaria_cells.app.commands.run_truth import read_truth, select_part
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import number_of
@@ -23,7 +24,7 @@ from malaria_cells.inference.engine_choice import traces
 from malaria_cells.inference.familiarity import Familiarity
 from malaria_cells.inference.model_folder import shipped
 from malaria_cells.results.classification_output import write_classification
-from malaria_cells.results.output_folder import check_output, claimed
+from malaria_cells.results.output_folder import check_output, claimed, drawn_names
 from malaria_cells.results.review import FOLDER as REVIEW
 from malaria_cells.results.run_outputs import DetectionOutput
 from malaria_cells.results.run_report import write_run_report
@@ -37,7 +38,7 @@ def run(request: RunRequest) -> int:
     """Detect or classify, and write the tables.
 
     Returns:
-        Exit code: 0, 3 (some images failed), 130 (interrupted; the results of finished images are written).
+        Exit code: 0, 3 (some images failed), 130 (interrupted; the results of finished images are written, and the run can be resumed).
 
     Raises:
         InputError: the request is invalid; nothing is written.
@@ -47,6 +48,8 @@ def run(request: RunRequest) -> int:
     model = shipped() if request.model is None else request.model
     if not model.exists():
         raise InputError(f"--model {model}: no such model; train.py writes models to the folder `output_models` (models/)")
+    unfinished = unfinished_run(request)
+    keys = images_of_run(request, unfinished, root, keys)
     check_output(request.output, (root / key for key in keys))
     if request.review and (request.output / REVIEW).exists():
         raise InputError(
@@ -55,15 +58,26 @@ def run(request: RunRequest) -> int:
     if request.compare and request.annotations is None:
         raise InputError("--compare: draws annotations beside detections; name an annotation file with --annotations")
     with claimed(request.output):
-        return _detect_or_classify(request, model, root, keys)
+        return _detect_or_classify(request, model, unfinished, root, keys)
 
 
-def _detect_or_classify(request: RunRequest, model: Path, root: Path, keys: list[str]) -> int:
+def _detect_or_classify(request: RunRequest, model: Path, unfinished: Unfinished | None, root: Path, keys: list[str]) -> int:
     loaded = load(request, model, len(keys))
     warn_of_uncounted(loaded.labels, f"--model {model}")
-    truth = read_truth(request, root, keys, loaded.labels)
-    if request.mode != "classify" and (request.mode != "auto" or loaded.detects):
-        return _detect(request, model, loaded, root, keys, truth)
+    is_there = keys if unfinished is None else [key for key in keys if (root / key).exists()]
+    truth = read_truth(request, root, is_there, loaded.labels)
+    detects = request.mode != "classify" and (request.mode != "auto" or loaded.detects)
+    if not detects:
+        _check_classified(request, truth)
+    run = open_run(request, unfinished, settings_of(request, model, loaded, "detect" if detects else "classify"), root, keys)
+    finished = _detect(request, model, loaded, run, truth) if detects else _classify(request, loaded, run, truth)
+    if not finished.interrupted:
+        run.journal.remove()
+    return finished.exit_code
+
+
+def _check_classified(request: RunRequest, truth: AnnotationSet | None) -> None:
+    """Refuse options that do not apply to whole images."""
     if request.review or request.compare:
         raise InputError("--review and --compare apply to detections only, and this run classifies whole images; leave them out")
     if request.annotated_labels:
@@ -72,13 +86,14 @@ def _detect_or_classify(request: RunRequest, model: Path, root: Path, keys: list
         raise InputError(
             f"--annotations {request.annotations}: --mode classify needs one label for each image, found boxes; use --mode detect"
         )
-    return _classify(request, loaded, root, keys, truth)
 
 
-def _detect(request: RunRequest, model: Path, loaded: LoadedModel, root: Path, keys: list[str], truth: AnnotationSet | None) -> int:
+def _detect(request: RunRequest, model: Path, loaded: LoadedModel, run: ResumableRun, truth: AnnotationSet | None) -> RunResults:
     detector = loaded.detector
     seen_in_training = [] if truth is None else _seen_in_training(model, truth, request.split)
-    output = DetectionOutput.start(request.output, detector, root, keys, request.force)
+    output = DetectionOutput(request.output, detector, run.root, drawn_names(run.keys), request.force)
+    run.take_finished(output.drawn)
+    output.begin(run.finished.results)
 
     def detect_one(image: np.ndarray) -> tuple[Detections, Familiarity | None]:
         detections = detector.detect(image)
@@ -90,10 +105,10 @@ def _detect(request: RunRequest, model: Path, loaded: LoadedModel, root: Path, k
         _warn_of_unusual_sizes(loaded.detector, finished)
         return output.tables(finished, truth)
 
-    def draw(key: str, image: np.ndarray, result: tuple[Detections, Familiarity | None]) -> None:
-        output.image(key, image, result[0])
+    def draw(key: str, image: np.ndarray, result: tuple[Detections, Familiarity | None]) -> Path:
+        return output.image(key, image, result[0])
 
-    finished, score = process(detect_one, {key: root / key for key in keys}, "detecting", draw, tables, traces(loaded.engine))
+    finished, score = process(detect_one, run, "detecting", tables, traces(loaded.engine), draw)
     write_failed(output.folder, finished.reasons)
     if request.compare and truth is not None:
         output.compare(finished, truth)
@@ -104,13 +119,13 @@ def _detect(request: RunRequest, model: Path, loaded: LoadedModel, root: Path, k
     elif (request.output / REVIEW).exists():
         print(f"{request.output / REVIEW} is from an earlier run; it may hold corrections and was left unchanged")
     output.say(finished)
-    return finished.exit_code
+    return finished
 
 
 def _facts(
     request: RunRequest, model: Path, loaded: LoadedModel, truth: AnnotationSet | None, seen_in_training: list[tuple[str, str]]
 ) -> list[tuple[str, str]]:
-    """Names and values for the head of the report."""
+    """Return names and values for the head of the report."""
     engine = f"{loaded.engine}, the fastest that is there" if request.engine == "auto" else loaded.engine
     facts = [("Images", request.image), ("Model", str(model)), ("Engine", engine)]
     if loaded.terms is not None:
@@ -162,7 +177,7 @@ def _warn_of_unusual_sizes(detector: Any, finished: RunResults) -> None:
         )
 
 
-def _classify(request: RunRequest, loaded: LoadedModel, root: Path, keys: list[str], truth: AnnotationSet | None) -> int:
+def _classify(request: RunRequest, loaded: LoadedModel, run: ResumableRun, truth: AnnotationSet | None) -> RunResults:
     from malaria_cells.data.patches import resize
     from malaria_cells.data.single_cells import as_in_image, is_cut_out
     from malaria_cells.inference.tta import scanned
@@ -182,5 +197,5 @@ def _classify(request: RunRequest, loaded: LoadedModel, root: Path, keys: list[s
     def tables(finished: RunResults) -> None:
         write_classification(request.output, classifier, finished, truth)
 
-    finished, _ = process(classify_one, {key: root / key for key in keys}, "classifying", lambda *_: None, tables, traces(loaded.engine))
-    return finished.exit_code
+    run.take_finished()
+    return process(classify_one, run, "classifying", tables, traces(loaded.engine))[0]

@@ -1,10 +1,10 @@
-"""The images of ``run``: they are read and processed in parallel, and what is written of each is written meanwhile."""
+"""The images of ``run``: they are read and processed in parallel; each is drawn and entered into the run's journal meanwhile."""
 
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,96 +12,72 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from malaria_cells.app.commands.run_resume import ResumableRun
 from malaria_cells.base.errors import InputError, reason
 from malaria_cells.base.parallel import MIN_WORKERS, PREFETCHED, imap_ordered
 from malaria_cells.base.progress import progress
 from malaria_cells.data.images import read_image
+from malaria_cells.results.journal_lines import FinishedImage, ImageResult, Stamp
 from malaria_cells.results.run_results import RunResults
 
 log = logging.getLogger(__name__)
 
 LARGE = 20_000_000  # pixels of an image from which only few are worked on at the same time, whatever the cores: 100 MB of memory and more
 
-Result = TypeVar("Result")
+Result = TypeVar("Result", bound=ImageResult)
 Tables = TypeVar("Tables")
+Draw = Callable[[str, np.ndarray, Result], Path]
 
 
 def process(
     step: Callable[[np.ndarray], Result],
-    images: Mapping[str, Path],
+    run: ResumableRun,
     title: str,
-    write: Callable[[str, np.ndarray, Result], None],
     tables: Callable[[RunResults], Tables],
     traces: bool,
+    draw: Draw[Result] | None = None,
 ) -> tuple[RunResults, Tables]:
-    """Process images, write something of each, and write the tables of all.
+    """Process the images that are still to do, draw each, and write the tables of all.
 
     Args:
         step: function of an image, uint8 RGB (H, W, 3); several threads call it.
-        images: the files by key.
+        run: the images, the results of those that are finished, and the journal.
         title: of the progress bar.
-        write: called with key, image and result of `step`, by one thread.
-        tables: called with the results of all images, before `write` is called for the last one: the tables are what one waits for, and
-            drawing begins with a slow import.
+        tables: called with the results of all images, in the order of their keys, before the last one is drawn: the tables are what one
+            waits for, and drawing begins with a slow import.
         traces: whether the networks are traced by their first call, which must not count as time of an image.
+        draw: called with key, image and result of `step`, by one thread; returns the file that it wrote. None: nothing is drawn.
 
     Returns:
-        The results, with the images that `write` failed on, and what `tables` returns.
+        The results of all images, with those that could not be drawn, and what `tables` returns.
     """
-
+    finished, seconds_before = run.finished, run.finished.seconds
     few_large = threading.Semaphore(MIN_WORKERS)
 
-    def read_and_step(key: str) -> tuple[np.ndarray, Result]:
-        image = read_image(images[key])
+    def read_and_step(key: str) -> tuple[np.ndarray, Result, Stamp | None]:
+        stamp = Stamp.of(run.root / key)  # taken before the image is read, so that a resume notices a change meanwhile
+        image = read_image(run.root / key)
         with few_large if image.shape[0] * image.shape[1] > LARGE else nullcontext():
-            return image, step(image)
+            return image, step(image), stamp
 
-    finished = RunResults()
-    with ThreadPoolExecutor(1) as writer:
-        writing = _Writing(write, writer, finished)
+    with _Writer(run, draw) as writer:
         try:
-            if traces:
+            if run.to_do and traces:
                 step(np.full((256, 256, 3), 200, dtype=np.uint8))
             started = time.perf_counter()
-            for key, pending in progress(imap_ordered(read_and_step, images), len(images), title, "image"):
+            for key, pending in progress(imap_ordered(read_and_step, run.to_do), len(run.to_do), title, "image"):
                 if (done := _result(key, pending, finished)) is None:
                     continue
-                image, finished.results[key] = done
+                image, finished.results[key], stamp = done
                 finished.sizes_wh[key] = (image.shape[1], image.shape[0])
-                finished.seconds = time.perf_counter() - started
-                writing.add(key, *done)
+                finished.seconds = seconds_before + time.perf_counter() - started
+                writer.add(key, image, finished.results[key], stamp)
         except KeyboardInterrupt:
             finished.interrupted = True
+        finished.results = {key: finished.results[key] for key in run.keys if key in finished.results}
         written = tables(finished)
-        writing.finish()
+        writer.finish()
     return finished, written
-
-
-class _Writing(Generic[Result]):
-    """Writes something of each image by one thread, of an image when the next one is added, so that the last one waits for `finish`."""
-
-    def __init__(self, write: Callable[[str, np.ndarray, Result], None], writer: ThreadPoolExecutor, finished: RunResults):
-        self._write, self._writer, self._finished = write, writer, finished
-        self._last: tuple[str, np.ndarray, Result] | None = None
-        self._pending: deque[tuple[str, Future[None]]] = deque()
-
-    def add(self, key: str, image: np.ndarray, result: Result) -> None:
-        """Write the image before this one, and wait if too many are not written."""
-        self._submit_last()
-        self._last = key, image, result
-        while len(self._pending) >= PREFETCHED:
-            _await(*self._pending.popleft(), self._finished)
-
-    def finish(self) -> None:
-        """Write the last image, and wait for all."""
-        self._submit_last()
-        for key, pending in self._pending:
-            _await(key, pending, self._finished)
-
-    def _submit_last(self) -> None:
-        if self._last is not None:
-            self._pending.append((self._last[0], self._writer.submit(self._write, *self._last)))
-        self._last = None
 
 
 def _result(key: str, pending: Future[Any], finished: RunResults) -> Any:
@@ -116,13 +92,57 @@ def _result(key: str, pending: Future[Any], finished: RunResults) -> Any:
     return None
 
 
-def _await(key: str, pending: Future[Any], finished: RunResults) -> None:
-    """Wait until an image is drawn and written. An error is recorded, so the tables are still written."""
-    try:
-        pending.result()
-    except OSError as error:
-        log.warning(f"{key}: its annotated image could not be written ({reason(error)}); it is in the tables")
-        finished.not_drawn[key] = reason(error)
-    except Exception as error:
-        log.exception(f"{key}: drawing failed unexpectedly (please report); the image is in the tables")
-        finished.not_drawn[key] = f"{type(error).__name__}: {reason(error)}"
+class _Writer(Generic[Result]):
+    """Draws images and enters them into the journal, in a thread of its own, as a context manager.
+
+    An image is drawn when the next one is added, so that the last one waits for `finish`.
+    """
+
+    def __init__(self, run: ResumableRun, draw: Draw[Result] | None) -> None:
+        self._run, self._draw = run, draw
+        self._thread = ThreadPoolExecutor(1)
+        self._last: tuple[str, np.ndarray, Result, Stamp | None, float] | None = None
+        self._waiting: deque[tuple[str, Future[None]]] = deque()
+
+    def __enter__(self) -> "_Writer[Result]":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+        self._run.journal.close()
+
+    def add(self, key: str, image: np.ndarray, result: Result, stamp: Stamp | None) -> None:
+        """Take an image on, and wait until no more than `PREFETCHED` are waiting."""
+        self._submit_last()
+        self._last = key, image, result, stamp, self._run.finished.seconds
+        while len(self._waiting) >= PREFETCHED:
+            self._await_first()
+
+    def finish(self) -> None:
+        """Draw the last image, and wait until all are written."""
+        self._submit_last()
+        while self._waiting:
+            self._await_first()
+
+    def _submit_last(self) -> None:
+        if self._last is not None:
+            self._waiting.append((self._last[0], self._thread.submit(self._write, *self._last)))
+        self._last = None
+
+    def _write(self, key: str, image: np.ndarray, result: Result, stamp: Stamp | None, seconds: float) -> None:
+        drawn_bytes = None if self._draw is None else self._draw(key, image, result).stat().st_size
+        if stamp is not None:
+            size_wh = (image.shape[1], image.shape[0])
+            self._run.journal.append(FinishedImage(key, stamp, size_wh, seconds, drawn_bytes, result))
+
+    def _await_first(self) -> None:
+        """Wait until the first image is written. An error is recorded, so the tables are still written."""
+        key, pending = self._waiting.popleft()
+        try:
+            pending.result()
+        except OSError as error:
+            log.warning(f"{key}: its annotated image could not be written ({reason(error)}); it is in the tables")
+            self._run.finished.not_drawn[key] = reason(error)
+        except Exception as error:
+            log.exception(f"{key}: drawing failed unexpectedly (please report); the image is in the tables")
+            self._run.finished.not_drawn[key] = f"{type(error).__name__}: {reason(error)}"

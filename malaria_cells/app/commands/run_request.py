@@ -32,13 +32,14 @@ class RunRequest:
     compare: bool = False
     engine: str = "auto"
     force: bool = False
+    resume: bool = False
 
     def command_line(self) -> str:
-        """The command that repeats the run, with all flags that differ from their defaults."""
+        """The command that repeats the run from its beginning, with all flags that differ from their defaults."""
         words = ["python", "run.py"]
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is None or value == field.default or value is False:
+            if field.name == "resume" or value is None or value == field.default or value is False:
                 continue
             flag = "--" + field.name.replace("_", "-")
             text = _text(value)
