@@ -102,6 +102,19 @@ def test_an_unfinished_run_is_named_and_left_alone(killed, capsys):
     assert run(*request) == 0
 
 
+def test_a_run_that_died_before_its_first_image_has_nothing_to_lose(model, tmp_path):
+    write_image(tmp_path / "in" / "a.png", value=0)
+    model.dies_at = 0
+    request = ("--image", tmp_path / "in", "--output", tmp_path / "out")
+    for _ in range(2):
+        with pytest.raises(Dead):
+            run(*request)
+        assert (tmp_path / "out" / JOURNAL).is_file()
+    model.dies_at = None
+    assert run(*request) == 0
+    assert not (tmp_path / "out" / JOURNAL).exists()
+
+
 def test_a_run_that_is_still_at_work_is_no_unfinished_one(killed, capsys):
     request, output = killed
     with claimed(output):
