@@ -53,7 +53,7 @@ def model(monkeypatch, six_classes):
         return detect(image)
 
     detector.detect = noting
-    monkeypatch.setattr(command, "load", lambda *_: LoadedModel(detector, six_classes, True, engine="stub"))
+    monkeypatch.setattr(command, "load", lambda *_: LoadedModel(detector, six_classes, True, engine="keras"))
     monkeypatch.setattr(command, "write_run_report", lambda output, *_: files.write_text(output.folder / "report.html", "report\n"))
     monkeypatch.setattr("malaria_cells.base.parallel.MIN_WORKERS", 1)
     monkeypatch.setattr("malaria_cells.base.parallel.cores", lambda: 1)
@@ -148,11 +148,11 @@ def test_another_model_engine_or_version_is_refused(killed, model, monkeypatch, 
     (other / "model.yaml").write_text((other / "model.yaml").read_text() + "\n")
     assert run(*request, "--model", other, "--resume") == 2
     assert "other settings: --model (its files differ); repeat" in capsys.readouterr().err
-    monkeypatch.setattr(command, "load", lambda *_: LoadedModel(model, six_classes, True, engine="keras"))
+    monkeypatch.setattr(command, "load", lambda *_: LoadedModel(model, six_classes, True, engine="onnx"))
     monkeypatch.setattr("importlib.metadata.version", lambda _: "99")
     assert run(*request, "--resume") == 2
     error = capsys.readouterr().err
-    assert "--engine (stub, now keras), the version of malaria-cells (" in error
+    assert "--engine (keras, now onnx), the version of malaria-cells (" in error
     assert ", now 99)" in error
     assert (output / JOURNAL).is_file()
 

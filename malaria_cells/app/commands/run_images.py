@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -95,13 +96,13 @@ def _result(key: str, pending: Future[Any], finished: RunResults) -> Any:
 class _Writer(Generic[Result]):
     """Draws images and enters them into the journal, in a thread of its own, as a context manager.
 
-    An image is drawn when the next one is added, so that the last one waits for `finish`.
+    The last image waits for `finish`.
     """
 
     def __init__(self, run: ResumableRun, draw: Draw[Result] | None) -> None:
         self._run, self._draw = run, draw
         self._thread = ThreadPoolExecutor(1)
-        self._last: tuple[str, np.ndarray, Result, Stamp | None, float] | None = None
+        self._last: Callable[[], None] | None = None
         self._waiting: deque[tuple[str, Future[None]]] = deque()
 
     def __enter__(self) -> "_Writer[Result]":
@@ -113,21 +114,20 @@ class _Writer(Generic[Result]):
 
     def add(self, key: str, image: np.ndarray, result: Result, stamp: Stamp | None) -> None:
         """Take an image on, and wait until no more than `PREFETCHED` are waiting."""
-        self._submit_last()
-        self._last = key, image, result, stamp, self._run.finished.seconds
-        while len(self._waiting) >= PREFETCHED:
+        write = partial(self._write, key, image, result, stamp, self._run.finished.seconds)
+        if key == self._run.to_do[-1]:
+            self._last = write
+        else:
+            self._waiting.append((key, self._thread.submit(write)))
+        while len(self._waiting) > PREFETCHED:
             self._await_first()
 
     def finish(self) -> None:
         """Draw the last image, and wait until all are written."""
-        self._submit_last()
+        if self._last is not None:
+            self._waiting.append((self._run.to_do[-1], self._thread.submit(self._last)))
         while self._waiting:
             self._await_first()
-
-    def _submit_last(self) -> None:
-        if self._last is not None:
-            self._waiting.append((self._last[0], self._thread.submit(self._write, *self._last)))
-        self._last = None
 
     def _write(self, key: str, image: np.ndarray, result: Result, stamp: Stamp | None, seconds: float) -> None:
         drawn_bytes = None if self._draw is None else self._draw(key, image, result).stat().st_size
