@@ -4,6 +4,7 @@ The data set is a COCO file and its images. It holds all counted cells of the im
 complete annotation of these images and can be trained on (`corrections`).
 """
 
+import heapq
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,14 +62,14 @@ def doubts(detections: Detections, labels: LabelSet) -> np.ndarray:
 
 def most_doubtful(results: dict[str, Detections], labels: LabelSet, count: int) -> list[DoubtfulCell]:
     """Return the `count` counted cells of a run with the most doubtful labels, most doubtful first."""
-    cells = [
+    cells = (
         DoubtfulCell(key, int(i), float(doubt[i]))
         for key, detections in results.items()
         if len(detections)
         for doubt in [doubts(detections, labels)]
         for i in np.flatnonzero(detections.counted_as >= 0)
-    ]
-    return sorted(cells, key=lambda c: (-c.doubt, c.key, c.index))[:count]
+    )
+    return heapq.nsmallest(count, cells, key=lambda c: (-c.doubt, c.key, c.index))
 
 
 def write_review(folder: Path, results: dict[str, Detections], root: Path, labels: LabelSet, count: int) -> int:
