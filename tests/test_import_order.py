@@ -127,6 +127,7 @@ ORDER = {
         "normalization",
         "partial_loss",
         "run_folders",
+        "training_time",
         "run_state",
         "callbacks",
         "claim",
