@@ -214,6 +214,7 @@ ORDER = {
     "results": [
         "columns",
         "document",
+        "held_results",
         "run_results",
         "scored_by",
         "style",

@@ -5,6 +5,7 @@ complete annotation of these images and can be trained on (`corrections`).
 """
 
 import heapq
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def doubts(detections: Detections, labels: LabelSet) -> np.ndarray:
     return entr(p).sum(axis=1) / np.log(p.shape[1]) * detections.objectness
 
 
-def most_doubtful(results: dict[str, Detections], labels: LabelSet, count: int) -> list[DoubtfulCell]:
+def most_doubtful(results: Mapping[str, Detections], labels: LabelSet, count: int) -> list[DoubtfulCell]:
     """Return the `count` counted cells of a run with the most doubtful labels, most doubtful first."""
     cells = (
         DoubtfulCell(key, int(i), float(doubt[i]))
@@ -72,7 +73,7 @@ def most_doubtful(results: dict[str, Detections], labels: LabelSet, count: int) 
     return heapq.nsmallest(count, cells, key=lambda c: (-c.doubt, c.key, c.index))
 
 
-def write_review(folder: Path, results: dict[str, Detections], root: Path, labels: LabelSet, count: int) -> int:
+def write_review(folder: Path, results: Mapping[str, Detections], root: Path, labels: LabelSet, count: int) -> int:
     """Write ``sheet.png``, ``doubtful.csv``, ``annotations.json`` and ``images/`` into a new folder.
 
     Args:
@@ -105,7 +106,7 @@ def _as_image(key: str, path: Path, detections: Detections) -> AnnotatedImage:
     )
 
 
-def _write_table(path: Path, cells: list[DoubtfulCell], results: dict[str, Detections], labels: LabelSet) -> None:
+def _write_table(path: Path, cells: list[DoubtfulCell], results: Mapping[str, Detections], labels: LabelSet) -> None:
     rows = []
     for number, cell in enumerate(cells, start=1):
         detections = results[cell.key]
@@ -117,7 +118,7 @@ def _write_table(path: Path, cells: list[DoubtfulCell], results: dict[str, Detec
     files.write_csv(path, columns, rows)
 
 
-def draw_sheet(path: Path, cells: list[DoubtfulCell], results: dict[str, Detections], images: dict[str, Path], labels: LabelSet) -> None:
+def draw_sheet(path: Path, cells: list[DoubtfulCell], results: Mapping[str, Detections], images: dict[str, Path], labels: LabelSet) -> None:
     """Draw doubtful cells with their two likeliest labels; `images` holds image files by key."""
     patches: dict[DoubtfulCell, np.ndarray] = {}
     for key in {cell.key for cell in cells}:

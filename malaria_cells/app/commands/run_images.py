@@ -59,10 +59,10 @@ def process(
             for key, pending in progress(imap_ordered(read_and_step, images), len(images), title, "image"):
                 if (done := _result(key, pending, finished)) is None:
                     continue
-                image, finished.results[key] = done
-                finished.sizes_wh[key] = (image.shape[1], image.shape[0])
+                image, result = done
+                finished.add(key, (image.shape[1], image.shape[0]), result)
                 finished.seconds = time.perf_counter() - started
-                writing.add(key, *done)
+                writing.add(key, image, result)
         except KeyboardInterrupt:
             finished.interrupted = True
         written = tables(finished)
