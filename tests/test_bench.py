@@ -16,6 +16,7 @@ from benchmarks.bench.growth import tiled
 from benchmarks.bench.page import PAGE, as_sections, write_page
 from benchmarks.bench.rows import AT_LEAST, AT_MOST, Row, Target, alone, alternated, compared
 from benchmarks.bench.settings import Settings, repeated
+from malaria_cells.data.images import list_images
 
 UPPER, LOWER = Target(AT_MOST, 0.5), Target(AT_LEAST, 5.0)
 
@@ -248,6 +249,7 @@ def test_links_stand_for_many_photographs(tmp_path):
     made = sorted(memory.linked(sources, tmp_path / "many", 5).iterdir())
     assert [p.name for p in made] == [f"0000{i}.jpg" for i in range(5)]
     assert [p.read_bytes() for p in made] == [b"a.JPG", b"b.JPG", b"a.JPG", b"b.JPG", b"a.JPG"]
+    assert list_images(tmp_path / "many")[1] == [p.name for p in made]  # links to an image that is listed already would be left out
     assert repeated([Path("a"), Path("b")], 3) == [Path("a"), Path("b"), Path("a")]
 
 

@@ -183,3 +183,11 @@ def test_one_process_at_a_time_though_the_lock_is_removed_each_time(tmp_path):
     assert [process.wait(60) for process in running] == [0, 0, 0]
     assert (tmp_path / "counter").read_text() == "180"
     assert [p.name for p in tmp_path.iterdir()] == ["counter"]
+
+
+@pytest.mark.parametrize("rows", [[], [[], []], [[{"id": 1, "box": [1.5, 2]}], [], [{"id": 2, "name": 'a "rows": []\nb'}, {"id": 3}]]])
+def test_rows_are_written_one_after_another_as_all_at_once(rows, tmp_path):
+    content = {"info": {"folder": 'its "rows": [] are'}, "rows": [], "more": [1]}
+    files.write_json(tmp_path / "whole.json", content | {"rows": [row for part in rows for row in part]})
+    files.write_json_rows(tmp_path / "parts.json", content, "rows", iter(rows))
+    assert (tmp_path / "parts.json").read_bytes() == (tmp_path / "whole.json").read_bytes()

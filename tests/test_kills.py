@@ -175,7 +175,11 @@ def write_config(folder, **changes):
 
 
 def result(folder):
-    return {p.name: p.read_text(encoding="utf-8") for p in (folder / "models" / "m").iterdir()}
+    found = {p.name: p.read_text(encoding="utf-8") for p in (folder / "models" / "m").iterdir()}
+    if "metrics.json" in found:
+        assert json.loads(found["metrics.json"]).keys() >= {"training_time"}
+        found["metrics.json"] = json.dumps(json.loads(found["metrics.json"]) | {"training_time": None})
+    return found
 
 
 def resume(config, models):

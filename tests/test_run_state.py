@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from malaria_cells.data.data_record import data_record
 from malaria_cells.data.dataset import DataSet, load_data_set
 from malaria_cells.fitting.run_folders import ResumeError, by_age, folder_of
 from malaria_cells.fitting.run_state import RunState
+from malaria_cells.fitting.training_time import TIME, TrainingTime, Used
 from tests.conftest import write_bbbc041, write_image
 
 
@@ -137,3 +139,33 @@ def test_resume_wants_the_same_data(tmp_path, data):
     refused(data, "the train part has other image files")
     shutil.copy(tmp_path / "kept.png", first.path)
     RunState.resume(folder, settings(), data_record(data))
+
+
+def test_the_time_of_a_run_is_that_of_all_its_sittings(tmp_path, caplog):
+    run = RunState.start(tmp_path / "run", settings())
+    run.part(1).save(Weights(), {"loss": 1.0}, better=True)  # of a later training of the same run
+    recorded = json.loads((tmp_path / "run" / TIME).read_text())
+    assert 0 < recorded["seconds"] <= recorded["core_seconds"]
+    (tmp_path / "run" / TIME).write_text(json.dumps({"seconds": 100.0, "cpu_seconds": 190.0, "core_seconds": 200.0}))
+    resumed = RunState.resume(tmp_path / "run", settings())
+    assert 100 < resumed.time.used.seconds < 110
+    assert resumed.time.used.to_json()["cores_busy"] > 0.8
+    resumed.abort()
+    assert json.loads((tmp_path / "run" / TIME).read_text())["seconds"] > 100
+    (tmp_path / "run" / TIME).write_text("{}")
+    assert RunState.resume(tmp_path / "run", settings()).time.used.seconds < 10
+    assert "time.json: damaged; the time of the run's earlier sittings is unknown" in caplog.text
+
+
+def test_cores_that_work_are_busy_and_those_that_wait_are_not():
+    waiting = TrainingTime()
+    time.sleep(0.3)
+    assert waiting.used.to_json()["cores_busy"] < 0.3
+    working, ends = TrainingTime(), time.process_time() + 0.3
+    while time.process_time() < ends:
+        pass
+    assert working.used.cpu_seconds >= 0.25
+
+
+def test_nothing_taken_is_no_division_by_zero():
+    assert Used().to_json() == {"seconds": 0.0, "cores_busy": 0.0}

@@ -1,6 +1,7 @@
 """Most memory of `run.py`, for few and for many photographs."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from malaria_cells.data.images import read_image
 
 FEW = 10
 SIZE_WH = (640, 480)  # pixels, of the fields for the many: photographs as they are would take most of an hour
-DIFFERENT = 10  # fields; the others are links to them
+DIFFERENT = 10  # fields; the others are hard links to them
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,17 @@ def cut_fields(paths: list[Path], folder: Path) -> list[Path]:
 
 
 def linked(paths: list[Path], folder: Path, count: int) -> Path:
-    """A folder of so many files, which are symbolic links to a few."""
+    """A folder of so many files, copies of a few and hard links to the copies: `run.py` leaves out symbolic links to what it has listed."""
     folder.mkdir(parents=True)
+    copies: list[Path] = []
     for number in range(count):
         source = paths[number % len(paths)].resolve()
-        (folder / f"{number:05d}{source.suffix.lower()}").symlink_to(source)
+        path = folder / f"{number:05d}{source.suffix.lower()}"
+        if number < len(paths):
+            shutil.copyfile(source, path)
+            copies.append(path)
+        else:
+            path.hardlink_to(copies[number % len(paths)])
     return folder
 
 

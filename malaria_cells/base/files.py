@@ -175,6 +175,27 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
+def write_json_rows(path: Path, content: dict[str, Any], key: str, rows: Iterable[list[Any]]) -> None:
+    """Write what `write_json` writes, with a list that need not fit into memory.
+
+    Args:
+        path: the file.
+        content: the other keys; their order is that of the file.
+        key: of the list; `content` has an empty list there.
+        rows: the parts of the list, one after another.
+    """
+    before, empty, after = json.dumps(content, indent=2, allow_nan=False).partition(f'"{key}": []')
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(f"{before}{empty[:-1]}")
+        is_first = True
+        for part in filter(None, rows):
+            # Without the brackets, two spaces further to the right. A line break within a text is escaped.
+            text = json.dumps(part, indent=2, allow_nan=False)[1:-2].replace("\n", "\n  ")
+            file.write(text if is_first else f",{text}")
+            is_first = False
+        file.write(("" if is_first else "\n  ") + f"]{after}\n")
+
+
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
     """Write a table as UTF-8 to `path`, atomically."""
     # Bytes of a name that are not UTF-8 are written as \\x.., as in Python's messages.

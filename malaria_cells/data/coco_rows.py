@@ -1,6 +1,6 @@
 """Rows of COCO's annotation and result formats, for scoring and for other tools."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,12 @@ def truth(images: list[AnnotatedImage], labels: LabelSet) -> dict[str, Any]:
 
 
 def results(detections: list[Detections]) -> list[dict[str, Any]]:
-    """Detections as COCO results, with ids and areas.
+    """Detections as COCO results, one list for all images; see `results_by_image`."""
+    return [row for rows in results_by_image(detections) for row in rows]
+
+
+def results_by_image(detections: Iterable[Detections]) -> Iterator[list[dict[str, Any]]]:
+    """Detections as COCO results, with ids and areas, a list for each image.
 
     COCO's evaluation ranks each label by itself. So a detection with `label_scores` gets a secondary row for each other label
     whose score is not 0; its ``further_label_of`` is the id of the detection's first row. If `counted_as` is present, every
@@ -58,21 +63,24 @@ def results(detections: list[Detections]) -> list[dict[str, Any]]:
     Args:
         detections: one entry per image, in the order of the image ids.
     """
-    rows: list[dict[str, Any]] = []
+    n_rows = 0
     for image_id, in_image in enumerate(detections, start=1):
+        rows: list[dict[str, Any]] = []
         scores, class_ids = _columns(in_image)
         counted = [int(c) + 1 or None for c in in_image.counted_as] if "counted_as" in in_image.data else []
         label_scores = np.array(in_image.data.get("label_scores", np.zeros((len(in_image), 0))))
         for i, (box, area) in enumerate(zip(in_image.xyxy.tolist(), boxes.areas(in_image.xyxy).tolist(), strict=True)):
-            first_id = len(rows) + 1
+            first_id = n_rows + len(rows) + 1
             common = {"image_id": image_id, "bbox": _xywh(box), "area": area, "iscrowd": 0}
             counted_column = {"counted_as": counted[i]} if counted else {}
             rows.append({"id": first_id, **common, "category_id": class_ids[i] + 1, "score": scores[i], **counted_column})
             for label in np.flatnonzero(label_scores[i]):
                 if label != class_ids[i]:
-                    secondary = {"id": len(rows) + 1, **common, "category_id": int(label) + 1, "score": float(label_scores[i, label])}
+                    score = float(label_scores[i, label])
+                    secondary = {"id": n_rows + len(rows) + 1, **common, "category_id": int(label) + 1, "score": score}
                     rows.append(secondary | ({"counted_as": None} if counted else {}) | {"further_label_of": first_id})
-    return rows
+        n_rows += len(rows)
+        yield rows
 
 
 def _columns(detections: Detections) -> tuple[list[float], list[int]]:

@@ -15,6 +15,7 @@ from malaria_cells.base import files
 from malaria_cells.config import Config, load_config
 from malaria_cells.data.data_record import differences
 from malaria_cells.fitting.run_folders import FINISHED, STATE, ResumeError, backup_of
+from malaria_cells.fitting.training_time import TIME, TrainingTime
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ class RunState:
         stopped: whether the training ended with the last of these epochs before the maximum number of epochs, as by early stopping.
         weights: file of weights and optimizer state after the last complete epoch; it does not exist before the first.
         best_weights: file of weights and optimizer state after the best epoch.
+        time: time of the run, recorded after each epoch.
+        time_folder: folder of the whole run, if this is one of its trainings (`part`).
     """
 
     folder: Path
@@ -41,6 +44,8 @@ class RunState:
     stopped: bool = False
     weights: Path = Path()
     best_weights: Path = Path()
+    time: TrainingTime = field(default_factory=TrainingTime)
+    time_folder: Path | None = None
 
     @staticmethod
     def start(folder: Path, config: Config, data: dict[str, Any] | None = None) -> "RunState":
@@ -87,15 +92,15 @@ class RunState:
             )
         if data is not None:
             _check_data(folder, data)
-        return RunState._open(folder)
+        return RunState._open(folder, TrainingTime.continued(folder))
 
     def part(self, number: int) -> "RunState":
         """Return the state of one of several trainings of this run, counted from 0; the first is the run itself."""
-        return self if number == 0 else RunState._open(self.folder / f"part{number + 1}")
+        return self if number == 0 else RunState._open(self.folder / f"part{number + 1}", self.time, self.folder)
 
     @staticmethod
-    def _open(folder: Path) -> "RunState":
-        run = RunState(folder)
+    def _open(folder: Path, time: TrainingTime, time_folder: Path | None = None) -> "RunState":
+        run = RunState(folder, time=time, time_folder=time_folder)
         if run.state_file.is_file():
             run._take(json.loads(run.state_file.read_text(encoding="utf-8")))
         return run
@@ -151,6 +156,11 @@ class RunState:
         for old in folder.iterdir():
             if old not in (self.state_file, self.weights, self.best_weights):
                 old.unlink()
+        self.record_time()
+
+    def record_time(self) -> None:
+        """Write the time that the run has taken into its folder, for a later sitting."""
+        self.time.record(self.time_folder or self.folder)
 
     def _keep_checkpoint(self, weights: Path, keep: int) -> None:
         """Copy the weights of the current epoch to the checkpoints, and remove all but the last `keep`."""
@@ -176,6 +186,8 @@ class RunState:
             files.remove_folder(self.folder)
             if backup_of(self.folder).exists():
                 backup_of(self.folder).replace(self.folder)
+        else:
+            self.record_time()
 
     def finish(self) -> None:
         """Remove the folder of the finished run and the backup of an earlier run."""
@@ -215,4 +227,4 @@ def _check_data(folder: Path, data: dict[str, Any]) -> None:
 
 
 def _is_empty(folder: Path) -> bool:
-    return {p.name for p in folder.iterdir() if not p.name.startswith(".")} <= {CONFIG, DATA}
+    return {p.name for p in folder.iterdir() if not p.name.startswith(".")} <= {CONFIG, DATA, TIME}

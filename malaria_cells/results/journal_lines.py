@@ -12,13 +12,14 @@ import numpy as np
 
 from malaria_cells.data.detections import Detections
 from malaria_cells.inference.familiarity import Familiarity
+from malaria_cells.results.run_results import Detected
 
 COMPRESSION = 1  # level of zlib; higher ones take several times as long for files that are a tenth smaller
 ARRAYS = tuple(f.name for f in fields(Detections) if f.name not in {"names", "judged"})
 PROBABILITIES = "probabilities"  # name of the only array of a classified image
 KINDS = "fiu"  # kinds of NumPy numbers that a line may hold
 
-ImageResult = tuple[Detections, Familiarity | None] | np.ndarray  # of a detected image, and of a classified one
+ImageResult = Detected | np.ndarray  # of a detected image, and of a classified one
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def from_json(content: dict[str, Any]) -> FinishedImage:
     if "familiarity" in content:
         familiarity = content["familiarity"]
         values: dict[str, Any] = {**arrays, "names": _shared(tuple(content["names"]))}
-        result = (Detections(**values), None if familiarity is None else Familiarity(**familiarity))
+        result = Detected(Detections(**values), None if familiarity is None else Familiarity(**familiarity))
     else:
         result = arrays[PROBABILITIES]
     width, height = content["size_wh"]

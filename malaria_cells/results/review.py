@@ -4,6 +4,8 @@ The data set is a COCO file and its images. It holds all counted cells of the im
 complete annotation of these images and can be trained on (`corrections`).
 """
 
+import heapq
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,19 +61,19 @@ def doubts(detections: Detections, labels: LabelSet) -> np.ndarray:
     return entr(p).sum(axis=1) / np.log(p.shape[1]) * detections.objectness
 
 
-def most_doubtful(results: dict[str, Detections], labels: LabelSet, count: int) -> list[DoubtfulCell]:
+def most_doubtful(results: Mapping[str, Detections], labels: LabelSet, count: int) -> list[DoubtfulCell]:
     """Return the `count` counted cells of a run with the most doubtful labels, most doubtful first."""
-    cells = [
+    cells = (
         DoubtfulCell(key, int(i), float(doubt[i]))
         for key, detections in results.items()
         if len(detections)
         for doubt in [doubts(detections, labels)]
         for i in np.flatnonzero(detections.counted_as >= 0)
-    ]
-    return sorted(cells, key=lambda c: (-c.doubt, c.key, c.index))[:count]
+    )
+    return heapq.nsmallest(count, cells, key=lambda c: (-c.doubt, c.key, c.index))
 
 
-def write_review(folder: Path, results: dict[str, Detections], root: Path, labels: LabelSet, count: int) -> int:
+def write_review(folder: Path, results: Mapping[str, Detections], root: Path, labels: LabelSet, count: int) -> int:
     """Write ``sheet.png``, ``doubtful.csv``, ``annotations.json`` and ``images/`` into a new folder.
 
     Args:
@@ -104,7 +106,7 @@ def _as_image(key: str, path: Path, detections: Detections) -> AnnotatedImage:
     )
 
 
-def _write_table(path: Path, cells: list[DoubtfulCell], results: dict[str, Detections], labels: LabelSet) -> None:
+def _write_table(path: Path, cells: list[DoubtfulCell], results: Mapping[str, Detections], labels: LabelSet) -> None:
     rows = []
     for number, cell in enumerate(cells, start=1):
         detections = results[cell.key]
@@ -116,7 +118,7 @@ def _write_table(path: Path, cells: list[DoubtfulCell], results: dict[str, Detec
     files.write_csv(path, columns, rows)
 
 
-def draw_sheet(path: Path, cells: list[DoubtfulCell], results: dict[str, Detections], images: dict[str, Path], labels: LabelSet) -> None:
+def draw_sheet(path: Path, cells: list[DoubtfulCell], results: Mapping[str, Detections], images: dict[str, Path], labels: LabelSet) -> None:
     """Draw doubtful cells with their two likeliest labels; `images` holds image files by key."""
     patches: dict[DoubtfulCell, np.ndarray] = {}
     for key in {cell.key for cell in cells}:

@@ -92,7 +92,7 @@ class DetectionOutput:
         verdicts = self.verdicts(finished)
         errors_of = partial(self.errors_of, finished=finished)
         write_counts(self.folder / "counts.csv", results, self.labels, finished.familiarity, verdicts, errors_of)
-        files.write_json(self.folder / "detections.json", self._coco(finished))
+        self._write_coco(finished)
         write_failed(self.folder, finished.reasons)
         return self._score(finished, truth.subset(results)) if truth is not None else None
 
@@ -158,14 +158,17 @@ class DetectionOutput:
         """Return the verdicts on the familiarity of all images together."""
         return Verdicts.of(self.detector, finished.results, finished.familiarity, self.force)
 
-    def _coco(self, finished: RunResults) -> dict[str, Any]:
+    def _write_coco(self, finished: RunResults) -> None:
+        """Write ``detections.json``, image by image: the rows of all images together would take a hundred times the memory of one."""
         keys = sorted(finished.results)
-        return {
+        content = {
             "info": {"folder": self.images.as_posix()},
             "images": coco_rows.image_rows({key: finished.sizes_wh[key] for key in keys}),
-            "annotations": coco_rows.results([finished.results[key] for key in keys]),
+            "annotations": [],
             "categories": coco_rows.categories(self.labels),
         }
+        rows = coco_rows.results_by_image(finished.results[key] for key in keys)
+        files.write_json_rows(self.folder / "detections.json", content, "annotations", rows)
 
     def say(self, finished: RunResults) -> None:
         """Print a summary and the paths of the files."""

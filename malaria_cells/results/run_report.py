@@ -1,5 +1,7 @@
 """Writes ``report.html`` of a detection run."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from malaria_cells.base.text import number_of
@@ -81,7 +83,9 @@ def _counted(output: DetectionOutput, finished: RunResults, verdicts: Verdicts, 
     return [section for section in parts if section is not None]
 
 
-def _scored(results: dict[str, Detections], annotated: list[AnnotatedImage], metrics: DetectionMetrics, labels: LabelSet) -> list[Section]:
+def _scored(
+    results: Mapping[str, Detections], annotated: list[AnnotatedImage], metrics: DetectionMetrics, labels: LabelSet
+) -> list[Section]:
     """Return sections on how detections compare with the annotation."""
     detections = [results[p.key] for p in annotated]
     return [
@@ -92,7 +96,7 @@ def _scored(results: dict[str, Detections], annotated: list[AnnotatedImage], met
     ]
 
 
-def _most_infected(output: DetectionOutput, results: dict[str, Detections], labels: LabelSet) -> Section:
+def _most_infected(output: DetectionOutput, results: Mapping[str, Detections], labels: LabelSet) -> Section:
     """Show the drawn images with the most infected cells; with the most cells, if there are no infected labels."""
     counts = {key: count_detected(detections, labels) for key, detections in results.items()}
     has_infected = bool(labels.is_infected.any())

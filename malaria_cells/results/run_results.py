@@ -1,9 +1,19 @@
 """The results of a run, as they are collected image by image."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+from malaria_cells.data.detections import Detections
 from malaria_cells.inference.familiarity import Familiarity
+from malaria_cells.results.held_results import HeldResults
+
+
+class Detected(NamedTuple):
+    """The result of a detection: the detections of an image, and its familiarity, None if the model has no familiarity model."""
+
+    detections: Detections
+    familiarity: Familiarity | None
 
 
 @dataclass
@@ -20,13 +30,26 @@ class RunResults:
         interrupted: whether the user stopped the run.
     """
 
-    results: dict[str, Any] = field(default_factory=dict)
+    results: HeldResults = field(default_factory=HeldResults)
     failed: dict[str, str] = field(default_factory=dict)
     not_drawn: dict[str, str] = field(default_factory=dict)
     sizes_wh: dict[str, tuple[int, int]] = field(default_factory=dict)
     familiarity: dict[str, Familiarity | None] = field(default_factory=dict)
     seconds: float = 0.0
     interrupted: bool = False
+
+    def add(self, key: str, size_wh: tuple[int, int], result: Any) -> None:
+        """Add the result of an image: `Detected`, or class probabilities."""
+        self.sizes_wh[key] = size_wh
+        if isinstance(result, Detected):
+            self.results[key], self.familiarity[key] = result
+        else:
+            self.results[key] = result
+
+    def put_in_order(self, keys: Iterable[str]) -> None:
+        """Order the results as these keys; a resumed run added them otherwise."""
+        self.results = self.results.ordered(keys)
+        self.familiarity = {key: self.familiarity[key] for key in self.results if key in self.familiarity}
 
     @property
     def exit_code(self) -> int:

@@ -1,5 +1,6 @@
 """Sections of a report on detected cells, made from the detections and their score."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,7 @@ def best_median_worst(images: list[AnnotatedImage], detections: list[Detections]
     return Section("Annotation beside detection", text, tuple(inlined))
 
 
-def doubtful(results: dict[str, Detections], paths: dict[str, Path], labels: LabelSet) -> Section:
+def doubtful(results: Mapping[str, Detections], paths: dict[str, Path], labels: LabelSet) -> Section:
     """Show a sheet of the most doubtful cells."""
     cells = most_doubtful(results, labels, MAX_DOUBTFUL)
     if not cells:

@@ -32,7 +32,8 @@ def write_detections(path: Path, results: Mapping[str, Detections], labels: Labe
 
 
 def _detection_rows(results: Mapping[str, Detections], labels: LabelSet) -> Iterable[tuple[Any, ...]]:
-    for key, detections in sorted(results.items()):
+    for key in sorted(results):
+        detections = results[key]
         further = [DETECTION_COLUMNS[name](detections, labels) for name in DETECTION_COLUMNS]
         for i in np.argsort(-detections.confidence, kind="stable"):
             box = (f"{v:.1f}" for v in detections.xyxy[i])
@@ -63,7 +64,8 @@ def write_counts(
     columns += ("parasitemia", "parasitemia_low", "parasitemia_high") if has_infected else ()
     columns += ("familiarity", "familiarity_reason", *COUNT_COLUMNS)
     rows = []
-    for key, detections in sorted(results.items()):
+    for key in sorted(results):
+        detections = results[key]
         verdict = familiarity.get(key)
         row = _count_row(labels, count_detected(detections, labels), errors_of(key), key in verdicts.included)
         # Only the last row is called TOTAL; an image of that name is listed as ./TOTAL.

@@ -10,6 +10,8 @@ from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.seen_before import SEEN, SPLIT, learned_from
 from malaria_cells.fitting.run_state import RunState
 
+METRICS = "metrics.json"
+
 
 def keep_record(folder: Path, config: Config, data: DataSet, metrics: dict[str, Any], runs: list[RunState]) -> None:
     """Write ``config.yaml``, ``metrics.json``, ``split.json`` and ``history.csv``, and copy checkpoints and TensorBoard event files.
@@ -24,7 +26,7 @@ def keep_record(folder: Path, config: Config, data: DataSet, metrics: dict[str, 
         runs: one for each network that was trained; the files of all but the first go into subfolders.
     """
     files.write_text(folder / "config.yaml", config.to_yaml())
-    files.write_json(folder / "metrics.json", metrics)
+    files.write_json(folder / METRICS, metrics)
     parts = {part: [p.key for p in annotations.images] for part, annotations in data.parts.items()}
     start_keys = learned_from(Path(config.start_from)) if config.start_from else []
     files.write_json(folder / SPLIT, parts | ({SEEN: start_keys} if start_keys else {}))

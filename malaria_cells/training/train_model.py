@@ -2,7 +2,6 @@
 
 import logging
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from malaria_cells.proposals import check_method
 from malaria_cells.proposals.learned.habits import measured
 from malaria_cells.training.errors_elsewhere import read_elsewhere
 from malaria_cells.training.one_stage import train_one_stage_into
+from malaria_cells.training.records import METRICS
 from malaria_cells.training.start_model import with_start
 from malaria_cells.training.training_result import TrainingResult
 from malaria_cells.training.two_stage import train_two_stage_into
@@ -82,19 +82,20 @@ def train_claimed(name: str, config: Config, data: DataSet, resume: bool, report
     _describe(data if config.detector == "two_stage" else replace(data, single_cells=None))
     open_run = RunState.resume if resume else RunState.start
     run = open_run(run_folder, config, data_record(data))
-    started = time.monotonic()
     start_tensorflow()
     try:
         with files.replacing_folder(folder, ABOUT) as new_folder:
             train = train_two_stage_into if config.detector == "two_stage" else train_one_stage_into
             result = train(new_folder, config, data, run)
             report(new_folder, name, result)
+            taken = run.time.used.to_json()
+            files.write_json(new_folder / METRICS, result.metrics | {"training_time": taken})
             run.mark_finished(new_folder / ABOUT)
     except (InputError, KeyboardInterrupt):
         run.abort()
         raise
     run.finish()
-    _say_done(folder, result.metrics, time.monotonic() - started)
+    _say_done(folder, result.metrics, taken["seconds"])
     return folder
 
 

@@ -108,6 +108,7 @@ def trained_proposer(config: Config, data: DataSet, run: RunState, start: StartM
         model = train_proposer(data.train, schedule, preprocessing, config.random_state, None if start is None else start_proposer(start))
         with files.replacing(path) as temporary:
             model.save(temporary)
+        run.record_time()
     return load_network(path)
 
 

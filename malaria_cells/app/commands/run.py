@@ -14,21 +14,19 @@ from malaria_cells.app.commands.run_truth import read_truth, select_part
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import number_of
 from malaria_cells.data.annotations import AnnotationSet
-from malaria_cells.data.detections import Detections
 from malaria_cells.data.images import list_images
 from malaria_cells.data.labels import warn_of_uncounted
 from malaria_cells.data.seen_before import SPLIT, seen_in, warning_of_seen
 from malaria_cells.data.split_file import read_parts
 from malaria_cells.evaluation import DetectionMetrics
 from malaria_cells.inference.engine_choice import traces
-from malaria_cells.inference.familiarity import Familiarity
 from malaria_cells.inference.model_folder import shipped
 from malaria_cells.results.classification_output import write_classification
 from malaria_cells.results.output_folder import check_output, claimed, drawn_names
 from malaria_cells.results.review import FOLDER as REVIEW
 from malaria_cells.results.run_outputs import DetectionOutput
 from malaria_cells.results.run_report import write_run_report
-from malaria_cells.results.run_results import RunResults
+from malaria_cells.results.run_results import Detected, RunResults
 from malaria_cells.results.tables import write_failed
 
 log = logging.getLogger(__name__)
@@ -95,18 +93,16 @@ def _detect(request: RunRequest, model: Path, loaded: LoadedModel, run: Resumabl
     run.take_finished(output.drawn)
     output.begin(run.finished.results)
 
-    def detect_one(image: np.ndarray) -> tuple[Detections, Familiarity | None]:
+    def detect_one(image: np.ndarray) -> Detected:
         detections = detector.detect(image)
-        return detections, detector.familiarity(image, detections)
+        return Detected(detections, detector.familiarity(image, detections))
 
     def tables(finished: RunResults) -> DetectionMetrics | None:
-        finished.familiarity = {key: familiarity for key, (_, familiarity) in finished.results.items()}
-        finished.results = {key: detections for key, (detections, _) in finished.results.items()}
         _warn_of_unusual_sizes(loaded.detector, finished)
         return output.tables(finished, truth)
 
-    def draw(key: str, image: np.ndarray, result: tuple[Detections, Familiarity | None]) -> Path:
-        return output.image(key, image, result[0])
+    def draw(key: str, image: np.ndarray, result: Detected) -> Path:
+        return output.image(key, image, result.detections)
 
     finished, score = process(detect_one, run, "detecting", tables, traces(loaded.engine), draw)
     write_failed(output.folder, finished.reasons)

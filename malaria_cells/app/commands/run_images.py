@@ -69,13 +69,13 @@ def process(
             for key, pending in progress(imap_ordered(read_and_step, run.to_do), len(run.to_do), title, "image"):
                 if (done := _result(key, pending, finished)) is None:
                     continue
-                image, finished.results[key], stamp = done
-                finished.sizes_wh[key] = (image.shape[1], image.shape[0])
+                image, result, stamp = done
+                finished.add(key, (image.shape[1], image.shape[0]), result)
                 finished.seconds = seconds_before + time.perf_counter() - started
-                writer.add(key, image, finished.results[key], stamp)
+                writer.add(key, image, result, stamp)
         except KeyboardInterrupt:
             finished.interrupted = True
-        finished.results = {key: finished.results[key] for key in run.keys if key in finished.results}
+        finished.put_in_order(run.keys)
         written = tables(finished)
         writer.finish()
     return finished, written

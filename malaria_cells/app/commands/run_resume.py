@@ -74,7 +74,7 @@ class ResumableRun:
             elif drawn is not None and _n_bytes(drawn(key)) != image.drawn_bytes:
                 not_drawn.append(key)
             else:
-                self.finished.results[key], self.finished.sizes_wh[key] = image.result, image.size_wh
+                self.finished.add(key, image.size_wh, image.result)
         self.to_do = [key for key in self.keys if key not in self.finished.results]
         if self.is_resumed:
             _warn(changed, "changed since they were finished, and done again")
