@@ -123,6 +123,7 @@ ORDER = {
     "fitting": [
         "first_step",
         "fused_normalization",
+        "devices",
         "metrics",
         "normalization",
         "partial_loss",

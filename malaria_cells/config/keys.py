@@ -13,7 +13,7 @@ from malaria_cells.config.values import FolderOrFile, Settings
 
 LONGEST_TERMS = 2000  # characters of `terms`
 # Keys that were added after the first model folders were written.
-NEWER = ("label_map", "data_sets", "stain_normalization", "proposer_augmentation", "start_from", "elsewhere", "terms")
+NEWER = ("label_map", "data_sets", "stain_normalization", "proposer_augmentation", "start_from", "elsewhere", "terms", "distribute")
 
 # Keys that are only valid for a single data set, with advice on the equivalent for `data_sets`.
 _OF_ONE_SET = {
@@ -59,6 +59,15 @@ class Config(DetectionKeys, TrainingKeys, DataKeys, RunKeys):  # pydantic lists 
             if getattr(self, key) is not None:
                 raise ValueError(f"{key}: cannot be used together with data_sets; {inner}")
         check_names(entry.name for entry in self.data_sets)
+        return self
+
+    @model_validator(mode="after")
+    def _distributes_classifiers_only(self) -> "Config":
+        if self.distribute != "none" and self.detector != "two_stage":
+            raise ValueError(
+                f"distribute: {self.distribute} is for the classifiers of detector: two_stage; {self.detector} is trained on one device: "
+                "set distribute to none"
+            )
         return self
 
     @property

@@ -121,6 +121,12 @@ class TrainingKeys(Settings):
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "float32", description="Floating-point precision of the classifiers; the mixed ones need hardware that supports them."
     )
+    distribute: Literal["none", "mirrored"] = Field(
+        "none",
+        description="Devices that the classifiers of two_stage are trained on: none: one; mirrored: all GPUs of the machine, among which "
+        "each batch is divided equally (batch_size is that of all together), with the same results up to rounding and the masks of "
+        "dropout.",
+    )
     keep_checkpoints: int = Field(
         0, ge=0, le=1_000_000, description="Number of most recent epoch checkpoints to keep in the model folder, in addition to the best."
     )

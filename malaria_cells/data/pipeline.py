@@ -28,6 +28,7 @@ class Sampler:
         weights: float (n,), sampling frequency of a row relative to others of its class; None: all equal.
         strata: int (n,), data set of each row. With a `power`, the data sets within a class are sampled in proportion to their counts
             to this power, as the classes are. None: there is one data set.
+        multiple: number that the size of every batch is a multiple of; a shorter last batch is filled up with its own first rows.
     """
 
     rows: np.ndarray
@@ -38,6 +39,7 @@ class Sampler:
     seed: int
     weights: np.ndarray | None = None
     strata: np.ndarray | None = None
+    multiple: int = 1
 
     @property
     def steps_per_epoch(self) -> int:
@@ -49,7 +51,8 @@ class Sampler:
         rng = np.random.default_rng([self.seed, epoch])
         order = self._shuffled_order(rng) if self.power is None else self._drawn_order(rng, self.power)
         for step in range(self.steps_per_epoch):
-            yield self.rows[order[step * self.batch_size : (step + 1) * self.batch_size]]
+            batch = self.rows[order[step * self.batch_size : (step + 1) * self.batch_size]]
+            yield np.resize(batch, -(-len(batch) // self.multiple) * self.multiple)
 
     def _shuffled_order(self, rng: np.random.Generator) -> np.ndarray:
         members = np.arange(len(self.rows))

@@ -71,6 +71,8 @@ def _learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
 class ReseedDropout(keras.callbacks.Callback):
     """Reseeds the dropout layers at the start of each epoch, since Keras does not save the state of seed generators with weights.
 
+    On several devices each draws masks of its own.
+
     Args:
         seed: seed, which is combined with the number of the epoch.
     """
@@ -83,7 +85,9 @@ class ReseedDropout(keras.callbacks.Callback):
         """Set the state of every seed generator."""
         states = [v for v in self.model.non_trainable_variables if v.path.endswith("seed_generator_state")]
         for i, state in enumerate(states):
-            state.assign(np.random.default_rng([self.seed, epoch, i]).integers(0, 2**31, size=2).astype(state.dtype))
+            for device, copy in enumerate(self.model.distribute_strategy.experimental_local_results(state.value)):
+                rng = np.random.default_rng([self.seed, epoch, i, *([device] if device else [])])
+                copy.assign(rng.integers(0, 2**31, size=2).astype(state.dtype))
 
 
 class LearningRate(keras.callbacks.Callback):

@@ -1,6 +1,6 @@
 """What a classifier is trained and validated on: patches, how classes are balanced, and batches."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -105,12 +105,13 @@ class Balance:
         )
 
 
-def batches(data: TrainingData, balance: Balance, config: Config, first_epoch: int) -> tf.data.Dataset:
-    """Training batches from an epoch on."""
+def batches(data: TrainingData, balance: Balance, config: Config, first_epoch: int, n_devices: int = 1) -> tf.data.Dataset:
+    """Training batches from an epoch on, whose sizes are multiples of `n_devices`."""
     weights = balance.class_weights if config.balance == "class_weight" else np.ones_like(balance.class_weights)
     targets = Targets(weights, needs_soft_labels(config, partial=bool(data.sets)))
     policy = make_batch_policy(config.augmentation, config.image_size, config.random_state)
-    return training_batches(data.store, balance.sampler, targets, make_augmenter(config.augmentation), first_epoch, policy)
+    sampler = replace(balance.sampler, multiple=n_devices)
+    return training_batches(data.store, sampler, targets, make_augmenter(config.augmentation), first_epoch, policy)
 
 
 def validation(data: TrainingData, balance: Balance, config: Config) -> dict[str, Any]:

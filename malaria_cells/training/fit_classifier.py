@@ -11,6 +11,8 @@ from malaria_cells.base.errors import InputError
 from malaria_cells.config import Config
 from malaria_cells.data.patch_store import PatchStore
 from malaria_cells.fitting.callbacks import MONITOR, LearningRate, ProgressLines, ReseedDropout, StateCheckpoint
+from malaria_cells.fitting.devices import strategy_of
+from malaria_cells.fitting.first_step import build_optimizer
 from malaria_cells.fitting.fit import fit
 from malaria_cells.fitting.metrics import MacroF1
 from malaria_cells.fitting.normalization import adapt_normalization
@@ -53,17 +55,18 @@ def train_classifier(data: TrainingData, config: Config, run: RunState, start: k
         The network with the weights of its best epoch.
 
     Raises:
-        InputError: the loss became NaN or infinite.
+        InputError: the loss became NaN or infinite, or the batches cannot be divided among the devices (`strategy_of`).
     """
     keras.utils.set_random_seed(config.random_state)
     keras.mixed_precision.set_global_policy(config.precision)
     balance = Balance.of(data, config)
     steps = balance.sampler.steps_per_epoch
-    model = _compiled_model(config, data.allowed, steps, balance.prior_ratio)
-    first_epoch = len(run.history)
+    compiled = partial(_compiled_model, config, data.allowed, steps, balance.prior_ratio)
+    strategy, first_epoch = strategy_of(config), len(run.history)
+    with strategy.scope():
+        model = compiled()
     if first_epoch:
-        model.optimizer.build(model.trainable_variables)
-        model.load_weights(run.weights)
+        _load(model, run.weights)
     elif start is not None:
         model.set_weights(start.get_weights())
     elif _adapts_normalization(config):
@@ -71,7 +74,7 @@ def train_classifier(data: TrainingData, config: Config, run: RunState, start: k
     if first_epoch < config.epochs and not run.stopped:
         fit(
             model,
-            batches(data, balance, config, first_epoch),
+            batches(data, balance, config, first_epoch, strategy.num_replicas_in_sync),
             **validation(data, balance, config),
             epochs=config.epochs,
             initial_epoch=first_epoch,
@@ -82,7 +85,9 @@ def train_classifier(data: TrainingData, config: Config, run: RunState, start: k
         raise InputError(
             f"the loss became {run.history[-1]['loss'] if run.history else 'NaN'}; lower `learning_rate` ({config.learning_rate})"
         )
-    model.load_weights(run.best_weights)
+    if strategy.num_replicas_in_sync > 1:
+        model = compiled()  # on one device, as what uses it expects
+    _load(model, run.best_weights)
     return Trained(model, run.history, run.best_epoch, balance.training_prior)
 
 
@@ -129,6 +134,12 @@ def _compiled_model(config: Config, allowed: np.ndarray, steps: int, prior_ratio
         weighted_metrics=[],
     )
     return model
+
+
+def _load(model: keras.Model, weights: Path) -> None:
+    """Load weights and the state of the optimizer, which has to be built first."""
+    build_optimizer(model)
+    model.load_weights(weights)
 
 
 def _callbacks(config: Config, run: RunState, steps: int) -> list[keras.callbacks.Callback]:

@@ -129,9 +129,11 @@ def _seen_before(start: StartModel | None, data: DataSet) -> dict[str, Any]:
 
 
 def _check_classifiers(config: Config, data: DataSet, start: StartModel | None) -> None:
-    """Build the classifiers once, so that errors appear before the proposer is trained, which takes minutes or hours."""
+    """Check devices and build the classifiers, so that errors appear before the proposer is trained, which takes minutes or hours."""
+    from malaria_cells.fitting.devices import check_devices
     from malaria_cells.models import build_classifier
 
+    check_devices(config)
     for recipe in config.classifiers:
         build_classifier(
             recipe.model, recipe.image_size, len(data.train.labels) + 1, recipe.dropout, recipe.weights or "none", recipe.freeze
