@@ -9,7 +9,7 @@ import pytest
 from malaria_cells.base.errors import InputError
 from malaria_cells.data.annotations import load_annotations
 from malaria_cells.data.annotations.readers import READERS
-from tests.torture import child, mutants
+from tests.torture import child, kills, mutants
 from tests.torture.annotations import WHOLE
 from tests.torture.kinds import kinds
 from tests.torture.mutate import mutated
@@ -98,3 +98,11 @@ def test_what_hangs_crashes_or_grows_is_a_fault_and_the_next_mutant_is_read(code
     assert report.counts["fault"] == 1
     assert sum(report.counts.values()) == 3
     assert why in report.faults[0][1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
+@pytest.mark.parametrize("work", ["patches", "download", "convert", "review"])
+def test_killed_work_leaves_nothing_half_and_goes_on(work):
+    """Twice each; `make torture` kills twenty times, and trainings too, which `test_kills.py` kills at each file operation."""
+    assert kills.run(work, 2) == []

@@ -4,7 +4,7 @@ import argparse
 import sys
 import time
 
-from tests.torture import mutants
+from tests.torture import kills, mutants
 from tests.torture.kinds import kinds
 
 
@@ -13,12 +13,15 @@ def main() -> int:
     parser.add_argument("--mutants", type=int, default=10_000, metavar="N", help="mutants of each reader (10000)")
     parser.add_argument("--kind", action="append", metavar="NAME", help="all mutants of one kind alone; may be repeated")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="number of the first mutant")
+    parser.add_argument("--kills", type=int, default=20, metavar="N", help="kills of each kind of work (20)")
     options = parser.parse_args()
     known = kinds()
     n_faults = 0
     for kind in options.kind or known:
         n_mutants = options.mutants if options.kind else round(options.mutants * known[kind].share)
         n_faults += _of_kind(kind, options.first, n_mutants)
+    if options.kills and not options.kind:
+        n_faults += kills.main(options.kills)
     return int(n_faults > 0)
 
 
