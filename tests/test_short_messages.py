@@ -12,7 +12,7 @@ from malaria_cells.inference.model_yaml import load_description
 from tests.conftest import write_image
 
 LONG_NAME = "x" * 70_000
-FORMATS = {".json": "coco", ".xml": "voc", ".yaml": "yolo"}
+FORMATS = {".json": "coco", ".csv": "via", ".xml": "voc", ".yaml": "yolo"}
 
 
 def coco(category_id, other):
@@ -21,12 +21,21 @@ def coco(category_id, other):
     return json.dumps({"images": images, "annotations": boxes, "categories": [{"id": other, "name": "ring"}]})
 
 
+def outline(points):
+    content = json.loads(coco(1, 1))
+    del content["annotations"][0]["bbox"]
+    content["annotations"][0]["segmentation"] = [points]
+    return json.dumps(content)
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
         ("annotations.json", coco(LONG_NAME, 1)),
         ("annotations.json", coco(list(range(3000)), 1)),
         ("annotations.json", coco(1, LONG_NAME)),
+        ("annotations.json", outline(LONG_NAME)),
+        ("via.csv", f"filename,region_shape_attributes,region_attributes{LONG_NAME}\na.png,{{}},{{}}\n"),
         ("data.yaml", f"names: [ring]\ntrain: ../../{LONG_NAME}\n"),
         ("config.yaml", f"{LONG_NAME}: 3\n"),
         ("config.yaml", f"refiner: {{{LONG_NAME}: 3}}\n"),

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from malaria_cells.base.errors import InputError
+from malaria_cells.base.errors import InputError, reason
 from malaria_cells.base.text import excerpt, shortened
 from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.outlines import outline_bounds
@@ -108,7 +108,7 @@ def _outline(source: Source, annotation: dict[str, Any], image: dict[str, Any], 
     try:
         bounds = outline_bounds(annotation["segmentation"], declared_size(image.get("width"), image.get("height")))
     except (TypeError, ValueError) as error:
-        raise InputError(f"{source.path}: image '{name}': {error}; export the boxes (`bbox`) with the outlines") from error
+        raise InputError(f"{source.path}: image {excerpt(name)}: {reason(error)}; export the boxes (`bbox`) with the outlines") from error
     if bounds is None:
         source.issues.note("outline", "with fewer than three points or without a pixel, left out", name)
         return None
