@@ -94,5 +94,11 @@ bench: .venv/installed-test
 torture: .venv/installed-test
 	@$(BIN)/python -m tests.torture
 
+# In an environment of its own, since nothing else needs pip-audit.
+audit:
+	@$(PYTHON) -m venv .venv-audit
+	@.venv-audit/bin/$(PIP) install pip-audit
+	@.venv-audit/bin/pip-audit --disable-pip --no-deps -r requirements.lock
+
 clean:
-	rm -rf .venv $(LOWEST) .venv-bench .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv $(LOWEST) .venv-bench .venv-audit .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -84,7 +84,7 @@ def training(folder: Path) -> None:
 
 def _training_config(folder: Path) -> dict[str, object]:
     return {
-        "train_images": str(folder / "set" / "training.json"),
+        "train_images": str(folder / "set"),
         "labels": ["ring", "red blood cell"],
         "output_models": str(folder / "models"),
         "patch_cache": str(folder / "cache"),
