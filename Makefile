@@ -5,6 +5,8 @@
 # make test-lowest  the quick tests with the oldest libraries that pyproject.toml admits
 # make test-page    the page in a real browser
 # make bench        how fast it is, beside its peers: 20 minutes, with nothing else on the machine
+# make torture      ten thousand mutated inputs for each reader, and kills at random moments: an hour
+# make audit        known vulnerabilities of the libraries in the lock file, from the network
 # make docs         the documentation as a site
 # make figures      the shipped model's figures in README.md and its card, from its metrics.json
 # make install      the environment alone
@@ -14,7 +16,7 @@ LOWEST := .venv-lowest
 # Byte code is made for what is imported, when it is; for all packages it would take a minute.
 PIP := python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install demo page test test-quick test-lowest test-page bench docs figures clean
+.PHONY: install demo page test test-quick test-lowest test-page bench torture audit docs figures clean
 
 install: .venv/installed
 
@@ -89,5 +91,14 @@ bench: .venv/installed-test
 	@$(BIN)/python -m benchmarks.bench
 	@$(BIN)/python -m benchmarks.bench --page
 
+torture: .venv/installed-test
+	@$(BIN)/python -m tests.torture
+
+# In an environment of its own, since nothing else needs pip-audit.
+audit:
+	@$(PYTHON) -m venv .venv-audit
+	@.venv-audit/bin/$(PIP) install pip-audit
+	@.venv-audit/bin/pip-audit --disable-pip --no-deps -r requirements.lock
+
 clean:
-	rm -rf .venv $(LOWEST) .venv-bench .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv $(LOWEST) .venv-bench .venv-audit .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -128,3 +128,27 @@ def test_a_class_that_is_no_text_is_named(folders):
             load_annotations(path, None)
     finally:
         path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("found", ["folder", "loop", "nowhere"])
+def test_a_list_of_a_part_that_is_no_file_is_named(found, tmp_path):
+    from tests.test_formats import bccd
+
+    path = bccd(tmp_path / "set") / "ImageSets" / "Main" / "trainval.txt"
+    path.unlink()
+    if found == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(path.name if found == "loop" else "nowhere")
+    with pytest.raises(InputError, match=r"trainval\.txt: cannot be read \(.*\); check that it is a file, still there"):
+        load_annotations(tmp_path / "set", None)
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.csv", "a.xml"])
+def test_an_annotation_that_is_gone_when_it_is_read_is_named(name, tmp_path):
+    from malaria_cells.data.annotations.source import Source
+    from malaria_cells.data.annotations.tables import read_table
+
+    source = Source(tmp_path / name)
+    with pytest.raises(InputError, match=rf"^[^:]*a\.{name[2:]}: cannot be read \(No such file or directory\)"):
+        _ = {"a.json": lambda: source.json, "a.xml": lambda: source.xml, "a.csv": lambda: read_table(source.path)}[name]()

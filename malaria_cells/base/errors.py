@@ -20,14 +20,18 @@ class InputError(ValueError):
     __module__ = "malaria_cells"  # the public import path, which tracebacks show
 
 
+MAX_REASON = 500  # characters of a library's message that are passed on; some quote whole files
+
+
 def reason(error: BaseException) -> str:
-    r"""Return the first line of an exception's message, or the name of its class if the message is empty.
+    r"""Return the first line of an exception's message, truncated, or the name of its class if the message is empty.
 
     Examples:
         >>> reason(OSError("no space left\nat byte 3")), reason(KeyError())
         ('no space left', 'KeyError')
     """
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return line if len(line) <= MAX_REASON else f"{line[: MAX_REASON - 3]}..."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

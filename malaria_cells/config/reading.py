@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from malaria_cells.base.errors import InputError, nearest
 from malaria_cells.base.shipped import or_shipped
+from malaria_cells.base.text import shortened
 from malaria_cells.base.yaml_text import load_yaml, parse_yaml
 from malaria_cells.config.keys import Config
 
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 FORMER_KEYS = {"second_look": "refiner"}  # previous names of keys, which are still accepted
 MAX_PROBLEMS = 10  # lines of an error message
+MAX_MESSAGE = 1000  # characters of what is wrong with a key; it may quote the value
 MAX_SHOWN = 100  # characters of a value in an error message
 _UNION_MEMBER = re.compile(r"(function-after|function-before|constrained-|list\[|tuple\[|nullable)|^(str|int|float|ScanSettings|\[key\])$")
 
@@ -112,8 +114,8 @@ def _parse_overrides(overrides: list[str]) -> dict[str, Any]:
     for text in overrides:
         key, separator, value = text.partition("=")
         if not separator:
-            raise InputError(f"--set {text}: expected key=value, for example --set epochs=3")
-        values[_current_name(key.strip())] = parse_yaml(value, f"--set {text if len(text) <= MAX_SHOWN else key.strip()}")
+            raise InputError(f"--set {shortened(text)}: expected key=value, for example --set epochs=3")
+        values[_current_name(key.strip())] = parse_yaml(value, f"--set {text if len(text) <= MAX_SHOWN else shortened(key.strip())}")
     return values
 
 
@@ -169,8 +171,8 @@ def _explain(problem: Any, source: str) -> str:
     key = _key(problem["loc"])
     if problem["type"] == "extra_forbidden":
         plain = ".".join(part for part in key.split(".") if not part.isdigit())  # without the index of a list entry
-        return f"{source}: unknown key '{key}'{nearest(plain, _known_keys())}; the keys are listed in docs/config.md"
-    message = problem["msg"].removeprefix("Value error, ")
+        return f"{source}: unknown key '{shortened(key)}'{nearest(plain, _known_keys())}; the keys are listed in docs/config.md"
+    message = shortened(problem["msg"].removeprefix("Value error, "), MAX_MESSAGE)
     if not key:
         return f"{source}: {message}"
     advice = _advice(problem["type"], problem["input"])

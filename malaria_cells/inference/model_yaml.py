@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
+from malaria_cells.base.text import shortened
 from malaria_cells.base.yaml_text import load_yaml
 from malaria_cells.inference.classifier import Network
 from malaria_cells.inference.decision import DetectionSettings
@@ -39,6 +40,7 @@ NEWER = {
     "inference",
     "screening",
 }
+MAX_FAULT = 1000  # characters of what is wrong in an error message; it may quote what the file holds
 MAX_SCAN = 1000  # number of crops of an image, and of augmented views of each crop
 LIBRARIES = ("malaria-cells", "tensorflow", "keras", "numpy", "opencv-python-headless", "pillow", "scikit-learn")
 
@@ -145,7 +147,7 @@ def _check_method(path: Path, name: str) -> None:
 
 
 def _damaged(path: Path, fault: str) -> InputError:
-    return InputError(f"{path}: damaged ({fault}); copy or train the model again")
+    return InputError(f"{path}: damaged ({shortened(fault, MAX_FAULT)}); copy or train the model again")
 
 
 def _shortened(value: object) -> str:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from malaria_cells.app.page import adapting, panels, view
 from malaria_cells.app.page.markdown import plain
-from malaria_cells.app.page.uploads import MAX_MEGABYTES, SAMPLE, UploadedImage, counted_cells, read_upload, sample_smear
+from malaria_cells.app.page.uploads import MAX_IMAGES, MAX_MEGABYTES, SAMPLE, UploadedImage, counted_cells, read_upload, sample_smear
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.file_names import distinct, printable
 from malaria_cells.data.detections import Detections
@@ -93,7 +93,9 @@ def _inputs(models: list[str]) -> tuple[str, list[tuple[str, bytes]]]:
         )
         if st.toggle("Use a sample", key="sample", help="A rendered smear to try the page with."):
             return folder, [(SAMPLE, sample_smear())]
-    return folder, _with_unique_names([(f.name, f.getvalue()) for f in files])
+    if len(files) > MAX_IMAGES:
+        st.error(f"{len(files)} images; the page takes up to {MAX_IMAGES} at a time and leaves out the others. run.py takes any number.")
+    return folder, _with_unique_names([(f.name, f.getvalue()) for f in files[:MAX_IMAGES]])
 
 
 def _with_unique_names(uploads: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:

@@ -17,6 +17,7 @@ from malaria_cells.inference.detector import Predictions
 from malaria_cells.inference.familiarity import Familiarity
 
 MAX_MEGABYTES = 50  # MB, size of a file
+MAX_IMAGES = 200  # images at a time; their pixels stay in memory as long as they are shown
 MAX_MEGAPIXELS = 50  # megapixels of an image, 150 MB in memory
 SAMPLE = "sample smear.png"
 SAMPLE_SEED = 0

@@ -14,8 +14,8 @@ import defusedxml.ElementTree as SafeXml
 import numpy as np
 from defusedxml import DefusedXmlException
 
-from malaria_cells.base.errors import InputError
-from malaria_cells.base.text import excerpt
+from malaria_cells.base.errors import InputError, reason
+from malaria_cells.base.text import excerpt, shortened
 from malaria_cells.data.annotations.cleaning import AnnotationIssues
 from malaria_cells.data.images import is_image, walk_files
 
@@ -100,8 +100,9 @@ class Source:
         """
         if self.path.suffix.lower() not in {".json", ".geojson"}:
             return None
+        content = content_of(self.path)
         try:
-            return json.loads(self.path.read_bytes(), object_pairs_hook=_unique_keys)
+            return json.loads(content, object_pairs_hook=_unique_keys)
         except RecursionError:
             raise InputError(f"{self.path}: its lists are nested too deeply for an annotation; export the file again") from None
         except ValueError as error:
@@ -116,8 +117,9 @@ class Source:
         """
         if self.path.suffix.lower() != ".xml":
             return None
+        text = _xml_text(self.path)
         try:
-            return SafeXml.fromstring(_xml_text(self.path))
+            return SafeXml.fromstring(text)
         except DefusedXmlException:
             raise InputError(f"{self.path}: declares XML entities, which are not expanded; export the file again without them") from None
         except (ParseError, ValueError) as error:
@@ -138,9 +140,28 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
+def content_of(path: Path) -> bytes:
+    """Read the bytes of a file.
+
+    Raises:
+        InputError: it is no file that can be read: it vanished, is a folder, or a link that leads nowhere.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: OSError) -> InputError:
+    """The error for a file of an annotation that the system does not open."""
+    return InputError(
+        f"{path}: cannot be read ({error.strerror or reason(error)}); check that it is a file, still there and allowed to be read"
+    )
+
+
 def _xml_text(path: Path) -> str:
     """The text of an XML file, decoded by the encoding that its first line declares; expat supports only a few encodings."""
-    content = path.read_bytes()
+    content = content_of(path)
     declared = re.match(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""", content)
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
@@ -149,7 +170,7 @@ def _xml_text(path: Path) -> str:
     try:
         text = content.decode("utf-8-sig" if encoding.lower() == "utf-8" else encoding)
     except (LookupError, UnicodeError) as error:
-        raise InputError(f"{path}: cannot be decoded as {encoding} ({error}); save it as UTF-8") from None
+        raise InputError(f"{path}: cannot be decoded as {shortened(encoding)} ({reason(error)}); save it as UTF-8") from None
     return re.sub(r"^\s*<\?xml.*?\?>", "", text, count=1, flags=re.DOTALL)
 
 
@@ -157,12 +178,14 @@ def read_text(path: Path) -> str:
     """Read a text file as UTF-8, with or without a byte order mark.
 
     Raises:
-        InputError: the file has another encoding.
+        InputError: the file cannot be read, or has another encoding.
     """
+    content = content_of(path)
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8 (in Excel: CSV UTF-8)") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")  # any line endings, as in text mode
 
 
 def is_number(text: str) -> bool:

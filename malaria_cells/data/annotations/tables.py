@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.data.annotations.source import read_text
+from malaria_cells.data.annotations.source import content_of, read_text
 
 SEPARATORS = (",", ";", "\t", "|")
 
@@ -65,13 +65,12 @@ def _n_fields(line: str, separator: str) -> int:
 
 
 def _text(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(4)
-    if not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    content = content_of(path)
+    if not content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         text = read_text(path)
     else:
         try:
-            text = path.read_bytes().decode("utf-16")
+            text = content.decode("utf-16")
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: byte {error.start} is not UTF-16; save the file as UTF-8 (in Excel: CSV UTF-8)") from None
     if "\0" in text:

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from malaria_cells.base.errors import InputError
-from malaria_cells.base.text import excerpt
+from malaria_cells.base.errors import InputError, reason
+from malaria_cells.base.text import excerpt, shortened
 from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.outlines import outline_bounds
 from malaria_cells.data.annotations.readers import reader
@@ -108,7 +108,7 @@ def _outline(source: Source, annotation: dict[str, Any], image: dict[str, Any], 
     try:
         bounds = outline_bounds(annotation["segmentation"], declared_size(image.get("width"), image.get("height")))
     except (TypeError, ValueError) as error:
-        raise InputError(f"{source.path}: image '{name}': {error}; export the boxes (`bbox`) with the outlines") from error
+        raise InputError(f"{source.path}: image {excerpt(name)}: {reason(error)}; export the boxes (`bbox`) with the outlines") from error
     if bounds is None:
         source.issues.note("outline", "with fewer than three points or without a pixel, left out", name)
         return None
@@ -120,9 +120,9 @@ def _outline(source: Source, annotation: dict[str, Any], image: dict[str, Any], 
 def _category(source: Source, annotation: dict[str, Any], names: dict[str, str]) -> str:
     key = _id(annotation["category_id"])
     if key not in names:
-        known = ", ".join(f"{category_id}: {name}" for category_id, name in list(names.items())[:8])
+        known = ", ".join(f"{shortened(category_id)}: {shortened(name)}" for category_id, name in list(names.items())[:8])
         raise InputError(
-            f"{source.path}: annotations have the category_id {key}, which `categories` does not list (it has {known or 'none'})"
+            f"{source.path}: annotations have the category_id {shortened(key)}, which `categories` does not list (it has {known or 'none'})"
         )
     return names[key]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from malaria_cells.base.errors import InputError
-from malaria_cells.base.text import excerpt
+from malaria_cells.base.text import excerpt, shortened
 from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.outlines import Box, points_bounds, rotated_bounds
 from malaria_cells.data.annotations.readers import reader
@@ -91,7 +91,7 @@ def _from_table(source: Source) -> Iterable[Entry]:
     rows = read_table(source.path)
     header = _header(rows[0].fields) if rows else []
     if not set(_COLUMNS) <= set(header):
-        raise TypeError(f"found the columns {', '.join(header) or '(none)'}")
+        raise TypeError(f"found the columns {shortened(', '.join(header), 300) or '(none)'}")
     images: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
     declared: dict[str, str] = {}
     for row in rows[1:]:

@@ -10,7 +10,7 @@ import numpy as np
 from malaria_cells.data.annotations.format import Format
 from malaria_cells.data.annotations.outlines import points_bounds
 from malaria_cells.data.annotations.readers import reader
-from malaria_cells.data.annotations.source import RawImage, Source, declared_size, malformed, numbers, read_text
+from malaria_cells.data.annotations.source import RawImage, Source, declared_size, malformed, numbers, read_text, unreadable
 from malaria_cells.data.images import SUFFIXES
 
 FORMAT = Format(
@@ -115,7 +115,16 @@ def _image_sets(folder: Path) -> dict[str, str]:
     """The part of each image by its stem; the lists are read again only if they have changed."""
     lists = {path.stem.lower(): path for path in folder.glob("*.[tT][xX][tT]") if path.stem.lower() in _PARTS}
     ordered = [lists[name] for name in _PARTS if name in lists]
-    return _read_lists(tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in ordered))
+    return _read_lists(tuple(_with_state(path) for path in ordered))
+
+
+def _with_state(path: Path) -> tuple[Path, int, int]:
+    """A file with the time of its last change and its size."""
+    try:
+        state = path.stat()
+    except OSError as error:  # a link that leads nowhere: without the list its images would be of no part
+        raise unreadable(path, error) from None
+    return path, state.st_mtime_ns, state.st_size
 
 
 @lru_cache(maxsize=8)

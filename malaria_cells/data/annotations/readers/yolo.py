@@ -153,7 +153,7 @@ def _images(folder: Source, classes: Classes, key: str) -> list[tuple[Path, int]
         place = _place(folder, classes, entry)
         if place is None and key == "train" and leads_out(entry):
             raise InputError(
-                f"{classes.file}: train: '{entry}' is not in {folder.path}, and files outside of that folder are not read; "
+                f"{classes.file}: train: {excerpt(entry)} is not in {folder.path}, and files outside of that folder are not read; "
                 "put the images there, or name a folder that contains both"
             )
         if place is None:
