@@ -89,7 +89,7 @@ def _detect(request: RunRequest, model: Path, loaded: LoadedModel, root: Path, k
     finished = _process(detect_one, root, keys, "detecting", lambda key, image, result: output.image(key, image, result[0]))
     finished.familiarity = {key: familiarity for key, (_, familiarity) in finished.results.items()}
     finished.results = {key: detections for key, (detections, _) in finished.results.items()}
-    _warn_of_unusual_sizes(loaded.detector, finished)
+    warn_of_unusual_sizes(loaded.detector, finished)
     score = output.tables(finished, truth)
     if request.compare and truth is not None:
         output.compare(finished, truth)
@@ -133,7 +133,8 @@ def _seen_in_training(model: Path, truth: AnnotationSet, split: Path | None) -> 
     return [("Seen in training", warning)]
 
 
-def _warn_of_unusual_sizes(detector: Any, finished: RunResults) -> None:
+def warn_of_unusual_sizes(detector: Any, finished: RunResults) -> None:
+    """Warn of images whose cells have another size than those of the training."""
     from malaria_cells.inference.two_stage_detector import TwoStageDetector
     from malaria_cells.proposals.learned.annotated_sizes import unusual_cell_sizes
 

@@ -39,10 +39,11 @@ class Onnx(Engine):
         options = onnxruntime.SessionOptions()
         # Threads that wait for work in a loop take the cores from images that are worked on at the same time: a fifth of the time.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.intra_op_num_threads = _threads()
         # A fallback would print and try again.
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"], enable_fallback=0)
         pixels_in = session.get_inputs()[0]
-        at_once = IMAGES_PER_CORE * (os.cpu_count() or 1)
+        at_once = IMAGES_PER_CORE * (_threads() or os.cpu_count() or 1)
 
         def run(pixels: "np.ndarray") -> "np.ndarray":
             if pixels_in.type == "tensor(float)":
@@ -66,3 +67,9 @@ class Onnx(Engine):
             data = nncf.Dataset(examples, lambda batch: {name: batch})
             onnx.save(nncf.quantize(network, data, subset_size=len(examples), ignored_scope=exact), path)
         take_uint8(path)
+
+
+def _threads() -> int:
+    """Threads of a network: ``OMP_NUM_THREADS``, which schedulers set and most numerical libraries follow; 0: one for each core."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    return int(threads) if threads.isdigit() else 0
