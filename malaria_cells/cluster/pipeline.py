@@ -123,10 +123,11 @@ def run_parts(output: ClusterOutput, job: Job, cluster: str, workers: int | None
         return done
     total = sum(len(output.keys_of(part)) for part in parts)
     with connected(cluster):
-        finished = (row for row in _rows(output, parts, job, cluster, workers) for _ in range(_count(done, row)))
+        written = _rows(output, parts, job, cluster, workers)
         try:
-            for _ in progress(finished, total, "detecting", "image"):
-                pass
+            for row in progress(written, total, "detecting", "image", lambda row: int(row["images"])):
+                done.images += int(row["images"])
+                done.failures += int(row["failures"])
         except KeyboardInterrupt:
             done.interrupted = True
         except Exception as error:
@@ -137,12 +138,6 @@ def run_parts(output: ClusterOutput, job: Job, cluster: str, workers: int | None
                 f"{cause}; the run stopped, and what was finished is in {output.place}: the same command goes on from there"
             ) from error
     return done
-
-
-def _count(done: Done, row: dict[str, Any]) -> int:
-    done.images += int(row["images"])
-    done.failures += int(row["failures"])
-    return int(row["images"])
 
 
 def _rows(output: ClusterOutput, parts: list[int], job: Job, cluster: str, workers: int | None) -> Iterator[dict[str, Any]]:
