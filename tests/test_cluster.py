@@ -213,3 +213,14 @@ def test_a_killed_driver_goes_on_where_it_was(cluster, repository, model, smears
     check_equal(output, at_home)
     assert main(["report", str(output), "--model", str(model.parent)]) == 2
     assert "is not the model of the run" in capsys.readouterr().err
+
+
+def test_a_store_that_does_not_answer_ends_the_run_with_one_line(cluster, model, tmp_path, capsys):
+    pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install aiohttp")
+    (tmp_path / "list.txt").write_text("http://127.0.0.1:9/smear.png\n")  # nothing listens there
+    assert run(model, tmp_path / "list.txt", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert "error: http://127.0.0.1:9/smear.png: cannot be fetched (" in said
+    assert f"what was finished is in {tmp_path / 'out'}: the same command goes on from there" in said
+    assert "Traceback" not in said
+    assert not list((tmp_path / "out").glob("cells/*"))

@@ -33,7 +33,7 @@ def progress(items: Iterable[Item], total: int, what: str, unit: str, units_of: 
         yield item
         done += units_of(item)
         now = time.monotonic()
-        if done == total or now - last_line >= SECONDS_BETWEEN_LINES:
+        if done and (done == total or now - last_line >= SECONDS_BETWEEN_LINES):
             last_line = now
             rate = done / max(now - start, 1e-9)
             print(f"{what}: {done}/{total} {unit}s, {rate:.1f} {unit}s/s, {(total - done) / rate:.0f} s left", file=sys.stderr, flush=True)

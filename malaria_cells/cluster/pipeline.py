@@ -92,7 +92,12 @@ class _Detect:
         self._detector = PartDetector(ray.get(job), _ToldTries(keeper))
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"part": row["part"], **self._detector.tables([str(key) for key in row["keys"]])}
+        # An error that ends the run is handed on as a value: of an exception, Ray would keep the text alone.
+        try:
+            return {"part": row["part"], "stopped": "", **self._detector.tables([str(key) for key in row["keys"]])}
+        except UnreachableError as error:
+            nothing = {"cells": b"", "failed": b"", "counts": b"", "images": 0, "failures": 0, "process": os.getpid()}
+            return {"part": row["part"], "stopped": str(error), **nothing}
 
 
 class _Write:
@@ -102,8 +107,14 @@ class _Write:
         self._writer = PartWriter(output)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        self._writer.write(int(row["part"]), row)
-        return {name: row[name] for name in ("part", "images", "failures", "process")}
+        done = {name: row[name] for name in ("part", "stopped", "images", "failures", "process")}
+        if done["stopped"]:
+            return done
+        try:
+            self._writer.write(int(row["part"]), row)
+        except (InputError, OSError) as error:
+            done["stopped"] = str(error)
+        return done
 
 
 def run_parts(output: ClusterOutput, job: Job, cluster: str, workers: int | None = None) -> Done:
@@ -126,17 +137,15 @@ def run_parts(output: ClusterOutput, job: Job, cluster: str, workers: int | None
         written = _rows(output, parts, job, cluster, workers)
         try:
             for row in progress(written, total, "detecting", "image", lambda row: int(row["images"])):
+                if row["stopped"]:
+                    raise InputError(
+                        f"{row['stopped']}; the run stopped, and what was finished is in {output.place}: the same command goes on from "
+                        "there"
+                    )
                 done.images += int(row["images"])
                 done.failures += int(row["failures"])
         except KeyboardInterrupt:
             done.interrupted = True
-        except Exception as error:
-            cause = _cause(error)
-            if cause is None:
-                raise
-            raise InputError(
-                f"{cause}; the run stopped, and what was finished is in {output.place}: the same command goes on from there"
-            ) from error
     return done
 
 
@@ -150,7 +159,7 @@ def _rows(output: ClusterOutput, parts: list[int], job: Job, cluster: str, worke
     context.execution_no_progress_timeout_s = -1  # a part takes as long as it takes
     context.max_consecutive_actor_init_deaths = MAX_TRIES
     for name in ("ray.data", "ray"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # errors are raised, too
     keeper = ray.remote(num_cpus=0)(Tries).options(name=TRIES, get_if_exists=True, max_restarts=-1, max_task_retries=-1).remote()
     stored = ray.put(job)
     if workers is None and cluster == LOCAL:
@@ -165,14 +174,3 @@ def _rows(output: ClusterOutput, parts: list[int], job: Job, cluster: str, worke
         yield from written.iter_rows()
     finally:
         ray.kill(keeper)
-
-
-def _cause(error: BaseException | None) -> BaseException | None:
-    """The error of ours that an error of Ray's wraps, or None."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        if isinstance(error, UnreachableError | InputError):
-            return error
-        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
-    return None
