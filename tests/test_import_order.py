@@ -9,7 +9,10 @@ import pytest
 
 # Files and packages of each package, in the order in which they may import from each other; `__init__` hands on what its package has.
 ORDER = {
-    "": ["base", "config", "data", "models", "fitting", "proposals", "inference", "evaluation", "training", "results", "export", "app"],
+    "": [
+        *("base", "config", "data", "models", "fitting", "proposals", "inference", "evaluation", "training"),
+        *("results", "cluster", "export", "app"),
+    ],
     "base": [
         "errors",
         "registry",
@@ -239,6 +242,7 @@ ORDER = {
         "run_report",
         "training_report",
     ],
+    "cluster": ["installed", "places", "images", "rows", "output", "tries", "worker", "pipeline"],
     "export": ["by_package", "example", "formats", "standalone"],
     "export.standalone": ["images", "stain", "model", "proposals", "classification", "decision", "program"],
     "app": ["api", "commands", "library", "page", "arguments", "cli"],
@@ -266,6 +270,8 @@ ORDER = {
         "run_resume",
         "run_images",
         "run",
+        "run_cluster",
+        "report",
     ],
     "app.page": ["markdown", "uploads", "view", "downloads", "review_file", "adapting", "panels", "app"],
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 from malaria_cells.app.arguments.data import add_convert, add_download, add_explore, add_formats, add_keys, add_sample
 from malaria_cells.app.arguments.detection import INPUT_RANGES, add_run
 from malaria_cells.app.arguments.models import add_adapt, add_crossvalidate, add_export, add_train
-from malaria_cells.app.arguments.views import add_gallery, add_page
+from malaria_cells.app.arguments.views import add_gallery, add_page, add_report
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.shipped import or_shipped
 from malaria_cells.base.tensorflow_setup import silence_tensorflow
@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         add_explore,
         add_page,
         add_gallery,
+        add_report,
         add_export,
         add_convert,
         add_sample,

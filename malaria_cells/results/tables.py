@@ -59,10 +59,7 @@ def write_counts(
         verdicts: the verdicts on all images together.
         errors_of: the error rates to expect on an image, by its key.
     """
-    has_infected = bool(labels.is_infected.any())
-    columns = ("image", *labels.names, *(("infected",) if has_infected else ()), "red_cells")
-    columns += ("parasitemia", "parasitemia_low", "parasitemia_high") if has_infected else ()
-    columns += ("familiarity", "familiarity_reason", *COUNT_COLUMNS)
+    columns = ("image", *count_names(labels), "familiarity", "familiarity_reason", *COUNT_COLUMNS)
     rows = []
     for key in sorted(results):
         detections = results[key]
@@ -75,13 +72,29 @@ def write_counts(
     files.write_csv(path, columns, [*rows, (TOTAL, *of_all, "", verdicts.sentence, *("" for _ in COUNT_COLUMNS))])
 
 
+def count_names(labels: LabelSet) -> tuple[str, ...]:
+    """Names of the columns of `count_values`."""
+    if not labels.is_infected.any():
+        return (*labels.names, "red_cells")
+    return (*labels.names, "infected", "red_cells", "parasitemia", "parasitemia_low", "parasitemia_high")
+
+
 def _count_row(labels: LabelSet, c: Count, errors: ErrorRates | None, is_given: bool) -> tuple[Any, ...]:
     """Return numbers of cells and parasitemia for a row of ``counts.csv``; the parasitemia is empty if it is not given."""
+    values = count_values(labels, c, errors, is_given)
+    n_whole = len(labels) + (2 if labels.is_infected.any() else 1)
+    return (*values[:n_whole], *("" if fraction is None else f"{fraction:.6f}" for fraction in values[n_whole:]))
+
+
+def count_values(labels: LabelSet, c: Count, errors: ErrorRates | None, is_given: bool) -> tuple[Any, ...]:
+    """Return numbers of cells by label, of infected cells and of red cells, then the parasitemia and its interval, 0 to 1.
+
+    Without infected labels there are only the cells by label and the red cells. A parasitemia that is not given is None.
+    """
     if not labels.is_infected.any():
         return (*c.by_label.tolist(), c.red_cells)
     fraction, interval = (c.parasitemia, c.interval(errors)) if is_given else (None, None)
-    ends = ("", "") if interval is None else tuple(f"{end:.6f}" for end in interval)
-    return (*c.by_label.tolist(), c.infected, c.red_cells, "" if fraction is None else f"{fraction:.6f}", *ends)
+    return (*c.by_label.tolist(), c.infected, c.red_cells, fraction, *((None, None) if interval is None else interval))
 
 
 def write_matches(path: Path, rows: list[ClassMatches]) -> None:

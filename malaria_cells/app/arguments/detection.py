@@ -2,9 +2,11 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from malaria_cells.app.arguments.shared import Commands, add_label_meanings, command
-from malaria_cells.app.arguments.values import cell_size, count, divisor, fraction, names, one_map
+from malaria_cells.app.arguments.values import cell_size, count, divisor, fraction, names, one_map, path_or_url
+from malaria_cells.base.errors import InputError
 from malaria_cells.inference.engines import engine_names
 
 INPUT_RANGES = ("0,1", "-1,1", "0,255")
@@ -22,12 +24,19 @@ def add_run(commands: Commands) -> None:
         values["ignore_labels"] = [name for names in values["ignore_labels"] for name in names] or None
         values["annotated_labels"] = [name for names in values["annotated_labels"] for name in names] or None
         values["label_map"] = one_map(values["label_map"])
+        cluster = {name: values.pop(name) for name in ("cluster", "part_images", "workers")}
+        if cluster["cluster"] is not None:
+            from malaria_cells.app.commands.run_cluster import ClusterRequest, run_cluster
+
+            output = str(values.pop("output"))
+            return run_cluster(ClusterRequest(RunRequest(**values, output=Path(output)), output, **cluster))
+        _check_local(values)
         return run(RunRequest(**values))
 
     parser = command(commands, "run", "Detect cells in images, or classify images.", run)
     parser.add_argument("--model", type=Path, help="model folder, or .keras or .h5 classifier (default: the shipped pretrained/thin_smear)")
     parser.add_argument("--image", required=True, help="image, directory (searched recursively), or glob in quotes")
-    parser.add_argument("--output", type=Path, default=Path("results"), help="folder for the results (default: %(default)s)")
+    parser.add_argument("--output", type=path_or_url, default=Path("results"), help="folder for the results (default: %(default)s)")
     parser.add_argument(
         "--mode",
         choices=("auto", "classify", "detect"),
@@ -38,6 +47,18 @@ def add_run(commands: Commands) -> None:
     _add_decisions(parser)
     _add_networks(parser)
     _add_outputs(parser)
+    _add_cluster(parser)
+
+
+def _check_local(values: dict[str, Any]) -> None:
+    """Check that what is on other machines is worked on by a cluster.
+
+    Raises:
+        InputError: images or output of a run without a cluster have an address.
+    """
+    for name in ("image", "output"):
+        if "://" in str(values[name]):
+            raise InputError(f"--{name} {values[name]}: is an address, expected a path; add --cluster local, or copy the files")
 
 
 def _add_scoring(parser: argparse.ArgumentParser) -> None:
@@ -129,3 +150,21 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="go on with an unfinished run in --output, which was killed or interrupted; its finished images are kept",
     )
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    """Add what concerns a run on a cluster."""
+    parser.add_argument(
+        "--cluster",
+        metavar="local|ADDRESS",
+        help="detect by Ray, on the processors of this machine or on the cluster at an address, and write Parquet; --image may also be a "
+        "list (.txt), and --image and --output addresses such as s3://bucket/folder",
+    )
+    parser.add_argument(
+        "--part-images",
+        type=count,
+        metavar="N",
+        default=100,
+        help="--cluster: images that are written together (default: %(default)s)",
+    )
+    parser.add_argument("--workers", type=count, metavar="N", help="--cluster: processes that detect (default: one for each processor)")

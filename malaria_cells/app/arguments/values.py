@@ -3,8 +3,14 @@
 import argparse
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 from malaria_cells.base.errors import InputError
+
+
+def path_or_url(text: str) -> Path | str:
+    """Parse a path, or leave an address such as ``s3://bucket/folder`` as it is."""
+    return text if "://" in text else Path(text)
 
 
 def names(text: str) -> list[str]:

@@ -38,3 +38,19 @@ def add_gallery(commands: Commands) -> None:
     parser.add_argument("--count", type=count, default=100, help="maximum number of cells of a class (default: %(default)s)")
     parser.add_argument("--explain", action="store_true", help="also draw Grad-CAM maps of a model")
     parser.add_argument("--model", type=Path, help="with --explain: the model folder (default: the shipped pretrained/thin_smear)")
+
+
+def add_report(commands: Commands) -> None:
+    """Add the command `report`."""
+
+    def report(options: argparse.Namespace) -> int:
+        from malaria_cells.app.commands.report import ReportRequest, report
+
+        return report(ReportRequest(options.source, options.output, options.model, options.select, options.images))
+
+    parser = command(commands, "report", "Write tables, drawings and report of what run.py --cluster detected.", report)
+    parser.add_argument("source", help="folder or address that run.py --cluster wrote")
+    parser.add_argument("--output", type=Path, default=Path("results"), help="folder for the results (default: %(default)s)")
+    parser.add_argument("--select", metavar="PATTERN", help="report only the images that match, as in 'slide 7/*' (default: all)")
+    parser.add_argument("--images", metavar="FOLDER", help="folder or address of the images (default: where the run found them)")
+    parser.add_argument("--model", type=Path, help="the model of the run (default: where the run found it)")

@@ -98,7 +98,7 @@ def _detect(request: RunRequest, model: Path, loaded: LoadedModel, run: Resumabl
         return Detected(detections, detector.familiarity(image, detections))
 
     def tables(finished: RunResults) -> DetectionMetrics | None:
-        _warn_of_unusual_sizes(loaded.detector, finished)
+        warn_of_unusual_sizes(loaded.detector, finished)
         return output.tables(finished, truth)
 
     def draw(key: str, image: np.ndarray, result: Detected) -> Path:
@@ -156,7 +156,8 @@ def _seen_in_training(model: Path, truth: AnnotationSet, split: Path | None) -> 
     return [("Seen in training", warning)]
 
 
-def _warn_of_unusual_sizes(detector: Any, finished: RunResults) -> None:
+def warn_of_unusual_sizes(detector: Any, finished: RunResults) -> None:
+    """Warn of images whose cells have another size than those of the training."""
     from malaria_cells.inference.two_stage_detector import TwoStageDetector
     from malaria_cells.proposals.learned.annotated_sizes import unusual_cell_sizes
 

@@ -1,6 +1,7 @@
 """The arguments of ``run``."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -34,11 +35,16 @@ class RunRequest:
     force: bool = False
     resume: bool = False
 
-    def command_line(self) -> str:
-        """The command that repeats the run from its beginning, with all flags that differ from their defaults."""
-        words = ["python", "run.py"]
+    def command_line(self, output: str | None = None, further: Sequence[str] = ()) -> str:
+        """The command that repeats the run from its beginning, with all flags that differ from their defaults.
+
+        Args:
+            output: the output where it is an address; None: `output`.
+            further: words of a run on a cluster.
+        """
+        words = ["python", "run.py", *further]
         for field in fields(self):
-            value = getattr(self, field.name)
+            value = output if field.name == "output" and output is not None else getattr(self, field.name)
             if field.name == "resume" or value is None or value == field.default or value is False:
                 continue
             flag = "--" + field.name.replace("_", "-")
