@@ -9,7 +9,21 @@ import pytest
 
 # Files and packages of each package, in the order in which they may import from each other; `__init__` hands on what its package has.
 ORDER = {
-    "": ["base", "config", "data", "models", "fitting", "proposals", "inference", "evaluation", "training", "results", "export", "app"],
+    "": [
+        "base",
+        "config",
+        "data",
+        "models",
+        "fitting",
+        "proposals",
+        "inference",
+        "evaluation",
+        "training",
+        "results",
+        "tuning",
+        "export",
+        "app",
+    ],
     "base": [
         "errors",
         "registry",
@@ -19,6 +33,7 @@ ORDER = {
         "keras_cv_parts",
         "host_process",
         "tensorflow_setup",
+        "ray_cluster",
         "text",
         "file_names",
         "files",
@@ -234,6 +249,7 @@ ORDER = {
         "run_report",
         "training_report",
     ],
+    "tuning": ["fold_figures", "folds"],
     "export": ["by_package", "example", "formats", "standalone"],
     "export.standalone": ["images", "stain", "model", "proposals", "classification", "decision", "program"],
     "app": ["api", "commands", "library", "page", "arguments", "cli"],

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from malaria_cells.app.arguments.shared import Commands, add_annotation, add_label_meanings, add_recipe, command
-from malaria_cells.app.arguments.values import minutes, names, one_map
+from malaria_cells.app.arguments.values import count, minutes, names, one_map
 from malaria_cells.base.errors import InputError
 from malaria_cells.inference.engines import ENGINES
 
@@ -55,14 +55,18 @@ def add_crossvalidate(commands: Commands) -> None:
     """Add the command `crossvalidate`."""
 
     def crossvalidate(options: argparse.Namespace) -> int:
-        from malaria_cells.app.commands.crossvalidate import crossvalidate
+        from malaria_cells.app.commands.crossvalidate import Where, crossvalidate
         from malaria_cells.app.commands.crossvalidate_sets import crossvalidate_sets
 
+        if options.parallel is not None and options.cluster is None:
+            raise InputError("--parallel: applies to --cluster only; add --cluster local")
         if options.by == "data_set":
             if options.folds is not None:
                 raise InputError("--folds: applies to --by fold only; --by data_set trains once for each of `data_sets`")
+            if options.cluster is not None:
+                raise InputError("--cluster: applies to --by fold only; --by data_set trains one model after the other")
             return crossvalidate_sets(options.config, options.set, options.output)
-        return crossvalidate(options.config, options.set, options.folds or FOLDS, options.output)
+        return crossvalidate(options.config, options.set, options.folds or FOLDS, options.output, Where(options.cluster, options.parallel))
 
     parser = command(commands, "crossvalidate", "Cross-validate a config on the training images.", crossvalidate)
     add_recipe(parser)
@@ -78,6 +82,22 @@ def add_crossvalidate(commands: Commands) -> None:
         type=Path,
         default=Path("results/crossvalidation"),
         help="folder for the models of the folds and the table (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="local|ADDRESS",
+        help="train the folds at the same time by Ray, on this machine's processors or on the cluster at an address",
+    )
+    _add_parallel(parser)
+
+
+def _add_parallel(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--parallel",
+        type=count,
+        metavar="N",
+        help="trainings at a time on the cluster, each of which needs 1 to 2 GB of memory (default: one for each GPU, or each processor if "
+        "there is no GPU)",
     )
 
 
