@@ -249,7 +249,7 @@ ORDER = {
         "run_report",
         "training_report",
     ],
-    "tuning": ["fold_figures", "folds"],
+    "tuning": ["fold_figures", "folds", "space", "trials", "search", "outcome"],
     "export": ["by_package", "example", "formats", "standalone"],
     "export.standalone": ["images", "stain", "model", "proposals", "classification", "decision", "program"],
     "app": ["api", "commands", "library", "page", "arguments", "cli"],
@@ -275,6 +275,7 @@ ORDER = {
         "run_truth",
         "run_model",
         "run",
+        "tune",
     ],
     "app.page": ["markdown", "uploads", "view", "downloads", "review_file", "adapting", "panels", "app"],
 }

@@ -12,11 +12,12 @@ from malaria_cells.data.annotations import AnnotationSet
 from malaria_cells.data.dataset import DataSet
 from malaria_cells.data.splits import fold_images, split_images
 from malaria_cells.evaluation import detection_metrics
+from malaria_cells.fitting import run_folders
 from malaria_cells.inference.model_description import ABOUT, file_fingerprint
 from malaria_cells.inference.model_folder import load_detector
 from malaria_cells.inference.model_yaml import load_description
 from malaria_cells.results.training_report import write_training_files
-from malaria_cells.training.train_model import train_data_set
+from malaria_cells.training.train_model import Reporter, train_data_set
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,24 @@ def folds_of(config: Config, all_parts: list[DataSet]) -> list[Fold]:
     return [Fold(name, config.model_copy(update={"name": name}), parts) for name, parts in zip(names, all_parts, strict=True)]
 
 
-def trained_and_scored(fold: Fold) -> dict[str, Any]:
+def trained_and_scored(fold: Fold, report: Reporter = write_training_files) -> dict[str, Any]:
     """Train the model of a fold, unless it was trained before, and return its metrics on the fold.
+
+    A training that was interrupted goes on, if it was one of this config and these images.
+
+    Args:
+        fold: the training.
+        report: function that writes the report of the training.
 
     Raises:
         InputError: the config or the data are invalid, or the folder holds another model.
     """
     if not is_trained(fold.folder, fold.config, fold.parts):
-        train_data_set(fold.name, fold.config, fold.parts, resume=False, report=write_training_files)
+        is_begun = run_folders.is_there(run_folders.folder_of(fold.folder.parent, fold.name))
+        try:
+            train_data_set(fold.name, fold.config, fold.parts, resume=is_begun, report=report)
+        except run_folders.ResumeError:
+            train_data_set(fold.name, fold.config, fold.parts, resume=False, report=report)
     return _score(fold.folder, fold.held_out)
 
 

@@ -91,6 +91,34 @@ def add_crossvalidate(commands: Commands) -> None:
     _add_parallel(parser)
 
 
+def add_tune(commands: Commands) -> None:
+    """Add the command `tune`."""
+
+    def tune(options: argparse.Namespace) -> int:
+        from malaria_cells.app.commands.tune import TuneRequest, tune
+
+        return tune(TuneRequest(**{name: value for name, value in vars(options).items() if name != "command"}))
+
+    parser = command(commands, "tune", "Search better values of a config's keys by cross-validation.", tune)
+    add_recipe(parser)
+    parser.add_argument(
+        "--space", type=Path, required=True, help="YAML file of keys and their ranges, as in 'learning_rate: {log_uniform: [1e-4, 1e-2]}'"
+    )
+    parser.add_argument("--samples", type=count, default=20, metavar="N", help="combinations of values to try (default: %(default)s)")
+    parser.add_argument(
+        "--folds", type=int, choices=range(2, 21), default=FOLDS, metavar="K", help="number of folds, 2 to 20 (default: %(default)s)"
+    )
+    parser.add_argument("--metric", help="what is to become best, as the table of crossvalidate calls it (default: mAP50)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("results/tuning"), help="folder for the trials and the best config (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--cluster", default="local", metavar="local|ADDRESS", help="Ray cluster that trains (default: this machine's processors)"
+    )
+    _add_parallel(parser)
+    parser.add_argument("--resume", action="store_true", help="go on with an earlier search, perhaps with more samples")
+
+
 def _add_parallel(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--parallel",
