@@ -7,18 +7,20 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from malaria_cells.app.cli import main
 from malaria_cells.app.commands.crossvalidate import TABLE as FOLDS_TABLE
+from malaria_cells.app.commands.tune import TuneRequest, _check_same_data
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.ray_cluster import check_ray
-from malaria_cells.config import load_config
+from malaria_cells.config import load_config, make_config
 from malaria_cells.data.sample import write_sample
 from malaria_cells.tuning.outcome import difference, sentences, write_best, write_report
-from malaria_cells.tuning.space import load_space, points_of
+from malaria_cells.tuning.space import Point, load_space, points_of
 from malaria_cells.tuning.trials import FAILED, FINISHED, PLAN, STOPPED, TABLE, Journal
 
 SHORT = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 16, "image_size": [24, 24], "proposals": "watershed", "tta": 1}
@@ -188,6 +190,33 @@ def tiny(tmp_path_factory):
     settings |= {"labels": ["red blood cell", "leukocyte", "ring"], "ignore_labels": ["gametocyte", "trophozoite", "schizont", "difficult"]}
     (folder / "config.yaml").write_text(yaml.safe_dump(settings | SHORT))
     return folder
+
+
+def test_a_bad_trial_stops_after_a_fold_and_the_first_never(journal):
+    from malaria_cells.tuning.search import _scheduler
+
+    journal.folds = 4
+    asha = _scheduler(journal)  # it is told the earlier trials' 0.5, 0.6 and 0.9 after their first folds
+
+    def decision(number, *values):
+        trial = SimpleNamespace(trial_id=str(number), config={"trial": number})
+        asha.on_trial_add(None, trial)
+        result = {"figure": sum(values) / len(values), "training_iteration": len(values), "by_fold": [*values]}
+        return asha.on_trial_result(None, trial, result)
+
+    assert decision(4, 0.4) == "STOP"
+    assert decision(5, 0.95) == "CONTINUE"
+    assert decision(0, 0.1) == "CONTINUE"
+    assert decision(0, 0.1, 0.1, 0.1, 0.1) == "STOP"  # all folds are done
+
+
+def test_other_labels_of_a_start_model_are_refused(tmp_path):
+    made = [make_config({"labels": labels}, "test") for labels in (["ring"], ["ring", "schizont"])]
+    points = [Point({}, made[0]), Point({"start_from": "models/other"}, made[1])]
+    request = TuneRequest(tmp_path / "c.yaml", [], tmp_path / "space.yaml", 1, 2, None, tmp_path / "out")
+    _check_same_data(request, points, [made[0], made[0]])
+    with pytest.raises(InputError, match=r"space.yaml: start_from=models/other: has other labels than the config as it is"):
+        _check_same_data(request, points, made)
 
 
 def by_fold(path):

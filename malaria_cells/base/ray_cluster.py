@@ -3,6 +3,7 @@
 import importlib
 import logging
 import os
+import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -149,7 +150,7 @@ def at_work(folder: Path, log: Path, cpus: int) -> Iterator[None]:
         log.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"{error.filename}: {error.strerror} on the machine {os.uname().nodename}; the cluster's machines need the same folders for "
+            f"{error.filename}: {error.strerror} on the machine {platform.node()}; the cluster's machines need the same folders for "
             "config, images and output, such as a network drive"
         ) from error
     if "tensorflow" not in sys.modules:  # TensorFlow reads it when it starts

@@ -54,7 +54,7 @@ def write_best(journal: Journal, best: Trial, config: Config, command: str) -> P
     """
     path = journal.output / BEST
     keys = config.model_dump(mode="json", exclude_unset=True, exclude={"start_from"} if config.start_from is None else None)
-    comments = "".join(f"# {line}\n" for line in (f"Written by: {command}", *sentences(journal, best)))
+    comments = "".join(f"# {' '.join(line.split())}\n" for line in (f"Written by: {command}", *sentences(journal, best)))
     files.write_text(path, comments + yaml.safe_dump(keys, sort_keys=False, allow_unicode=True))
     return path
 

@@ -12,6 +12,7 @@ from malaria_cells.base.locks import locked
 from malaria_cells.base.ray_cluster import LOCAL, Share, check_ray, connected, share_of
 from malaria_cells.base.text import number_of
 from malaria_cells.config import Config
+from malaria_cells.config.data_keys import DataKeys
 from malaria_cells.data.dataset import DataSet, load_data_set, with_labels
 from malaria_cells.data.seen_before import say_seen
 from malaria_cells.inference.model_description import file_fingerprint
@@ -76,13 +77,14 @@ def tune(request: TuneRequest) -> int:
     points = points_of(request.space, space, request.config, request.set, request.samples)
     metric = _metric(request, points[0].config)
     configs = [_config_of(point, number, request) for number, point in enumerate(points)]
+    _check_same_data(request, points, configs)
     data = load_data_set(configs[0])
     if (start := start_of(configs[0])) is not None:
         say_seen(start.folder, {"cross-validated": images_to_fold(data)})
     parts = parts_of_folds(data, request.folds, configs[0])
     files.check_replaceable(request.output, PLAN)
     with locked(request.output, f"{request.output}: another search is writing to it; wait until it ends, or name another --output"):
-        plan = _plan(request, metric, configs[0], space, data)
+        plan = _plan(request, metric, points[0].config, space, data)
         journal = Journal.begin(request.output, plan, [point.values for point in points], request.resume)
         _say_start(journal, request)
         try:
@@ -124,6 +126,18 @@ def _config_of(point: Point, number: int, request: TuneRequest) -> Config:
     except InputError as error:
         raise InputError(f"{request.space}: {_described(point)}{error}") from error
     return config
+
+
+def _check_same_data(request: TuneRequest, points: list[Point], configs: list[Config]) -> None:
+    """Check that a start model that is searched for does not bring labels of its own: the trials score the same cells."""
+    keys = set(DataKeys.model_fields)
+    for point, config in zip(points, configs, strict=True):
+        here, there = configs[0].model_dump(include=keys), config.model_dump(include=keys)
+        if different := [key for key in here if here[key] != there[key]]:
+            raise InputError(
+                f"{request.space}: {_described(point)}has other {', '.join(different)} than the config as it is, so the figures cannot be "
+                "compared; set them in the config"
+            )
 
 
 def _described(point: Point) -> str:
