@@ -239,6 +239,29 @@ def test_folds_on_a_cluster_have_the_same_figures(tiny, tmp_path, ray_here, caps
 
 
 @pytest.mark.slow
+def test_a_trial_that_fails_is_a_row_with_its_reason(tmp_path, ray_here, capsys):
+    from ray import tune
+
+    from malaria_cells.tuning.search import _callback, _quiet, _scheduler
+
+    def failing(point):  # within the test, so that it is sent to the other process
+        if point["trial"] == 0:
+            raise InputError("weights: missing.h5: no such file\nsecond line")
+        if point["trial"] == 1:
+            raise KeyError("x")
+        os._exit(3)
+
+    journal = Journal.begin(tmp_path / "out", {"metric": "mAP50", "folds": 2}, [{}, {"epochs": 1}, {"epochs": 2}], resume=False)
+    run = tune.RunConfig(storage_path=str(tmp_path / "ray"), callbacks=[_callback(journal)], verbose=0)
+    with _quiet():
+        trials = tune.TuneConfig(scheduler=_scheduler(journal))
+        tune.Tuner(failing, param_space={"trial": tune.grid_search([0, 1, 2])}, tune_config=trials, run_config=run).fit()
+    rows = list(csv.DictReader((journal.output / TABLE).read_text(encoding="utf-8").splitlines()))
+    assert [row["reason"].split(";")[0] for row in rows] == ["weights: missing.h5: no such file", "KeyError: 'x'", "its process died"]
+    assert "the config as it is (unchanged): failed: weights: missing.h5: no such file; none finished yet" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_a_search_that_was_killed_goes_on(repository, tiny, tmp_path, ray_here, capsys):
     # The weights are missing, which is noticed when the network is made.
     space = space_of(tmp_path, {"learning_rate": {"log_uniform": [1e-3, 1e-2]}, "weights": {"choice": ["none", "missing.weights.h5"]}})

@@ -148,14 +148,21 @@ def _say(journal: Journal, trial: Trial, what: str) -> None:
 
 
 def _reason(trial: Any) -> str:
-    """The reason of a failed trial in one line."""
-    error = trial.get_pickled_error()
+    """The reason of a failed trial in one line, from the files in which Tune keeps the exception and its traceback."""
+    from ray import cloudpickle
+    from ray.exceptions import RayActorError
+
+    # Tune's `get_pickled_error` reads a copy of the file that is made later.
+    path = trial.pickled_error_file
+    if path is None or not Path(path).is_file():
+        lines = Path(trial.error_file).read_text(encoding="utf-8").strip().splitlines() if trial.error_file else []
+        return lines[-1].strip() if lines else "unknown"
+    error = cloudpickle.loads(Path(path).read_bytes())
     while isinstance(getattr(error, "cause", None), BaseException):
         error = error.cause
-    if error is not None:
-        return reason(error) if isinstance(error, InputError) else f"{type(error).__name__}: {reason(error)}"
-    lines = [line for line in (trial.get_error() or "").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "its process died"
+    if isinstance(error, RayActorError):
+        return "its process died; perhaps memory was short: run fewer at once by --parallel"
+    return reason(error) if isinstance(error, InputError) else f"{type(error).__name__}: {reason(error)}"
 
 
 @contextmanager
