@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,15 @@ def sample(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "sample"
     write_sample(folder, training=8, test=4, seed=7, size_wh=(640, 480))
     return folder
+
+
+@pytest.fixture(scope="session")
+def ray_here() -> Iterator[None]:
+    """A Ray cluster of this machine's processors, one for the whole session; commands use it as it is there."""
+    from malaria_cells.base.ray_cluster import LOCAL, connected
+
+    with connected(LOCAL):
+        yield
 
 
 @pytest.fixture(scope="session")

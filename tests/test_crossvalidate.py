@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from malaria_cells.app.cli import main
-from malaria_cells.app.commands.crossvalidate import TABLE, _mean_and_error, is_trained, summary, table
+from malaria_cells.app.commands.crossvalidate import TABLE, summary, table
 from malaria_cells.app.commands.crossvalidate_sets import _hold_out, _with_fields_of_view
 from malaria_cells.base.errors import InputError
 from malaria_cells.config import load_config, make_config
@@ -20,6 +20,8 @@ from malaria_cells.inference.model_description import ABOUT, file_fingerprint
 from malaria_cells.inference.model_yaml import load_description
 from malaria_cells.training.errors_elsewhere import read_elsewhere
 from malaria_cells.training.two_stage_data import check_single_cells
+from malaria_cells.tuning.fold_figures import mean_and_error
+from malaria_cells.tuning.folds import is_trained
 from tests.test_leaks import NAMES, slides
 
 SHORT = {"epochs": 1, "steps_per_epoch": 4, "batch_size": 16, "image_size": "[24, 24]", "proposals": "watershed", "tta": 1}
@@ -170,9 +172,9 @@ def test_copies_of_what_is_left_out_are_not_trained_on(tmp_path, caplog):
 
 
 def test_mean_and_standard_error_by_hand():
-    assert _mean_and_error([0.8, None, 0.9, 1.0]) == pytest.approx((0.9, 0.1 / 3**0.5))
-    assert _mean_and_error([0.8]) == (0.8, None)
-    assert _mean_and_error([None]) is None
+    assert mean_and_error([0.8, None, 0.9, 1.0]) == pytest.approx((0.9, 0.1 / 3**0.5))
+    assert mean_and_error([0.8]) == (0.8, None)
+    assert mean_and_error([None]) is None
 
 
 def test_table_and_summary():

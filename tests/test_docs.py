@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from malaria_cells.app.cli import main
+from malaria_cells.app.cli import _parser, main
 from malaria_cells.data.annotations.readers import table
 from malaria_cells.data.sample import write_sample
+from malaria_cells.tuning.space import load_space
 
 
 def blocks(text, language):
@@ -88,6 +89,18 @@ def test_every_command_of_the_export_page_works(repository, untrained_model, tmp
             assert (program, main(arguments)) == ("malaria-cells", 0)
     by_example, by_run = (len(Path(name).read_text().splitlines()) for name in ("cells.csv", "results/detections.csv"))
     assert by_example == by_run > 20
+
+
+def test_commands_and_spaces_of_the_tuning_page_are_read(repository, tmp_path):
+    """The trainings are those of tests/test_tune.py; here every option and key is one that there is."""
+    text = (repository / "docs" / "tune.md").read_text(encoding="utf-8")
+    (space,) = blocks(text, "yaml")
+    (tmp_path / "space.yaml").write_text(space)
+    (tmp_path / "my_smears.yaml").write_text("train_images: my_smears")
+    assert len(load_space(tmp_path / "space.yaml", tmp_path / "my_smears.yaml", [])) == 4
+    lines = [shlex.split(line) for block in blocks(text, "sh") for line in block.splitlines()]
+    assert [line[0] for line in lines] == ["malaria-cells"] * 3
+    assert [_parser().parse_args(line[1:]).config.name for line in lines] == ["my_smears.yaml", "best.yaml", "my_smears.yaml"]
 
 
 def test_links_of_the_documents_lead_somewhere(repository):

@@ -11,7 +11,7 @@ import pytest
 ORDER = {
     "": [
         *("base", "config", "data", "models", "fitting", "proposals", "inference", "evaluation", "training"),
-        *("results", "cluster", "export", "app"),
+        *("results", "cluster", "tuning", "export", "app"),
     ],
     "base": [
         "errors",
@@ -22,6 +22,7 @@ ORDER = {
         "keras_cv_parts",
         "host_process",
         "tensorflow_setup",
+        "ray_cluster",
         "text",
         "file_names",
         "files",
@@ -243,6 +244,7 @@ ORDER = {
         "training_report",
     ],
     "cluster": ["installed", "places", "images", "rows", "output", "tries", "worker", "pipeline"],
+    "tuning": ["fold_figures", "folds", "space", "trials", "search", "outcome"],
     "export": ["by_package", "example", "formats", "standalone"],
     "export.standalone": ["images", "stain", "model", "proposals", "classification", "decision", "program"],
     "app": ["api", "commands", "library", "page", "arguments", "cli"],
@@ -272,6 +274,7 @@ ORDER = {
         "run",
         "run_cluster",
         "report",
+        "tune",
     ],
     "app.page": ["markdown", "uploads", "view", "downloads", "review_file", "adapting", "panels", "app"],
 }

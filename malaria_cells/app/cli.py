@@ -11,7 +11,7 @@ from pathlib import Path
 
 from malaria_cells.app.arguments.data import add_convert, add_download, add_explore, add_formats, add_keys, add_sample
 from malaria_cells.app.arguments.detection import INPUT_RANGES, add_run
-from malaria_cells.app.arguments.models import add_adapt, add_crossvalidate, add_export, add_train
+from malaria_cells.app.arguments.models import add_adapt, add_crossvalidate, add_export, add_train, add_tune
 from malaria_cells.app.arguments.views import add_gallery, add_page, add_report
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.shipped import or_shipped
@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         add_run,
         add_adapt,
         add_crossvalidate,
+        add_tune,
         add_download,
         add_explore,
         add_page,

@@ -152,7 +152,7 @@ def _lay_over(content: dict[str, Any], key: str, value: Any) -> None:
         content[key] = value
 
 
-def _known_keys() -> list[str]:
+def known_keys() -> list[str]:
     """All keys, including nested keys such as refiner.model."""
     keys = list(Config.model_fields)
     for key, field in Config.model_fields.items():
@@ -171,7 +171,7 @@ def _explain(problem: Any, source: str) -> str:
     key = _key(problem["loc"])
     if problem["type"] == "extra_forbidden":
         plain = ".".join(part for part in key.split(".") if not part.isdigit())  # without the index of a list entry
-        return f"{source}: unknown key '{shortened(key)}'{nearest(plain, _known_keys())}; the keys are listed in docs/config.md"
+        return f"{source}: unknown key '{shortened(key)}'{nearest(plain, known_keys())}; the keys are listed in docs/config.md"
     message = shortened(problem["msg"].removeprefix("Value error, "), MAX_MESSAGE)
     if not key:
         return f"{source}: {message}"

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from malaria_cells.app.arguments.shared import Commands, add_annotation, add_label_meanings, add_recipe, command
-from malaria_cells.app.arguments.values import minutes, names, one_map
+from malaria_cells.app.arguments.values import count, minutes, names, one_map
 from malaria_cells.base.errors import InputError
 from malaria_cells.inference.engines import ENGINES
 
@@ -55,14 +55,18 @@ def add_crossvalidate(commands: Commands) -> None:
     """Add the command `crossvalidate`."""
 
     def crossvalidate(options: argparse.Namespace) -> int:
-        from malaria_cells.app.commands.crossvalidate import crossvalidate
+        from malaria_cells.app.commands.crossvalidate import Where, crossvalidate
         from malaria_cells.app.commands.crossvalidate_sets import crossvalidate_sets
 
+        if options.parallel is not None and options.cluster is None:
+            raise InputError("--parallel: applies to --cluster only; add --cluster local")
         if options.by == "data_set":
             if options.folds is not None:
                 raise InputError("--folds: applies to --by fold only; --by data_set trains once for each of `data_sets`")
+            if options.cluster is not None:
+                raise InputError("--cluster: applies to --by fold only; --by data_set trains one model after the other")
             return crossvalidate_sets(options.config, options.set, options.output)
-        return crossvalidate(options.config, options.set, options.folds or FOLDS, options.output)
+        return crossvalidate(options.config, options.set, options.folds or FOLDS, options.output, Where(options.cluster, options.parallel))
 
     parser = command(commands, "crossvalidate", "Cross-validate a config on the training images.", crossvalidate)
     add_recipe(parser)
@@ -78,6 +82,50 @@ def add_crossvalidate(commands: Commands) -> None:
         type=Path,
         default=Path("results/crossvalidation"),
         help="folder for the models of the folds and the table (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="local|ADDRESS",
+        help="train the folds at the same time by Ray, on this machine's processors or on the cluster at an address",
+    )
+    _add_parallel(parser)
+
+
+def add_tune(commands: Commands) -> None:
+    """Add the command `tune`."""
+
+    def tune(options: argparse.Namespace) -> int:
+        from malaria_cells.app.commands.tune import TuneRequest, tune
+
+        return tune(TuneRequest(**{name: value for name, value in vars(options).items() if name != "command"}))
+
+    parser = command(commands, "tune", "Search better values of a config's keys by cross-validation.", tune)
+    add_recipe(parser)
+    parser.add_argument(
+        "--space", type=Path, required=True, help="YAML file of keys and their ranges, as in 'learning_rate: {log_uniform: [1e-4, 1e-2]}'"
+    )
+    parser.add_argument("--samples", type=count, default=20, metavar="N", help="combinations of values to try (default: %(default)s)")
+    parser.add_argument(
+        "--folds", type=int, choices=range(2, 21), default=FOLDS, metavar="K", help="number of folds, 2 to 20 (default: %(default)s)"
+    )
+    parser.add_argument("--metric", help="what is to become best, as the table of crossvalidate calls it (default: mAP50)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("results/tuning"), help="folder for the trials and the best config (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--cluster", default="local", metavar="local|ADDRESS", help="Ray cluster that trains (default: this machine's processors)"
+    )
+    _add_parallel(parser)
+    parser.add_argument("--resume", action="store_true", help="go on with an earlier search, perhaps with more samples")
+
+
+def _add_parallel(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--parallel",
+        type=count,
+        metavar="N",
+        help="trainings at a time on the cluster, each of which needs 1 to 2 GB of memory (default: one for each GPU, or each processor if "
+        "there is no GPU)",
     )
 
 

@@ -1,39 +1,38 @@
 """``crossvalidate``: estimates the figures of a config and their standard errors without the test part."""
 
-import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
-from malaria_cells.base.progress import progress
-from malaria_cells.base.text import rounded
-from malaria_cells.config import Config, load_config
-from malaria_cells.data.annotations import AnnotationSet
-from malaria_cells.data.dataset import DataSet, load_data_set, with_labels
+from malaria_cells.base.ray_cluster import check_ray, connected, results_of, share_of
+from malaria_cells.base.text import number_of, rounded
+from malaria_cells.config import load_config
+from malaria_cells.data.dataset import load_data_set, with_labels
 from malaria_cells.data.seen_before import say_seen
-from malaria_cells.data.splits import fold_images, split_images
-from malaria_cells.evaluation import detection_metrics
-from malaria_cells.evaluation.by_data_set import DETECTION, at
-from malaria_cells.inference.model_description import ABOUT, file_fingerprint
-from malaria_cells.inference.model_folder import load_detector
-from malaria_cells.inference.model_yaml import load_description
-from malaria_cells.results.training_report import write_training_files
 from malaria_cells.training.start_model import start_of, with_start
-from malaria_cells.training.train_model import train_data_set
+from malaria_cells.tuning.fold_figures import figures_of, mean_and_error
+from malaria_cells.tuning.folds import Fold, folds_of, images_to_fold, is_trained, parts_of_folds, trained_and_scored
 
 TABLE = "crossvalidation.json"
 
-_CLASSIFICATION: dict[str, tuple[str, ...]] = {
-    "accuracy": ("accuracy",),
-    "macro F1": ("macro_f1",),
-    "balanced accuracy": ("balanced_accuracy",),
-}
+
+@dataclass(frozen=True)
+class Where:
+    """Where trainings run.
+
+    Attributes:
+        cluster: ``local`` or the address of a Ray cluster; None: one after the other in this process.
+        parallel: how many run at once on the cluster; None: as many as there are graphics processors, or processors.
+    """
+
+    cluster: str | None = None
+    parallel: int | None = None
 
 
-def crossvalidate(config_path: Path, overrides: list[str], folds: int, output: Path) -> int:
+def crossvalidate(config_path: Path, overrides: list[str], folds: int, output: Path, where: Where | None = None) -> int:
     """Train once for each fold on the other folds, and score on the fold. A fold that was trained before is only scored again.
 
     The folds divide the training and validation images. Each training draws its validation part, by which thresholds are chosen, from
@@ -44,77 +43,62 @@ def crossvalidate(config_path: Path, overrides: list[str], folds: int, output: P
         overrides: ``KEY=VALUE`` for the config.
         folds: number of folds.
         output: folder for the models ``fold1`` .. and `TABLE`.
+        where: where the trainings run; None: in this process. The figures are the same.
 
     Returns:
         Exit code.
 
     Raises:
-        InputError: the config or the data are invalid.
+        InputError: the config or the data are invalid, or Ray is asked for and not there.
     """
+    where = where or Where()
+    if where.cluster is not None:
+        check_ray("--cluster")
     config = with_start(with_labels(load_config(config_path, overrides))).model_copy(update={"output_models": str(output)})
     data = load_data_set(config)
-    keys = {p.key for part in (data.train, data.validation) for p in part.images}
-    images = data.all_images.subset(keys)
     start = start_of(config)
-    seen_before = {} if start is None else say_seen(start.folder, {"cross-validated": images})
-    scored: list[dict[str, Any]] = []
-    for number, held_out in enumerate(fold_images(images, folds, config.random_state), start=1):
-        name = f"fold{number}"
-        print(f"fold {number} of {folds}: {len(held_out)} images held out", flush=True)
-        rest = images.subset(keys - {p.key for p in held_out.images})
-        train, validation = split_images(rest, config.validation_size, config.random_state)
-        fold_config = config.model_copy(update={"name": name})
-        parts = DataSet(train, validation, held_out, data.single_cells)
-        if not is_trained(output / name, fold_config, parts):
-            train_data_set(name, fold_config, parts, resume=False, report=write_training_files)
-        scored.append(_score(output / name, held_out))
-        files.write_json(output / TABLE, summary(scored, folds, overrides) | seen_before)
-    print(table(scored))
+    seen_before = {} if start is None else say_seen(start.folder, {"cross-validated": images_to_fold(data)})
+    jobs = folds_of(config, parts_of_folds(data, folds, config))
+    scored: dict[int, dict[str, Any]] = {}
+    for index, metrics in _one_by_one(jobs) if where.cluster is None else _on_cluster(jobs, where.cluster, where.parallel):
+        scored[index] = metrics
+        files.write_json(output / TABLE, summary([scored[i] for i in sorted(scored)], folds, overrides) | seen_before)
+    print(table([scored[i] for i in sorted(scored)]))
     print(f"figures of each fold: {output / TABLE}")
     return 0
 
 
-def is_trained(folder: Path, config: Config, parts: DataSet) -> bool:
-    """Whether the folder holds the model of this config and these images.
+def _one_by_one(folds: list[Fold]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for index, fold in enumerate(folds):
+        print(f"fold {index + 1} of {len(folds)}: {len(fold.held_out)} images held out", flush=True)
+        yield index, trained_and_scored(fold)
+
+
+def _on_cluster(folds: list[Fold], cluster: str, parallel: int | None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield index and metrics of each fold when it is done.
 
     Raises:
-        InputError: the folder holds another model.
+        InputError: a fold could not be trained; the others are finished before.
     """
-    if not (folder / ABOUT).is_file():
-        return False
-    fingerprints = load_description(folder)[0].fingerprints
-    expected = {"config": file_fingerprint(config.to_yaml())} | {part: images.fingerprint for part, images in parts.all_parts.items()}
-    if any(fingerprints.get(key) != value for key, value in expected.items()):
-        raise InputError(f"{folder}: holds a model of another config or other images; choose another --output, or remove the folder")
-    print(f"{folder}: trained before")
-    return True
-
-
-def _score(folder: Path, held_out: AnnotationSet) -> dict[str, Any]:
-    detector, description = load_detector(folder)
-    if not description.has_background:
-        return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["test"]
-    images = list(held_out.images)
-    detections = [detector.detect(p.path) for p in progress(images, len(images), "detecting", "image")]
-    return detection_metrics(images, detections, held_out.labels, None).to_json()
-
-
-def _figures(scored: list[dict[str, Any]]) -> dict[str, list[float | None]]:
-    """The values of each figure of the table by fold; None if a fold lacks the figure."""
-    paths = DETECTION if "mAP50" in scored[0] else _CLASSIFICATION
-    return {heading: [at(metrics, path) for metrics in scored] for heading, path in paths.items()}
-
-
-def _mean_and_error(values: list[float | None]) -> tuple[float, float | None] | None:
-    """Mean over the folds that have the figure, and its standard error; None if no fold has it.
-
-    The standard error is slightly too small, since any two trainings share most of their images (Bengio and Grandvalet 2004, JMLR 5,
-    1089-1105).
-    """
-    present = [v for v in values if v is not None]
-    if not present:
-        return None
-    return float(np.mean(present)), float(np.std(present, ddof=1) / np.sqrt(len(present))) if len(present) > 1 else None
+    for fold in folds:
+        is_trained(fold.folder, fold.config, fold.parts)  # refuses a folder of another model before anything is trained
+    failed: list[str] = []
+    logs = [fold.folder.with_name(f"{fold.name}.log") for fold in folds]
+    with connected(cluster):
+        share = share_of(len(folds), parallel)
+        what = f"{share.at_once} at once, {number_of(share.cpus, 'processor')} each"
+        print(f"{len(folds)} folds, {what}; what each says: {logs[0]} ..", flush=True)
+        for done, (index, result) in enumerate(results_of(trained_and_scored, folds, share, logs), start=1):
+            said = f"fold {index + 1} ({done} of {len(folds)} done)"
+            if isinstance(result, InputError):
+                failed.append(f"fold {index + 1}: {result}")
+                print(f"{said}: failed", flush=True)
+                continue
+            figures = ", ".join(f"{heading} {rounded(values[0])}" for heading, values in list(figures_of([result]).items())[:2])
+            print(f"{said}: {figures} on {number_of(len(folds[index].held_out), 'image')}", flush=True)
+            yield index, result
+    if failed:
+        raise InputError("\n".join([*failed, "the other folds are finished; the same command trains what is missing"]))
 
 
 def summary(scored: list[dict[str, Any]], folds: int, overrides: list[str]) -> dict[str, Any]:
@@ -125,7 +109,7 @@ def summary(scored: list[dict[str, Any]], folds: int, overrides: list[str]) -> d
         folds: number of folds.
         overrides: ``KEY=VALUE`` for the config.
     """
-    means = {heading: _mean_and_error(values) or (None, None) for heading, values in _figures(scored).items()}
+    means = {heading: mean_and_error(values) or (None, None) for heading, values in figures_of(scored).items()}
     return {
         "folds": folds,
         "finished": len(scored),
@@ -144,11 +128,11 @@ def table(scored: list[dict[str, Any]], heading: str = "fold", names: list[str] 
         heading: heading of the first column.
         names: names of the folds; None: their numbers.
     """
-    figures = _figures(scored)
+    figures = figures_of(scored)
     rows = [(heading, *figures)]
     names = names or [str(number) for number in range(1, len(scored) + 1)]
     rows += [(name, *map(rounded, values)) for name, values in zip(names, zip(*figures.values(), strict=True), strict=True)]
-    means = (_mean_and_error(values) or (None, None) for values in figures.values())
+    means = (mean_and_error(values) or (None, None) for values in figures.values())
     cells = (rounded(mean) + ("" if error is None else f" ± {rounded(error)}") for mean, error in means)
     rows.append(("mean ± standard error", *cells))
     head, *body = (f"| {' | '.join(row)} |" for row in rows)

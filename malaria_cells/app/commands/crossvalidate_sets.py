@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from malaria_cells.app.commands.crossvalidate import TABLE, is_trained, summary, table
+from malaria_cells.app.commands.crossvalidate import TABLE, summary, table
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import number_of
@@ -22,6 +22,7 @@ from malaria_cells.results.training_report import write_training_files
 from malaria_cells.training.errors_elsewhere import as_elsewhere, content_of, measured_evidence
 from malaria_cells.training.start_model import start_of, with_start
 from malaria_cells.training.train_model import train_data_set
+from malaria_cells.tuning.folds import is_trained
 
 log = logging.getLogger(__name__)
 
