@@ -263,7 +263,7 @@ def test_a_trial_that_fails_is_a_row_with_its_reason(tmp_path, ray_here, capsys)
 
 @pytest.mark.slow
 def test_a_search_that_was_killed_goes_on(repository, tiny, tmp_path, ray_here, capsys):
-    # The weights are missing, which is noticed when the network is made.
+    # That this network takes no weights is noticed when it is made.
     space = space_of(tmp_path, {"learning_rate": {"log_uniform": [1e-3, 1e-2]}, "weights": {"choice": ["none", "missing.weights.h5"]}})
     out = tmp_path / "out"
     command = ["tune", f"--config={tiny / 'config.yaml'}", f"--space={space}", "--samples=2", "--folds=2", f"--output={out}"]
@@ -288,7 +288,7 @@ def test_a_search_that_was_killed_goes_on(repository, tiny, tmp_path, ray_here, 
     assert [rows[n]["state"] for n in "012"].count("failed") == 1
     assert rows["0"]["state"] == "finished"
     (reason,) = (row["reason"] for row in rows.values() if row["state"] == "failed")
-    assert "missing.weights.h5" in reason
+    assert "'compact' has no pretrained backbone" in reason
     assert "1 trial failed, first: trial" in said
     best = load_config(out / "best.yaml")
     assert best.weights == "none"

@@ -160,7 +160,7 @@ def _say_start(journal: Journal, request: TuneRequest) -> None:
     if n_trials <= request.samples:
         print(f"{request.space}: has {number_of(n_trials - 1, 'combination')}, so {request.samples} cannot be drawn; all are tried")
     done = f", {ended} done before" if ended else ""
-    print(f"{number_of(n_trials, 'trial')} (the config as it is, and {n_trials - 1} others), {journal.folds} folds each{done}", flush=True)
+    print(f"{number_of(n_trials, 'trial')} (the first is the config as it is), {journal.folds} folds each{done}", flush=True)
 
 
 def _finish(journal: Journal, space: list[Dimension], points: list[Point], request: TuneRequest) -> int:
