@@ -76,6 +76,8 @@ class Process:
 class Optimizer:
     """Has a learning rate as Keras's have: one that callbacks set, or one by the number of steps, which cannot be set."""
 
+    built = True
+
     def __init__(self, config):
         self.by_steps, self.rate, self.iterations = config.schedule == "cosine", config.learning_rate, 0
 

@@ -89,7 +89,7 @@ def _model(request: ReportRequest, run: "ClusterOutput") -> tuple[LoadedModel, P
         raise InputError(f"{model}: the model of the run is not there; name it with --model")
     if fingerprint_of(model) != run.plan.fingerprint:
         raise InputError(f"{model}: is not the model of the run, its files are others; name that one with --model")
-    return load(RunRequest("", request.output, model, engine=run.plan.engine, **run.plan.options), model, 1), model
+    return load(RunRequest("", request.output, model, engine=run.plan.engine, **run.plan.options), model), model
 
 
 def _results(run: "ClusterOutput", loaded: LoadedModel, select: str | None) -> RunResults:

@@ -73,7 +73,7 @@ def run_cluster(request: ClusterRequest) -> int:
     model = shipped() if request.run.model is None else request.run.model
     if not model.exists():
         raise InputError(f"--model {model}: no such model; train.py writes models to the folder `output_models` (models/)")
-    loaded = load(request.run, model, 1)
+    loaded = load(request.run, model)
     if not loaded.detects and request.run.mode != "detect":
         raise InputError(f"--model {model}: classifies whole images, and --cluster detects cells only; leave --cluster out")
     cell_schema(loaded.labels), count_schema(loaded.labels)  # refuses labels that are other columns' names

@@ -36,7 +36,7 @@ class LoadedModel:
     engine: str = "keras"
 
 
-def load(request: RunRequest, model: Path, n_images: int) -> LoadedModel:
+def load(request: RunRequest, model: Path, n_images: int = 1) -> LoadedModel:
     """Load a model folder or a bare Keras file, with the settings of the request, for so many images.
 
     An image for each core is worked on at the same time if there are enough, and the networks take one thread for each: on two cores this
