@@ -243,7 +243,7 @@ ORDER = {
         "run_report",
         "training_report",
     ],
-    "cluster": ["installed", "places", "images", "rows", "output", "tries", "worker", "pipeline"],
+    "cluster": ["places", "images", "rows", "output", "tries", "worker", "pipeline"],
     "tuning": ["fold_figures", "folds", "space", "trials", "search", "outcome"],
     "export": ["by_package", "example", "formats", "standalone"],
     "export.standalone": ["images", "stain", "model", "proposals", "classification", "decision", "program"],

@@ -33,20 +33,21 @@ class Share:
     gpus: int
 
 
-def check_ray(asked_by: str, module: str = "ray") -> None:
-    """Check that Ray is installed.
+def check_installed(what: str, *modules: str) -> None:
+    """Check that libraries of the extra are installed.
 
     Args:
-        asked_by: the command or option that needs it, for the message.
-        module: the part of Ray that is needed.
+        what: flag or command that needs them, with which the message begins.
+        modules: names of modules.
 
     Raises:
-        InputError: it is not installed.
+        InputError: one is missing.
     """
-    try:
-        importlib.import_module(module)
-    except ImportError as error:
-        raise InputError(f"{asked_by}: needs Ray ({reason(error)}); {EXTRA}") from None
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise InputError(f"{what}: needs {module.split('.')[0]} ({reason(error)}); install it with: {EXTRA}") from None
 
 
 @contextmanager
@@ -57,6 +58,7 @@ def connected(cluster: str) -> Iterator[None]:
         InputError: there is no cluster at the address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent elsewhere
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # errors come as exceptions, too
     import ray
 
     if ray.is_initialized():

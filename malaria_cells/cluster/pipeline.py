@@ -6,18 +6,17 @@ Ray Data hands out the parts, starts processes as there are processors, and give
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.progress import progress
+from malaria_cells.base.ray_cluster import LOCAL, connected
 from malaria_cells.cluster.images import UnreachableError
 from malaria_cells.cluster.output import ClusterOutput
 from malaria_cells.cluster.tries import MAX_TRIES, Tries
 from malaria_cells.cluster.worker import Job, PartDetector, PartWriter
 
-LOCAL = "local"
 MAX_WRITERS = 16
 TRIES = "malaria_cells_tries"  # name of the process that records which image each worker is at
 
@@ -35,35 +34,6 @@ class Done:
     images: int = 0
     failures: int = 0
     interrupted: bool = False
-
-
-@contextmanager
-def connected(cluster: str) -> Iterator[None]:
-    """Connect to a cluster, or start one of this machine's processors if it is ``local``; a connection that is there is used.
-
-    Raises:
-        InputError: there is no cluster at the address.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent elsewhere
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # errors come as exceptions, too
-    import ray
-    import ray.data
-
-    if ray.is_initialized():
-        yield
-        return
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    try:
-        ray.init(address=cluster, **quiet, **({"include_dashboard": False} if cluster == LOCAL else {}))
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"--cluster {cluster}: cannot be reached ({error}); give the address of a head node that `ray start --head` printed, "
-            f"or '{LOCAL}' for this machine"
-        ) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 class _ToldTries:

@@ -7,7 +7,7 @@ from typing import Any
 
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
-from malaria_cells.base.ray_cluster import check_ray, connected, results_of, share_of
+from malaria_cells.base.ray_cluster import check_installed, connected, results_of, share_of
 from malaria_cells.base.text import number_of, rounded
 from malaria_cells.config import load_config
 from malaria_cells.data.dataset import load_data_set, with_labels
@@ -53,7 +53,7 @@ def crossvalidate(config_path: Path, overrides: list[str], folds: int, output: P
     """
     where = where or Where()
     if where.cluster is not None:
-        check_ray("--cluster")
+        check_installed("--cluster", "ray")
     config = with_start(with_labels(load_config(config_path, overrides))).model_copy(update={"output_models": str(output)})
     data = load_data_set(config)
     start = start_of(config)

@@ -53,7 +53,7 @@ def report(request: ReportRequest) -> int:
     Raises:
         InputError: the source is no finished run, or its model is not at hand.
     """
-    from malaria_cells.cluster.installed import check_installed
+    from malaria_cells.base.ray_cluster import check_installed
 
     check_installed("report", "pyarrow", "fsspec")
     from malaria_cells.cluster.output import ClusterOutput

@@ -59,7 +59,7 @@ def run_cluster(request: ClusterRequest) -> int:
     Raises:
         InputError: the request is invalid, or cluster or store cannot be reached.
     """
-    from malaria_cells.cluster.installed import check_installed
+    from malaria_cells.base.ray_cluster import check_installed
 
     check_installed("--cluster", "pyarrow", "fsspec", "ray.data")
     from malaria_cells.cluster.images import find_images

@@ -9,7 +9,7 @@ from typing import Any
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError, nearest
 from malaria_cells.base.locks import locked
-from malaria_cells.base.ray_cluster import LOCAL, Share, check_ray, connected, share_of
+from malaria_cells.base.ray_cluster import LOCAL, Share, check_installed, connected, share_of
 from malaria_cells.base.text import number_of
 from malaria_cells.config import Config
 from malaria_cells.config.data_keys import DataKeys
@@ -72,7 +72,7 @@ def tune(request: TuneRequest) -> int:
     Raises:
         InputError: config, space or data are invalid, Ray is not installed, the output holds another search, or no trial finished.
     """
-    check_ray("tune", "ray.tune")
+    check_installed("tune", "ray.tune")
     space = load_space(request.space, request.config, request.set)
     points = points_of(request.space, space, request.config, request.set, request.samples)
     metric = _metric(request, points[0].config)
