@@ -4,7 +4,7 @@
 # make test-quick   the tests that train nothing
 # make test-lowest  the quick tests with the oldest libraries that pyproject.toml admits
 # make test-page    the page in a real browser
-# make bench        how fast it is, beside its peers: 20 minutes, with nothing else on the machine
+# make bench        how fast it is, beside its peers: 40 minutes, with nothing else on the machine
 # make torture      ten thousand mutated inputs for each reader, and kills at random moments: an hour
 # make audit        known vulnerabilities of the libraries in the lock file, from the network
 # make docs         the documentation as a site
