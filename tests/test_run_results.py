@@ -1,5 +1,6 @@
 """Results of more images than are held in memory."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -40,6 +41,18 @@ def test_memory_does_not_grow_with_the_images():
     for n in range(10):
         held[str(n)] = detections(50)
     assert sum(isinstance(result, Detections) for result in held._held.values()) == 2
+
+
+def test_several_threads_read_what_is_theirs():
+    held, expected = HeldResults(in_memory=0), {str(n): detections(20 + n) for n in range(40)}
+    for key, result in expected.items():
+        held[key] = result
+
+    def is_whole(key):
+        return all(np.array_equal(getattr(held[key], name), getattr(expected[key], name)) for name in COLUMNS)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(is_whole, list(expected) * 10))
 
 
 def test_probabilities_of_whole_images_stay_as_they_are(monkeypatch):

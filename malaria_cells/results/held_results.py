@@ -1,6 +1,7 @@
 """The results of a run by image: those of the first images in memory, those of further ones in a temporary file."""
 
 import tempfile
+import threading
 import weakref
 from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass, fields, replace
@@ -39,6 +40,7 @@ class HeldResults(MutableMapping[str, Any]):
         self._in_memory = in_memory
         self._held: dict[str, Any] = {}
         self._file: Any = None
+        self._lock = threading.Lock()  # of the file's position: several threads may draw what is held
         self._no_cells: Detections | None = None
 
     def __setitem__(self, key: str, result: Any) -> None:
@@ -72,18 +74,20 @@ class HeldResults(MutableMapping[str, Any]):
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it is open as long as the results are held
             weakref.finalize(self, self._file.close)
         columns = [np.ascontiguousarray(getattr(detections, name)) for name in COLUMNS]
-        start = self._file.seek(0, 2)
-        for column in columns:
-            self._file.write(column.tobytes())
+        with self._lock:
+            start = self._file.seek(0, 2)
+            for column in columns:
+                self._file.write(column.tobytes())
         if self._no_cells is None:
             self._no_cells = detections[np.zeros(len(detections), dtype=bool)]
         rest = replace(self._no_cells, names=detections.names, judged=detections.judged)
         return _Stored(start, tuple((column.dtype, column.shape) for column in columns), rest)
 
     def _loaded(self, stored: _Stored) -> Detections:
-        self._file.seek(stored.start)
         columns: dict[str, Any] = {}
-        for name, (dtype, shape) in zip(COLUMNS, stored.layout, strict=True):
-            content = bytearray(self._file.read(int(np.prod(shape)) * dtype.itemsize))  # arrays of bytes could not be written to
-            columns[name] = np.frombuffer(content, dtype=dtype).reshape(shape)
+        with self._lock:
+            self._file.seek(stored.start)
+            for name, (dtype, shape) in zip(COLUMNS, stored.layout, strict=True):
+                content = bytearray(self._file.read(int(np.prod(shape)) * dtype.itemsize))  # arrays of bytes could not be written to
+                columns[name] = np.frombuffer(content, dtype=dtype).reshape(shape)
         return replace(stored.rest, **columns)
