@@ -21,7 +21,7 @@ MIN_RED_CELLS = 5  # red cells of an image that its median needs
 IS_RED_CELL = 0.5  # probability of a red cell, infected or not, from which a candidate counts for the median
 MAY_BE_RED_CELL = 0.05  # probability of a red cell from which a candidate is compared at all: so much its infection's may be at most
 # Relative evidence after one view, in natural logarithms of the odds, from which a cell is seen in all views: twelve times the odds of the
-# median red cell. Any value from 0 to 2.5 finds the same infected cells and false alarms in six laboratories' images (docs/results.md).
+# median red cell. Any value from 1 to 2.5 finds the same infected cells and false alarms in six laboratories' images (docs/results.md).
 FURTHER_VIEWS = 2.5
 INVERSE_REGULARIZATION = 1e4  # C of the logistic regression, so large that the penalty has no influence
 

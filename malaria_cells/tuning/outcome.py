@@ -37,7 +37,7 @@ def sentences(journal: Journal, best: Trial) -> list[str]:
     if best.number == 0:
         return [f"no trial was better than the config as it is: {scored}"]
     compared = f"{_difference_text(journal, best)} against the config as it is on the same folds"
-    return [f"best of {number_of(len(journal.trials), 'trial')}: {best.name} ({best.description}), {scored}", f"{compared}", CAUTION]
+    return [f"best of {number_of(len(journal.trials), 'trial')}: {best.name} ({best.description}), {scored}", compared, CAUTION]
 
 
 def write_best(journal: Journal, best: Trial, config: Config, command: str) -> Path:

@@ -18,7 +18,7 @@ from malaria_cells.results.output_folder import check_output, claimed
 from malaria_cells.results.review import most_doubtful
 from malaria_cells.results.run_outputs import DetectionOutput
 from malaria_cells.results.run_report import write_run_report
-from malaria_cells.results.run_results import RunResults
+from malaria_cells.results.run_results import Detected, RunResults
 from malaria_cells.results.sections import MAX_DOUBTFUL
 
 if TYPE_CHECKING:
@@ -96,9 +96,7 @@ def _results(run: "ClusterOutput", loaded: LoadedModel, select: str | None) -> R
     """Read the rows of the selected images."""
     finished = RunResults()
     for result in run.results(loaded.labels, lambda key: select is None or fnmatch.fnmatchcase(key, select)):
-        finished.results[result.key] = result.detections
-        finished.familiarity[result.key] = result.familiarity
-        finished.sizes_wh[result.key] = result.size_wh
+        finished.add(result.key, result.size_wh, Detected(result.detections, result.familiarity))
         finished.seconds += result.seconds
     finished.failed = {key: why for key, why in run.failed().items() if select is None or fnmatch.fnmatchcase(key, select)}
     if not finished.results and not finished.failed:

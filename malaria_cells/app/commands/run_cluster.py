@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from malaria_cells.app.commands.run_model import LoadedModel, load
-from malaria_cells.app.commands.run_request import RunRequest
+from malaria_cells.app.commands.run_request import DETECTION_OPTIONS, RunRequest
+from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import number_of, shortened
 from malaria_cells.inference.model_folder import shipped
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 PART_IMAGES = 100
 # Options that need all images at once, or the annotation; they apply to a run without --cluster.
 LOCAL_ONLY = ("annotations", "split", "review", "compare", "ignore_labels", "label_map", "annotated_labels")
-# Options that change what is detected; a run goes on only with the same ones.
-DECIDING = ("score_threshold", "nms", "nms_iou", "tta", "proposals", "cell_size", "labels", "input_divisor", "input_range", "force")
+DECIDING = (*DETECTION_OPTIONS, "force")  # a run goes on only with the same ones; `counts.parquet` is written meanwhile
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,10 @@ def _plan(request: ClusterRequest, images: "Images", model: Path, loaded: Loaded
 def fingerprint_of(model: Path) -> str:
     """Hash of the files of a model."""
     digest = hashlib.blake2b(digest_size=16)
-    files = sorted(p for p in model.rglob("*") if p.is_file()) if model.is_dir() else [model]
-    for path in files:
+    paths = sorted(p for p in model.rglob("*") if p.is_file()) if model.is_dir() else [model]
+    for path in paths:
         digest.update(path.relative_to(model.parent if model.is_file() else model).as_posix().encode() + b"\0")
-        digest.update(hashlib.blake2b(path.read_bytes()).digest())
+        digest.update(files.file_hash(path))
     return digest.hexdigest()
 
 

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+# Options that change the results of an image. Those of scoring, report and review do not, and may differ where a run goes on.
+DETECTION_OPTIONS = ("score_threshold", "nms", "nms_iou", "tta", "proposals", "cell_size", "labels", "input_divisor", "input_range")
+
 
 @dataclass(frozen=True)
 class RunRequest:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from malaria_cells.app.commands.run_model import LoadedModel
-from malaria_cells.app.commands.run_request import RunRequest
+from malaria_cells.app.commands.run_request import DETECTION_OPTIONS, RunRequest
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import excerpt, number_of
@@ -21,9 +21,6 @@ from malaria_cells.results.run_results import RunResults
 
 log = logging.getLogger(__name__)
 
-# Options that change the results of an image. Those of scoring, report and review may differ on a resume, since they are carried out when
-# all images are finished.
-OPTIONS = ("score_threshold", "nms", "nms_iou", "tta", "proposals", "cell_size", "labels", "input_divisor", "input_range")
 BESIDE_BARE = ("model.yaml", "labels.txt")  # files beside a bare Keras file that say how it is used
 VERSION = "the version of malaria-cells"
 MAX_NAMED = 3  # images that a warning names
@@ -196,7 +193,7 @@ def settings_of(request: RunRequest, model: Path, loaded: LoadedModel, mode: str
         loaded: the model.
         mode: ``detect`` or ``classify``.
     """
-    options = {f"--{name.replace('_', '-')}": getattr(request, name) for name in OPTIONS}
+    options = {f"--{name.replace('_', '-')}": getattr(request, name) for name in DETECTION_OPTIONS}
     version = importlib.metadata.version("malaria-cells")
     return {"--model": _content_of(model, loaded.engine), "--engine": loaded.engine, "--mode": mode, **options, VERSION: version}
 
