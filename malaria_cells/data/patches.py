@@ -1,6 +1,7 @@
 """Crops patches from images: squares around cells, and squares of background."""
 
 import hashlib
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -28,12 +29,25 @@ def crop_squares(image: np.ndarray, squares_xyxy: np.ndarray, size_hw: tuple[int
     patches = np.empty((len(squares_xyxy), *size_hw, 3), dtype=np.uint8)
     if len(squares_xyxy) == 0:
         return patches
-    margin = int(max(0, -squares_xyxy[:, :2].min(), (squares_xyxy[:, 2:] - [width, height]).max()))
-    if margin:
-        image = cv2.copyMakeBorder(image, margin, margin, margin, margin, cv2.BORDER_REFLECT_101)
-    for patch, (left, top, right, bottom) in zip(patches, squares_xyxy + margin, strict=True):
-        patch[:] = resize(image[top:bottom, left:right], size_hw)
+    # The whole image is not padded, since that would copy it for the few squares at its border.
+    is_inside = (squares_xyxy[:, :2] >= 0).all(axis=1) & (squares_xyxy[:, 2:] <= [width, height]).all(axis=1)
+    for patch, square, inside in zip(patches, squares_xyxy.tolist(), is_inside.tolist(), strict=True):
+        left, top, right, bottom = square
+        patch[:] = resize(image[top:bottom, left:right] if inside else _reflected(image, square), size_hw)
     return patches
+
+
+def _reflected(image: np.ndarray, square_xyxy: Sequence[int]) -> np.ndarray:
+    """The pixels of a square that extends beyond an image, reflected at the border: uint8 (h, w, 3)."""
+    height, width = image.shape[:2]
+    left, top, right, bottom = square_xyxy
+    before_x, before_y, after_x, after_y = (max(0, n) for n in (-left, -top, right - width, bottom - height))
+    # The part of the image that is needed: the square's own pixels, and as many from the border on as are reflected.
+    x, y = (max(0, min(start, n - 1 - after)) for start, n, after in ((left, width, after_x), (top, height, after_y)))
+    part = image[y : max(bottom, before_y + 1), x : max(right, before_x + 1)]
+    wide = cv2.copyMakeBorder(part, before_y, after_y, before_x, after_x, cv2.BORDER_REFLECT_101)
+    x, y = left - x + before_x, top - y + before_y
+    return wide[y : y + bottom - top, x : x + right - left]
 
 
 def resize(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:

@@ -13,6 +13,7 @@ from malaria_cells.data.detections import Detections
 
 IN_MEMORY = 300  # images; of a field of 200 cells 20 kB are held
 COLUMNS = tuple(field.name for field in fields(Detections) if field.name not in {"names", "judged"})
+Layout = tuple[tuple[np.dtype[Any], tuple[int, ...]], ...]  # type of each column, and the shape of its rows
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,14 @@ class _Stored:
 
     Attributes:
         start: first byte.
-        layout: type and shape of each column.
+        n: number of detections.
+        layout: type and row shape of each column, one object for all images.
         rest: the detections without cells, for what is no column.
     """
 
     start: int
-    layout: tuple[tuple[np.dtype[Any], tuple[int, ...]], ...]
+    n: int
+    layout: Layout
     rest: Detections
 
 
@@ -41,6 +44,7 @@ class HeldResults(MutableMapping[str, Any]):
         self._held: dict[str, Any] = {}
         self._file: Any = None
         self._lock = threading.Lock()  # of the file's position: several threads may draw what is held
+        self._layouts: dict[Layout, Layout] = {}
         self._no_cells: Detections | None = None
 
     def __setitem__(self, key: str, result: Any) -> None:
@@ -81,13 +85,15 @@ class HeldResults(MutableMapping[str, Any]):
         if self._no_cells is None:
             self._no_cells = detections[np.zeros(len(detections), dtype=bool)]
         rest = replace(self._no_cells, names=detections.names, judged=detections.judged)
-        return _Stored(start, tuple((column.dtype, column.shape) for column in columns), rest)
+        layout = tuple((column.dtype, column.shape[1:]) for column in columns)
+        return _Stored(start, len(detections), self._layouts.setdefault(layout, layout), rest)
 
     def _loaded(self, stored: _Stored) -> Detections:
         columns: dict[str, Any] = {}
         with self._lock:
             self._file.seek(stored.start)
-            for name, (dtype, shape) in zip(COLUMNS, stored.layout, strict=True):
+            for name, (dtype, row_shape) in zip(COLUMNS, stored.layout, strict=True):
+                shape = (stored.n, *row_shape)
                 content = bytearray(self._file.read(int(np.prod(shape)) * dtype.itemsize))  # arrays of bytes could not be written to
                 columns[name] = np.frombuffer(content, dtype=dtype).reshape(shape)
         return replace(stored.rest, **columns)

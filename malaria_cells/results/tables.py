@@ -1,7 +1,7 @@
 """Tables of a run as CSV; their names and columns must not change."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +60,19 @@ def write_counts(
         errors_of: the error rates to expect on an image, by its key.
     """
     columns = ("image", *count_names(labels), "familiarity", "familiarity_reason", *COUNT_COLUMNS)
-    rows = []
-    for key in sorted(results):
-        detections = results[key]
-        verdict = familiarity.get(key)
-        row = _count_row(labels, count_detected(detections, labels), errors_of(key), key in verdicts.included)
-        # Only the last row is called TOTAL; an image of that name is listed as ./TOTAL.
-        further = (COUNT_COLUMNS[name](detections, labels) for name in COUNT_COLUMNS)
-        rows.append((f"./{key}" if key == TOTAL else key, *row, *((verdict.level, verdict.reason) if verdict else ("", "")), *further))
-    of_all = _count_row(labels, verdicts.together, verdicts.errors, True)
-    files.write_csv(path, columns, [*rows, (TOTAL, *of_all, "", verdicts.sentence, *("" for _ in COUNT_COLUMNS))])
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        for key in sorted(results):
+            detections = results[key]
+            verdict = familiarity.get(key)
+            row = _count_row(labels, count_detected(detections, labels), errors_of(key), key in verdicts.included)
+            # Only the last row is called TOTAL; an image of that name is listed as ./TOTAL.
+            further = (COUNT_COLUMNS[name](detections, labels) for name in COUNT_COLUMNS)
+            yield f"./{key}" if key == TOTAL else key, *row, *((verdict.level, verdict.reason) if verdict else ("", "")), *further
+        of_all = _count_row(labels, verdicts.together, verdicts.errors, True)
+        yield TOTAL, *of_all, "", verdicts.sentence, *("" for _ in COUNT_COLUMNS)
+
+    files.write_csv(path, columns, rows())
 
 
 def count_names(labels: LabelSet) -> tuple[str, ...]:
