@@ -3,14 +3,17 @@
 FROM python:3.12-slim
 
 WORKDIR /opt/malaria-cells
-COPY requirements.lock pyproject.toml setup.py MANIFEST.in README.md LICENSE config.yaml ./
+COPY pyproject.toml setup.py MANIFEST.in README.md LICENSE config.yaml ./
+COPY locks locks
 COPY configs configs
 COPY pretrained pretrained
 COPY malaria_cells malaria_cells
-# supervision's and imaug's OpenCV comes in two distributions that share their files; the one put in last stays, and the headless one
-# needs no graphics libraries of the system.
-RUN pip install --no-cache-dir -c requirements.lock ".[page,export]" \
-    && pip install --no-cache-dir --force-reinstall --no-deps -c requirements.lock opencv-python-headless \
+# As in the Makefile: every file by its hash, setuptools first. supervision's and imaug's OpenCV comes in two distributions that share their
+# files; the one put in last stays, and the headless one needs no graphics libraries of the system.
+RUN pip install --no-cache-dir --require-hashes -r locks/build.lock \
+    && pip install --no-cache-dir --require-hashes --no-build-isolation -r locks/container.lock \
+    && pip install --no-cache-dir --require-hashes --force-reinstall --no-deps -r locks/opencv.lock \
+    && pip install --no-cache-dir --no-build-isolation --no-deps . \
     && rm -rf /opt/malaria-cells
 
 RUN useradd --create-home cells

@@ -1,6 +1,7 @@
 """Data that several tests share: a small rendered data set, a model folder that needs no training, the real images."""
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,7 +60,24 @@ def sample(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def ray_here() -> Iterator[None]:
+def object_store() -> Iterator[None]:
+    """An object store on this machine for s3://. Its address is in the environment, which processes of Ray have from their start on."""
+    moto = pytest.importorskip("moto.server", reason="moto is not installed: pip install 'malaria-cells[store]'")
+    pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 'malaria-cells[store]'")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it says each request
+    served = moto.ThreadedMotoServer(port=0, verbose=False)
+    served.start()
+    host, port = served.get_host_and_port()
+    access = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in (access | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}).items():
+            environment.setenv(name, value)
+        yield
+    served.stop()
+
+
+@pytest.fixture(scope="session")
+def ray_here(object_store) -> Iterator[None]:
     """A Ray cluster of this machine's processors, one for the whole session; commands use it as it is there."""
     from malaria_cells.base.ray_cluster import LOCAL, connected
 

@@ -1,7 +1,6 @@
 """Detection on a Ray cluster of this machine: as a local run, row for row, whatever is killed meanwhile."""
 
 import csv
-import logging
 import os
 import shutil
 import signal
@@ -24,38 +23,7 @@ from malaria_cells.cluster.pipeline import TRIES  # noqa: E402
 
 pytestmark = pytest.mark.slow
 BUCKET = "smears"
-
-
-@pytest.fixture(scope="module")
-def store():
-    """An object store on this machine; its address is in the environment, which workers inherit."""
-    server = pytest.importorskip("moto.server", reason="moto is not installed: pip install 'moto[s3,server]'")
-    pytest.importorskip("s3fs", reason="s3fs is not installed: pip install s3fs")
-    served = server.ThreadedMotoServer(port=0, verbose=False)
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it says each request
-    served.start()
-    host, port = served.get_host_and_port()
-    told = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    before = {name: os.environ.get(name) for name in told}
-    os.environ.update(told)
-    yield f"s3://{BUCKET}"
-    for name, value in before.items():
-        os.environ.pop(name) if value is None else os.environ.update({name: value})
-    served.stop()
-
-
-@pytest.fixture(scope="module")
-def cluster(store):
-    """Ray on two processors, once for all tests."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
+STORE = f"s3://{BUCKET}"
 
 
 @pytest.fixture(scope="module")
@@ -127,21 +95,21 @@ def contents(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_an_object_store_gives_the_rows_and_the_report_of_a_local_run(cluster, store, model, smears, at_home, tmp_path, capsys):
+def test_an_object_store_gives_the_rows_and_the_report_of_a_local_run(ray_here, model, smears, at_home, tmp_path, capsys):
     import fsspec
 
     files = fsspec.filesystem("s3")
     files.mkdir(BUCKET)
     files.put(str(smears), f"{BUCKET}/archive", recursive=True)
-    output = f"{store}/out/run 1"
-    assert run(model, f"{store}/archive", output, "--part-images", "7") == 3
+    output = f"{STORE}/out/run 1"
+    assert run(model, f"{STORE}/archive", output, "--part-images", "7") == 3
     said = capsys.readouterr()
     assert "24 images done: cells s3://smears/out/run 1/cells" in said.out
     assert "1 image failed" in said.out
     assert "detecting: 25/25 images" in said.err
-    check_equal(output, at_home, (f"{smears}", f"{store}/archive"))
+    check_equal(output, at_home, (f"{smears}", f"{STORE}/archive"))
     before = files.modified(f"{BUCKET}/out/run 1/counts.parquet")
-    assert run(model, f"{store}/archive", output, "--part-images", "7") == 3  # nothing is left to do
+    assert run(model, f"{STORE}/archive", output, "--part-images", "7") == 3  # nothing is left to do
     assert files.modified(f"{BUCKET}/out/run 1/counts.parquet") == before
     results = tmp_path / "results"
     assert main(["report", output, "--output", str(results)]) == 3
@@ -168,7 +136,7 @@ def kill_one_at_work(killed, tries=600):
         time.sleep(0.05)
 
 
-def test_a_killed_worker_costs_a_retry(cluster, model, smears, at_home, tmp_path):
+def test_a_killed_worker_costs_a_retry(ray_here, model, smears, at_home, tmp_path):
     killed = []
     killer = threading.Thread(target=kill_one_at_work, args=(killed,))
     killer.start()
@@ -187,7 +155,7 @@ def test_a_killed_worker_costs_a_retry(cluster, model, smears, at_home, tmp_path
     assert {name for name in of_home if of_cluster[name] != of_home[name]} == {"report.html"}  # its facts name the command
 
 
-def test_a_killed_driver_goes_on_where_it_was(cluster, repository, model, smears, at_home, tmp_path, capsys):
+def test_a_killed_driver_goes_on_where_it_was(ray_here, repository, model, smears, at_home, tmp_path, capsys):
     output = tmp_path / "out"
     arguments = ["--model", model, "--image", smears, "--output", output, "--cluster", "local", "--part-images", "1"]
     driver = subprocess.Popen(
@@ -215,7 +183,7 @@ def test_a_killed_driver_goes_on_where_it_was(cluster, repository, model, smears
     assert "is not the model of the run" in capsys.readouterr().err
 
 
-def test_a_store_that_does_not_answer_ends_the_run_with_one_line(cluster, model, tmp_path, capsys):
+def test_a_store_that_does_not_answer_ends_the_run_with_one_line(ray_here, model, tmp_path, capsys):
     pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install aiohttp")
     (tmp_path / "list.txt").write_text("http://127.0.0.1:9/smear.png\n")  # nothing listens there
     assert run(model, tmp_path / "list.txt", tmp_path / "out") == 2

@@ -272,6 +272,8 @@ def test_requests_that_cannot_be_carried_out(model, sample, tmp_path, capsys, mo
     folder, output = sample / "images", tmp_path / "out"
     assert "--image s3://bucket: is an address, expected a path; add --cluster local" in refusal("--image", "s3://bucket")
     assert "--output s3://bucket: is an address" in refusal("--image", folder, "--output", "s3://bucket")
+    for option in ("--part-images", "--workers"):
+        assert f"{option}: applies to a run with --cluster; leave it out" in refusal("--image", folder, "--output", output, option, "5")
     cluster = ("--cluster", "local", "--image", folder, "--output", output)
     assert "--compare: applies to a run without --cluster" in refusal(*cluster, "--compare")
     assert "--mode classify: --cluster detects cells only" in refusal(*cluster, "--mode", "classify")

@@ -21,7 +21,7 @@ from malaria_cells.config import load_config, make_config
 from malaria_cells.data.sample import write_sample
 from malaria_cells.tuning.outcome import difference, sentences, write_best, write_report
 from malaria_cells.tuning.space import Point, load_space, points_of
-from malaria_cells.tuning.trials import FAILED, FINISHED, PLAN, STOPPED, TABLE, Journal
+from malaria_cells.tuning.trials import FAILED, FIGURES, FINISHED, PLAN, STOPPED, TABLE, TRIALS, Journal
 
 SHORT = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 16, "image_size": [24, 24], "proposals": "watershed", "tta": 1}
 SPACE = "learning_rate: {log_uniform: [1e-4, 1e-2]}\naugmentation: {choice: [none, stain]}\nepochs: {int: [10, 40]}\n"
@@ -181,6 +181,14 @@ def test_a_search_goes_on_only_as_it_was(journal):
     again = Journal.begin(journal.output, plan, [*values, {"epochs": 6}], resume=True)
     assert [trial.state for trial in again.trials] == ["finished", "finished", "stopped", "waiting", "waiting"]  # the failed one once more
     assert again.trials[1].by_fold == journal.trials[1].by_fold
+    for name, content, message in (
+        (f"{TRIALS}/0001/{FIGURES}", '{"number": 1}', "holds number, expected number, values, state"),
+        (f"{TRIALS}/0001/{FIGURES}", "[1]", "is damaged"),
+        (PLAN, '{"metric"', "is damaged"),
+    ):
+        (journal.output / name).write_text(content)
+        with pytest.raises(InputError, match=f"{name}: {message}.*name another --output"):
+            Journal.begin(journal.output, plan, values, resume=True)
 
 
 @pytest.fixture(scope="module")

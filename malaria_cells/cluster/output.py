@@ -12,7 +12,6 @@ from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from malaria_cells.base.errors import InputError
@@ -204,10 +203,12 @@ class ClusterOutput:
         counts = counts.filter(pa.array([is_selected(key) for key in counts.column("image").to_pylist()], type=pa.bool_()))
         selected = set(counts.column("image").to_pylist())
         parts = [part for part in range(self.parts) if not selected.isdisjoint(self.keys_of(part))]
-        contents = self.place.read_each([f"{CELLS}/{part_name(part)}" for part in parts])
+        contents, start = self.place.read_each([f"{CELLS}/{part_name(part)}" for part in parts]), 0
         for part, content in zip(parts, contents, strict=True):
-            keys = [key for key in self.keys_of(part) if key in selected]
-            yield from read_results(from_bytes(content), counts.filter(pc.is_in(counts.column("image"), pa.array(keys))), labels)
+            n_images = sum(key in selected for key in self.keys_of(part))
+            # The rows are in the order of the keys, so those of a part lie together.
+            yield from read_results(from_bytes(content), counts.slice(start, n_images), labels)
+            start += n_images
 
     def failed(self) -> dict[str, str]:
         """Reasons by key of the images that failed."""

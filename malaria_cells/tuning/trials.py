@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from malaria_cells.base import files
-from malaria_cells.base.errors import InputError
+from malaria_cells.base.errors import InputError, reason
 from malaria_cells.base.text import rounded
 from malaria_cells.evaluation.by_data_set import DETECTION, at
 from malaria_cells.tuning.fold_figures import CLASSIFICATION, figures_of, mean_and_error
@@ -18,6 +18,18 @@ METRICS = DETECTION | CLASSIFICATION
 LOWER_IS_BETTER = ("false alarms per 1,000", "parasitemia error")
 # States of a trial. One that is stopped was worse than others after the same folds.
 WAITING, FINISHED, STOPPED, FAILED = "waiting", "finished", "stopped", "failed"
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    """What was written of a search.
+
+    Raises:
+        InputError: the file was damaged since.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: is damaged ({reason(error)}), expected JSON as it was written; name another --output") from None
 
 
 @dataclass
@@ -105,7 +117,7 @@ class Journal:
         if resume and not path.is_file():
             raise InputError(f"--resume: {output} holds no search (no {PLAN}); leave out --resume to start one")
         if resume:
-            earlier = json.loads(path.read_text(encoding="utf-8"))
+            earlier = _stored(path)
             if different := [key for key in plan if earlier.get(key) != plan[key]]:
                 raise InputError(
                     f"--resume: {output} holds a search with another {', '.join(different)}; give the same, or name another --output"
@@ -125,7 +137,12 @@ class Journal:
         trial = Trial(number, values)
         path = self.folder_of(trial) / FIGURES
         if path.is_file():
-            trial = Trial(**json.loads(path.read_text(encoding="utf-8")))
+            stored = _stored(path)
+            if set(stored) != set(vars(trial)):
+                raise InputError(
+                    f"{path}: holds {', '.join(stored) or 'nothing'}, expected {', '.join(vars(trial))}; name another --output"
+                )
+            trial = Trial(**stored)
             if trial.state == FAILED:
                 trial.state, trial.reason = WAITING, ""
         return trial

@@ -7,6 +7,7 @@ from typing import Any
 from malaria_cells.app.arguments.shared import Commands, add_label_meanings, command
 from malaria_cells.app.arguments.values import cell_size, count, divisor, fraction, names, one_map, path_or_url
 from malaria_cells.base.errors import InputError
+from malaria_cells.cluster import PART_IMAGES
 from malaria_cells.inference.engines import engine_names
 
 INPUT_RANGES = ("0,1", "-1,1", "0,255")
@@ -29,8 +30,9 @@ def add_run(commands: Commands) -> None:
             from malaria_cells.app.commands.run_cluster import ClusterRequest, run_cluster
 
             output = str(values.pop("output"))
-            return run_cluster(ClusterRequest(RunRequest(**values, output=Path(output)), output, **cluster))
-        _check_local(values)
+            given = {name: value for name, value in cluster.items() if value is not None}
+            return run_cluster(ClusterRequest(RunRequest(**values, output=Path(output)), output, **given))
+        _check_local(values, cluster)
         return run(RunRequest(**values))
 
     parser = command(commands, "run", "Detect cells in images, or classify images.", run)
@@ -50,12 +52,15 @@ def add_run(commands: Commands) -> None:
     _add_cluster(parser)
 
 
-def _check_local(values: dict[str, Any]) -> None:
-    """Check that what is on other machines is worked on by a cluster.
+def _check_local(values: dict[str, Any], cluster: dict[str, Any]) -> None:
+    """Check that nothing of a run without a cluster needs one.
 
     Raises:
-        InputError: images or output of a run without a cluster have an address.
+        InputError: images or output have an address, or an option of a cluster is given.
     """
+    for name, value in cluster.items():
+        if value is not None:
+            raise InputError(f"--{name.replace('_', '-')}: applies to a run with --cluster; leave it out, or add --cluster local")
     for name in ("image", "output"):
         if "://" in str(values[name]):
             raise InputError(f"--{name} {values[name]}: is an address, expected a path; add --cluster local, or copy the files")
@@ -164,7 +169,6 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
         "--part-images",
         type=count,
         metavar="N",
-        default=100,
-        help="--cluster: images that are written together (default: %(default)s)",
+        help=f"--cluster: images that are written together (default: {PART_IMAGES})",
     )
     parser.add_argument("--workers", type=count, metavar="N", help="--cluster: processes that detect (default: one for each processor)")

@@ -12,6 +12,7 @@ from malaria_cells.app.commands.run_request import DETECTION_OPTIONS, RunRequest
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import number_of, shortened
+from malaria_cells.cluster import PART_IMAGES
 from malaria_cells.inference.model_folder import shipped
 from malaria_cells.results.tables import LONGEST_REASON
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from malaria_cells.cluster.output import ClusterOutput, RunPlan
     from malaria_cells.inference.detector import Detector
 
-PART_IMAGES = 100
 # Options that need all images at once, or the annotation; they apply to a run without --cluster.
 LOCAL_ONLY = ("annotations", "split", "review", "compare", "ignore_labels", "label_map", "annotated_labels")
 DECIDING = (*DETECTION_OPTIONS, "force")  # a run goes on only with the same ones; `counts.parquet` is written meanwhile
