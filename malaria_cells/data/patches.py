@@ -30,8 +30,8 @@ def crop_squares(image: np.ndarray, squares_xyxy: np.ndarray, size_hw: tuple[int
     if len(squares_xyxy) == 0:
         return patches
     # The whole image is not padded, since that would copy it for the few squares at its border.
-    is_inside = (squares_xyxy[:, :2] >= 0).all(axis=1) & (squares_xyxy[:, 2:] <= [width, height]).all(axis=1)
-    for patch, square, inside in zip(patches, squares_xyxy.tolist(), is_inside.tolist(), strict=True):
+    is_inside: np.ndarray = (squares_xyxy[:, :2] >= 0).all(axis=1) & (squares_xyxy[:, 2:] <= [width, height]).all(axis=1)
+    for patch, square, inside in zip(patches, squares_xyxy.tolist(), is_inside, strict=True):
         left, top, right, bottom = square
         patch[:] = resize(image[top:bottom, left:right] if inside else _reflected(image, square), size_hw)
     return patches
