@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Iterable
 
-
 MAX_MESSAGE = 3000  # characters of a message; longer ones quote what is damaged, such as a name of megabytes
 MAX_ADVICE = 500  # characters at the end of a longer message that stay: they say what to do
 

@@ -99,7 +99,7 @@ def _training_config(folder: Path) -> dict[str, object]:
 
 
 def detection(folder: Path) -> None:
-    """Detect on all images; a run that was killed is refused without `--resume`, and goes on with it, or begins again without its journal."""
+    """Detect on all images; a killed run is refused without `--resume`, and goes on with it, or begins again without its journal."""
     from malaria_cells.app.cli import main
     from malaria_cells.results.output_folder import UNFINISHED
     from malaria_cells.results.run_journal import JOURNAL, has_finished_images

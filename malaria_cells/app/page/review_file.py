@@ -85,7 +85,7 @@ def _is_same_image(image: AnnotatedImage, uploaded: UploadedImage) -> bool:
 
 
 def _free_name(folder: Path, image: UploadedImage, other_images: tuple[AnnotatedImage, ...]) -> str:
-    """The image's name, with a number if another image or a file in the folder has it; its own file there is from a save that was killed."""
+    """The image's name, with a number if another image or file in the folder has it; its own file is there if a save was killed."""
     images = folder / "images"
     taken = {p.relative_to(images).as_posix() for p in images.rglob("*") if p.is_file() and not _has_bytes(p, image)}
     taken |= {PurePath(p.key).name for p in other_images}
