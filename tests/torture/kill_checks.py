@@ -1,9 +1,12 @@
 """What killed work left: whether it is whole, and, after the next start, whether it is what uninterrupted work gives."""
 
 import hashlib
+import io
 import json
+import zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from tests.torture.kill_targets import IMAGES
@@ -91,7 +94,8 @@ CHECKS = {
     "export": _export,
 }
 
-# Files in which the work ends; of a training the network alone, since the others tell how long it took.
+# Files in which the work ends; of a training the network alone, since the others tell how long it took, and of an export none, which the
+# answers of its networks to a fixed input check.
 RESULTS = {
     "patches": "cache/[!.]*/*.npy",
     "download": "data/bbbc041/**/*",
@@ -105,8 +109,14 @@ OF_THE_CLOCK = {"report.html"}  # holds the time that an image took
 
 def result(name: str, folder: Path) -> dict[str, str]:
     """Hashes of the files that finished work has written, by their paths; the path of the folder itself is left out of them."""
-    files = (p for p in folder.glob(RESULTS.get(name, "")) if p.is_file() and p.name not in OF_THE_CLOCK) if name in RESULTS else ()
-    return {
-        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes().replace(str(folder).encode(), b"")).hexdigest()
-        for p in sorted(files)
-    }
+    files = folder.glob(RESULTS[name]) if name in RESULTS else ()
+    return {p.relative_to(folder).as_posix(): _hash(p, folder) for p in sorted(files) if p.is_file() and p.name not in OF_THE_CLOCK}
+
+
+def _hash(path: Path, folder: Path) -> str:
+    if path.suffix != ".keras":
+        return hashlib.sha256(path.read_bytes().replace(str(folder).encode(), b"")).hexdigest()
+    with zipfile.ZipFile(path) as network, h5py.File(io.BytesIO(network.read("model.weights.h5"))) as file:  # its metadata hold the date
+        digest = hashlib.sha256()
+        file.visititems(lambda name, item: digest.update(name.encode() + item[()].tobytes()) if isinstance(item, h5py.Dataset) else None)
+        return digest.hexdigest()
