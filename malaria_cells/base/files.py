@@ -175,6 +175,21 @@ def reserve(path: Path) -> None:
                 raise
 
 
+def check_room(folder: Path, n_bytes: int) -> None:
+    """Check that a folder's disk has room for a file, before a library writes it that does not end cleanly on a full disk, as HDF5.
+
+    Raises:
+        OSError: the disk is full. On systems that cannot reserve room nothing is raised.
+    """
+    path = _temporary_path(folder / "room", WRITING)
+    try:
+        with path.open("wb") as file:
+            file.truncate(n_bytes)
+        reserve(path)
+    finally:
+        path.unlink(missing_ok=True)
+
+
 def file_hash(path: Path) -> bytes:
     """BLAKE2b hash of a file's content."""
     with path.open("rb") as file:
