@@ -13,8 +13,10 @@ from malaria_cells.config.values import FolderOrFile, Settings
 
 LONGEST_TERMS = 2000  # characters of `terms`
 # Keys that were added after the first model folders were written.
-NEWER = ("label_map", "data_sets", "stain_normalization", "proposer_augmentation", "start_from", "elsewhere", "terms", "distribute")
-NEWER += ("deterministic",)
+NEWER = (
+    *("label_map", "data_sets", "stain_normalization", "proposer_augmentation", "start_from", "elsewhere", "terms", "distribute"),
+    "deterministic",
+)
 
 # Keys that are only valid for a single data set, with advice on the equivalent for `data_sets`.
 _OF_ONE_SET = {

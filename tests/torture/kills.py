@@ -17,7 +17,7 @@ from tests.torture.kill_checks import check, result
 from tests.torture.kill_targets import TARGETS
 
 TIDY = {"patches", "download", "detection"}  # whose next start removes what the killed one was writing
-WAIT = 600  # seconds for one start; training imports TensorFlow, and the machine may be busy
+WAIT = 1800  # seconds for one start; training imports TensorFlow, and the machine may be busy
 
 
 def run(name: str, kills: int, seed: int = 0) -> tuple[int, list[str]]:
@@ -88,7 +88,12 @@ class _Started:
 
     def end(self) -> str:
         """Wait for its end; what it said where it failed."""
-        _, said = self.process.communicate(timeout=WAIT)
+        try:
+            _, said = self.process.communicate(timeout=WAIT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+            return f"did not end within {WAIT} seconds"
         return said[-1500:] or f"exit code {self.process.returncode}" if self.process.returncode else ""
 
 
