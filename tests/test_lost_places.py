@@ -171,3 +171,19 @@ def test_a_review_folder_that_is_removed(tmp_path):
     assert save_correction(tmp_path / "review", *arguments) == 1
     shutil.rmtree(tmp_path / "review")
     assert save_correction(tmp_path / "review", *arguments) == 1
+
+
+def test_a_correction_whose_save_was_killed_behind_its_image_keeps_its_name(tmp_path):
+    from malaria_cells.app.page.review_file import save_correction
+    from malaria_cells.app.page.uploads import UploadedImage
+    from malaria_cells.data.annotations import load_annotations
+    from malaria_cells.data.labels import LabelSet
+
+    labels = LabelSet(("ring",))
+    write_image(tmp_path / "review" / "images" / "a.png")
+    for value in (200, 90):  # the image itself, and another one of that name
+        write_image(tmp_path / "a.png", value=value)
+        image = UploadedImage("a.png", (tmp_path / "a.png").read_bytes(), np.full((80, 100, 3), value, np.uint8), None)
+        save_correction(tmp_path / "review", image, np.array([[5, 6, 30, 41]], np.float32), np.array([0]), labels)
+    saved = load_annotations(tmp_path / "review" / "annotations.json", labels).images
+    assert sorted(image.path.name for image in saved) == ["a (2).png", "a.png"]
