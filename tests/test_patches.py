@@ -158,3 +158,12 @@ def test_a_store_whose_removal_was_cut_off_is_cut_anew(tmp_path, six_classes, mo
         build(3.0)
     monkeypatch.undo()
     assert len(build(1.0)) == len(first)
+
+
+def test_what_a_killed_process_had_begun_to_cut_is_removed(tmp_path, six_classes):
+    annotations = load_annotations(write_bbbc041(tmp_path / "d", {"images/a.png": [("ring", 5, 5, 30, 30)]}), six_classes)
+    store = build_patch_store(annotations, CROPPING, tmp_path / "cache")
+    begun = tmp_path / "cache" / f".{store.fingerprint}.writing-0123abcd"
+    (tmp_path / "cache" / store.fingerprint).rename(begun)
+    assert build_patch_store(annotations, CROPPING, tmp_path / "cache").fingerprint == store.fingerprint
+    assert not begun.exists()

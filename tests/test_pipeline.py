@@ -62,7 +62,7 @@ def test_policies_joined_by_a_plus_sign_follow_each_other():
     assert np.array_equal(make_augmenter("flips+mixup")(batch, 7), flipped)
     assert make_batch_policy("flips+slides", (24, 24), 0) is None
     # Layers change the images and leave the labels to mixup.
-    images, labels = make_batch_policy("layers+mixup", (24, 24), 0)(ops.cast(batch, "float32"), ops.eye(5))
+    images, labels = make_batch_policy("layers+mixup", (24, 24), 0)(ops.cast(batch, "float32"), ops.eye(5), np.int64(0))
     assert images.shape == batch.shape
     assert 0 < (np.asarray(labels) > 0).sum() - 5 <= 5
     assert [needs_soft_labels(policy) for policy in ("flips+slides", "slides+mixup", "none")] == [False, True, False]
@@ -175,12 +175,17 @@ def test_batches_carry_patches_classes_weights():
     assert w.numpy().tolist() == [1, 2, 4]
 
 
-def test_a_run_resumed_at_an_epoch_sees_the_same_batches():
-    store = make_store(np.arange(40) % 4)
+@pytest.mark.parametrize("policy", ["stain", "flips+mixup", "layers+cutmix"])
+def test_a_run_resumed_at_an_epoch_sees_the_same_batches(policy):
+    store = make_store(np.arange(40) % 4, size=16)
     sampler = Sampler(np.arange(40), store.class_ids, 8, 3, 0.0, seed=5)
-    weights, augment = np.ones(4, dtype=np.float32), make_augmenter("stain")
-    whole = list(training_batches(store, sampler, Targets(weights), augment, 0).take(9))
-    resumed = list(training_batches(store, sampler, Targets(weights), augment, 2).take(3))
+    targets, augment = Targets(np.ones(4, dtype=np.float32), needs_soft_labels(policy)), make_augmenter(policy)
+
+    def batches(first_epoch, count):
+        return list(training_batches(store, sampler, targets, augment, first_epoch, make_batch_policy(policy, (16, 16), 3)).take(count))
+
+    whole, resumed = batches(0, 9), batches(2, 3)
+    assert not np.array_equal(whole[6][0].numpy(), whole[7][0].numpy())
     for a, b in zip(whole[6:], resumed, strict=True):
         assert all(np.array_equal(x.numpy(), y.numpy()) for x, y in zip(a, b, strict=True))
 

@@ -67,6 +67,8 @@ def test_unfinished_runs_come_by_their_age(tmp_path):
 class Weights:
     """Stands for a network."""
 
+    trainable_variables = non_trainable_variables = ()
+
     def save_weights(self, path):
         path.write_text("weights")
 

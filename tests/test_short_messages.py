@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from malaria_cells.base.errors import InputError, reason
 from malaria_cells.config import load_config, make_config
 from malaria_cells.data.annotations import load_annotations
+from malaria_cells.inference.model_folder import load_detector
 from malaria_cells.inference.model_yaml import load_description
 from tests.conftest import write_image
+from tests.tiny_exports import save_export
 
 LONG_NAME = "x" * 70_000
 FORMATS = {".json": "coco", ".csv": "via", ".xml": "voc", ".yaml": "yolo"}
@@ -41,6 +44,7 @@ def outline(points):
         ("config.yaml", f"refiner: {{{LONG_NAME}: 3}}\n"),
         ("a.xml", f"<?xml version='1.0' encoding='{'9' * 5000}'?><annotation/>"),
         ("model.yaml", f"format_version: {LONG_NAME}\n"),
+        ("annotations.json", coco(1, 1).replace("200", "3").replace("a.png", LONG_NAME)),
     ],
 )
 def test_messages_stay_short_whatever_is_long(name, content, tmp_path):
@@ -62,3 +66,27 @@ def test_messages_of_settings_and_of_libraries_stay_short(tmp_path):
     assert len(reason(ValueError(LONG_NAME))) == 500
     with pytest.raises(InputError, match="unknown key"):
         make_config({LONG_NAME: 1}, "test")
+
+
+@pytest.mark.parametrize("part", ["names", "proposals"])
+def test_messages_about_a_model_stay_short(part, tmp_path):
+    """Of a name of a class, and of the proposal method, each as long as a mutant makes it."""
+    save_export(tmp_path, 6)
+    content = yaml.safe_load((tmp_path / "model.yaml").read_text(encoding="utf-8"))
+    if part == "names":
+        content["labels"]["names"][0] = LONG_NAME
+    else:
+        content["proposals"] = LONG_NAME
+    (tmp_path / "model.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(InputError) as error:
+        load_detector(tmp_path, "onnx")
+    assert str(error.value).startswith(str(tmp_path / "model.yaml"))
+    assert len(str(error.value)) <= 3010
+
+
+def test_a_long_message_keeps_its_beginning_and_its_advice():
+    message = str(InputError(f"a.json: found {LONG_NAME}; expected a number"))
+    assert message.startswith("a.json: found xxx")
+    assert message.endswith("xx; expected a number")
+    assert len(message) < 3010
+    assert str(InputError("a.json: short")) == "a.json: short"

@@ -3,12 +3,15 @@
 import difflib
 from collections.abc import Iterable
 
+MAX_MESSAGE = 3000  # characters of a message; longer ones quote what is damaged, such as a name of megabytes
+MAX_ADVICE = 500  # characters at the end of a longer message that stay: they say what to do
+
 
 class InputError(ValueError):
     """Raised if a request cannot be carried out because of its input.
 
-    The message names the file or key, what was found, what was expected, and what to do. The command line prints it without a
-    traceback and ends with exit code 2.
+    The message names the file or key, what was found, what was expected, and what to do; the middle of one of more than `MAX_MESSAGE`
+    characters is left out. The command line prints it without a traceback and ends with exit code 2.
 
     Examples:
         >>> raise InputError("photo.jpg: no such image")
@@ -18,6 +21,11 @@ class InputError(ValueError):
     """
 
     __module__ = "malaria_cells"  # the public import path, which tracebacks show
+
+    def __init__(self, message: str = "") -> None:
+        if len(message) > MAX_MESSAGE:
+            message = f"{message[: MAX_MESSAGE - MAX_ADVICE]} .. {message[-MAX_ADVICE:]}"
+        super().__init__(message)
 
 
 MAX_REASON = 500  # characters of a library's message that are passed on; some quote whole files

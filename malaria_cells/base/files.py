@@ -5,6 +5,7 @@ to its path. If the process is killed between the two moves, `put_back` restores
 """
 
 import csv
+import errno
 import hashlib
 import json
 import logging
@@ -156,6 +157,37 @@ def remove_folder(path: Path) -> None:
     away = _temporary_path(path, REMOVED)
     path.replace(away)
     shutil.rmtree(away)
+
+
+def reserve(path: Path) -> None:
+    """Take the room of a file of its size on the disk, since writing to a memory map of a file without room would end the process.
+
+    Raises:
+        OSError: the disk is full. On systems that cannot reserve room nothing is raised.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, max(path.stat().st_size, 1))
+        except OSError as error:
+            if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:  # the file system has no reservations
+                raise
+
+
+def check_room(folder: Path, n_bytes: int) -> None:
+    """Check that a folder's disk has room for a file, before a library writes it that does not end cleanly on a full disk, as HDF5.
+
+    Raises:
+        OSError: the disk is full. On systems that cannot reserve room nothing is raised.
+    """
+    path = _temporary_path(folder / "room", WRITING)
+    try:
+        with path.open("wb") as file:
+            file.truncate(n_bytes)
+        reserve(path)
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def file_hash(path: Path) -> bytes:

@@ -63,6 +63,13 @@ def start_tensorflow() -> None:
         print(f"using {len(devices)} GPU", file=sys.stderr)
 
 
+def repeat_exactly() -> None:
+    """Let TensorFlow use only operations that give the same result in every run, for the rest of the process (`deterministic: true`)."""
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
+
+
 @contextmanager
 def _environment_restored() -> Iterator[None]:
     before = {name: os.environ.get(name) for name in (KEEPS_MEMORY, ONEDNN, LOG_LEVEL)}

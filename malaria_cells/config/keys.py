@@ -13,7 +13,10 @@ from malaria_cells.config.values import FolderOrFile, Settings
 
 LONGEST_TERMS = 2000  # characters of `terms`
 # Keys that were added after the first model folders were written.
-NEWER = ("label_map", "data_sets", "stain_normalization", "proposer_augmentation", "start_from", "elsewhere", "terms", "distribute")
+NEWER = (
+    *("label_map", "data_sets", "stain_normalization", "proposer_augmentation", "start_from", "elsewhere", "terms", "distribute"),
+    "deterministic",
+)
 
 # Keys that are only valid for a single data set, with advice on the equivalent for `data_sets`.
 _OF_ONE_SET = {
@@ -36,6 +39,12 @@ class RunKeys(Settings):
     output_models: FolderOrFile = Field("models", description="Folder in which model folders are created.")
     random_state: int = Field(
         42, ge=0, le=2**32 - 1, description="Seed of every random choice: split, sampling, augmentation, initial weights."
+    )
+    deterministic: bool = Field(
+        False,
+        description="In training, only operations of TensorFlow that give the same result in every run: with the same seed on the same "
+        "machine the same weights, bit for bit. Some are slower, and one that has no such form is an error. On processors trainings have "
+        "been repeatable without it.",
     )
 
 

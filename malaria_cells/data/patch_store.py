@@ -127,6 +127,7 @@ def build_patch_store(
     folder = cache / fingerprint
     with locked(cache / "patches", f"{cache}: waiting for another process, which cuts cells into it", wait=True):
         if not (folder / "store.json").is_file():
+            files.sweep(folder)  # of a process that was killed while it cut
             with files.replacing_folder(folder, "store.json") as new_folder:
                 _write(new_folder, annotations, cropping, proposed)
         os.utime(folder / "store.json")
@@ -170,6 +171,7 @@ def _write(folder: Path, annotations: AnnotationSet, cropping: Cropping, propose
     starts = np.concatenate([[0], np.cumsum(lengths)])
     shape = (int(starts[-1]), *cropping.image_size_hw, 3)
     patches = np.lib.format.open_memmap(folder / "patches.npy", mode="w+", dtype=np.uint8, shape=shape)
+    files.reserve(folder / "patches.npy")
 
     def cut(i: int) -> None:
         image, is_cell = read_image(annotations.images[i].path), annotations.images[i].whole

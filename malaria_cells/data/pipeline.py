@@ -6,11 +6,12 @@ batches as an uninterrupted one.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from malaria_cells.data.augment import Augmenter, BatchPolicy
+from malaria_cells.data.augment import Augmenter, SeededPolicy
 from malaria_cells.data.patch_store import PatchStore
 
 
@@ -145,7 +146,7 @@ class Targets:
 
 
 def training_batches(
-    store: PatchStore, sampler: Sampler, targets: Targets, augment: Augmenter, first_epoch: int, policy: BatchPolicy | None = None
+    store: PatchStore, sampler: Sampler, targets: Targets, augment: Augmenter, first_epoch: int, policy: SeededPolicy | None = None
 ) -> tf.data.Dataset:
     """Infinite data set of augmented batches, starting with epoch `first_epoch`.
 
@@ -165,7 +166,7 @@ def training_batches(
         epoch = first_epoch
         while True:
             for step, rows in enumerate(sampler.batches(epoch)):
-                yield rows, (sampler.seed * 1_000_003 + epoch * 10_007 + step) % 2**31
+                yield rows, _batch_seed(sampler.seed, epoch, step)
             epoch += 1
 
     def load(rows: np.ndarray, seed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -176,13 +177,23 @@ def training_batches(
     signature = (tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.int64))
     data_set = _batched(tf.data.Dataset.from_generator(batches, output_signature=signature), load, store, targets)
     if policy is not None:
+        steps = sampler.steps_per_epoch
+        seeds = tf.data.Dataset.counter().map(lambda n: _batch_seed(sampler.seed, first_epoch + n // steps, n % steps))
         # Not in parallel: the policies share one random state, and the order of its draws must not change.
-        data_set = data_set.map(lambda images, labels, _: _mixed(policy, images, labels, targets), num_parallel_calls=1)
+        data_set = tf.data.Dataset.zip(data_set, seeds).map(
+            lambda batch, seed: _mixed(policy, batch[0], batch[1], seed, targets), num_parallel_calls=1
+        )
     return data_set.prefetch(4)
 
 
-def _mixed(policy: BatchPolicy, images: tf.Tensor, labels: tf.Tensor, targets: Targets) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    images, labels = policy(images, labels)
+def _batch_seed(seed: int, epoch: Any, step: Any) -> Any:
+    return (seed * 1_000_003 + epoch * 10_007 + step) % 2**31
+
+
+def _mixed(
+    policy: SeededPolicy, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, targets: Targets
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    images, labels = policy(images, labels, seed)
     fractions = labels if len(targets.weights) > 2 else tf.concat([1 - labels, labels], axis=1)
     return tf.clip_by_value(images, 0, 255), labels, tf.linalg.matvec(fractions, tf.constant(targets.weights))
 

@@ -6,6 +6,7 @@ then ``state.json`` is replaced atomically, then outdated weights are removed. S
 
 import json
 import logging
+import math
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,6 +141,7 @@ class RunState:
         folder = self.state_file.parent
         folder.mkdir(parents=True, exist_ok=True)
         written = folder / f"pass_{number:03}.weights.h5"
+        files.check_room(folder, _n_bytes(model))
         model.save_weights(written)
         if keep:
             self._keep_checkpoint(written, keep)
@@ -194,6 +196,11 @@ class RunState:
         if backup_of(self.folder).exists():
             files.remove_folder(backup_of(self.folder))
         files.remove_folder(self.folder)
+
+
+def _n_bytes(model: Any) -> int:
+    """About the size of a file of weights: of float32, with the state of an optimizer that keeps two numbers for each."""
+    return 3 * 4 * sum(math.prod(v.shape) for v in (*model.trainable_variables, *model.non_trainable_variables))
 
 
 def _differing_keys(folder: Path, config: Config) -> list[str]:

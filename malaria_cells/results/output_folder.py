@@ -1,5 +1,6 @@
 """The output folder of a run: which files in it belong to a run, and a lock so that one run at a time writes there."""
 
+import errno
 import os
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -70,6 +71,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
     Raises:
         InputError: another run is writing into the folder.
+        FileNotFoundError: the folder was removed meanwhile, so that what is there now is only a part of the results.
     """
     new_folders = [new_folder for new_folder in (folder, *folder.parents) if not new_folder.exists()]
     was_killed = (folder / UNFINISHED).exists()
@@ -88,6 +90,9 @@ def claimed(folder: Path) -> Iterator[None]:
                     new_folder.rmdir()
         raise
     else:
+        if not (folder / UNFINISHED).exists():
+            reason = "was removed while the run was writing into it, and what is there now is not all; run the command again"
+            raise FileNotFoundError(errno.ENOENT, reason, str(folder))
         for name in (ANNOTATED, COMPARED):
             (folder / name / UNFINISHED).unlink(missing_ok=True)
             if _is_empty(folder / name):

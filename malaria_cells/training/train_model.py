@@ -9,7 +9,7 @@ from typing import Any
 
 from malaria_cells.base import files
 from malaria_cells.base.errors import InputError
-from malaria_cells.base.tensorflow_setup import start_tensorflow
+from malaria_cells.base.tensorflow_setup import repeat_exactly, start_tensorflow
 from malaria_cells.base.text import number_of, rounded
 from malaria_cells.config import Config
 from malaria_cells.data.augment import check_policy
@@ -83,6 +83,8 @@ def train_claimed(name: str, config: Config, data: DataSet, resume: bool, report
     open_run = RunState.resume if resume else RunState.start
     run = open_run(run_folder, config, data_record(data))
     start_tensorflow()
+    if config.deterministic:
+        repeat_exactly()
     try:
         with files.replacing_folder(folder, ABOUT) as new_folder:
             train = train_two_stage_into if config.detector == "two_stage" else train_one_stage_into

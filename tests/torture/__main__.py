@@ -14,14 +14,15 @@ def main() -> int:
     parser.add_argument("--kind", action="append", metavar="NAME", help="all mutants of one kind alone; may be repeated")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="number of the first mutant")
     parser.add_argument("--kills", type=int, default=20, metavar="N", help="kills of each kind of work (20)")
+    parser.add_argument("--work", action="append", metavar="NAME", help="kills of one kind of work alone, and no mutants; may be repeated")
     options = parser.parse_args()
     known = kinds()
     n_faults = 0
-    for kind in options.kind or known:
+    for kind in () if options.work else options.kind or known:
         n_mutants = options.mutants if options.kind else round(options.mutants * known[kind].share)
         n_faults += _of_kind(kind, options.first, n_mutants)
     if options.kills and not options.kind:
-        n_faults += kills.main(options.kills)
+        n_faults += kills.main(options.kills, options.work)
     return int(n_faults > 0)
 
 

@@ -1,14 +1,17 @@
 """Work that is killed at a random moment: `python -m tests.torture.kill_targets NAME FOLDER` does it from start to end.
 
-Each does its work once more where it is called again, as a person would. `check` says whether what is there is whole.
+Each does its work once more where it is called again, as a person would. `kill_checks.check` says whether what is there is whole.
 """
 
+import importlib
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from tests.conftest import write_bbbc041
 
@@ -53,8 +56,6 @@ def review(folder: Path) -> None:
     """Save the corrections of images, one after the other, as the page does."""
     import io
 
-    from PIL import Image
-
     from malaria_cells.app.page.review_file import save_correction
     from malaria_cells.app.page.uploads import UploadedImage
     from malaria_cells.data.labels import LabelSet
@@ -97,34 +98,80 @@ def _training_config(folder: Path) -> dict[str, object]:
     }
 
 
-def check(name: str, folder: Path) -> None:
-    """What a reader would find after a kill: whole files, or none; an error where there are half ones."""
-    from malaria_cells.data.annotations import load_annotations
-    from malaria_cells.inference.model_yaml import load_description
-    from malaria_cells.models.stored.checksums import check_checksums, checksums
+def detection(folder: Path) -> None:
+    """Detect on all images; a killed run is refused without `--resume`, and goes on with it, or begins again without its journal."""
+    from malaria_cells.app.cli import main
+    from malaria_cells.results.output_folder import UNFINISHED
+    from malaria_cells.results.run_journal import JOURNAL, has_finished_images
 
-    if name == "patches":
-        for about in folder.glob("cache/[!.]*/store.json"):
-            json.loads(about.read_text(encoding="utf-8"))
-            np.load(about.parent / "patches.npy", mmap_mode="r")[-1]
-            np.load(about.parent / "table.npz")["class_ids"]
-    elif name == "download" and (folder / "data" / "bbbc041").exists():
-        assert len(load_annotations(folder / "data" / "bbbc041" / "training.json", None)) == 1
-    elif name == "convert" and (folder / "coco").exists():
-        assert len(load_annotations(folder / "coco", None)) == len(IMAGES)
-    elif name == "review" and (folder / "review" / "annotations.json").exists():
-        found = load_annotations(folder / "review" / "annotations.json", None)
-        assert all(len(image.class_ids) == 2 for image in found.images)
-    elif name == "training" and (folder / "models" / "m").exists():
-        load_description(folder / "models" / "m")
-        check_checksums(folder / "models" / "m", checksums(folder / "models" / "m"), ["classifier"], "model.yaml")
+    output = folder / "out"
+    request = ["run", "--model", str(_once(folder / "model", _tiny_export)), "--image", str(_once(folder / "in", _smears))]
+    request += ["--output", str(output)]
+    if has_finished_images(output):
+        assert main(request) == 2
+        if folder.name.endswith(("1", "3", "5", "7", "9")):
+            (output / JOURNAL).unlink()
+    resume = ["--resume"] if (output / UNFINISHED).exists() and (output / JOURNAL).exists() else []
+    assert main([*request, *resume]) == 0
 
 
-TARGETS = {"patches": patches, "download": download, "convert": convert, "review": review, "training": training}
+def _tiny_export(folder: Path) -> None:
+    from tests.tiny_exports import save_export
+
+    save_export(folder, 6)
+
+
+def _smears(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for key in IMAGES:
+        pixels = np.kron(rng.integers(60, 220, (6, 8, 3), dtype=np.uint8), np.ones((20, 20, 1), np.uint8))
+        (folder / key).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / key)
+
+
+def _once(folder: Path, write: Callable[[Path], None]) -> Path:
+    """Write a folder that the work needs, unless it is there; the work is not to be killed for that."""
+    if not folder.exists():
+        (new := folder.with_name(f"{folder.name}.new")).mkdir(exist_ok=True)
+        write(new)
+        new.rename(folder)
+    return folder
+
+
+def export(folder: Path) -> None:
+    """Write a model's network for ONNX Runtime into a folder of its own, and beside Keras' file."""
+    from malaria_cells.app.cli import main
+    from tests.torture.models import write_model
+
+    model = str(_once(folder / "model", lambda path: write_model("keras", path)))
+    assert main(["export", "--model", model, "--format", "onnx"]) == 0
+    assert main(["export", "--model", model, "--format", "onnx", "--beside"]) == 0
+
+
+TARGETS = {
+    "patches": patches,
+    "download": download,
+    "convert": convert,
+    "review": review,
+    "training": training,
+    "detection": detection,
+    "export": export,
+}
+
+# Imported before the work begins, since the kills are to fall into the work.
+IMPORTED = {
+    "patches": ["malaria_cells.data.patch_store"],
+    "download": ["malaria_cells.app.commands.download"],
+    "convert": ["malaria_cells.app.commands.convert"],
+    "review": ["malaria_cells.app.page.review_file"],
+    "training": ["malaria_cells.app.commands.train"],
+    "detection": ["malaria_cells.app.commands.run", "malaria_cells.inference.model_folder", "onnxruntime", "tests.tiny_exports"],
+    "export": ["tests.torture.models", "tensorflow", "malaria_cells.app.commands.export"],
+}
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import malaria_cells.app.cli  # noqa: F401  the time of imports is not that of the work
-
+    for module in ("malaria_cells.app.cli", *IMPORTED[sys.argv[1]]):
+        importlib.import_module(module)
     print("begins", flush=True)
     TARGETS[sys.argv[1]](Path(sys.argv[2]))

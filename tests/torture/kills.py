@@ -13,15 +13,20 @@ from typing import Any
 
 from tests.conftest import bbbc041_entry
 from tests.mirror import archive, serving
-from tests.torture.kill_targets import TARGETS, check
+from tests.torture.kill_checks import check, result
+from tests.torture.kill_targets import TARGETS
 
-WAIT = 600  # seconds for one start; training imports TensorFlow, and the machine may be busy
+TIDY = {"patches", "download", "detection"}  # whose next start removes what the killed one was writing
+WAIT = 1800  # seconds for one start; training imports TensorFlow, and the machine may be busy
 
 
-def run(name: str, kills: int, seed: int = 0) -> list[str]:
-    """Kill the work at as many random moments; returns what was wrong.
+def run(name: str, kills: int, seed: int = 0) -> tuple[int, list[str]]:
+    """Kill the work at as many random moments.
 
     The moments are drawn evenly over the time that the work took when it was let alone.
+
+    Returns:
+        How often the work was still going on at that moment, and what was wrong.
     """
     with _server() if name == "download" else nullcontext() as environment, tempfile.TemporaryDirectory() as root:
         whole = _Started(name, Path(root) / "whole", environment)
@@ -29,31 +34,43 @@ def run(name: str, kills: int, seed: int = 0) -> list[str]:
         begun = time.monotonic()
         faults = [f"{name}: was not killed and failed: {said}"] if (said := whole.end()) else []
         seconds = time.monotonic() - begun
+        expected = result(name, Path(root) / "whole")
+        n_killed = 0
         for number in range(kills):
             after = random.Random(f"{name} {seed} {number}").random() * seconds
-            faults += _killed_and_started_again(name, Path(root) / str(number), after, environment)
-    return faults
+            folder = Path(root) / str(number)
+            n_killed += _killed(name, folder, after, environment)
+            faults += [f"{name}: killed after {after:.3f} s: {fault}" for fault in _left_and_redone(name, folder, environment, expected)]
+    return n_killed, faults
 
 
-def _killed_and_started_again(name: str, folder: Path, after: float, environment: dict[str, str] | None) -> list[str]:
+def _killed(name: str, folder: Path, after: float, environment: dict[str, str] | None) -> bool:
+    """Start the work and kill it; whether it was still going on."""
     first = _Started(name, folder, environment)
     first.wait_for_beginning()
     time.sleep(after)
     first.process.kill()
     first.process.communicate()
-    moment = f"{name}: killed after {after:.3f} s"
+    return first.process.returncode != 0
+
+
+def _left_and_redone(name: str, folder: Path, environment: dict[str, str] | None, expected: dict[str, str]) -> list[str]:
+    """What is wrong with what a kill left, and with what the next start makes of it."""
     try:
         check(name, folder)
     except Exception as error:  # noqa: BLE001  whatever a reader raises on half a file
-        return [f"{moment}: what is left is not whole: {type(error).__name__}: {error}"]
+        return [f"what is left is not whole: {type(error).__name__}: {error}"]
     if said := _Started(name, folder, environment).end():
-        return [f"{moment}: the next start failed: {said}"]
+        return [f"the next start failed: {said}"]
     try:
         check(name, folder)
     except Exception as error:  # noqa: BLE001
-        return [f"{moment}: after the next start: {type(error).__name__}: {error}"]
+        return [f"after the next start: {type(error).__name__}: {error}"]
+    if (found := result(name, folder)) != expected:
+        differing = sorted(file for file in found.keys() | expected.keys() if found.get(file) != expected.get(file))
+        return [f"after the next start, other than uninterrupted work gives: {', '.join(differing)}"]
     left = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if ".writing-" in p.name or p.name.endswith(".part")]
-    return [f"{moment}: the next start left {left}"] if left and name in {"patches", "download"} else []
+    return [f"the next start left {left}"] if left and name in TIDY else []
 
 
 class _Started:
@@ -71,7 +88,12 @@ class _Started:
 
     def end(self) -> str:
         """Wait for its end; what it said where it failed."""
-        _, said = self.process.communicate(timeout=WAIT)
+        try:
+            _, said = self.process.communicate(timeout=WAIT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+            return f"did not end within {WAIT} seconds"
         return said[-1500:] or f"exit code {self.process.returncode}" if self.process.returncode else ""
 
 
@@ -91,13 +113,14 @@ class _server:
         self.serving.__exit__(*error)
 
 
-def main(kills: int) -> int:
-    """Kill each kind of work and print what came of it; returns the number of faults."""
+def main(kills: int, works: list[str] | None = None) -> int:
+    """Kill each kind of work, or those named, and print what came of it; returns the number of faults."""
     n_faults = 0
-    for name in TARGETS:
+    for name in works or TARGETS:
         started = time.monotonic()
-        faults = run(name, kills)
-        print(f"kill -9: {name}: {kills} kills, {len(faults)} faults; {time.monotonic() - started:.0f} s", flush=True)
+        n_killed, faults = run(name, kills)
+        seconds = time.monotonic() - started
+        print(f"kill -9: {name}: {kills} kills, {n_killed} of them before its end, {len(faults)} faults; {seconds:.0f} s", flush=True)
         for fault in faults:
             print(f"  {fault}", flush=True)
         n_faults += len(faults)

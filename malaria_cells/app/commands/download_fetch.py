@@ -1,6 +1,7 @@
 """Fetching of a file by HTTP; an interrupted download is continued, by the next call too."""
 
 import base64
+import errno
 import http.client
 import json
 import os
@@ -18,6 +19,8 @@ MIRROR = "MALARIA_CELLS_MIRROR"
 CHUNK = 1 << 20  # bytes read at once
 TRIES = 5
 TIMEOUT = 60  # seconds without a byte
+# Errors of the file that is written; those of the network have other numbers, or come as urllib's.
+OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
 
 
 def fetch(url: str, part: Path, authorization: str | None = None) -> None:
@@ -30,6 +33,7 @@ def fetch(url: str, part: Path, authorization: str | None = None) -> None:
 
     Raises:
         InputError: the server refuses, or all `TRIES` failed; the bytes so far are kept.
+        OSError: the file cannot be written, as on a full disk; the bytes so far are kept.
     """
     mirror = os.environ.get(MIRROR)
     url = mirror.rstrip("/") + urllib.parse.urlparse(url).path if mirror else url
@@ -50,6 +54,8 @@ def fetch(url: str, part: Path, authorization: str | None = None) -> None:
                 ) from error
             reason = error
         except (OSError, http.client.HTTPException) as error:
+            if getattr(error, "errno", None) in OF_THE_DISK:
+                raise
             reason = getattr(error, "reason", error)
         if attempt < TRIES:
             print(f"{url}: {reason}; trying again ({attempt}/{TRIES - 1})", file=sys.stderr)

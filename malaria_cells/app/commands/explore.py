@@ -186,7 +186,7 @@ def _augmented(patches: np.ndarray, class_ids: np.ndarray, policy: str) -> dict[
         augmented = augment(originals, epoch)
         if layers is not None:
             labels = np.eye(AUGMENTED, dtype=np.float32)
-            images, _ = layers(_tensor(augmented), _tensor(labels))
+            images, _ = layers(_tensor(augmented), _tensor(labels), np.int64(epoch))
             augmented = np.clip(np.asarray(images), 0, 255).astype(np.uint8)
         rows[f"epoch {epoch}"] = augmented
     return rows

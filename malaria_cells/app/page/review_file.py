@@ -57,11 +57,11 @@ def _save(folder: Path, image: UploadedImage, corrected: AnnotatedImage, labels:
     is_same = [_is_same_image(p, image) for p in saved]
     other_images = tuple(p for p, same in zip(saved, is_same, strict=True) if not same)
     earlier_keys = [p.key for p, same in zip(saved, is_same, strict=True) if same]
-    key = earlier_keys[0] if earlier_keys else _free_name(folder, image.name, other_images)
+    key = earlier_keys[0] if earlier_keys else _free_name(folder, image, other_images)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         path = Path(temporary) / PurePath(key).name
         path.write_bytes(image.content)
-        all_images = tuple(sorted((*other_images, replace(corrected, key=key, group=key, path=path)), key=lambda p: p.key))
+        all_images = tuple(sorted((*other_images, replace(corrected, key=key, group=key, path=path)), key=lambda p: PurePath(p.key).name))
         written = Path(temporary) / "written"
         WRITERS["coco"](AnnotationSet(labels, all_images), written)
         # Images are moved first, so the annotation never lists a missing image. Other files of the folder stay.
@@ -73,7 +73,7 @@ def _save(folder: Path, image: UploadedImage, corrected: AnnotatedImage, labels:
 
 
 def _is_same_image(image: AnnotatedImage, uploaded: UploadedImage) -> bool:
-    if image.path.stat().st_size == len(uploaded.content) and image.path.read_bytes() == uploaded.content:
+    if _has_bytes(image.path, uploaded):
         return True
     # An image that was rotated upright was saved as PNG, so only the names without suffix are compared.
     if folded(PurePath(image.key).stem) != folded(PurePath(uploaded.name).stem):
@@ -84,9 +84,13 @@ def _is_same_image(image: AnnotatedImage, uploaded: UploadedImage) -> bool:
     return bool(np.abs(pixels.astype(np.int16) - uploaded.pixels.astype(np.int16)).mean() < MAX_DIFFERENCE)
 
 
-def _free_name(folder: Path, wanted: str, other_images: tuple[AnnotatedImage, ...]) -> str:
-    """The wanted name, with a number if another image or a file in the folder has it."""
+def _free_name(folder: Path, image: UploadedImage, other_images: tuple[AnnotatedImage, ...]) -> str:
+    """The image's name, with a number if another image or file in the folder has it; its own file is there if a save was killed."""
     images = folder / "images"
-    taken = {p.relative_to(images).as_posix() for p in images.rglob("*") if p.is_file()}
+    taken = {p.relative_to(images).as_posix() for p in images.rglob("*") if p.is_file() and not _has_bytes(p, image)}
     taken |= {PurePath(p.key).name for p in other_images}
-    return distinct([*sorted(taken), PurePath(wanted).name], numbered="{stem} ({number}){suffix}")[-1]
+    return distinct([*sorted(taken), PurePath(image.name).name], numbered="{stem} ({number}){suffix}")[-1]
+
+
+def _has_bytes(path: Path, image: UploadedImage) -> bool:
+    return path.stat().st_size == len(image.content) and path.read_bytes() == image.content

@@ -17,8 +17,11 @@ Several are joined by a plus sign, as in ``slides+mixup``: one after another, th
 """
 
 from functools import reduce
+from typing import Any
 
-from malaria_cells.data.augment.registry import AUGMENTATIONS, Augmenter, BatchPolicy, OnBatches, OnPatches
+from malaria_cells.data.augment.registry import AUGMENTATIONS, Augmenter, OnBatches, OnPatches, SeededPolicy
+
+SEEDS_OF_A_PART = 100  # more than a part of a policy has layers
 
 
 def check_policy(policy: str) -> None:
@@ -37,14 +40,24 @@ def make_augmenter(policy: str) -> Augmenter:
     return lambda patches, seed: reduce(lambda changed, part: part(changed, seed), parts, patches)
 
 
-def make_batch_policy(policy: str, image_size_hw: tuple[int, int], seed: int) -> BatchPolicy | None:
-    """Build the part of a policy that works on tensors, or None.
+def make_batch_policy(policy: str, image_size_hw: tuple[int, int], seed: int) -> SeededPolicy | None:
+    """Build the part of a policy that works on tensors, or None. It is a function of a batch, its labels and the batch's seed.
 
     Raises:
         InputError: a part is unknown.
     """
     parts = [entry.make(image_size_hw, seed) for name in _names(policy) if isinstance(entry := AUGMENTATIONS[name], OnBatches)]
-    return (lambda images, labels: reduce(lambda mixed, part: part(*mixed), parts, (images, labels))) if parts else None
+    if not parts:
+        return None
+
+    def apply(images: Any, labels: Any, batch_seed: Any) -> tuple[Any, Any]:
+        for number, part in enumerate(parts):
+            if hasattr(part, "reseed"):
+                part.reseed(batch_seed + SEEDS_OF_A_PART * number)
+            images, labels = part(images, labels)
+        return images, labels
+
+    return apply
 
 
 def needs_soft_labels(policy: str) -> bool:
@@ -56,4 +69,4 @@ def _names(policy: str) -> list[str]:
     return [name.strip() for name in policy.split("+")]
 
 
-__all__ = ["AUGMENTATIONS", "Augmenter", "BatchPolicy", "check_policy", "make_augmenter", "make_batch_policy", "needs_soft_labels"]
+__all__ = ["AUGMENTATIONS", "Augmenter", "SeededPolicy", "check_policy", "make_augmenter", "make_batch_policy", "needs_soft_labels"]

@@ -1,10 +1,11 @@
 """Augmentation policies of Keras' layers, and keras-cv's RandAugment, which work on batches of tensors and may mix labels.
 
-A policy is seeded once per run, not once per batch. So a repeated run sees the same batches, but a resumed run continues with other
-random draws.
+The policies of Keras' layers are seeded anew for each batch, so a resumed run sees the batches of an uninterrupted one. RandAugment is
+seeded once per run, since samplers within it keep a state that cannot be set: a repeated run sees the same batches, but a resumed run
+continues with other random draws.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from malaria_cells.base.keras_cv_parts import keras_cv_part
@@ -12,6 +13,24 @@ from malaria_cells.data.augment.registry import BatchPolicy, batch_augmentation
 
 CROP_FROM = 1.12  # factor by which an image is enlarged before a random crop of the original size
 RAND_AUGMENT_MAGNITUDE = 0.3  # of the distortions, 0 to 1
+
+
+class _OfLayers:
+    """A policy of Keras' layers, each of which draws by a seed of its own."""
+
+    def __init__(self, layers: Sequence[Any], apply: BatchPolicy) -> None:
+        self._layers, self._apply = layers, apply
+
+    def __call__(self, images: Any, labels: Any) -> tuple[Any, Any]:
+        return self._apply(images, labels)
+
+    def reseed(self, seed: Any) -> None:
+        """Let the next draws depend on a seed alone: an int64 tensor, also within tf.data."""
+        import tensorflow as tf
+
+        for number, layer in enumerate(self._layers):
+            state = layer.generator.state
+            state.assign(tf.cast(tf.stack([seed + number, 0]), state.dtype))
 
 
 def _layers(image_size_hw: tuple[int, int], seed: int) -> BatchPolicy:
@@ -32,7 +51,7 @@ def _layers(image_size_hw: tuple[int, int], seed: int) -> BatchPolicy:
             images = layer(images, training=True)
         return images, labels
 
-    return apply
+    return _OfLayers([layer for layer in layers if hasattr(layer, "generator")], apply)
 
 
 def _rand_augment(image_size_hw: tuple[int, int], seed: int) -> BatchPolicy:  # noqa: ARG001
@@ -68,7 +87,7 @@ def _mixing(layer: Any) -> BatchPolicy:
         mixed = layer({"images": images, "labels": labels}, training=True)
         return mixed["images"], mixed["labels"]
 
-    return apply
+    return _OfLayers([layer], apply)
 
 
 POLICIES: dict[str, Callable[[tuple[int, int], int], BatchPolicy]] = {

@@ -10,6 +10,7 @@ from malaria_cells.base.registry import Registry
 
 Augmenter = Callable[[np.ndarray, int], np.ndarray]
 BatchPolicy = Callable[[Any, Any], tuple[Any, Any]]
+SeededPolicy = Callable[[Any, Any, Any], tuple[Any, Any]]  # of a batch, its labels, and its seed, an int64 tensor
 MakeBatchPolicy = Callable[[tuple[int, int], int], BatchPolicy]
 
 
@@ -43,7 +44,9 @@ def augmentation(name: str, rank: int = 100) -> Callable[[Augmenter], Augmenter]
 def batch_augmentation(name: str, rank: int = 100) -> Callable[[MakeBatchPolicy], MakeBatchPolicy]:
     """Return a decorator that adds a function of the patches' size and a seed.
 
-    It returns a function of a batch, float32 (n, H, W, 3) in 0..255, and its soft labels (n, n_classes) to the new batch and labels.
+    It returns a function of a batch, float32 (n, H, W, 3) in 0..255, and its soft labels (n, n_classes) to the new batch and labels. If
+    that has a method ``reseed`` of an int64 tensor, it is called before each batch with the batch's seed, which makes a resumed training
+    see the batches of an uninterrupted one.
     """
 
     def decorate(make: MakeBatchPolicy) -> MakeBatchPolicy:
