@@ -1,12 +1,15 @@
 """Crops patches from images: squares around cells, and squares of background."""
 
 import hashlib
+from contextlib import closing
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotatedImage
+from malaria_cells.data.images import open_image
 
 BACKGROUND_TRIES = 40  # random squares drawn per background patch
 
@@ -51,6 +54,27 @@ def rescale(image: np.ndarray, factor: float) -> np.ndarray:
 def crop_boxes(image: np.ndarray, boxes_xyxy: np.ndarray, context: float, size_hw: tuple[int, int]) -> np.ndarray:
     """Crop the square with `context` around each box: uint8 (n, h, w, 3)."""
     return crop_squares(image, boxes.squares_around(boxes_xyxy, context), size_hw)
+
+
+def crops_of_file(path: Path, boxes_xyxy: np.ndarray, context: float, size_hw: tuple[int, int]) -> np.ndarray:
+    """As `crop_boxes`, from an image file; of a large image only the surroundings of the boxes are read.
+
+    Raises:
+        InputError: the image cannot be read.
+    """
+    image = open_image(path)
+    if isinstance(image, np.ndarray):
+        return crop_boxes(image, boxes_xyxy, context, size_hw)
+    patches = np.empty((len(boxes_xyxy), *size_hw, 3), dtype=np.uint8)
+    height, width = image.shape[:2]
+    with closing(image):
+        for patch, square in zip(patches, boxes.squares_around(boxes_xyxy, context), strict=True):
+            side = int(square[2] - square[0])  # what is reflected at the border is in the surroundings
+            left, top = np.maximum(square[:2] - side, 0).tolist()
+            right, bottom = np.minimum(square[2:] + side, [width, height]).tolist()
+            surroundings = image.read(left, top, right - left, bottom - top)
+            patch[:] = crop_squares(surroundings, (square - np.array([left, top, left, top]))[None], size_hw)[0]
+    return patches
 
 
 def background_boxes(image: AnnotatedImage, count: int, median_size: float, seed: int) -> np.ndarray:
