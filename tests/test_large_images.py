@@ -28,7 +28,7 @@ def smooth():
 
 
 TIFFS = {
-    "tiles, JPEG": {"tile": (64, 48), "compression": "jpeg", "photometric": "ycbcr"},
+    "tiles, JPEG": {"tile": (64, 48), "compression": "jpeg", "photometric": "rgb", "subsampling": (2, 2)},
     "tiles, JPEG in RGB": {"tile": (64, 64), "compression": "jpeg", "photometric": "rgb"},
     "tiles, LZW": {"tile": (128, 128), "compression": "lzw", "photometric": "rgb"},
     "tiles, a predictor": {"tile": (128, 128), "compression": "zlib", "predictor": True, "photometric": "rgb"},

@@ -1,8 +1,11 @@
 """A large image worked on region by region has the cells of the whole image, and is drawn, resumed and reported as any other."""
 
 import csv
+import subprocess
+import sys
 
 import cv2
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -144,6 +147,7 @@ def test_a_run_draws_a_large_image_in_tiles_reports_and_resumes_it(tmp_path, fie
     assert read_image(annotated / "slide.tif.png").shape[1] == 1600
     drawn = read_image(annotated / "slide.tif.tif")
     assert drawn.shape == field.shape
+    assert np.median(np.abs(drawn.astype(int) - field)) <= 3  # the colours of JPEG
     boxes = [
         (int(float(r["x_min"])), int(float(r["y_min"])), r["label"])
         for r in rows(tmp_path / "out" / "detections.csv")
@@ -166,3 +170,44 @@ def test_files_of_large_images_are_cleared_with_the_run_that_they_are_of(tmp_pat
         (folder / name).touch()
     clear(tmp_path, [folder / "a.png"])
     assert sorted(p.name for p in folder.iterdir()) == [".unfinished_malaria_cells_run", "a.png", "a.tif", "mine.tif"]
+
+
+MEASURED = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from malaria_cells.data.detections import Detections
+from malaria_cells.data.images import open_image
+from malaria_cells.data.labels import LabelSet
+from malaria_cells.results.large_overlay import overview, write_drawn
+image, labels = open_image(sys.argv[1]), LabelSet(("ring", "red blood cell"))
+image.overview, image.read(100, 100, 3000, 3000)
+corner = np.random.default_rng(0).uniform(0, 11_900, (5000, 2))
+cells = Detections.from_boxes(np.concatenate([corner, corner + 80], axis=1).astype(np.float32), np.arange(5000) % 2)
+write_drawn(Path(sys.argv[2]), image, cells, labels)
+overview(image, cells, labels)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no measure of a process's largest memory")
+@pytest.mark.parametrize(("name", "limit"), [("a.tif", 450e6), ("a.jpg", 850e6)])
+def test_reading_and_drawing_a_large_image_take_less_memory_than_its_pixels(tmp_path, field, name, limit):
+    """A picture of 144 million pixels, 432 MB; the libraries alone take about 200.
+
+    Pixels of a JPEG that are mapped into memory count until they are let go, which a machine under load does late, though it may have them
+    back at any time.
+    """
+    row = np.tile(field, (1, 8, 1))[:, :12_000]
+    if name == "a.jpg":
+        (tmp_path / name).write_bytes(imagecodecs.jpeg8_encode(np.tile(row, (10, 1, 1))[:12_000], level=80))
+    else:
+        strip = np.tile(row, (2, 1, 1))
+        shape = {"shape": (12_000, 12_000, 3), "dtype": np.uint8, "tile": (496, 496)}
+        tiles = (strip[y % 1280 :][:496, x : x + 496] for y in range(0, 12_000, 496) for x in range(0, 12_000, 496))
+        padded = (np.pad(t, ((0, 0), (0, 496 - t.shape[1]), (0, 0))) for t in tiles)
+        tifffile.imwrite(tmp_path / name, padded, **shape, compression="jpeg", photometric="rgb")
+    command = [sys.executable, "-c", MEASURED, tmp_path / name, tmp_path / "drawn.tif"]
+    n_bytes = int(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    assert n_bytes < limit

@@ -58,7 +58,7 @@ def write_drawn(path: Path, image: LargeImage, detections: Detections, labels: L
                 shape=(size_wh[1], size_wh[0], 3),
                 dtype=np.uint8,
                 tile=(TILE, TILE),
-                photometric="ycbcr",
+                photometric="rgb",  # of the pixels; with a subsampling, JPEG stores YCbCr
                 subsampling=(1, 1),  # lines are thin and coloured
                 compression="jpeg",
                 compressionargs={"level": QUALITY},

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from malaria_cells.base.errors import InputError, reason
-from malaria_cells.data.images.names import UNREADABLE_SUFFIXES
+from malaria_cells.data.images.names import SLIDE_SUFFIXES, UNREADABLE_SUFFIXES
 
 MAX_PIXELS = 400_000_000  # of an image that is held whole
 LARGE_PIXELS = 100_000_000  # of an image from which on detection reads it region by region, if its format allows; see `large`
@@ -15,6 +15,8 @@ MAX_PIXELS_PER_BYTE = 1000
 SIDE_LIMITS = (64, 500_000)
 READABLE = "JPEG, PNG, TIFF, JPEG 2000, BMP, WebP or GIF"
 
+SLIDES_EXTRA = "pip install 'malaria-cells[slides]'"
+_SLIDES = frozenset(UNREADABLE_SUFFIXES[suffix] for suffix in SLIDE_SUFFIXES)
 _IMAGES = "export it as JPEG, PNG or TIFF with 8 bits from the program that shows it"
 _MICROSCOPES = "open it in its own program, or in Fiji with Bio-Formats or QuPath, and export it as TIFF or PNG with 8 bits in RGB"
 _ADVICE = {
@@ -58,9 +60,9 @@ def export_advice(name: str) -> str:
     """
     if name in _ADVICE:
         return _ADVICE[name]
-    return (
-        _MICROSCOPES if " of " in name or name in {"a slide scanner's own format", "DICOM", "Zarr", "HDF5, as Imaris writes"} else _IMAGES
-    )
+    of_microscopes = " of " in name or name in {"a slide scanner's own format", "DICOM", "Zarr", "HDF5, as Imaris writes"}
+    advice = _MICROSCOPES if of_microscopes else _IMAGES
+    return f"{advice}; or detect in it with {SLIDES_EXTRA}" if name in _SLIDES else advice
 
 
 def unreadable(path: Path, start: bytes) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from malaria_cells.data.images.refusal import UnreadableError
 
 SPARE = 1_000_000_000  # bytes of the disk that stay free
-SECONDS_IN_MEMORY = 0.1  # after which pixels that were written are no longer counted as memory of the process
+SECONDS_IN_MEMORY = 0.02  # after which pixels that were written are no longer counted as memory of the process
 
 
 class Scratch:

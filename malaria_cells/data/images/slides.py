@@ -9,9 +9,7 @@ from PIL import Image
 
 from malaria_cells.data.images.large import LargeImage
 from malaria_cells.data.images.names import SLIDE_SUFFIXES, UNREADABLE_SUFFIXES, reads_slides
-from malaria_cells.data.images.refusal import SIDE_LIMITS, UnreadableError, refusing
-
-EXTRA = "pip install 'malaria-cells[slides]'"
+from malaria_cells.data.images.refusal import SIDE_LIMITS, SLIDES_EXTRA, UnreadableError, refusing
 
 
 def is_slide(path: Path) -> bool:
@@ -30,7 +28,9 @@ def open_slide(path: Path) -> LargeImage:
             raise FileNotFoundError
         if not reads_slides():
             name = UNREADABLE_SUFFIXES.get(path.suffix.lower(), "a slide")
-            raise UnreadableError(f"it is {name}, which needs a further library: {EXTRA}; or export it as TIFF or PNG with 8 bits in RGB")
+            raise UnreadableError(
+                f"it is {name}, which needs a further library: {SLIDES_EXTRA}; or export it as TIFF or PNG with 8 bits in RGB"
+            )
         regions = SlideRegions(path)
         if not SIDE_LIMITS[0] <= min(regions.size_wh) <= max(regions.size_wh) <= SIDE_LIMITS[1]:
             width, height = regions.size_wh
