@@ -10,6 +10,7 @@ import numpy as np
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.parallel import imap_ordered
 from malaria_cells.data.detections import Detections
+from malaria_cells.data.images import open_image
 from malaria_cells.data.patches import crop_boxes
 from malaria_cells.data.stain import Stain
 from malaria_cells.inference.counting import Count, count_detected, total
@@ -87,7 +88,8 @@ class CellDetector:
         """Detect and classify the cells of one image.
 
         Args:
-            image: path of an image file, or uint8 RGB (H, W, 3), upright, values 0 to 255.
+            image: path of an image file, or uint8 RGB (H, W, 3), upright, values 0 to 255. Of a file of more than 100 million pixels only
+                regions are read.
 
         Returns:
             Detections, best score first: boxes in pixels, right and bottom exclusive; calibrated probabilities. `Detections` describes
@@ -141,11 +143,11 @@ class CellDetector:
         labels = self._detector.labels
         return total((count_detected(of_image, labels) for of_image in detections), labels)
 
-    def familiarity(self, image: np.ndarray, detections: Detections) -> Familiarity | None:
+    def familiarity(self, image: str | Path | np.ndarray, detections: Detections) -> Familiarity | None:
         """Compare an image with the training images; None if the model holds no statistics of the training images.
 
         Args:
-            image: uint8 RGB (H, W, 3), see `read_image`.
+            image: uint8 RGB (H, W, 3), see `read_image`; or the file, which need not fit into the memory.
             detections: all detections that `detect` returned for the image.
 
         Returns:
@@ -160,7 +162,7 @@ class CellDetector:
             >>> verdict is None or verdict.level in {"familiar", "unusual", "unlike anything learned"}
             True
         """
-        return self._detector.familiarity(image, detections)
+        return self._detector.familiarity(image if isinstance(image, np.ndarray) else open_image(image), detections)
 
     def interval(self, counted: Count, *familiarities: Familiarity | None) -> tuple[float, float] | None:
         """95 % interval of the parasitemia, 0 to 1, which accounts for the detector's errors (see `Count.interval`).

@@ -20,17 +20,20 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def imap_ordered(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Future[Result]]]:
+def imap_ordered(
+    work: Callable[[Item], Result], items: Iterable[Item], n_workers: int | None = None
+) -> Iterator[tuple[Item, Future[Result]]]:
     """Map a function over items by several threads and yield each item, in order, with the future of its result.
 
-    There is a thread for each core, and at least `MIN_WORKERS`; memory holds at most `PREFETCHED` results more. If the iteration ends
-    early, work that has not started is cancelled.
+    Memory holds at most `PREFETCHED` results more than there are threads. If the iteration ends early, work that has not started is
+    cancelled.
 
     Args:
         work: the function; it must be thread-safe.
         items: the arguments of its calls.
+        n_workers: number of threads; None: one for each core, and at least `MIN_WORKERS`.
     """
-    n_workers = max(cores(), MIN_WORKERS)
+    n_workers = n_workers or max(cores(), MIN_WORKERS)
     with ThreadPoolExecutor(n_workers) as workers:
         pending: deque[tuple[Item, Future[Result]]] = deque()
         try:

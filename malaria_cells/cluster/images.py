@@ -3,6 +3,8 @@
 import glob
 import posixpath
 import tempfile
+import weakref
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -11,7 +13,7 @@ import numpy as np
 
 from malaria_cells.base.errors import InputError, reason
 from malaria_cells.cluster.places import file_system, is_url, local_path, reaching
-from malaria_cells.data.images import SUFFIXES, is_image, list_images, read_image
+from malaria_cells.data.images import SUFFIXES, LargeImage, is_image, list_images, open_image
 from malaria_cells.data.images.walking import is_searched
 
 LISTS = frozenset({".txt", ".lst"})  # suffixes of files that list images, one a line
@@ -57,7 +59,7 @@ def find_images(where: str) -> Images:
     if PurePosixPath(where).suffix.lower() in LISTS and (path is None or path.is_file()):
         return _listed(where)
     if path is not None:
-        root, keys = list_images(path)
+        root, keys = list_images(path, slides=True)
         return Images(str(root.absolute()), tuple(keys))
     return _in_store(where)
 
@@ -110,24 +112,28 @@ def address(root: str, key: str) -> str:
     return key if is_url(key) or key.startswith("/") else f"{root.rstrip('/')}/{key}"
 
 
-def read(root: str, key: str) -> np.ndarray:
-    """Read an image of this machine or of a store as uint8 RGB (H, W, 3).
+def read(root: str, key: str) -> np.ndarray | LargeImage:
+    """Open an image of this machine or of a store, see `open_image`; of a store's large image the copy is kept as long as the image.
 
     Raises:
-        InputError: the image is missing or cannot be read, see `read_image`.
+        InputError: the image is missing or cannot be read, see `open_image`.
         UnreachableError: the store does not give it.
     """
     where = address(root, key)
     path = local_path(where)
     if path is not None:
-        return read_image(path)
-    with tempfile.TemporaryDirectory() as folder:
-        fetched = Path(folder) / f"image{PurePosixPath(key).suffix}"
+        return open_image(path)
+    with ExitStack() as kept:
+        fetched = Path(kept.enter_context(tempfile.TemporaryDirectory())) / f"image{PurePosixPath(key).suffix}"
         fetch(root, key, fetched)
         try:
-            return read_image(fetched)
+            image = open_image(fetched)
         except InputError as error:
             raise InputError(str(error).replace(str(fetched), where)) from None
+        if isinstance(image, LargeImage):
+            image.path = where
+            weakref.finalize(image, kept.pop_all().close)
+        return image
 
 
 def fetch(root: str, key: str, target: Path) -> None:

@@ -21,6 +21,7 @@ from malaria_cells.cluster.output import to_bytes, write_part
 from malaria_cells.cluster.places import Place
 from malaria_cells.cluster.rows import ImageResult, PartRows, cell_table, count_table, failed_table
 from malaria_cells.cluster.tries import MAX_TRIES
+from malaria_cells.data.images import LargeImage
 from malaria_cells.inference.detector import Detector
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class PartDetector:
             raise UnreachableError(next(iter(unreachable.values())))
         return part
 
-    def _read_ahead(self, keys: list[str]) -> Iterator[tuple[str, Future[tuple[np.ndarray, float]]]]:
+    def _read_ahead(self, keys: list[str]) -> Iterator[tuple[str, Future[tuple[np.ndarray | LargeImage, float]]]]:
         with ThreadPoolExecutor(1) as reader:
             pending = [(key, reader.submit(self._read, key)) for key in keys[:AHEAD]]
             for following in [*keys[AHEAD:], *[None] * len(pending)]:
@@ -113,7 +114,7 @@ class PartDetector:
                 if following is not None:
                     pending.append((following, reader.submit(self._read, following)))
 
-    def _read(self, key: str) -> tuple[np.ndarray, float]:
+    def _read(self, key: str) -> tuple[np.ndarray | LargeImage, float]:
         """Read an image; a store that does not answer is asked again. Returns the image and the seconds that it took."""
         started = time.perf_counter()
         for attempt in range(FETCHES):
@@ -125,7 +126,7 @@ class PartDetector:
                 time.sleep(SECONDS_BETWEEN * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
 
-    def _detect(self, key: str, image: np.ndarray, seconds: float) -> ImageResult:
+    def _detect(self, key: str, image: np.ndarray | LargeImage, seconds: float) -> ImageResult:
         started = time.perf_counter()
         detections = self.detector.detect(image)
         familiarity = self.detector.familiarity(image, detections)

@@ -2,12 +2,15 @@
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from malaria_cells.data import boxes
 from malaria_cells.data.annotations import AnnotatedImage
+from malaria_cells.data.images import open_image
 
 BACKGROUND_TRIES = 40  # random squares drawn per background patch
 
@@ -30,9 +33,9 @@ def crop_squares(image: np.ndarray, squares_xyxy: np.ndarray, size_hw: tuple[int
     if len(squares_xyxy) == 0:
         return patches
     # The whole image is not padded, since that would copy it for the few squares at its border.
-    is_inside: np.ndarray = (squares_xyxy[:, :2] >= 0).all(axis=1) & (squares_xyxy[:, 2:] <= [width, height]).all(axis=1)
-    for patch, square, inside in zip(patches, squares_xyxy.tolist(), is_inside, strict=True):
+    for patch, square in zip(patches, squares_xyxy.tolist(), strict=True):
         left, top, right, bottom = square
+        inside = left >= 0 and top >= 0 and right <= width and bottom <= height
         patch[:] = resize(image[top:bottom, left:right] if inside else _reflected(image, square), size_hw)
     return patches
 
@@ -65,6 +68,27 @@ def rescale(image: np.ndarray, factor: float) -> np.ndarray:
 def crop_boxes(image: np.ndarray, boxes_xyxy: np.ndarray, context: float, size_hw: tuple[int, int]) -> np.ndarray:
     """Crop the square with `context` around each box: uint8 (n, h, w, 3)."""
     return crop_squares(image, boxes.squares_around(boxes_xyxy, context), size_hw)
+
+
+def crops_of_file(path: Path, boxes_xyxy: np.ndarray, context: float, size_hw: tuple[int, int]) -> np.ndarray:
+    """As `crop_boxes`, from an image file; of a large image only the surroundings of the boxes are read.
+
+    Raises:
+        InputError: the image cannot be read.
+    """
+    image = open_image(path)
+    if isinstance(image, np.ndarray):
+        return crop_boxes(image, boxes_xyxy, context, size_hw)
+    patches = np.empty((len(boxes_xyxy), *size_hw, 3), dtype=np.uint8)
+    height, width = image.shape[:2]
+    with closing(image):
+        for patch, square in zip(patches, boxes.squares_around(boxes_xyxy, context), strict=True):
+            side = int(square[2] - square[0])  # what is reflected at the border is in the surroundings
+            left, top = np.maximum(square[:2] - side, 0).tolist()
+            right, bottom = np.minimum(square[2:] + side, [width, height]).tolist()
+            surroundings = image.read(left, top, right - left, bottom - top)
+            patch[:] = crop_squares(surroundings, (square - np.array([left, top, left, top]))[None], size_hw)[0]
+    return patches
 
 
 def background_boxes(image: AnnotatedImage, count: int, median_size: float, seed: int) -> np.ndarray:

@@ -16,13 +16,12 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from skimage.filters import threshold_multiotsu
 
+from malaria_cells.data.images.large import sample_step
+
 Normalization = Literal["none", "clear_field", "density"]
 
 WHITE = 225.0  # grey value of the clear field after normalization; below 255, so that brighter specks are not clipped
 RED_CELL = (0.35, 0.6, 0.3)  # natural optical density (R, G, B) of red cells after normalization: about the median over laboratories
-SAMPLE_PIXELS = (
-    60_000  # approximate number of pixels measured, on a regular grid; averaging instead would mix small cells with the background
-)
 CLEAR = 97  # percentile of a channel that is taken as the clear field; even crowded fields have some gaps
 MIN_WHITE = 30.0  # grey value: lower limit of the clear field, so that the noise of dark images is not amplified
 STAINED_LIMITS = (0.05, 0.45)  # natural optical density: limits of the threshold above which a pixel is stained
@@ -48,8 +47,13 @@ class Stain:
     @staticmethod
     def of(image: np.ndarray) -> "Stain":
         """Measure an image, uint8 RGB (H, W, 3)."""
-        step = max(int(np.sqrt(image.shape[0] * image.shape[1] / SAMPLE_PIXELS)), 1)
-        channels = cv2.split(np.ascontiguousarray(image[::step, ::step]))
+        step = sample_step(image.shape)
+        return Stain.of_sample(image[::step, ::step])
+
+    @staticmethod
+    def of_sample(sample: np.ndarray) -> "Stain":
+        """Measure a regular sample of an image's pixels, uint8 RGB (h, w, 3), see `sample_step`."""
+        channels = cv2.split(np.ascontiguousarray(sample))
         percentiles = [_percentile(np.bincount(channel.ravel(), minlength=256), CLEAR) for channel in channels]
         white = np.maximum(percentiles, MIN_WHITE).astype(np.float32)
         return Stain(white, _red_cell_density([channel.ravel() for channel in channels], white))

@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from malaria_cells.data.detections import Detections
-from malaria_cells.data.images import read_image
+from malaria_cells.data.images import LARGE_PIXELS, LargeImage, as_large, open_image
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.decision import DetectionSettings, decide
 from malaria_cells.inference.error_rates import ErrorRates, expected_elsewhere
@@ -59,21 +59,22 @@ class Detector(ABC):
         """The classes."""
 
     @abstractmethod
-    def predict(self, image: np.ndarray) -> Predictions:
+    def predict(self, image: np.ndarray | LargeImage) -> Predictions:
         """Run the networks on an image.
 
         Args:
-            image: uint8 RGB (H, W, 3).
+            image: uint8 RGB (H, W, 3), or an image whose regions are read.
 
         Returns:
             The arguments of `decide`.
         """
 
-    def detect(self, image: np.ndarray | str | Path) -> Detections:
+    def detect(self, image: np.ndarray | LargeImage | str | Path) -> Detections:
         """Detect the cells of one image.
 
         Args:
-            image: uint8 RGB (H, W, 3), or the path of a file.
+            image: uint8 RGB (H, W, 3), an image whose regions are read, or the path of a file. An array of more than `LARGE_PIXELS` is
+                worked on region by region, too.
 
         Returns:
             Detections, best score first.
@@ -81,12 +82,17 @@ class Detector(ABC):
         Raises:
             InputError: the file cannot be read.
         """
-        if not isinstance(image, np.ndarray):
-            image = read_image(Path(image))
-        return self._detect(image)
+        opened = image if isinstance(image, np.ndarray | LargeImage) else open_image(image)
+        if isinstance(opened, np.ndarray) and opened.shape[0] * opened.shape[1] > LARGE_PIXELS:
+            opened = as_large(opened)
+        try:
+            return self._detect(opened)
+        finally:
+            if isinstance(opened, LargeImage):
+                opened.close()
 
-    def _detect(self, image: np.ndarray) -> Detections:
-        """Detect the cells of an image, uint8 RGB (H, W, 3)."""
+    def _detect(self, image: np.ndarray | LargeImage) -> Detections:
+        """Detect the cells of an image, uint8 RGB (H, W, 3), or one whose regions are read."""
         return self.decide(*self.predict(image))
 
     def decide(
@@ -111,11 +117,11 @@ class Detector(ABC):
         detections = decide(boxes_xyxy, probabilities, proposal_scores, self.labels, self.settings, self.nested_boxes)
         return detections if familiarity is None else replace(detections, judged=(self.known, familiarity))
 
-    def familiarity(self, image: np.ndarray, detections: Detections) -> Familiarity | None:
+    def familiarity(self, image: np.ndarray | LargeImage, detections: Detections) -> Familiarity | None:
         """Similarity of an image to the training images; None if the model does not store their appearance.
 
         Args:
-            image: uint8 RGB (H, W, 3).
+            image: uint8 RGB (H, W, 3), or an image whose regions are read.
             detections: its detections as `detect` returns them, those below the operating thresholds included.
         """
         if detections.judged is not None and detections.judged[0] is self.known:

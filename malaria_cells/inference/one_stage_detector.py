@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from malaria_cells.data import boxes
+from malaria_cells.data.images import LargeImage
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.detector import Detector, Predictions
 
@@ -34,9 +35,11 @@ class OneStageDetector(Detector):
         """The classes."""
         return self.label_set
 
-    def predict(self, image: np.ndarray) -> Predictions:
+    def predict(self, image: np.ndarray | LargeImage) -> Predictions:
         """Up to `MAX_CANDIDATES` best boxes with a score of at least `MIN_SCORE`, scores as probabilities; see `Detector.predict`."""
-        letterboxed, scale = letterbox(image, self.size_hw)
+        pixels = image if isinstance(image, np.ndarray) else image.overview.reduced
+        letterboxed, scale = letterbox(pixels, self.size_hw)
+        scale *= pixels.shape[1] / image.shape[1]
         output = self.network(letterboxed[None])[0]
         scores = output[:, 4:].max(axis=1)
         best = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]

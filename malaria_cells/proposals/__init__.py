@@ -4,7 +4,7 @@ In: an image. Out: boxes (n, 4) and their scores.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from malaria_cells.base.errors import InputError
 from malaria_cells.proposals.learned.prediction import CentreNetwork, ScoredBoxes, learned_boxes, seen_mirrored
 from malaria_cells.proposals.learned.remembered_trials import RememberedTrials
-from malaria_cells.proposals.learned.scale import detect_at_own_scale, estimate_scale
+from malaria_cells.proposals.learned.scale import detect_at_own_scale, estimate_scale, own_scale
 from malaria_cells.proposals.learned.settings import ProposalSettings
 from malaria_cells.proposals.methods import LEARNED, METHODS, check_method
 from malaria_cells.proposals.watershed import estimate_cell_size
@@ -93,6 +93,21 @@ class Proposer:
         inside = np.clip(boxes, 0, np.array([width, height] * 2, dtype=np.float32))
         has_area = (inside[:, 2:] - inside[:, :2] >= 1).all(axis=1)
         return ScoredBoxes(inside[has_area], scores[has_area], None if screening is None else screening[has_area])
+
+    def sized_by(self, part: np.ndarray) -> "Proposer":
+        """A copy that takes the cell size which part of an image shows for all parts of that image.
+
+        Args:
+            part: uint8 RGB (h, w, 3), from the middle of the image.
+        """
+        size = self.cell_size
+        if self.method != LEARNED or self.network is None:
+            size = size or estimate_cell_size(part)
+        elif size is None or self.follows:
+            trials = RememberedTrials(self.network, part)
+            detect = partial(learned_boxes, trials.network, min_score=self.settings.min_score, to_scale=trials.to_working_scale)
+            size = own_scale(detect, part, self.settings, size, self.reference_sizes)
+        return replace(self, cell_size=size, follows=False)
 
     def _learned(self, image: np.ndarray, network: CentreNetwork) -> ScoredBoxes:
         settings = self.settings

@@ -131,7 +131,10 @@ def _clear_drawn(folder: Path, kept: Collection[Path]) -> None:
     """Remove the drawn images but `kept`, and the folders that are then empty; other files stay."""
     for parent, _, names in os.walk(folder, topdown=False):
         for name in names:
-            if name.endswith(".png") and Path(parent) / name not in kept:
+            drawn = Path(parent) / name
+            if drawn.suffix == ".tif" and f"{drawn.stem}.png" in names:  # of a large image, of which the other is an overview
+                drawn = drawn.with_suffix(".png")
+            if drawn.suffix == ".png" and drawn not in kept:
                 (Path(parent) / name).unlink()
         if {p.name for p in Path(parent).iterdir()} <= {UNFINISHED}:
             (Path(parent) / UNFINISHED).unlink(missing_ok=True)

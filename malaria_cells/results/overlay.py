@@ -13,7 +13,13 @@ MAX_SPREAD = 100
 
 
 def draw_detections(
-    image: np.ndarray, detections: Detections, labels: LabelSet, quiet: np.ndarray | None = None, with_scores: bool = True
+    image: np.ndarray,
+    detections: Detections,
+    labels: LabelSet,
+    quiet: np.ndarray | None = None,
+    with_scores: bool = True,
+    *,
+    unit: float | None = None,
 ) -> np.ndarray:
     """Draw the boxes of counted detections on a copy of an image.
 
@@ -26,6 +32,8 @@ def draw_detections(
         labels: the classes.
         quiet: bool (n_labels,), the quiet classes; None: healthy red cells.
         with_scores: whether the score stands behind the name; annotated cells have none.
+        unit: width of a thin line in pixels; None: by the size of the image. Where it is given, `image` may be a part of an image: names
+            are neither moved apart nor into it, so that they continue in the next part.
 
     Returns:
         uint8 RGB (H, W, 3).
@@ -35,7 +43,8 @@ def draw_detections(
     scene = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)  # supervision draws in BGR order, as OpenCV
     quiet_classes = labels.is_healthy_red_cell if quiet is None else quiet
     palette = sv.ColorPalette.from_hex(list(class_colours(labels, quiet_classes).values()))
-    unit = max(image.shape[0], image.shape[1]) / 1280
+    is_whole = unit is None
+    unit = max(image.shape[0], image.shape[1]) / 1280 if unit is None else unit
     counted = detections[detections.counted_as >= 0]
     cells = Detections.from_boxes(counted.xyxy, counted.counted_as, counted.confidence)
     is_quiet = quiet_classes[cells.class_id]
@@ -46,7 +55,7 @@ def draw_detections(
         text_scale=0.5 * unit,
         text_thickness=max(round(unit), 1),
         text_padding=max(round(4 * unit), 2),
-        smart_position=True,  # moves names apart and into the image
+        smart_position=is_whole,  # moves names apart and into the image
     )
     scene = thin.annotate(scene, cells[is_quiet].to_supervision())
     loud = cells[~is_quiet]

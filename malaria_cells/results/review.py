@@ -16,9 +16,9 @@ from scipy.special import entr
 from malaria_cells.base import files
 from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.detections import Detections
-from malaria_cells.data.images import read_image
+from malaria_cells.data.images import image_size
 from malaria_cells.data.labels import LabelSet
-from malaria_cells.data.patches import crop_boxes
+from malaria_cells.data.patches import crops_of_file
 from malaria_cells.data.writers import WRITERS
 from malaria_cells.results.style import figure, short
 
@@ -100,10 +100,7 @@ def write_review(folder: Path, results: Mapping[str, Detections], root: Path, la
 def _as_image(key: str, path: Path, detections: Detections) -> AnnotatedImage:
     counted = detections.counted_as >= 0
     class_ids = detections.counted_as[counted]
-    pixels = read_image(path)
-    return AnnotatedImage(
-        key, path, (pixels.shape[1], pixels.shape[0]), key, detections.xyxy[counted], class_ids, np.zeros(len(class_ids), dtype=bool)
-    )
+    return AnnotatedImage(key, path, image_size(path), key, detections.xyxy[counted], class_ids, np.zeros(len(class_ids), dtype=bool))
 
 
 def _write_table(path: Path, cells: list[DoubtfulCell], results: Mapping[str, Detections], labels: LabelSet) -> None:
@@ -124,7 +121,7 @@ def draw_sheet(path: Path, cells: list[DoubtfulCell], results: Mapping[str, Dete
     for key in {cell.key for cell in cells}:
         cells_of_image = [cell for cell in cells if cell.key == key]
         cells_xyxy = results[key].xyxy[[cell.index for cell in cells_of_image]]
-        patches |= dict(zip(cells_of_image, crop_boxes(read_image(images[key]), cells_xyxy, CONTEXT, (SIDE, SIDE)), strict=True))
+        patches |= dict(zip(cells_of_image, crops_of_file(images[key], cells_xyxy, CONTEXT, (SIDE, SIDE)), strict=True))
     rows = -(-len(cells) // COLUMNS)
     with figure(path, COLUMNS * 1.6, rows * 1.95 + 0.5, rows=rows, columns=COLUMNS, squeeze=False) as axes:
         for ax in axes.flat:

@@ -13,7 +13,9 @@ from malaria_cells.base.text import number_of, rounded
 from malaria_cells.data import coco_rows
 from malaria_cells.data.annotations import AnnotatedImage, AnnotationSet
 from malaria_cells.data.detections import Detections
-from malaria_cells.data.images import read_image
+from malaria_cells.data.images import LargeImage, read_image
+from malaria_cells.data.images.refusal import MAX_PIXELS
+from malaria_cells.data.images.slides import is_slide
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.evaluation import (
     DetectionMetrics,
@@ -25,6 +27,7 @@ from malaria_cells.inference.detector import Detector
 from malaria_cells.inference.error_rates import ErrorRates
 from malaria_cells.inference.model_folder import PROPOSER
 from malaria_cells.results.compare import compared
+from malaria_cells.results.large_overlay import overview, write_drawn
 from malaria_cells.results.output_folder import ANNOTATED, COMPARED, WITHOUT_RED_CELLS, begin_drawn, clear, drawn_names
 from malaria_cells.results.overlay import draw_detections
 from malaria_cells.results.png import write_png
@@ -78,9 +81,13 @@ class DetectionOutput:
         """The classes."""
         return self.detector.labels
 
-    def image(self, key: str, image: np.ndarray, detections: Detections) -> Path:
-        """Write ``annotated/<image>.png``, and return its path."""
-        scene = draw_detections(image, detections, self.labels)
+    def image(self, key: str, image: np.ndarray | LargeImage, detections: Detections) -> Path:
+        """Write ``annotated/<image>.png``, and return its path; of a large image that is an overview, and ``<image>.tif`` is beside it."""
+        if isinstance(image, LargeImage):
+            write_drawn(self.drawn(key).with_name(f"{self.drawn(key).stem}.tif"), image, detections, self.labels)
+            scene = overview(image, detections, self.labels)
+        else:
+            scene = draw_detections(image, detections, self.labels)
         write_png(self.drawn(key), scene)
         return self.drawn(key)
 
@@ -112,7 +119,11 @@ class DetectionOutput:
 
     def review(self, finished: RunResults, count: int, model: Path) -> None:
         """Write the most doubtful cells as a sheet and as a data set to correct, and print how to go on."""
-        n = write_review(self.folder / FOLDER, finished.results, self.images, self.labels, count)
+        too_large = [key for key, (width, height) in finished.sizes_wh.items() if width * height > MAX_PIXELS or is_slide(Path(key))]
+        if too_large:
+            print(f"review: without {number_of(len(too_large), 'image')} that no annotation tool would open; first: {too_large[0]}")
+        results = finished.results if not too_large else {key: r for key, r in finished.results.items() if key not in too_large}
+        n = write_review(self.folder / FOLDER, results, self.images, self.labels, count)
         if n:
             folder = self.folder / FOLDER
             print(f"{n} doubtful cells: {folder}")

@@ -14,7 +14,7 @@ from malaria_cells.app.commands.run_truth import read_truth, select_part
 from malaria_cells.base.errors import InputError
 from malaria_cells.base.text import number_of
 from malaria_cells.data.annotations import AnnotationSet
-from malaria_cells.data.images import list_images
+from malaria_cells.data.images import LargeImage, list_images
 from malaria_cells.data.labels import warn_of_uncounted
 from malaria_cells.data.seen_before import SPLIT, seen_in, warning_of_seen
 from malaria_cells.data.split_file import read_parts
@@ -41,7 +41,7 @@ def run(request: RunRequest) -> int:
     Raises:
         InputError: the request is invalid; nothing is written.
     """
-    root, keys = list_images(request.image)
+    root, keys = list_images(request.image, slides=True)
     keys = select_part(root, keys, request.split, request.part)
     model = shipped() if request.model is None else request.model
     if not model.exists():
@@ -93,7 +93,7 @@ def _detect(request: RunRequest, model: Path, loaded: LoadedModel, run: Resumabl
     run.take_finished(output.drawn)
     output.begin(run.finished.results)
 
-    def detect_one(image: np.ndarray) -> Detected:
+    def detect_one(image: np.ndarray | LargeImage) -> Detected:
         detections = detector.detect(image)
         return Detected(detections, detector.familiarity(image, detections))
 
@@ -101,7 +101,7 @@ def _detect(request: RunRequest, model: Path, loaded: LoadedModel, run: Resumabl
         warn_of_unusual_sizes(loaded.detector, finished)
         return output.tables(finished, truth)
 
-    def draw(key: str, image: np.ndarray, result: Detected) -> Path:
+    def draw(key: str, image: np.ndarray | LargeImage, result: Detected) -> Path:
         return output.image(key, image, result.detections)
 
     finished, score = process(detect_one, run, "detecting", tables, traces(loaded.engine), draw)

@@ -17,7 +17,7 @@ from malaria_cells.app.commands.run_resume import ResumableRun
 from malaria_cells.base.errors import InputError, reason
 from malaria_cells.base.parallel import MIN_WORKERS, PREFETCHED, imap_ordered
 from malaria_cells.base.progress import progress
-from malaria_cells.data.images import read_image
+from malaria_cells.data.images import LargeImage, open_image, read_image
 from malaria_cells.results.journal_lines import FinishedImage, ImageResult, Stamp
 from malaria_cells.results.run_results import RunResults
 
@@ -27,11 +27,12 @@ LARGE = 20_000_000  # pixels of an image from which only few are worked on at th
 
 Result = TypeVar("Result", bound=ImageResult)
 Tables = TypeVar("Tables")
-Draw = Callable[[str, np.ndarray, Result], Path]
+Image = np.ndarray | LargeImage
+Draw = Callable[[str, Any, Result], Path]
 
 
 def process(
-    step: Callable[[np.ndarray], Result],
+    step: Callable[[Any], Result],
     run: ResumableRun,
     title: str,
     tables: Callable[[RunResults], Tables],
@@ -41,24 +42,26 @@ def process(
     """Process the images that are still to do, draw each, and write the tables of all.
 
     Args:
-        step: function of an image, uint8 RGB (H, W, 3); several threads call it.
+        step: function of an image, uint8 RGB (H, W, 3), or one whose regions are read; several threads call it.
         run: the images, the results of those that are finished, and the journal.
         title: of the progress bar.
         tables: called with the results of all images, in the order of their keys, before the last one is drawn: the tables are what one
             waits for, and drawing begins with a slow import.
         traces: whether the networks are traced by their first call, which must not count as time of an image.
-        draw: called with key, image and result of `step`, by one thread; returns the file that it wrote. None: nothing is drawn.
+        draw: called with key, image and result of `step`, by one thread; returns the file that it wrote. None: nothing is drawn, and images
+            are held whole. Otherwise regions of a large image are read: it takes all cores, so only one is worked on at a time.
 
     Returns:
         The results of all images, with those that could not be drawn, and what `tables` returns.
     """
     finished, seconds_before = run.finished, run.finished.seconds
-    few_large = threading.Semaphore(MIN_WORKERS)
+    few_large, one_in_regions = threading.Semaphore(MIN_WORKERS), threading.Semaphore(1)
 
-    def read_and_step(key: str) -> tuple[np.ndarray, Result, Stamp | None]:
+    def read_and_step(key: str) -> tuple[Image, Result, Stamp | None]:
         stamp = Stamp.of(run.root / key)  # taken before the image is read, so that a resume notices a change meanwhile
-        image = read_image(run.root / key)
-        with few_large if image.shape[0] * image.shape[1] > LARGE else nullcontext():
+        image = read_image(run.root / key) if draw is None else open_image(run.root / key)
+        n_pixels = image.shape[0] * image.shape[1]
+        with one_in_regions if isinstance(image, LargeImage) else few_large if n_pixels > LARGE else nullcontext():
             return image, step(image), stamp
 
     with _Writer(run, draw) as writer:
@@ -112,7 +115,7 @@ class _Writer(Generic[Result]):
         self._thread.shutdown()
         self._run.journal.close()
 
-    def add(self, key: str, image: np.ndarray, result: Result, stamp: Stamp | None) -> None:
+    def add(self, key: str, image: Image, result: Result, stamp: Stamp | None) -> None:
         """Take an image on, and wait until no more than `PREFETCHED` are waiting."""
         write = partial(self._write, key, image, result, stamp, self._run.finished.seconds)
         if key == self._run.to_do[-1]:
@@ -129,7 +132,7 @@ class _Writer(Generic[Result]):
         while self._waiting:
             self._await_first()
 
-    def _write(self, key: str, image: np.ndarray, result: Result, stamp: Stamp | None, seconds: float) -> None:
+    def _write(self, key: str, image: Image, result: Result, stamp: Stamp | None, seconds: float) -> None:
         drawn_bytes = None if self._draw is None else self._draw(key, image, result).stat().st_size
         if stamp is not None:
             size_wh = (image.shape[1], image.shape[0])
@@ -140,7 +143,7 @@ class _Writer(Generic[Result]):
         key, pending = self._waiting.popleft()
         try:
             pending.result()
-        except OSError as error:
+        except (OSError, InputError) as error:
             log.warning(f"{key}: its annotated image could not be written ({reason(error)}); it is in the tables")
             self._run.finished.not_drawn[key] = reason(error)
         except Exception as error:

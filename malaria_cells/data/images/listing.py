@@ -9,14 +9,14 @@ from pathlib import Path
 
 from malaria_cells.base.errors import InputError, reason
 from malaria_cells.base.text import number_of
-from malaria_cells.data.images.names import SUFFIXES, UNREADABLE_SUFFIXES, is_image
+from malaria_cells.data.images.names import LISTED_SLIDES, SUFFIXES, UNREADABLE_SUFFIXES, is_image, reads_slides
 from malaria_cells.data.images.refusal import export_advice
 from malaria_cells.data.images.walking import Walk, is_searched, walked
 
 log = logging.getLogger(__name__)
 
 
-def list_images(where: str | Path) -> tuple[Path, list[str]]:
+def list_images(where: str | Path, slides: bool = False) -> tuple[Path, list[str]]:
     """Find the images of one file, a directory (recursively) or a glob.
 
     An existing path is never read as a pattern. Links to folders are followed. If several paths lead to one image, one is listed, the
@@ -24,6 +24,7 @@ def list_images(where: str | Path) -> tuple[Path, list[str]]:
 
     Args:
         where: a path, or a pattern with ``*``, ``?`` or ``[``; ``**`` crosses folders; a leading ``~`` is the home folder.
+        slides: whether slides that `open_image` alone reads are listed, too, if the library for them is installed.
 
     Returns:
         The folder that keys are relative to, and the sorted keys (relative paths with forward slashes).
@@ -43,8 +44,10 @@ def list_images(where: str | Path) -> tuple[Path, list[str]]:
             raise InputError(f"{where}: no such image or directory")
     except OSError as error:
         raise InputError(f"{where}: cannot be searched ({error.strerror or reason(error)}); name a folder or an image") from None
-    images = [p for p in walk.files if is_image(p)]
+    listed_slides = LISTED_SLIDES if slides and reads_slides() else frozenset()
+    images = [p for p in walk.files if is_image(p) or (p.suffix.lower() in listed_slides and not p.name.startswith("."))]
     listed = _without_duplicates([p for p in images if _is_text(p)], walk.linked)
+    walk.files = [p for p in walk.files if p.suffix.lower() not in listed_slides]
     _log_left_out(where, walk, [p for p in images if p not in listed])
     if not listed:
         raise InputError(f"{where}: found no image{_brackets(str(where))}; expected files ending in {', '.join(sorted(SUFFIXES))}")

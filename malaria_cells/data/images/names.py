@@ -1,5 +1,6 @@
 """Recognises images by the suffix of their file name."""
 
+import importlib.util
 from pathlib import Path
 
 SUFFIXES = frozenset(
@@ -10,6 +11,11 @@ SUFFIXES = frozenset(
         *(".tif", ".tiff", ".svs", ".qptiff", ".lsm", ".stk", ".btf", ".tf8"),
     }
 )
+
+# Slides of scanners that are opened for detection with the extra `slides`, and those of them that are listed in a folder: beside a slide
+# of Hamamatsu's VMS are images that are parts of it.
+SLIDE_SUFFIXES = frozenset({".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu"})
+LISTED_SLIDES = SLIDE_SUFFIXES - {".vms", ".vmu"}
 
 _RAW = "a raw file of a camera"
 # Suffixes of image formats that must be exported to another format before they can be read, with the format's name.
@@ -68,6 +74,11 @@ UNREADABLE_SUFFIXES = {
     ".mrc": "MRC",
     **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".wmv"), "a video"),
 }
+
+
+def reads_slides() -> bool:
+    """Whether the library that reads `SLIDE_SUFFIXES` is installed."""
+    return importlib.util.find_spec("openslide") is not None
 
 
 def is_image(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """Reads JPEG, PNG, BMP, WebP, GIF and JPEG 2000 through Pillow."""
 
+from collections.abc import Callable
 from typing import BinaryIO
 
 import numpy as np
@@ -39,10 +40,10 @@ _PLAIN_MODES = frozenset({"1", "L", "P", "RGB"})
 _TRANSPARENT_MODES = frozenset({"RGBA", "LA", "PA", "La", "RGBa"})
 
 
-def opened(file: BinaryIO, start: bytes) -> ImageFile.ImageFile | None:
+def opened(file: BinaryIO, start: bytes, check: Callable[[tuple[int, int]], None] = check_size) -> ImageFile.ImageFile | None:
     """Read the header of an image; None if it has none of the `FORMATS`.
 
-    The size is limited by `check_size`, since the limit of Pillow's ``Image.open`` is a setting of the whole process.
+    The size is limited by `check`, since the limit of Pillow's ``Image.open`` is a setting of the whole process.
 
     Raises:
         UnreadableError: the image is too large or an animation.
@@ -53,7 +54,7 @@ def opened(file: BinaryIO, start: bytes) -> ImageFile.ImageFile | None:
             continue
         file.seek(0)
         image = factory(file, "")
-        check_size(image.size)
+        check(image.size)
         frames = getattr(image, "n_frames", 1) if name in _MORE_THAN_ONE_IMAGE else 1
         if frames > 1:
             raise UnreadableError(

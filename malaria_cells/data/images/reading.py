@@ -12,9 +12,8 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 from PIL import ImageFile
 
-from malaria_cells.base.errors import InputError, reason
 from malaria_cells.data.images import raster
-from malaria_cells.data.images.refusal import SIGNATURE, UnreadableError, refuse_raw, unreadable
+from malaria_cells.data.images.refusal import SIGNATURE, UnreadableError, check_size, refuse_raw, refusing, unreadable
 
 Read = TypeVar("Read")
 TIFF_STARTS = frozenset({b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"})  # little and big endian, of TIFF and BigTIFF
@@ -32,15 +31,15 @@ def read_image(path: str | Path) -> np.ndarray:
         uint8 (H, W, 3), values 0 to 255.
 
     Raises:
-        InputError: the file is missing, not an image, broken, a stack, larger than 400 million pixels, or its values use too little
-            of 16 bits or exceed them. The message names the file.
+        InputError: the file is missing, not an image, broken, a stack, larger than 400 million pixels (which `open_image` is not limited
+            to), or its values use too little of 16 bits or exceed them. The message names the file.
 
     Examples:
         >>> image = read_image("docs/images/smear.jpg")
         >>> image.shape, str(image.dtype)
         ((768, 1024, 3), 'uint8')
     """
-    return _read(Path(path), lambda file: _tiff().read_tiff(file), raster.pixels)
+    return read_by_format(Path(path), lambda file: tiff_reader().read_tiff(file), raster.pixels)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -49,7 +48,7 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         InputError: as `read_image`, as far as the header shows it.
     """
-    return _read(path, lambda file: _tiff().tiff_size(file), raster.size)
+    return read_by_format(path, lambda file: tiff_reader().tiff_size(file), raster.size)
 
 
 def stored_turn(path: Path) -> int | None:
@@ -61,7 +60,7 @@ def stored_turn(path: Path) -> int | None:
     Raises:
         InputError: as `image_size`.
     """
-    orientation = _read(path, lambda file: _tiff().tiff_orientation(file), raster.orientation)
+    orientation = read_by_format(path, lambda file: tiff_reader().tiff_orientation(file), raster.orientation)
     return orientation if 5 <= orientation <= 8 else None
 
 
@@ -71,18 +70,34 @@ def is_read_alike(path: Path) -> bool:
     Raises:
         InputError: as `image_size`.
     """
-    return _read(path, lambda _: False, raster.is_plain)
+    return read_by_format(path, lambda _: False, raster.is_plain)
 
 
-def _tiff() -> ModuleType:
+def tiff_reader() -> ModuleType:
     """The reader of TIFF, which is imported for a TIFF only: tifffile takes a tenth of a detection's start."""
     from malaria_cells.data.images import tiff
 
     return tiff
 
 
-def _read(path: Path, from_tiff: Callable[[BinaryIO], Read], from_raster: Callable[[ImageFile.ImageFile], Read]) -> Read:
-    try:
+def read_by_format(
+    path: Path,
+    from_tiff: Callable[[BinaryIO], Read],
+    from_raster: Callable[[ImageFile.ImageFile], Read],
+    check: Callable[[tuple[int, int]], None] = check_size,
+) -> Read:
+    """Read something of an image file.
+
+    Args:
+        path: the file.
+        from_tiff: reads it from a TIFF.
+        from_raster: reads it from an image that Pillow has opened.
+        check: checks width and height of an image that Pillow has opened.
+
+    Raises:
+        InputError: as `read_image`.
+    """
+    with refusing(path):
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             raise UnreadableError("is a folder; name an image in it")
@@ -93,18 +108,8 @@ def _read(path: Path, from_tiff: Callable[[BinaryIO], Read], from_raster: Callab
             if start[:4] in TIFF_STARTS:
                 refuse_raw(path, start)
                 return from_tiff(file)
-            image = raster.opened(file, start)
+            image = raster.opened(file, start, check)
             if image is None:
                 raise UnreadableError(unreadable(path, start))
             with image:
                 return from_raster(image)
-    except UnreadableError as error:
-        raise InputError(f"{path}: {error}") from None
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such image") from None
-    except PermissionError as error:
-        raise InputError(f"{path}: cannot be opened ({error.strerror}); allow reading it, or leave it out") from None
-    except MemoryError:
-        raise InputError(f"{path}: does not fit into the memory; cut it into parts") from None
-    except Exception as error:  # libraries raise errors of many types for broken files
-        raise InputError(f"{path}: the image is broken ({reason(error)}); export or copy it again") from error

@@ -85,14 +85,14 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Rotate and flip an array (H, W, ..) by its EXIF orientation, 1 to 8; other values change nothing."""
     if orientation in SIDEWAYS:
         pixels = pixels.swapaxes(0, 1)
-    if orientation in _BOTTOM_FIRST:
+    if orientation in BOTTOM_FIRST:
         pixels = pixels[::-1]
-    if orientation in _RIGHT_FIRST:
+    if orientation in RIGHT_FIRST:
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)
 
 
 # EXIF orientations 5 to 8: the image is stored on its side, with width and height exchanged.
 SIDEWAYS = frozenset({5, 6, 7, 8})
-_BOTTOM_FIRST = frozenset({3, 4, 7, 8})
-_RIGHT_FIRST = frozenset({2, 3, 6, 7})
+BOTTOM_FIRST = frozenset({3, 4, 7, 8})
+RIGHT_FIRST = frozenset({2, 3, 6, 7})

@@ -4,7 +4,7 @@ import logging
 import math
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
@@ -43,20 +43,20 @@ def tiff_size(file: BinaryIO) -> tuple[int, int]:
     Raises:
         UnreadableError: as `read_tiff`, as far as the headers show it.
     """
-    with _opened(file) as tiff:
-        page = _image(tiff)
+    with opened(file) as tiff:
+        page = image_page(tiff)
         width, height = page.imagewidth, page.imagelength
-        return (height, width) if _orientation(page) in SIDEWAYS else (width, height)
+        return (height, width) if orientation_of(page) in SIDEWAYS else (width, height)
 
 
-def tiff_orientation(file: BinaryIO) -> int:
+def tifforientation_of(file: BinaryIO) -> int:
     """The orientation tag of the image, 1 to 8.
 
     Raises:
         UnreadableError: as `tiff_size`.
     """
-    with _opened(file) as tiff:
-        return _orientation(_image(tiff))
+    with opened(file) as tiff:
+        return orientation_of(image_page(tiff))
 
 
 def read_tiff(file: BinaryIO) -> np.ndarray:
@@ -65,29 +65,45 @@ def read_tiff(file: BinaryIO) -> np.ndarray:
     Raises:
         UnreadableError: the file is a stack, its values have no defined meaning as colours, or parts of it are missing.
     """
-    with _opened(file) as tiff:
-        page = _image(tiff)
-        return upright(rgb(page, samples(page, tiff.filehandle.size)), _orientation(page))
+    with opened(file) as tiff:
+        return pixels_of(tiff, image_page(tiff))
+
+
+def pixels_of(tiff: TiffFile, page: TiffPage) -> np.ndarray:
+    """Decode a page as upright uint8 RGB (H, W, 3); see `read_tiff`."""
+    return upright(rgb(page, samples(page, tiff.filehandle.size)), orientation_of(page))
 
 
 @contextmanager
-def _opened(file: BinaryIO) -> Iterator[TiffFile]:
+def opened(file: BinaryIO) -> Iterator[TiffFile]:
+    """Open a TIFF without messages of tifffile."""
     file.seek(0)
+    with quiet(), TiffFile(file, name="image.tif") as tiff:
+        yield tiff
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Suppress tifffile's messages of this thread."""
     _quiet.here.reading = True
     try:
-        with TiffFile(file, name="image.tif") as tiff:
-            yield tiff
+        yield
     finally:
         _quiet.here.reading = False
 
 
-def _orientation(page: TiffPage) -> int:
+def orientation_of(page: TiffPage) -> int:
+    """The orientation tag of a page, 1 to 8; 1 if there is none."""
     value = page.tags.valueof(274)
     return value if isinstance(value, int) else 1
 
 
-def _image(tiff: TiffFile) -> TiffPage:
+def image_page(tiff: TiffFile, check: Callable[[tuple[int, int]], None] = check_size) -> TiffPage:
     """The largest page; smaller pages are thumbnails, labels and pyramid levels of scanners.
+
+    Args:
+        tiff: the file.
+        check: checks the width and height of that page.
 
     Raises:
         UnreadableError: several pages may be the image, or the largest page cannot be read.
@@ -97,7 +113,7 @@ def _image(tiff: TiffFile) -> TiffPage:
         raise UnreadableError("the image is broken (a TIFF without a page); export or copy it again")
     sub_pages = [sub for page in pages for sub in _sub_pages(page)]
     image = max([*pages, *sub_pages], key=_area)
-    check_size((image.imagewidth, image.imagelength))
+    check((image.imagewidth, image.imagelength))
     if image.photometric in (PHOTOMETRIC.CFA, PHOTOMETRIC.LINEAR_RAW) or _DNG_VERSION in pages[0].tags:
         raise UnreadableError("it is a raw file of a camera; develop it in the camera's program and export it as TIFF or JPEG")
     _check_pages(pages[0], image, [p for p in pages if p is not image and not p.subfiletype & _MASK])

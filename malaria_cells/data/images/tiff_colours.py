@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageCms
-from tifffile import COMPRESSION, PHOTOMETRIC, TiffPage
+from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG, TiffPage
 
 from malaria_cells.data.images.refusal import UnreadableError
 from malaria_cells.data.images.samples import MAX_16_BIT, check_brightness, on_white, to_8_bits, to_16_bits
@@ -50,6 +50,18 @@ def rgb(page: TiffPage, samples: np.ndarray) -> np.ndarray:
     if alpha_at is None:
         return np.ascontiguousarray(in_colour)
     return on_white(in_colour, to_8_bits(values[..., alpha_at], peak), premultiplied)
+
+
+def is_pixelwise(page: TiffPage) -> bool:
+    """Whether parts of a page have the colours that they have in the whole: 8 bits, opaque, samples of a pixel stored together.
+
+    16-bit values and opacity are refused by the highest value of the whole page.
+    """
+    colours = _COLOURS.get(page.photometric)
+    if page.bitspersample != 8 or page.dtype != np.uint8 or colours is None or page.samplesperpixel < colours:
+        return False
+    together = page.samplesperpixel == 1 or page.planarconfig == PLANARCONFIG.CONTIG
+    return bool(together and _transparency(page, page.samplesperpixel, colours)[0] is None)
 
 
 def _transparency(page: TiffPage, samples: int, colours: int) -> tuple[int | None, bool]:

@@ -34,6 +34,7 @@ _BITS_OF_IMAGES = {7: {8}, 33003: {8}, 33005: {8}, 34712: {8, 16}, 50001: {8}}
 _JPEG_2000 = frozenset({33003, 33005, 34712})
 _HEAD = 4096  # bytes that contain the header of a strip or tile
 _APERIO_YCBCR = 33003  # value of the Compression tag
+_MISSING = "the image is broken (a strip or tile is missing or has another data type); export or copy it again"
 
 
 def check_page(page: TiffPage) -> None:
@@ -71,14 +72,14 @@ def samples(page: TiffPage, file_size: int) -> np.ndarray:
     Returns:
         (H, W, samples per pixel), in the data type of the file.
     """
-    _check_parts(page, file_size)
+    check_parts(page, file_size)
     values = np.zeros(page.shaped, page.dtype)  # (planes, depth, height, width, samples per plane)
     _, depth, height, width, _ = page.shaped
     for part, (plane, z, y, x, _) in _parts(page):
         if part is not None and page.bitspersample == 1:
             part = part.astype(bool)
         if part is None or part.dtype != values.dtype:
-            raise UnreadableError("the image is broken (a strip or tile is missing or has another data type); export or copy it again")
+            raise UnreadableError(_MISSING)
         part = part[: depth - z, : height - y, : width - x]
         values[plane, z : z + part.shape[0], y : y + part.shape[1], x : x + part.shape[2]] = part
     return np.moveaxis(values[:, 0], 0, -2).reshape(height, width, -1)
@@ -92,15 +93,47 @@ def _parts(page: TiffPage) -> Iterator[tuple[np.ndarray | None, tuple[int, ...]]
     except Exception as error:  # decoders raise errors of many types for broken data
         if page.compression == COMPRESSION.NONE:
             raise
-        name = _NAMES_OF_COMPRESSIONS[page.compression]
-        raise UnreadableError(
-            f"its strips or tiles, compressed by {name}, cannot be decoded ({reason(error)}); copy it again, or export it with 8 bits, "
-            "uncompressed or with LZW"
-        ) from error
+        raise _undecodable(page, error) from error
 
 
-def _check_parts(page: TiffPage, file_size: int) -> None:
-    """Check by the header that all strips or tiles exist, before memory is allocated."""
+def one_part(page: TiffPage, index: int, content: bytes) -> tuple[np.ndarray, int, int]:
+    """Decode one strip or tile.
+
+    Args:
+        page: a page whose samples are stored together, in 8 bits.
+        index: number of the strip or tile.
+        content: its bytes in the file.
+
+    Returns:
+        uint8 (h, w, samples per pixel) without what extends beyond the image, and its top and left in the image.
+
+    Raises:
+        UnreadableError: it cannot be decoded.
+    """
+    tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression == COMPRESSION.JPEG else {}
+    try:
+        part, (_, _, top, left, _), _ = page.decode(content, index, _fullsize=False, **tables)
+    except Exception as error:  # decoders raise errors of many types for broken data
+        raise _undecodable(page, error) from error
+    if part is None or part.dtype != np.uint8:
+        raise UnreadableError(_MISSING)
+    return part[0, : page.imagelength - top, : page.imagewidth - left], top, left
+
+
+def _undecodable(page: TiffPage, error: Exception) -> UnreadableError:
+    name = _NAMES_OF_COMPRESSIONS[page.compression]
+    return UnreadableError(
+        f"its strips or tiles, compressed by {name}, cannot be decoded ({reason(error)}); copy it again, or export it with 8 bits, "
+        "uncompressed or with LZW"
+    )
+
+
+def check_parts(page: TiffPage, file_size: int) -> None:
+    """Check by the header that all strips or tiles exist, before memory is allocated.
+
+    Raises:
+        UnreadableError: one is missing, cut off or of another size.
+    """
     if page.is_tiled:
         sides = ((page.tilewidth, page.imagewidth), (page.tilelength, page.imagelength), (page.tiledepth, 1))
         if not all(0 < tile <= side + _MAX_PADDING for tile, side in sides):
