@@ -188,7 +188,7 @@ ORDER = {
         "explain",
     ],
     "inference.engines": ["conversion", "onnx_graph", "onnx", "openvino", "litert", "savedmodel"],
-    "inference.familiarity": ["signals", "words", "model"],
+    "inference.familiarity": ["signals", "fields", "words", "model"],
     "evaluation": [
         "unscored",
         "average_precision",

@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,8 @@ from malaria_cells.app.cli import main
 from malaria_cells.data.images import as_large, read_image
 from malaria_cells.data.sample import Slide, render_smear
 from malaria_cells.inference import regions, suppression
-from malaria_cells.inference.familiarity import measure
+from malaria_cells.inference.familiarity import measure, measure_fields
+from malaria_cells.inference.familiarity.signals import SIGNALS
 from malaria_cells.inference.model_folder import load_detector, shipped
 from malaria_cells.inference.regions import RegionWise
 from malaria_cells.inference.suppression import suppress
@@ -85,12 +87,34 @@ def test_the_cell_size_is_estimated_on_the_middle_of_the_image(detector, field, 
     assert size == pytest.approx(np.median((by_whole.xyxy[:, 2:] - by_whole.xyxy[:, :2]).max(axis=1)), rel=0.25)
 
 
-def test_signals_of_a_large_image_are_those_of_the_whole(detector):
-    image = np.random.default_rng(0).integers(0, 256, (2560, 3072, 3), dtype=np.uint8)
+def test_signals_of_an_image_as_large_as_a_field_are_those_of_the_whole(detector):
+    image = np.random.default_rng(0).integers(0, 256, (1500, 1600, 3), dtype=np.uint8)
     boxes = np.array([[i * 90, 100, i * 90 + 80, 185] for i in range(12)], np.float32)
     cells = detector.decide(boxes, np.tile(np.array([[0.9] + [0.1 / 7] * 7], np.float32), (12, 1)))
-    signals = [measure(seen, cells, detector.labels, CELL) for seen in (image, as_large(image))]
-    assert np.array_equal(*signals)
+    assert np.array_equal(measure(image, cells, detector.labels, CELL), measure_fields(as_large(image), cells, detector.labels, CELL))
+
+
+def test_a_large_image_of_usual_fields_is_as_familiar_as_a_field(detector, field):
+    """Measured on the whole, reduced to one field's size, it would be out of focus and of another stain."""
+    sized = detector.with_cell_size(CELL)
+    cells = sized.detect(field)
+    signals = measure(field, cells, detector.labels, CELL)
+    height, width = field.shape[:2]
+    corners = np.array([(x, y, x, y) for y in range(0, 4 * height, height) for x in range(0, 4 * width, width)], dtype=np.float32)
+    many = cells[np.tile(np.arange(len(cells)), len(corners))]
+    many = replace(many, xyxy=many.xyxy + np.repeat(corners, len(cells), axis=0))
+    large = np.tile(field, (4, 4, 1))
+    found = measure_fields(as_large(large), many, detector.labels, CELL)
+    widths = np.array([signal.min_width for signal in SIGNALS])
+    assert (np.abs(found - signals) < widths).all()
+    assert (np.abs(measure(large, many, detector.labels, CELL) - signals) > widths).any()
+
+
+def test_signals_of_a_large_image_without_a_cell_are_those_of_its_middle(detector):
+    image = np.random.default_rng(0).integers(0, 256, (1700, 3600, 3), dtype=np.uint8)
+    cells = detector.decide(np.zeros((0, 4), np.float32), np.zeros((0, 8), np.float32))
+    signals = measure(image[50:1650, 1000:2600], cells, detector.labels, CELL)
+    assert np.array_equal(measure_fields(as_large(image), cells, detector.labels, CELL), signals)
 
 
 @pytest.mark.parametrize("size_wh", [(1000, 700), (641, 1921), (640, 640), (3000, 200)])

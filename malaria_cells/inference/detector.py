@@ -13,7 +13,7 @@ from malaria_cells.data.images import LARGE_PIXELS, LargeImage, as_large, open_i
 from malaria_cells.data.labels import LabelSet
 from malaria_cells.inference.decision import DetectionSettings, decide
 from malaria_cells.inference.error_rates import ErrorRates, expected_elsewhere
-from malaria_cells.inference.familiarity import FAMILIAR, Familiarity, FamiliarityModel, measure
+from malaria_cells.inference.familiarity import FAMILIAR, Familiarity, FamiliarityModel, measure, measure_fields
 from malaria_cells.inference.suppression import NestedBoxes
 
 
@@ -128,7 +128,8 @@ class Detector(ABC):
             return detections.judged[1]
         if self.known is None or self.measured_cell_size is None:
             return None
-        return self.known.judge(measure(image, detections, self.labels, self.measured_cell_size))
+        known = detections, self.labels, self.measured_cell_size
+        return self.known.judge(measure(image, *known) if isinstance(image, np.ndarray) else measure_fields(image, *known))
 
     def errors_for(self, *familiarities: Familiarity | None) -> ErrorRates | None:
         """Error rates to expect on images: those of the validation images or, if not all of the images are as learned, those elsewhere.

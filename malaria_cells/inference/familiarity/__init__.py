@@ -1,5 +1,6 @@
 """Familiarity: similarity of an image to the training images, with the differences in words."""
 
+from malaria_cells.inference.familiarity.fields import measure_fields
 from malaria_cells.inference.familiarity.model import (
     FAMILIAR,
     LEVELS,
@@ -23,4 +24,5 @@ __all__ = [
     "appearance",
     "fit",
     "measure",
+    "measure_fields",
 ]

@@ -11,7 +11,6 @@ import numpy as np
 
 from malaria_cells.data import boxes
 from malaria_cells.data.detections import Detections
-from malaria_cells.data.images import LargeImage
 from malaria_cells.data.labels import LabelSet
 
 MEASURED_CELL = 32.0  # pixels: longer side of the median cell in the reduced image
@@ -64,22 +63,22 @@ NAMES = tuple(signal.name for signal in SIGNALS)
 OF_NETWORKS = np.array([signal.of_networks for signal in SIGNALS])
 
 
-def appearance(image: np.ndarray | LargeImage, cells_xyxy: np.ndarray, cell_size: float) -> np.ndarray:
+def appearance(image: np.ndarray, cells_xyxy: np.ndarray, cell_size: float) -> np.ndarray:
     """The signals that need no network: float64 (n_signals,), NaN for the others.
 
     Args:
-        image: uint8 RGB (H, W, 3), or an image whose regions are read.
+        image: uint8 RGB (H, W, 3).
         cells_xyxy: boxes of its cells, annotated or detected, (n, 4) in pixels.
         cell_size: median longer side of a cell in the training images in pixels.
     """
     return _image_signals(_Reduced.of(image, cells_xyxy, cell_size), cell_size)
 
 
-def measure(image: np.ndarray | LargeImage, detections: Detections, labels: LabelSet, cell_size: float) -> np.ndarray:
+def measure(image: np.ndarray, detections: Detections, labels: LabelSet, cell_size: float) -> np.ndarray:
     """All signals: float64 (n_signals,).
 
     Args:
-        image: uint8 RGB (H, W, 3), or an image whose regions are read.
+        image: uint8 RGB (H, W, 3).
         detections: those that `Detector.detect` returns, including those below the operating thresholds.
         labels: the classes.
         cell_size: as in `appearance`.
@@ -125,11 +124,11 @@ class _Reduced:
     size: float
 
     @staticmethod
-    def of(image: np.ndarray | LargeImage, cells_xyxy: np.ndarray, cell_size: float) -> "_Reduced":
+    def of(image: np.ndarray, cells_xyxy: np.ndarray, cell_size: float) -> "_Reduced":
         size = boxes.median_size(cells_xyxy) or cell_size
         factor = min(MEASURED_CELL / size, MAX_SIDE / max(image.shape[:2]))
         height, width = (max(round(n * factor), 8) for n in image.shape[:2])
-        small = image if isinstance(image, np.ndarray) else image.overview.reduced
+        small = image
         while small.shape[0] >= 2 * height and small.shape[1] >= 2 * width:  # repeated halving, which OpenCV is fast at
             small = cv2.resize(small, (small.shape[1] // 2, small.shape[0] // 2), interpolation=cv2.INTER_AREA)
         small = cv2.resize(small, (width, height), interpolation=cv2.INTER_AREA)
