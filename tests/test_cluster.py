@@ -136,26 +136,20 @@ def kill_one_at_work(killed, tries=600):
         time.sleep(0.05)
 
 
-def test_a_killed_worker_costs_a_retry(ray_here, model, smears, at_home, tmp_path):
-    killed = []
-    killer = threading.Thread(target=kill_one_at_work, args=(killed,))
-    killer.start()
-    code = run(model, smears, tmp_path / "out", "--part-images", "4", "--workers", "2")
-    killer.join()
-    assert len(killed) == 1
-    assert not Path(f"/proc/{killed[0][0]}").exists()
-    assert code == 3
-    check_equal(tmp_path / "out", at_home)
-    assert main(["report", str(tmp_path / "out"), "--output", str(tmp_path / "some"), "--select", "slide 2/*"]) == 0
-    assert {row["image"].split("/")[0] for row in rows(tmp_path / "some" / "detections.csv")} == {"slide 2"}
-    assert len(rows(tmp_path / "some" / "counts.csv")) == 8 + 1
-    assert main(["report", str(tmp_path / "out"), "--output", str(tmp_path / "all")]) == 3
-    of_cluster, of_home = contents(tmp_path / "all"), contents(at_home)
+def check_reports(output, at_home, folder):
+    """Whether the report of all images is that of a local run, and that of some has only these."""
+    assert main(["report", str(output), "--output", str(folder / "some"), "--select", "slide 2/*"]) == 0
+    assert {row["image"].split("/")[0] for row in rows(folder / "some" / "detections.csv")} == {"slide 2"}
+    assert len(rows(folder / "some" / "counts.csv")) == 8 + 1
+    assert main(["report", str(output), "--output", str(folder / "all")]) == 3
+    of_cluster, of_home = contents(folder / "all"), contents(at_home)
     assert set(of_cluster) == set(of_home)
     assert {name for name in of_home if of_cluster[name] != of_home[name]} == {"report.html"}  # its facts name the command
 
 
-def test_a_killed_driver_goes_on_where_it_was(ray_here, repository, model, smears, at_home, tmp_path, capsys):
+def test_a_killed_driver_goes_on_where_it_was_and_a_killed_worker_costs_a_retry(
+    ray_here, repository, model, smears, at_home, tmp_path, capsys
+):
     output = tmp_path / "out"
     arguments = ["--model", model, "--image", smears, "--output", output, "--cluster", "local", "--part-images", "1"]
     driver = subprocess.Popen(
@@ -175,10 +169,17 @@ def test_a_killed_driver_goes_on_where_it_was(ray_here, repository, model, smear
     capsys.readouterr()
     assert main(["report", str(output)]) == 2
     assert f"{25 - len(written)} images are not done yet; go on with: python run.py --cluster local" in capsys.readouterr().err
-    assert run(model, smears, output, "--part-images", "1") == 3
+    killed = []
+    killer = threading.Thread(target=kill_one_at_work, args=(killed,))
+    killer.start()
+    assert run(model, smears, output, "--part-images", "1", "--workers", "2") == 3
+    killer.join()
+    assert len(killed) == 1
+    assert not Path(f"/proc/{killed[0][0]}").exists()
     assert f"{len(written)} of 25 images are written" in capsys.readouterr().err
     assert {name: (output / "cells" / name).stat().st_mtime_ns for name in written} == before
     check_equal(output, at_home)
+    check_reports(output, at_home, tmp_path)
     assert main(["report", str(output), "--model", str(model.parent)]) == 2
     assert "is not the model of the run" in capsys.readouterr().err
 
