@@ -110,6 +110,17 @@ def test_a_large_image_of_usual_fields_is_as_familiar_as_a_field(detector, field
     assert (np.abs(measure(large, many, detector.labels, CELL) - signals) > widths).any()
 
 
+def test_an_array_is_judged_as_its_file_would_be(detector, field, monkeypatch):
+    """Whether the detection has judged it already or not."""
+    monkeypatch.setattr("malaria_cells.inference.detector.LARGE_PIXELS", 1_000_000)
+    unjudged = replace(detector.with_cell_size(CELL).detect(field), judged=None)
+    large = np.tile(field, (2, 2, 1))
+    assert detector.familiarity(large, unjudged) == detector.familiarity(as_large(large), unjudged)
+    assert detector.familiarity(large, unjudged) != detector.known.judge(
+        measure(large, unjudged, detector.labels, detector.measured_cell_size)
+    )
+
+
 def test_signals_of_a_large_image_without_a_cell_are_those_of_its_middle(detector):
     image = np.random.default_rng(0).integers(0, 256, (1700, 3600, 3), dtype=np.uint8)
     cells = detector.decide(np.zeros((0, 4), np.float32), np.zeros((0, 8), np.float32))

@@ -82,9 +82,7 @@ class Detector(ABC):
         Raises:
             InputError: the file cannot be read.
         """
-        opened = image if isinstance(image, np.ndarray | LargeImage) else open_image(image)
-        if isinstance(opened, np.ndarray) and opened.shape[0] * opened.shape[1] > LARGE_PIXELS:
-            opened = as_large(opened)
+        opened = _by_regions_if_large(image if isinstance(image, np.ndarray | LargeImage) else open_image(image))
         try:
             return self._detect(opened)
         finally:
@@ -128,8 +126,10 @@ class Detector(ABC):
             return detections.judged[1]
         if self.known is None or self.measured_cell_size is None:
             return None
-        known = detections, self.labels, self.measured_cell_size
-        return self.known.judge(measure(image, *known) if isinstance(image, np.ndarray) else measure_fields(image, *known))
+        seen, cell_size = _by_regions_if_large(image), self.measured_cell_size
+        if isinstance(seen, np.ndarray):
+            return self.known.judge(measure(seen, detections, self.labels, cell_size))
+        return self.known.judge(measure_fields(seen, detections, self.labels, cell_size))
 
     def errors_for(self, *familiarities: Familiarity | None) -> ErrorRates | None:
         """Error rates to expect on images: those of the validation images or, if not all of the images are as learned, those elsewhere.
@@ -147,3 +147,8 @@ class Detector(ABC):
     def with_settings(self, **changes: object) -> Self:
         """A copy with some settings changed."""
         return replace(self, settings=replace(self.settings, **changes))  # type: ignore[arg-type] # the fields are checked by `replace`
+
+
+def _by_regions_if_large(image: np.ndarray | LargeImage) -> np.ndarray | LargeImage:
+    """An array of more than `LARGE_PIXELS` as an image whose regions are read, so that it is worked on and judged as its file would be."""
+    return as_large(image) if isinstance(image, np.ndarray) and image.shape[0] * image.shape[1] > LARGE_PIXELS else image

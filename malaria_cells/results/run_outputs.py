@@ -122,7 +122,8 @@ class DetectionOutput:
         too_large = [key for key, (width, height) in finished.sizes_wh.items() if width * height > MAX_PIXELS or is_slide(Path(key))]
         if too_large:
             print(f"review: without {number_of(len(too_large), 'image')} that no annotation tool would open; first: {too_large[0]}")
-        results = finished.results if not too_large else {key: r for key, r in finished.results.items() if key not in too_large}
+        left_out = set(too_large)
+        results = {key: r for key, r in finished.results.items() if key not in left_out} if left_out else finished.results
         n = write_review(self.folder / FOLDER, results, self.images, self.labels, count)
         if n:
             folder = self.folder / FOLDER
